@@ -1,0 +1,68 @@
+# groupwise: `make help` lists the targets. The two that matter: `make demo` and `make test`.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python$(shell cat .python-version)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+STUDIES := line_spend private_label basket_items
+
+export DO_NOT_TRACK := 1
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS := 90
+
+$(STAMP): requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "groupwise needs $(PYTHON) on the PATH (or: make PYTHON=/path/to/python3.13 ...)" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: help install demo test check format lock parity calibration benchmarks docs clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+install: $(STAMP) ## create .venv from the hashed lock and install the project editable
+
+demo: install ## load the real shop, fit the three studies, publish their tables and reports
+	$(BIN)/groupwise load-shop --database data/shop.duckdb
+	@for study in $(STUDIES); do $(BIN)/groupwise estimate studies/$$study.yaml; done
+	$(BIN)/groupwise show studies/line_spend.yaml
+
+test: install ## the default test run
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not parity and not calibration"
+
+check: install ## lint, format check, strict types, SQL lint, import rule
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/sqlfluff lint --disable-progress-bar sql
+	$(BIN)/lint-imports
+
+format: install ## format Python and SQL
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/sqlfluff format --disable-progress-bar sql
+
+lock: ## resolve the dependencies again and write requirements.lock, with hashes and no index address
+	@test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv; }
+	$(BIN)/uv pip compile pyproject.toml --group dev --extra shop --extra dask --universal --python-version 3.12 \
+	  --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet --output-file requirements.lock
+
+parity: install ## the long comparisons with lme4 and glmmTMB fits
+	$(BIN)/python -m pytest -m parity
+
+calibration: install ## simulation-based calibration and coverage, the large lane
+	$(BIN)/python -m pytest -m calibration
+
+benchmarks: install ## side by side with peers, in one run; prints the ratios
+	$(BIN)/python -m benchmarks
+
+docs: install ## write the pages that are generated from the code (docs/tables.md)
+	$(BIN)/python -m multilevel.tables.documentation
+
+clean: ## remove the environment and everything a run has made
+	rm -rf $(VENV) published data .groupwise .pytest_cache .mypy_cache .ruff_cache

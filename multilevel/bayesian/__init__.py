@@ -1,0 +1,1 @@
+"""The bayesian engine: the collapsed form for gaussian outcomes, whitened NUTS for the others."""

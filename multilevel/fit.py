@@ -1,0 +1,126 @@
+"""The one container that both engines return: a joint distribution of coefficients and effects, variance components, and an audit record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from scipy.sparse import csr_array
+
+from multilevel.cells import Floats
+from multilevel.design import Design
+
+type Engine = Literal["bayesian", "likelihood"]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Estimates of m quantities: each array is (m,). ``lower`` and ``upper`` bound the equal-tailed interval asked for."""
+
+    estimate: Floats
+    std_error: Floats
+    lower: Floats
+    upper: Floats
+
+
+class Joint(Protocol):
+    """The joint distribution of (beta, b): p population coefficients, then q effects in the order of ``Design``.
+
+    Rows of coefficients are sparse (m, p + q) matrices, so that any linear or averaged quantity of any engine is one call.
+    """
+
+    @property
+    def mean(self) -> Floats:
+        """(p + q,) posterior mean, or (RE)ML estimates and conditional modes."""
+
+    def combine(self, rows: csr_array, interval: float) -> Summary:
+        """Linear combinations ``rows @ (beta, b)``."""
+
+    def respond(
+        self,
+        rows: csr_array,
+        weights: csr_array,
+        response: Callable[[Floats], Floats],
+        slope: Callable[[Floats], Floats],
+        interval: float,
+    ) -> Summary:
+        """Averages ``weights @ response(rows @ (beta, b))``; ``slope`` is the derivative of ``response``, elementwise."""
+
+    def draws(self, size: int, seed: int) -> Floats:
+        """(size, p + q) draws: of the posterior, or of the normal approximation."""
+
+
+@dataclass(frozen=True)
+class VarianceComponent:
+    """A standard deviation (``other_term`` None) or a correlation of a block, or the residual sd (``grouping_factor`` "residual").
+
+    ``block`` is the index into ``Design.blocks``, None for the residual. For dispersions other than sigma the term is ``phi`` or ``shape``.
+    """
+
+    grouping_factor: str
+    term: str
+    other_term: str | None
+    quantity: Literal["sd", "correlation"]
+    estimate: float
+    std_error: float | None
+    lower: float | None
+    upper: float | None
+    block: int | None = None
+
+
+@dataclass(frozen=True)
+class Check:
+    """One row of ``diagnostics``; a failed ``gate`` stops the run before anything is published."""
+
+    check: str
+    value: float | None
+    threshold: float | None
+    passed: bool
+    message: str
+    gate: bool = False
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fitted model.
+
+    Attributes
+    ----------
+    covariances : per block (k, k): (RE)ML estimate, or the posterior mean of Sigma.
+    covariance_draws : per block (S, k, k) aligned with ``joint.draws`` order where the engine keeps draws, else None.
+    sigma : residual sd (gaussian), else None; ``dispersion`` phi (negative_binomial) or shape (gamma), else None.
+    conditional_variance : per block (L, k): Var(b | y, theta, beta), lme4's; for the bayesian engine averaged over draws.
+    shrinkage : per block (L, k): Var(b | y, theta, beta) / tau^2, averaged over draws; 1 where tau = 0.
+    degrees_of_freedom, ess_bulk, ess_tail, r_hat : per population coefficient (p,), None where the engine has none.
+    log_likelihood, reml_criterion : on the scale of the formula's response and of the rows (constants restored), None where undefined.
+    n_parameters : beta, theta and dispersion.
+    checks : computation checks, gates among them.
+    record : audit: optimiser, evaluations, tolerances, gradient norm, form of the sampler, seconds by step.
+    """
+
+    design: Design
+    family: str
+    engine: Engine
+    method: str
+    interval: float
+    joint: Joint
+    components: tuple[VarianceComponent, ...]
+    covariances: tuple[Floats, ...]
+    conditional_variance: tuple[Floats, ...]
+    shrinkage: tuple[Floats, ...]
+    sigma: float | None = None
+    dispersion: float | None = None
+    covariance_draws: tuple[Floats, ...] | None = None
+    sigma_draws: Floats | None = None
+    dispersion_draws: Floats | None = None
+    degrees_of_freedom: Floats | None = None
+    ess_bulk: Floats | None = None
+    ess_tail: Floats | None = None
+    r_hat: Floats | None = None
+    log_likelihood: float | None = None
+    reml_criterion: float | None = None
+    n_parameters: int = 0
+    singular: bool = False
+    checks: tuple[Check, ...] = ()
+    record: dict[str, object] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""Formulas in lme4's language: parsed, never evaluated."""

@@ -1,0 +1,1 @@
+"""The published tables: their columns, their numbers, their documentation."""
