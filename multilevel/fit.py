@@ -1,4 +1,4 @@
-"""The one container that both engines return: a joint distribution of coefficients and effects, variance components, and an audit record."""
+"""The one container that both engines return: joint distribution, variance components, audit record."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ class GroupTerm:
 
 @dataclass(frozen=True)
 class Response:
-    """The left-hand side: ``y``, ``log(y)``, ``p(successes, trials)``, each with ``| weights(w)`` or ``| se(s)`` if precisions are known."""
+    """The left-hand side: ``y``, ``log(y)``, ``p(successes, trials)``; known precisions as ``y | weights(w)``, ``y | se(s)``."""
 
     expression: Expression
     trials: Expression | None = None
