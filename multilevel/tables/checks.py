@@ -1,0 +1,100 @@
+"""The output suite: what a published table must satisfy, read off its description."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from multilevel.cells import Floats
+from multilevel.tables.column import Column, Ordering, TableSpec
+
+Flags = NDArray[np.bool_]
+
+# Quantiles and means of the same draws agree to rounding only.
+_ROUNDING = 1e-9
+
+
+def table_violations(spec: TableSpec, schema: pa.Schema, table: pa.Table) -> list[str]:
+    """Every way in which ``table`` breaks ``spec``, each naming the table, the column and how many rows; schema errors come alone."""
+    wrong = _schema_violations(spec.name, schema, table.schema)
+    if wrong:
+        return wrong
+    found = [message for column in spec.columns for message in _column_violations(column, table)]
+    found += _key_violations(spec, table)
+    found += [message for ordering in spec.orderings for message in _ordering_violations(ordering, table)]
+    return [f"{spec.name}: {message}" for message in found]
+
+
+def _schema_violations(name: str, expected: pa.Schema, actual: pa.Schema) -> list[str]:
+    if expected.names != actual.names:
+        return [f"{name}: the columns are {actual.names}, they should be {expected.names}"]
+    wrong = [
+        f"{name}: column {want.name} is {have.type}, it should be {want.type}"
+        for want, have in zip(expected, actual, strict=True)
+        if want.type != have.type
+    ]
+    if not wrong and not expected.equals(actual, check_metadata=True):
+        wrong.append(f"{name}: the metadata or null flags of the schema differ from the catalogue; build the table with arrow_schema")
+    return wrong
+
+
+def _column_violations(column: Column, table: pa.Table) -> list[str]:
+    values = table[column.name]
+    found = []
+    if not column.nullable and values.null_count:
+        found.append(f"{column.name} is null in {values.null_count} rows, it never may be")
+    present = values.drop_null()
+    if column.type in ("float64", "int64"):
+        numbers = np.asarray(present.to_numpy(), float)
+        found += _count(~np.isfinite(numbers), f"{column.name} is NaN or infinite")
+        if column.minimum is not None:
+            found += _count(numbers < column.minimum, f"{column.name} is below {column.minimum:g}")
+        if column.maximum is not None:
+            found += _count(numbers > column.maximum, f"{column.name} is above {column.maximum:g}")
+    if column.allowed is not None:
+        legal = np.isin(np.asarray(present.to_pylist(), object), column.allowed)
+        found += _count(~legal, f"{column.name} is not one of {', '.join(column.allowed)}")
+    return found
+
+
+def _key_violations(spec: TableSpec, table: pa.Table) -> list[str]:
+    distinct = table.select(list(spec.unique_key)).group_by(list(spec.unique_key)).aggregate([]).num_rows
+    if distinct == table.num_rows:
+        return []
+    return [f"{table.num_rows - distinct} rows repeat the key ({', '.join(spec.unique_key)})"]
+
+
+def _ordering_violations(ordering: Ordering, table: pa.Table) -> list[str]:
+    lower, upper = _numbers(table, ordering.lower), _numbers(table, ordering.upper)
+    found = _count(_above(lower, upper), f"{ordering.lower} is above {ordering.upper}")
+    if ordering.estimate is None:
+        return found
+    estimate = np.where(_bounded(ordering, table), _numbers(table, ordering.estimate), np.nan)
+    found += _count(_above(lower, estimate), f"{ordering.estimate} is below {ordering.lower}")
+    found += _count(_above(estimate, upper), f"{ordering.estimate} is above {ordering.upper}")
+    return found
+
+
+def _bounded(ordering: Ordering, table: pa.Table) -> Flags:
+    """Rows whose estimate must lie inside its interval."""
+    bounded = np.ones(table.num_rows, dtype=bool)
+    if ordering.rule != "always":
+        bounded &= np.asarray(table["engine"].to_pylist(), object) == "likelihood"
+    if ordering.rule == "likelihood_seen":
+        bounded &= ~np.asarray(table["is_new"].to_pylist(), bool)
+    return bounded
+
+
+def _numbers(table: pa.Table, name: str) -> Floats:
+    """A column as floats, nulls as NaN: every comparison with them is false."""
+    return np.asarray(table[name].to_numpy(), float)
+
+
+def _above(left: Floats, right: Floats) -> Flags:
+    return left - right > _ROUNDING * (np.abs(left) + np.abs(right))
+
+
+def _count(mask: Flags, message: str) -> list[str]:
+    rows = int(mask.sum())
+    return [f"{message} in {rows} row{'s' if rows != 1 else ''}"] if rows else []
