@@ -1,0 +1,57 @@
+"""What must be known of the study's columns before the cells can be planned: types, and for a few of them counts and moments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from multilevel.errors import DataError
+from multilevel.formula.columns import columns_in
+from multilevel.formula.tree import Call, Column, Expression
+
+type ColumnKind = Literal["number", "boolean", "text", "temporal"]
+
+DISCRETE = 20
+"""A numeric predictor with at most so many distinct values joins the key under gaussian; beyond, moments are kept (both are exact)."""
+
+
+@dataclass(frozen=True)
+class Schema:
+    """Facts about the columns of one study's rows.
+
+    kinds : column -> number, boolean, text or temporal.
+    distinct : numeric column -> about how many distinct values (only for the numeric predictors of a gaussian study).
+    moments : expression label inside ``center()`` or ``scale()`` -> its mean and sample sd (n - 1) over all rows.
+    shifts : expression label -> its mean over all rows, by which weighted sums are centred.
+    n_rows : rows, where a scan was needed, else None.
+    """
+
+    kinds: Mapping[str, ColumnKind]
+    distinct: Mapping[str, int] = field(default_factory=dict)
+    moments: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    shifts: Mapping[str, float] = field(default_factory=dict)
+    n_rows: int | None = None
+
+    def kind(self, column: str) -> ColumnKind:
+        """Kind of a column.
+
+        Raises
+        ------
+        DataError
+            If the rows have no such column; the message lists those that there are.
+        """
+        if column not in self.kinds:
+            raise DataError(f"The rows have no column `{column}`, which the formula names. They have: {', '.join(sorted(self.kinds))}.")
+        return self.kinds[column]
+
+    def is_categorical(self, expression: Expression) -> bool:
+        """Text, boolean and temporal columns, and anything inside ``C()``, are categorical predictors."""
+        if isinstance(expression, Call):
+            return expression.function == "C"
+        return isinstance(expression, Column) and self.kind(expression.name) != "number"
+
+    def is_discrete(self, expression: Expression) -> bool:
+        """Whether few distinct values are possible, so that a numeric expression can join the key without many more cells."""
+        counts = [2 if self.kind(name) == "boolean" else self.distinct.get(name, DISCRETE + 1) for name in columns_in(expression)]
+        return all(count <= DISCRETE for count in counts)
