@@ -1,0 +1,77 @@
+"""R^2 and pooling factor at each level of a multilevel model (Gelman and Pardoe 2006, eqs. 1 and 2).
+
+R^2 = 1 - E[V(epsilon)] / E[V(theta)] and lambda = 1 - V(E[epsilon]) / E[V(epsilon)], V the variance over the level's units (divisor J - 1).
+theta is a coefficient with its group-level predictors, epsilon its error term (b). With draws the expectations are posterior means; the
+likelihood engine uses E[V(epsilon)] = V(b_hat) + mean conditional variance. At the level of the data E[V(epsilon)] is sigma^2, which is
+what (RE)ML sets it to (the EM stationarity condition, Laird and Ware 1982).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from multilevel.cells import Floats, Integers
+from multilevel.fit import Fit
+from multilevel.interpretation.residuals import cell_residual_ss, outcome_variance
+from multilevel.tables.effect_rows import effect_places
+from multilevel.tables.group_predictors import predictors_of
+
+_DRAWS = 2_000
+_CHUNK_VALUES = 8_000_000
+
+
+@dataclass(frozen=True)
+class ExplainedVariance:
+    """``r_squared`` is None where the term has no group-level predictor; both are None where there is no variance to speak of."""
+
+    r_squared: float | None
+    pooling_factor: float | None
+
+
+def explained_variance(fit: Fit, block: int, column: int) -> ExplainedVariance:
+    """R^2 and pooling factor of one term of one block."""
+    factor, term = fit.design.blocks[block].factor, fit.design.blocks[block].columns[column].label
+    places = effect_places(fit.design, block, column, np.arange(factor.n_levels))
+    predictors = predictors_of(fit.design, factor, term)
+    errors = fit.joint.mean[places]
+    predicted = sum((fit.joint.mean[place] * values for place, values in predictors.items()), np.zeros(factor.n_levels))
+    if fit.engine == "bayesian":
+        expected_error, expected_total = _from_draws(fit, places, predictors)
+    else:
+        remaining = float(fit.conditional_variance[block][:, column].mean())
+        expected_error = float(np.var(errors, ddof=1)) + remaining
+        expected_total = float(np.var(errors + predicted, ddof=1)) + remaining
+    r_squared = 1.0 - expected_error / expected_total if predictors and expected_total > 0 else None
+    pooling = 1.0 - float(np.var(errors, ddof=1)) / expected_error if _is_positive(expected_error, errors) else None
+    return ExplainedVariance(r_squared, pooling)
+
+
+def explained_variance_of_data(fit: Fit) -> ExplainedVariance:
+    """R^2 and pooling factor at the level of the line items; gaussian with an estimated sigma only, else both None."""
+    if fit.family != "gaussian" or fit.sigma is None or fit.design.cells.known_sigma:
+        return ExplainedVariance(None, None)
+    expected_error = fit.sigma**2 if fit.sigma_draws is None else float(np.mean(fit.sigma_draws**2))
+    outcome = outcome_variance(fit.design)
+    fitted_error = float(cell_residual_ss(fit.design, fit.joint.mean).sum() / (fit.design.cells.n.sum() - 1))
+    if expected_error <= 0 or outcome <= 0:
+        return ExplainedVariance(None, None)
+    return ExplainedVariance(1.0 - expected_error / outcome, 1.0 - fitted_error / expected_error)
+
+
+def _from_draws(fit: Fit, places: Integers, predictors: dict[int, Floats]) -> tuple[float, float]:
+    draws = fit.joint.draws(_DRAWS, 0)
+    step = max(1, _CHUNK_VALUES // len(places))
+    error, total = [], []
+    for at in range(0, len(draws), step):
+        part = draws[at : at + step]
+        errors = part[:, places]
+        predicted = sum((part[:, [place]] * values for place, values in predictors.items()), np.zeros((1, len(places))))
+        error.append(np.var(errors, axis=1, ddof=1))
+        total.append(np.var(errors + predicted, axis=1, ddof=1))
+    return float(np.concatenate(error).mean()), float(np.concatenate(total).mean())
+
+
+def _is_positive(variance: float, errors: Floats) -> bool:
+    return variance > 1e-14 * (1.0 + float(np.abs(errors).max()))

@@ -1,0 +1,69 @@
+"""Sums of squares of a gaussian fit's residuals, from the cells alone."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from multilevel.cells import Floats
+from multilevel.design import Design, DesignColumn
+from multilevel.tables.effect_rows import effect_places
+
+
+def feature_coefficients(design: Design, coefficients: Floats) -> Floats:
+    """(C, m + 1) what multiplies (1, features) in each cell's linear predictor at ``coefficients`` = (beta, b)."""
+    cells = design.cells
+    total = np.zeros((cells.n_cells, cells.mean.shape[1] if cells.mean.shape[1] else 1))
+    for place, column in enumerate(design.population):
+        total[:, column.feature] += column.multiplier * coefficients[place]
+    for index, block in enumerate(design.blocks):
+        for place, column in enumerate(block.columns):
+            effects = coefficients[effect_places(design, index, place, block.factor.codes.astype(np.int64))]
+            total[:, column.feature] += column.multiplier * effects
+    return total
+
+
+def linear_predictor(design: Design, coefficients: Floats) -> Floats:
+    """(C,) mean linear predictor of each cell's rows, the offset of the key included."""
+    parts = feature_coefficients(design, coefficients)
+    features = np.hstack([np.ones((len(parts), 1)), design.cells.mean[:, :-1]]) if parts.shape[1] > 1 else np.ones((len(parts), 1))
+    return np.asarray(np.sum(parts * features, axis=1) + design.cells.offset)
+
+
+def predictor_variance(design: Design, coefficients: Floats) -> Floats:
+    """(C,) variance of the linear predictor within each cell, from its continuous features."""
+    slopes = feature_coefficients(design, coefficients)[:, 1:]
+    if slopes.shape[1] == 0:
+        return np.zeros(design.cells.n_cells)
+    spread = design.cells.cross[:, :-1, :-1] / design.cells.weight[:, None, None]
+    return np.asarray(np.einsum("ci,cij,cj->c", slopes, spread, slopes))
+
+
+def cell_residual_ss(design: Design, coefficients: Floats) -> Floats:
+    """(C,) weighted residual sum of squares of each cell's rows at ``coefficients`` = (beta, b); gaussian only."""
+    cells = design.cells
+    slopes = feature_coefficients(design, coefficients)[:, 1:]
+    direction = np.hstack([-slopes, np.ones((cells.n_cells, 1))])
+    within = np.einsum("ci,cij,cj->c", direction, cells.cross, direction)
+    between = cells.mean[:, -1] - linear_predictor(design, coefficients)
+    return np.asarray(within + cells.weight * between**2)
+
+
+def outcome_variance(design: Design) -> float:
+    """Weighted variance of the outcome over line items (N - 1); gaussian only."""
+    cells = design.cells
+    mean = np.average(cells.mean[:, -1], weights=cells.weight)
+    total = np.sum(cells.cross[:, -1, -1] + cells.weight * (cells.mean[:, -1] - mean) ** 2)
+    return float(total / (cells.n.sum() - 1))
+
+
+def one_hot(design: Design, block: int) -> csr_array:
+    """(C, L) which level of a block's factor each cell belongs to."""
+    factor = design.blocks[block].factor
+    shape = (len(factor.codes), factor.n_levels)
+    return csr_array((np.ones(len(factor.codes)), (np.arange(len(factor.codes)), factor.codes)), shape=shape)
+
+
+def has_features(columns: tuple[DesignColumn, ...]) -> bool:
+    """Whether any column multiplies a continuous feature."""
+    return any(column.feature for column in columns)

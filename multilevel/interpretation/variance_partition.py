@@ -1,0 +1,98 @@
+"""Variance shares and intraclass correlations: how much of the outcome's variance lies at each level.
+
+Sources: Goldstein, Browne and Rasbash (2002) for the variance partition of models with slopes (mean over rows of z'Sigma z); Nakagawa,
+Johnson and Schielzeth (2017, table 1 and appendix S1) for the latent residual variances under logit and log links.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from multilevel.cells import CellStatistics, Floats
+from multilevel.design import Design, DesignColumn
+from multilevel.fit import Fit
+
+
+@dataclass(frozen=True)
+class VariancePartition:
+    """Variances on the link scale.
+
+    blocks : (B,) mean over line items of z'Sigma z for each block of group-level effects. residual : residual or latent residual variance.
+    """
+
+    blocks: Floats
+    residual: float
+
+    @property
+    def total(self) -> float:
+        """Sum of all parts."""
+        return float(self.blocks.sum() + self.residual)
+
+    @property
+    def shares(self) -> Floats:
+        """(B,) each block's share of the total: for a random intercept the intraclass correlation."""
+        return self.blocks / self.total
+
+    @property
+    def residual_share(self) -> float:
+        """What is left within groups."""
+        return self.residual / self.total
+
+
+def variance_partition(fit: Fit) -> VariancePartition:
+    """The variance partition at the estimates."""
+    blocks = [
+        float(np.sum(second_moments(fit.design, block.columns) * covariance))
+        for block, covariance in zip(fit.design.blocks, fit.covariances, strict=True)
+    ]
+    return VariancePartition(np.array(blocks), residual_variance(fit))
+
+
+def residual_variance(fit: Fit) -> float:
+    """sigma^2 (mean over rows where precisions are known), or the latent residual variance of the family's link.
+
+    pi^2 / 3 under a logit link; log(1 + 1 / mu) for poisson, log(1 + 1 / mu + 1 / phi) for negative_binomial, log(1 + 1 / shape) for
+    gamma, with mu the observed mean outcome of a row.
+    """
+    cells = fit.design.cells
+    if fit.family == "gaussian":
+        return float((fit.sigma or 0.0) ** 2 * np.sum(cells.n * (cells.n / cells.weight)) / cells.n.sum())
+    if fit.family == "binomial":
+        return float(np.pi**2 / 3.0)
+    mu = mean_outcome(cells)
+    if fit.family == "poisson":
+        return float(np.log1p(1.0 / mu))
+    if fit.family == "negative_binomial":
+        return float(np.log1p(1.0 / mu + 1.0 / _dispersion(fit)))
+    return float(np.log1p(1.0 / _dispersion(fit)))
+
+
+def mean_outcome(cells: CellStatistics) -> float:
+    """Summed outcome over line items."""
+    return float(cells.total.sum() / cells.n.sum())
+
+
+def second_moments(design: Design, columns: tuple[DesignColumn, ...]) -> Floats:
+    """(k, k) mean over line items of z z', within-cell variation of continuous features included."""
+    cells = design.cells
+    share = cells.n / cells.n.sum()
+    moments = np.empty((len(columns), len(columns)))
+    for i, left in enumerate(columns):
+        for j, right in enumerate(columns):
+            product = _feature_mean(cells, left.feature) * _feature_mean(cells, right.feature)
+            if left.feature and right.feature:
+                product = product + cells.cross[:, left.feature - 1, right.feature - 1] / cells.weight
+            moments[i, j] = np.sum(share * left.multiplier * right.multiplier * product)
+    return moments
+
+
+def _feature_mean(cells: CellStatistics, feature: int) -> Floats:
+    return np.asarray(cells.mean[:, feature - 1]) if feature else np.ones(cells.n_cells)
+
+
+def _dispersion(fit: Fit) -> float:
+    if fit.dispersion is None:
+        raise ValueError(f"a {fit.family} fit needs its dispersion")
+    return fit.dispersion

@@ -1,0 +1,69 @@
+"""What a study's fit is asked for, and what it hands back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+
+import pyarrow as pa
+
+from multilevel.fit import Check, Engine
+
+
+@dataclass(frozen=True)
+class NewLevel:
+    """A level to estimate although it was never seen: of which factor, its name, and under which parent (None where not nested)."""
+
+    grouping_factor: str
+    level: str
+    parent_level: str | None = None
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """What to fit and how to label it; nothing here changes the cells.
+
+    Attributes
+    ----------
+    study, as_of, run_id : written into every row.
+    engine : "bayesian" or "likelihood". method : likelihood only, "reml", "ml" or None (REML for gaussian, Laplace ML otherwise).
+    interval : probability of the equal-tailed intervals.
+    priors, sampling : handed to the bayesian engine as they are; None for its defaults.
+    seed : of every random number in the fit and the tables.
+    cells_pair : the two columns of ``cell_estimates``, or None for an empty table.
+    predict_for : levels to estimate although unseen.
+    unit, currency : of the outcome, for the report.
+    quadrature_points : adaptive Gauss-Hermite points of the likelihood engine (1 is Laplace).
+    n_excluded, n_quarantined : line items left out before the cells were made, for ``diagnostics``.
+    extra_checks : rows that earlier steps add to ``diagnostics``.
+    progress : called with a step's name and the share done, 0 to 1.
+    """
+
+    study: str
+    as_of: date
+    run_id: str
+    engine: Engine
+    method: str | None = None
+    interval: float = 0.95
+    priors: object | None = None
+    sampling: object | None = None
+    seed: int = 0
+    cells_pair: tuple[str, str] | None = None
+    predict_for: tuple[NewLevel, ...] = ()
+    unit: str | None = None
+    currency: str | None = None
+    quadrature_points: int = 1
+    n_excluded: int = 0
+    n_quarantined: int = 0
+    extra_checks: tuple[Check, ...] = ()
+    progress: Callable[[str, float], None] | None = None
+
+
+@dataclass(frozen=True)
+class StudyFit:
+    """The six tables by name, and what the report needs besides them (JSON-able). ``failed_gates`` name what must stop the run."""
+
+    tables: Mapping[str, pa.Table]
+    report: dict[str, object]
+    failed_gates: tuple[Check, ...] = field(default=())

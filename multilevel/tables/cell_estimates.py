@@ -1,0 +1,200 @@
+"""``cell_estimates``: the expected outcome of every combination of the study's two groups, those never seen included."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from scipy.sparse import coo_array, csr_array
+from scipy.special import ndtri
+
+from multilevel.cells import Floats, Integers
+from multilevel.fit import Fit, Summary
+from multilevel.tables.assemble import Heading, Values, published_table
+from multilevel.tables.catalogue import arrow_schema
+from multilevel.tables.cell_pairs import CellPair, cell_pair
+from multilevel.tables.effect_rows import effect_places
+from multilevel.tables.level_variance import LevelVariance
+from multilevel.tables.nesting import Nesting
+from multilevel.tables.response import Response, response_of
+from multilevel.tables.sides import Sides, averaging, pair_rows, scales, split_sides
+from multilevel.tables.standardise import CommonBins, OwnBins, common_bins, join, own_bins
+
+_CHUNK_ENTRIES = 3_000_000
+_MOST_LEAVES = 400
+
+
+@dataclass(frozen=True)
+class _Combinations:
+    fit: Fit
+    pair: CellPair
+    response: Response
+    sides: Sides
+    own: tuple[OwnBins, OwnBins]
+    common: CommonBins
+    variances: tuple[Floats, Floats, Floats]
+    members: dict[int, csr_array]
+
+
+def cell_estimates(
+    fit: Fit, nesting: Nesting, heading: Heading, columns: tuple[str, str] | None, variance: LevelVariance | None = None
+) -> pa.Table:
+    """The whole table, empty where the study names no pair. ``variance``: the log-variances of a ``log(y)`` study."""
+    if columns is None:
+        return arrow_schema("cell_estimates").empty_table()
+    pair = cell_pair(fit.design, nesting, columns)
+    work = _prepare(fit, nesting, pair, variance)
+    summary = _respond(work)
+    n = np.bincount(_pair_codes(pair), fit.design.cells.n, pair.shape[0] * pair.shape[1]).astype(np.int64)
+    if pair.joint:
+        summary = _with_unknown_effect(work, summary, n == 0)
+    values: dict[str, Values] = {
+        "customer_group": np.repeat(pair.first.values, pair.shape[1]),
+        "product_group": np.tile(pair.second.values, pair.shape[0]),
+        "estimate": summary.estimate,
+        "std_error": summary.std_error,
+        "lower": summary.lower,
+        "upper": summary.upper,
+        "n": n,
+        "is_new": n == 0,
+    }
+    return published_table("cell_estimates", heading, values)
+
+
+def _prepare(fit: Fit, nesting: Nesting, pair: CellPair, variance: LevelVariance | None) -> _Combinations:
+    response = response_of(fit.design.cells)
+    sides = split_sides(fit.design, [*(names | pair.joint for names in pair.owned)])
+    own = tuple(
+        own_bins(fit, sides, side, labels.codes.astype(np.int64), _inner(nesting, pair, side, response), most_leaves=_MOST_LEAVES)
+        for side, labels in enumerate((pair.first, pair.second))
+    )
+    parts = _variance_parts(variance, nesting, pair, fit.design.cells.n_cells)
+    common = common_bins(fit, sides, response, own[0].n_bins * own[1].n_bins, own_part=parts[0] * parts[1], common_part=parts[2])
+    n = fit.design.cells.n.astype(float)
+    codes = [(own[0].codes, own[0].n_bins), (own[1].codes, own[1].n_bins), (common.codes, common.n_bins)]
+    averaged = [np.asarray(averaging(code, n_bins, n) @ part) for (code, n_bins), part in zip(codes, parts, strict=True)]
+    blocks = [index for index, block in enumerate(fit.design.blocks) if block.factor.name in pair.joint]
+    members = {index: _members(fit, pair, index) for index in blocks}
+    return _Combinations(fit, pair, response, sides, (own[0], own[1]), common, (averaged[0], averaged[1], averaged[2]), members)
+
+
+def _inner(nesting: Nesting, pair: CellPair, side: int, response: Response) -> list[Integers]:
+    """Codes that tell a level's leaves apart, where the link makes them matter."""
+    if response.is_linear:
+        return []
+    return [nesting.factors[name].codes.astype(np.int64) for name in sorted(pair.owned[side])]
+
+
+def _variance_parts(variance: LevelVariance | None, nesting: Nesting, pair: CellPair, n_cells: int) -> tuple[Floats, Floats, Floats]:
+    if variance is None:
+        return np.zeros(n_cells), np.ones(n_cells), np.ones(n_cells)
+    factors = dict(nesting.factors)
+    rest = frozenset(factors) - pair.owned[0] - pair.owned[1]
+    first, second, common = (np.exp(variance.part(factors, names)) for names in (*pair.owned, rest))
+    return first * np.exp(variance.constant), second, common
+
+
+def _respond(work: _Combinations) -> Summary:
+    pieces = []
+    for rows, weights in _chunks(work):
+        if work.response.is_linear:
+            pieces.append(work.fit.joint.combine(csr_array(weights @ rows), work.fit.interval))
+        else:
+            pieces.append(work.fit.joint.respond(rows, weights, work.response.mean, work.response.slope, work.fit.interval))
+    return join(pieces)
+
+
+def _chunks(work: _Combinations) -> Iterator[tuple[csr_array, csr_array]]:
+    """(rows, weights) for consecutive levels of the first column, each with all levels of the second."""
+    n = work.fit.design.cells.n.astype(float)
+    first, second = (averaging(bins.codes, bins.n_bins, n) for bins in work.own)
+    common = averaging(work.common.codes, work.common.n_bins, n)
+    other = min(common.nnz, common.shape[0] * max((b.factor.n_levels for b in work.fit.design.blocks), default=1))
+    per_bin = second.shape[0] * (other + common.shape[0] * (len(work.fit.design.population) + 4))
+    step = max(1, _CHUNK_ENTRIES // per_bin)
+    starts = np.searchsorted(work.own[0].level, np.arange(work.pair.shape[0] + 1))
+    at = 0
+    while at < work.pair.shape[0]:
+        stop = max(at + 1, int(np.searchsorted(starts, starts[at] + step, side="right")) - 1)
+        bins = slice(int(starts[at]), int(starts[stop]))
+        averages = [csr_array(first[bins]), second, common]
+        rows = pair_rows(work.sides, averages)
+        pairs = _pairs_of_rows(work, bins)
+        for block, members in work.members.items():
+            rows = csr_array(rows + _joint_rows(work, averages, block, members, pairs))
+        yield rows, _weights(work, slice(at, stop), bins, pairs)
+        at = stop
+
+
+def _pairs_of_rows(work: _Combinations, bins: slice) -> Integers:
+    """Which combination each row of a chunk belongs to, counted over the whole table."""
+    first, second = work.own[0].level[bins], work.own[1].level
+    return np.repeat((first[:, None] * work.pair.shape[1] + second[None, :]).ravel(), work.common.n_bins)
+
+
+def _weights(work: _Combinations, levels: slice, bins: slice, pairs: Integers) -> csr_array:
+    own = np.outer(work.own[0].weight[bins], work.own[1].weight).ravel()
+    sigma2 = np.outer(work.variances[0][bins], work.variances[1]).ravel()
+    values = np.outer(own, work.common.weight * work.common.ratio) * np.exp(np.outer(sigma2, work.variances[2]) / 2.0)
+    n_pairs = (levels.stop - levels.start) * work.pair.shape[1]
+    start = levels.start * work.pair.shape[1]
+    return csr_array(coo_array((values.ravel(), (pairs - start, np.arange(len(pairs)))), shape=(n_pairs, len(pairs))))
+
+
+def _members(fit: Fit, pair: CellPair, block: int) -> csr_array:
+    """(pairs, L) the mix of an ``a:b`` factor's levels in each combination; a row of zeros where it was never seen."""
+    n = fit.design.cells.n.astype(float)
+    codes = _pair_codes(pair)
+    totals = np.bincount(codes, n, pair.shape[0] * pair.shape[1])
+    factor = fit.design.blocks[block].factor
+    return csr_array(coo_array((n / totals[codes], (codes, factor.codes)), shape=(len(totals), factor.n_levels)))
+
+
+def _joint_rows(work: _Combinations, averages: list[csr_array], block: int, members: csr_array, pairs: Integers) -> csr_array:
+    z = scales(work.sides, averages, block)
+    picked = coo_array(members[pairs])
+    row, level = (np.asarray(index, np.int64) for index in picked.coords)
+    shape = (len(pairs), len(work.fit.design.population) + work.fit.design.n_effects)
+    total = csr_array(shape)
+    for column in range(z.shape[1]):
+        places = effect_places(work.fit.design, block, column, level)
+        total = csr_array(total + coo_array((picked.data * z[row, column], (row, places)), shape=shape).tocsr())
+    return total
+
+
+def _with_unknown_effect(work: _Combinations, summary: Summary, is_new: Floats) -> Summary:
+    """Combinations never seen under an ``a:b`` factor: its effect is N(0, Sigma), added on the link scale at the mean of z'Sigma z.
+
+    The interval is that of a normal linear predictor whose variance is the sum of both, moved through the link; exact for identity.
+    """
+    cells = work.fit.design.cells
+    variance = 0.0
+    for block in work.members:
+        z = np.column_stack([np.prod(split, axis=0) for split in work.sides.effects[block]])
+        variance += float(np.average(np.einsum("ri,ij,rj->r", z, work.fit.covariances[block], z), weights=cells.n))
+    response = work.response
+    half = ndtri(0.5 + work.fit.interval / 2.0)
+    if response.is_linear:
+        error = np.sqrt(summary.std_error**2 + variance)
+        changed = Summary(summary.estimate, error, summary.estimate - half * error, summary.estimate + half * error)
+    else:
+        centre = response.inverse(summary.estimate)
+        spread = np.sqrt((summary.std_error / response.slope(centre)) ** 2 + variance)
+        estimate = response.average(centre, np.full(len(centre), variance))
+        second = response.average(2.0 * centre, 4.0 * spread**2) if response.link == "log" else _second_moment(response, centre, spread)
+        first = response.average(centre, spread**2)
+        error = np.sqrt(np.maximum(second - first**2, 0.0))
+        changed = Summary(estimate, error, response.mean(centre - half * spread), response.mean(centre + half * spread))
+    return Summary(*(np.where(is_new, getattr(changed, f), getattr(summary, f)) for f in ("estimate", "std_error", "lower", "upper")))
+
+
+def _second_moment(response: Response, centre: Floats, spread: Floats) -> Floats:
+    nodes, weights = np.polynomial.hermite_e.hermegauss(31)
+    values = response.mean(centre[:, None] + spread[:, None] * nodes) ** 2
+    return np.asarray(values @ (weights / weights.sum()))
+
+
+def _pair_codes(pair: CellPair) -> Integers:
+    return pair.first.codes.astype(np.int64) * len(pair.second.values) + pair.second.codes

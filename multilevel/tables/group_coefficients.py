@@ -1,0 +1,127 @@
+"""``group_coefficients``: the coefficients of every level of every factor, on the link scale."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from multilevel.cells import Floats, Integers
+from multilevel.fit import Fit, Summary
+from multilevel.study_fit_options import NewLevel
+from multilevel.tables.assemble import Heading, Values, published_table, stack
+from multilevel.tables.effect_rows import add_population, deviation_rows, population_index, terms_of
+from multilevel.tables.group_predictors import predictors_of
+from multilevel.tables.nesting import Nesting
+from multilevel.tables.new_levels import NewLevels, new_effect, new_levels
+from multilevel.tables.probabilities import probability_above_average
+
+
+def group_coefficients(fit: Fit, nesting: Nesting, heading: Heading, named: Sequence[NewLevel] = (), seed: int = 0) -> pa.Table:
+    """The whole table; ``named`` are levels of ``predict_for``."""
+    pieces: list[dict[str, Values]] = []
+    for name in nesting.factors:
+        new = new_levels(nesting, name, named)
+        n = level_counts(fit, nesting, name)
+        for term in terms_of(fit.design, name):
+            pieces.append(_seen(fit, nesting, name, term, n))
+            pieces.append(_new(fit, nesting, name, term, new, seed=seed))
+    return published_table("group_coefficients", heading, stack(pieces))
+
+
+def level_counts(fit: Fit, nesting: Nesting, name: str) -> Integers:
+    """(L,) line items of every level of a factor."""
+    factor = nesting.factors[name]
+    return np.bincount(factor.codes, weights=fit.design.cells.n, minlength=factor.n_levels).astype(np.int64)
+
+
+def conditional_sd(fit: Fit, lineage: Mapping[str, Integers], term: str) -> Floats:
+    """(L,) sd of the summed deviations given (theta, beta), taking ancestors as independent of their descendants."""
+    n_levels = len(next(iter(lineage.values())))
+    variance = np.zeros(n_levels)
+    for name, levels in lineage.items():
+        terms = terms_of(fit.design, name)
+        if term in terms:
+            block, column = terms[term]
+            variance += fit.conditional_variance[block][levels, column]
+    return np.sqrt(variance)
+
+
+def _seen(fit: Fit, nesting: Nesting, name: str, term: str, n: Integers) -> dict[str, Values]:
+    factor, lineage = nesting.factors[name], nesting.lineage(name)
+    block, column = terms_of(fit.design, name)[term]
+    deviations = deviation_rows(fit.design, lineage, term)
+    place = population_index(fit.design, term)
+    rows = deviations if place is None else add_population(fit.design, deviations, {place: np.ones(1)})
+    estimate = fit.joint.combine(rows, fit.interval)
+    own = fit.joint.combine(deviation_rows(fit.design, {name: lineage[name]}, term), fit.interval)
+    is_likelihood = fit.engine == "likelihood"
+    return {
+        **_labels(name, term, factor.levels, factor.parents),
+        **_columns(estimate, ""),
+        **_columns(own, "deviation_"),
+        "conditional_sd": np.sqrt(fit.conditional_variance[block][:, column]) if is_likelihood else None,
+        "fitted_value": estimate.estimate + _predicted(fit, nesting, name, term),
+        "n": n,
+        "shrinkage": np.clip(fit.shrinkage[block][:, column], 0.0, 1.0),
+        "probability_above_average": probability_above_average(fit, deviations, conditional_sd(fit, lineage, term)),
+        "is_new": np.zeros(factor.n_levels, dtype=bool),
+    }
+
+
+def _new(fit: Fit, nesting: Nesting, name: str, term: str, new: NewLevels, *, seed: int) -> dict[str, Values]:
+    block, column = terms_of(fit.design, name)[term]
+    # Levels of one factor always have at least their own place in a lineage, so an empty one is a row of zeros.
+    lineage = new.ancestors or {name: np.zeros(len(new), dtype=np.int64)}
+    deviations = deviation_rows(fit.design, lineage, term) if new.ancestors else deviation_rows(fit.design, lineage, term) * 0.0
+    place = population_index(fit.design, term)
+    rows = deviations if place is None else add_population(fit.design, deviations, {place: np.ones(1)})
+    base = fit.joint.combine(rows, fit.interval)
+    draws = None
+    if fit.covariance_draws is not None:
+        draws = np.asarray(rows @ fit.joint.draws(len(fit.covariance_draws[block]), seed).T)
+    estimate = new_effect(fit, block, column, base, draws, seed=seed)
+    own = new_effect(fit, block, column, None, None, seed=seed)
+    has_predictors = bool(predictors_of(fit.design, nesting.factors[name], term))
+    return {
+        **_labels(name, term, new.level, new.parent),
+        **_columns(estimate, ""),
+        **{key: np.broadcast_to(np.asarray(value), len(new)) for key, value in _columns(own, "deviation_").items()},
+        "conditional_sd": None,
+        "fitted_value": None if has_predictors else estimate.estimate,
+        "n": np.zeros(len(new), dtype=np.int64),
+        "shrinkage": None,
+        "probability_above_average": None,
+        "is_new": np.ones(len(new), dtype=bool),
+    }
+
+
+def _predicted(fit: Fit, nesting: Nesting, name: str, term: str) -> Floats:
+    """(L,) what the level's own group-level predictors and cross-level terms add."""
+    factor = nesting.factors[name]
+    total = np.zeros(factor.n_levels)
+    for place, values in predictors_of(fit.design, factor, term).items():
+        total += fit.joint.mean[place] * values
+    return total
+
+
+def _labels(name: str, term: str, levels: Values, parents: Values) -> dict[str, Values]:
+    assert levels is not None
+    n_rows = len(levels)
+    return {
+        "grouping_factor": np.full(n_rows, name, dtype=object),
+        "level": levels,
+        "parent_level": parents if parents is not None else np.full(n_rows, None, dtype=object),
+        "term": np.full(n_rows, term, dtype=object),
+    }
+
+
+def _columns(summary: Summary, prefix: str) -> dict[str, Values]:
+    value = "deviation" if prefix else "estimate"
+    return {
+        value: summary.estimate,
+        f"{prefix}std_error": summary.std_error,
+        f"{prefix}lower": summary.lower,
+        f"{prefix}upper": summary.upper,
+    }

@@ -1,0 +1,75 @@
+"""Which grouping factor's levels lie inside which other's: a fact of the cells, whatever the formula wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from multilevel.cells import Codes, Floats, Integers
+from multilevel.design import Design, Factor
+
+
+@dataclass(frozen=True)
+class Nesting:
+    """The factors of a design and their ancestors.
+
+    factors : by name, in the order of the blocks.
+    ancestors : factor -> ancestor -> (L,) the ancestor's level of each of the factor's levels; coarsest ancestor first.
+    """
+
+    factors: Mapping[str, Factor]
+    ancestors: Mapping[str, Mapping[str, Integers]]
+
+    def lineage(self, name: str) -> dict[str, Integers]:
+        """Ancestors, then the factor itself: for each the (L,) level that each level of ``name`` belongs to."""
+        own = {name: np.arange(self.factors[name].n_levels, dtype=np.int64)}
+        return {**self.ancestors[name], **own}
+
+    def own_tree(self, name: str) -> frozenset[str]:
+        """The factor, its ancestors, and every factor inside one of them: what the standardisation leaves at a level's own mix."""
+        line = {name, *self.ancestors[name]}
+        return frozenset(line | {other for other in self.factors if line & set(self.ancestors[other])})
+
+    def parent(self, name: str) -> str | None:
+        """The factor that ``parent_level`` speaks of: the design's own choice where it is fitted, else the finest ancestor."""
+        written = self.factors[name].parent_name
+        if written in self.ancestors[name]:
+            return written
+        return list(self.ancestors[name])[-1] if self.ancestors[name] else None
+
+
+def nesting(design: Design) -> Nesting:
+    """Read the nesting off the cells' codes."""
+    factors: dict[str, Factor] = {}
+    for block in design.blocks:
+        factors.setdefault(block.factor.name, block.factor)
+    coarse_first = sorted(factors.values(), key=lambda factor: factor.n_levels)
+    ancestors = {
+        name: {
+            other.name: levels
+            for other in coarse_first
+            if other.n_levels < factor.n_levels and (levels := _levels_above(factor, other)) is not None
+        }
+        for name, factor in factors.items()
+    }
+    return Nesting(factors, ancestors)
+
+
+def first_cell(codes: Codes | Integers, n_levels: int) -> Integers:
+    """(L,) the first cell of each level; every level has one."""
+    first = np.zeros(n_levels, dtype=np.int64)
+    first[codes[::-1]] = np.arange(len(codes) - 1, -1, -1, dtype=np.int64)
+    return first
+
+
+def is_constant_within(values: Floats, codes: Codes | Integers, n_levels: int) -> bool:
+    """Whether ``values`` (C,) does not differ between cells of one level, up to rounding."""
+    centre = values[first_cell(codes, n_levels)][codes]
+    return bool(np.all(np.abs(values - centre) <= 1e-9 * (1.0 + np.abs(centre))))
+
+
+def _levels_above(factor: Factor, other: Factor) -> Integers | None:
+    levels = other.codes[first_cell(factor.codes, factor.n_levels)].astype(np.int64)
+    return levels if np.array_equal(levels[factor.codes], other.codes) else None

@@ -1,0 +1,85 @@
+"""Probability of lying above the factor's average, and intervals of ranks, from the joint distribution."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.sparse import csr_array
+from scipy.special import ndtr, ndtri
+
+from multilevel.cells import Floats
+from multilevel.fit import Fit
+
+EXACT_LEVELS = 1_000
+"""Above so many levels the likelihood engine's normal approximation takes each level as independent given the common coefficients."""
+
+RANK_DRAWS = 1_000
+_POOLED_DRAWS = 8
+_CHUNK_VALUES = 8_000_000
+
+
+def probability_above_average(fit: Fit, rows: csr_array, independent_sd: Floats) -> Floats:
+    """P(rows @ (beta, b) > the mean over rows), one per row; NaN where a row cannot differ from the mean (tau = 0).
+
+    Parameters
+    ----------
+    rows : (L, p + q), one row per level of a factor. independent_sd : (L,) sd of each level's deviation given (theta, beta), which is
+        what remains of a difference from the mean of very many levels.
+    """
+    if fit.engine == "bayesian":
+        return _from_draws(fit, rows)
+    mean_row = csr_array(rows.mean(axis=0).reshape(1, -1))
+    if rows.shape[0] <= EXACT_LEVELS:
+        every = csr_array(np.ones((rows.shape[0], 1)))
+        difference = fit.joint.combine(csr_array(rows - every @ mean_row), fit.interval)
+        return _above(difference.estimate, difference.std_error)
+    values = np.asarray(rows @ fit.joint.mean)
+    return _above(values - values.mean(), independent_sd)
+
+
+def rank_intervals(fit: Fit, gradients: csr_array, estimates: Floats, independent_sd: Floats, seed: int) -> tuple[Floats, Floats]:
+    """Equal-tailed interval of every level's rank, 1 the highest; (L,), (L,).
+
+    ``gradients`` (L, p + q) are the derivatives of ``estimates`` at the joint mean: ranks of the linearised estimates over joint draws.
+    Above ``EXACT_LEVELS`` each level's own interval is placed in the distribution of all levels instead.
+    """
+    if len(estimates) > EXACT_LEVELS:
+        return _ranks_of_many(estimates, independent_sd, fit.interval, seed)
+    centred = fit.joint.draws(RANK_DRAWS, seed) - fit.joint.mean
+    draws = estimates[:, None] + np.asarray(gradients @ centred.T)
+    ranks = 1.0 + (-draws).argsort(axis=0).argsort(axis=0)
+    tail = (1.0 - fit.interval) / 2.0
+    lower, upper = np.quantile(ranks, [tail, 1.0 - tail], axis=1, method="closest_observation")
+    return lower, upper
+
+
+def _from_draws(fit: Fit, rows: csr_array) -> Floats:
+    draws = fit.joint.draws(4_000, 0) if fit.covariance_draws is None else fit.joint.draws(_n_draws(fit), 0)
+    average = np.asarray(csr_array(rows.mean(axis=0).reshape(1, -1)) @ draws.T).ravel()
+    step = max(1, _CHUNK_VALUES // len(draws))
+    pieces = [_share_above(np.asarray(rows[at : at + step] @ draws.T) - average) for at in range(0, rows.shape[0], step)]
+    return np.concatenate(pieces)
+
+
+def _share_above(difference: Floats) -> Floats:
+    share = (difference > 0).mean(axis=1)
+    return np.where(np.abs(difference).max(axis=1) > 1e-12, share, np.nan)
+
+
+def _above(difference: Floats, std_error: Floats) -> Floats:
+    # A difference of rounding errors over a standard error of rounding errors says nothing.
+    possible = std_error > 1e-10
+    return np.where(possible, ndtr(difference / np.where(possible, std_error, 1.0)), np.nan)
+
+
+def _ranks_of_many(estimates: Floats, sd: Floats, interval: float, seed: int) -> tuple[Floats, Floats]:
+    rng = np.random.default_rng(seed)
+    pool = np.sort((estimates + sd * rng.standard_normal((_POOLED_DRAWS, len(estimates)))).ravel())
+    reach = ndtri(0.5 + interval / 2.0) * sd
+    n = len(estimates)
+    lower = 1.0 + (n - 1) * (1.0 - np.searchsorted(pool, estimates + reach, side="right") / len(pool))
+    upper = 1.0 + (n - 1) * (1.0 - np.searchsorted(pool, estimates - reach, side="left") / len(pool))
+    return np.floor(lower), np.ceil(upper)
+
+
+def _n_draws(fit: Fit) -> int:
+    return len(fit.covariance_draws[0]) if fit.covariance_draws else 4_000

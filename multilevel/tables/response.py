@@ -1,0 +1,54 @@
+"""The inverse link of each family, its derivative, and its mean over a normal linear predictor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import expit
+
+from multilevel.cells import CellStatistics, Floats
+
+type Elementwise = Callable[[Floats], Floats]
+
+_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(31)
+_WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
+
+
+@dataclass(frozen=True)
+class Response:
+    """mean : inverse link; slope : its derivative; link : "identity", "log" or "logit". Under ``log(y)`` the scale is that of y."""
+
+    link: str
+    mean: Elementwise
+    slope: Elementwise
+    inverse: Elementwise
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether averages over rows can be taken before the link."""
+        return self.link == "identity"
+
+    def average(self, centre: Floats, variance: Floats) -> Floats:
+        """E[mean(eta)] for eta ~ Normal(centre, variance): exact for identity and log, 31-point Gauss-Hermite for logit."""
+        if self.link == "identity":
+            return centre + np.zeros_like(variance)
+        if self.link == "log":
+            return np.asarray(np.exp(centre + variance / 2.0))
+        if not np.any(variance):
+            return self.mean(centre)
+        spread = np.sqrt(variance)
+        total = np.zeros(np.broadcast_shapes(np.shape(centre), np.shape(variance)))
+        for node, weight in zip(_NODES, _WEIGHTS, strict=True):
+            total += weight * expit(centre + spread * node)
+        return total
+
+
+def response_of(cells: CellStatistics) -> Response:
+    """The response scale of a study: what ``group_estimates`` are in."""
+    if cells.family == "binomial":
+        return Response("logit", expit, lambda eta: expit(eta) * expit(-eta), lambda mu: np.log(mu) - np.log1p(-mu))
+    if cells.family == "gaussian" and not cells.log_outcome:
+        return Response("identity", lambda eta: eta, np.ones_like, lambda mu: mu)
+    return Response("log", np.exp, np.exp, np.log)
