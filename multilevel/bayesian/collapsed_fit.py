@@ -1,0 +1,112 @@
+"""The collapsed form, start to end: a few variance parameters by independence sampling, everything else drawn exactly given them."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from multilevel.bayesian.collapsed import Collapsed, evaluate
+from multilevel.bayesian.independence import IndependenceDraws, laplace_proposal, sample_independently
+from multilevel.bayesian.parameters import Layout
+from multilevel.bayesian.priors import ResolvedPriors
+from multilevel.bayesian.results import Posterior, build_fit
+from multilevel.bayesian.sampling import Sampling
+from multilevel.cells import Floats
+from multilevel.design import Design
+from multilevel.fit import Check, Fit
+
+MAX_PARETO_K = 0.7
+MIN_IMPORTANCE_ESS = 400.0
+
+
+def fit_collapsed(design: Design, priors: ResolvedPriors, sampling: Sampling, *, seed: int, interval: float) -> Fit:
+    """Fit a gaussian model; see ``engine.fit_bayesian``."""
+    from multilevel.linear.assemble import linear_system
+    from multilevel.reduction import reduce_design
+
+    clock = Clock()
+    system = linear_system(reduce_design(design))
+    layout = Layout(tuple(len(block.columns) for block in design.blocks), priors.sigma is not None)
+    density = Collapsed(system, layout, priors)
+    rng = np.random.default_rng(seed)
+    clock.lap("cross_products")
+    mode, proposal = laplace_proposal(density, starting_point(layout, priors))
+    clock.lap("mode")
+    drawn = sample_independently(
+        lambda thetas: evaluate(density, thetas, sampling.threads), proposal, chains=sampling.chains, draws=sampling.draws, rng=rng
+    )
+    clock.lap("sampling")
+    values = conditional_draws(density, drawn, rng)
+    clock.lap("conditional_draws")
+    record: dict[str, object] = {
+        "form": "collapsed",
+        "chains": sampling.chains,
+        "draws": sampling.draws,
+        "seed": seed,
+        "mode": mode.tolist(),
+        "acceptance": drawn.acceptance,
+        "proposals_per_draw": drawn.thin,
+        "proposal_rounds": drawn.rounds,
+        "pareto_k": drawn.pareto_k,
+        "importance_ess": drawn.importance_ess,
+        "seconds": clock.seconds,
+    }
+    posterior = Posterior(design, "gaussian", layout, drawn.thetas, values, system, True)
+    return build_fit(posterior, method="collapsed", interval=interval, checks=importance_checks(drawn), record=record)
+
+
+class Clock:
+    """Seconds by step."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, step: str) -> None:
+        """Note the seconds since the last call under ``step``."""
+        now = time.perf_counter()
+        self.seconds[step] = round(now - self._last, 3)
+        self._last = now
+
+
+def starting_point(layout: Layout, priors: ResolvedPriors) -> Floats:
+    """sds at a tenth of their priors' scale, no correlation, sigma at half its own: any point with a finite density would do."""
+    covariances = [np.diag([(0.1 * prior.arguments[-1]) ** 2 for prior in block]) for block in priors.sds]
+    return layout.pack(covariances, 0.5 * priors.sigma.arguments[-1] if priors.sigma is not None else 1.0)
+
+
+def conditional_draws(density: Collapsed, drawn: IndependenceDraws, rng: np.random.Generator) -> Floats:
+    """(chains * draws, p + q) one exact draw of (beta, b) for every state; a state that repeats is factorised once and drawn anew."""
+    thetas = drawn.thetas.reshape(-1, density.layout.size)
+    origin = drawn.origin.ravel()
+    _, where, times = np.unique(origin, return_index=True, return_counts=True)
+    places = np.split(np.argsort(origin, kind="stable"), np.cumsum(times)[:-1])
+    values = np.empty((len(thetas), density.system.n_population + density.system.n_effects))
+    for first, count, place in zip(where, times, places, strict=True):
+        sigma = float(density.layout.scale(thetas[first]))
+        values[place] = density.factorise(thetas[first]).draw(int(count), sigma, rng)
+    return values
+
+
+def importance_checks(drawn: IndependenceDraws) -> tuple[Check, Check]:
+    """The gates on the proposal: without them the tails of the posterior may have been missed."""
+    k, ess = drawn.pareto_k, drawn.importance_ess
+    return (
+        Check(
+            "pareto_k",
+            float(np.nan_to_num(k, posinf=1e6, neginf=-1e6)),
+            MAX_PARETO_K,
+            bool(k < MAX_PARETO_K),
+            "Pareto k of the importance ratios of the variance parameters' proposal: whether its tails cover the posterior's.",
+            True,
+        ),
+        Check(
+            "importance_ess",
+            ess,
+            MIN_IMPORTANCE_ESS,
+            ess >= MIN_IMPORTANCE_ESS,
+            f"Of {drawn.origin.size * drawn.thin} independent proposals of the variance parameters, so many count.",
+            True,
+        ),
+    )

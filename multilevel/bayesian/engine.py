@@ -1,0 +1,65 @@
+"""The bayesian engine: choose the form of sampling, run it, and hand back a ``Fit``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from multilevel.bayesian.collapsed_fit import fit_collapsed
+from multilevel.bayesian.nuts_fit import fit_nuts
+from multilevel.bayesian.priors import Priors, read_priors, resolve_priors
+from multilevel.bayesian.sampling import Sampling, read_sampling
+from multilevel.design import Design
+from multilevel.errors import FitError, StudyError
+from multilevel.fit import Fit
+
+FAMILIES = ("gaussian", "binomial", "poisson", "negative_binomial", "gamma")
+
+
+def fit_bayesian(
+    design: Design,
+    family: str,
+    *,
+    priors: Priors | Mapping[str, object] | None = None,
+    sampling: Sampling | Mapping[str, object] | None = None,
+    seed: int = 0,
+    interval: float = 0.95,
+    progress: bool = False,
+) -> Fit:
+    """Sample the posterior of a multilevel model from its cell statistics.
+
+    Parameters
+    ----------
+    design : the model matrix over cells.
+    family : gaussian, binomial, poisson, negative_binomial or gamma.
+    priors : a study's ``priors:``, read or as written; None for the defaults (``multilevel.bayesian.priors``).
+    sampling : a study's ``sampling:``, read or as written; None for 4 chains of 1,000 draws.
+    seed : of every random number.
+    interval : probability of the equal-tailed intervals.
+    progress : show NUTS's progress bar.
+
+    Returns
+    -------
+    Fit
+        ``method`` is "collapsed" or "nuts"; ``checks`` hold the gates on R-hat, ESS, divergences, Pareto k and importance ESS; ``record``
+        the seconds by step and the sampler's figures.
+
+    Raises
+    ------
+    StudyError
+        Priors, sampling or family that the model cannot have.
+    FitError
+        The posterior cannot be evaluated.
+    """
+    if family not in FAMILIES:
+        raise StudyError(f"The family {family!r} does not exist; it is one of {', '.join(FAMILIES)}.")
+    if not design.population:
+        raise FitError("The model has no population coefficient; write at least an intercept, as in y ~ 1 + (1 | group).")
+    how = read_sampling(sampling)
+    resolved = resolve_priors(design, family, priors if isinstance(priors, Priors) else read_priors(priors))
+    if how.form == "collapsed" and family != "gaussian":
+        raise StudyError(
+            f"sampling: the collapsed form exists for gaussian outcomes only, this one is {family}; leave form out or write nuts."
+        )
+    if how.form == "nuts" or family != "gaussian":
+        return fit_nuts(design, family, resolved, how, seed=seed, interval=interval, progress=progress)
+    return fit_collapsed(design, resolved, how, seed=seed, interval=interval)

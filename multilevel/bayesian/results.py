@@ -1,0 +1,162 @@
+"""Posterior draws as the one container of both engines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from multilevel.bayesian.convergence import convergence, convergence_checks
+from multilevel.bayesian.parameters import Layout
+from multilevel.cells import Floats
+from multilevel.design import Design
+from multilevel.fit import Check, Fit, VarianceComponent
+from multilevel.joint_draws import DrawsJoint, summarise
+from multilevel.linear.system import LinearSystem
+
+VARIANCE_DRAWS = 48
+"""Draws over which the conditional variances are averaged: their average varies little, and each costs a factorisation."""
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """What either form of sampling leaves.
+
+    thetas (chains, draws, d) in the order of ``layout``; values (chains * draws, p + q): beta, then effects in the order of ``Design``;
+    system: the (weighted) least-squares system whose ``conditional_variance`` is Var(b | y, theta, beta).
+    """
+
+    design: Design
+    family: str
+    layout: Layout
+    thetas: Floats
+    values: Floats
+    system: LinearSystem
+    scaled_by_sigma: bool
+
+
+def build_fit(posterior: Posterior, *, method: str, interval: float, checks: tuple[Check, ...], record: dict[str, object]) -> Fit:
+    """Summaries, convergence figures and gates of a posterior."""
+    design, layout = posterior.design, posterior.layout
+    flat = posterior.thetas.reshape(-1, layout.size)
+    joint = DrawsJoint(posterior.values, n_chains=len(posterior.thetas))
+    components = tuple(_components(posterior, flat, interval))
+    everything = np.concatenate([component_draws(flat, layout), posterior.values], axis=1)
+    found = convergence(everything.reshape(*posterior.thetas.shape[:2], -1))
+    n_theta, p = layout.size, len(design.population)
+    population = slice(n_theta, n_theta + p)
+    factors = [layout.factor(flat, block) for block in range(len(design.blocks))]
+    covariances = tuple(np.einsum("sij,skj->sik", factor, factor) for factor in factors)
+    conditional, shrinkage = _shrinkage(posterior, flat)
+    scale = layout.scale(flat) if layout.with_scale else None
+    is_gaussian = posterior.family == "gaussian"
+    sigma = scale if is_gaussian and scale is not None else (np.ones(len(flat)) if is_gaussian else None)
+    return Fit(
+        design=design,
+        family=posterior.family,
+        engine="bayesian",
+        method=method,
+        interval=interval,
+        joint=joint,
+        components=components,
+        covariances=tuple(draws.mean(axis=0) for draws in covariances),
+        conditional_variance=conditional,
+        shrinkage=shrinkage,
+        sigma=None if sigma is None else float(sigma.mean()),
+        dispersion=None if is_gaussian or scale is None else float(scale.mean()),
+        covariance_draws=covariances,
+        sigma_draws=sigma,
+        dispersion_draws=None if is_gaussian else scale,
+        ess_bulk=found.ess_bulk[population],
+        ess_tail=found.ess_tail[population],
+        r_hat=found.r_hat[population],
+        n_parameters=p + n_theta,
+        checks=(*convergence_checks(parameter_names(design, posterior.family, layout), found), *checks),
+        record=record,
+    )
+
+
+def component_draws(flat: Floats, layout: Layout) -> Floats:
+    """(S, d) sds and correlations of each block (lower triangle, row by row), then sigma, phi or shape."""
+    columns: list[Floats] = []
+    for block, k in enumerate(layout.widths):
+        factor = layout.factor(flat, block)
+        sds = layout.sds(flat, block)
+        columns.extend(sds.T)
+        covariance = np.einsum("sij,skj->sik", factor, factor)
+        columns += [covariance[:, i, j] / (sds[:, i] * sds[:, j]) for i in range(k) for j in range(i)]
+    if layout.with_scale:
+        columns.append(layout.scale(flat))
+    return np.stack(columns, axis=1) if columns else np.empty((len(flat), 0))
+
+
+def parameter_names(design: Design, family: str, layout: Layout) -> list[str]:
+    """Names of all parameters, variance components first, as messages write them."""
+    names = [_component_name(factor, term, other) for factor, term, other, _ in _component_terms(design, family, layout)]
+    names += [column.label for column in design.population]
+    for block in design.blocks:
+        levels = (
+            block.factor.levels
+            if block.factor.parents is None
+            else [f"{a}:{b}" for a, b in zip(block.factor.parents, block.factor.levels, strict=True)]
+        )
+        names += [f"{block.factor.name}[{level}, {column.label}]" for level in levels for column in block.columns]
+    return names
+
+
+def scale_name(family: str) -> str:
+    """How the tables call the last parameter: the residual's sd, ``phi`` or ``shape``."""
+    return {"negative_binomial": "phi", "gamma": "shape"}.get(family, "sigma")
+
+
+def _component_terms(design: Design, family: str, layout: Layout) -> Iterator[tuple[str, str, str | None, int | None]]:
+    for at, block in enumerate(design.blocks):
+        labels = [column.label for column in block.columns]
+        yield from ((block.factor.name, label, None, at) for label in labels)
+        yield from ((block.factor.name, labels[j], labels[i], at) for i in range(len(labels)) for j in range(i))
+    if layout.with_scale:
+        yield "residual", scale_name(family), None, None
+
+
+def _component_name(factor: str, term: str, other: str | None) -> str:
+    if factor == "residual":
+        return term
+    return f"sd({factor}, {term})" if other is None else f"correlation({factor}, {term}, {other})"
+
+
+def _components(posterior: Posterior, flat: Floats, interval: float) -> Iterator[VarianceComponent]:
+    draws = component_draws(flat, posterior.layout)
+    if not draws.shape[1]:
+        return
+    summary = summarise(draws.T, interval)
+    for at, (factor, term, other, block) in enumerate(_component_terms(posterior.design, posterior.family, posterior.layout)):
+        yield VarianceComponent(
+            factor,
+            term,
+            other,
+            "sd" if other is None else "correlation",
+            float(summary.estimate[at]),
+            float(summary.std_error[at]),
+            float(summary.lower[at]),
+            float(summary.upper[at]),
+            block,
+        )
+
+
+def _shrinkage(posterior: Posterior, flat: Floats) -> tuple[tuple[Floats, ...], tuple[Floats, ...]]:
+    """Per block (L, k): Var(b | y, theta, beta) and its share of tau^2, averaged over evenly spaced draws."""
+    design, layout = posterior.design, posterior.layout
+    if not design.blocks:
+        return (), ()
+    shapes = [(block.factor.n_levels, len(block.columns)) for block in design.blocks]
+    variance = [np.zeros(shape) for shape in shapes]
+    share = [np.zeros(shape) for shape in shapes]
+    kept = flat[:: max(1, len(flat) // VARIANCE_DRAWS)]
+    for theta in kept:
+        sigma = float(layout.scale(theta)) if posterior.scaled_by_sigma else 1.0
+        lambdas = [layout.factor(theta, block) / sigma for block in range(len(shapes))]
+        for block, relative in enumerate(posterior.system.factorise(lambdas).conditional_variance()):
+            variance[block] += sigma**2 * relative / len(kept)
+            share[block] += sigma**2 * relative / layout.sds(theta, block) ** 2 / len(kept)
+    return tuple(variance), tuple(np.clip(s, 0.0, 1.0) for s in share)
