@@ -1,0 +1,64 @@
+"""Which engine fits what: partial pooling with the study's own, the model without group-level predictors with the quickest that will do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+from multilevel.bayesian.priors import Priors
+from multilevel.bayesian.sampling import Sampling
+from multilevel.design import Design
+from multilevel.errors import StudyError
+from multilevel.fit import Fit
+from multilevel.study_fit_options import FitOptions
+from multilevel.tables.population_coefficients import has_group_predictors, without_group_predictors
+
+_METHODS = ("reml", "ml", None)
+
+
+def fit_partial(design: Design, options: FitOptions) -> Fit:
+    """Partial pooling with the engine that the study names."""
+    family = design.cells.family
+    if options.method not in _METHODS:
+        raise StudyError(f"method: {options.method!r} does not exist; write reml, ml or null.")
+    if options.engine == "bayesian":
+        return _fit_bayesian(design, family, options)
+    return _fit_likelihood(design, family, options)
+
+
+def fit_without_group_predictors(design: Design, fit: Fit, options: FitOptions) -> Fit | None:
+    """The same model less its group-level predictors, None where it has none; the likelihood engine stands in for NUTS."""
+    if not has_group_predictors(design):
+        return None
+    bare = without_group_predictors(design)
+    if fit.engine == "bayesian" and fit.method == "collapsed":
+        return _fit_bayesian(bare, design.cells.family, options)
+    return _fit_likelihood(bare, design.cells.family, options)
+
+
+def _fit_bayesian(design: Design, family: str, options: FitOptions) -> Fit:
+    # PyMC costs seconds to import: only for those who ask for it.
+    from multilevel.bayesian.engine import fit_bayesian
+
+    return fit_bayesian(
+        design,
+        family,
+        priors=cast(Priors | Mapping[str, object] | None, options.priors),
+        sampling=cast(Sampling | Mapping[str, object] | None, options.sampling),
+        seed=options.seed,
+        interval=options.interval,
+        progress=options.progress is not None,
+    )
+
+
+def _fit_likelihood(design: Design, family: str, options: FitOptions) -> Fit:
+    if family == "gaussian":
+        from multilevel.linear.engine import fit_linear
+
+        method = "ml" if options.engine == "likelihood" and options.method == "ml" else "reml"
+        return fit_linear(design, method=method, interval=options.interval, seed=options.seed)
+    from multilevel.generalised.engine import fit_generalised
+
+    if options.engine == "likelihood" and options.method == "reml":
+        raise StudyError(f"method: reml exists for gaussian outcomes only, this one is {family}; write ml or null.")
+    return fit_generalised(design, family, quadrature_points=options.quadrature_points, interval=options.interval, seed=options.seed)
