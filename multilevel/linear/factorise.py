@@ -1,0 +1,333 @@
+"""The blocked factorisation: one level-by-level elimination, one dense Cholesky factor of what is left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.linalg import cholesky, lapack, solve_triangular
+from scipy.sparse import csr_array
+
+from multilevel.cells import Floats
+from multilevel.errors import FitError
+from multilevel.linear.elimination import conditional_blocks, schur_complement
+
+if TYPE_CHECKING:
+    from multilevel.linear.assemble import CrossProducts
+
+
+@dataclass(frozen=True)
+class BlockedSystem:
+    """Cross-products kept once per study.
+
+    sizes : per block (L, k). merged : blocks of the eliminated factor, their columns side by side; rest : the other blocks, in order.
+    own : (L, k, k) Z_e'Z_e by level; cross : Z_e'[Z_r Q r] by level; gram : (m, m) [Z_r Q r]'[Z_r Q r] with X = Q T, r = y - Q location.
+    """
+
+    sizes: tuple[tuple[int, int], ...]
+    merged: tuple[int, ...]
+    rest: tuple[int, ...]
+    own: Floats
+    cross: CrossProducts
+    gram: Floats
+    triangle: Floats
+    location: Floats
+    residual_ss: float
+    n_rows: int
+
+    @property
+    def n_population(self) -> int:
+        """p."""
+        return len(self.location)
+
+    @property
+    def n_effects(self) -> int:
+        """q."""
+        return sum(levels * k for levels, k in self.sizes)
+
+    @cached_property
+    def rest_starts(self) -> tuple[int, ...]:
+        """Where each rest block begins among the rest's q_r columns."""
+        sizes = [self.sizes[index][0] * self.sizes[index][1] for index in self.rest]
+        return tuple(int(s) for s in np.concatenate([[0], np.cumsum(sizes)]))
+
+    def factorise(
+        self, lambdas: Sequence[Floats], beta_precision: Floats | None = None, beta_location: Floats | None = None
+    ) -> BlockedFactor:
+        """One factorisation at the relative covariance factors ``lambdas``; see ``LinearSystem``."""
+        own_lambda = _block_diagonal([lambdas[index] for index in self.merged])
+        kernels, log_det = conditional_blocks(self.own, own_lambda)
+        schur = schur_complement(self.gram, self.cross.starts, self.cross.columns, self.cross.values, kernels)
+        q = self.rest_starts[-1]
+        p = self.n_population
+        work = schur.copy()
+        for index, start in zip(self.rest, self.rest_starts, strict=False):
+            _scale(work, lambdas[index], start, self.sizes[index])
+        work[np.arange(q), np.arange(q)] += 1.0
+        extra = 0.0
+        if beta_precision is not None:
+            extra = self._add_prior(work, q, p, beta_precision, beta_location)
+        try:
+            root = cholesky(work[: q + p, : q + p], lower=False) if q + p else np.zeros((0, 0))
+        except np.linalg.LinAlgError as error:
+            message = "The cross-products are not positive definite: columns of the model are collinear within rounding."
+            raise FitError(message) from error
+        right = solve_triangular(root, work[: q + p, -1], trans="T") if q + p else np.zeros(0)
+        rss = float(work[-1, -1] - right @ right + extra + self.residual_ss)
+        return BlockedFactor(self, tuple(lambdas), own_lambda, kernels, log_det, schur, root, right, rss)
+
+    def _add_prior(self, work: Floats, q: int, p: int, precision: Floats, location: Floats | None) -> float:
+        """Add the prior of beta in the coordinates T beta - location; returns its part of the residual sum of squares."""
+        inverse = _inverse(self.triangle)
+        rotated = inverse.T @ precision @ inverse
+        centre = (np.zeros(p) if location is None else self.triangle @ location) - self.location
+        work[q : q + p, q : q + p] += rotated
+        pull = rotated @ centre
+        work[q : q + p, -1] += pull
+        work[-1, q : q + p] += pull
+        return float(centre @ pull)
+
+
+def _inverse(triangle: Floats) -> Floats:
+    return solve_triangular(triangle, np.eye(len(triangle))) if len(triangle) else triangle
+
+
+def _block_diagonal(parts: Sequence[Floats]) -> Floats:
+    size = sum(len(part) for part in parts)
+    whole = np.zeros((size, size))
+    start = 0
+    for part in parts:
+        whole[start : start + len(part), start : start + len(part)] = part
+        start += len(part)
+    return whole
+
+
+def _scale(work: Floats, factor: Floats, start: int, size: tuple[int, int]) -> None:
+    """work <- D' work D for the block's columns, D repeating ``factor`` for each level."""
+    levels, k = size
+    here = slice(start, start + levels * k)
+    m = len(work)
+    if k == 1:
+        work[:, here] *= factor[0, 0]
+        work[here, :] *= factor[0, 0]
+        return
+    work[:, here] = (work[:, here].reshape(m, levels, k) @ factor).reshape(m, levels * k)
+    work[here, :] = np.einsum("ba,lbm->lam", factor, work[here, :].reshape(levels, k, m)).reshape(levels * k, m)
+
+
+@dataclass(frozen=True)
+class BlockedFactor:
+    """M(theta) factorised; the coordinates of the rest are (u_r, gamma) with T beta = gamma + location.
+
+    kernels : (L, k, k) Var(b_j | everything else) / sigma^2 of the eliminated factor.
+    """
+
+    system: BlockedSystem
+    lambdas: tuple[Floats, ...]
+    own_lambda: Floats
+    kernels: Floats
+    log_det_own: float
+    schur: Floats
+    root: Floats
+    right: Floats
+    rss: float
+
+    @property
+    def _q(self) -> int:
+        return self.system.rest_starts[-1]
+
+    @property
+    def log_det_effects(self) -> float:
+        """log |Lambda' Z'Z Lambda + I|."""
+        return self.log_det_own + 2.0 * float(np.sum(np.log(np.diagonal(self.root)[: self._q])))
+
+    @property
+    def log_det_population(self) -> float:
+        """log |R_XX|^2 in the coordinates of the original X."""
+        rotated = 2.0 * float(np.sum(np.log(np.diagonal(self.root)[self._q :])))
+        return rotated + 2.0 * float(np.sum(np.log(np.abs(np.diagonal(self.system.triangle)))))
+
+    @property
+    def penalised_rss(self) -> float:
+        """r^2, with the pseudo-rows' residual sum of squares."""
+        return self.rss
+
+    @cached_property
+    def rest_solution(self) -> Floats:
+        """(q_r + p,) of (u_r, gamma)."""
+        return solve_triangular(self.root, self.right) if len(self.right) else self.right
+
+    @property
+    def beta(self) -> Floats:
+        """(p,) coefficients."""
+        return self._beta(self.rest_solution[None, :])[0]
+
+    @property
+    def effects(self) -> Floats:
+        """(q,) b = Lambda u."""
+        return self._assemble(self.rest_solution[None, :], None)[0, self.system.n_population :]
+
+    def _beta(self, rest: Floats) -> Floats:
+        gamma = rest[:, self._q :] + self.system.location
+        return solve_triangular(self.system.triangle, gamma.T).T if self.system.n_population else gamma
+
+    def _rest_effects(self, rest: Floats) -> Floats:
+        """(n, q_r + p) coefficients of the columns [Z_r Q]: u scaled to b."""
+        scaled = rest.copy()
+        for index, start in zip(self.system.rest, self.system.rest_starts, strict=False):
+            levels, k = self.system.sizes[index]
+            here = slice(start, start + levels * k)
+            scaled[:, here] = (rest[:, here].reshape(len(rest), levels, k) @ self.lambdas[index].T).reshape(len(rest), -1)
+        return scaled
+
+    @cached_property
+    def cross_matrices(self) -> tuple[csr_array, ...]:
+        """Per column of the eliminated factor, (L, m) sparse Z_e'[Z_r Q r]."""
+        cross, m = self.system.cross, len(self.system.gram)
+        levels = len(self.system.own)
+        return tuple(csr_array((cross.values[:, i], cross.columns, cross.starts), shape=(levels, m)) for i in range(cross.values.shape[1]))
+
+    def _own_effects(self, coefficients: Floats) -> Floats:
+        """(n, L, k) conditional means of the eliminated effects at rest coefficients (n, q_r + p)."""
+        full = np.concatenate([-coefficients, np.ones((len(coefficients), 1))], axis=1)
+        score = np.stack([(matrix @ full.T).T for matrix in self.cross_matrices], axis=2)
+        return np.einsum("lij,nlj->nli", self.kernels, score)
+
+    def _assemble(self, rest: Floats, noise: Floats | None) -> Floats:
+        """(n, p + q) of (beta, b) from (n, q_r + p) of (u_r, gamma); ``noise`` (n, L, k) is added to the eliminated effects."""
+        system = self.system
+        coefficients = self._rest_effects(rest)
+        result = np.empty((len(rest), system.n_population + system.n_effects))
+        result[:, : system.n_population] = self._beta(rest)
+        offsets = system.n_population + np.concatenate([[0], np.cumsum([levels * k for levels, k in system.sizes])])
+        for index, start in zip(system.rest, system.rest_starts, strict=False):
+            size = system.sizes[index][0] * system.sizes[index][1]
+            result[:, offsets[index] : offsets[index] + size] = coefficients[:, start : start + size]
+        if system.merged:
+            own = self._own_effects(coefficients)
+            own = own if noise is None else own + noise
+            column = 0
+            for index in system.merged:
+                levels, k = system.sizes[index]
+                result[:, offsets[index] : offsets[index] + levels * k] = own[:, :, column : column + k].reshape(len(rest), -1)
+                column += k
+        return result
+
+    def draw(self, size: int, sigma: float, rng: np.random.Generator) -> Floats:
+        """(size, p + q) exact draws of (beta, b) given theta and sigma."""
+        n = len(self.right)
+        rest = self.rest_solution[:, None] + sigma * (
+            solve_triangular(self.root, rng.standard_normal((n, size))) if n else np.zeros((0, size))
+        )
+        noise = None
+        if self.system.merged:
+            levels, k = self.kernels.shape[:2]
+            noise = sigma * np.einsum("lij,nlj->nli", _matrix_roots(self.kernels), rng.standard_normal((size, levels, k)))
+        return self._assemble(rest.T, noise)
+
+    @cached_property
+    def _rest_covariance_given_beta(self) -> Floats:
+        """(q_r, q_r) Var(b_r | y, theta, beta) / sigma^2."""
+        return self._scaled_inverse(self.root[: self._q, : self._q])
+
+    def _scaled_inverse(self, root: Floats) -> Floats:
+        if not len(root):
+            return root
+        inverse, info = lapack.dpotri(root, lower=0)
+        if info:
+            message = "The factor of the effects' precision is singular."
+            raise FitError(message)
+        inverse = np.triu(inverse) + np.triu(inverse, 1).T
+        # (u) to (b): D inverse D', columns then rows
+        for index, start in zip(self.system.rest, self.system.rest_starts, strict=False):
+            _scale(inverse, self.lambdas[index].T, start, self.system.sizes[index])
+        return inverse
+
+    def conditional_variance(self) -> tuple[Floats, ...]:
+        """Per block (L, k): diagonal of Var(b | y, theta, beta) / sigma^2."""
+        system = self.system
+        covariance = self._rest_covariance_given_beta
+        result: list[Floats] = [np.zeros(size) for size in system.sizes]
+        for index, start in zip(system.rest, system.rest_starts, strict=False):
+            levels, k = system.sizes[index]
+            result[index] = np.diagonal(covariance)[start : start + levels * k].reshape(levels, k).copy()
+        if system.merged:
+            own = np.einsum("lii->li", self._own_covariance(covariance, self._q))
+            column = 0
+            for index in system.merged:
+                k = system.sizes[index][1]
+                result[index] = own[:, column : column + k].copy()
+                column += k
+        return tuple(result)
+
+    def _spread(self, covariance: Floats, width: int) -> Floats:
+        """(L, k, k) H_j C H_j' for the first ``width`` columns of the cross-products."""
+        parts = [matrix[:, :width] for matrix in self.cross_matrices]
+        k = len(parts)
+        spread = np.empty((len(self.system.own), k, k))
+        for i in range(k):
+            moved = parts[i] @ covariance
+            for j in range(i + 1):
+                spread[:, i, j] = spread[:, j, i] = np.asarray(parts[j].multiply(moved).sum(axis=1)).ravel()
+        return spread
+
+    def _own_covariance(self, covariance: Floats, width: int) -> Floats:
+        """(L, k, k) covariance of the eliminated effects: K + K H C H' K."""
+        return self.kernels + self.kernels @ self._spread(covariance, width) @ self.kernels
+
+    def gradient(self, sigma2: float | None, *, reml: bool) -> tuple[Floats, ...]:
+        """Derivative with respect to Lambda; see ``Factorised``."""
+        system, q = self.system, self._q
+        df = system.n_rows - (system.n_population if reml else 0)
+        pull = 1.0 / sigma2 if sigma2 is not None else df / self.rss
+        width = q + system.n_population if reml else q
+        covariance = self._scaled_inverse(self.root[:width, :width])
+        coefficients = self._rest_effects(self.rest_solution[None, :])[0]
+        result: list[Floats] = [np.zeros((k, k)) for _, k in system.sizes]
+        precision = self.schur[:q, :q]
+        if q:
+            wide = self.schur[:q, :width]
+            moved = wide @ covariance
+            score_rest = self.schur[:q, -1] - self.schur[:q, :-1] @ coefficients
+            for index, start in zip(system.rest, system.rest_starts, strict=False):
+                levels, k = system.sizes[index]
+                here = slice(start, start + levels * k)
+                inner = _diagonal_blocks(precision[here, here], levels, k)
+                inner = inner - np.einsum("lam,lbm->lab", moved[here].reshape(levels, k, -1), wide[here].reshape(levels, k, -1))
+                score = score_rest[here].reshape(levels, k)
+                result[index] = self._derivative(inner, score, self.lambdas[index], pull)
+        if system.merged:
+            full = np.concatenate([-coefficients, [1.0]])
+            gap = np.stack([matrix @ full for matrix in self.cross_matrices], axis=1)
+            shrink = np.eye(len(self.own_lambda)) - system.own @ self.kernels
+            score = np.einsum("lij,lj->li", shrink, gap)
+            spread = self._spread(covariance, width)
+            inner = shrink @ system.own - shrink @ spread @ np.swapaxes(shrink, 1, 2)
+            whole = self._derivative(inner, score, self.own_lambda, pull)
+            column = 0
+            for index in system.merged:
+                k = system.sizes[index][1]
+                result[index] = whole[column : column + k, column : column + k]
+                column += k
+        return tuple(result)
+
+    @staticmethod
+    def _derivative(inner: Floats, score: Floats, factor: Floats, pull: float) -> Floats:
+        """2 sum_j (P_jj - pull s_j s_j') Lambda, the lower triangle."""
+        total = inner.sum(axis=0) - pull * (score.T @ score)
+        return np.tril(2.0 * total @ factor)
+
+
+def _diagonal_blocks(matrix: Floats, levels: int, k: int) -> Floats:
+    return np.einsum("lalb->lab", matrix.reshape(levels, k, levels, k))
+
+
+def _matrix_roots(kernels: Floats) -> Floats:
+    """(L, k, k) roots A with A A' = kernel; kernels may be singular."""
+    if kernels.shape[1] == 1:
+        return np.sqrt(kernels)
+    values, vectors = np.linalg.eigh(kernels)
+    return vectors * np.sqrt(np.clip(values, 0.0, None))[:, None, :]
