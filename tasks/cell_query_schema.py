@@ -1,0 +1,106 @@
+"""Facts about a study's rows that the cell plan needs: types for free, counts and moments in one scan only where the formula asks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import duckdb
+
+from multilevel.cell_plan import feature_label, plan_cells
+from multilevel.cells_from_rows import standardised
+from multilevel.formula.columns import columns_in, predictor_expressions
+from multilevel.formula.labels import expression_label
+from multilevel.formula.tree import Expression, Formula
+from multilevel.schema import ColumnKind, Schema
+from tasks.cell_query import render, subquery
+from tasks.cell_query_expressions import as_sql, quoted
+
+TEMPORAL = ("DATE", "TIME", "INTERVAL")
+TEXTUAL = ("VARCHAR", "ENUM", "UUID", "BLOB", "BIT")
+
+
+def column_kinds(connection: duckdb.DuckDBPyConnection, study_sql: str) -> dict[str, ColumnKind]:
+    """Kind of every column of the study's rows, without reading them."""
+    relation = connection.sql(study_sql)
+    return {name: _kind(str(kind)) for name, kind in zip(relation.columns, relation.types, strict=True)}
+
+
+def read_schema(connection: duckdb.DuckDBPyConnection, study_sql: str, formula: Formula, family: str) -> Schema:
+    """What ``plan_cells`` and the query need to know: one scan where the formula asks for counts or moments, else none.
+
+    Raises
+    ------
+    DataError
+        If the formula names a column that the rows do not have.
+    """
+    schema = Schema(column_kinds(connection, study_sql))
+    numeric = _numeric_predictors(formula, schema) if family == "gaussian" else []
+    facts = {f"distinct.{name}": f"approx_count_distinct({quoted(name)})" for name in numeric}
+    pending = list(dict.fromkeys(inner for e in predictor_expressions(formula) for inner in standardised(e)))
+    if not facts and not pending and not formula.response.weights and not formula.response.standard_error:
+        return schema
+    moments: dict[str, tuple[float, float]] = {}
+    while True:
+        ready = [e for e in pending if all(expression_label(inner) in moments for inner in standardised(e))]
+        pending = [e for e in pending if e not in ready]
+        for expression in ready:
+            value = as_sql(expression, moments)
+            facts |= {
+                f"mean.{expression_label(expression)}": f"avg({value})",
+                f"sd.{expression_label(expression)}": f"stddev_samp({value})",
+            }
+        found = _scan(connection, study_sql, facts)
+        moments |= {expression_label(e): (found[f"mean.{expression_label(e)}"], found[f"sd.{expression_label(e)}"]) for e in ready}
+        distinct = schema.distinct or {name: int(found[f"distinct.{name}"]) for name in numeric}
+        schema = Schema(schema.kinds, distinct=distinct, moments=moments, n_rows=int(found["n_rows"]))
+        if not pending:
+            return _with_shifts(connection, study_sql, formula, family, schema)
+        facts = {}
+
+
+def _with_shifts(connection: duckdb.DuckDBPyConnection, study_sql: str, formula: Formula, family: str, schema: Schema) -> Schema:
+    """Overall means of the features and the outcome, about which weighted sums are taken."""
+    if not formula.response.weights and not formula.response.standard_error:
+        return schema
+    plan = plan_cells(formula, schema, family)
+    expressions: dict[str, tuple[Expression, ...]] = {feature_label(product): product for product in plan.features}
+    # level means are left out of the shift: within(x, g) is near zero already
+    facts = {
+        f"shift.{label}": " * ".join(f"avg({as_sql(e, schema.moments, _level_means_as_zero(e))})" for e in product)
+        for label, product in expressions.items()
+    }
+    offset = "".join(f" - avg({as_sql(e, schema.moments)})" for e in plan.offsets)
+    found = _scan(connection, study_sql, facts | {"shift.": f"avg({as_sql(plan.outcome, schema.moments)}){offset}"})
+    return Schema(
+        schema.kinds,
+        distinct=schema.distinct,
+        moments=schema.moments,
+        shifts={label: float(found[f"shift.{label}"]) for label in (*expressions, "")},
+        n_rows=int(found["n_rows"]),
+    )
+
+
+def _level_means_as_zero(expression: Expression) -> dict[Expression, str]:
+    return {expression: "0e0"} if expression_label(expression).startswith("within(") else {}
+
+
+def _numeric_predictors(formula: Formula, schema: Schema) -> list[str]:
+    names = [name for e in predictor_expressions(formula) if not schema.is_categorical(e) for name in columns_in(e)]
+    grouping = {name for group in formula.groups for name in group.columns}
+    return [name for name in dict.fromkeys(names) if schema.kind(name) == "number" and name not in grouping]
+
+
+def _scan(connection: duckdb.DuckDBPyConnection, study_sql: str, facts: dict[str, str]) -> dict[str, Any]:
+    listed = ",\n    ".join(f"{sql} as {quoted(name)}" for name, sql in facts.items()) or "1 as one"
+    cursor = connection.execute(render("cell_schema", study_rows=subquery(study_sql), facts=listed))
+    names = [column[0] for column in cursor.description]
+    row = cursor.fetchone()
+    return dict(zip(names, row or (), strict=True))
+
+
+def _kind(duckdb_type: str) -> ColumnKind:
+    if duckdb_type == "BOOLEAN":
+        return "boolean"
+    if duckdb_type.startswith(TEXTUAL):
+        return "text"
+    return "temporal" if duckdb_type.startswith(TEMPORAL) else "number"
