@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from formulae.expr import Binary, Grouping, Literal, Unary
 
@@ -16,11 +16,14 @@ type Product = tuple[Expression, ...]
 
 @dataclass(frozen=True)
 class Expansion:
-    """Products in the order written (the intercept apart: None where the formula does not say)."""
+    """Products in the order written, the intercept apart (None where the formula does not say).
+
+    ``order``: labels of all factors in the order of their first appearance in the text.
+    """
 
     products: tuple[Product, ...] = ()
     intercept: bool | None = None
-    extras: tuple[Node, ...] = field(default=())
+    order: tuple[str, ...] = ()
 
 
 def expand_terms(node: Node, text: str) -> tuple[Term, ...]:
@@ -33,10 +36,7 @@ def expand_terms(node: Node, text: str) -> tuple[Term, ...]:
 
 def ordered_terms(expansion: Expansion) -> tuple[Term, ...]:
     """Expansion to terms: the intercept first, then by number of factors, then as written."""
-    appearance: dict[str, int] = {}
-    for product in expansion.products:
-        for factor in product:
-            appearance.setdefault(expression_label(factor), len(appearance))
+    appearance = {label: place for place, label in enumerate(expansion.order)}
     sorted_products = [tuple(sorted(product, key=lambda factor: appearance[expression_label(factor)])) for product in expansion.products]
     intercept: list[Product] = [()] if expansion.intercept in {None, True} else []
     products = intercept + sorted(sorted_products, key=len)
@@ -54,24 +54,26 @@ def expand(node: Node, text: str) -> Expansion:
         return removed if node.operator.kind == "PLUS" else subtract(Expansion(), removed)
     if isinstance(node, Binary):
         return _binary(node, text)
-    return Expansion((((factor_expression(node, text)),),))
+    factor = factor_expression(node, text)
+    return Expansion(((factor,),), order=(expression_label(factor),))
 
 
 def add(left: Expansion, right: Expansion) -> Expansion:
     """``a + b``: what is there already is not added twice."""
-    return Expansion(_union(left.products, right.products), left.intercept if right.intercept is None else right.intercept)
+    intercept = left.intercept if right.intercept is None else right.intercept
+    return Expansion(_union(left.products, right.products), intercept, _in_order(left, right))
 
 
 def subtract(left: Expansion, right: Expansion) -> Expansion:
     """``a - b``: ``- 1`` takes the intercept away, ``- 0`` gives it back."""
     gone = {_key(product) for product in right.products}
     intercept = left.intercept if right.intercept is None else not right.intercept
-    return Expansion(tuple(product for product in left.products if _key(product) not in gone), intercept)
+    return Expansion(tuple(product for product in left.products if _key(product) not in gone), intercept, _in_order(left, right))
 
 
 def cross(left: Expansion, right: Expansion) -> Expansion:
     """``a : b``: every product of the left with every product of the right."""
-    return Expansion(_union((), tuple(_multiply(a, b) for a in left.products for b in right.products)))
+    return Expansion(_union((), tuple(_multiply(a, b) for a in left.products for b in right.products)), None, _in_order(left, right))
 
 
 def _binary(node: Binary, text: str) -> Expansion:
@@ -118,6 +120,10 @@ def _union(left: tuple[Product, ...], right: tuple[Product, ...]) -> tuple[Produ
     for product in (*left, *right):
         merged.setdefault(_key(product), product)
     return tuple(merged.values())
+
+
+def _in_order(left: Expansion, right: Expansion) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(left.order + right.order))
 
 
 def _key(product: Product) -> frozenset[str]:
