@@ -103,7 +103,7 @@ VARIANCE_COMPONENTS = TableSpec(
             "share of the model's variance: for a factor, of all terms of its covariance block together, mean over line items of z'Sigma z "
             "over the total, the latent residual included; on the first sd of the block",
             "1",
-            "null for correlations and for all but the first sd of a block",
+            "null for correlations, dispersions and all but the first sd of a block",
             0,
             1,
         ),
@@ -111,14 +111,14 @@ VARIANCE_COMPONENTS = TableSpec(
             "r_squared",
             "share of the variance among this term's coefficients that the predictors explain (Gelman and Pardoe 2006, eq. 1)",
             "1",
-            "null for correlations, for dispersions and where the variance to explain is zero",
+            "null for correlations, dispersions, latent residuals and terms without group-level predictors",
             high=1,
         ),
         _number(
             "pooling_factor",
             "lambda: how far this term's effects are pooled toward the model, 0 none, 1 complete (Gelman and Pardoe 2006, eq. 2)",
             "1",
-            "null for correlations, for dispersions and where the variance of the effects is zero",
+            "null for correlations, dispersions, latent residuals and effects without variance",
             high=1,
         ),
         _number(

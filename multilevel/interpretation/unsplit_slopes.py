@@ -1,0 +1,103 @@
+"""Row-level predictors that the formula does not split: do their slopes within and between groups point the same way?
+
+From the moments that the cells keep, one predictor at a time and unadjusted for the others: a warning to look, not an estimate. The within
+slope is the fixed-effects slope; the between slope that of the groups' means (each group once), as in Robinson (1950) and Mundlak (1978).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from multilevel.cells import Floats
+from multilevel.design import Design, DesignColumn, Factor
+from multilevel.fit import Check
+from multilevel.tables.nesting import Nesting
+
+FEWEST_LEVELS = 10
+"""Below so many levels a slope of means is too uncertain to warn by."""
+
+CERTAIN = 3.0
+"""Both slopes must lie this many standard errors from zero, on opposite sides."""
+
+
+@dataclass(frozen=True)
+class Slopes:
+    """Simple regression slopes of the outcome on one predictor, with standard errors."""
+
+    within: float
+    within_error: float
+    between: float
+    between_error: float
+    pooled: float
+
+    @property
+    def are_opposite(self) -> bool:
+        """Whether both are certain and have opposite signs."""
+        signs = np.sign(self.within) * np.sign(self.between)
+        return bool(signs < 0 and abs(self.within) > CERTAIN * self.within_error and abs(self.between) > CERTAIN * self.between_error)
+
+
+def unsplit_warnings(design: Design, nesting: Nesting) -> list[Check]:
+    """One failed row per predictor and factor whose two slopes point in opposite directions; gaussian studies only."""
+    if design.cells.family != "gaussian":
+        return []
+    split = " ".join(column.label for column in design.population if column.kind in ("within", "between", "contextual"))
+    found = []
+    for column in design.population:
+        if column.kind != "individual" or column.label == "Intercept" or f"({column.label}," in split:
+            continue
+        for name, factor in nesting.factors.items():
+            slopes = slopes_of(design, column, factor) if factor.n_levels >= FEWEST_LEVELS else None
+            if slopes is not None and slopes.are_opposite:
+                found.append(_warning(column.label, name, factor.columns[-1], slopes))
+    return found
+
+
+def _warning(label: str, name: str, group: str, slopes: Slopes) -> Check:
+    message = (
+        f"{label}: within {name} the slope is {slopes.within:.4g}, between its levels {slopes.between:.4g}, over all line items "
+        f"{slopes.pooled:.4g} (each unadjusted): the directions are opposite (Simpson's paradox); "
+        f"write within({label}, {group}) + between({label}, {group})"
+    )
+    return Check(f"opposite_slopes[{label}, {name}]", slopes.between - slopes.within, 0.0, passed=False, message=message)
+
+
+def slopes_of(design: Design, column: DesignColumn, factor: Factor) -> Slopes | None:
+    """The two slopes; None where the predictor does not vary within or does not vary between the factor's levels."""
+    cells, at = design.cells, column.feature - 1
+    weight = cells.weight
+    x = column.multiplier * (cells.mean[:, at] if column.feature else 1.0)
+    y = cells.mean[:, -1]
+    xx = column.multiplier**2 * cells.cross[:, at, at] if column.feature else np.zeros(len(x))
+    xy = column.multiplier * cells.cross[:, at, -1] if column.feature else np.zeros(len(x))
+    total = np.bincount(factor.codes, weight, factor.n_levels)
+    mean_x, mean_y = (np.bincount(factor.codes, weight * v, factor.n_levels) / total for v in (x, y))
+    dx, dy = x - mean_x[factor.codes], y - mean_y[factor.codes]
+    inner = np.array([np.sum(xx + weight * dx**2), np.sum(xy + weight * dx * dy), np.sum(cells.cross[:, -1, -1] + weight * dy**2)])
+    outer = _moments(mean_x, mean_y, np.ones(factor.n_levels))
+    everything = _moments(mean_x, mean_y, total) + inner
+    tiny = 1e-10 * everything[0]
+    if inner[0] <= tiny or outer[0] <= tiny / total.mean():
+        return None
+    freedom = cells.n.sum() - factor.n_levels - 1
+    within, between = inner[1] / inner[0], outer[1] / outer[0]
+    return Slopes(
+        float(within),
+        _error(inner, freedom),
+        float(between),
+        _error(outer, factor.n_levels - 2),
+        float(everything[1] / everything[0]),
+    )
+
+
+def _moments(x: Floats, y: Floats, weight: Floats) -> Floats:
+    dx, dy = x - np.average(x, weights=weight), y - np.average(y, weights=weight)
+    return np.array([np.sum(weight * dx**2), np.sum(weight * dx * dy), np.sum(weight * dy**2)])
+
+
+def _error(moments: Floats, freedom: float) -> float:
+    """Standard error of a simple regression slope."""
+    residual = max(moments[2] - moments[1] ** 2 / moments[0], 0.0)
+    return float(np.sqrt(residual / max(freedom, 1.0) / moments[0]))
