@@ -19,6 +19,7 @@ import numpy as np
 from multilevel.bayesian.parameters import Layout, log_prior
 from multilevel.bayesian.priors import ResolvedPriors
 from multilevel.cells import Floats
+from multilevel.errors import FitError
 from multilevel.linear.system import Factorised, LinearSystem
 
 
@@ -36,6 +37,10 @@ class Collapsed:
         lambdas = [self.layout.factor(theta, block) / sigma for block in range(len(self.layout.widths))]
         return self.system.factorise(lambdas, sigma**2 * self.priors.beta_precision, self.priors.beta_location)
 
+    def draw(self, theta: Floats, size: int, rng: np.random.Generator) -> Floats:
+        """(size, p + q) exact draws of (beta, b) given one theta (d,)."""
+        return self.factorise(theta).draw(size, float(self.layout.scale(theta)), rng)
+
     def log_likelihood(self, theta: Floats, factorised: Factorised) -> float:
         """log p(y | theta) at a factorised theta."""
         log_variance = 2.0 * math.log(float(self.layout.scale(theta)))
@@ -50,7 +55,7 @@ class Collapsed:
             return -math.inf
         try:
             value = self.log_likelihood(theta, self.factorise(theta)) + float(log_prior(theta, self.layout, self.priors))
-        except (np.linalg.LinAlgError, ZeroDivisionError, OverflowError):
+        except (FitError, np.linalg.LinAlgError, OverflowError):
             return -math.inf
         return value if math.isfinite(value) else -math.inf
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,20 +16,37 @@ from multilevel.bayesian.sampling import Sampling
 from multilevel.cells import Floats
 from multilevel.design import Design
 from multilevel.fit import Check, Fit
+from multilevel.linear.assemble import linear_system
+from multilevel.reduction import ReducedRows, reduce_design
 
 MAX_PARETO_K = 0.7
 MIN_IMPORTANCE_ESS = 400.0
 
 
+@dataclass(frozen=True)
+class CollapsedDraws:
+    """thetas (chains, draws, d), values (chains * draws, p + q), the density and the sampler's own figures."""
+
+    thetas: Floats
+    values: Floats
+    density: Collapsed
+    independence: IndependenceDraws
+    record: dict[str, object]
+
+
 def fit_collapsed(design: Design, priors: ResolvedPriors, sampling: Sampling, *, seed: int, interval: float) -> Fit:
     """Fit a gaussian model; see ``engine.fit_bayesian``."""
-    from multilevel.linear.assemble import linear_system
-    from multilevel.reduction import reduce_design
+    found = sample_collapsed(reduce_design(design), priors, sampling, seed)
+    posterior = Posterior(design, "gaussian", found.density.layout, found.thetas, found.values, found.density.system, True)
+    checks = importance_checks(found.independence)
+    return build_fit(posterior, method="collapsed", interval=interval, checks=checks, record=found.record)
 
+
+def sample_collapsed(rows: ReducedRows, priors: ResolvedPriors, sampling: Sampling, seed: int) -> CollapsedDraws:
+    """Draw theta, then (beta, b) given theta, from the posterior of reduced gaussian rows."""
     clock = Clock()
-    system = linear_system(reduce_design(design))
-    layout = Layout(tuple(len(block.columns) for block in design.blocks), priors.sigma is not None)
-    density = Collapsed(system, layout, priors)
+    layout = Layout(tuple(block.values.shape[1] for block in rows.blocks), priors.sigma is not None)
+    density = Collapsed(linear_system(rows), layout, priors)
     rng = np.random.default_rng(seed)
     clock.lap("cross_products")
     mode, proposal = laplace_proposal(density, starting_point(layout, priors))
@@ -52,8 +70,7 @@ def fit_collapsed(design: Design, priors: ResolvedPriors, sampling: Sampling, *,
         "importance_ess": drawn.importance_ess,
         "seconds": clock.seconds,
     }
-    posterior = Posterior(design, "gaussian", layout, drawn.thetas, values, system, True)
-    return build_fit(posterior, method="collapsed", interval=interval, checks=importance_checks(drawn), record=record)
+    return CollapsedDraws(drawn.thetas, values, density, drawn, record)
 
 
 class Clock:
@@ -84,8 +101,7 @@ def conditional_draws(density: Collapsed, drawn: IndependenceDraws, rng: np.rand
     places = np.split(np.argsort(origin, kind="stable"), np.cumsum(times)[:-1])
     values = np.empty((len(thetas), density.system.n_population + density.system.n_effects))
     for first, count, place in zip(where, times, places, strict=True):
-        sigma = float(density.layout.scale(thetas[first]))
-        values[place] = density.factorise(thetas[first]).draw(int(count), sigma, rng)
+        values[place] = density.draw(thetas[first], int(count), rng)
     return values
 
 

@@ -19,7 +19,9 @@ from multilevel.bayesian.mixtures import TMixture, fit_mixture, single
 from multilevel.cells import Floats, Integers
 from multilevel.errors import FitError
 
-PILOT_DRAWS = 1000
+PILOT_DRAWS = (250, 1000)
+"""Draws per round while the proposal is improved: a quarter of those asked for, between these bounds."""
+
 ENOUGH = 0.7
 """Importance ESS over draws from which on a proposal is not improved further."""
 
@@ -95,7 +97,7 @@ def sample_independently(
     density: Callable[[Floats], Floats], first: TMixture, *, chains: int, draws: int, rng: np.random.Generator
 ) -> IndependenceDraws:
     """Chains of exact draws; ``density`` maps (S, d) to (S,). Where they move too little, more proposals are made per draw kept."""
-    pool, weights, proposal, rounds = _adapt(density, first, rng)
+    pool, weights, proposal, rounds = _adapt(density, first, int(np.clip(chains * draws // 4, *PILOT_DRAWS)), rng)
     starts = pool[rng.choice(len(pool), size=chains, p=weights)]
     start_ratios = density(starts) - proposal.log_density(starts)
     thin = 1
@@ -114,22 +116,24 @@ def sample_independently(
     return IndependenceDraws(thetas, kept, accepted, pareto_k, importance_ess, thin, rounds)
 
 
-def _adapt(density: Callable[[Floats], Floats], first: TMixture, rng: np.random.Generator) -> tuple[Floats, Floats, TMixture, int]:
+def _adapt(
+    density: Callable[[Floats], Floats], first: TMixture, size: int, rng: np.random.Generator
+) -> tuple[Floats, Floats, TMixture, int]:
     """Improve the proposal from all draws so far, each weighed against the mixture of the proposals used."""
     proposals = [first]
-    points = first.sample(PILOT_DRAWS, rng)
+    points = first.sample(size, rng)
     values = density(points)
     while True:
         mixture = np.logaddexp.reduce([proposal.log_density(points) for proposal in proposals], axis=0) - np.log(len(proposals))
         weights, _, _ = importance(values - mixture)
-        newest = slice(-PILOT_DRAWS, None)
+        newest = slice(-size, None)
         _, k, ess = importance(values[newest] - proposals[-1].log_density(points[newest]))
-        efficiency = ess / PILOT_DRAWS
+        efficiency = ess / size
         if (len(proposals) > 1 and efficiency >= ENOUGH and k < LIGHT) or len(proposals) > ROUNDS:
             return points, weights, proposals[-1], len(proposals)
         components = min(1 + 2 * len(proposals), 7)
         proposals.append(fit_mixture(points, weights, components, df=6.0, rng=rng))
-        fresh = proposals[-1].sample(PILOT_DRAWS, rng)
+        fresh = proposals[-1].sample(size, rng)
         points, values = np.concatenate([points, fresh]), np.concatenate([values, density(fresh)])
 
 

@@ -5,7 +5,6 @@ All arrays are ``pm.Data``, so that a refit on new statistics of the same shape 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,18 +23,14 @@ def model_data(rows: ReducedRows, outcome: Outcome, coordinates: Coordinates, pr
     """Every array of the model by its name in it."""
     data: Arrays = {
         "y": outcome.outcome,
-        "size": outcome.size.astype(np.float64),
-        "n": outcome.n.astype(np.float64),
         "offset": rows.offset,
         "X": rows.X,
-        "histogram": outcome.histogram,
-        "once": np.array([outcome.residual_ss, float(outcome.n_rows), outcome.sum_log_outcome]),
-        "weights": weights,
         "mode": coordinates.mode,
         "root": coordinates.root,
         "beta_location": priors.beta_location,
         "beta_precision": priors.beta_precision,
     }
+    data |= {name: value for name, value in _likelihood_data(outcome).items() if name in _USED[outcome.family]}
     for f, block in enumerate(rows.blocks):
         data[f"codes_{f}"] = block.codes.astype(np.int64)
         data[f"values_{f}"] = np.ascontiguousarray(block.values.T)
@@ -44,8 +39,27 @@ def model_data(rows: ReducedRows, outcome: Outcome, coordinates: Coordinates, pr
         data |= {f"mixing_{coarse.block}": coarse.mixing, f"shift_{coarse.block}": coarse.shift, f"pull_{coarse.block}": coarse.pull}
     if coordinates.fine is not None:
         data[f"information_{coordinates.fine.block}"] = _flat(coordinates.fine.information)
-        data[f"shift_{coordinates.fine.block}"] = coordinates.fine.shift
+        data |= {f"shift_{coordinates.fine.block}": coordinates.fine.shift, "weights": weights}
     return data
+
+
+_USED = {
+    "gaussian": ("once",),
+    "binomial": ("size",),
+    "poisson": ("size",),
+    "negative_binomial": ("n", "histogram"),
+    "gamma": ("n", "once"),
+}
+"""What each family's likelihood reads besides ``y``: a compiled model knows no other data."""
+
+
+def _likelihood_data(outcome: Outcome) -> Arrays:
+    return {
+        "size": outcome.size.astype(np.float64),
+        "n": outcome.n.astype(np.float64),
+        "histogram": outcome.histogram,
+        "once": np.array([outcome.residual_ss, float(outcome.n_rows), outcome.sum_log_outcome]),
+    }
 
 
 def build_model(data: Arrays, outcome: Outcome, coordinates: Coordinates, layout: Layout, priors: ResolvedPriors) -> Any:
@@ -58,15 +72,16 @@ def build_model(data: Arrays, outcome: Outcome, coordinates: Coordinates, layout
         theta = pm.Flat("theta", shape=layout.size)
         w = pm.Flat("w", shape=_size(coordinates))
         eta, log_density = _Graph(at, coordinates, layout, pt).predictor(theta, w)
-        symbolic = replace(
-            outcome,
-            outcome=at["y"],
-            size=at["size"],
-            n=at["n"],
-            residual_ss=at["once"][0],
-            n_rows=at["once"][1],
-            histogram=at["histogram"],
-            sum_log_outcome=at["once"][2],
+        once: Any = at.get("once", np.zeros(3))
+        symbolic = Outcome(
+            outcome.family,
+            at["y"],
+            at.get("size", outcome.size),
+            at.get("n", outcome.n),
+            once[1],
+            once[0],
+            at.get("histogram", outcome.histogram),
+            once[2],
         )
         scale = pt.exp(theta[-1]) if layout.with_scale else 1.0
         likelihood = log_likelihood(symbolic, eta, scale, pt)

@@ -56,9 +56,17 @@ class Factorised(Protocol):
 class LinearSystem(Protocol):
     """Cross-products of [Z X y] kept once per study; ``factorise`` costs one blocked Cholesky, however many rows there were."""
 
-    n_rows: int
-    n_population: int
-    n_effects: int
+    @property
+    def n_rows(self) -> int:
+        """Line items behind the pseudo-rows."""
+
+    @property
+    def n_population(self) -> int:
+        """p."""
+
+    @property
+    def n_effects(self) -> int:
+        """q."""
 
     def factorise(self, lambdas: Sequence[Floats], beta_precision: Floats | None = None, beta_location: Floats | None = None) -> Factorised:
         """Factorise at relative covariance factors ``lambdas`` (one lower-triangular (k, k) per block: Sigma = sigma^2 Lambda Lambda').

@@ -1,0 +1,92 @@
+"""The sampler's coordinates: an exact change of variables, standard normal where the likelihood is quadratic."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import multivariate_normal
+
+from multilevel.bayesian.coordinates import build_coordinates, coefficients
+from multilevel.bayesian.families import log_likelihood, outcome_of
+from multilevel.bayesian.nuts_fit import starting_covariances, starting_dispersion
+from multilevel.bayesian.nuts_model import build_model, model_data
+from multilevel.bayesian.parameters import Layout, log_prior
+from multilevel.bayesian.pilot import block_values, fit_pilot
+from multilevel.bayesian.priors import Priors, resolve_priors
+from multilevel.cells_from_rows import cells_from_frame
+from multilevel.design_build import build_design
+from multilevel.formula.parse import parse_formula
+from multilevel.reduction import reduce_design
+
+RESPONSE = {"gaussian": "y", "binomial": "k", "poisson": "c", "negative_binomial": "c", "gamma": "e"}
+
+
+def setting(family: str, groups: str = "(1 + x | a) + (1 | b)") -> tuple:
+    rng = np.random.default_rng(8)
+    n = 250
+    a, b, x = rng.integers(4, size=n), rng.integers(9, size=n), rng.integers(3, size=n)
+    eta = 0.3 + 0.2 * x + rng.normal(0, 0.5, 4)[a] + rng.normal(0, 0.5, 9)[b]
+    frame = pd.DataFrame({"a": a.astype(str), "b": b.astype(str), "x": x, "y": eta + rng.normal(0, 1, n)})
+    frame = frame.assign(k=rng.binomial(1, 1 / (1 + np.exp(-eta))), c=rng.poisson(np.exp(eta)), e=rng.gamma(2.0, np.exp(eta) / 2))
+    formula = parse_formula(f"{RESPONSE[family]} ~ 1 + x + {groups}")
+    design = build_design(formula, cells_from_frame(formula, frame, family))
+    priors = resolve_priors(design, family, Priors())
+    rows = reduce_design(design)
+    outcome = outcome_of(design, rows, family)
+    layout = Layout(tuple(len(block.columns) for block in design.blocks), priors.sigma is not None or priors.dispersion is not None)
+    pilot = fit_pilot(rows, outcome, priors, starting_covariances(priors), starting_dispersion(priors))
+    return rows, outcome, layout, priors, pilot, build_coordinates(rows, pilot)
+
+
+def log_posterior(model: tuple, theta: np.ndarray, beta: np.ndarray, effects: list[np.ndarray]) -> float:
+    rows, outcome, layout, priors = model[:4]
+    eta = rows.offset + rows.X @ beta + sum(block_values(block) @ b for block, b in zip(rows.blocks, effects, strict=True))
+    value = log_likelihood(outcome, eta, float(layout.scale(theta))) + float(log_prior(theta, layout, priors))
+    value += multivariate_normal(priors.beta_location, np.linalg.inv(priors.beta_precision)).logpdf(beta)
+    for f, b in enumerate(effects):
+        factor = layout.factor(theta, f)
+        value += multivariate_normal(np.zeros(len(factor)), factor @ factor.T).logpdf(b.reshape(-1, len(factor))).sum()
+    return float(value)
+
+
+@pytest.mark.parametrize(("family", "distortion"), [*((family, 1.0) for family in RESPONSE), ("poisson", 1.7)])
+def test_the_models_density_is_the_posterior_times_the_jacobian_for_a_good_and_a_bad_pilot(family: str, distortion: float) -> None:
+    rows, outcome, layout, priors, pilot, coordinates = setting(family)
+    if distortion != 1.0:
+        pilot = replace(pilot, weights=pilot.weights * distortion, schur=pilot.schur * 0.6)
+        coordinates = build_coordinates(rows, pilot)
+    data = model_data(rows, outcome, coordinates, priors, pilot.weights)
+    compiled = build_model(data, outcome, coordinates, layout, priors).compile_logp(mode="FAST_COMPILE")
+    size = rows.X.shape[1] + sum(block.n_levels * block.values.shape[1] for block in rows.blocks)
+    rng = np.random.default_rng(1)
+    centre = layout.pack(pilot.covariances, pilot.dispersion)
+
+    def place(theta: np.ndarray, w: np.ndarray) -> np.ndarray:
+        beta, effects = coefficients(coordinates, layout, theta[None], w[None])
+        return np.concatenate([beta[0], *(effect[0] for effect in effects)])
+
+    difference = []
+    for _ in range(4):
+        theta, w = centre + rng.normal(0, 0.6, layout.size), rng.normal(size=size)
+        beta, effects = coefficients(coordinates, layout, theta[None], w[None])
+        jacobian = np.stack([(place(theta, w + step) - place(theta, w - step)) / 2e-5 for step in 1e-5 * np.eye(size)], axis=1)
+        direct = log_posterior((rows, outcome, layout, priors), theta, beta[0], [effect[0] for effect in effects])
+        difference.append(float(compiled({"theta": theta, "w": w})) - direct - np.linalg.slogdet(jacobian)[1])
+    np.testing.assert_allclose(difference, difference[0], atol=1e-5)
+
+
+def test_the_finest_effects_are_standard_normal_whatever_their_variance() -> None:
+    """Gaussian, sigma held: w of the finest block enters the log posterior as -w'w / 2 at any covariance."""
+    rows, outcome, layout, priors, pilot, coordinates = setting("gaussian", "(1 + x | b)")
+    rng = np.random.default_rng(0)
+    for tau in (0.01, 0.3, 30.0):
+        theta = layout.pack([tau**2 * np.array([[1.0, 0.3], [0.3, 0.5]])], pilot.dispersion)
+        values, squares = [], []
+        beta_w = rng.normal(size=2)
+        for _ in range(5):
+            w = np.concatenate([beta_w, rng.normal(size=18)])
+            beta, effects = coefficients(coordinates, layout, theta[None], w[None])
+            values.append(log_posterior((rows, outcome, layout, priors), theta, beta[0], [effects[0][0]]))
+            squares.append(-0.5 * w @ w)
+        np.testing.assert_allclose(np.diff(values), np.diff(squares), rtol=1e-6, atol=1e-6)
