@@ -1,0 +1,90 @@
+"""The answer in three sentences, made from numbers in the tables."""
+
+from __future__ import annotations
+
+import pyarrow.compute as pc
+
+from tasks.report.group_charts import effect
+from tasks.report.model_charts import WITHIN, variance_shares
+from tasks.report.subject import Subject, number
+
+
+def answer(subject: Subject) -> list[str]:
+    """Three sentences: the overall level and the extremes, the clearest predictor (or where the variance is), what pooling did."""
+    sentences = [_level(subject), _predictor(subject) or _variance(subject), _pooling(subject)]
+    return [sentence for sentence in sentences if sentence]
+
+
+def _level(subject: Subject) -> str:
+    factors = subject.factors
+    if not factors:
+        return ""
+    factor = factors[0]
+    rows = subject.seen_estimates.filter(pc.field("grouping_factor") == factor).sort_by([("estimate", "ascending")]).to_pylist()
+    low, high = rows[0], rows[-1]
+    overall = low["complete_pooling_estimate"]
+    everyone = f"Over all groups together the estimate is {subject.outcome(overall)} ({subject.unit}); by" if overall is not None else "By"
+    return (
+        f"{everyone} {factor} it runs from {subject.outcome(low['estimate'])} "
+        f"({low['level']}; {subject.interval} interval {subject.outcome(low['lower'])} to {subject.outcome(low['upper'])}) "
+        f"to {subject.outcome(high['estimate'])} "
+        f"({high['level']}; {subject.outcome(high['lower'])} to {subject.outcome(high['upper'])})."
+    )
+
+
+def _predictor(subject: Subject) -> str:
+    rows = [
+        row
+        for row in subject.tables["population_coefficients"].to_pylist()
+        if row["pooling"] == "partial" and row["term"] != "Intercept" and row["std_error"] and row["lower"] is not None
+    ]
+    if not rows:
+        return ""
+    clearest = max(rows, key=lambda row: abs(row["estimate"]) / row["std_error"])
+    low, middle, high = (effect(subject, clearest[name]) for name in ("lower", "estimate", "upper"))
+    what = {True: "the odds", False: subject.unit}[subject.family == "binomial"]
+    verb = "changes" if low > 0 or high < 0 else "does not clearly change"
+    interval = f"({subject.interval} interval {shown_effect(subject, low)} to {shown_effect(subject, high)})"
+    return f"{clearest['term']} {verb} {what}: {shown_effect(subject, middle)} {interval}{_range(subject, clearest['term'])}."
+
+
+def shown_effect(subject: Subject, value: float) -> str:
+    """An effect as prose writes it: +12.3 %, or a number where effects add."""
+    adds = subject.family == "gaussian" and not subject.is_log_outcome
+    return number(value) if adds else f"{100 * value:+.1f} %".replace("-", "−")
+
+
+def _range(subject: Subject, term: str) -> str:
+    """How the term's effect ranges over the levels of the finest factor by which it varies; nothing where it does not vary."""
+    varying = subject.tables["group_coefficients"].filter((pc.field("term") == term) & ~pc.field("is_new"))
+    if varying.num_rows == 0:
+        return ""
+    sizes = varying.group_by("grouping_factor").aggregate([("level", "count")]).sort_by([("level_count", "descending")])
+    finest = str(sizes.column("grouping_factor")[0])
+    ranked = varying.filter(pc.field("grouping_factor") == finest).sort_by([("estimate", "ascending")])
+    low, high = (ranked.slice(place, 1).to_pylist()[0] for place in (0, ranked.num_rows - 1))
+    ends = [f"{shown_effect(subject, effect(subject, row['estimate']))} ({row['level']})" for row in (low, high)]
+    return f" in the average group, from {ends[0]} to {ends[1]} by {subject.factor_words(finest)}"
+
+
+def _variance(subject: Subject) -> str:
+    between = {factor: share for factor, share in variance_shares(subject).items() if factor != WITHIN}
+    if not between:
+        return ""
+    largest = max(between, key=lambda factor: between[factor])
+    share = f"{100 * between[largest]:.1f} % of all variance"
+    return f"Of the variation that groups can explain, most lies between the levels of {largest}: {share}."
+
+
+def _pooling(subject: Subject) -> str:
+    table = subject.seen_estimates
+    table = table.filter(pc.is_valid(table.column("no_pooling_estimate")))
+    if table.num_rows == 0:
+        return ""
+    distance = pc.abs(pc.subtract(table.column("no_pooling_estimate"), table.column("estimate")))
+    moved = table.append_column("distance", distance).sort_by([("distance", "descending")]).slice(0, 1).to_pylist()[0]
+    return (
+        f"Pooling moved the {table.num_rows:,} group estimates most where there was little to go by: {moved['level']} "
+        f"({moved['grouping_factor']}, {moved['n']:,} line items) from its own {subject.outcome(moved['no_pooling_estimate'])} "
+        f"to {subject.outcome(moved['estimate'])}."
+    )

@@ -1,0 +1,53 @@
+"""A chart of the report: its specification, where its rows come from, what it says in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import altair as alt
+
+type Picker = Literal["none", "ranked", "sampled", "grid"]
+
+# named data of every specification whose rows the page picks from an embedded dataset
+ROWS = "rows"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One chart with its caption.
+
+    dataset : the embedded dataset whose rows the page hands to the chart, picked as ``picker`` says and at most ``limit`` of them
+    (the reader searches and sorts among all); empty where the specification carries its own rows.
+    description : what a screen reader says instead of the drawing.
+    """
+
+    id: str
+    title: str
+    caption: str
+    description: str
+    spec: dict[str, object]
+    dataset: str = ""
+    picker: Picker = "none"
+    limit: int = 60
+    sorts: tuple[tuple[str, str], ...] = field(default=())
+
+
+def outcome_axis(unit: str, axis_format: str) -> alt.Axis:
+    """The axis of the outcome: few ticks, the unit as its title."""
+    return alt.Axis(format=axis_format, title=unit, tickCount=6)
+
+
+def named_rows() -> alt.NamedData:
+    """Rows that the page will hand over."""
+    return alt.NamedData(name=ROWS)
+
+
+def finished(chart: alt.LayerChart | alt.Chart, height: int | alt.Step, width: alt.Step | None = None) -> dict[str, object]:
+    """The specification, as wide as its place on the page unless it has its own step. The page adds the config once for all charts."""
+    properties = chart.properties(width=width or "container", height=height)
+    spec: dict[str, object] = properties.to_dict(validate=False)
+    spec.pop("config", None)
+    if width is None:
+        spec["autosize"] = {"type": "fit-x", "contains": "padding"}
+    return spec

@@ -1,0 +1,235 @@
+"""Charts of groups: how far each is pulled, how they rank, how their slopes differ, how customers and products combine."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import altair as alt
+import numpy as np
+
+from tasks.report.charts import Figure, finished, named_rows, outcome_axis
+from tasks.report.datasets import Columns
+from tasks.report.subject import Subject
+
+POOLINGS = ["no pooling", "partial pooling", "complete pooling"]
+SHRINKAGE_LIMIT = 600
+GRID_LIMIT = 40
+
+
+def shrinkage_figure(subject: Subject, factor: str, columns: Columns) -> Figure:
+    """No pooling -> partial pooling, one arrow a group, small groups at the bottom: they travel furthest."""
+    low, high, kind = _domain([columns["none"], columns["estimate"]])
+    x_scale = alt.Scale(type=kind, domain=[low, high], nice=False)
+    axis = outcome_axis(subject.unit, subject.axis_format)
+    base = alt.Chart(named_rows()).encode(
+        y=alt.Y("n:Q", scale=_size_scale(columns), axis=alt.Axis(title="line items in the group", format="~s", tickCount=4, grid=False)),
+        tooltip=_tooltip(subject, none=True),
+    )
+    colour = alt.Scale(domain=POOLINGS)
+    partial_x = alt.X("estimate:Q", scale=x_scale, axis=axis)
+    travelled = base.mark_rule(strokeWidth=1, opacity=0.35, clip=True, style="none").encode(x=partial_x, x2="none:Q")
+    own = base.mark_point(filled=False, size=34, strokeWidth=1.2, opacity=0.8, clip=True).encode(
+        x=alt.X("none:Q", scale=x_scale, axis=axis), color=alt.datum("no pooling", scale=colour, title=None)
+    )
+    pulled = base.mark_point(filled=True, size=42, opacity=0.95, clip=True).encode(
+        x=partial_x, color=alt.datum("partial pooling", scale=colour, title=None)
+    )
+    average = (
+        alt.Chart(named_rows())
+        .mark_rule(strokeDash=[4, 4], strokeWidth=1.4)
+        .encode(x=alt.X("mean(complete):Q", scale=x_scale), color=alt.datum("complete pooling", scale=colour, title=None))
+    )
+    return Figure(
+        id=f"shrinkage-{slug(factor)}",
+        title=f"{subject.factor_words(factor)}: from each group's own average to the pooled estimate",
+        caption=(
+            "Each ring is a group's own average (no pooling), the dot joined to it the published estimate (partial pooling). Groups with "
+            "many line items, at the top, keep their own average; groups with few, at the bottom, are drawn towards the others, because "
+            "so few items say little. The dashed line is the overall average (complete pooling)."
+        ),
+        description=f"Shrinkage of {len(columns['level'])} levels of {factor}: estimates with and without pooling against group size.",
+        spec=finished(alt.layer(average, travelled, own, pulled), 400 if len(columns["level"]) > 20 else 240),
+        dataset=f"levels/{factor}",
+        picker="sampled",
+        limit=SHRINKAGE_LIMIT,
+    )
+
+
+def caterpillar_figure(subject: Subject, factor: str, columns: Columns) -> Figure:
+    """Every level's estimate with its interval, ranked."""
+    _, _, kind = _domain([columns["lower"], columns["upper"]])
+    axis = outcome_axis(subject.unit, subject.axis_format)
+    chart = _caterpillar(
+        axis, alt.Scale(type=kind, nice=False) if kind == "log" else alt.Scale(zero=False, nice=False), _tooltip(subject, none=True)
+    )
+    average = (
+        alt.Chart(named_rows())
+        .mark_rule(strokeDash=[4, 4], style="complete", strokeWidth=1.4)
+        .encode(x=alt.X("mean(complete):Q", axis=axis))
+    )
+    return Figure(
+        id=f"caterpillar-{slug(factor)}",
+        title=f"{subject.factor_words(factor)}: the groups, ranked",
+        caption=(
+            f"The dot is the estimate, the line its {subject.interval} interval: where two lines overlap much, the order of the two groups "
+            "is not settled. The dashed line is the overall average."
+        ),
+        description=f"Ranked estimates with intervals of {len(columns['level'])} levels of {factor}, also in the table below.",
+        spec=finished(alt.layer(average, *chart), alt.Step(17)),
+        dataset=f"levels/{factor}",
+        picker="ranked",
+        sorts=(("estimate", "estimate"), ("n", "line items"), ("level", "name")),
+    )
+
+
+def slope_figure(subject: Subject, factor: str, term: str, columns: Columns, population: float | None) -> Figure:
+    """How the effect of one term differs between the levels of a factor."""
+    title, axis_format = slope_axis(subject, term)
+    axis = outcome_axis(title, axis_format)
+    tooltip = [
+        alt.Tooltip("label:N", title="group"),
+        alt.Tooltip("estimate:Q", title="effect", format=axis_format),
+        alt.Tooltip("lower:Q", title="from", format=axis_format),
+        alt.Tooltip("upper:Q", title="to", format=axis_format),
+        alt.Tooltip("n:Q", title="line items", format=","),
+        alt.Tooltip("shrinkage:Q", title="shrinkage", format=".0%"),
+    ]
+    chart = _caterpillar(axis, alt.Scale(zero=False, nice=False), tooltip)
+    marks: list[alt.Chart] = [
+        alt.Chart(alt.Data(values=[{"x": 0}])).mark_rule(style="complete", strokeWidth=1).encode(x=alt.X("x:Q", axis=axis))
+    ]
+    if population is not None:
+        values = [{"x": effect(subject, population)}]
+        marks.append(alt.Chart(alt.Data(values=values)).mark_rule(strokeDash=[4, 4], style="complete").encode(x=alt.X("x:Q", axis=axis)))
+    return Figure(
+        id=f"slope-{slug(factor)}-{slug(term)}",
+        title=f"{term}: where it works most and least, by {subject.factor_words(factor)}",
+        caption=(
+            f"How much {term} changes the outcome in each group, with its {subject.interval} interval. The solid line is no effect, "
+            "the dashed line the effect in the average group."
+        ),
+        description=f"Ranked effects of {term} in {len(columns['level'])} levels of {factor}.",
+        spec=finished(alt.layer(*marks, *chart), alt.Step(17)),
+        dataset=f"slopes/{factor}/{term}",
+        picker="ranked",
+        limit=40,
+        sorts=(("estimate", "effect"), ("n", "line items"), ("level", "name")),
+    )
+
+
+def grid_figure(subject: Subject, columns: Columns, names: tuple[str, str]) -> Figure:
+    """Customer groups x product groups: colour is the estimate, the size of the square how sure it is."""
+    values = np.array([v for v in columns["estimate"] if v is not None], dtype=float)
+    low, middle, high = (float(q) for q in np.quantile(values, [0.02, 0.5, 0.98]))
+    kind = "log" if low > 0 and high / low > 4 and subject.family != "binomial" else "linear"
+    customers = natural_order({str(c) for c in columns["customer"]})
+    colour = alt.Scale(type=kind, domain=[low, middle, high], range=["#b5532a", "#e6dfcf", "#0b6e6e"], clamp=True, interpolate="lab")
+    chart = (
+        alt.Chart(named_rows())
+        .mark_square(opacity=1)
+        .encode(
+            x=alt.X("customer:N", sort=customers, axis=alt.Axis(title=names[0], orient="top", labelAngle=-45, grid=False, labelPadding=4)),
+            y=alt.Y("product:N", sort=alt.EncodingSortField("order", op="min"), axis=alt.Axis(title=None, grid=False)),
+            color=alt.Color(
+                "estimate:Q",
+                scale=colour,
+                legend=alt.Legend(title=subject.unit, format=subject.axis_format, gradientLength=220, tickCount=4),
+            ),
+            size=alt.Size("certainty:Q", scale=alt.Scale(domain=[0, 1], range=[18, 330]), legend=None),
+            tooltip=[
+                alt.Tooltip("customer:N", title=names[0]),
+                alt.Tooltip("product:N", title=names[1]),
+                alt.Tooltip("estimate:Q", format=subject.axis_format),
+                alt.Tooltip("lower:Q", title="from", format=subject.axis_format),
+                alt.Tooltip("upper:Q", title="to", format=subject.axis_format),
+                alt.Tooltip("n:Q", title="line items", format=","),
+            ],
+        )
+    )
+    return Figure(
+        id="grid",
+        title=f"{names[0]} × {names[1]}",
+        caption=(
+            "Colour is the estimate: teal above, rust below the middle of all pairs. A full square is a sure estimate, a small one an "
+            "unsure one; pairs never seen have an estimate too. The page shows the product groups with most line items; search for others."
+        ),
+        description=f"Grid of estimates for {len(customers)} levels of {names[0]} by levels of {names[1]}.",
+        spec=finished(chart, alt.Step(20), width=alt.Step(46)),
+        dataset="cells",
+        picker="grid",
+        limit=GRID_LIMIT,
+    )
+
+
+def effect(subject: Subject, coefficient: float) -> float:
+    """A coefficient as the page shows it: the share by which it changes the outcome (or the odds), or itself where effects add."""
+    adds = subject.family == "gaussian" and not subject.is_log_outcome
+    return coefficient if adds else float(np.expm1(coefficient))
+
+
+def slope_axis(subject: Subject, term: str) -> tuple[str, str]:
+    """Title and format of an axis of effects."""
+    if subject.family == "binomial":
+        return f"change of the odds with {term}", "+.0%"
+    if subject.is_multiplicative:
+        return f"change of {subject.unit} with {term}", "+.0%"
+    return f"{subject.unit} added by {term}", "+,.3~r"
+
+
+def natural_order(labels: set[str]) -> list[str]:
+    """Labels by the number in them, 'Under' before the number itself, words without numbers last."""
+
+    def key(label: str) -> tuple[float, str]:
+        found = re.search(r"\d+(?:\.\d+)?", label)
+        if found is None:
+            return float("inf"), label
+        return float(found.group()) - (1e-6 if label.lower().startswith(("under", "<")) else 0), label
+
+    return sorted(labels, key=key)
+
+
+def slug(text: str) -> str:
+    """A text as an HTML id."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+def _caterpillar(axis: alt.Axis, scale: alt.Scale, tooltip: Sequence[alt.Tooltip]) -> list[alt.Chart]:
+    base = alt.Chart(named_rows()).encode(
+        y=alt.Y("label:N", sort=alt.EncodingSortField("order", op="min"), axis=alt.Axis(title=None, grid=False, labelLimit=230)),
+        tooltip=list(tooltip),
+    )
+    whisker = base.mark_rule(style="partial", strokeWidth=2, opacity=0.45).encode(x=alt.X("lower:Q", scale=scale, axis=axis), x2="upper:Q")
+    dot = base.mark_point(style="partial", filled=True, size=46, opacity=1).encode(x=alt.X("estimate:Q", scale=scale, axis=axis))
+    return [whisker, dot]
+
+
+def _tooltip(subject: Subject, *, none: bool) -> list[alt.Tooltip]:
+    shown = subject.axis_format
+    own = [alt.Tooltip("none:Q", title="own average", format=shown)] if none else []
+    return [
+        alt.Tooltip("label:N", title="group"),
+        alt.Tooltip("estimate:Q", title="estimate", format=shown),
+        alt.Tooltip("lower:Q", title="from", format=shown),
+        alt.Tooltip("upper:Q", title="to", format=shown),
+        *own,
+        alt.Tooltip("n:Q", title="line items", format=","),
+    ]
+
+
+def _size_scale(columns: Columns) -> alt.Scale:
+    sizes = np.array([n for n in columns["n"] if n], dtype=float)
+    low, high = (float(sizes.min()), float(sizes.max())) if len(sizes) else (1.0, 10.0)
+    return alt.Scale(type="log", domain=[low / 1.6, high * 1.6], nice=False)
+
+
+def _domain(columns: Sequence[Sequence[object]]) -> tuple[float, float, str]:
+    """Where nearly all values lie, and whether a logarithmic axis suits them (all positive, more than a factor of eight apart)."""
+    values = np.array([v for column in columns for v in column if v is not None], dtype=float)
+    if len(values) == 0:
+        return 0.0, 1.0, "linear"
+    low, high = (float(q) for q in np.quantile(values, [0.005, 0.995]))
+    if low > 0 and high / low > 8:
+        return low / 1.05, high * 1.05, "log"
+    margin = 0.03 * (high - low) or abs(high) or 1.0
+    return low - margin, high + margin, "linear"

@@ -1,0 +1,142 @@
+"""Put the page together: sections, embedded data, charting library, style and script, in one file."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+import pyarrow as pa
+
+from multilevel.errors import PublishError
+from tasks.report.charts import Figure
+from tasks.report.datasets import Columns, cell_dataset, level_datasets, slope_datasets
+from tasks.report.sections import failed_checks, sections, slope_values
+from tasks.report.subject import Subject, read_tables
+from tasks.report.theme import PAGE_COLOURS, chart_config
+
+# where the page would be larger than this a browser starts to feel it
+MOST_BYTES = 6_000_000
+
+
+def write_report(
+    tables: Mapping[str, pa.Table] | Path,
+    report: Mapping[str, object],
+    validation: Mapping[str, object],
+    destination: Path,
+    *,
+    study: Mapping[str, object] | None = None,
+    previous_tables: Mapping[str, pa.Table] | Path | None = None,
+) -> Path:
+    """Write the report of one published version as a single HTML file that needs no network.
+
+    Parameters
+    ----------
+    tables : the six published tables, or the folder that holds them.
+    report : what the fit says besides its tables (priors, the model in words, versions); may be empty.
+    validation : what was checked before the fit (``rules``: rule_id, severity, why, n_unexpected); may be empty.
+    destination : the file to write; its folder is made. The file appears whole or not at all.
+    study : the study's fields (title, question, formula, family, unit, currency, cells, interval, file).
+    previous_tables : the tables of the version before, for what changed.
+
+    Raises
+    ------
+    PublishError
+        If a table is missing or the file cannot be written.
+    """
+    previous = None if previous_tables is None else read_tables(previous_tables)
+    subject = Subject(read_tables(tables), study or {}, report, validation, previous)
+    page = render(subject)
+    try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        building = destination.with_name(f".{destination.name}.{os.getpid()}")
+        building.write_text(page, encoding="utf-8")
+        building.replace(destination)
+    except OSError as error:
+        raise PublishError(f"report: cannot write {destination}: {error}.") from error
+    return destination
+
+
+def render(subject: Subject) -> str:
+    """The page as text."""
+    import jinja2
+
+    levels = level_datasets(subject)
+    slopes = {key: slope_values(subject, columns) for key, columns in slope_datasets(subject).items()}
+    cells = cell_dataset(subject)
+    made = sections(subject, levels, slopes, cells)
+    datasets: dict[str, Columns] = {f"levels/{factor}": columns for factor, columns in levels.items()}
+    datasets |= {f"slopes/{factor}/{term}": columns for (factor, term), columns in slopes.items()}
+    if cells is not None:
+        datasets["cells"] = cells
+    data = {
+        "config": chart_config(PAGE_COLOURS),
+        "datasets": datasets,
+        "figures": [_figure(figure) for section in made for figure in section.figures],
+        "outcome": _outcome_format(subject),
+        "effectsArePercent": subject.is_multiplicative or subject.family == "binomial",
+    }
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(_template("report.html.j2")).render(
+        title=subject.title,
+        question=subject.text("question"),
+        study=subject.constant("study"),
+        as_of=subject.constant("as_of"),
+        run_id=subject.constant("run_id"),
+        engine=subject.constant("engine"),
+        sections=made,
+        failed=failed_checks(subject),
+        # inside <style> and <script> nothing is escaped for HTML, so these three are made safe where they are made
+        css=_safe(_template("report.css")),
+        data=embedded_json(data),
+        libraries=_libraries(),
+        script=_template("report.js"),
+    )
+
+
+def embedded_json(value: object) -> str:
+    """JSON that cannot end the script element it stands in, whatever the labels are."""
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return (
+        text.replace("&", "\\u0026")
+        .replace("<", "\\u003c")
+        .replace(">", "\\u003e")
+        .replace("\u2028", "\\u2028")
+        .replace("\u2029", "\\u2029")
+    )
+
+
+def _figure(figure: Figure) -> dict[str, object]:
+    return {"id": figure.id, "spec": figure.spec, "dataset": figure.dataset, "picker": figure.picker, "limit": figure.limit}
+
+
+def _outcome_format(subject: Subject) -> dict[str, object]:
+    """Options of the browser's Intl.NumberFormat for numbers on the outcome's scale."""
+    if subject.family == "binomial":
+        return {"style": "percent", "minimumFractionDigits": 1, "maximumFractionDigits": 1}
+    currency = subject.text("currency")
+    if len(currency) == 3:
+        return {"style": "currency", "currency": currency, "currencyDisplay": "narrowSymbol"}
+    return {"maximumSignificantDigits": 3}
+
+
+def _safe(text: str) -> object:
+    import markupsafe
+
+    return markupsafe.Markup(text)
+
+
+@cache
+def _template(name: str) -> str:
+    return (files("tasks.report") / "templates" / name).read_text(encoding="utf-8")
+
+
+@cache
+def _libraries() -> str:
+    """Vega, Vega-Lite and vega-embed as one script, made once a process; nothing in it may end the script element."""
+    import vl_convert
+
+    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script").replace("<!--", "<\\!--")

@@ -1,0 +1,421 @@
+"""The sections of the report, in their order: what each says, shows and tabulates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tasks.report.answer import answer
+from tasks.report.changes import changes
+from tasks.report.charts import Figure
+from tasks.report.datasets import MOST_LEVELS, Columns
+from tasks.report.group_charts import caterpillar_figure, effect, grid_figure, shrinkage_figure, slope_figure
+from tasks.report.mathematics import model_lines
+from tasks.report.model_charts import pooling_figure, predictor_figures, variance_figure
+from tasks.report.subject import Subject, number
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a short table: what is read, and what is sorted by (None: the text)."""
+
+    text: str
+    value: float | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a short table; ``flag`` is a CSS class."""
+
+    cells: tuple[Cell, ...]
+    flag: str = ""
+
+
+@dataclass(frozen=True)
+class ShortTable:
+    """A table written into the page whole."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+    @property
+    def numeric(self) -> tuple[bool, ...]:
+        """Which columns hold numbers."""
+        return tuple(any(row.cells[i].value is not None for row in self.rows) for i in range(len(self.columns)))
+
+
+@dataclass(frozen=True)
+class LongColumn:
+    """A column of a long table: the dataset's key, its heading, how its values are written."""
+
+    key: str
+    title: str
+    format: str
+
+
+@dataclass(frozen=True)
+class LongTable:
+    """A table whose rows the page makes from an embedded dataset, so that ten thousand cost nothing until they are asked for."""
+
+    title: str
+    dataset: str
+    kind: str
+    columns: tuple[LongColumn, ...]
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One key figure."""
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of the page; what it has nothing of is empty."""
+
+    id: str
+    title: str
+    paragraphs: tuple[str, ...] = ()
+    facts: tuple[Fact, ...] = ()
+    figures: tuple[Figure, ...] = ()
+    big_tables: tuple[LongTable, ...] = ()
+    tables: tuple[ShortTable, ...] = ()
+    mathematics: tuple[str, ...] = ()
+    code: tuple[str, ...] = ()
+
+
+# smaller moves than this, in standard errors, are not worth a row
+SMALLEST_MOVE = 0.5
+
+type Levels = Mapping[str, Columns]
+type Slopes = Mapping[tuple[str, str], Columns]
+
+
+def sections(subject: Subject, levels: Levels, slopes: Slopes, cells: Columns | None) -> list[Section]:
+    """Every section that has something to say."""
+    made = [
+        _answer(subject),
+        _changes(subject),
+        _shrinkage(subject, levels),
+        _groups(subject, levels),
+        _predictors(subject),
+        _slopes(subject, slopes),
+        _grid(subject, cells),
+        _variance(subject),
+        _pooling(subject),
+        _predictive(subject),
+        _quality(subject),
+        _priors(subject),
+        _diagnostics(subject),
+        _model(subject),
+        _reproduce(subject),
+    ]
+    return [section for section in made if _says_something(section)]
+
+
+def _says_something(section: Section) -> bool:
+    shown = (section.facts, section.figures, section.big_tables, section.tables, section.mathematics, section.code)
+    return any(shown) or (bool(section.paragraphs) and section.id in {"answer", "changes"})
+
+
+def _answer(subject: Subject) -> Section:
+    values = checks(subject)
+    names = {
+        "n_line_items": "line items",
+        "n_cells": "cells",
+        "compression_ratio": "line items per cell",
+        "n_excluded": "excluded by the study",
+        "n_quarantined": "quarantined",
+    }
+    facts = [Fact(words, number(values[name], 4)) for name, words in names.items() if values.get(name) is not None]
+    facts += [Fact(f"levels of {subject.factor_words(factor)}", f"{n:,}") for factor, n in _level_counts(subject).items()]
+    return Section("answer", "The answer", tuple(answer(subject)), facts=tuple(facts))
+
+
+def _changes(subject: Subject) -> Section:
+    found = changes(subject)
+    if found is None:
+        return Section("changes", "What changed since last time", ("This is the first version: there is nothing to compare it with.",))
+    paragraph = (
+        f"Since {found.since}, {found.n_moved:,} of {found.n_compared:,} group estimates moved by more than two standard errors; "
+        f"{len(found.new):,} groups are new and {len(found.gone):,} are gone."
+    )
+    rows = tuple(
+        Row(
+            (
+                Cell(move.level),
+                Cell(move.factor),
+                Cell(subject.outcome(move.before), move.before),
+                Cell(subject.outcome(move.after), move.after),
+                Cell(f"{move.standard_errors:+.1f}", move.standard_errors if math.isfinite(move.standard_errors) else None),
+            )
+        )
+        for move in found.moves
+        if abs(move.standard_errors) > SMALLEST_MOVE
+    )
+    names = [("New", found.new), ("Gone", found.gone)]
+    lists = tuple(f"{word}: {', '.join(levels[:20])}{' and others' if len(levels) > 20 else ''}." for word, levels in names if levels)
+    table = ShortTable("The largest moves", ("group", "factor", "before", "now", "standard errors"), rows)
+    return Section("changes", "What changed since last time", (paragraph, *lists), tables=(table,) if rows else ())
+
+
+def _shrinkage(subject: Subject, levels: Levels) -> Section:
+    figures = tuple(
+        shrinkage_figure(subject, factor, columns) for factor, columns in levels.items() if any(v is not None for v in columns["none"])
+    )
+    return Section("shrinkage", "What pooling did", figures=figures[::-1])
+
+
+def _groups(subject: Subject, levels: Levels) -> Section:
+    counts = _level_counts(subject)
+    capped = [factor for factor in levels if counts[factor] > MOST_LEVELS]
+    note = (
+        (f"Of {', '.join(capped)} the page holds the {MOST_LEVELS:,} levels with most line items; the published tables hold them all.",)
+        if capped
+        else ()
+    )
+    tables = tuple(_level_table(factor, subject.factor_words(factor), bool(any(columns["parent"]))) for factor, columns in levels.items())
+    figures = tuple(caterpillar_figure(subject, factor, columns) for factor, columns in levels.items())
+    return Section("groups", "The groups", note, figures=figures, big_tables=tables)
+
+
+def _level_table(factor: str, words: str, is_nested: bool) -> LongTable:
+    parent = (LongColumn("parent", "inside", "text"),) if is_nested else ()
+    columns = (
+        LongColumn("level", factor, "text"),
+        *parent,
+        LongColumn("estimate", "estimate", "outcome"),
+        LongColumn("lower", "from", "outcome"),
+        LongColumn("upper", "to", "outcome"),
+        LongColumn("none", "own average", "outcome"),
+        LongColumn("n", "line items", "count"),
+        LongColumn("rank_lower", "rank from", "count"),
+        LongColumn("rank_upper", "rank to", "count"),
+    )
+    return LongTable(f"All levels of {words}", f"levels/{factor}", "levels", columns)
+
+
+def _predictors(subject: Subject) -> Section:
+    found = subject.report.get("contextual_effects")
+    effects = [effect for effect in found if isinstance(effect, Mapping)] if isinstance(found, Sequence) else []
+    rows = tuple(
+        Row(
+            (
+                Cell(str(effect["predictor"])),
+                Cell(str(effect["factor"])),
+                *(_summary_cell(effect[name]) for name in ("within", "between", "contextual")),
+                _number_cell(effect.get("pooled_slope")),
+            ),
+            "failed" if effect.get("changes_sign") else "",
+        )
+        for effect in effects
+    )
+    columns = ("predictor", "factor", "within", "between", "contextual (between − within)", "complete pooling")
+    title = "The same predictor within groups and between them, on the link scale"
+    text = "A predictor that is the same for a whole group can only be learned from as many cases as there are groups."
+    tables = (ShortTable(title, columns, rows),) if rows else ()
+    return Section("predictors", "Group-level predictors", (text,), figures=tuple(predictor_figures(subject)), tables=tables)
+
+
+def _summary_cell(summary: Mapping[str, Any]) -> Cell:
+    estimate, lower, upper = (_first(summary[name]) for name in ("estimate", "lower", "upper"))
+    return Cell(f"{number(estimate)} ({number(lower)} to {number(upper)})", estimate)
+
+
+def _first(value: Any) -> float | None:
+    return value[0] if isinstance(value, list | tuple) else value
+
+
+def _slopes(subject: Subject, slopes: Slopes) -> Section:
+    population = _partial(subject)
+    figures = tuple(slope_figure(subject, factor, term, columns, population.get(term)) for (factor, term), columns in slopes.items())
+    tables = tuple(
+        _slope_table(factor, subject.factor_words(factor), term, bool(any(columns["parent"]))) for (factor, term), columns in slopes.items()
+    )
+    return Section("slopes", "Effects that differ between groups", figures=figures, big_tables=tables)
+
+
+def _slope_table(factor: str, words: str, term: str, is_nested: bool) -> LongTable:
+    parent = (LongColumn("parent", "inside", "text"),) if is_nested else ()
+    columns = (
+        LongColumn("level", factor, "text"),
+        *parent,
+        LongColumn("estimate", "effect", "effect"),
+        LongColumn("lower", "from", "effect"),
+        LongColumn("upper", "to", "effect"),
+        LongColumn("n", "line items", "count"),
+        LongColumn("shrinkage", "shrinkage", "share"),
+        LongColumn("above", "above average", "share"),
+    )
+    return LongTable(f"{term} by {words}", f"slopes/{factor}/{term}", "slopes", columns)
+
+
+def _grid(subject: Subject, cells: Columns | None) -> Section:
+    if cells is None:
+        return Section("combinations", "Customers × products")
+    pair = subject.study.get("cells") or subject.report.get("cells") or ("customer group", "product group")
+    names = tuple(str(name) for name in pair) if isinstance(pair, Sequence) else ("customer group", "product group")
+    return Section("combinations", "Customers × products", figures=(grid_figure(subject, cells, (names[0], names[1])),))
+
+
+def _variance(subject: Subject) -> Section:
+    figure = variance_figure(subject)
+    rows = tuple(
+        Row(
+            (
+                Cell(row["grouping_factor"]),
+                Cell(row["term"] if row["other_term"] is None else f"{row['term']} with {row['other_term']}"),
+                Cell("correlation" if row["quantity"] == "correlation" else "standard deviation"),
+                *(_number_cell(row[name]) for name in ("estimate", "lower", "upper", "pooling_factor", "r_squared")),
+            )
+        )
+        for row in subject.tables["variance_components"].to_pylist()
+    )
+    columns = ("factor", "term", "quantity", "estimate", "from", "to", "pooling factor", "R²")
+    table = ShortTable("Variance components, on the link scale", columns, rows)
+    return Section("variance", "Where the differences are", figures=(figure,) if figure else (), tables=(table,) if rows else ())
+
+
+def _pooling(subject: Subject) -> Section:
+    figure = pooling_figure(subject)
+    order = {"complete": 0, "none": 1, "partial": 2}
+    found = sorted(
+        subject.tables["population_coefficients"].to_pylist(),
+        key=lambda row: (row["term"] != "Intercept", row["term"], order[row["pooling"]]),
+    )
+    rows = tuple(
+        Row(
+            (
+                Cell(row["term"]),
+                Cell(row["pooling"]),
+                Cell(row["kind"].replace("_", "-")),
+                *(_number_cell(row[name]) for name in ("estimate", "std_error", "lower", "upper", "ess_bulk", "r_hat")),
+            )
+        )
+        for row in found
+    )
+    columns = ("term", "pooling", "kind", "estimate", "std. error", "from", "to", "ESS", "R-hat")
+    table = ShortTable("Population-level coefficients, on the link scale", columns, rows)
+    return Section("pooling", "Complete, no and partial pooling", figures=(figure,) if figure else (), tables=(table,) if rows else ())
+
+
+def _predictive(subject: Subject) -> Section:
+    rows = [row for row in subject.tables["diagnostics"].to_pylist() if _is_predictive(row["check"])]
+    table = ShortTable(
+        "Does the model reproduce the data?", ("check", "passed", "value", "threshold", "in words"), tuple(_check_row(r) for r in rows)
+    )
+    text = "Data simulated from the fitted model should look like the data it was fitted to; where they do not, a check fails."
+    return Section("predictive", "Posterior predictive checks", (text,), tables=(table,) if rows else ())
+
+
+def _is_predictive(name: str) -> bool:
+    return any(word in name for word in ("predictive", "ppc", "dispersion", "calibration", "fitted_mean"))
+
+
+def _quality(subject: Subject) -> Section:
+    rules = subject.validation.get("rules")
+    rows = tuple(_rule_row(rule) for rule in rules if isinstance(rule, Mapping)) if isinstance(rules, Sequence) else ()
+    values = checks(subject)
+    facts = [
+        Fact(words, number(values[name], 6))
+        for name, words in {"n_line_items": "used", "n_excluded": "excluded by the study", "n_quarantined": "quarantined"}.items()
+        if values.get(name) is not None
+    ]
+    table = ShortTable("The rules that every row had to keep", ("rule", "severity", "rows that broke it", "why it is there"), rows)
+    text = ("Rows that broke a rule were put aside (quarantined) before anything was estimated; what the study leaves out is counted.",)
+    return Section("quality", "Data quality", text, facts=tuple(facts), tables=(table,) if rows else ())
+
+
+def _rule_row(rule: Mapping[str, object]) -> Row:
+    broken = rule.get("n_unexpected", rule.get("n_rows", rule.get("unexpected_count", rule.get("n_broken"))))
+    count = float(str(broken)) if broken is not None else None
+    words = (str(rule.get(name, "")) for name in ("rule_id", "severity", "why"))
+    rule_id, severity, why = words
+    return Row((Cell(rule_id), Cell(severity), Cell("" if count is None else f"{count:,.0f}", count), Cell(why)), "failed" if count else "")
+
+
+def _priors(subject: Subject) -> Section:
+    record = subject.report.get("fit_record")
+    priors = subject.report.get("priors", record.get("priors") if isinstance(record, Mapping) else None)
+    items: Iterable[tuple[str, str]]
+    if isinstance(priors, Mapping):
+        items = [(str(name), str(value)) for name, value in priors.items()]
+    elif isinstance(priors, Sequence) and not isinstance(priors, str):
+        items = [(str(p.get("parameter", "")), str(p.get("prior", ""))) if isinstance(p, Mapping) else ("", str(p)) for p in priors]
+    else:
+        items = []
+    rows = tuple(Row((Cell(name), Cell(value))) for name, value in items)
+    text = ("What the model assumed before it saw the data: weakly informative, on the scale of the outcome, overridable in the study.",)
+    return Section("priors", "Priors", text, tables=(ShortTable("Priors", ("parameter", "prior"), rows),) if rows else ())
+
+
+def _diagnostics(subject: Subject) -> Section:
+    found = sorted(subject.tables["diagnostics"].to_pylist(), key=lambda row: (row["passed"], row["check"]))
+    table = ShortTable("Every check", ("check", "passed", "value", "threshold", "in words"), tuple(_check_row(row) for row in found))
+    return Section("diagnostics", "Diagnostics", tables=(table,))
+
+
+def _check_row(row: Mapping[str, object]) -> Row:
+    passed = bool(row["passed"])
+    words = (Cell(str(row["check"])), Cell("yes" if passed else "no"), _number_cell(row["value"]), _number_cell(row["threshold"]))
+    return Row((*words, Cell(str(row["message"] or ""))), "" if passed else "failed")
+
+
+def _model(subject: Subject) -> Section:
+    words = subject.report.get("words") or subject.report.get("model_in_words") or ()
+    paragraphs = (words,) if isinstance(words, str) else tuple(str(word) for word in words) if isinstance(words, Sequence) else ()
+    formula = subject.text("formula")
+    return Section("model", "The model", paragraphs, mathematics=tuple(model_lines(subject)), code=(formula,) if formula else ())
+
+
+def _reproduce(subject: Subject) -> Section:
+    file = subject.text("file", f"studies/{subject.constant('study')}.yaml")
+    command = f"groupwise estimate {file} --as-of {subject.constant('as_of')} --engine {subject.constant('engine')}"
+    facts = [Fact("run", subject.constant("run_id"))]
+    for name, words in {"version": "groupwise", "fingerprint": "source fingerprint", "seed": "seed"}.items():
+        value = subject.report.get(name, subject.study.get(name))
+        if isinstance(value, str | int | float) and not isinstance(value, bool):
+            facts.append(Fact(words, str(value)[:16]))
+    return Section("reproduce", "Reproduce this", facts=tuple(facts), code=(command,))
+
+
+def checks(subject: Subject) -> dict[str, float | None]:
+    """Check -> value."""
+    table = subject.tables["diagnostics"]
+    return {row["check"]: row["value"] for row in table.select(["check", "value"]).to_pylist()}
+
+
+def failed_checks(subject: Subject) -> list[dict[str, object]]:
+    """The rows of diagnostics that did not pass."""
+    return [row for row in subject.tables["diagnostics"].to_pylist() if not row["passed"]]
+
+
+def slope_values(subject: Subject, columns: Columns) -> Columns:
+    """A slope dataset with its coefficients as the page shows them."""
+    shown: Columns = {
+        name: [None if v is None else float(f"{effect(subject, float(str(v))):.5g}") for v in columns[name]]
+        for name in ("estimate", "lower", "upper")
+    }
+    return {**columns, **shown}
+
+
+def _partial(subject: Subject) -> dict[str, float]:
+    rows = subject.tables["population_coefficients"].to_pylist()
+    return {row["term"]: row["estimate"] for row in rows if row["pooling"] == "partial" and row["estimate"] is not None}
+
+
+def _level_counts(subject: Subject) -> dict[str, int]:
+    counts = subject.seen_estimates.group_by("grouping_factor").aggregate([("level", "count")]).to_pylist()
+    found = {row["grouping_factor"]: row["level_count"] for row in counts}
+    return {factor: found[factor] for factor in subject.factors}
+
+
+def _number_cell(value: object) -> Cell:
+    if not isinstance(value, int | float):
+        return Cell("")
+    return Cell(number(float(value)), float(value))

@@ -1,0 +1,148 @@
+"""What a report is about: the six tables, the study's own words, and how numbers of the outcome are written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from multilevel.errors import PublishError
+
+TABLE_NAMES = (
+    "population_coefficients",
+    "variance_components",
+    "group_coefficients",
+    "group_estimates",
+    "cell_estimates",
+    "diagnostics",
+)
+SYMBOLS = {"USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥"}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Everything that the sections of a report read.
+
+    tables : the six published tables by name. study : the study as a mapping (may be empty: the tables then speak for themselves).
+    report : what the fit adds to the tables. validation : what was checked before. previous : the tables of the last version, or None.
+    """
+
+    tables: Mapping[str, pa.Table]
+    study: Mapping[str, object]
+    report: Mapping[str, object]
+    validation: Mapping[str, object]
+    previous: Mapping[str, pa.Table] | None = None
+
+    def text(self, name: str, default: str = "") -> str:
+        """A word of the study, or of the fit's report if the study has none."""
+        value = self.study.get(name) or self.report.get(name)
+        return default if value is None else str(value)
+
+    def constant(self, name: str) -> str:
+        """A value that every published row carries: study, as_of, run_id, engine."""
+        return str(self.tables["diagnostics"].column(name)[0])
+
+    @property
+    def title(self) -> str:
+        """The study's title, or its name."""
+        return self.text("title", self.constant("study"))
+
+    @property
+    def family(self) -> str:
+        """The outcome's family."""
+        return self.text("family", "gaussian")
+
+    @property
+    def is_log_outcome(self) -> bool:
+        """Whether the formula explains the logarithm of the outcome."""
+        return self.family == "gaussian" and self.text("formula").replace(" ", "").startswith("log(")
+
+    @property
+    def is_multiplicative(self) -> bool:
+        """Whether a coefficient multiplies the outcome (log link or log outcome)."""
+        return self.is_log_outcome or self.family in {"poisson", "negative_binomial", "gamma"}
+
+    @property
+    def unit(self) -> str:
+        """The outcome's unit in words."""
+        return self.text("unit", "outcome")
+
+    @property
+    def axis_format(self) -> str:
+        """The d3 format of axes on the outcome's scale."""
+        if self.family == "binomial":
+            return ".0%"
+        return "$,.2~f" if self.text("currency") == "USD" else ",.3~r"
+
+    def outcome(self, value: float) -> str:
+        """A number on the outcome's scale, as prose writes it: $2.31, 31.2 %, 13.4."""
+        if self.family == "binomial":
+            return f"{100 * value:.1f} %"
+        currency = self.text("currency")
+        if currency:
+            return f"{SYMBOLS.get(currency, currency + ' ')}{value:,.2f}"
+        return number(value)
+
+    @property
+    def seen_estimates(self) -> pa.Table:
+        """``group_estimates`` of levels that were seen."""
+        table = self.tables["group_estimates"]
+        return table.filter(pc.invert(table.column("is_new")))
+
+    @property
+    def factors(self) -> list[str]:
+        """Grouping factors: the customers' of the study's cells first, then the one with fewest levels."""
+        counts = self.seen_estimates.group_by("grouping_factor").aggregate([("level", "count")]).to_pylist()
+        ordered = [row["grouping_factor"] for row in sorted(counts, key=lambda row: (row["level_count"], row["grouping_factor"]))]
+        pair = self.study.get("cells")
+        first = str(pair[0]) if isinstance(pair, list | tuple) and pair else ""
+        return sorted(ordered, key=lambda factor: factor != first)
+
+    def factor_words(self, factor: str) -> str:
+        """A factor for people: ``department:category_key`` is category_key in department where it is nested."""
+        table = self.tables["group_estimates"]
+        nested = table.filter((pc.field("grouping_factor") == factor) & ~pc.field("is_new")).column("parent_level").null_count == 0
+        outer, _, inner = factor.rpartition(":")
+        return f"{inner} in {outer.replace(':', ', ')}" if outer and nested else factor
+
+    @property
+    def interval(self) -> str:
+        """The probability of the intervals, as prose writes it."""
+        value = self.study.get("interval", self.report.get("interval", 0.95))
+        return f"{100 * float(str(value)):g} %"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number with so many significant digits, thousands separated, never in exponents unless tiny."""
+    if value is None:
+        return ""
+    if value == 0:
+        return "0"
+    magnitude = abs(value)
+    if magnitude >= 10 ** (digits - 1):
+        return f"{value:,.0f}"
+    return f"{value:.{digits}g}" if magnitude >= 1e-4 else f"{value:.1e}"
+
+
+def read_tables(source: Mapping[str, pa.Table] | Path) -> dict[str, pa.Table]:
+    """The six tables, from a mapping or from the folder that holds their Parquet files.
+
+    Raises PublishError naming the tables that are not there.
+    """
+    if isinstance(source, Path):
+        paths = {name: source / f"{name}.parquet" for name in TABLE_NAMES}
+        missing = [name for name, path in paths.items() if not path.is_file()]
+        # one file at a time: a folder named dt=... must not add a partition column
+        tables = {name: pq.ParquetFile(path).read() for name, path in paths.items() if path.is_file()}
+        where = str(source)
+    else:
+        missing = [name for name in TABLE_NAMES if name not in source]
+        tables = {name: source[name] for name in TABLE_NAMES if name in source}
+        where = "the tables given"
+    if missing:
+        raise PublishError(f"report: {where} lacks {', '.join(missing)}; a report needs all six published tables.")
+    return tables
