@@ -17,6 +17,9 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Codes = NDArray[np.int32]
 
+SAME_VALUE = 1e-14
+"""A spread below this part of a feature's size (in the cell, or over all cells) is rounding: the feature takes one value there."""
+
 
 @dataclass(frozen=True)
 class Labels:
@@ -79,3 +82,9 @@ class CellStatistics:
     def n_rows(self) -> int:
         """How many line items they stand for."""
         return int(self.n.sum())
+
+    def is_fixed(self, feature: int) -> NDArray[np.bool_]:
+        """(C,) in which cells the feature (an index into ``features``) takes one value; a group-level predictor does in all of them."""
+        square = self.mean[:, feature] ** 2
+        overall = float(self.weight @ square) / float(self.weight.sum())
+        return np.asarray(self.cross[:, feature, feature] <= SAME_VALUE**2 * self.weight * (square + overall))

@@ -34,8 +34,10 @@ def cells_from_frame(formula: Formula, frame: pd.DataFrame, family: str) -> Cell
     Raises
     ------
     DataError
-        If a column is missing or holds missing values.
+        If there are no rows, or a column is missing or holds missing values.
     """
+    if frame.empty:
+        raise DataError("There are no rows to summarise.")
     missing = [name for name in formula_columns(formula) if name in frame and frame[name].isna().any()]
     if missing:
         raise DataError(f"The columns {', '.join(missing)} hold missing values; exclude such rows first.")

@@ -14,9 +14,6 @@ from multilevel.errors import FitError
 from multilevel.formula.labels import expression_label
 from multilevel.formula.tree import Expression, Term
 
-SAME_VALUE = 1e-14
-"""A feature whose sd within a cell is below this part of its mean takes one value there; the rest is rounding of the mean."""
-
 
 @dataclass(frozen=True)
 class CodedColumn:
@@ -57,12 +54,6 @@ def indicator_coding(terms: Sequence[Term], categorical: set[str]) -> set[tuple[
     if first is not None and not any(term.is_intercept for term in terms):
         full.add((first.label, expression_label(first.factors[0])))
     return full
-
-
-def fixed_feature(cells: CellStatistics, index: int) -> bool:
-    """Whether a feature takes one value in each cell (a group-level predictor does, once its group is in the key)."""
-    spread = cells.cross[:, index, index]
-    return bool(np.all(spread <= SAME_VALUE**2 * cells.weight * cells.mean[:, index] ** 2))
 
 
 def _names(term: Term) -> frozenset[str]:
@@ -112,6 +103,6 @@ def _numeric_part(term: Term, cells: CellStatistics) -> tuple[Floats, int]:
             f"The cells carry no `{label}`, which the term `{term.label}` needs; they carry {', '.join(cells.features) or 'no features'}."
         )
     index = cells.features.index(label)
-    if fixed_feature(cells, index):
+    if cells.is_fixed(index).all():
         return multiplier * cells.mean[:, index], 0
     return multiplier, index + 1

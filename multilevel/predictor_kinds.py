@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from multilevel.cells import CellStatistics, Floats
-from multilevel.coding import CodedColumn, fixed_feature
+from multilevel.coding import CodedColumn
 from multilevel.design import DesignColumn, Factor, PredictorKind
 from multilevel.formula.labels import expression_label
 from multilevel.formula.tree import Call, Expression, Term
@@ -79,6 +79,6 @@ def _values(expression: Expression, cells: CellStatistics) -> Floats | None:
         return cells.numbers[name]
     if name in cells.labels:
         return cells.labels[name].codes.astype(np.float64)
-    if name in cells.features and fixed_feature(cells, cells.features.index(name)):
+    if name in cells.features and cells.is_fixed(cells.features.index(name)).all():
         return cells.mean[:, cells.features.index(name)]
     return None

@@ -133,6 +133,8 @@ def _centred_rows(cells: CellStatistics, used: list[int]) -> tuple[_Rows, float]
         return _Rows(np.zeros(0, dtype=np.int64), np.zeros((0, 1)), np.zeros(0)), float(np.sum(cells.cross[:, -1, -1]))
     left = cells.cross[:, index][:, :, index].copy()
     start = np.diagonal(left, axis1=1, axis2=2)[:, :m].copy()
+    for i, feature in enumerate(used):
+        start[cells.is_fixed(feature - 1), i] = 0.0
     pieces = []
     active = np.flatnonzero(cells.n > 1)
     for step in range(m):
