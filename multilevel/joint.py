@@ -1,0 +1,178 @@
+"""The joint distribution of (beta, b) of the likelihood engine: normal, with the covariance that lme4 does not give.
+
+Given theta, Var(beta, b) = sigma^2 T [L'Z'ZL + I, L'Z'X; X'ZL, X'X]^-1 T' (Henderson 1975; Bates et al. 2015, eqs. 17 and 56-58). It is kept as
+the blocked factor, never as a (p + q) x (p + q) matrix: a row that touches one level of the eliminated factor costs that level only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy.linalg import solve_triangular
+from scipy.sparse import block_diag as sparse_block_diag
+from scipy.sparse import csr_array, hstack
+from scipy.stats import norm
+
+from multilevel.cells import Floats
+from multilevel.fit import Summary
+from multilevel.linear.factorise import BlockedFactor
+
+CHUNK = 20_000
+
+
+@dataclass(frozen=True)
+class NormalJoint:
+    """Normal distribution of (beta, b) about the estimates, from a factorised system.
+
+    factor : the system at the estimated theta. sigma : residual sd (1 for families without one). extra : (p, p) covariance to add to
+    beta's, with its effect carried to b through the conditional means, or None (GLMMs, whose beta has a Hessian of its own).
+    location : (p + q,) where to centre instead of the factor's own solution, or None.
+    """
+
+    factor: BlockedFactor
+    sigma: float
+    extra: Floats | None = None
+    location: Floats | None = None
+
+    @cached_property
+    def mean(self) -> Floats:
+        """(p + q,) estimates and conditional modes."""
+        if self.location is not None:
+            return self.location
+        return np.concatenate([self.factor.beta, self.factor.effects])
+
+    @cached_property
+    def _rest_root(self) -> Floats:
+        """(q_r + p, q_r + p) A with A A' = Var of the coefficients of [Z_r Q], over sigma^2."""
+        system, root = self.factor.system, self.factor.root
+        inverse = solve_triangular(root, np.eye(len(root))) if len(root) else root
+        parts = [np.kron(np.eye(system.sizes[i][0]), self.factor.lambdas[i]) for i in system.rest]
+        for part, start in zip(parts, system.rest_starts, strict=False):
+            inverse[start : start + len(part)] = part @ inverse[start : start + len(part)]
+        return inverse
+
+    @cached_property
+    def _columns(self) -> tuple[csr_array, csr_array]:
+        """Sparse maps from (beta, b) to the rest's coordinates (q_r + p, in [Z_r Q] order) and to the eliminated effects (L * k)."""
+        system = self.factor.system
+        p, total = system.n_population, system.n_population + system.n_effects
+        offsets = p + np.concatenate([[0], np.cumsum([levels * k for levels, k in system.sizes])])
+        rest = [np.arange(offsets[i], offsets[i + 1]) for i in system.rest]
+        picks = np.concatenate(rest) if rest else np.zeros(0, np.int64)
+        own_k = sum(system.sizes[i][1] for i in system.merged)
+        own = np.zeros((system.sizes[system.merged[0]][0], own_k), np.int64) if system.merged else np.zeros((0, 0), np.int64)
+        column = 0
+        for i in system.merged:
+            levels, k = system.sizes[i]
+            own[:, column : column + k] = offsets[i] + np.arange(levels * k).reshape(levels, k)
+            column += k
+        return _picker(picks, total), _picker(own.ravel(), total)
+
+    @cached_property
+    def _kernels(self) -> csr_array:
+        return (
+            csr_array(sparse_block_diag(list(self.factor.kernels), format="csr")) if self._k > 1 else _diagonal(self.factor.kernels.ravel())
+        )
+
+    @property
+    def _k(self) -> int:
+        return int(self.factor.kernels.shape[1]) if len(self.factor.kernels) else 0
+
+    @cached_property
+    def _cross(self) -> csr_array:
+        """(L * k, q_r + p) sparse Z_e'[Z_r Q], level-major."""
+        cross = self.factor.system.cross
+        k, m = cross.values.shape[1], len(self.factor.system.gram)
+        levels = len(cross.starts) - 1
+        if k == 1:
+            return csr_array((cross.values[:, 0], cross.columns, cross.starts), shape=(levels, m))[:, : m - 1]
+        level = np.repeat(np.arange(levels), np.diff(cross.starts))
+        rows = (level[:, None] * k + np.arange(k)).ravel()
+        columns = np.repeat(cross.columns, k)
+        return csr_array((cross.values.ravel(), (rows, columns)), shape=(levels * k, m))[:, : m - 1]
+
+    def _split(self, rows: csr_array) -> tuple[csr_array | Floats, csr_array]:
+        """Coefficients of ``rows`` on the rest (eliminated effects replaced by their conditional means) and on the eliminated noise."""
+        rest, own = self._columns
+        p = self.factor.system.n_population
+        inverse = solve_triangular(self.factor.system.triangle, np.eye(p)) if p else np.zeros((0, 0))
+        direct = hstack([rows @ rest.T, csr_array(rows[:, :p] @ inverse)], format="csr")
+        on_own = csr_array(rows @ own.T)
+        if not on_own.shape[1]:
+            return direct, on_own
+        return csr_array(direct - (on_own @ self._kernels) @ self._cross), on_own
+
+    def variance(self, rows: csr_array) -> Floats:
+        """(m,) variances of ``rows @ (beta, b)``."""
+        pieces = [self._variance(csr_array(rows[at : at + CHUNK])) for at in range(0, rows.shape[0], CHUNK)]
+        return np.concatenate(pieces) if pieces else np.zeros(0)
+
+    def _variance(self, rows: csr_array) -> Floats:
+        on_rest, on_own = self._split(rows)
+        moved = on_rest @ self._rest_root
+        total = np.sum(np.asarray(moved) ** 2, axis=1)
+        if on_own.shape[1]:
+            total = total + np.asarray((on_own @ self._kernels).multiply(on_own).sum(axis=1)).ravel()
+        total = self.sigma**2 * total
+        if self.extra is not None:
+            on_beta = np.asarray(rows @ self._sensitivity)
+            total = total + np.einsum("ij,jk,ik->i", on_beta, self.extra, on_beta)
+        return np.maximum(total, 0.0)
+
+    @cached_property
+    def _sensitivity(self) -> Floats:
+        """(p + q, p) d(beta, b-hat) / d beta: the conditional modes follow beta."""
+        system, factor = self.factor.system, self.factor
+        p, q = system.n_population, system.rest_starts[-1]
+        root = factor.root
+        to_rest = -solve_triangular(root[:q, :q], root[:q, q:]) if q else np.zeros((0, p))
+        coordinates = np.vstack([to_rest, np.eye(p)]) @ system.triangle
+        zero = factor._assemble(np.zeros((1, q + p)), None)  # noqa: SLF001  the two halves of one representation
+        moved = factor._assemble(coordinates.T, None)  # noqa: SLF001
+        return (moved - zero).T
+
+    def combine(self, rows: csr_array, interval: float) -> Summary:
+        """Linear combinations ``rows @ (beta, b)`` with Wald intervals."""
+        return _wald(np.asarray(rows @ self.mean), np.sqrt(self.variance(rows)), interval)
+
+    def respond(
+        self,
+        rows: csr_array,
+        weights: csr_array,
+        response: Callable[[Floats], Floats],
+        slope: Callable[[Floats], Floats],
+        interval: float,
+    ) -> Summary:
+        """Averages ``weights @ response(rows @ (beta, b))`` with standard errors by the delta method."""
+        predictor = np.asarray(rows @ self.mean)
+        estimate = np.asarray(weights @ response(predictor))
+        gradient = csr_array(weights @ (_diagonal(slope(predictor)) @ rows))
+        return _wald(estimate, np.sqrt(self.variance(gradient)), interval)
+
+    def draws(self, size: int, seed: int) -> Floats:
+        """(size, p + q) exact draws of the normal approximation."""
+        rng = np.random.default_rng(seed)
+        values = self.factor.draw(size, self.sigma, rng)
+        if self.location is not None:
+            values = values + (self.location - np.concatenate([self.factor.beta, self.factor.effects]))
+        if self.extra is not None:
+            values = values + rng.multivariate_normal(np.zeros(len(self.extra)), self.extra, size, method="eigh") @ self._sensitivity.T
+        return values
+
+
+def _wald(estimate: Floats, std_error: Floats, interval: float) -> Summary:
+    half = norm.ppf(0.5 + interval / 2.0) * std_error
+    return Summary(estimate, std_error, estimate - half, estimate + half)
+
+
+def _picker(places: Floats, total: int) -> csr_array:
+    n = len(places)
+    return csr_array((np.ones(n), (np.arange(n), places)), shape=(n, total))
+
+
+def _diagonal(values: Floats) -> csr_array:
+    n = len(values)
+    return csr_array((values, np.arange(n), np.arange(n + 1)), shape=(n, n))

@@ -1,0 +1,182 @@
+"""Uncertainty of theta and sigma: Wald intervals of standard deviations and correlations, Satterthwaite degrees of freedom."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import solve_triangular
+from scipy.stats import norm
+
+from multilevel.cells import Floats
+from multilevel.design import Design
+from multilevel.fit import VarianceComponent
+from multilevel.linear.criterion import Criterion
+from multilevel.linear.factorise import BlockedFactor
+from multilevel.linear.optimise import difference_hessian
+
+SMALLEST_EIGENVALUE = 1e-6
+"""Directions of the Hessian flatter than this, relative to the steepest, carry no information (a singular fit) and are left out."""
+
+
+@dataclass(frozen=True)
+class VarianceParameters:
+    """(theta, log sigma), or theta alone where sigma is known, with the covariance 2 H^-1 of the criterion's Hessian H; ``flat`` marks
+    parameters that take part in a direction without information."""
+
+    values: Floats
+    covariance: Floats
+    flat: Floats
+
+
+def variance_parameters(criterion: Criterion, theta: Floats, sigma: float, units: Floats) -> VarianceParameters:
+    """The Hessian of the unprofiled criterion at the optimum, inverted where it has curvature."""
+    known = criterion.fixed_sigma is not None
+    values = theta if known else np.append(theta, math.log(sigma))
+    scale = units if known else np.append(units, 1.0)
+    if not len(values):
+        return VarianceParameters(values, np.zeros((0, 0)), np.zeros(0))
+    hessian = difference_hessian(
+        lambda scaled: criterion.joint_gradient(scaled * scale) * scale, values / scale, np.full(len(values), 1e-4)
+    )
+    eigenvalues, vectors = np.linalg.eigh(hessian)
+    kept = eigenvalues > SMALLEST_EIGENVALUE * eigenvalues[-1]
+    inverse = np.where(kept, 1.0 / np.where(kept, eigenvalues, 1.0), 0.0)
+    covariance = 2.0 * (vectors * inverse) @ vectors.T * np.outer(scale, scale)
+    return VarianceParameters(values, covariance, np.sum(vectors[:, ~kept] ** 2, axis=1))
+
+
+def coefficient_covariance(factor: BlockedFactor, sigma: float) -> Floats:
+    """(p, p) sigma^2 R_XX^-1 R_XX^-T in the coordinates of the original X (Bates et al. 2015, eq. 54)."""
+    system = factor.system
+    q, p = system.rest_starts[-1], system.n_population
+    if not p:
+        return np.zeros((0, 0))
+    inverse = solve_triangular(system.triangle, solve_triangular(factor.root[q:, q:], np.eye(p)))
+    return np.asarray(sigma**2 * inverse @ inverse.T)
+
+
+def satterthwaite(criterion: Criterion, parameters: VarianceParameters) -> Floats:
+    """(p,) degrees of freedom 2 v^2 / Var(v) of each coefficient's variance v (Satterthwaite 1946; Fai and Cornelius 1996)."""
+
+    def variances(values: Floats) -> Floats:
+        known = criterion.fixed_sigma is not None
+        factor = criterion.factorise(values if known else values[:-1])
+        return np.diagonal(coefficient_covariance(factor, criterion.fixed_sigma or math.exp(values[-1])))
+
+    at = parameters.values
+    v = variances(at)
+    jacobian = numerical_jacobian(variances, at)
+    spread = np.einsum("ij,jk,ik->i", jacobian, parameters.covariance, jacobian)
+    with np.errstate(divide="ignore"):
+        return np.where(spread > 0, 2.0 * v**2 / spread, np.inf)
+
+
+def numerical_jacobian(function: Callable[[Floats], Floats], at: Floats) -> Floats:
+    """(m, n) by central differences, each step relative to the parameter's size."""
+    columns = []
+    for index in range(len(at)):
+        step = 1e-5 * max(abs(at[index]), 1e-2)
+        move = np.zeros(len(at))
+        move[index] = step
+        columns.append((function(at + move) - function(at - move)) / (2.0 * step))
+    return np.array(columns).T if columns else np.zeros((len(function(at)), 0))
+
+
+@dataclass(frozen=True)
+class _Quantity:
+    """A standard deviation or correlation as a function of (theta, log sigma)."""
+
+    grouping_factor: str
+    term: str
+    other_term: str | None
+    block: int | None
+    value: Callable[[Floats], float]
+
+
+def components(
+    design: Design,
+    lambdas_of: Callable[[Floats], Sequence[Floats]],
+    sigma_of: Callable[[Floats], float],
+    parameters: VarianceParameters,
+    interval: float,
+) -> tuple[VarianceComponent, ...]:
+    """Standard deviations and correlations with Wald intervals on the log and Fisher z scales (Pinheiro and Bates 2000, section 2.4).
+
+    ``lambdas_of`` and ``sigma_of`` read the parameter vector. Standard error and interval are None on the boundary.
+    """
+    quantities = [
+        quantity
+        for index, block in enumerate(design.blocks)
+        for quantity in _of_block(index, block.factor.name, [c.label for c in block.columns], lambdas_of, sigma_of)
+    ]
+    return tuple(_summarise(quantity, parameters, interval) for quantity in quantities)
+
+
+def _of_block(
+    index: int, name: str, labels: Sequence[str], lambdas_of: Callable[[Floats], Sequence[Floats]], sigma_of: Callable[[Floats], float]
+) -> list[_Quantity]:
+    def covariance(values: Floats) -> Floats:
+        factor = lambdas_of(values)[index]
+        return np.asarray(sigma_of(values) ** 2 * factor @ factor.T)
+
+    def sd(i: int) -> Callable[[Floats], float]:
+        return lambda values: math.sqrt(covariance(values)[i, i])
+
+    def correlation(i: int, j: int) -> Callable[[Floats], float]:
+        def value(values: Floats) -> float:
+            matrix = covariance(values)
+            size = math.sqrt(matrix[i, i] * matrix[j, j])
+            return float(matrix[i, j] / size) if size > 0 else math.nan
+
+        return value
+
+    sds = [_Quantity(name, label, None, index, sd(i)) for i, label in enumerate(labels)]
+    pairs = [(i, j) for i in range(len(labels)) for j in range(i + 1, len(labels))]
+    return sds + [_Quantity(name, labels[i], labels[j], index, correlation(i, j)) for i, j in pairs]
+
+
+def _summarise(quantity: _Quantity, parameters: VarianceParameters, interval: float) -> VarianceComponent:
+    estimate = quantity.value(parameters.values)
+    is_sd = quantity.other_term is None
+    std_error, lower, upper = _wald(quantity, estimate, parameters, interval, is_sd=is_sd)
+    return VarianceComponent(
+        quantity.grouping_factor,
+        quantity.term,
+        quantity.other_term,
+        "sd" if is_sd else "correlation",
+        estimate,
+        std_error,
+        lower,
+        upper,
+        quantity.block,
+    )
+
+
+def _wald(
+    quantity: _Quantity, estimate: float, parameters: VarianceParameters, interval: float, *, is_sd: bool
+) -> tuple[float | None, float | None, float | None]:
+    nothing = (None, None, None)
+    if not math.isfinite(estimate) or (is_sd and estimate <= 0) or (not is_sd and abs(estimate) >= 1 - 1e-9):
+        return nothing
+    gradient = numerical_jacobian(lambda values: np.array([quantity.value(values)]), parameters.values)[0]
+    if not np.isfinite(gradient).all() or np.any((np.abs(gradient) > 1e-8) & (parameters.flat > 0.01)):
+        return nothing
+    std_error = math.sqrt(max(float(gradient @ parameters.covariance @ gradient), 0.0))
+    if std_error == 0.0:
+        return nothing
+    half = float(norm.ppf(0.5 + interval / 2.0)) * std_error
+    if is_sd:
+        return std_error, estimate * math.exp(-half / estimate), estimate * math.exp(half / estimate)
+    z, half_z = math.atanh(estimate), half / (1.0 - estimate**2)
+    return std_error, math.tanh(z - half_z), math.tanh(z + half_z)
+
+
+def residual_component(parameters: VarianceParameters, interval: float) -> VarianceComponent:
+    """sigma, with a Wald interval on the log scale."""
+    sigma = math.exp(parameters.values[-1])
+    log_error = math.sqrt(max(float(parameters.covariance[-1, -1]), 0.0))
+    half = float(norm.ppf(0.5 + interval / 2.0)) * log_error
+    return VarianceComponent("residual", "sigma", None, "sd", sigma, sigma * log_error, sigma * math.exp(-half), sigma * math.exp(half))
