@@ -1,7 +1,7 @@
 """The joint distribution of (beta, b) of the likelihood engine: normal, with the covariance that lme4 does not give.
 
-Given theta, Var(beta, b) = sigma^2 T [L'Z'ZL + I, L'Z'X; X'ZL, X'X]^-1 T' (Henderson 1975; Bates et al. 2015, eqs. 17 and 56-58). It is kept as
-the blocked factor, never as a (p + q) x (p + q) matrix: a row that touches one level of the eliminated factor costs that level only.
+Given theta, Var(beta, b) = sigma^2 T [L'Z'ZL + I, L'Z'X; X'ZL, X'X]^-1 T' (Henderson 1975; Bates et al. 2015, eqs. 17 and 56-58). It is
+kept as the blocked factor, never as a (p + q) x (p + q) matrix: a row that touches one level of the eliminated factor costs that alone.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from scipy.sparse import block_diag as sparse_block_diag
 from scipy.sparse import csr_array, hstack
 from scipy.stats import norm
 
-from multilevel.cells import Floats
+from multilevel.cells import Floats, Integers
 from multilevel.fit import Summary
 from multilevel.linear.factorise import BlockedFactor
 
@@ -61,9 +61,9 @@ class NormalJoint:
         p, total = system.n_population, system.n_population + system.n_effects
         offsets = p + np.concatenate([[0], np.cumsum([levels * k for levels, k in system.sizes])])
         rest = [np.arange(offsets[i], offsets[i + 1]) for i in system.rest]
-        picks = np.concatenate(rest) if rest else np.zeros(0, np.int64)
+        picks: Integers = np.concatenate(rest) if rest else np.zeros(0, np.int64)
         own_k = sum(system.sizes[i][1] for i in system.merged)
-        own = np.zeros((system.sizes[system.merged[0]][0], own_k), np.int64) if system.merged else np.zeros((0, 0), np.int64)
+        own: Integers = np.zeros((system.sizes[system.merged[0]][0], own_k), np.int64) if system.merged else np.zeros((0, 0), np.int64)
         column = 0
         for i in system.merged:
             levels, k = system.sizes[i]
@@ -130,8 +130,8 @@ class NormalJoint:
         root = factor.root
         to_rest = -solve_triangular(root[:q, :q], root[:q, q:]) if q else np.zeros((0, p))
         coordinates = np.vstack([to_rest, np.eye(p)]) @ system.triangle
-        zero = factor._assemble(np.zeros((1, q + p)), None)  # noqa: SLF001  the two halves of one representation
-        moved = factor._assemble(coordinates.T, None)  # noqa: SLF001
+        zero = factor._assemble(np.zeros((1, q + p)), None)
+        moved = factor._assemble(coordinates.T, None)
         return (moved - zero).T
 
     def combine(self, rows: csr_array, interval: float) -> Summary:
@@ -168,7 +168,7 @@ def _wald(estimate: Floats, std_error: Floats, interval: float) -> Summary:
     return Summary(estimate, std_error, estimate - half, estimate + half)
 
 
-def _picker(places: Floats, total: int) -> csr_array:
+def _picker(places: Integers, total: int) -> csr_array:
     n = len(places)
     return csr_array((np.ones(n), (np.arange(n), places)), shape=(n, total))
 

@@ -12,11 +12,11 @@ import numpy as np
 from multilevel.cells import Floats
 from multilevel.design import Design
 from multilevel.errors import FitError
-from multilevel.fit import Check, Fit
+from multilevel.fit import Check, Fit, VarianceComponent
 from multilevel.joint import NormalJoint
 from multilevel.linear.assemble import linear_system
 from multilevel.linear.criterion import Criterion
-from multilevel.linear.factorise import BlockedFactor, BlockedSystem
+from multilevel.linear.factorise import BlockedSystem
 from multilevel.linear.optimise import GRADIENT_TOLERANCE, Optimum, minimise
 from multilevel.linear.parameters import Theta
 from multilevel.linear.uncertainty import VarianceParameters, components, residual_component, satterthwaite, variance_parameters
@@ -97,15 +97,15 @@ def _refuse_saturated(design: Design) -> None:
         return
     if cells.n_rows <= len(design.population):
         message = (
-            f"No residual degrees of freedom: {cells.n_rows} rows for {len(design.population)} population coefficients; drop terms or widen "
-            "the window."
+            f"No residual degrees of freedom: {cells.n_rows} rows for {len(design.population)} population coefficients; "
+            "drop terms or widen the window."
         )
         raise FitError(message)
     for block in design.blocks:
         if block.factor.n_levels >= cells.n_rows or block.n_effects > cells.n_rows:
             message = (
-                f"{block.factor.name}: {block.n_effects} effects ({block.factor.n_levels} levels x {len(block.columns)} terms) for {cells.n_rows} "
-                "rows; with a gaussian outcome they cannot be told from the residual. Use a coarser factor or fewer terms."
+                f"{block.factor.name}: {block.n_effects} effects ({block.factor.n_levels} levels x {len(block.columns)} terms) for "
+                f"{cells.n_rows} rows; with a gaussian outcome they cannot be told from the residual. Use a coarser factor or fewer terms."
             )
             raise FitError(message)
 
@@ -137,7 +137,9 @@ def _snap(criterion: Criterion, theta: Floats, value: float, scales: Sequence[Fl
     return snapped if criterion.value(criterion.factorise(snapped)) <= value + 1e-9 * (1.0 + abs(value)) else theta
 
 
-def _components(design: Design, layout: Theta, parameters: VarianceParameters, interval: float, *, known: bool):  # type: ignore[no-untyped-def]
+def _components(
+    design: Design, layout: Theta, parameters: VarianceParameters, interval: float, *, known: bool
+) -> tuple[VarianceComponent, ...]:
     def lambdas_of(values: Floats) -> tuple[Floats, ...]:
         return layout.lambdas(values if known else values[:-1])
 
@@ -174,6 +176,3 @@ def _record(optimum: Optimum, theta: Floats, system: BlockedSystem, seconds: flo
         "dense_size": len(system.gram),
         "seconds": {"fit": seconds},
     }
-
-
-__all__ = ["BlockedFactor", "column_scales", "fit_linear"]

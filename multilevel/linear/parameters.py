@@ -1,4 +1,4 @@
-"""theta, the free parameters of the relative covariance factors: the lower triangle of each block's Lambda, column by column (lme4's order)."""
+"""theta, the free parameters of the relative covariance factors: lower triangles of each Lambda, column by column (as in lme4)."""
 
 from __future__ import annotations
 
