@@ -1,0 +1,246 @@
+"""A study: one question, one YAML file. Read and refused here, before any data is touched."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+
+from multilevel.errors import FormulaError, StudyError
+from multilevel.formula.parse import parse_formula
+from multilevel.formula.tree import Call, Formula
+
+FAMILIES = ("gaussian", "binomial", "poisson", "negative_binomial", "gamma")
+
+type Family = Literal["gaussian", "binomial", "poisson", "negative_binomial", "gamma"]
+type MissingRule = Literal["exclude", "level", "mean_and_indicator"]
+type Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,62}$")]
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Source(_Part):
+    """Where line items come from: a DuckDB file with a query, or Parquet files."""
+
+    database: str | None = Field(None, description="path of a DuckDB file; opened read-only")
+    line_items: str | None = Field(None, description="path of the SQL file, one SELECT, that maps the database to line items")
+    parquet: Annotated[tuple[str, ...] | None, BeforeValidator(_as_list)] = Field(None, description="Parquet files or globs, read together")
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if self.parquet is not None:
+            if self.database is not None or self.line_items is not None:
+                raise ValueError("write either {parquet: ...} or {database: ..., line_items: ...}, not both")
+            if not self.parquet:
+                raise ValueError("parquet names no files")
+        elif self.database is None or self.line_items is None:
+            raise ValueError("write {database: file.duckdb, line_items: query.sql} or {parquet: files}")
+        return self
+
+
+class Window(_Part):
+    """Which line items count: those of the last ``days`` days before as_of, as_of itself not included."""
+
+    column: str = Field(description="date or timestamp column of the line items")
+    days: int = Field(gt=0, le=36_525, description="length of the window in days")
+
+
+class SamplingOptions(_Part):
+    """How the bayesian engine samples; nothing here changes the posterior."""
+
+    draws: int = Field(1000, ge=100, le=100_000, description="draws kept per chain")
+    chains: int = Field(4, ge=2, le=64, description="independent chains")
+    tune: int | None = Field(None, ge=50, description="warm-up steps per chain; null: chosen by form")
+    form: Literal["auto", "collapsed", "nuts"] = Field("auto", description="auto: collapsed for gaussian outcomes, NUTS for the others")
+    cores: int | None = Field(None, ge=1, description="cores used for sampling; null: all")
+
+
+class Privacy(_Part):
+    """Groups with fewer than ``k`` distinct values of ``of`` are not published."""
+
+    of: str = Field(description="the column whose distinct values are protected, such as customer_id")
+    k: int = Field(ge=2, description="smallest number of distinct values that a published group may have")
+
+
+class NewLevels(_Part):
+    """Levels to estimate although no line item has them."""
+
+    grouping_factor: str = Field(description="the factor as the tables name it, such as department:category_key")
+    level: str = Field(description="the level's label")
+    parent_level: str | None = Field(None, description="the label of the outer level, for nested factors")
+
+
+class Study(_Part):
+    """A study file, checked. Relative paths are relative to the working directory."""
+
+    name: Name = Field(description="names the published folder: letters, digits, underscores and hyphens")
+    title: str = Field("", max_length=300, description="the question, for people")
+    formula: str = Field(description="the model in lme4's language")
+    family: Family = Field("gaussian", description="distribution of the outcome")
+    source: Source = Field(description="where line items come from")
+    expectations: str | None = Field(
+        None, pattern=r"^[a-z][a-z0-9_]*$", description="a suite in expectations/, or null: nothing is dropped"
+    )
+    where: str | None = Field(None, description="deliberate exclusions: line items for which this row-wise SQL condition does not hold")
+    missing: Mapping[str, MissingRule] = Field(default_factory=dict, description="per column: exclude, level or mean_and_indicator")
+    window: Window | None = Field(None, description="which line items count; null: all, as_of is only a label")
+    as_of: Literal["latest", "scheduled"] | date = Field(
+        "latest", description="latest: the day after the last row; scheduled: the run's date"
+    )
+    cells: tuple[str, str] | None = Field(None, description="the pair of columns published in cell_estimates; null: none")
+    engine: Literal["bayesian", "likelihood"] = Field("bayesian", description="bayesian: posterior; likelihood: (RE)ML or Laplace")
+    method: Literal["reml", "ml"] | None = Field(None, description="likelihood engine only; null: REML for gaussian, Laplace ML otherwise")
+    interval: float = Field(0.95, gt=0, lt=1, description="probability of every interval, equal-tailed")
+    publish_to: str = Field("published", min_length=1, description="folder that receives the versions")
+    unit: str | None = Field(None, description="unit of the outcome, for axes and metadata")
+    currency: str | None = Field(None, pattern=r"^[A-Z]{3}$", description="ISO 4217 code")
+    quarantine_limit: float = Field(0.01, ge=0, le=1, description="largest share of line items that may be quarantined")
+    max_cells: int = Field(2_000_000, gt=0, description="limit for families whose predictors must all join the key")
+    predict_for: tuple[NewLevels, ...] = Field((), description="levels to estimate although unseen")
+    priors: dict[str, Any] | None = Field(None, description="overrides of the default priors; bayesian engine only")
+    sampling: SamplingOptions = Field(default_factory=SamplingOptions, description="how the bayesian engine samples")
+    seed: int = Field(20_260_101, ge=0, lt=2**32, description="of every random number in the run")
+    quadrature_points: int = Field(1, ge=1, le=100, description="adaptive Gauss-Hermite points; 1 is Laplace")
+    privacy: Privacy | None = Field(None, description="suppression of small groups")
+
+    @field_validator("family", mode="before")
+    @classmethod
+    def _known_family(cls, value: object) -> object:
+        if value not in FAMILIES:
+            close = difflib.get_close_matches(str(value), FAMILIES, n=1, cutoff=0.5)
+            hint = f"did you mean {close[0]}? " if close else ""
+            raise ValueError(f"{hint}the families are {', '.join(FAMILIES)}")
+        return value
+
+    @field_validator("publish_to")
+    @classmethod
+    def _inside(cls, value: str) -> str:
+        if "\0" in value or ".." in Path(value).parts:
+            raise ValueError("write a folder below the working directory or an absolute path, without '..'")
+        return value
+
+    @field_validator("formula")
+    @classmethod
+    def _readable(cls, value: str) -> str:
+        try:
+            parse_formula(value)
+        except FormulaError as error:
+            raise ValueError(str(error)) from error
+        return value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        formula = self.parsed_formula
+        if self.method == "reml" and self.family != "gaussian":
+            raise ValueError(f"method: reml exists for gaussian outcomes only, this one is {self.family}; write ml or null")
+        if self.method is not None and self.engine == "bayesian":
+            raise ValueError("method belongs to engine: likelihood; write null or change the engine")
+        if formula.response.trials is not None and self.family != "binomial":
+            raise ValueError(f"p(successes, trials) is a binomial response, the family is {self.family}")
+        if self.is_lognormal and self.family != "gaussian":
+            raise ValueError(f"log(y) ~ is fitted as gaussian on the log scale, the family is {self.family}; {self.family} models y itself")
+        if formula.response.standard_error is not None and self.family != "gaussian":
+            raise ValueError(f"se() is for gaussian outcomes, the family is {self.family}")
+        if self.quadrature_points > 1 and (self.family == "gaussian" or self.engine == "bayesian"):
+            raise ValueError("quadrature_points belongs to engine: likelihood with a family other than gaussian")
+        if not formula.groups:
+            raise ValueError("the formula has no group term; write at least one such as (1 | category)")
+        return self
+
+    @property
+    def parsed_formula(self) -> Formula:
+        """The formula's tree."""
+        return parse_formula(self.formula)
+
+    @property
+    def is_lognormal(self) -> bool:
+        """Whether the response is ``log(y)``."""
+        response = self.parsed_formula.response.expression
+        return isinstance(response, Call) and response.function == "log"
+
+
+def load_study(path: Path | str, overrides: Mapping[str, str] | None = None) -> Study:
+    """Read a study file; ``overrides`` are ``FIELD=VALUE`` settings, dotted for parts (``sampling.draws``), values read as YAML.
+
+    Raises StudyError naming the file, the field, the value and what would be right.
+    """
+    file = Path(path)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise StudyError(f"{file}: no such study file (working directory {Path.cwd()}).") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise StudyError(f"{file}: cannot be read ({error}).") from error
+    fields = _mapping(text, file)
+    for key, value in (overrides or {}).items():
+        _override(fields, key, value, file)
+    try:
+        return Study.model_validate(fields)
+    except ValidationError as error:
+        raise StudyError(_explain(error, file)) from error
+
+
+def _mapping(text: str, file: Path) -> dict[str, Any]:
+    try:
+        fields = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        first = " ".join(str(error).split())[:200]
+        raise StudyError(f"{file}: not readable as YAML: {first}") from error
+    if not isinstance(fields, dict):
+        raise StudyError(f"{file}: a study is a mapping of fields such as `name: line_spend`; this file holds {type(fields).__name__}.")
+    return fields
+
+
+def _override(fields: dict[str, Any], key: str, value: str, file: Path) -> None:
+    *parents, last = key.split(".")
+    here = fields
+    for parent in parents:
+        inner = here.get(parent)
+        if inner is None:
+            inner = here[parent] = {}
+        if not isinstance(inner, dict):
+            raise StudyError(f"{file}: --set {key}: {parent} is {inner!r}, which has no parts.")
+        here = inner
+    try:
+        here[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise StudyError(f"{file}: --set {key}={value}: the value is not readable as YAML.") from error
+
+
+def _explain(error: ValidationError, file: Path) -> str:
+    """At most four lines: each a field, its value and what is wrong with it."""
+    problems = error.errors(include_url=False)
+    lines = [_problem(problem) for problem in problems[:3]]
+    more = [f"and {len(problems) - 3} more"] if len(problems) > 3 else []
+    return "\n".join([f"{file}: {lines[0]}", *lines[1:], *more])
+
+
+def _problem(problem: Any) -> str:
+    field = ".".join(str(part) for part in problem["loc"]) or "study"
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(field.split(".")[-1], list(Study.model_fields), n=1)
+        return f"{field}: no such field" + (f"; did you mean {close[0]}?" if close else f"; the fields are {', '.join(Study.model_fields)}")
+    if problem["type"] == "missing":
+        return f"{field}: this field is needed"
+    if problem["type"] == "string_pattern_mismatch" and field == "name":
+        message = "write letters, digits, underscores and hyphens, beginning with a letter, at most 63"
+    value = problem.get("input")
+    shown = "" if isinstance(value, dict | Study) else f" {_short(value)}:"
+    return f"{field}:{shown} {message}"
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 120 else text[:117] + "..."
