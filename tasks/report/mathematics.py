@@ -7,6 +7,8 @@ from html import escape
 
 from tasks.report.subject import Subject
 
+_LEFT, _RIGHT = ('<mo stretchy="false">(</mo>', '<mo stretchy="false">)</mo>')
+_LEFT_SQUARE, _RIGHT_SQUARE = ('<mo stretchy="false">[</mo>', '<mo stretchy="false">]</mo>')
 _LINKS = {
     "gaussian": "",
     "binomial": "logit",
@@ -23,41 +25,45 @@ def model_lines(subject: Subject) -> list[str]:
     for row in subject.tables["variance_components"].to_pylist():
         if row["quantity"] == "sd" and row["grouping_factor"] != "residual":
             blocks.setdefault(row["grouping_factor"], []).append(row["term"])
-    return [_math(_outcome(subject)), _math(_predictor(population, blocks)), *(_math(_effects(f, terms)) for f, terms in blocks.items())]
+    lines = [_outcome(subject), *_predictor(population, blocks), *(_effects(factor, terms) for factor, terms in blocks.items())]
+    return [_math(line) for line in lines]
 
 
 def _outcome(subject: Subject) -> str:
     y, eta = _sub("y", "i"), _sub("η", "i")
     response = f"<mi>log</mi><mo>⁡</mo>{y}" if subject.is_log_outcome else y
     link = _LINKS.get(subject.family, "")
-    mean = f"<msup><mi>{link}</mi><mrow><mo>−</mo><mn>1</mn></mrow></msup><mo>(</mo>{eta}<mo>)</mo>" if link else eta
+    mean = f"<msup><mi>{link}</mi><mrow><mo>−</mo><mn>1</mn></mrow></msup>{_LEFT}{eta}{_RIGHT}" if link else eta
     name = {
-        "gaussian": f"<mi>Normal</mi><mo>(</mo>{eta}<mo>,</mo><msup><mi>σ</mi><mn>2</mn></msup><mo>)</mo>",
-        "binomial": f"<mi>Bernoulli</mi><mo>(</mo>{mean}<mo>)</mo>",
-        "poisson": f"<mi>Poisson</mi><mo>(</mo>{mean}<mo>)</mo>",
-        "negative_binomial": f"<mi>NegativeBinomial</mi><mo>(</mo>{mean}<mo>,</mo><mi>φ</mi><mo>)</mo>",
-        "gamma": f"<mi>Gamma</mi><mo>(</mo>{mean}<mo>,</mo><mi>a</mi><mo>)</mo>",
+        "gaussian": f"<mi>Normal</mi>{_LEFT}{eta}<mo>,</mo><msup><mi>σ</mi><mn>2</mn></msup>{_RIGHT}",
+        "binomial": f"<mi>Bernoulli</mi>{_LEFT}{mean}{_RIGHT}",
+        "poisson": f"<mi>Poisson</mi>{_LEFT}{mean}{_RIGHT}",
+        "negative_binomial": f"<mi>NegativeBinomial</mi>{_LEFT}{mean}<mo>,</mo><mi>φ</mi>{_RIGHT}",
+        "gamma": f"<mi>Gamma</mi>{_LEFT}{mean}<mo>,</mo><mi>a</mi>{_RIGHT}",
     }[subject.family]
     return f"{response}<mo>∼</mo>{name}"
 
 
-def _predictor(population: list[str], blocks: dict[str, list[str]]) -> str:
-    parts = [_product(_sub("β", str(k)), term) for k, term in enumerate(population)]
+def _predictor(population: list[str], blocks: dict[str, list[str]]) -> list[str]:
+    """The linear predictor: the population's part, then one line a factor."""
+    lines = [f"{_sub('η', 'i')}<mo>=</mo>" + "<mo>+</mo>".join(_product(_sub("β", str(k)), term) for k, term in enumerate(population))]
     for factor, terms in blocks.items():
-        level = f"<mrow><mtext>{escape(factor)}</mtext><mo>[</mo><mi>i</mi><mo>]</mo></mrow>"
-        for k, term in enumerate(terms):
-            effect = f"<msub><mi>b</mi><mrow>{f'<mn>{k}</mn><mo>,</mo>' if len(terms) > 1 else ''}{level}</mrow></msub>"
-            parts.append(_product(effect, term))
-    return f"{_sub('η', 'i')}<mo>=</mo>{'<mo>+</mo>'.join(parts)}"
+        level = f"<mrow><mtext>{escape(factor)}</mtext>{_LEFT_SQUARE}<mi>i</mi>{_RIGHT_SQUARE}</mrow>"
+        parts = [
+            _product(f"<msub><mi>b</mi><mrow>{f'<mn>{k}</mn><mo>,</mo>' if len(terms) > 1 else ''}{level}</mrow></msub>", term)
+            for k, term in enumerate(terms)
+        ]
+        lines.append("<mspace width='2em'/><mo>+</mo>" + "<mo>+</mo>".join(parts))
+    return lines
 
 
 def _effects(factor: str, terms: list[str]) -> str:
     name = f"<mtext>{escape(factor)}</mtext>"
     if len(terms) == 1:
         variance = f"<msubsup><mi>τ</mi>{name}<mn>2</mn></msubsup>"
-        return f"<msub><mi>b</mi>{name}</msub><mo>∼</mo><mi>Normal</mi><mo>(</mo><mn>0</mn><mo>,</mo>{variance}<mo>)</mo>"
+        return f"<msub><mi>b</mi>{name}</msub><mo>∼</mo><mi>Normal</mi>{_LEFT}<mn>0</mn><mo>,</mo>{variance}{_RIGHT}"
     places = "<mo>,</mo>".join(f"<msub><mi>b</mi><mrow><mn>{k}</mn><mo>,</mo>{name}</mrow></msub>" for k in range(len(terms)))
-    return f"<mo>(</mo>{places}<mo>)</mo><mo>∼</mo><mi>Normal</mi><mo>(</mo><mn>0</mn><mo>,</mo><msub><mi>Σ</mi>{name}</msub><mo>)</mo>"
+    return f"{_LEFT}{places}{_RIGHT}<mo>∼</mo><mi>Normal</mi>{_LEFT}<mn>0</mn><mo>,</mo><msub><mi>Σ</mi>{name}</msub>{_RIGHT}"
 
 
 def _product(coefficient: str, term: str) -> str:
@@ -72,7 +78,7 @@ def _sub(symbol: str, index: str) -> str:
 
 
 def _math(content: str) -> str:
-    return f'<math display="block"><mrow>{content}</mrow></math>'
+    return f'<math display="inline"><mrow>{content}</mrow></math>'
 
 
 def _unique(values: Iterable[str]) -> list[str]:

@@ -142,8 +142,8 @@ def _changes(subject: Subject) -> Section:
     if found is None:
         return Section("changes", "What changed since last time", ("This is the first version: there is nothing to compare it with.",))
     paragraph = (
-        f"Since {found.since}, {found.n_moved:,} of {found.n_compared:,} group estimates moved by more than two standard errors; "
-        f"{len(found.new):,} groups are new and {len(found.gone):,} are gone."
+        f"Since {found.since}, {found.n_moved:,} of {found.n_compared:,} group estimates moved by more than two standard errors. "
+        f"New groups: {len(found.new):,}; gone: {len(found.gone):,}."
     )
     rows = tuple(
         Row(
@@ -294,7 +294,8 @@ def _pooling(subject: Subject) -> Section:
                 Cell(row["term"]),
                 Cell(row["pooling"]),
                 Cell(row["kind"].replace("_", "-")),
-                *(_number_cell(row[name]) for name in ("estimate", "std_error", "lower", "upper", "ess_bulk", "r_hat")),
+                *(_number_cell(row[name]) for name in ("estimate", "std_error", "lower", "upper", "ess_bulk")),
+                _number_cell(row["r_hat"], 4),
             )
         )
         for row in found
@@ -362,7 +363,7 @@ def _diagnostics(subject: Subject) -> Section:
 
 def _check_row(row: Mapping[str, object]) -> Row:
     passed = bool(row["passed"])
-    words = (Cell(str(row["check"])), Cell("yes" if passed else "no"), _number_cell(row["value"]), _number_cell(row["threshold"]))
+    words = (Cell(str(row["check"])), Cell("yes" if passed else "no"), _number_cell(row["value"], 4), _number_cell(row["threshold"], 4))
     return Row((*words, Cell(str(row["message"] or ""))), "" if passed else "failed")
 
 
@@ -415,7 +416,7 @@ def _level_counts(subject: Subject) -> dict[str, int]:
     return {factor: found[factor] for factor in subject.factors}
 
 
-def _number_cell(value: object) -> Cell:
+def _number_cell(value: object, digits: int = 3) -> Cell:
     if not isinstance(value, int | float):
         return Cell("")
-    return Cell(number(float(value)), float(value))
+    return Cell(number(float(value), digits), float(value))

@@ -42,7 +42,7 @@ def _make_tables(n_categories: int = 120, seed: int = 1, hostile: str | None = N
     levels: list[tuple[str, str, str | None, int]] = [("income_group", level, None, int(rng.integers(2e4, 2e5))) for level in INCOMES]
     levels += [("department", level, None, int(rng.integers(1e3, 2e5))) for level in departments]
     for i in range(n_categories):
-        parent = departments[int(rng.integers(len(departments)))]
+        parent = departments[i % len(departments)]
         name = hostile if hostile is not None and i == 0 else f"{parent} / CATEGORY {i:05d}"
         levels.append(("department:category_key", name, parent, 1 + int(10 ** rng.uniform(0.3, 5))))
     estimates, coefficients = [], []

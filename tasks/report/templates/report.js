@@ -38,6 +38,7 @@
     text: (value) => value ?? "", outcome: (v) => outcome.format(v), count: (v) => whole.format(v), share: (v) => share.format(v),
     effect: (v) => (page.effectsArePercent ? signed : significant).format(v),
   };
+  const groups = (count) => `${whole.format(count)} group${count === 1 ? "" : "s"}`;
   const show = (format, value) => (value == null ? "" : formats[format](value));
 
   // ---- which rows a chart shows ------------------------------------------------------------------------------------------------
@@ -46,24 +47,24 @@
     const found = all.filter((row) => matches(row, state.query));
     found.sort(compare(state.sort, state.sort === "level" ? 1 : -1));
     let picked = found;
-    let words = `${whole.format(found.length)} groups`;
+    let words = groups(found.length);
     if (found.length > figure.limit) {
       const half = Math.floor(figure.limit / 2);
       if (state.sort === "estimate") {
         picked = found.slice(0, half).concat(found.slice(-half));
-        words = `the ${half} highest and the ${half} lowest of ${whole.format(found.length)} groups`;
+        words = `the ${half} highest and the ${half} lowest of ${groups(found.length)}`;
       } else {
         picked = found.slice(0, figure.limit);
-        words = `the first ${figure.limit} of ${whole.format(found.length)} groups`;
+        words = `the first ${figure.limit} of ${groups(found.length)}`;
       }
     }
     return { rows: picked.map((row, order) => ({ ...row, order })), words };
   }
   function sampled(figure) {
     const all = rowsOf(figure.dataset).filter((row) => row.estimate != null && row.n > 0).sort(compare("n", -1));
-    if (all.length <= figure.limit) return { rows: all, words: `${whole.format(all.length)} groups` };
+    if (all.length <= figure.limit) return { rows: all, words: groups(all.length) };
     const rows = Array.from({ length: figure.limit }, (_, i) => all[Math.round((i * (all.length - 1)) / (figure.limit - 1))]);
-    return { rows, words: `${figure.limit} of ${whole.format(all.length)} groups, evenly from the largest to the smallest` };
+    return { rows, words: `${figure.limit} of ${groups(all.length)}, evenly from the largest to the smallest` };
   }
   function grid(figure, state) {
     const all = rowsOf(figure.dataset);
@@ -97,8 +98,14 @@
     const spec = { ...figure.spec, config: page.config };
     if (figure.picker !== "none") spec.datasets = { rows: pick() };
     const { view } = await vegaEmbed(place, spec, { actions: false, renderer: "svg", logLevel: 1 });
+    // the place itself is an image with a description; its inside is not read out mark by mark
+    place.querySelector("svg").setAttribute("aria-hidden", "true");
     place.dataset.drawn = "true";
-    const redraw = () => view.data("rows", pick()).resize().runAsync();
+    const redraw = async () => {
+      // emptied first: with the same labels in another order, Vega would keep the old order of the axis
+      await view.data("rows", []).runAsync();
+      await view.data("rows", pick()).resize().runAsync();
+    };
     const query = box.querySelector('[data-role="query"]');
     const sort = box.querySelector('[data-role="sort"]');
     if (query) query.addEventListener("input", () => { state.query = query.value.trim().toLowerCase(); redraw(); });
