@@ -12,7 +12,7 @@ import numpy as np
 from multilevel.cells import Floats, Integers
 from multilevel.tables.sides import Sides
 
-MOST_BINS = 64
+MOST_BINS = 32
 MOST_PATTERNS = 64
 
 

@@ -17,6 +17,8 @@ _LINK = "link scale"
 _OUTCOME = "outcome"
 _INTERVAL = "bound of the study's equal-tailed interval"
 _NEVER_SEEN = "null for the row of a level never seen and not named"
+_LIKELIHOOD_LINEAR = "null unless the engine is likelihood and the family gaussian"
+_NO_CORRELATION = "null for the correlation of an effect whose variance is zero"
 _NOT_ESTIMABLE = "null where not estimable or separated"
 
 
@@ -67,7 +69,7 @@ POPULATION_COEFFICIENTS = TableSpec(
         _number("lower", _INTERVAL, _LINK, _NOT_ESTIMABLE),
         _number("upper", _INTERVAL, _LINK, _NOT_ESTIMABLE),
         _number(
-            "degrees_of_freedom", "denominator degrees of freedom of the t interval", "1", "null where the interval is not a t interval", 0
+            "degrees_of_freedom", "Satterthwaite degrees of freedom, for t tests; the interval is a normal one", "1", _LIKELIHOOD_LINEAR, 0
         ),
         _number(
             "estimate_without_group_predictors",
@@ -94,7 +96,7 @@ VARIANCE_COMPONENTS = TableSpec(
         _label("term", "the term whose effects vary; `sigma`, `phi` or `shape` for the residual"),
         _label("other_term", "the second term of a correlation", "null for a standard deviation"),
         _label("quantity", "what is estimated", allowed=("sd", "correlation")),
-        _number("estimate", "posterior mean, or (RE)ML estimate", "link scale for an sd, 1 for a correlation"),
+        _number("estimate", "posterior mean, or (RE)ML estimate", "link scale for an sd, 1 for a correlation", _NO_CORRELATION),
         _number("std_error", "standard error, or posterior sd", "as estimate", "null where undefined, as at a variance of zero", 0),
         _number("lower", _INTERVAL, "as estimate", "null where undefined, as at a variance of zero"),
         _number("upper", _INTERVAL, "as estimate", "null where undefined, as at a variance of zero"),

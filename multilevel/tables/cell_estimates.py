@@ -16,9 +16,9 @@ from multilevel.tables.assemble import Heading, Values, published_table
 from multilevel.tables.catalogue import arrow_schema
 from multilevel.tables.cell_pairs import CellPair, cell_pair
 from multilevel.tables.effect_rows import effect_places
-from multilevel.tables.level_variance import LevelVariance
+from multilevel.tables.level_variance import LevelVariance, widened
 from multilevel.tables.nesting import Nesting
-from multilevel.tables.response import Response, response_of
+from multilevel.tables.response import Response, response_interval, response_of
 from multilevel.tables.sides import Sides, averaging, pair_rows, scales, split_sides
 from multilevel.tables.standardise import CommonBins, OwnBins, common_bins, join, own_bins
 
@@ -48,6 +48,8 @@ def cell_estimates(
     work = _prepare(fit, nesting, pair, variance)
     summary = _respond(work)
     n = np.bincount(_pair_codes(pair), fit.design.cells.n, pair.shape[0] * pair.shape[1]).astype(np.int64)
+    if variance is not None:
+        summary = widened(summary, _log_mean_error(work, nesting, variance), fit.interval)
     if pair.joint:
         summary = _with_unknown_effect(work, summary, n == 0)
     values: dict[str, Values] = {
@@ -103,7 +105,8 @@ def _respond(work: _Combinations) -> Summary:
             pieces.append(work.fit.joint.combine(csr_array(weights @ rows), work.fit.interval))
         else:
             pieces.append(work.fit.joint.respond(rows, weights, work.response.mean, work.response.slope, work.fit.interval))
-    return join(pieces)
+    found = join(pieces)
+    return response_interval(found, work.response, work.fit.interval) if work.fit.engine == "likelihood" else found
 
 
 def _chunks(work: _Combinations) -> Iterator[tuple[csr_array, csr_array]]:
@@ -162,6 +165,23 @@ def _joint_rows(work: _Combinations, averages: list[csr_array], block: int, memb
         places = effect_places(work.fit.design, block, column, level)
         total = csr_array(total + coo_array((picked.data * z[row, column], (row, places)), shape=shape).tocsr())
     return total
+
+
+def _log_mean_error(work: _Combinations, nesting: Nesting, variance: LevelVariance) -> Floats:
+    """(pairs,) sd of sigma^2 / 2 in each combination, from the log-variances of its two levels."""
+    pair, cells = work.pair, work.fit.design.cells
+    errors: list[Floats] = []
+    sigma2: list[Floats] = []
+    for labels, own, part in zip((pair.first, pair.second), work.own, work.variances, strict=False):
+        n = np.bincount(labels.codes, cells.n)
+        squared = np.zeros(len(cells.n))
+        for name, factor in nesting.factors.items():
+            if name in pair.owned[len(errors)]:
+                squared = squared + variance.std_errors[name][factor.codes] ** 2
+        errors.append(np.bincount(labels.codes, cells.n * squared) / n)
+        sigma2.append(np.bincount(labels.codes, cells.n * part[own.codes]) / n)
+    common = float(work.common.weight @ work.variances[2])
+    return common * np.outer(*sigma2).ravel() / 2.0 * np.sqrt(np.add.outer(*errors)).ravel()
 
 
 def _with_unknown_effect(work: _Combinations, summary: Summary, is_new: Floats) -> Summary:

@@ -42,7 +42,8 @@ def cell_pair(design: Design, nesting: Nesting, columns: tuple[str, str]) -> Cel
         raise StudyError(f"cells: {columns[0]} and {columns[1]} lie inside one another; name one customer group and one product group.")
     inside = [{name for name in nesting.factors if _is_factor_inside(nesting, name, labels)} for labels in (first, second)]
     joint = frozenset(inside[0] & inside[1])
-    one, two = (_owned(nesting, labels, names - joint) - joint for labels, names in zip((first, second), inside, strict=True))
+    sides = zip(columns, (first, second), inside, strict=True)
+    one, two = (_owned(nesting, column, labels, names - joint) - joint for column, labels, names in sides)
     return CellPair(first, second, (frozenset(one), frozenset(two - one)), joint)
 
 
@@ -53,10 +54,14 @@ def _labels(design: Design, column: str) -> Labels:
     return design.cells.groups[column]
 
 
-def _owned(nesting: Nesting, labels: Labels, inside: set[str]) -> set[str]:
+def _owned(nesting: Nesting, column: str, labels: Labels, inside: set[str]) -> set[str]:
     """Factors inside the column's levels, those around them, and whatever else lies inside the latter."""
     around = {name for name in nesting.factors if _is_inside(labels, _as_labels(nesting, name))}
-    line = inside | around | {other for name in inside for other in nesting.ancestors[name]}
+    line = inside | around
+    if not inside & around:
+        # The column alone is no factor (categories under several departments share a name): its factors bring their parents along.
+        innermost = {name for name in inside if nesting.factors[name].columns[-1] == column}
+        line |= {other for name in innermost for other in nesting.ancestors[name]}
     return line | {name for name in nesting.factors if set(nesting.ancestors[name]) & line}
 
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
-from scipy.special import ndtri
 
 from multilevel.cells import Floats
 from multilevel.fit import Fit, Summary
@@ -14,7 +13,7 @@ from multilevel.study_fit_options import NewLevel
 from multilevel.tables.assemble import Heading, Values, published_table, stack
 from multilevel.tables.effect_rows import terms_of
 from multilevel.tables.group_coefficients import conditional_sd, level_counts
-from multilevel.tables.level_variance import LevelVariance
+from multilevel.tables.level_variance import LevelVariance, widened
 from multilevel.tables.nesting import Nesting
 from multilevel.tables.new_groups import new_group_estimates
 from multilevel.tables.new_levels import NewLevels, new_levels
@@ -102,18 +101,7 @@ def with_variance_error(
     n = standard.fit.design.cells.n
     own = np.bincount(factor.codes, n * _cell_variance(standard), factor.n_levels) / np.bincount(factor.codes, n, factor.n_levels)
     extra = own / 2.0 * variance.std_errors[name]
-    relative = np.hypot(summary.std_error / summary.estimate, extra)
-    stretch = relative / np.maximum(summary.std_error / summary.estimate, 1e-300)
-    lower = summary.estimate * (summary.lower / summary.estimate) ** stretch
-    upper = summary.estimate * (summary.upper / summary.estimate) ** stretch
-    half = ndtri(0.5 + standard.fit.interval / 2.0) * relative
-    flat = summary.std_error <= 0
-    return Summary(
-        summary.estimate,
-        summary.estimate * relative,
-        np.where(flat, summary.estimate * np.exp(-half), lower),
-        np.where(flat, summary.estimate * np.exp(half), upper),
-    )
+    return widened(summary, extra, standard.fit.interval)
 
 
 def _cell_variance(standard: Standardisation) -> Floats:

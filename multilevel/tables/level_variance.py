@@ -11,9 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import ndtri
 
 from multilevel.cells import Floats
 from multilevel.design import Design, Factor
+from multilevel.fit import Summary
 from multilevel.interpretation.residuals import cell_residual_ss
 
 _PASSES = 60
@@ -67,6 +69,17 @@ def level_variance(design: Design, coefficients: Floats, factors: dict[str, Fact
             break
     errors = {name: np.sqrt(1.0 / value) for name, value in precision.items()}
     return LevelVariance(constant, effects, errors, {name: float(np.sqrt(value)) for name, value in omega2.items()})
+
+
+def widened(summary: Summary, error: Floats, interval: float) -> Summary:
+    """A natural-scale mean's summary with ``error``, the sd of its sigma^2 / 2, added on the log scale: its bounds stretch about it."""
+    own = summary.std_error / summary.estimate
+    relative = np.hypot(own, error)
+    stretch = relative / np.maximum(own, 1e-300)
+    half = ndtri(0.5 + interval / 2.0) * relative
+    factors = [np.log(bound / summary.estimate) * stretch for bound in (summary.lower, summary.upper)]
+    lower, upper = (np.where(own > 0, factor, side * half) for factor, side in zip(factors, (-1.0, 1.0), strict=True))
+    return Summary(summary.estimate, summary.estimate * relative, summary.estimate * np.exp(lower), summary.estimate * np.exp(upper))
 
 
 def _dispersion(ss: Floats, n: Floats, predictor: Floats) -> float:

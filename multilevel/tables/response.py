@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import expit
+from scipy.special import expit, ndtri
 
 from multilevel.cells import CellStatistics, Floats
+from multilevel.fit import Summary
 
 type Elementwise = Callable[[Floats], Floats]
 
@@ -43,6 +44,15 @@ class Response:
         for node, weight in zip(_NODES, _WEIGHTS, strict=True):
             total += weight * expit(centre + spread * node)
         return total
+
+
+def response_interval(summary: Summary, response: Response, interval: float) -> Summary:
+    """A normal interval taken on the link scale (delta method), so that it stays inside the outcome's range; identity is left as it is."""
+    if response.is_linear:
+        return summary
+    centre = response.inverse(summary.estimate)
+    half = ndtri(0.5 + interval / 2.0) * summary.std_error / response.slope(centre)
+    return Summary(summary.estimate, summary.std_error, response.mean(centre - half), response.mean(centre + half))
 
 
 def response_of(cells: CellStatistics) -> Response:

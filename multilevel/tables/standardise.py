@@ -21,10 +21,10 @@ from multilevel.tables.bins import MOST_BINS, distinct_rows, patterns, quantile_
 from multilevel.tables.effect_rows import effect_places
 from multilevel.tables.level_variance import LevelVariance
 from multilevel.tables.nesting import Nesting
-from multilevel.tables.response import Response
+from multilevel.tables.response import Response, response_interval
 from multilevel.tables.sides import Sides, averaging, pair_rows, split_sides
 
-MOST_PAIRS = 20_000
+MOST_PAIRS = 10_000
 """Pairs of bins aimed at for one factor under a link that is not the identity."""
 
 _MOST_LEAVES = 2_000
@@ -90,7 +90,8 @@ class Standardisation:
                 pieces.append(joint.combine(csr_array(weights @ rows), interval))
             else:
                 pieces.append(joint.respond(rows, weights, self.response.mean, self.response.slope, interval))
-        return join(pieces)
+        found = join(pieces)
+        return response_interval(found, self.response, interval) if self.fit.engine == "likelihood" else found
 
     def gradients(self) -> csr_array:
         """(L, p + q) derivatives of the averages at the joint mean."""

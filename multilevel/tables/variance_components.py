@@ -18,13 +18,13 @@ def variance_components(fit: Fit, heading: Heading, without: Fit | None = None) 
     """The whole table; ``without`` is the fit without group-level predictors, None where the model has none."""
     shares = _shares(fit)
     explained = [_explained(fit, component) for component in fit.components]
-    bare = {_key(component): component.estimate for component in without.components} if without is not None else {}
+    bare = {_key(component): _present(component.estimate) for component in without.components} if without is not None else {}
     columns: dict[str, Values] = {
         "grouping_factor": [component.grouping_factor for component in fit.components],
         "term": [component.term for component in fit.components],
         "other_term": [component.other_term for component in fit.components],
         "quantity": [component.quantity for component in fit.components],
-        "estimate": [component.estimate for component in fit.components],
+        "estimate": [_present(component.estimate) for component in fit.components],
         "std_error": [_present(component.std_error) for component in fit.components],
         "lower": [_present(component.lower) for component in fit.components],
         "upper": [_present(component.upper) for component in fit.components],
