@@ -1,8 +1,9 @@
 """Cells between tasks: ``cells.parquet`` (one row per cell) with ``cells.json`` (what its columns mean).
 
-Columns of cells.parquet: ``g.<column>`` a grouping column and ``c.<label>`` a categorical predictor, as text; ``x.<label>`` a numeric
-predictor that the key fixes; ``n``, ``weight``, ``size``, ``total``, ``offset``; for gaussian ``mean.<i>`` and ``cross.<i>.<j>`` (i <= j),
-numbered over the features and, last, the outcome; ``once.<name>`` parts of the constants that are summed over all cells.
+Columns of cells.parquet: ``g.<column>`` a grouping column and ``c.<label>`` a categorical predictor, as text or whole numbers;
+``x.<label>`` a numeric predictor that the key fixes; ``n``; ``total``, ``weight``, ``size`` and ``offset`` where the study needs them; for
+gaussian ``mean.<i>`` and ``cross.<i>.<j>`` (i <= j), numbered over the features and, last, the outcome; ``once.<name>`` parts of the
+constants that are summed over all cells.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from multilevel.cells import CellStatistics, Floats, Labels
 from multilevel.errors import DataError
@@ -77,57 +80,77 @@ def read_cells(cells_parquet: Path, cells_json: Path) -> CellStatistics:
         If a level is null or a statistic is not finite; the message names the column.
     """
     spec = read_cells_spec(cells_json)
-    dictionaries = [f"g.{name}" for name in spec.groups] + [f"c.{name}" for name in spec.labels]
-    table = pq.read_table(cells_parquet, read_dictionary=dictionaries)
+    file = _Columns(pq.ParquetFile(cells_parquet))
+    n = file.read("n").astype(np.int64)
+    count = n.astype(np.float64)
     m = len(spec.features) + 1 if spec.family == "gaussian" else 0
+    mean = np.empty((len(n), m))
+    for i in range(m):
+        mean[:, i] = file.floats(f"mean.{i}")
     return CellStatistics(
         family=spec.family,
         log_outcome=spec.log_outcome,
-        groups={name: _labels(table, f"g.{name}", order) for name, order in spec.groups.items()},
-        labels={name: _labels(table, f"c.{name}", order) for name, order in spec.labels.items()},
-        numbers={name: _floats(table, f"x.{name}") for name in spec.numbers},
+        groups={name: file.labels(f"g.{name}", order) for name, order in spec.groups.items()},
+        labels={name: file.labels(f"c.{name}", order) for name, order in spec.labels.items()},
+        numbers={name: file.floats(f"x.{name}") for name in spec.numbers},
         features=spec.features,
-        n=table["n"].to_numpy().astype(np.int64),
-        weight=_floats(table, "weight"),
-        mean=np.column_stack([_floats(table, f"mean.{i}") for i in range(m)]) if m else np.zeros((table.num_rows, 0)),
-        cross=_cross(table, m),
-        size=_floats(table, "size"),
-        total=_floats(table, "total"),
-        offset=_floats(table, "offset"),
-        once={name: float(_floats(table, f"once.{name}").sum()) for name in spec.once},
+        n=n,
+        weight=file.floats("weight", count),
+        mean=mean,
+        cross=_cross(file, len(n), m),
+        size=file.floats("size", count),
+        total=file.floats("total", count * mean[:, -1] if m else None),
+        offset=file.floats("offset", np.zeros(len(n))),
+        once={name: float(file.floats(f"once.{name}").sum()) for name in spec.once},
         histogram=np.array(spec.histogram, dtype=np.float64) if spec.histogram else None,
         known_sigma=spec.known_sigma,
     )
 
 
-def _cross(table: pa.Table, m: int) -> Floats:
-    cross = np.zeros((table.num_rows, m, m))
+@dataclass(frozen=True)
+class _Columns:
+    """cells.parquet, a column at a time, so that ten million cells are not in memory twice."""
+
+    file: pq.ParquetFile
+
+    def read(self, name: str) -> NDArray[Any]:
+        """A numeric column."""
+        return self.file.read(columns=[name])[name].to_numpy()
+
+    def floats(self, name: str, otherwise: Floats | None = None) -> Floats:
+        """A column of doubles; ``otherwise`` where the study needs no such column (weight and size are then n, offset is 0)."""
+        if otherwise is not None and name not in self.file.schema_arrow.names:
+            return otherwise
+        values = np.asarray(self.read(name), dtype=np.float64)
+        wrong = int(np.sum(~np.isfinite(values)))
+        if wrong:
+            raise DataError(
+                f"{name}: {wrong} of {len(values)} cells have a value that is missing or not finite. Look for nulls, zeros under log( ) or "
+                "in a division, and infinite numbers in the columns of the formula."
+            )
+        return values
+
+    def labels(self, name: str, order: str) -> Labels:
+        """Codes in reference order: text by code point, numbers by value, false before true."""
+        column: Any = self.file.read(columns=[name])[name]
+        if column.null_count:
+            raise DataError(f"{name[2:]}: {column.null_count} cells have a null; say under `missing` what such rows should become.")
+        if pa.types.is_integer(column.type):
+            found, values = pd.factorize(column.to_numpy())
+            keys = values
+        else:
+            encoded = column.dictionary_encode().combine_chunks()
+            found, values = encoded.indices.to_numpy(), encoded.dictionary.to_numpy(zero_copy_only=False)
+            keys = values.astype(np.float64) if order == "number" else values
+        ranking = np.argsort(keys, kind="stable")
+        rank = np.empty(len(values), dtype=np.int32)
+        rank[ranking] = np.arange(len(values), dtype=np.int32)
+        return Labels(rank[found], np.array([str(value) for value in values[ranking].tolist()], dtype=object))
+
+
+def _cross(file: _Columns, n_cells: int, m: int) -> Floats:
+    cross = np.empty((n_cells, m, m))
     for i in range(m):
         for j in range(i, m):
-            cross[:, i, j] = cross[:, j, i] = _floats(table, f"cross.{i}.{j}")
+            cross[:, i, j] = cross[:, j, i] = file.floats(f"cross.{i}.{j}")
     return cross
-
-
-def _floats(table: pa.Table, name: str) -> Floats:
-    values = np.asarray(table[name].to_numpy(), dtype=np.float64)
-    if not np.all(np.isfinite(values)):
-        wrong = int(np.sum(~np.isfinite(values)))
-        raise DataError(
-            f"{name}: {wrong} of {len(values)} cells have a value that is missing or not finite. Look for nulls, zeros under log( ) or "
-            "in a division, and infinite numbers in the columns of the formula."
-        )
-    return values
-
-
-def _labels(table: pa.Table, name: str, order: str) -> Labels:
-    """Codes in reference order: text by code point, numbers by value, false before true."""
-    column: Any = table[name]
-    if column.null_count:
-        raise DataError(f"{name[2:]}: {column.null_count} cells have a null; say under `missing` what such rows should become.")
-    # row groups come with dictionaries of their own
-    encoded = column.unify_dictionaries().combine_chunks()
-    values = encoded.dictionary.to_numpy(zero_copy_only=False).astype(object)
-    ranking = np.argsort(values.astype(np.float64) if order == "number" else values, kind="stable")
-    rank = np.empty(len(values), dtype=np.int32)
-    rank[ranking] = np.arange(len(values), dtype=np.int32)
-    return Labels(rank[encoded.indices.to_numpy(zero_copy_only=False)], values[ranking])

@@ -25,8 +25,10 @@ class CodedColumn:
     feature: int
 
 
-def code_terms(terms: Sequence[Term], cells: CellStatistics) -> list[CodedColumn]:
+def code_terms(terms: Sequence[Term], cells: CellStatistics, ones: Floats | None = None) -> list[CodedColumn]:
     """Columns of every term, in order; the first factor of an interaction varies fastest, as in R.
+
+    ``ones`` (C,) is shared by all columns that the key does not touch, which saves memory where there are millions of cells.
 
     Raises
     ------
@@ -34,7 +36,8 @@ def code_terms(terms: Sequence[Term], cells: CellStatistics) -> list[CodedColumn
         If the cells do not carry what a term needs (they were made for another formula).
     """
     full = indicator_coding(terms, set(cells.labels))
-    return [column for term in terms for column in _code_term(term, full, cells)]
+    constant = np.ones(cells.n_cells) if ones is None else ones
+    return [column for term in terms for column in _code_term(term, full, cells, constant)]
 
 
 def indicator_coding(terms: Sequence[Term], categorical: set[str]) -> set[tuple[str, str]]:
@@ -60,8 +63,8 @@ def _names(term: Term) -> frozenset[str]:
     return frozenset(expression_label(factor) for factor in term.factors)
 
 
-def _code_term(term: Term, full: set[tuple[str, str]], cells: CellStatistics) -> list[CodedColumn]:
-    numeric, feature = _numeric_part(term, cells)
+def _code_term(term: Term, full: set[tuple[str, str]], cells: CellStatistics, ones: Floats) -> list[CodedColumn]:
+    numeric, feature = _numeric_part(term, cells, ones)
     choices = [_choices(term, factor, full, cells.labels) for factor in term.factors]
     coded = []
     # reversed twice: itertools.product runs the last factor fastest, R the first
@@ -85,9 +88,9 @@ def _choices(term: Term, factor: Expression, full: set[tuple[str, str]], labels:
     return [(name, level) for level in range(first, len(labels[name].values))]
 
 
-def _numeric_part(term: Term, cells: CellStatistics) -> tuple[Floats, int]:
+def _numeric_part(term: Term, cells: CellStatistics, ones: Floats) -> tuple[Floats, int]:
     """Product of the key numbers, and which feature multiplies it (0: none, because all is fixed within a cell)."""
-    multiplier = np.ones(cells.n_cells)
+    multiplier = ones
     rest = []
     for factor in term.factors:
         name = expression_label(factor)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from multilevel.aliasing import independent_columns
 from multilevel.cells import CellStatistics
 from multilevel.coding import code_terms
@@ -34,10 +36,11 @@ def build_design(formula: Formula, cells: CellStatistics) -> Design:
         raise FitError("There are no rows to fit: the window, `where` or the quarantine left none.")
     factors = build_factors(formula.groups, cells)
     reader = reader_of(cells, factors, formula.population)
-    coded = code_terms(formula.population, cells)
+    ones = np.ones(cells.n_cells)
+    coded = code_terms(formula.population, cells, ones)
     kept = independent_columns(coded, cells)
     blocks = tuple(
-        GroupBlock(factors[group.columns], tuple(interpret(column, reader) for column in code_terms(group.terms, cells)))
+        GroupBlock(factors[group.columns], tuple(interpret(column, reader) for column in code_terms(group.terms, cells, ones)))
         for group in formula.groups
     )
     return Design(

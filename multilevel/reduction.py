@@ -131,25 +131,26 @@ def _centred_rows(cells: CellStatistics, used: list[int]) -> tuple[_Rows, float]
     index = [feature - 1 for feature in used] + [cells.mean.shape[1] - 1]
     if m == 0:
         return _Rows(np.zeros(0, dtype=np.int64), np.zeros((0, 1)), np.zeros(0)), float(np.sum(cells.cross[:, -1, -1]))
-    left = cells.cross[:, index][:, :, index].copy()
-    start = np.diagonal(left, axis1=1, axis2=2)[:, :m].copy()
-    for i, feature in enumerate(used):
-        start[cells.is_fixed(feature - 1), i] = 0.0
+    start = np.column_stack([np.where(cells.is_fixed(feature - 1), 0.0, cells.cross[:, feature - 1, feature - 1]) for feature in used])
+    varies = (cells.n > 1) & (start > 0).any(axis=1)
+    residual_ss = float(cells.cross[~varies, -1, -1].sum())
+    varied = np.flatnonzero(varies)
+    start, n = start[varied], cells.n[varied]
+    left = cells.cross[np.ix_(varied, index, index)]
+    active = np.arange(len(varied))
     pieces = []
-    active = np.flatnonzero(cells.n > 1)
     for step in range(m):
         # a cell of n rows has at most n - 1 centred directions, whatever rounding says
-        active = active[cells.n[active] > step + 1]
-        part = np.divide(
-            np.diagonal(left[active], axis1=1, axis2=2)[:, :m], start[active], out=np.zeros((len(active), m)), where=start[active] > 0
-        )
+        active = active[n[active] > step + 1]
+        remaining = np.diagonal(left[active], axis1=1, axis2=2)[:, :m]
+        part = np.divide(remaining, start[active], out=np.zeros_like(remaining), where=start[active] > 0)
         pivot = np.argmax(part, axis=1)
         independent = part[np.arange(len(active)), pivot] > INDEPENDENT
         active, pivot = active[independent], pivot[independent]
         rows = left[active, pivot] / np.sqrt(left[active, pivot, pivot])[:, None]
         left[active] -= rows[:, :, None] * rows[:, None, :]
-        pieces.append((active, rows))
-    cell = np.concatenate([active for active, _ in pieces])
+        pieces.append((varied[active], rows))
+    cell = np.concatenate([cells_of for cells_of, _ in pieces])
     rows = np.concatenate([rows for _, rows in pieces])
     features = np.column_stack([np.zeros(len(rows)), rows[:, :m]])
-    return _Rows(cell, features, rows[:, m]), float(np.maximum(left[:, m, m], 0.0).sum())
+    return _Rows(cell, features, rows[:, m]), residual_ss + float(np.maximum(left[:, m, m], 0.0).sum())

@@ -25,6 +25,7 @@ class Schema:
     moments : expression label inside ``center()`` or ``scale()`` -> its mean and sample sd (n - 1) over all rows.
     shifts : expression label -> its mean over all rows, by which weighted sums are centred.
     n_rows : rows, where a scan was needed, else None.
+    integers : columns of whole numbers, whose text is that of the number.
     """
 
     kinds: Mapping[str, ColumnKind]
@@ -32,6 +33,7 @@ class Schema:
     moments: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     shifts: Mapping[str, float] = field(default_factory=dict)
     n_rows: int | None = None
+    integers: frozenset[str] = frozenset()
 
     def kind(self, column: str) -> ColumnKind:
         """Kind of a column.

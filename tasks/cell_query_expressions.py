@@ -6,13 +6,9 @@ from collections.abc import Mapping
 
 from multilevel.formula.labels import expression_label
 from multilevel.formula.tree import Call, Column, Expression, Number, Operation
+from tasks.relation import quote
 
 FUNCTIONS = {"log": "ln", "exp": "exp", "sqrt": "sqrt"}
-
-
-def quoted(name: str) -> str:
-    """A column name as a quoted identifier."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def double(value: float) -> str:
@@ -37,7 +33,7 @@ def as_sql(expression: Expression, moments: Mapping[str, tuple[float, float]], k
             return known[part]
         match part:
             case Column(name):
-                return f"cast({quoted(name)} as double)"
+                return f"cast({quote(name)} as double)"
             case Number(value):
                 return double(value)
             case Operation(operator, operands):

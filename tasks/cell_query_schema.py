@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import duckdb
@@ -13,16 +14,19 @@ from multilevel.formula.labels import expression_label
 from multilevel.formula.tree import Expression, Formula
 from multilevel.schema import ColumnKind, Schema
 from tasks.cell_query import render, subquery
-from tasks.cell_query_expressions import as_sql, quoted
+from tasks.cell_query_expressions import as_sql
+from tasks.relation import quote
 
 TEMPORAL = ("DATE", "TIME", "INTERVAL")
+WHOLE = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER")
 TEXTUAL = ("VARCHAR", "ENUM", "UUID", "BLOB", "BIT")
 
 
-def column_kinds(connection: duckdb.DuckDBPyConnection, study_sql: str) -> dict[str, ColumnKind]:
-    """Kind of every column of the study's rows, without reading them."""
+def column_kinds(connection: duckdb.DuckDBPyConnection, study_sql: str) -> tuple[dict[str, ColumnKind], frozenset[str]]:
+    """Kind of every column of the study's rows, and which hold whole numbers, without reading them."""
     relation = connection.sql(study_sql)
-    return {name: _kind(str(kind)) for name, kind in zip(relation.columns, relation.types, strict=True)}
+    types = {name: str(kind) for name, kind in zip(relation.columns, relation.types, strict=True)}
+    return {name: _kind(kind) for name, kind in types.items()}, frozenset(name for name, kind in types.items() if kind in WHOLE)
 
 
 def read_schema(connection: duckdb.DuckDBPyConnection, study_sql: str, formula: Formula, family: str) -> Schema:
@@ -33,9 +37,10 @@ def read_schema(connection: duckdb.DuckDBPyConnection, study_sql: str, formula: 
     DataError
         If the formula names a column that the rows do not have.
     """
-    schema = Schema(column_kinds(connection, study_sql))
+    kinds, integers = column_kinds(connection, study_sql)
+    schema = Schema(kinds, integers=integers)
     numeric = _numeric_predictors(formula, schema) if family == "gaussian" else []
-    facts = {f"distinct.{name}": f"approx_count_distinct({quoted(name)})" for name in numeric}
+    facts = {f"distinct.{name}": f"approx_count_distinct({quote(name)})" for name in numeric}
     pending = list(dict.fromkeys(inner for e in predictor_expressions(formula) for inner in standardised(e)))
     if not facts and not pending and not formula.response.weights and not formula.response.standard_error:
         return schema
@@ -52,7 +57,7 @@ def read_schema(connection: duckdb.DuckDBPyConnection, study_sql: str, formula: 
         found = _scan(connection, study_sql, facts)
         moments |= {expression_label(e): (found[f"mean.{expression_label(e)}"], found[f"sd.{expression_label(e)}"]) for e in ready}
         distinct = schema.distinct or {name: int(found[f"distinct.{name}"]) for name in numeric}
-        schema = Schema(schema.kinds, distinct=distinct, moments=moments, n_rows=int(found["n_rows"]))
+        schema = replace(schema, distinct=distinct, moments=moments, n_rows=int(found["n_rows"]))
         if not pending:
             return _with_shifts(connection, study_sql, formula, family, schema)
         facts = {}
@@ -71,10 +76,8 @@ def _with_shifts(connection: duckdb.DuckDBPyConnection, study_sql: str, formula:
     }
     offset = "".join(f" - avg({as_sql(e, schema.moments)})" for e in plan.offsets)
     found = _scan(connection, study_sql, facts | {"shift.": f"avg({as_sql(plan.outcome, schema.moments)}){offset}"})
-    return Schema(
-        schema.kinds,
-        distinct=schema.distinct,
-        moments=schema.moments,
+    return replace(
+        schema,
         shifts={label: float(found[f"shift.{label}"]) for label in (*expressions, "")},
         n_rows=int(found["n_rows"]),
     )
@@ -91,7 +94,7 @@ def _numeric_predictors(formula: Formula, schema: Schema) -> list[str]:
 
 
 def _scan(connection: duckdb.DuckDBPyConnection, study_sql: str, facts: dict[str, str]) -> dict[str, Any]:
-    listed = ",\n    ".join(f"{sql} as {quoted(name)}" for name, sql in facts.items()) or "1 as one"
+    listed = ",\n    ".join(f"{sql} as {quote(name)}" for name, sql in facts.items()) or "1 as one"
     cursor = connection.execute(render("cell_schema", study_rows=subquery(study_sql), facts=listed))
     names = [column[0] for column in cursor.description]
     row = cursor.fetchone()

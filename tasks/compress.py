@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import duckdb
 
@@ -19,11 +18,9 @@ from multilevel.formula.labels import expression_label
 from multilevel.formula.tree import Call, Column, Expression, Formula
 from multilevel.schema import Schema
 from tasks.cell_query import CellQuery, compile_cells, render, subquery
-from tasks.cell_query_expressions import as_sql, quoted
+from tasks.cell_query_expressions import as_sql
 from tasks.cell_query_schema import read_schema
-
-if TYPE_CHECKING:
-    from tasks.relation import Relation
+from tasks.relation import Relation, connect, first_line, literal, quote
 
 MAX_CELLS = 2_000_000
 SAMPLE_ROWS = 2_000
@@ -73,8 +70,6 @@ def compress(
     FormulaError
         If the response does not fit the family.
     """
-    from tasks.relation import connect
-
     connection = connect(relation)
     try:
         with deadline(connection, timeout_seconds):
@@ -139,7 +134,7 @@ def refuse_too_many_cells(connection: duckdb.DuckDBPyConnection, study_sql: str,
     """
     if plan.family == "gaussian" or not plan.keys:
         return
-    keys = ", ".join(quoted(key.name) if isinstance(key, Column) else as_sql(key, schema.moments) for key in plan.keys)
+    keys = ", ".join(quote(key.name) if isinstance(key, Column) else as_sql(key, schema.moments) for key in plan.keys)
     facts = f"approx_count_distinct(hash({keys})) as n_cells"
     rough = connection.execute(render("cell_schema", study_rows=subquery(study_sql), facts=facts)).fetchone() or (0, 0)
     if min(rough[0], rough[1]) <= CERTAIN * max_cells:
@@ -157,7 +152,7 @@ def refuse_too_many_cells(connection: duckdb.DuckDBPyConnection, study_sql: str,
 def sample_query(study_sql: str, formula: Formula, sample_rows: int) -> str:
     """A repeatable reservoir sample of the formula's columns."""
     study_sample = f"{subquery(study_sql)} tablesample reservoir({int(sample_rows)} rows) repeatable ({SAMPLE_SEED})"
-    columns = ",\n    ".join(quoted(name) for name in formula_columns(formula))
+    columns = ",\n    ".join(quote(name) for name in formula_columns(formula))
     return render("cell_rows", columns=columns, study_sample=study_sample)
 
 
@@ -184,22 +179,18 @@ def explained(formula: Formula) -> Iterator[None]:
         yield
     except duckdb.OutOfRangeException as error:
         raise DataError(
-            f"`{formula.text}` cannot be calculated for every row: {_first_line(error)}. Look for zeros, negative or infinite values in "
+            f"`{formula.text}` cannot be calculated for every row: {first_line(error)}. Look for zeros, negative or infinite values in "
             "the columns inside log( ), sqrt( ), exp( ) or a division, and leave such rows out with `where`."
         ) from error
     except (duckdb.ConversionException, duckdb.BinderException) as error:
-        raise DataError(f"`{formula.text}` does not fit the columns' types: {_first_line(error)}.") from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0].rstrip(".!")
+        raise DataError(f"`{formula.text}` does not fit the columns' types: {first_line(error)}.") from error
 
 
 def _copy(connection: duckdb.DuckDBPyConnection, sql: str, path: Path) -> Path:
     """Write a query's result under another name first: an interrupted COPY leaves a broken file behind."""
     partial = path.with_suffix(".partial")
     try:
-        connection.execute(f"copy ({sql}) to '{str(partial).replace("'", "''")}' (format parquet, compression zstd)")
+        connection.execute(f"copy ({sql}) to {literal(str(partial))} (format parquet, compression zstd, row_group_size 1000000)")
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
@@ -210,9 +201,9 @@ def _check_cells(connection: duckdb.DuckDBPyConnection, cells: Path) -> tuple[in
     """Cells and rows; an empty study or an unusable value is refused here, before anything is fitted."""
     table = connection.sql("select * from read_parquet($path)", params={"path": str(cells)})
     floats = [name for name, kind in zip(table.columns, table.types, strict=True) if str(kind) == "DOUBLE"]
-    bad = ", ".join(f"count(*) filter (not coalesce(isfinite({quoted(name)}), false))" for name in floats)
+    bad = ", ".join(f"count(*) filter (not coalesce(isfinite({quote(name)}), false))" for name in floats)
     texts = [name for name in table.columns if name.startswith(("g.", "c."))]
-    null = "".join(f", count(*) - count({quoted(name)})" for name in texts)
+    null = "".join(f", count(*) - count({quote(name)})" for name in texts)
     counts = f"select count(*), cast(coalesce(sum(n), 0) as bigint), {bad}{null} from read_parquet($path)"
     row = connection.execute(counts, {"path": str(cells)}).fetchone() or (0, 0)
     n_cells, n_rows = int(row[0]), int(row[1])
