@@ -25,14 +25,14 @@ def distinct_rows(columns: list[Floats], n_cells: int) -> Integers:
     return codes.astype(np.int64)
 
 
-def patterns(sides: Sides) -> Integers:
-    """(C,) code of the common values that multiply own coefficients: exact while there are few, else coarsened to quantiles."""
+def patterns(sides: Sides, most: int = MOST_PATTERNS) -> Integers:
+    """(C,) code of the common values that multiply own coefficients: exact up to ``most`` of them, else coarsened to that many at most."""
     columns = _interacting(sides)
-    n_cells = sides.design.cells.n_cells
-    codes = distinct_rows(columns, n_cells)
-    steps = 32
-    while codes.max(initial=0) >= MOST_PATTERNS and steps >= 1:
-        codes = distinct_rows([_coarse(column, sides.design.cells.n.astype(float), steps) for column in columns], n_cells)
+    weights = sides.design.cells.n.astype(float)
+    codes = distinct_rows(columns, len(weights))
+    steps = most
+    while codes.max(initial=0) >= most:
+        codes = distinct_rows([_coarse(column, weights, steps) for column in columns], len(weights)) if steps > 1 else np.zeros_like(codes)
         steps //= 2
     return codes
 
@@ -80,4 +80,10 @@ def _varies(values: Floats) -> bool:
 
 
 def _coarse(values: Floats, weights: Floats, steps: int) -> Floats:
-    return quantile_bins(np.zeros(len(values), dtype=np.int64), values, weights, steps).astype(float)
+    """Codes of intervals cut both at quantiles and at even distances: the middle of the data is resolved, and so are long tails."""
+    half = max(1, steps // 2)
+    order = np.argsort(values)
+    share = np.cumsum(weights[order]) / weights.sum()
+    at_quantiles = values[order][np.minimum(np.searchsorted(share, np.arange(1, half) / half), len(values) - 1)]
+    evenly = np.linspace(values.min(), values.max(), steps - half + 2)[1:-1]
+    return np.searchsorted(np.unique([*at_quantiles, *evenly]), values, side="right").astype(float)

@@ -20,7 +20,7 @@ from multilevel.tables.level_variance import LevelVariance, widened
 from multilevel.tables.nesting import Nesting
 from multilevel.tables.response import Response, response_interval, response_of
 from multilevel.tables.sides import Sides, averaging, pair_rows, scales, split_sides
-from multilevel.tables.standardise import CommonBins, OwnBins, common_bins, join, own_bins
+from multilevel.tables.standardise import CommonBins, OwnBins, common_bins, draw_in, join, own_bins
 
 _CHUNK_ENTRIES = 3_000_000
 _MOST_LEAVES = 400
@@ -68,10 +68,18 @@ def cell_estimates(
 def _prepare(fit: Fit, nesting: Nesting, pair: CellPair, variance: LevelVariance | None) -> _Combinations:
     response = response_of(fit.design.cells)
     sides = split_sides(fit.design, [*(names | pair.joint for names in pair.owned)])
-    own = tuple(
-        own_bins(fit, sides, side, labels.codes.astype(np.int64), _inner(nesting, pair, side, response), most_leaves=_MOST_LEAVES)
+    own = [
+        own_bins(
+            fit,
+            sides,
+            side,
+            labels.codes.astype(np.int64),
+            _inner(nesting, pair, side, response),
+            response=response,
+            most_leaves=_MOST_LEAVES,
+        )
         for side, labels in enumerate((pair.first, pair.second))
-    )
+    ]
     parts = _variance_parts(variance, nesting, pair, fit.design.cells.n_cells)
     common = common_bins(fit, sides, response, own[0].n_bins * own[1].n_bins, own_part=parts[0] * parts[1], common_part=parts[2])
     n = fit.design.cells.n.astype(float)
@@ -127,7 +135,8 @@ def _chunks(work: _Combinations) -> Iterator[tuple[csr_array, csr_array]]:
         pairs = _pairs_of_rows(work, bins)
         for block, members in work.members.items():
             rows = csr_array(rows + _joint_rows(work, averages, block, members, pairs))
-        yield rows, _weights(work, slice(at, stop), bins, pairs)
+        spread = np.add.outer(np.add.outer(work.own[0].spread[bins], work.own[1].spread), work.common.spread).ravel()
+        yield draw_in(rows, spread), _weights(work, slice(at, stop), bins, pairs)
         at = stop
 
 
@@ -138,7 +147,8 @@ def _pairs_of_rows(work: _Combinations, bins: slice) -> Integers:
 
 
 def _weights(work: _Combinations, levels: slice, bins: slice, pairs: Integers) -> csr_array:
-    own = np.outer(work.own[0].weight[bins], work.own[1].weight).ravel()
+    first, second = (side.weight * side.ratio for side in work.own)
+    own = np.outer(first[bins], second).ravel()
     sigma2 = np.outer(work.variances[0][bins], work.variances[1]).ravel()
     values = np.outer(own, work.common.weight * work.common.ratio) * np.exp(np.outer(sigma2, work.variances[2]) / 2.0)
     n_pairs = (levels.stop - levels.start) * work.pair.shape[1]

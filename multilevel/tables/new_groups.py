@@ -15,7 +15,7 @@ from multilevel.fit import Fit, Summary
 from multilevel.tables.nesting import Nesting
 from multilevel.tables.new_levels import NewLevels
 from multilevel.tables.sides import averaging, pair_rows, scales
-from multilevel.tables.standardise import Standardisation
+from multilevel.tables.standardise import Standardisation, attenuation, draw_in
 
 _DRAWS = 2_000
 _CHUNK_VALUES = 8_000_000
@@ -29,8 +29,10 @@ def new_group_estimates(standard: Standardisation, nesting: Nesting, name: str, 
     below = [index for index, block in enumerate(fit.design.blocks) if name in nesting.ancestors[block.factor.name]]
     own = [index for index, block in enumerate(fit.design.blocks) if block.factor.name == name]
     rows = pair_rows(standard.sides, [parents, common], frozenset(below + own))
-    reach = [_z_sigma_z(standard, parents, common, index) for index in own]
-    inner = sum((_z_sigma_z(standard, parents, common, index) for index in below), np.zeros(rows.shape[0]))
+    factor = np.tile(attenuation(standard.common.spread), len(new))
+    rows = draw_in(rows, np.tile(standard.common.spread, len(new)))
+    reach = [factor**2 * _z_sigma_z(standard, parents, common, index) for index in own]
+    inner = sum((factor**2 * _z_sigma_z(standard, parents, common, index) for index in below), np.zeros(rows.shape[0]))
     weights = standard.common.weight * standard.common.ratio
     weights = weights * np.exp(np.outer(np.asarray(parents @ _own_variance(standard)), standard.common_variance) / 2.0)
     if standard.response.is_linear and fit.covariance_draws is None:
@@ -87,12 +89,14 @@ def _simulated(
     rng = np.random.default_rng(seed)
     draws = fit.joint.draws(len(fit.covariance_draws[0]) if fit.covariance_draws else _DRAWS, seed)
     effects = {index: _new_effects(fit, index, len(draws), rng) for index in own}
+    drawn = attenuation(standard.common.spread)[:, None]
     values = np.empty((n_new, len(draws)))
     expected = np.empty((n_new, len(draws)))
     for at in range(n_new):
         here = slice(at * n_common, (at + 1) * n_common)
         centre = np.asarray(rows[here] @ draws.T)
-        shift = sum((scales(standard.sides, [averages[0][[at]], averages[1]], index) @ effects[index].T for index in own), np.zeros(1))
+        z = [scales(standard.sides, [averages[0][[at]], averages[1]], index) @ effects[index].T for index in own]
+        shift = drawn * np.sum(z, axis=0)
         values[at] = weights[at] @ response.average(centre + shift, inner[here][:, None])
         if fit.engine == "bayesian":
             expected[at] = weights[at] @ response.average(centre, (variance + inner)[here][:, None])

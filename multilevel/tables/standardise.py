@@ -2,8 +2,9 @@
 
 For level g of a factor the estimand is sum over own leaves l of g and common bins m of w(l | g) w(m) h(eta(l, m)), h the inverse link, eta
 the linear predictor that joins the leaf's own effects and predictors to the bin's row predictors and other trees' effects. Under the
-identity link this is linear and exact. Otherwise each bin carries its averaged row and a ratio that makes the average exact at the
-estimates (for an average level); within-bin differences then matter only through how they vary between draws.
+identity link this is linear and exact. Otherwise each bin carries its averaged row, corrected for what differs within the bin: under a log
+link by the ratio of the average response to the response of the average, which is exact at the estimates; under a logit link by drawing the
+row in, E expit(Normal(m, v)) = expit(m / sqrt(1 + c^2 v)) to about 0.001 (Demidenko 2013, section 7.1.2).
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import coo_array, csr_array, vstack
+from scipy.sparse import coo_array, csr_array, diags_array, vstack
 
 from multilevel.cells import Floats, Integers
 from multilevel.fit import Fit, Summary
 from multilevel.interpretation.residuals import predictor_variance
-from multilevel.tables.bins import MOST_BINS, distinct_rows, patterns, quantile_bins
+from multilevel.tables.bins import MOST_BINS, MOST_PATTERNS, distinct_rows, patterns, quantile_bins
 from multilevel.tables.effect_rows import effect_places
 from multilevel.tables.level_variance import LevelVariance
 from multilevel.tables.nesting import Nesting
@@ -28,16 +29,22 @@ MOST_PAIRS = 10_000
 """Pairs of bins aimed at for one factor under a link that is not the identity."""
 
 _MOST_LEAVES = 2_000
+_MOST_ROWS = 500_000
 _CHUNK_ENTRIES = 3_000_000
 
 
 @dataclass(frozen=True)
 class OwnBins:
-    """Bins of one own side: ``codes`` (C,) the bin of each cell, ``level`` (B,) and ``weight`` (B,) within its level, sorted by level."""
+    """Bins of one own side, sorted by level.
+
+    codes : (C,) the bin of each cell. level, weight : (B,) the bin's level and its weight there. ratio, spread : (B,) see ``CommonBins``.
+    """
 
     codes: Integers
     level: Integers
     weight: Floats
+    ratio: Floats
+    spread: Floats
 
     @property
     def n_bins(self) -> int:
@@ -47,11 +54,16 @@ class OwnBins:
 
 @dataclass(frozen=True)
 class CommonBins:
-    """Bins of the common side: ``codes`` (C,), ``weight`` (M,) summing to 1, ``ratio`` (M,) of the average response to that of the row."""
+    """Bins of the common side.
+
+    codes : (C,) the bin of each cell. weight : (M,) summing to 1. ratio : (M,) average response over that of the averaged row (log link,
+    else 1). spread : (M,) variance of the linear predictor within the bin (logit link, else 0).
+    """
 
     codes: Integers
     weight: Floats
     ratio: Floats
+    spread: Floats
 
     @property
     def n_bins(self) -> int:
@@ -79,7 +91,7 @@ class Standardisation:
         common = averaging(self.common.codes, self.common.n_bins, n)
         for levels, bins in self._slices(common):
             rows = pair_rows(self.sides, [csr_array(own[bins]), common])
-            yield levels, rows, self._weights(levels, bins)
+            yield levels, draw_in(rows, np.add.outer(self.own.spread[bins], self.common.spread).ravel()), self._weights(levels, bins)
 
     def respond(self) -> Summary:
         """(L,) the averages with their intervals."""
@@ -105,7 +117,7 @@ class Standardisation:
     def _weights(self, levels: slice, bins: slice) -> csr_array:
         n_own, n_common = bins.stop - bins.start, self.common.n_bins
         log_normal = np.exp(np.outer(self.own_variance[bins], self.common_variance) / 2.0)
-        values = np.outer(self.own.weight[bins], self.common.weight * self.common.ratio) * log_normal
+        values = np.outer(self.own.weight[bins] * self.own.ratio[bins], self.common.weight * self.common.ratio) * log_normal
         rows = np.repeat(self.own.level[bins] - levels.start, n_common)
         shape = (levels.stop - levels.start, n_own * n_common)
         return csr_array(coo_array((values.ravel(), (rows, np.arange(n_own * n_common))), shape=shape))
@@ -134,7 +146,7 @@ def standardise(fit: Fit, nesting: Nesting, name: str, response: Response, varia
     sides = split_sides(fit.design, [owned])
     own_part, common_part = variance_parts(variance, nesting, owned, fit.design.cells.n_cells)
     inner = [] if response.is_linear else [nesting.factors[other].codes.astype(np.int64) for other in sorted(owned - {name})]
-    own = own_bins(fit, sides, 0, factor.codes.astype(np.int64), inner)
+    own = own_bins(fit, sides, 0, factor.codes.astype(np.int64), inner, response=response)
     common = common_bins(fit, sides, response, own.n_bins, own_part=own_part, common_part=common_part)
     n = fit.design.cells.n.astype(float)
     return Standardisation(
@@ -158,29 +170,32 @@ def variance_parts(variance: LevelVariance | None, nesting: Nesting, owned: froz
     return own, np.exp(variance.part(factors, frozenset(factors) - owned))
 
 
-def own_bins(fit: Fit, sides: Sides, side: int, level: Integers, inner: Sequence[Integers], *, most_leaves: int = _MOST_LEAVES) -> OwnBins:
+def own_bins(
+    fit: Fit, sides: Sides, side: int, level: Integers, inner: Sequence[Integers], *, response: Response, most_leaves: int = _MOST_LEAVES
+) -> OwnBins:
     """Bins of a level's own mix: its leaves (combinations with the ``inner`` codes), put together where they are many; without ``inner``
     the level itself, which is exact under the identity link."""
     n = fit.design.cells.n.astype(float)
     n_levels = int(level.max()) + 1
     codes = distinct_rows([level.astype(float), *[code.astype(float) for code in inner]], len(level)) if inner else level
-    if int(codes.max()) + 1 > max(most_leaves, n_levels):
-        most = max(1, min(MOST_BINS, 2 * most_leaves // n_levels))
-        codes = quantile_bins(level, reference_predictor(sides, fit.joint.mean, side), n, most)
+    are_binned = int(codes.max()) + 1 > max(most_leaves, n_levels)
+    predictor = reference_predictor(sides, fit.joint.mean, side) if are_binned else np.zeros(len(n))
+    if are_binned:
+        codes = quantile_bins(level, predictor, n, max(1, min(MOST_BINS, 2 * most_leaves // n_levels)))
     n_bins = int(codes.max()) + 1
     level_of = np.zeros(n_bins, dtype=np.int64)
     level_of[codes] = level
-    return OwnBins(codes, level_of, np.bincount(codes, n, n_bins) / np.bincount(level, n, n_levels)[level_of])
+    weight = np.bincount(codes, n, n_bins) / np.bincount(level, n, n_levels)[level_of]
+    average = averaging(codes, n_bins, n)
+    return OwnBins(codes, level_of, weight, *_corrections(average, predictor, np.zeros(len(n)), response))
 
 
 def common_bins(fit: Fit, sides: Sides, response: Response, n_own: int, *, own_part: Floats, common_part: Floats) -> CommonBins:
     """Bins of the common mix: one under the identity link, else patterns of own slopes x quantiles of the rest of the predictor."""
     n = fit.design.cells.n.astype(float)
     if response.is_linear:
-        return CommonBins(np.zeros(len(n), dtype=np.int64), np.ones(1), np.ones(1))
-    groups = patterns(sides)
-    if n_own * (int(groups.max()) + 1) > 10 * MOST_PAIRS:
-        groups = np.zeros_like(groups)
+        return CommonBins(np.zeros(len(n), dtype=np.int64), np.ones(1), np.ones(1), np.zeros(1))
+    groups = patterns(sides, int(np.clip(_MOST_ROWS // n_own, 1, MOST_PATTERNS)))
     predictor = reference_predictor(sides, fit.joint.mean, sides.n_sides)
     sigma2 = np.average(own_part, weights=n)
     spread = predictor_variance(fit.design, fit.joint.mean) + sigma2 * common_part
@@ -188,9 +203,34 @@ def common_bins(fit: Fit, sides: Sides, response: Response, n_own: int, *, own_p
     codes = quantile_bins(groups, predictor + (spread / 2.0 if response.link == "log" else 0.0), n, most)
     n_bins = int(codes.max()) + 1
     average = averaging(codes, n_bins, n)
-    centre, shared = np.asarray(average @ predictor), sigma2 * np.asarray(average @ common_part)
-    exact = np.asarray(average @ response.average(predictor, spread))
-    return CommonBins(codes, np.bincount(codes, n, n_bins) / n.sum(), exact / response.average(centre, shared))
+    ratio, within = _corrections(average, predictor, spread, response)
+    if response.link == "log":
+        # the shared part of sigma^2 returns with each pair of bins, as a level has its own sigma
+        ratio = ratio / np.exp(sigma2 * np.asarray(average @ common_part) / 2.0)
+    return CommonBins(codes, np.bincount(codes, n, n_bins) / n.sum(), ratio, within)
+
+
+def _corrections(average: csr_array, predictor: Floats, spread: Floats, response: Response) -> tuple[Floats, Floats]:
+    """Ratio and spread of every bin, for cells with linear predictor ``predictor`` and variance ``spread`` of it within the cell."""
+    n_bins = average.shape[0]
+    centre = np.asarray(average @ predictor)
+    if response.link == "log":
+        return np.asarray(average @ np.exp(predictor + spread / 2.0)) / np.exp(centre), np.zeros(n_bins)
+    if response.link == "logit":
+        return np.ones(n_bins), np.maximum(np.asarray(average @ (predictor**2 + spread)) - centre**2, 0.0)
+    return np.ones(n_bins), np.zeros(n_bins)
+
+
+def draw_in(rows: csr_array, spread: Floats) -> csr_array:
+    """Rows scaled for a variance ``spread`` (m,) of the linear predictor about each: the logistic-normal mean."""
+    if not np.any(spread):
+        return rows
+    return csr_array(diags_array(attenuation(spread)) @ rows)
+
+
+def attenuation(spread: Floats) -> Floats:
+    """1 / sqrt(1 + c^2 v), c = 16 sqrt(3) / (15 pi)."""
+    return 1.0 / np.sqrt(1.0 + (16.0 * np.sqrt(3.0) / (15.0 * np.pi)) ** 2 * spread)
 
 
 def reference_predictor(sides: Sides, mean: Floats, side: int) -> Floats:

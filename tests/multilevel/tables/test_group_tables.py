@@ -1,5 +1,7 @@
 """Group tables against brute-force formulas over rows, on a hand-made fit."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,6 +16,7 @@ from multilevel.tables.group_coefficients import group_coefficients
 from multilevel.tables.group_estimates import group_estimates
 from multilevel.tables.level_variance import LevelVariance, level_variance
 from multilevel.tables.nesting import nesting
+from multilevel.tables.unpooled import CompletePooling
 
 LINKS = {"gaussian": lambda x: x, "binomial": expit, "poisson": np.exp}
 
@@ -126,6 +129,21 @@ def test_group_estimates_average_the_response_over_the_common_mix(family: str, r
         seen = table[(table.grouping_factor == name) & ~table.is_new]
         wanted = [brute(example, level, link) for level in seen.level]
         assert seen.estimate.to_numpy() == pytest.approx(wanted, rel=tolerance), name
+
+
+@pytest.mark.parametrize("family", ["gaussian", "binomial", "poisson"])
+def test_complete_pooling_uses_the_same_mix_and_the_level_s_own_predictors(family: str, request, heading) -> None:
+    example, link = request.getfixturevalue(family), LINKS[family]
+    design = replace(example.fit.design, blocks=())
+    coefficients = np.array([0.3, -0.4, 0.6, 0.2])
+    fit = replace(example.fit, design=design, joint=replace(example.fit.joint, mean=coefficients, covariance=np.eye(4) * 0.01))
+    table = published(group_estimates(example.fit, nesting(example.fit.design), heading, complete=CompletePooling(fit), no_pooling={}))
+    seen = table[(table.grouping_factor == "department") & ~table.is_new].set_index("level")
+    for level, u in example.rows.groupby("department").u.first().items():
+        eta = coefficients[0] + coefficients[2] * u + (coefficients[1] + coefficients[3] * u) * example.rows.sale
+        assert seen.complete_pooling_estimate[level] == pytest.approx(link(eta).mean(), rel=1e-9)
+    region = table[(table.grouping_factor == "region") & ~table.is_new]
+    assert np.ptp(region.complete_pooling_estimate) < 1e-12
 
 
 def test_a_new_category_on_a_log_link_adds_half_of_its_variance_and_its_quantiles_are_those_of_its_mean(poisson, heading) -> None:
