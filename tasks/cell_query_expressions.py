@@ -8,6 +8,9 @@ from multilevel.formula.labels import expression_label
 from multilevel.formula.tree import Call, Column, Expression, Number, Operation
 from tasks.relation import quote
 
+TABLE = "study"
+"""Name of the study's rows in every query; columns are qualified with it, so that no alias of ours can take their place."""
+
 FUNCTIONS = {"log": "ln", "exp": "exp", "sqrt": "sqrt"}
 
 
@@ -33,7 +36,7 @@ def as_sql(expression: Expression, moments: Mapping[str, tuple[float, float]], k
             return known[part]
         match part:
             case Column(name):
-                return f"cast({quote(name)} as double)"
+                return f"cast({TABLE}.{quote(name)} as double)"
             case Number(value):
                 return double(value)
             case Operation(operator, operands):

@@ -14,7 +14,7 @@ from multilevel.formula.labels import expression_label
 from multilevel.formula.tree import Expression, Formula
 from multilevel.schema import ColumnKind, Schema
 from tasks.cell_query import render, subquery
-from tasks.cell_query_expressions import as_sql
+from tasks.cell_query_expressions import TABLE, as_sql
 from tasks.relation import quote
 
 TEMPORAL = ("DATE", "TIME", "INTERVAL")
@@ -40,7 +40,7 @@ def read_schema(connection: duckdb.DuckDBPyConnection, study_sql: str, formula: 
     kinds, integers = column_kinds(connection, study_sql)
     schema = Schema(kinds, integers=integers)
     numeric = _numeric_predictors(formula, schema) if family == "gaussian" else []
-    facts = {f"distinct.{name}": f"approx_count_distinct({quote(name)})" for name in numeric}
+    facts = {f"distinct.{name}": f"approx_count_distinct({TABLE}.{quote(name)})" for name in numeric}
     pending = list(dict.fromkeys(inner for e in predictor_expressions(formula) for inner in standardised(e)))
     if not facts and not pending and not formula.response.weights and not formula.response.standard_error:
         return schema

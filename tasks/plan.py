@@ -1,0 +1,150 @@
+"""The dry run: what a study would estimate, from how many cells, and everything that would stop it. Nothing is fitted or published."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from multilevel.cells_io import read_cells
+from multilevel.design import Design
+from multilevel.design_build import build_design
+from multilevel.design_checks import DesignWarning, check_design
+from multilevel.errors import DataError, FitError, FormulaError
+from multilevel.formula.tree import Formula
+from multilevel.mathematics import Mathematics, mathematics
+from multilevel.words import describe
+from tasks.compress import CompressedStudy, compress
+from tasks.relation import Relation
+from tasks.study import Study
+
+LITTLE_COMPRESSION = 2.0
+"""Rows per cell below which the plan says that the statistics are hardly smaller than the rows."""
+
+
+@dataclass(frozen=True)
+class PlannedTerm:
+    """A population-level coefficient: its label, its kind, and the factor within whose levels it is constant."""
+
+    label: str
+    kind: str
+    constant_within: str | None
+
+
+@dataclass(frozen=True)
+class PlannedGroup:
+    """A group term: its factor, how many levels, its columns, the factor its levels lie in."""
+
+    factor: str
+    n_levels: int
+    terms: tuple[str, ...]
+    parent: str | None
+
+    @property
+    def n_effects(self) -> int:
+        """Levels times terms."""
+        return self.n_levels * len(self.terms)
+
+    @property
+    def n_variance_parameters(self) -> int:
+        """Standard deviations and correlations."""
+        k = len(self.terms)
+        return k * (k + 1) // 2
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What ``groupwise plan`` prints. After a refusal the parts that could not be known are empty or None.
+
+    words : the formula in sentences; mathematics : the model written out; sql : the compressing query.
+    n_parameters : coefficients, variance parameters and the dispersion.
+    warnings : change how numbers should be read; refusals : would stop the run.
+    """
+
+    study: str
+    formula: str
+    family: str
+    engine: str
+    words: tuple[str, ...] = ()
+    mathematics: Mathematics | None = None
+    sql: str | None = None
+    n_rows: int | None = None
+    n_cells: int | None = None
+    compression_ratio: float | None = None
+    terms: tuple[PlannedTerm, ...] = ()
+    aliased: tuple[str, ...] = ()
+    groups: tuple[PlannedGroup, ...] = ()
+    n_parameters: int | None = None
+    n_effects: int | None = None
+    warnings: tuple[DesignWarning, ...] = ()
+    notes: tuple[str, ...] = ()
+    refusals: tuple[str, ...] = ()
+
+
+def plan(study: Study, relation: Relation, study_sql: str, *, folder: Path | None = None, timeout_seconds: float | None = None) -> Plan:
+    """Compress the study's rows, build the design, check it, and say what would be estimated.
+
+    Parameters
+    ----------
+    study, relation, study_sql : as for ``compress``.
+    folder : where the cells go; None uses a temporary folder that is removed.
+    timeout_seconds : limit for the query.
+    """
+    with TemporaryDirectory() as temporary:
+        return _plan(study, relation, study_sql, folder or Path(temporary), timeout_seconds)
+
+
+def _plan(study: Study, relation: Relation, study_sql: str, folder: Path, timeout_seconds: float | None) -> Plan:
+    formula, family = study.parsed_formula, study.family
+    start = Plan(study=study.name, formula=formula.text, family=family, engine=study.engine)
+    try:
+        compressed = compress(
+            relation, study_sql, formula, family, folder, max_cells=study.max_cells, sample_rows=1, timeout_seconds=timeout_seconds
+        )
+        design = build_design(formula, read_cells(compressed.cells_path, compressed.spec_path))
+    except (DataError, FitError, FormulaError) as error:
+        return replace(start, refusals=(str(error),))
+    return planned(start, formula, design, compressed)
+
+
+def planned(start: Plan, formula: Formula, design: Design, compressed: CompressedStudy) -> Plan:
+    """The plan of a study whose cells and design are known."""
+    groups = tuple(
+        PlannedGroup(b.factor.name, b.factor.n_levels, tuple(c.label for c in b.columns), b.factor.parent_name) for b in design.blocks
+    )
+    warnings: tuple[DesignWarning, ...] = ()
+    refusals: tuple[str, ...] = ()
+    try:
+        warnings = check_design(formula, design)
+    except FitError as error:
+        refusals = (str(error),)
+    return replace(
+        start,
+        words=tuple(describe(formula, design, start.family)),
+        mathematics=mathematics(formula, design, start.family),
+        sql=compressed.sql,
+        n_rows=compressed.n_rows,
+        n_cells=compressed.n_cells,
+        compression_ratio=compressed.compression_ratio,
+        terms=tuple(PlannedTerm(c.label, c.kind, c.constant_within) for c in design.population),
+        aliased=design.aliased,
+        groups=groups,
+        n_parameters=len(design.population) + sum(g.n_variance_parameters for g in groups) + _dispersions(design),
+        n_effects=design.n_effects,
+        warnings=warnings,
+        notes=_notes(compressed),
+        refusals=refusals,
+    )
+
+
+def _dispersions(design: Design) -> int:
+    return int(design.cells.family in {"gaussian", "negative_binomial", "gamma"} and not design.cells.known_sigma)
+
+
+def _notes(compressed: CompressedStudy) -> tuple[str, ...]:
+    if compressed.compression_ratio >= LITTLE_COMPRESSION:
+        return ()
+    return (
+        f"{compressed.n_cells:,} cells for {compressed.n_rows:,} rows: hardly any compression, so the fit costs about as much as on "
+        "the rows. That is what a grouping factor with few rows per level, or a continuous predictor in the key, does.",
+    )
