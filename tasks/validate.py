@@ -222,6 +222,8 @@ def _write_record(outcome: Validated, study: Study, relation: Relation, examples
         "quarantine_limit": study.quarantine_limit,
         "rules": [{**asdict(rule), "success": rule.success} for rule in outcome.rules],
         "examples": examples,
+        "quarantine": None if outcome.quarantine is None else str(outcome.quarantine),
+        "study_sql": outcome.study_sql,
     }
     outcome.record.write_text(json.dumps(content, indent=1), encoding="utf-8")
 

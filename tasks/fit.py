@@ -1,0 +1,61 @@
+"""Fit: from cells to the six tables, written into the run's folder. The statistics are ``multilevel``'s; this only hands them over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from multilevel.errors import GateError
+from tasks.run_folder import RunFolder
+from tasks.study import Study
+
+type StepProgress = Callable[[str, float], None]
+
+
+def fit(run: RunFolder, progress: StepProgress | None = None) -> None:
+    """Fit the run's study on its cells; write ``tables/``, ``report.json`` and ``gates.json``."""
+    from multilevel.cells_io import read_cells
+    from multilevel.study_fit import fit_study
+
+    study, relation = run.study(), run.relation()
+    cells = read_cells(run.path / "cells.parquet", run.path / "cells.json")
+    fitted = fit_study(study.parsed_formula, cells, _options(study, run, relation.as_of, progress))
+    run.write_tables(dict(fitted.tables))
+    run.write_json("report", fitted.report)
+    run.write_json("gates", {"failed": [{"check": gate.check, "message": gate.message} for gate in fitted.failed_gates]})
+
+
+def _options(study: Study, run: RunFolder, as_of: Any, progress: StepProgress | None) -> Any:
+    from multilevel.study_fit_options import FitOptions, NewLevel
+
+    validation = run.read_json("validation")
+    return FitOptions(
+        study=study.name,
+        as_of=as_of,
+        run_id=run.run_id,
+        engine=study.engine,
+        method=study.method,
+        interval=study.interval,
+        priors=study.priors,
+        sampling=study.sampling.model_dump(exclude_none=True),
+        seed=study.seed,
+        cells_pair=study.cells,
+        predict_for=tuple(NewLevel(new.grouping_factor, new.level, new.parent_level) for new in study.predict_for),
+        unit=study.unit,
+        currency=study.currency,
+        quadrature_points=study.quadrature_points,
+        n_excluded=validation.get("excluded_where", 0) + validation.get("excluded_missing", 0),
+        n_quarantined=validation.get("quarantined", 0),
+        progress=progress,
+    )
+
+
+def check(run: RunFolder) -> None:
+    """Raise GateError, naming the parameter, if a computation gate failed: nothing of this run may be published."""
+    failed = run.read_json("gates")["failed"]
+    if failed:
+        more = f" ({len(failed) - 1} more gates failed)" if len(failed) > 1 else ""
+        raise GateError(
+            f"{run.study().name}: {failed[0]['check']}: {failed[0]['message']}{more}. Nothing is published; the tables to look at are in "
+            f"{run.tables}."
+        )

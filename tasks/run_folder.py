@@ -1,0 +1,96 @@
+"""A run's working folder, ``.groupwise/runs/<run_id>/``: every step writes its results there and hands on the folder's path."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks.relation import Relation
+from tasks.study import Study
+
+RUNS = Path(".groupwise") / "runs"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run, by name."""
+
+    path: Path
+
+    @property
+    def run_id(self) -> str:
+        """The folder's name."""
+        return self.path.name
+
+    @property
+    def log(self) -> Path:
+        """Prefect's log of the run."""
+        return self.path / "run.log"
+
+    @property
+    def tables(self) -> Path:
+        """The six tables, before they are published."""
+        return self.path / "tables"
+
+    @property
+    def report(self) -> Path:
+        """The report, before it is published."""
+        return self.path / "report.html"
+
+    def study(self) -> Study:
+        """The study as this run takes it: overrides applied."""
+        return Study.model_validate_json((self.path / "study.json").read_text(encoding="utf-8"))
+
+    def write_study(self, study: Study, file: str) -> None:
+        """Keep the study and where it came from."""
+        (self.path / "study.json").write_text(study.model_dump_json(indent=1), encoding="utf-8")
+        self.write_json("origin", {"file": file})
+
+    def relation(self) -> Relation:
+        """What extract found."""
+        return Relation.from_json((self.path / "relation.json").read_text(encoding="utf-8"))
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """``<name>.json``; an empty mapping where a step did not write it."""
+        path = self.path / f"{name}.json"
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+
+    def write_json(self, name: str, content: dict[str, Any]) -> Path:
+        """Write ``<name>.json``."""
+        path = self.path / f"{name}.json"
+        path.write_text(json.dumps(content, indent=1, default=str), encoding="utf-8")
+        return path
+
+    def write_tables(self, tables: dict[str, pa.Table]) -> None:
+        """Write the six tables."""
+        self.tables.mkdir(exist_ok=True)
+        for name, table in tables.items():
+            pq.write_table(table, self.tables / f"{name}.parquet", compression="zstd")
+
+    def read_tables(self) -> dict[str, pa.Table]:
+        """The six tables."""
+        return {path.stem: pq.read_table(path) for path in sorted(self.tables.glob("*.parquet"))}
+
+
+def new_run_id() -> str:
+    """A run id that sorts by time: ``20260101T120000-1a2b3c4d``."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
+
+
+def make_run_folder(run_id: str) -> RunFolder:
+    """The folder of a run, made if it is not there."""
+    path = (RUNS / run_id).absolute()
+    path.mkdir(parents=True, exist_ok=True)
+    return RunFolder(path)
+
+
+def as_date(value: object) -> date:
+    """A date from a date or ISO text."""
+    return value if isinstance(value, date) else date.fromisoformat(str(value))
