@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pyarrow.compute as pc
 
-from tasks.report.group_charts import effect
+from tasks.report.effects import effect, effect_words, no_effect
 from tasks.report.model_charts import WITHIN, variance_shares
-from tasks.report.subject import Subject, number
+from tasks.report.subject import Subject, term_words
 
 
 def answer(subject: Subject) -> list[str]:
@@ -23,9 +23,12 @@ def _level(subject: Subject) -> str:
     rows = subject.seen_estimates.filter(pc.field("grouping_factor") == factor).sort_by([("estimate", "ascending")]).to_pylist()
     low, high = rows[0], rows[-1]
     overall = low["complete_pooling_estimate"]
-    everyone = f"Over all groups together the estimate is {subject.outcome(overall)} ({subject.unit}); by" if overall is not None else "By"
+    if overall is None:
+        start = f"By {factor}, the estimate ({subject.unit})"
+    else:
+        start = f"Over all groups together the estimate is {subject.outcome(overall)} ({subject.unit}); by {factor} it"
     return (
-        f"{everyone} {factor} it runs from {subject.outcome(low['estimate'])} "
+        f"{start} runs from {subject.outcome(low['estimate'])} "
         f"({low['level']}; {subject.interval} interval {subject.outcome(low['lower'])} to {subject.outcome(low['upper'])}) "
         f"to {subject.outcome(high['estimate'])} "
         f"({high['level']}; {subject.outcome(high['lower'])} to {subject.outcome(high['upper'])})."
@@ -40,18 +43,14 @@ def _predictor(subject: Subject) -> str:
     ]
     if not rows:
         return ""
-    clearest = max(rows, key=lambda row: abs(row["estimate"]) / row["std_error"])
+    # an effect that differs between groups is what a study asks about; among those, and otherwise, the clearest
+    varying = set(subject.tables["group_coefficients"].column("term").unique().to_pylist())
+    clearest = max(rows, key=lambda row: (row["term"] in varying, abs(row["estimate"]) / row["std_error"]))
     low, middle, high = (effect(subject, clearest[name]) for name in ("lower", "estimate", "upper"))
     what = {True: "the odds", False: subject.unit}[subject.family == "binomial"]
-    verb = "changes" if low > 0 or high < 0 else "does not clearly change"
-    interval = f"({subject.interval} interval {shown_effect(subject, low)} to {shown_effect(subject, high)})"
-    return f"{clearest['term']} {verb} {what}: {shown_effect(subject, middle)} {interval}{_range(subject, clearest['term'])}."
-
-
-def shown_effect(subject: Subject, value: float) -> str:
-    """An effect as prose writes it: +12.3 %, or a number where effects add."""
-    adds = subject.family == "gaussian" and not subject.is_log_outcome
-    return number(value) if adds else f"{100 * value:+.1f} %".replace("-", "−")
+    verb = "changes" if low > no_effect(subject) or high < no_effect(subject) else "does not clearly change"
+    interval = f"({subject.interval} interval {effect_words(subject, low)} to {effect_words(subject, high)})"
+    return f"{term_words(clearest['term'])} {verb} {what}: {effect_words(subject, middle)} {interval}{_range(subject, clearest['term'])}."
 
 
 def _range(subject: Subject, term: str) -> str:
@@ -63,7 +62,7 @@ def _range(subject: Subject, term: str) -> str:
     finest = str(sizes.column("grouping_factor")[0])
     ranked = varying.filter(pc.field("grouping_factor") == finest).sort_by([("estimate", "ascending")])
     low, high = (ranked.slice(place, 1).to_pylist()[0] for place in (0, ranked.num_rows - 1))
-    ends = [f"{shown_effect(subject, effect(subject, row['estimate']))} ({row['level']})" for row in (low, high)]
+    ends = [f"{effect_words(subject, effect(subject, row['estimate']))} ({row['level']})" for row in (low, high)]
     return f" in the average group, from {ends[0]} to {ends[1]} by {subject.factor_words(finest)}"
 
 

@@ -33,8 +33,10 @@ class Figure:
     sorts: tuple[tuple[str, str], ...] = field(default=())
 
 
-def outcome_axis(unit: str, axis_format: str) -> alt.Axis:
-    """The axis of the outcome: few ticks, the unit as its title."""
+def outcome_axis(unit: str, axis_format: str, ticks: list[float] | None = None) -> alt.Axis:
+    """The axis of the outcome: few ticks, or those given, the unit as its title."""
+    if ticks is not None:
+        return alt.Axis(format=axis_format, title=unit, values=ticks)
     return alt.Axis(format=axis_format, title=unit, tickCount=6)
 
 

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 
 import altair as alt
 import numpy as np
+from numpy.typing import NDArray
 
 from tasks.report.charts import Figure, finished, named_rows, outcome_axis
 from tasks.report.datasets import Columns
-from tasks.report.subject import Subject
+from tasks.report.effects import effect, effect_axis, effect_format, no_effect
+from tasks.report.subject import Subject, term_words
 
 POOLINGS = ["no pooling", "partial pooling", "complete pooling"]
 SHRINKAGE_LIMIT = 600
@@ -19,9 +21,9 @@ GRID_LIMIT = 40
 
 def shrinkage_figure(subject: Subject, factor: str, columns: Columns) -> Figure:
     """No pooling -> partial pooling, one arrow a group, small groups at the bottom: they travel furthest."""
-    low, high, kind = _domain([columns["none"], columns["estimate"]])
+    low, high, kind = _domain(subject, [columns["none"], columns["estimate"]])
     x_scale = alt.Scale(type=kind, domain=[low, high], nice=False)
-    axis = outcome_axis(subject.unit, subject.axis_format)
+    axis = outcome_axis(subject.unit, subject.axis_format, _ticks(low, high) if kind == "log" else None)
     base = alt.Chart(named_rows()).encode(
         y=alt.Y("n:Q", scale=_size_scale(columns), axis=alt.Axis(title="line items in the group", format="~s", tickCount=4, grid=False)),
         tooltip=_tooltip(subject, none=True),
@@ -58,8 +60,8 @@ def shrinkage_figure(subject: Subject, factor: str, columns: Columns) -> Figure:
 
 def caterpillar_figure(subject: Subject, factor: str, columns: Columns) -> Figure:
     """Every level's estimate with its interval, ranked."""
-    _, _, kind = _domain([columns["lower"], columns["upper"]])
-    axis = outcome_axis(subject.unit, subject.axis_format)
+    low, high, kind = _domain(subject, [columns["lower"], columns["upper"]])
+    axis = outcome_axis(subject.unit, subject.axis_format, _ticks(low, high) if kind == "log" else None)
     chart = _caterpillar(
         axis, alt.Scale(type=kind, nice=False) if kind == "log" else alt.Scale(zero=False, nice=False), _tooltip(subject, none=True)
     )
@@ -85,8 +87,9 @@ def caterpillar_figure(subject: Subject, factor: str, columns: Columns) -> Figur
 
 def slope_figure(subject: Subject, factor: str, term: str, columns: Columns, population: float | None) -> Figure:
     """How the effect of one term differs between the levels of a factor."""
-    title, axis_format = slope_axis(subject, term)
-    axis = outcome_axis(title, axis_format)
+    words = term_words(term)
+    axis, scale = effect_axis(subject, words)
+    axis_format = effect_format(subject)
     tooltip = [
         alt.Tooltip("label:N", title="group"),
         alt.Tooltip("estimate:Q", title="effect", format=axis_format),
@@ -95,21 +98,25 @@ def slope_figure(subject: Subject, factor: str, term: str, columns: Columns, pop
         alt.Tooltip("n:Q", title="line items", format=","),
         alt.Tooltip("shrinkage:Q", title="shrinkage", format=".0%"),
     ]
-    chart = _caterpillar(axis, alt.Scale(zero=False, nice=False), tooltip)
+    chart = _caterpillar(axis, scale, tooltip)
     marks: list[alt.Chart] = [
-        alt.Chart(alt.Data(values=[{"x": 0}])).mark_rule(style="complete", strokeWidth=1).encode(x=alt.X("x:Q", axis=axis))
+        alt.Chart(alt.Data(values=[{"x": no_effect(subject)}]))
+        .mark_rule(style="complete", strokeWidth=1)
+        .encode(x=alt.X("x:Q", axis=axis, scale=scale))
     ]
     if population is not None:
         values = [{"x": effect(subject, population)}]
-        marks.append(alt.Chart(alt.Data(values=values)).mark_rule(strokeDash=[4, 4], style="complete").encode(x=alt.X("x:Q", axis=axis)))
+        marks.append(
+            alt.Chart(alt.Data(values=values)).mark_rule(strokeDash=[4, 4], style="complete").encode(x=alt.X("x:Q", axis=axis, scale=scale))
+        )
     return Figure(
         id=f"slope-{slug(factor)}-{slug(term)}",
-        title=f"{term}: where it works most and least, by {subject.factor_words(factor)}",
+        title=f"{words}: where it works most and least, by {subject.factor_words(factor)}",
         caption=(
-            f"How much {term} changes the outcome in each group, with its {subject.interval} interval. The solid line is no effect, "
+            f"How much {words} changes the outcome in each group, with its {subject.interval} interval. The solid line is no effect, "
             "the dashed line the effect in the average group."
         ),
-        description=f"Ranked effects of {term} in {len(columns['level'])} levels of {factor}.",
+        description=f"Ranked effects of {words} in {len(columns['level'])} levels of {factor}.",
         spec=finished(alt.layer(*marks, *chart), alt.Step(17)),
         dataset=f"slopes/{factor}/{term}",
         picker="ranked",
@@ -120,8 +127,9 @@ def slope_figure(subject: Subject, factor: str, term: str, columns: Columns, pop
 
 def grid_figure(subject: Subject, columns: Columns, names: tuple[str, str]) -> Figure:
     """Customer groups x product groups: colour is the estimate, the size of the square how sure it is."""
-    values = np.array([v for v in columns["estimate"] if v is not None], dtype=float)
-    low, middle, high = (float(q) for q in np.quantile(values, [0.02, 0.5, 0.98]))
+    values = np.array(columns["estimate"], dtype=float)
+    low, high = (float(q) for q in np.quantile(values, [0.02, 0.98]))
+    middle = _middle(values, np.array(columns["n"], dtype=float))
     kind = "log" if low > 0 and high / low > 4 and subject.family != "binomial" else "linear"
     customers = natural_order({str(c) for c in columns["customer"]})
     colour = alt.Scale(type=kind, domain=[low, middle, high], range=["#b5532a", "#e6dfcf", "#0b6e6e"], clamp=True, interpolate="lab")
@@ -151,30 +159,15 @@ def grid_figure(subject: Subject, columns: Columns, names: tuple[str, str]) -> F
         id="grid",
         title=f"{names[0]} × {names[1]}",
         caption=(
-            "Colour is the estimate: teal above, rust below the middle of all pairs. A full square is a sure estimate, a small one an "
-            "unsure one; pairs never seen have an estimate too. The page shows the product groups with most line items; search for others."
+            "Colour is the estimate: teal above, rust below that of the typical line item. A full square is a sure estimate, a small one "
+            "an unsure one; pairs never seen have one too. The page shows the product groups with most line items; search for others."
         ),
         description=f"Grid of estimates for {len(customers)} levels of {names[0]} by levels of {names[1]}.",
-        spec=finished(chart, alt.Step(20), width=alt.Step(46)),
+        spec=finished(chart, alt.Step(20), width=alt.Step(40)),
         dataset="cells",
         picker="grid",
         limit=GRID_LIMIT,
     )
-
-
-def effect(subject: Subject, coefficient: float) -> float:
-    """A coefficient as the page shows it: the share by which it changes the outcome (or the odds), or itself where effects add."""
-    adds = subject.family == "gaussian" and not subject.is_log_outcome
-    return coefficient if adds else float(np.expm1(coefficient))
-
-
-def slope_axis(subject: Subject, term: str) -> tuple[str, str]:
-    """Title and format of an axis of effects."""
-    if subject.family == "binomial":
-        return f"change of the odds with {term}", "+.0%"
-    if subject.is_multiplicative:
-        return f"change of {subject.unit} with {term}", "+.0%"
-    return f"{subject.unit} added by {term}", "+,.3~r"
 
 
 def natural_order(labels: set[str]) -> list[str]:
@@ -217,19 +210,34 @@ def _tooltip(subject: Subject, *, none: bool) -> list[alt.Tooltip]:
     ]
 
 
+def _middle(values: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
+    """The weighted median, kept inside the values' own range."""
+    order = np.argsort(values)
+    passed = np.cumsum(weights[order])
+    place = int(np.searchsorted(passed, passed[-1] / 2)) if passed[-1] > 0 else len(values) // 2
+    low, high = np.quantile(values, [0.05, 0.95])
+    return float(np.clip(values[order][place], low, high))
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """1, 2, 5, 10, 20, ... from a decade below to a decade above: the few lines that a logarithmic axis needs."""
+    decades = range(int(np.floor(np.log10(low))) - 1, int(np.ceil(np.log10(high))) + 2)
+    return [float(f"{lead * 10.0**decade:.6g}") for decade in decades for lead in (1, 2, 5)]
+
+
 def _size_scale(columns: Columns) -> alt.Scale:
     sizes = np.array([n for n in columns["n"] if n], dtype=float)
     low, high = (float(sizes.min()), float(sizes.max())) if len(sizes) else (1.0, 10.0)
     return alt.Scale(type="log", domain=[low / 1.6, high * 1.6], nice=False)
 
 
-def _domain(columns: Sequence[Sequence[object]]) -> tuple[float, float, str]:
-    """Where nearly all values lie, and whether a logarithmic axis suits them (all positive, more than a factor of eight apart)."""
+def _domain(subject: Subject, columns: Sequence[Sequence[object]]) -> tuple[float, float, str]:
+    """Where nearly all values lie, and whether a logarithmic axis suits them (positive, a factor of eight apart)."""
     values = np.array([v for column in columns for v in column if v is not None], dtype=float)
     if len(values) == 0:
         return 0.0, 1.0, "linear"
     low, high = (float(q) for q in np.quantile(values, [0.005, 0.995]))
-    if low > 0 and high / low > 8:
+    if subject.family != "binomial" and low > 0 and high / low > 8:
         return low / 1.05, high * 1.05, "log"
     margin = 0.03 * (high - low) or abs(high) or 1.0
     return low - margin, high + margin, "linear"

@@ -9,8 +9,9 @@ import altair as alt
 
 from tasks.report.charts import Figure, finished
 from tasks.report.datasets import rounded
-from tasks.report.group_charts import POOLINGS, effect, slope_axis, slug
-from tasks.report.subject import Subject
+from tasks.report.effects import effect, effect_axis, effect_format, no_effect
+from tasks.report.group_charts import POOLINGS, slug
+from tasks.report.subject import Subject, term_words
 from tasks.report.theme import PAGE_COLOURS
 
 PREDICTOR_LIMIT = 1_000
@@ -56,7 +57,7 @@ def pooling_figure(subject: Subject) -> Figure | None:
     """Each predictor's coefficient under complete, no and partial pooling; None where the model has no predictors."""
     rows = [
         {
-            "term": row["term"],
+            "term": term_words(row["term"]),
             "pooling": f"{'no' if row['pooling'] == 'none' else row['pooling']} pooling",
             **{name: effect(subject, row[name]) for name in ("estimate", "lower", "upper")},
         }
@@ -65,7 +66,8 @@ def pooling_figure(subject: Subject) -> Figure | None:
     ]
     if not rows:
         return None
-    title, axis_format = slope_axis(subject, "the predictor")
+    axis, scale = effect_axis(subject, "the predictor")
+    axis_format = effect_format(subject)
     base = alt.Chart(alt.Data(values=rows)).encode(
         y=alt.Y("term:N", axis=alt.Axis(title=None, grid=False)),
         yOffset=alt.YOffset("pooling:N", sort=POOLINGS),
@@ -78,10 +80,10 @@ def pooling_figure(subject: Subject) -> Figure | None:
             alt.Tooltip("upper:Q", title="to", format=axis_format),
         ],
     )
-    axis = alt.Axis(format=axis_format, title=title, tickCount=6)
-    zero = alt.Chart(alt.Data(values=[{"x": 0}])).mark_rule(style="complete", strokeWidth=1).encode(x=alt.X("x:Q", axis=axis))
-    whisker = base.mark_rule(strokeWidth=2, opacity=0.5).encode(x=alt.X("lower:Q", axis=axis), x2="upper:Q")
-    dot = base.mark_point(filled=True, size=52, opacity=1).encode(x=alt.X("estimate:Q", axis=axis))
+    nothing = alt.Data(values=[{"x": no_effect(subject)}])
+    zero = alt.Chart(nothing).mark_rule(style="complete", strokeWidth=1).encode(x=alt.X("x:Q", axis=axis, scale=scale))
+    whisker = base.mark_rule(strokeWidth=2, opacity=0.5).encode(x=alt.X("lower:Q", axis=axis, scale=scale), x2="upper:Q")
+    dot = base.mark_point(filled=True, size=52, opacity=1).encode(x=alt.X("estimate:Q", axis=axis, scale=scale))
     return Figure(
         id="pooling",
         title="The same predictors under three ways of pooling",

@@ -77,7 +77,7 @@ def render(subject: Subject) -> str:
         "datasets": datasets,
         "figures": [_figure(figure) for section in made for figure in section.figures],
         "outcome": _outcome_format(subject),
-        "effectsArePercent": subject.is_multiplicative or subject.family == "binomial",
+        "effects": subject.effect_kind,
     }
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(_template("report.html.j2")).render(

@@ -11,10 +11,11 @@ from tasks.report.answer import answer
 from tasks.report.changes import changes
 from tasks.report.charts import Figure
 from tasks.report.datasets import MOST_LEVELS, Columns
-from tasks.report.group_charts import caterpillar_figure, effect, grid_figure, shrinkage_figure, slope_figure
+from tasks.report.effects import effect
+from tasks.report.group_charts import caterpillar_figure, grid_figure, shrinkage_figure, slope_figure
 from tasks.report.mathematics import model_lines
 from tasks.report.model_charts import pooling_figure, predictor_figures, variance_figure
-from tasks.report.subject import Subject, number
+from tasks.report.subject import Subject, number, term_words
 
 
 @dataclass(frozen=True)
@@ -252,7 +253,7 @@ def _slope_table(factor: str, words: str, term: str, is_nested: bool) -> LongTab
         LongColumn("shrinkage", "shrinkage", "share"),
         LongColumn("above", "above average", "share"),
     )
-    return LongTable(f"{term} by {words}", f"slopes/{factor}/{term}", "slopes", columns)
+    return LongTable(f"{term_words(term)} by {words}", f"slopes/{factor}/{term}", "slopes", columns)
 
 
 def _grid(subject: Subject, cells: Columns | None) -> Section:
@@ -270,15 +271,19 @@ def _variance(subject: Subject) -> Section:
             (
                 Cell(row["grouping_factor"]),
                 Cell(row["term"] if row["other_term"] is None else f"{row['term']} with {row['other_term']}"),
-                Cell("correlation" if row["quantity"] == "correlation" else "standard deviation"),
+                Cell(row["quantity"]),
                 *(_number_cell(row[name]) for name in ("estimate", "lower", "upper", "pooling_factor", "r_squared")),
             )
         )
-        for row in subject.tables["variance_components"].to_pylist()
+        for row in sorted(subject.tables["variance_components"].to_pylist(), key=_component_order)
     )
     columns = ("factor", "term", "quantity", "estimate", "from", "to", "pooling factor", "R²")
     table = ShortTable("Variance components, on the link scale", columns, rows)
     return Section("variance", "Where the differences are", figures=(figure,) if figure else (), tables=(table,) if rows else ())
+
+
+def _component_order(row: Mapping[str, Any]) -> tuple[bool, str, bool]:
+    return row["grouping_factor"] == "residual", row["grouping_factor"], row["quantity"] == "correlation"
 
 
 def _pooling(subject: Subject) -> Section:
@@ -321,23 +326,36 @@ def _is_predictive(name: str) -> bool:
 def _quality(subject: Subject) -> Section:
     rules = subject.validation.get("rules")
     rows = tuple(_rule_row(rule) for rule in rules if isinstance(rule, Mapping)) if isinstance(rules, Sequence) else ()
-    values = checks(subject)
-    facts = [
-        Fact(words, number(values[name], 6))
-        for name, words in {"n_line_items": "used", "n_excluded": "excluded by the study", "n_quarantined": "quarantined"}.items()
-        if values.get(name) is not None
-    ]
     table = ShortTable("The rules that every row had to keep", ("rule", "severity", "rows that broke it", "why it is there"), rows)
-    text = ("Rows that broke a rule were put aside (quarantined) before anything was estimated; what the study leaves out is counted.",)
-    return Section("quality", "Data quality", text, facts=tuple(facts), tables=(table,) if rows else ())
+    text = (
+        "Rows that broke a rule were put aside (quarantined) before anything was estimated; what the study leaves out is counted.",
+        f"The study leaves out rows that do not satisfy: {subject.text('where')}." if subject.text("where") else "",
+    )
+    return Section("quality", "Data quality", tuple(filter(None, text)), facts=_row_counts(subject), tables=(table,) if rows else ())
 
 
-def _rule_row(rule: Mapping[str, object]) -> Row:
-    broken = rule.get("n_unexpected", rule.get("n_rows", rule.get("unexpected_count", rule.get("n_broken"))))
-    count = float(str(broken)) if broken is not None else None
-    words = (str(rule.get(name, "")) for name in ("rule_id", "severity", "why"))
-    rule_id, severity, why = words
-    return Row((Cell(rule_id), Cell(severity), Cell("" if count is None else f"{count:,.0f}", count), Cell(why)), "failed" if count else "")
+def _row_counts(subject: Subject) -> tuple[Fact, ...]:
+    """Rows by what became of them, from the validation where there is one, else from the diagnostics."""
+    named = {
+        "rows": "rows in the window",
+        "quarantined": "quarantined",
+        "excluded_where": "left out by the study's condition",
+        "excluded_missing": "left out for a missing value",
+        "left": "used",
+    }
+    found = {words: subject.validation.get(name) for name, words in named.items()}
+    if not any(isinstance(value, int) for value in found.values()):
+        values = checks(subject)
+        found = {"used": values.get("n_line_items"), "left out": values.get("n_excluded"), "quarantined": values.get("n_quarantined")}
+    return tuple(Fact(words, f"{value:,.0f}") for words, value in found.items() if isinstance(value, int | float))
+
+
+def _rule_row(rule: Mapping[str, Any]) -> Row:
+    broken = rule.get("unexpected")
+    count = float(broken) if isinstance(broken, int | float) else None
+    rule_id, severity, why = (str(rule.get(name, "")) for name in ("rule_id", "severity", "why"))
+    cells = (Cell(rule_id), Cell(severity), Cell("" if count is None else f"{count:,.0f}", count), Cell(why))
+    return Row(cells, "failed" if rule.get("success") is False else "")
 
 
 def _priors(subject: Subject) -> Section:

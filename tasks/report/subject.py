@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -67,6 +68,13 @@ class Subject:
         return self.is_log_outcome or self.family in {"poisson", "negative_binomial", "gamma"}
 
     @property
+    def effect_kind(self) -> Literal["added", "percent", "odds"]:
+        """How a coefficient acts on the outcome."""
+        if self.family == "binomial":
+            return "odds"
+        return "percent" if self.is_multiplicative else "added"
+
+    @property
     def unit(self) -> str:
         """The outcome's unit in words."""
         return self.text("unit", "outcome")
@@ -114,6 +122,11 @@ class Subject:
         """The probability of the intervals, as prose writes it."""
         value = self.study.get("interval", self.report.get("interval", 0.95))
         return f"{100 * float(str(value)):g} %"
+
+
+def term_words(term: str) -> str:
+    """A term for people: the dummy of a true-or-false column is called by its column."""
+    return term.replace("[true]", "").replace("[True]", "")
 
 
 def number(value: float | None, digits: int = 3) -> str:

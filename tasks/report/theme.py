@@ -44,7 +44,7 @@ def chart_config(colours: dict[str, str], font: str = FONT) -> dict[str, object]
             "titleFontWeight": 500,
             "orient": "top",
             "symbolType": "circle",
-            "columns": 2,
+            "columns": {"expr": "width < 380 ? 2 : 3"},
         },
         "header": {"labelColor": colours["ink"], "titleColor": colours["ink"], "labelFontSize": 12.5},
         "title": {"color": colours["ink"], "fontSize": 14, "fontWeight": 600, "anchor": "start"},

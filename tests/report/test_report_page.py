@@ -13,7 +13,8 @@ from multilevel.errors import PublishError
 from tasks.report import write_report
 from tasks.report.page import embedded_json
 
-VALIDATION = {"rules": [{"rule_id": "amount_not_negative", "severity": "critical", "why": "money comes in", "n_unexpected": 3}]}
+RULE = {"rule_id": "amount_not_negative", "severity": "critical", "why": "Money comes in.", "unexpected": 31_337, "success": True}
+VALIDATION = {"rows": 1_470_000, "quarantined": 31_337, "left": 1_438_663, "rules": [RULE]}
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +101,12 @@ def test_a_failed_check_is_a_banner(page):
     assert "posterior_predictive_sd" in banner
 
 
+def test_data_quality_counts_what_was_put_aside_and_says_why(page):
+    quality = page[page.index('<section id="quality"') : page.index('<section id="priors"')]
+    for words in ("amount_not_negative", "31,337", "Money comes in.", "1,470,000", "1,438,663"):
+        assert words in quality
+
+
 def test_what_changed_counts_moves_and_names_the_largest(page):
     assert "of 137 group estimates moved by more than two standard errors" in page
     assert "The largest moves" in page
@@ -169,6 +176,8 @@ def test_every_family_has_a_report(make_tables, study, tmp_path, family):
         "gaussian": "Normal",
     }
     assert f"<mi>{symbol[family]}</mi>" in text
+    shown = {"binomial": "changes the odds: × 0.887", "gaussian": "changes items: -0.12"}
+    assert shown.get(family, "changes items: −11.3 %") in text
 
 
 def test_a_study_without_predictors_cells_or_history_still_has_a_report(make_tables, tmp_path):

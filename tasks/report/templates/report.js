@@ -36,7 +36,7 @@
   const outcome = page.outcome ? new Intl.NumberFormat(undefined, page.outcome) : significant;
   const formats = {
     text: (value) => value ?? "", outcome: (v) => outcome.format(v), count: (v) => whole.format(v), share: (v) => share.format(v),
-    effect: (v) => (page.effectsArePercent ? signed : significant).format(v),
+    effect: (v) => (page.effects === "percent" ? signed.format(v) : (page.effects === "odds" ? "× " : "") + significant.format(v)),
   };
   const groups = (count) => `${whole.format(count)} group${count === 1 ? "" : "s"}`;
   const show = (format, value) => (value == null ? "" : formats[format](value));
