@@ -43,10 +43,10 @@ def constant_within(values: Floats, factors: Sequence[Factor]) -> str | None:
 
 
 def is_constant_within(values: Floats, factor: Factor) -> bool:
-    """Whether cells of the same level always have the same value."""
+    """Whether cells of the same level always have the same value, up to the rounding of means over their rows."""
     of_level = np.empty(factor.n_levels, dtype=values.dtype)
     of_level[factor.codes] = values
-    return bool(np.array_equal(of_level[factor.codes], values))
+    return bool(np.allclose(of_level[factor.codes], values, rtol=1e-9, atol=1e-9 * float(np.abs(values).mean())))
 
 
 def _kind(term: Term, constant: str | None, reader: Reader) -> PredictorKind:
