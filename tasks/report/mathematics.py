@@ -22,10 +22,15 @@ def model_lines(subject: Subject) -> list[str]:
     """One MathML formula a line: the outcome, its linear predictor, the distribution of each factor's effects."""
     population = _unique(row["term"] for row in subject.tables["population_coefficients"].to_pylist() if row["pooling"] == "partial")
     blocks: dict[str, list[str]] = {}
+    correlated: set[str] = set()
     for row in subject.tables["variance_components"].to_pylist():
-        if row["quantity"] == "sd" and row["grouping_factor"] != "residual":
+        if row["quantity"] == "correlation":
+            correlated.add(row["grouping_factor"])
+        elif row["grouping_factor"] != "residual":
             blocks.setdefault(row["grouping_factor"], []).append(row["term"])
-    lines = [_outcome(subject), *_predictor(population, blocks), *(_effects(factor, terms) for factor, terms in blocks.items())]
+    lines = [_outcome(subject), *_predictor(population, blocks)]
+    for factor, terms in blocks.items():
+        lines += [_together(factor, terms)] if factor in correlated else [_alone(factor, k, len(terms)) for k in range(len(terms))]
     return [_math(line) for line in lines]
 
 
@@ -57,11 +62,16 @@ def _predictor(population: list[str], blocks: dict[str, list[str]]) -> list[str]
     return lines
 
 
-def _effects(factor: str, terms: list[str]) -> str:
+def _alone(factor: str, k: int, n_terms: int) -> str:
+    """Effects of one term, independent of the factor's other terms."""
+    name = f"<mrow>{f'<mn>{k}</mn><mo>,</mo>' if n_terms > 1 else ''}<mtext>{escape(factor)}</mtext></mrow>"
+    variance = f"<msubsup><mi>τ</mi>{name}<mn>2</mn></msubsup>"
+    return f"<msub><mi>b</mi>{name}</msub><mo>∼</mo><mi>Normal</mi>{_LEFT}<mn>0</mn><mo>,</mo>{variance}{_RIGHT}"
+
+
+def _together(factor: str, terms: list[str]) -> str:
+    """Effects of several terms, correlated."""
     name = f"<mtext>{escape(factor)}</mtext>"
-    if len(terms) == 1:
-        variance = f"<msubsup><mi>τ</mi>{name}<mn>2</mn></msubsup>"
-        return f"<msub><mi>b</mi>{name}</msub><mo>∼</mo><mi>Normal</mi>{_LEFT}<mn>0</mn><mo>,</mo>{variance}{_RIGHT}"
     places = "<mo>,</mo>".join(f"<msub><mi>b</mi><mrow><mn>{k}</mn><mo>,</mo>{name}</mrow></msub>" for k in range(len(terms)))
     return f"{_LEFT}{places}{_RIGHT}<mo>∼</mo><mi>Normal</mi>{_LEFT}<mn>0</mn><mo>,</mo><msub><mi>Σ</mi>{name}</msub>{_RIGHT}"
 

@@ -180,6 +180,14 @@ def test_every_family_has_a_report(make_tables, study, tmp_path, family):
     assert shown.get(family, "changes items: −11.3 %") in text
 
 
+def test_the_mathematics_keep_correlated_and_independent_effects_apart(make_tables, study, tmp_path):
+    tables = make_tables(20)
+    correlated = write_report(tables, {}, {}, tmp_path / "r.html", study=study).read_text(encoding="utf-8")
+    assert "<msub><mi>Σ</mi><mtext>department</mtext></msub>" in correlated
+    assert "<msub><mi>Σ</mi><mtext>department:category_key</mtext></msub>" not in correlated  # it has no correlation in these tables
+    assert correlated.count("<mi>τ</mi>") == 3  # income_group and two terms of department:category_key
+
+
 def test_a_study_without_predictors_cells_or_history_still_has_a_report(make_tables, tmp_path):
     tables = make_tables(20)
     tables["cell_estimates"] = tables["cell_estimates"].slice(0, 0)
