@@ -69,6 +69,20 @@ class CellPlan:
         return tuple(feature_label(product) for product in self.features)
 
     @property
+    def means_from_cells(self) -> tuple[LevelMean, ...]:
+        """Level means that the cells themselves give: their columns are in the key, and no product with a row's value needs them."""
+        in_products = {level_mean_of(e) for product in self.features if len(product) > 1 for e in product if is_level_mean(e)}
+        keys = {key.name for key in self.keys if isinstance(key, Column)}
+        return tuple(mean for mean in self.level_means if mean not in in_products and keys.issuperset(mean.columns))
+
+    def centred_feature(self, product: tuple[Expression, ...]) -> LevelMean | None:
+        """The level mean to take off a feature's mean after aggregation, where the feature is a ``within`` that needs no row-level join."""
+        if len(product) != 1 or not is_level_mean(product[0]):
+            return None
+        mean = level_mean_of(product[0])
+        return mean if mean in self.means_from_cells else None
+
+    @property
     def offset_in_key(self) -> bool:
         """Negative binomial, binomial and gamma need the offset in the key; gaussian subtracts it, poisson sums the exposure."""
         return bool(self.offsets) and self.family in {"binomial", "negative_binomial", "gamma"}
@@ -154,8 +168,15 @@ def split_term(term: Term, labels: Iterable[str], numbers: Iterable[str]) -> tup
     return [name for name, _ in names if name in categorical], [name for name, _ in names if name in fixed], rest
 
 
-def level_mean_of(call: Call) -> LevelMean:
+def is_level_mean(expression: Expression) -> bool:
+    """Whether the expression is a ``within`` or ``between`` call."""
+    return isinstance(expression, Call) and expression.function in {"within", "between"}
+
+
+def level_mean_of(call: Expression) -> LevelMean:
     """What a ``within`` or ``between`` call refers to."""
+    if not isinstance(call, Call):
+        raise TypeError(f"{expression_label(call)} has no level mean")
     return LevelMean(call.arguments[0], tuple(name for column in call.arguments[1:] for name in columns_in(column)))
 
 
@@ -197,8 +218,7 @@ def _features(formula: Formula, key_expressions: set[Expression]) -> tuple[tuple
 
 
 def _level_means(predictors: tuple[Expression, ...]) -> tuple[LevelMean, ...]:
-    calls = [e for e in predictors if isinstance(e, Call) and e.function in {"within", "between"}]
-    return tuple(dict.fromkeys(level_mean_of(call) for call in calls))
+    return tuple(dict.fromkeys(level_mean_of(e) for e in predictors if is_level_mean(e)))
 
 
 def _inside_log(expression: Expression) -> Expression:

@@ -1,11 +1,11 @@
 -- Grain: one row per cell: one combination of grouping levels and of the predictors that the key fixes.
--- Inputs: study_rows, the study's rows after window, where, missing values and quarantine; relation, those rows, with
--- level means joined on where within() or between() need them; the rest is written by tasks/cell_query.py.
+-- Inputs: study_rows, the study's rows after window, where, missing values and quarantine; relation and cells, those
+-- rows and the cells with level means joined on where within() or between() need them; tasks/cell_query.py fills them in.
 -- Units: n in rows; total in units of the outcome; size in trials (binomial), exposure (poisson), else rows;
 -- mean.i in units of feature i or, last, of the outcome on its formula's scale less its offset; cross.i.j in products
 -- of those units, summed over rows about the cell's own means, so that large numbers cost no digits; once.* in nats.
 -- Levels become text last: grouping by the columns as they are stored is faster. The linter cannot see that relation
--- begins with study.
+-- begins with study, and cells with cell.
 with study as (  -- noqa: ST03
     select * from $study_rows
 ),
@@ -15,11 +15,11 @@ input as (
     from $relation
 ),
 
-cell as (
+cell as (  -- noqa: ST03
     select $statistics
     from input
     group by all
 )
 
 select $columns
-from cell
+from $cells

@@ -45,9 +45,11 @@ def compile_cells(plan: CellPlan, schema: Schema, study_sql: str) -> CellQuery:
     """
     keys = {key: f"key_{i}" for i, key in enumerate(plan.keys)}
     means = {mean: f"level_mean_{i}" for i, mean in enumerate(plan.level_means)}
-    rows = _Rows(schema, {_between(mean): f"{alias}.mean" for mean, alias in means.items()})
+    from_cells = {mean: alias for mean, alias in means.items() if mean in plan.means_from_cells}
+    joined = {mean: alias for mean, alias in means.items() if mean not in from_cells}
+    rows = _Rows(schema, {_between(mean): f"{alias}.mean" for mean, alias in joined.items()})
     key_parts = _key_parts(plan, schema, keys, means, rows)
-    statistics = _gaussian(plan, schema, rows) if plan.family == "gaussian" else _counts(plan, rows, _cell_known(keys, means))
+    statistics = _gaussian(plan, schema, rows, from_cells) if plan.family == "gaussian" else _counts(plan, rows, _cell_known(keys, means))
     inputs = key_parts.inputs | statistics.inputs
     aggregates = key_parts.aggregates | {"n": "cast(count(*) as bigint)"} | statistics.aggregates
     columns = key_parts.columns | statistics.columns
@@ -55,7 +57,8 @@ def compile_cells(plan: CellPlan, schema: Schema, study_sql: str) -> CellQuery:
         "cell_statistics",
         study_rows=subquery(study_sql),
         inputs=_select(inputs) if inputs else "1 as one",
-        relation=_relation(means, schema),
+        relation=_relation(joined, schema),
+        cells=_cells(from_cells, keys),
         statistics=_select(aggregates),
         columns=_select(columns),
     )
@@ -108,6 +111,18 @@ def _relation(means: Mapping[LevelMean, str], schema: Schema) -> str:
     return "\n    ".join(joins)
 
 
+def _cells(means: Mapping[LevelMean, str], keys: Mapping[Expression, str]) -> str:
+    """The cells, with the level means that they give joined on."""
+    joins = ["cell"]
+    for mean, alias in means.items():
+        columns = [keys[Column(name)] for name in mean.columns]
+        named = ", ".join(f"{column} as {alias}_{column}" for column in columns)
+        match = " and ".join(f"cell.{column} is not distinct from {alias}_{column}" for column in columns)
+        average = f"sum(n * {alias}_in_cell) / sum(n) as {alias}"
+        joins.append(f"inner join (select {named}, {average} from cell group by {', '.join(columns)}) as of_{alias} on {match}")
+    return "\n    ".join(joins)
+
+
 def _cell_known(keys: Mapping[Expression, str], means: Mapping[LevelMean, str]) -> dict[Expression, str]:
     """What is known of a cell once its rows are gone."""
     known: dict[Expression, str] = {_between(mean): alias for mean, alias in means.items()}
@@ -116,8 +131,14 @@ def _cell_known(keys: Mapping[Expression, str], means: Mapping[LevelMean, str]) 
 
 def _key_parts(plan: CellPlan, schema: Schema, keys: Mapping[Expression, str], means: Mapping[LevelMean, str], rows: _Rows) -> _Parts:
     inputs = {alias: f"study.{quote(key.name)}" if isinstance(key, Column) else rows.sql(key) for key, alias in keys.items()}
-    inputs |= {alias: f"{alias}.mean" for alias in means.values()}
-    aggregates = {alias: alias for alias in keys.values()} | {alias: f"any_value({alias})" for alias in means.values()}
+    aggregates = {alias: alias for alias in keys.values()}
+    for mean, alias in means.items():
+        if mean in plan.means_from_cells:
+            inputs[f"{alias}_of_row"] = rows.sql(mean.value)
+            aggregates[f"{alias}_in_cell"] = f"avg({alias}_of_row)"
+        else:
+            inputs[alias] = f"{alias}.mean"
+            aggregates[alias] = f"any_value({alias})"
     known = _cell_known(keys, means)
     columns = {f"g.{name}": _level(Column(name), keys[Column(name)], schema) for name in plan.groups}
     for expression in plan.labels:
@@ -165,9 +186,10 @@ def _counts(plan: CellPlan, rows: _Rows, known: Mapping[Expression, str]) -> _Pa
     return _Parts(inputs, aggregates, columns | {f"once.{name}": quote(f"once.{name}") for name in once})
 
 
-def _gaussian(plan: CellPlan, schema: Schema, rows: _Rows) -> _Parts:
+def _gaussian(plan: CellPlan, schema: Schema, rows: _Rows, means: Mapping[LevelMean, str]) -> _Parts:
     """Means and centred cross-products of the features and the outcome."""
-    inputs = {f"v{i}": rows.product(product) for i, product in enumerate(plan.features)}
+    centred = {i: mean for i, mean in enumerate(map(plan.centred_feature, plan.features)) if mean is not None}
+    inputs = {f"v{i}": rows.sql(centred[i].value) if i in centred else rows.product(p) for i, p in enumerate(plan.features)}
     last = len(inputs)
     outcome = rows.sql(plan.outcome)
     inputs[f"v{last}"] = f"{outcome} - ({rows.total(plan.offsets)})" if plan.offsets else outcome
@@ -188,6 +210,8 @@ def _gaussian(plan: CellPlan, schema: Schema, rows: _Rows) -> _Parts:
         moments = {f"mean.{i}": f"avg(v{i})" for i in range(last + 1)}
         moments |= {f"cross.{i}.{j}": f"var_pop(v{i}) * count(*)" if i == j else f"covar_pop(v{i}, v{j}) * count(*)" for i, j in pairs}
         columns = {name: quote(name) for name in moments}
+    # within(x, g): the spread of x, its mean moved by that of the level
+    columns |= {f"mean.{i}": f"{columns[f'mean.{i}']} - {means[mean]}" for i, mean in centred.items()}
     aggregates |= moments | {f"once.{name}": sql for name, sql in once.items()}
     columns = {"n": "n"} | ({"total": "total"} if "total" in aggregates else {}) | columns
     return _Parts(inputs, aggregates, columns | {f"once.{name}": quote(f"once.{name}") for name in once})

@@ -7,7 +7,7 @@ from typing import Any
 
 import duckdb
 
-from multilevel.cell_plan import feature_label, plan_cells
+from multilevel.cell_plan import CellPlan, feature_label, is_level_mean, plan_cells
 from multilevel.cells_from_rows import standardised
 from multilevel.formula.columns import columns_in, predictor_expressions
 from multilevel.formula.labels import expression_label
@@ -69,11 +69,7 @@ def _with_shifts(connection: duckdb.DuckDBPyConnection, study_sql: str, formula:
         return schema
     plan = plan_cells(formula, schema, family)
     expressions: dict[str, tuple[Expression, ...]] = {feature_label(product): product for product in plan.features}
-    # level means are left out of the shift: within(x, g) is near zero already
-    facts = {
-        f"shift.{label}": " * ".join(f"avg({as_sql(e, schema.moments, _level_means_as_zero(e))})" for e in product)
-        for label, product in expressions.items()
-    }
+    facts = {f"shift.{label}": " * ".join(_shift(e, product, plan, schema) for e in product) for label, product in expressions.items()}
     offset = "".join(f" - avg({as_sql(e, schema.moments)})" for e in plan.offsets)
     found = _scan(connection, study_sql, facts | {"shift.": f"avg({as_sql(plan.outcome, schema.moments)}){offset}"})
     return replace(
@@ -83,8 +79,12 @@ def _with_shifts(connection: duckdb.DuckDBPyConnection, study_sql: str, formula:
     )
 
 
-def _level_means_as_zero(expression: Expression) -> dict[Expression, str]:
-    return {expression: "0e0"} if expression_label(expression).startswith("within(") else {}
+def _shift(expression: Expression, product: tuple[Expression, ...], plan: CellPlan, schema: Schema) -> str:
+    """The overall mean of what is summed; a ``within`` that is computed row by row is near zero already."""
+    centred = plan.centred_feature(product)
+    if centred is not None:
+        return f"avg({as_sql(centred.value, schema.moments)})"
+    return "0e0" if is_level_mean(expression) else f"avg({as_sql(expression, schema.moments)})"
 
 
 def _numeric_predictors(formula: Formula, schema: Schema) -> list[str]:
