@@ -158,7 +158,8 @@ def levels_with_variation(column: DesignColumn, factor: Factor, cells: CellStati
         varies[factor.codes[inside]] = True
     some = np.empty(factor.n_levels)
     some[factor.codes] = value
-    varies[factor.codes[some[factor.codes] != value]] = True
+    # means over the rows of a cell differ by rounding even where the rows do not
+    varies[factor.codes[~np.isclose(some[factor.codes], value, rtol=1e-9, atol=1e-9 * float(np.abs(value).mean()))]] = True
     return varies
 
 

@@ -12,11 +12,12 @@ import pyarrow as pa
 from multilevel.cells import CellStatistics
 from multilevel.design import Design
 from multilevel.design_build import build_design
+from multilevel.design_checks import check_design
 from multilevel.fit import Check, Fit
 from multilevel.formula.tree import Formula
 from multilevel.interpretation.contextual import contextual_effects
 from multilevel.interpretation.unsplit_slopes import unsplit_warnings
-from multilevel.interpretation.warnings import aliased_columns, effective_sizes, nearly_constant, separated_groups, simpson_warnings
+from multilevel.interpretation.warnings import design_warnings, effective_sizes, separated_groups, simpson_warnings
 from multilevel.study_fit_calibration import calibration_of_means
 from multilevel.study_fit_engines import fit_partial, fit_without_group_predictors
 from multilevel.study_fit_options import FitOptions, StudyFit
@@ -74,6 +75,7 @@ def fit_study(formula: Formula, cells: CellStatistics, options: FitOptions) -> S
     clock = _Clock(options)
     with clock.step("design", 0.02):
         design = build_design(formula, cells)
+        found = check_design(formula, design)
         tree = nesting(design)
         check_named(tree, options.predict_for)
         if options.cells_pair is not None:
@@ -95,6 +97,7 @@ def fit_study(formula: Formula, cells: CellStatistics, options: FitOptions) -> S
             *criteria(fit),
             *sizes(fit, options.n_excluded, options.n_quarantined),
             *simpson_warnings(contextual),
+            *design_warnings(found),
             *_readings(design, fit, tree),
             *calibration_of_means(fit, tree, variance),
             *pooling.checks,
@@ -131,8 +134,6 @@ def _readings(design: Design, fit: Fit, tree: Nesting) -> list[Check]:
     return [
         *effective_sizes(design, tree),
         *unsplit_warnings(design, tree),
-        *nearly_constant(design, tree),
-        *aliased_columns(design),
         *separated_groups(fit, tree),
     ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import cast
 
-from multilevel.bayesian.priors import Priors
+from multilevel.bayesian.priors import Priors, ResolvedPriors, read_priors, resolve_priors
 from multilevel.bayesian.sampling import Sampling
 from multilevel.design import Design
 from multilevel.errors import StudyError
@@ -34,6 +34,12 @@ def fit_without_group_predictors(design: Design, fit: Fit, options: FitOptions) 
     if fit.engine == "bayesian" and fit.method == "collapsed":
         return _fit_bayesian(bare, design.cells.family, options)
     return _fit_likelihood(bare, design.cells.family, options)
+
+
+def resolved_priors(design: Design, options: FitOptions) -> ResolvedPriors:
+    """The priors of a bayesian fit as numbers, the study's own in place of the defaults."""
+    priors = cast(Priors | Mapping[str, object] | None, options.priors)
+    return resolve_priors(design, design.cells.family, priors if isinstance(priors, Priors) else read_priors(priors))
 
 
 def _fit_bayesian(design: Design, family: str, options: FitOptions) -> Fit:

@@ -12,11 +12,14 @@ from multilevel.fit import Check, Fit
 from multilevel.formula.tree import Formula
 from multilevel.interpretation.contextual import ContextualEffect
 from multilevel.interpretation.variance_partition import variance_partition
+from multilevel.mathematics import mathematics
+from multilevel.study_fit_engines import resolved_priors
 from multilevel.study_fit_options import FitOptions
 from multilevel.tables.effect_rows import add_population, deviation_rows, population_index, terms_of
 from multilevel.tables.group_coefficients import level_counts
 from multilevel.tables.group_predictors import predictors_of
 from multilevel.tables.nesting import Nesting
+from multilevel.words import describe
 
 MOST_POINTS = 2_000
 _GRID = 41
@@ -38,7 +41,12 @@ def report_of(
         "study": options.study,
         "as_of": options.as_of.isoformat(),
         "run_id": options.run_id,
+        "seed": options.seed,
+        "cells": list(options.cells_pair) if options.cells_pair is not None else None,
         "formula": formula.text,
+        "words": describe(formula, fit.design, fit.family),
+        "mathematics": jsonable(mathematics(formula, fit.design, fit.family)),
+        "priors": priors_in_words(fit, options),
         "family": fit.family,
         "log_outcome": cells.log_outcome,
         "engine": fit.engine,
@@ -57,6 +65,19 @@ def report_of(
         "fit_record": jsonable(fit.record),
         "seconds": jsonable(seconds),
     }
+
+
+def priors_in_words(fit: Fit, options: FitOptions) -> list[dict[str, str]] | None:
+    """Every prior of a bayesian fit as it would be written in a study; None for the likelihood engine."""
+    if fit.engine != "bayesian":
+        return None
+    found, design = resolved_priors(fit.design, options), fit.design
+    entries = [(column.label, str(prior)) for column, prior in zip(design.population, found.terms, strict=True)]
+    for block, sds, eta in zip(design.blocks, found.sds, found.correlations, strict=True):
+        entries += [(f"sd({block.factor.name}, {column.label})", str(prior)) for column, prior in zip(block.columns, sds, strict=True)]
+        entries += [(f"correlation({block.factor.name})", f"lkj({eta:g})")] if len(block.columns) > 1 else []
+    entries += [(name, str(prior)) for name, prior in (("sigma", found.sigma), ("dispersion", found.dispersion)) if prior is not None]
+    return [{"parameter": parameter, "prior": prior} for parameter, prior in entries]
 
 
 def _factor(fit: Fit, nesting: Nesting, name: str) -> dict[str, object]:

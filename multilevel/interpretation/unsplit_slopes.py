@@ -81,7 +81,7 @@ def slopes_of(design: Design, column: DesignColumn, factor: Factor) -> Slopes | 
     tiny = 1e-10 * everything[0]
     if inner[0] <= tiny or outer[0] <= tiny / total.mean():
         return None
-    freedom = cells.n.sum() - factor.n_levels - 1
+    freedom = float(cells.n.sum()) - factor.n_levels - 1
     within, between = inner[1] / inner[0], outer[1] / outer[0]
     return Slopes(
         float(within),

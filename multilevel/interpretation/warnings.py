@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Sequence
 
-from multilevel.cells import Floats
-from multilevel.design import Design, Factor
+import numpy as np
+
+from multilevel.design import Design
+from multilevel.design_checks import DesignWarning
 from multilevel.fit import Check, Fit
 from multilevel.interpretation.contextual import ContextualEffect
 from multilevel.tables.diagnostics import fact
-from multilevel.tables.group_predictors import column_values
 from multilevel.tables.nesting import Nesting
-
-NEARLY_CONSTANT = 0.99
-"""A predictor constant in more than this share of a factor's levels, but not in all, was probably meant to be constant."""
-
-_NAMED = 5
-
-Flags = NDArray[np.bool_]
 
 
 def simpson_warnings(effects: list[ContextualEffect]) -> list[Check]:
@@ -54,33 +47,12 @@ def effective_sizes(design: Design, nesting: Nesting) -> list[Check]:
     return found
 
 
-def nearly_constant(design: Design, nesting: Nesting) -> list[Check]:
-    """Predictors that are constant in nearly every level of a factor but not in all: named, with the levels where they vary."""
-    found = []
-    for column in design.population:
-        if column.label == "Intercept" or column.constant_within is not None:
-            continue
-        for factor in nesting.factors.values():
-            varying = np.flatnonzero(_varies(design, column_values(design, column), column.feature, factor))
-            several = _has_several_rows(design, factor)
-            share = 1.0 - len(varying) / max(int(several.sum()), 1)
-            if len(varying) and share >= NEARLY_CONSTANT:
-                names = ", ".join(str(factor.levels[i]) for i in varying[:_NAMED])
-                message = (
-                    f"{column.label} is constant in all but {len(varying)} of {factor.n_levels} levels of {factor.name} "
-                    f"({names}{', ...' if len(varying) > _NAMED else ''}); if it describes the level, correct these"
-                )
-                found.append(
-                    Check(f"nearly_constant[{column.label}, {factor.name}]", share, NEARLY_CONSTANT, passed=False, message=message)
-                )
-    return found
-
-
-def aliased_columns(design: Design) -> list[Check]:
-    """Population columns left out because the others determine them."""
-    if not design.aliased:
-        return []
-    return [fact("aliased_columns", float(len(design.aliased)), "left out, determined by the others: " + ", ".join(design.aliased))]
+def design_warnings(warnings: Sequence[DesignWarning]) -> list[Check]:
+    """What the design's own checks found, one row per kind of warning: how many, and all of their messages."""
+    found: dict[str, list[str]] = {}
+    for warning in warnings:
+        found.setdefault(warning.kind, []).append(warning.message)
+    return [Check(kind, float(len(messages)), 0.0, passed=False, message=" ".join(messages)) for kind, messages in found.items()]
 
 
 def separated_groups(fit: Fit, nesting: Nesting) -> list[Check]:
@@ -95,19 +67,3 @@ def separated_groups(fit: Fit, nesting: Nesting) -> list[Check]:
         message = f"{count} of {factor.n_levels} levels of {factor.name} are all zero or all one; partial pooling estimates them"
         found.append(fact(f"separated_groups[{factor.name}]", float(count), message))
     return found
-
-
-def _varies(design: Design, values: Floats, feature: int, factor: Factor) -> Flags:
-    """(L,) whether the column takes more than one value within each level."""
-    low, high = np.full(factor.n_levels, np.inf), np.full(factor.n_levels, -np.inf)
-    np.minimum.at(low, factor.codes, values)
-    np.maximum.at(high, factor.codes, values)
-    spread = high - low > 1e-9 * (1.0 + np.abs(high))
-    if feature:
-        inside = design.cells.cross[:, feature - 1, feature - 1] > 1e-12 * (1.0 + values**2)
-        spread = spread | (np.bincount(factor.codes, inside, factor.n_levels) > 0)
-    return spread
-
-
-def _has_several_rows(design: Design, factor: Factor) -> Flags:
-    return np.bincount(factor.codes, design.cells.n, factor.n_levels) > 1

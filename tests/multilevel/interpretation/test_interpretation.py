@@ -8,6 +8,7 @@ from scipy.special import ndtr, ndtri
 
 from multilevel.cells import CellStatistics, Labels
 from multilevel.design import Design, DesignColumn, Factor, GroupBlock
+from multilevel.design_checks import DesignWarning
 from multilevel.errors import StudyError
 from multilevel.fit import Fit, Summary
 from multilevel.interpretation.contextual import contextual_effects
@@ -15,7 +16,7 @@ from multilevel.interpretation.contrasts import contrast
 from multilevel.interpretation.explained_variance import explained_variance, explained_variance_of_data
 from multilevel.interpretation.residuals import cell_residual_ss, linear_predictor, outcome_variance, predictor_variance
 from multilevel.interpretation.variance_partition import residual_variance, variance_partition
-from multilevel.interpretation.warnings import nearly_constant, separated_groups, simpson_warnings
+from multilevel.interpretation.warnings import design_warnings, separated_groups, simpson_warnings
 from multilevel.tables.nesting import nesting
 
 
@@ -177,24 +178,16 @@ def test_a_contrast_of_what_does_not_exist_is_refused(factor: str, level: str, t
         contrast(gaussian_fit(rows()), factor, level, "b", term)
 
 
-def test_a_predictor_constant_in_all_but_one_of_many_levels_is_named() -> None:
-    from dataclasses import replace
-
-    fit = gaussian_fit(rows())
-    levels = np.array([f"level {i:03d}" for i in range(200)], dtype=object)
-    codes = np.repeat(np.arange(200), 2).astype(np.int32)
-    values = np.repeat(np.arange(200.0), 2)
-    values[7] += 1.0
-    cells = replace(
-        fit.design.cells, groups={"g": Labels(codes, levels)}, n=np.full(400, 3), weight=np.full(400, 3.0), mean=np.zeros((400, 1))
-    )
-    column = DesignColumn("income", values)
-    design = Design(cells, (column,), (GroupBlock(Factor("g", ("g",), codes, levels), (DesignColumn("Intercept", np.ones(400)),)),))
-    [warning] = nearly_constant(design, nesting(design))
-    assert "level 003" in warning.message
-    assert not warning.passed
-    constant = Design(cells, (DesignColumn("income", np.repeat(np.arange(200.0), 2), constant_within="g"),), design.blocks)
-    assert nearly_constant(constant, nesting(constant)) == []
+def test_warnings_of_one_kind_share_a_row_that_holds_all_their_messages() -> None:
+    warnings = [
+        DesignWarning("aliased", "a is determined."),
+        DesignWarning("aliased", "b is determined."),
+        DesignWarning("few_levels", "c."),
+    ]
+    aliased, few = design_warnings(warnings)
+    assert (aliased.check, aliased.value, aliased.passed) == ("aliased", 2.0, False)
+    assert aliased.message == "a is determined. b is determined."
+    assert few.check == "few_levels"
 
 
 def test_groups_that_are_all_zero_or_all_one_are_counted() -> None:
