@@ -115,6 +115,9 @@ def plan_cells(formula: Formula, schema: Schema, family: str) -> CellPlan:
     predictors = predictor_expressions(formula)
     for expression in (*predictors, *formula.offsets, response.expression, *([response.trials] if response.trials else [])):
         _check_numbers(expression, schema)
+    if isinstance(response.expression, Column) and schema.kind(response.expression.name) in {"text", "temporal"}:
+        name = response.expression.name
+        raise DataError(f"The outcome `{name}` holds {schema.kind(name)}; it must be a number, or true and false.")
     labels = tuple(expression for expression in predictors if schema.is_categorical(expression))
     numeric = tuple(expression for expression in predictors if not schema.is_categorical(expression))
     groups = grouping_columns(formula)
@@ -184,8 +187,8 @@ def _fixed_by_key(expression: Expression, schema: Schema, groups: tuple[str, ...
     if isinstance(expression, Call) and expression.function in {"bin", "between"}:
         return True
     if isinstance(expression, Call) and expression.function == "within":
-        return schema.is_discrete(expression.arguments[0])
-    return all(name in groups for name in columns_in(expression)) or schema.is_discrete(expression)
+        return schema.is_fixed_by(expression.arguments[0], groups)
+    return schema.is_fixed_by(expression, groups)
 
 
 def _keys(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -14,6 +14,9 @@ type ColumnKind = Literal["number", "boolean", "text", "temporal"]
 
 DISCRETE = 20
 """A numeric predictor with at most so many distinct values joins the key under gaussian; beyond, moments are kept (both are exact)."""
+
+COMBINATIONS = 1_000
+"""All such predictors together may split a group's rows into at most so many cells; the rest keep their moments instead."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,18 @@ class Schema:
             return expression.function == "C"
         return isinstance(expression, Column) and self.kind(expression.name) != "number"
 
-    def is_discrete(self, expression: Expression) -> bool:
-        """Whether few distinct values are possible, so that a numeric expression can join the key without many more cells."""
-        counts = [2 if self.kind(name) == "boolean" else self.distinct.get(name, DISCRETE + 1) for name in columns_in(expression)]
-        return all(count <= DISCRETE for count in counts)
+    @property
+    def discrete(self) -> frozenset[str]:
+        """Columns with so few distinct values that they can join the key without many more cells, those with fewest first."""
+        joined = {name for name, kind in self.kinds.items() if kind == "boolean"}
+        combinations = 1
+        for name, count in sorted(self.distinct.items(), key=lambda item: item[1]):
+            combinations *= max(count, 1)
+            if count <= DISCRETE and combinations <= COMBINATIONS:
+                joined.add(name)
+        return frozenset(joined)
+
+    def is_fixed_by(self, expression: Expression, groups: Collection[str]) -> bool:
+        """Whether a numeric expression is a function of grouping columns and of columns that can join the key."""
+        discrete = self.discrete
+        return all(name in groups or name in discrete for name in columns_in(expression))

@@ -12,7 +12,7 @@ from multilevel.cells_from_rows import cells_from_frame
 from multilevel.cells_io import read_cells
 from multilevel.errors import DataError
 from multilevel.formula.parse import parse_formula
-from tasks.compress import compress_rows
+from tasks.compress import compress_rows, deadline
 
 N = 4_000
 
@@ -243,6 +243,28 @@ def test_rows_that_cannot_be_used_are_refused(formula: str, sql: str, message: s
     with pytest.raises(DataError, match=message):
         compress_rows(duckdb.connect(), sql, parse_formula(formula), "gaussian", tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_deadline_interrupts_the_query(tmp_path: Path) -> None:
+    con = duckdb.connect()
+    sql = "select i % 10 as g, sin(i) * cos(i) as y from range(100000000000) as r(i)"
+    with pytest.raises(DataError, match=r"longer than timeout_seconds = 0\.3"), deadline(con, 0.3):
+        compress_rows(con, sql, parse_formula("y ~ 1 + (1 | g)"), "gaussian", tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_many_cells_in_several_row_groups_are_read_back(tmp_path: Path) -> None:
+    con = duckdb.connect()
+    sql = "select i as customer, 'B' || (i * 7 % 1500000) as basket, i % 3 as y from range(1500000) as r(i)"
+    formula = parse_formula("y ~ 1 + (1 | customer) + (1 | basket)")
+    study = compress_rows(con, sql, formula, "gaussian", tmp_path)
+    cells = read_cells(study.cells_path, study.spec_path)
+    customer = cells.groups["customer"].values[cells.groups["customer"].codes].astype(np.int64)
+    basket = cells.groups["basket"].values[cells.groups["basket"].codes]
+    assert cells.n_cells == cells.n_rows == 1_500_000
+    np.testing.assert_array_equal(cells.total, customer % 3)
+    assert all(basket[i] == f"B{customer[i] * 7 % 1_500_000}" for i in range(0, 1_500_000, 9_973))
+    assert list(cells.groups["customer"].values[:3]) == ["0", "1", "2"]
 
 
 def test_the_sample_of_rows_is_the_same_twice(connection: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
