@@ -47,7 +47,7 @@ def check_needs(connection: duckdb.DuckDBPyConnection, study: Study, study_sql: 
     factors = list(dict.fromkeys(name for group in study.parsed_formula.groups for name in group.columns))
     levels = ", ".join(f"min(cast({quote(name)} as varchar)) is distinct from max(cast({quote(name)} as varchar))" for name in factors)
     try:
-        found = connection.sql(f"select count(*), {counts}, {levels} from ({study_sql})").fetchall()[0]
+        found = connection.sql(f"select count(*), {counts}, {levels} from ({study_sql}) as study").fetchall()[0]
     except duckdb.Error as error:
         raise DataError(f"{study.name}: the study's rows cannot be checked: {first_line(error)}") from error
     for need, count in zip(needs, found[1:], strict=False):
@@ -55,7 +55,7 @@ def check_needs(connection: duckdb.DuckDBPyConnection, study: Study, study_sql: 
             raise DataError(_broken(connection, study, study_sql, need, int(count)))
     for name, varied in zip(factors, found[1 + len(needs) :], strict=True):
         if not varied:
-            only = connection.sql(f"select min(cast({quote(name)} as varchar)) from ({study_sql})").fetchall()[0][0]
+            only = connection.sql(f"select min(cast({quote(name)} as varchar)) from ({study_sql}) as study").fetchall()[0][0]
             raise DataError(
                 f"{study.name}: the grouping factor {name} has one level only ({only!r}); it needs at least two. Drop its group term."
             )
@@ -130,7 +130,7 @@ def _broken(connection: duckdb.DuckDBPyConnection, study: Study, study_sql: str,
     """At most five lines: what is wrong, how many rows, the first of them."""
     shown = list(dict.fromkeys([*need.columns, *formula_columns(study.parsed_formula)]))[:6]
     picks = ", ".join(quote(name) for name in shown)
-    rows = connection.sql(f"select {picks} from ({study_sql}) where coalesce({need.breaks}, false) limit {SHOWN_ROWS}").fetchall()
+    rows = connection.sql(f"select {picks} from ({study_sql}) as study where coalesce({need.breaks}, false) limit {SHOWN_ROWS}").fetchall()
     lines = ["  " + ", ".join(f"{name}={value}" for name, value in zip(shown, row, strict=True))[:200] for row in rows]
     plural = "rows break" if count > 1 else "row breaks"
     return "\n".join([f"{study.name}: {count:,} {plural} what the study needs: {need.message}. The first:", *lines])

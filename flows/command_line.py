@@ -1,0 +1,149 @@
+"""The ``groupwise`` command. Nothing heavy is imported until a command runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+MESSAGE_LINES = 6
+
+app = typer.Typer(
+    name="groupwise",
+    help="Multilevel estimates for every customer group and product group, from line items to Parquet tables.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+type StudyFile = Annotated[Path, typer.Argument(help="the study's YAML file", metavar="STUDY.yaml")]
+type Settings = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="override a field of the study; repeatable")]
+type Day = Annotated[datetime | None, typer.Option("--as-of", formats=["%Y-%m-%d"], metavar="DATE", help="the day the estimates speak for")]
+
+
+@app.command("load-shop")
+def load_shop(
+    database: Annotated[Path, typer.Option(help="DuckDB file to make")] = Path("data/shop.duckdb"),
+) -> None:
+    """Load the Complete Journey, a year of real transactions of 2,469 households, into a DuckDB file."""
+    from tasks.shop import load_shop as load
+    from tasks.shop_progress import terminal_progress
+
+    with terminal_progress("loading the shop") as progress:
+        loaded = load(database, progress)
+    state = "loaded" if loaded.was_loaded else "already there"
+    tables = ", ".join(f"{name} {count:,}" for name, count in loaded.rows.items())
+    typer.echo(f"{loaded.database}: {state} ({tables})")
+
+
+@app.command()
+def simulate(
+    line_items: Annotated[int, typer.Option(min=1, help="how many line items to make")],
+    database: Annotated[Path, typer.Option(help="DuckDB file to make")],
+    customers: Annotated[int, typer.Option(help="nested in regions")] = 10_000,
+    products: Annotated[int, typer.Option(help="nested in categories")] = 5_000,
+    categories: Annotated[int, typer.Option(help="nested in departments, ten to each")] = 200,
+    regions: Annotated[int, typer.Option(help="crossed with categories")] = 50,
+    seed: Annotated[int, typer.Option(help="the same seed gives the same shop")] = 1,
+) -> None:
+    """Make a synthetic shop inside DuckDB, with the true parameters in a table `truth`."""
+    from tasks.shop_progress import terminal_progress
+    from tasks.simulate import simulate_shop
+
+    with terminal_progress("simulating") as progress:
+        shop = simulate_shop(
+            database,
+            line_items,
+            customers=customers,
+            products=products,
+            categories=categories,
+            regions=regions,
+            seed=seed,
+            progress=progress,
+        )
+    typer.echo(
+        f"{shop.database}: {shop.line_items:,} line items, {shop.regions} regions, {shop.categories} categories (true values in `truth`)"
+    )
+
+
+@app.command()
+def estimate(
+    study: StudyFile,
+    as_of: Day = None,
+    engine: Annotated[str | None, typer.Option(metavar="bayesian|likelihood", help="override the study's engine")] = None,
+    publish_to: Annotated[str | None, typer.Option(metavar="DIR", help="override the study's publish_to")] = None,
+    settings: Settings = None,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Prefect's log on the console too")] = False,
+) -> None:
+    """Run the flow in this process: validate, compress, fit, check, publish. The last line printed is the published folder."""
+    from flows.commands.estimate import run_estimate
+
+    day = as_of.date() if as_of else None
+    folder = run_estimate(str(study), as_of=day, engine=engine, publish_to=publish_to, settings=settings or [], verbose=verbose)
+    typer.echo(folder)
+
+
+@app.command()
+def plan(study: StudyFile, as_of: Day = None, settings: Settings = None) -> None:
+    """Dry run: the model in words and mathematics, the SQL, rows, cells, what would be estimated, and every refusal. Fits nothing."""
+    from flows.commands.plan import show_plan
+
+    show_plan(str(study), as_of=as_of.date() if as_of else None, settings=settings or [])
+
+
+@app.command()
+def show(
+    target: Annotated[str, typer.Argument(help="a study's YAML file or a published folder", metavar="STUDY_OR_FOLDER")],
+    rows: Annotated[int, typer.Option(min=1, help="rows shown of each long table")] = 10,
+) -> None:
+    """The latest published tables, readable in a terminal."""
+    from flows.commands.show import show_tables
+
+    show_tables(target, rows)
+
+
+def main() -> None:
+    """Run the command; every failure is one clear message on stderr and a non-zero exit."""
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "90")
+    try:
+        app(standalone_mode=False)
+    except typer.Abort:
+        _fail("interrupted; nothing was published", 130)
+    except typer.Exit as finished:
+        sys.exit(finished.exit_code)
+    except KeyboardInterrupt:
+        _fail("interrupted; nothing was published", 130)
+    except Exception as error:  # noqa: BLE001  the last line of defence: told in one message, the traceback is in the run's log
+        _fail(_message(error), getattr(error, "exit_code", 1) or 1)
+
+
+def _message(error: Exception) -> str:
+    import click
+
+    if isinstance(error, click.ClickException):
+        return f"{error.format_message()}\nTry: groupwise --help"
+    from multilevel.errors import GroupwiseError
+
+    if isinstance(error, GroupwiseError):
+        return str(error)
+    return f"unexpected {type(error).__name__}: {error}" + _log_hint(error)
+
+
+def _log_hint(error: Exception) -> str:
+    log = getattr(error, "groupwise_log", None)
+    return f"\nThe details are in {log}" if log else ""
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    lines = [line for line in message.strip().splitlines() if line.strip()]
+    shown = [line if len(line) <= 600 else line[:597] + "..." for line in lines[:MESSAGE_LINES]]
+    sys.stdout.flush()
+    print("groupwise: " + "\n".join(shown), file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,99 @@
+"""``groupwise estimate``: the flow in this process, Prefect's log in the run's file, heavy imports while its server starts."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from datetime import date
+from importlib import import_module
+from pathlib import Path
+
+from multilevel.errors import GroupwiseError, StudyError
+from tasks.begin import parse_settings
+from tasks.run_folder import make_run_folder, new_run_id
+from tasks.study import Study, load_study
+
+
+def run_estimate(
+    study: str, *, as_of: date | None, engine: str | None, publish_to: str | None, settings: Sequence[str], verbose: bool
+) -> str:
+    """Published folder of the run. Raises GroupwiseError; any other exception carries the log's path as ``groupwise_log``."""
+    checked = _check_first(study, engine, publish_to, settings)
+    run = make_run_folder(new_run_id())
+    threading.Thread(target=_import_ahead, args=(_heavy(checked),), daemon=True).start()
+    _quiet_libraries()
+    from flows.publish_group_estimates import publish_group_estimates
+
+    if not verbose:
+        _log_to(run.log)
+    try:
+        folder = publish_group_estimates(
+            study, as_of=as_of, engine=engine, publish_to=publish_to, settings=list(settings), run_id=run.run_id
+        )
+    except GroupwiseError:
+        raise
+    except Exception as error:
+        error.groupwise_log = str(run.log)  # type: ignore[attr-defined]
+        raise
+    return str(folder)
+
+
+def _check_first(study: str, engine: str | None, publish_to: str | None, settings: Sequence[str]) -> Study:
+    """The study with its overrides, before Prefect costs seconds."""
+    overrides = parse_settings(settings)
+    if engine is not None:
+        if engine not in ("bayesian", "likelihood"):
+            raise StudyError(f"--engine {engine}: write bayesian or likelihood.")
+        overrides["engine"] = engine
+    if publish_to is not None:
+        import json
+
+        overrides["publish_to"] = json.dumps(publish_to)
+    checked = load_study(study, overrides)
+    source = checked.source.database
+    if source is not None and not Path(source).is_file():
+        from multilevel.errors import SourceError
+
+        raise SourceError(f"{checked.name}: source.database {source} does not exist (working directory {Path.cwd()}).")
+    return checked
+
+
+def _heavy(study: Study) -> list[str]:
+    modules = ["duckdb", "pyarrow.parquet", "scipy.sparse", "scipy.optimize", "multilevel.study_fit", "tasks.report"]
+    if study.engine == "bayesian":
+        modules += ["arviz", "multilevel.bayesian.engine"]
+        if study.family != "gaussian" or study.sampling.form == "nuts":
+            modules += ["pymc", "nutpie"]
+    return modules
+
+
+def _import_ahead(modules: Sequence[str]) -> None:
+    """Import what the run will need while Prefect's server starts in its own process."""
+    for name in modules:
+        import_module(name)
+
+
+def _quiet_libraries() -> None:
+    import warnings
+
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    warnings.filterwarnings("ignore", category=FutureWarning)
+
+
+def _log_to(path: Path) -> None:
+    """Every console handler of Prefect's loggers writes to ``path`` instead."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    names = [name for name in logging.root.manager.loggerDict if name.startswith(("prefect", "uvicorn", "fastapi"))]
+    for logger in [logging.getLogger(), *map(logging.getLogger, names)]:
+        consoles = [own for own in logger.handlers if _is_console(own)]
+        for console in consoles:
+            logger.removeHandler(console)
+        if consoles:
+            logger.addHandler(handler)
+
+
+def _is_console(handler: logging.Handler) -> bool:
+    is_stream = isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler)
+    return is_stream or type(handler).__name__ == "PrefectConsoleHandler"

@@ -1,0 +1,70 @@
+"""``groupwise plan``: the dry run."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.syntax import Syntax
+
+from multilevel.errors import DataError
+from tasks.begin import parse_settings
+from tasks.extract import extract
+from tasks.plan import PlannedGroup, PlannedTerm, plan
+from tasks.study import load_study
+from tasks.validate import validate
+
+
+def show_plan(study_file: str, *, as_of: date | None, settings: Sequence[str]) -> None:
+    """Print the plan; raises GroupwiseError for whatever the run itself would refuse."""
+    study = load_study(study_file, parse_settings(settings))
+    console = Console(highlight=False)
+    with tempfile.TemporaryDirectory(prefix="groupwise-plan-") as folder:
+        relation = extract(study, as_of, Path(folder), today=datetime.now(UTC).date())
+        validated = validate(study, relation, Path(folder))
+        made = plan(study, relation, validated.study_sql, folder=Path(folder))
+    console.print(f"[bold]{study.title or study.name}[/bold]  as of {relation.as_of}")
+    console.print(
+        f"{validated.n_rows:,} line items in the window: {validated.n_quarantined:,} quarantined, {validated.n_excluded:,} excluded, "
+        f"{validated.n_left:,} used"
+    )
+    _section(console, "Model", made.words)
+    if made.mathematics is not None:
+        _section(console, "In mathematics", made.mathematics.text)
+    _section(
+        console, "Terms", [_term(term) for term in made.terms] + [f"{name}: left out, the others determine it" for name in made.aliased]
+    )
+    _section(console, "Groups", [_group(group) for group in made.groups])
+    if made.sql is not None:
+        console.print("\n[bold]SQL[/bold]")
+        console.print(Syntax(made.sql, "sql", word_wrap=True, background_color="default"))
+    if made.n_cells is not None and made.n_rows is not None:
+        _section(
+            console, "Size", [f"{made.n_rows:,} rows in {made.n_cells:,} cells: {made.compression_ratio:,.1f} rows a cell", *made.notes]
+        )
+        _section(
+            console, "To estimate", [f"{made.n_parameters:,} parameters and {made.n_effects:,} group-level effects, engine {made.engine}"]
+        )
+    _section(console, "Warnings", [warning.message for warning in made.warnings])
+    if made.refusals:
+        raise DataError("\n".join(made.refusals))
+
+
+def _section(console: Console, title: str, lines: Sequence[str]) -> None:
+    if not lines:
+        return
+    console.print(f"\n[bold]{title}[/bold]")
+    for line in lines:
+        console.print(f"  {line}", markup=False)
+
+
+def _term(term: PlannedTerm) -> str:
+    return f"{term.label}: {term.kind}" + (f", constant within {term.constant_within}" if term.constant_within else "")
+
+
+def _group(group: PlannedGroup) -> str:
+    nested = f", nested in {group.parent}" if group.parent else ""
+    return f"{group.factor}: {group.n_levels:,} levels{nested}; varying {', '.join(group.terms)}"

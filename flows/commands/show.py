@@ -1,0 +1,84 @@
+"""``groupwise show``: the published tables, readable in a terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.table import Table
+
+from multilevel.errors import SourceError
+from tasks.publish_layout import Layout, check_root
+from tasks.study import load_study
+
+
+def show_tables(target: str, rows: int) -> None:
+    """Print a study's latest version, or the version in a folder; raises SourceError where there is none."""
+    folder = find_version(target)
+    console = Console(highlight=False)
+    tables = {path.stem: pq.read_table(path) for path in sorted(folder.glob("*.parquet"))}
+    if "diagnostics" not in tables:
+        raise SourceError(f"{folder}: no published tables here; name a study file or a folder .../rev=<run_id>.")
+    first = tables["diagnostics"].slice(0, 1).to_pylist()[0]
+    console.print(f"[bold]{first['study']}[/bold] as of {first['as_of']}, run {first['run_id']}, engine {first['engine']}")
+    console.print(
+        _table(
+            "Population-level coefficients",
+            tables["population_coefficients"],
+            ("pooling", "term", "estimate", "std_error", "lower", "upper"),
+        )
+    )
+    components = ("grouping_factor", "term", "other_term", "quantity", "estimate", "lower", "upper", "variance_share")
+    console.print(_table("Variance components", tables["variance_components"], components))
+    for factor in pc.unique(tables["group_estimates"]["grouping_factor"]).to_pylist():
+        console.print(_ranked(tables["group_estimates"], factor, rows))
+    failed = tables["diagnostics"].filter(pc.invert(tables["diagnostics"]["passed"]))
+    if failed.num_rows:
+        console.print(_table("Checks that did not pass", failed, ("check", "value", "threshold", "message")))
+    else:
+        console.print("All checks passed.")
+    console.print(f"[dim]{folder}[/dim]", soft_wrap=True)
+
+
+def find_version(target: str) -> Path:
+    """The folder of a study's latest version, or the folder itself; SourceError where nothing is published."""
+    path = Path(target)
+    if path.is_dir():
+        return Layout(path.parent.absolute(), path.name).latest_folder() or path
+    study = load_study(path)
+    folder = Layout(check_root(study.publish_to), study.name).latest_folder()
+    if folder is None:
+        raise SourceError(f"{study.name}: nothing is published in {study.publish_to} yet; run: groupwise estimate {target}")
+    return folder
+
+
+def _ranked(table: pa.Table, factor: str, rows: int) -> Table:
+    """The first and last levels of a factor by estimate."""
+    own = table.filter(pc.equal(table["grouping_factor"], factor)).sort_by([("estimate", "descending")])
+    columns = ("parent_level", "level", "n", "no_pooling_estimate", "estimate", "lower", "upper", "rank_lower", "rank_upper")
+    if own.num_rows <= 2 * rows:
+        return _table(factor, own, columns)
+    ends = pa.concat_tables([own.slice(0, rows), own.slice(own.num_rows - rows)])
+    return _table(f"{factor}: first and last {rows} of {own.num_rows:,}", ends, columns)
+
+
+def _table(title: str, table: pa.Table, names: tuple[str, ...]) -> Table:
+    shown = [name for name in names if table[name].null_count < table.num_rows]
+    made = Table(title=title, title_justify="left", header_style="bold")
+    for name in shown:
+        is_text = pa.types.is_string(table.schema.field(name).type)
+        made.add_column(name.replace("_", " "), justify="left" if is_text else "right")
+    for row in table.select(shown).to_pylist():
+        made.add_row(*(_cell(row[name]) for name in shown))
+    return made
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:,.4g}" if abs(value) < 1e6 else f"{value:,.0f}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

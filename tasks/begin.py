@@ -1,0 +1,41 @@
+"""Begin a run: read the study with its overrides, and make the run's working folder. Nothing has been read or spent before this passes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from multilevel.errors import StudyError
+from tasks.publish_layout import check_root
+from tasks.run_folder import make_run_folder, new_run_id
+from tasks.study import load_study
+
+
+def begin(study: str, *, engine: str | None, publish_to: str | None, settings: Sequence[str], run_id: str | None) -> str:
+    """Path of the run's folder, holding ``study.json``; raises StudyError or PublishError where anything is wrong."""
+    overrides = parse_settings(settings)
+    if engine is not None:
+        overrides["engine"] = engine
+    if publish_to is not None:
+        overrides["publish_to"] = _as_yaml(publish_to)
+    loaded = load_study(study, overrides)
+    check_root(loaded.publish_to)
+    run = make_run_folder(run_id or new_run_id())
+    run.write_study(loaded, study)
+    return str(run.path)
+
+
+def parse_settings(settings: Sequence[str]) -> dict[str, str]:
+    """``FIELD=VALUE`` texts as a mapping; StudyError for one without ``=``."""
+    pairs = {}
+    for setting in settings:
+        field, separator, value = setting.partition("=")
+        if not separator or not field.strip():
+            raise StudyError(f"--set {setting}: write FIELD=VALUE, such as --set interval=0.9 or --set sampling.draws=2000.")
+        pairs[field.strip()] = value
+    return pairs
+
+
+def _as_yaml(text: str) -> str:
+    import json
+
+    return json.dumps(text)

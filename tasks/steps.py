@@ -1,0 +1,121 @@
+"""The steps as Prefect tasks: thin wrappers, one a step, each taking the run's folder and leaving its results there.
+
+``NO_CACHE`` throughout: a cached path says nothing about the file behind it. Only extract is retried, for a database that a writer holds;
+nothing else gets better by trying again.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.tasks import Task
+
+from multilevel.errors import DataError, SourceError
+from tasks.compress import compress as compress_study
+from tasks.extract import extract as extract_relation
+from tasks.fit import check as check_gates
+from tasks.fit import fit as fit_run
+from tasks.progress import fitting_progress
+from tasks.release import release, summary
+from tasks.run_folder import RunFolder
+from tasks.validate import validate as validate_rows
+from tasks.validation_page import write_validation_page
+
+HOUR = 3_600.0
+
+
+def _source_is_busy(task: Task[..., object], run: TaskRun, state: State[object]) -> bool:
+    """Retry only what may pass by itself: a locked database."""
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, SourceError) and "locked" in str(error)
+
+
+@task(
+    name="extract",
+    task_run_name="extract line items",
+    cache_policy=NO_CACHE,
+    retries=2,
+    retry_delay_seconds=[5, 30],
+    retry_condition_fn=_source_is_busy,
+    timeout_seconds=HOUR,
+)
+def extract(folder: str, as_of: date | None, today: date) -> str:
+    """Describe the line items as of the date."""
+    run = RunFolder(Path(folder))
+    extract_relation(run.study(), as_of, run.path, today=today)
+    return folder
+
+
+@task(name="validate", task_run_name="validate line items", cache_policy=NO_CACHE, timeout_seconds=HOUR)
+def validate(folder: str) -> str:
+    """Quarantine rows that break a rule; check what the study needs of the rest."""
+    run = RunFolder(Path(folder))
+    try:
+        validate_rows(run.study(), run.relation(), run.path)
+    finally:
+        write_validation_page(run)
+    return folder
+
+
+@task(name="record", task_run_name="record with Great Expectations", cache_policy=NO_CACHE, timeout_seconds=HOUR)
+def record(folder: str) -> str:
+    """Great Expectations on a sample, in a process of its own: its import takes seconds that pass while the model is fitted."""
+    if RunFolder(Path(folder)).study().expectations is None:
+        return folder
+    done = subprocess.run(
+        [sys.executable, "-m", "tasks.expectation_record", folder], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+    )
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["no message"]
+        raise DataError(lines[-1] if "Traceback" in done.stderr else "\n".join(lines[-3:]))
+    return folder
+
+
+@task(name="compress", task_run_name="compress to cells", cache_policy=NO_CACHE, timeout_seconds=HOUR)
+def compress(folder: str) -> str:
+    """One query from line items to cell statistics."""
+    run = RunFolder(Path(folder))
+    study = run.study()
+    cells = compress_study(
+        run.relation(),
+        run.read_json("validation")["study_sql"],
+        study.parsed_formula,
+        study.family,
+        run.path,
+        max_cells=study.max_cells,
+        timeout_seconds=HOUR,
+    )
+    run.write_json("compression", {"n_cells": cells.n_cells, "n_rows": cells.n_rows, "ratio": cells.compression_ratio, "sql": cells.sql})
+    return folder
+
+
+@task(name="fit", task_run_name="fit the models", cache_policy=NO_CACHE)
+def fit(folder: str) -> str:
+    """Partial pooling beside complete and no pooling; the six tables."""
+    with fitting_progress() as progress:
+        fit_run(RunFolder(Path(folder)), progress)
+    return folder
+
+
+@task(name="check", task_run_name="check the fit", cache_policy=NO_CACHE)
+def check(folder: str) -> str:
+    """A failed computation gate stops the run."""
+    check_gates(RunFolder(Path(folder)))
+    return folder
+
+
+@task(name="publish", task_run_name="publish the tables", cache_policy=NO_CACHE)
+def publish(folder: str) -> str:
+    """Report, tables, manifest, pointer; then a summary on the run's page."""
+    run = RunFolder(Path(folder))
+    publication = release(run)
+    key = "groupwise-" + run.study().name.lower().replace("_", "-")
+    create_markdown_artifact(summary(publication, run), key=key, description=run.study().title or None)
+    return str(publication.folder)
