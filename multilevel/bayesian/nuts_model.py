@@ -1,6 +1,6 @@
-"""The PyMC model in the coordinates of ``coordinates.py``: two flat vectors, index arrays, one potential.
+"""The PyMC model: two flat vectors in the coordinates of ``coordinates.py`` and one potential, the compiled log posterior.
 
-All arrays are ``pm.Data``, so that a refit on new statistics of the same shape of model reuses the compiled one.
+All arrays are ``pm.Data``: a refit with as many parameters, on whatever data, family and priors, reuses the compiled model.
 """
 
 from __future__ import annotations
@@ -8,143 +8,148 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pymc as pm
+import pytensor.tensor as pt
+from pytensor.gradient import DisconnectedType
+from pytensor.graph.basic import Apply
+from pytensor.graph.op import Op
+from pytensor.link.numba.dispatch import numba_funcify
 
-from multilevel.bayesian.coordinates import Coordinates, conditional_effects, covariance_factor
-from multilevel.bayesian.families import Outcome, log_likelihood
-from multilevel.bayesian.parameters import Layout, log_prior
+from multilevel.bayesian import kernel
+from multilevel.bayesian.coordinates import CoarseBlock, Coordinates, FineBlock
+from multilevel.bayesian.distributions import Prior
+from multilevel.bayesian.families import Outcome
+from multilevel.bayesian.parameters import Layout, lkj_exponents
 from multilevel.bayesian.priors import ResolvedPriors
 from multilevel.cells import Floats, Integers
 from multilevel.reduction import ReducedRows
 
 type Arrays = dict[str, Floats | Integers]
 
+_FAMILY = {
+    "gaussian": kernel.GAUSSIAN,
+    "binomial": kernel.BINOMIAL,
+    "poisson": kernel.POISSON,
+    "negative_binomial": kernel.NEGATIVE_BINOMIAL,
+    "gamma": kernel.GAMMA,
+}
 
-def model_data(rows: ReducedRows, outcome: Outcome, coordinates: Coordinates, priors: ResolvedPriors, weights: Floats) -> Arrays:
-    """Every array of the model by its name in it."""
-    data: Arrays = {
+
+ARGUMENTS = (
+    "kinds", "prior", "y", "size", "once", "histogram", "offset", "X", "weights", "codes", "values", "widths", "levels", "starts", "mode",
+    "root", "information", "mixing", "pull", "shift", "beta_location", "beta_precision",
+)  # fmt: skip
+"""The kernel's data, in its order."""
+
+
+class LogPosterior(Op):
+    """``kernel.log_posterior`` as a node: its value, and its gradients as further outputs."""
+
+    __props__ = ()
+
+    def make_node(self, theta: Any, w: Any, *data: Any) -> Any:
+        """Value, gradient in theta, gradient in w."""
+        inputs = [pt.as_tensor_variable(item) for item in (theta, w, *data)]
+        return Apply(self, inputs, [pt.dscalar(), pt.dvector(), pt.dvector()])
+
+    def perform(self, node: Any, inputs: list[Any], outputs: list[list[Any]]) -> None:
+        """Evaluate, outside compiled code."""
+        value, g_theta, g_w = kernel.log_posterior(*inputs)
+        outputs[0][0], outputs[1][0], outputs[2][0] = np.asarray(value), g_theta, g_w
+
+    def pullback(self, inputs: list[Any], outputs: list[Any], cotangents: list[Any]) -> list[Any]:
+        """Only the value is ever differentiated."""
+        return [cotangents[0] * outputs[1], cotangents[0] * outputs[2], *(DisconnectedType()() for _ in inputs[2:])]
+
+    def connection_pattern(self, node: Any) -> list[list[bool]]:
+        """Data are constants."""
+        return [[True, True, True] if at < 2 else [False] * 3 for at in range(len(node.inputs))]
+
+
+@numba_funcify.register(LogPosterior)
+def _compiled(op: LogPosterior, **_: Any) -> Any:
+    return kernel.log_posterior_node
+
+
+def model_data(
+    rows: ReducedRows, outcome: Outcome, coordinates: Coordinates, layout: Layout, priors: ResolvedPriors, *, weights: Floats
+) -> Arrays:
+    """Every array of the model by its name in it, in the kernel's order."""
+    order = [*(block.block for block in coordinates.coarse), *([] if coordinates.fine is None else [coordinates.fine.block])]
+    blocks = [rows.blocks[f] for f in order]
+    every: list[CoarseBlock | FineBlock] = [*coordinates.coarse, *([] if coordinates.fine is None else [coordinates.fine])]
+    none = np.zeros((0, len(rows.outcome)))
+    is_counted = outcome.family in ("negative_binomial", "gamma")
+    return {
+        "kinds": np.array([_FAMILY[outcome.family], int(layout.with_scale)]),
+        "prior": prior_table(layout, priors),
         "y": outcome.outcome,
+        "size": (outcome.n if is_counted else outcome.size).astype(np.float64),
+        "once": np.array([outcome.residual_ss, float(outcome.n_rows), outcome.sum_log_outcome]),
+        "histogram": outcome.histogram,
         "offset": rows.offset,
-        "X": rows.X,
+        "X": np.ascontiguousarray(rows.X),
+        "weights": weights,
+        "codes": np.array([block.codes for block in blocks], dtype=np.int64) if blocks else none.astype(np.int64),
+        "values": np.concatenate([block.values.T for block in blocks]) if blocks else none,
+        "widths": np.array([block.values.shape[1] for block in blocks], dtype=np.int64),
+        "levels": np.array([block.n_levels for block in blocks], dtype=np.int64),
+        "starts": np.array([layout.starts[f] for f in order], dtype=np.int64),
         "mode": coordinates.mode,
-        "root": coordinates.root,
+        "root": np.ascontiguousarray(coordinates.root),
+        "information": _joined([block.information for block in every]),
+        "mixing": _joined([block.mixing for block in coordinates.coarse]),
+        "pull": _joined([block.pull for block in coordinates.coarse]),
+        "shift": _joined([block.shift for block in every]),
         "beta_location": priors.beta_location,
         "beta_precision": priors.beta_precision,
     }
-    data |= {name: value for name, value in _likelihood_data(outcome).items() if name in _USED[outcome.family]}
-    for f, block in enumerate(rows.blocks):
-        data[f"codes_{f}"] = block.codes.astype(np.int64)
-        data[f"values_{f}"] = np.ascontiguousarray(block.values.T)
-    for coarse in coordinates.coarse:
-        data[f"information_{coarse.block}"] = _flat(coarse.information)
-        data |= {f"mixing_{coarse.block}": coarse.mixing, f"shift_{coarse.block}": coarse.shift, f"pull_{coarse.block}": coarse.pull}
-    if coordinates.fine is not None:
-        data[f"information_{coordinates.fine.block}"] = _flat(coordinates.fine.information)
-        data |= {f"shift_{coordinates.fine.block}": coordinates.fine.shift, "weights": weights}
-    return data
 
 
-_USED = {
-    "gaussian": ("once",),
-    "binomial": ("size",),
-    "poisson": ("size",),
-    "negative_binomial": ("n", "histogram"),
-    "gamma": ("n", "once"),
-}
-"""What each family's likelihood reads besides ``y``: a compiled model knows no other data."""
+def placeholder_data() -> Arrays:
+    """Empty arrays of the right types, to compile with."""
+    vectors = ("y", "size", "once", "offset", "weights", "mode", "information", "mixing", "pull", "shift", "beta_location")
+    data: Arrays = {name: np.zeros(1) for name in vectors}
+    data |= {name: np.zeros((1, 1)) for name in ("histogram", "X", "values", "root", "beta_precision")}
+    data |= {name: np.zeros(1, dtype=np.int64) for name in ("widths", "levels", "starts")}
+    return data | {"kinds": np.zeros(2, dtype=np.int64), "prior": np.zeros((1, 4)), "codes": np.zeros((1, 1), dtype=np.int64)}
 
 
-def _likelihood_data(outcome: Outcome) -> Arrays:
-    return {
-        "size": outcome.size.astype(np.float64),
-        "n": outcome.n.astype(np.float64),
-        "histogram": outcome.histogram,
-        "once": np.array([outcome.residual_ss, float(outcome.n_rows), outcome.sum_log_outcome]),
-    }
+def prior_table(layout: Layout, priors: ResolvedPriors) -> Floats:
+    """(d, 4) kind, two arguments, whether the prior is on 1 / sqrt(exp(theta)); see ``kernel``."""
+    rows: list[tuple[float, float, float, float]] = []
+    for block, k in enumerate(layout.widths):
+        rows += [_prior_row(prior, 0.0) for prior in priors.sds[block]]
+        rows += [(kernel.CORRELATION, float(b), 0.0, 0.0) for b in lkj_exponents(priors.correlations[block], k)]
+    if priors.sigma is not None:
+        rows.append(_prior_row(priors.sigma, 0.0))
+    if priors.dispersion is not None:
+        rows.append(_prior_row(priors.dispersion, 1.0))
+    return np.array(rows, dtype=np.float64).reshape(-1, 4)
 
 
-def build_model(data: Arrays, outcome: Outcome, coordinates: Coordinates, layout: Layout, priors: ResolvedPriors) -> Any:
-    """A ``pm.Model`` with ``theta`` (d,) and ``w`` (p + q,); ``coordinates.coefficients`` turns their draws into coefficients."""
-    import pymc as pm
-    import pytensor.tensor as pt
-
+def build_model(data: Arrays, n_theta: int, n_coefficients: int) -> pm.Model:
+    """A model with ``theta`` (d,) and ``w`` (p + q,); ``coordinates.coefficients`` turns their draws into coefficients."""
     with pm.Model() as model:
-        at = {name: pm.Data(name, value) for name, value in data.items()}
-        theta = pm.Flat("theta", shape=layout.size)
-        w = pm.Flat("w", shape=_size(coordinates))
-        eta, log_density = _Graph(at, coordinates, layout, pt).predictor(theta, w)
-        once: Any = at.get("once", np.zeros(3))
-        symbolic = Outcome(
-            outcome.family,
-            at["y"],
-            at.get("size", outcome.size),
-            at.get("n", outcome.n),
-            once[1],
-            once[0],
-            at.get("histogram", outcome.histogram),
-            once[2],
-        )
-        scale = pt.exp(theta[-1]) if layout.with_scale else 1.0
-        likelihood = log_likelihood(symbolic, eta, scale, pt)
-        pm.Potential("log_posterior", likelihood + log_density + log_prior(theta, layout, priors, pt))
+        at = [pm.Data(name, data[name]) for name in ARGUMENTS]
+        theta = pm.Flat("theta", shape=n_theta)
+        w = pm.Flat("w", shape=n_coefficients)
+        pm.Potential("log_posterior", LogPosterior()(theta, w, *at)[0])
     return model
 
 
-class _Graph:
-    """The linear predictor and the log prior of the coefficients, in PyTensor."""
-
-    def __init__(self, at: dict[str, Any], coordinates: Coordinates, layout: Layout, pt: Any) -> None:
-        self.at, self.coordinates, self.layout, self.pt = at, coordinates, layout, pt
-
-    def predictor(self, theta: Any, w: Any) -> tuple[Any, Any]:
-        """eta (R,), and the log prior density of what w stands for."""
-        at, pt, p = self.at, self.pt, self.coordinates.n_population
-        beta = at["mode"][:p] + at["root"] @ w[:p]
-        off = beta - at["beta_location"]
-        log_density = -0.5 * pt.sum(off * (at["beta_precision"] @ off))
-        eta = at["offset"] + at["X"] @ beta
-        found, place = beta, p
-        for block in self.coordinates.coarse:
-            f, size = block.block, len(block.mixing)
-            h = at[f"shift_{f}"] + at[f"pull_{f}"] @ (found - at["mode"][:place])
-            columns, part = self._effects(f, theta, h, at[f"mixing_{f}"] @ w[place : place + size])
-            eta, log_density = eta + self._contribution(f, columns), log_density + part
-            found, place = pt.concatenate([found, _interleave(columns, pt)]), place + size
-        if self.coordinates.fine is not None:
-            f = self.coordinates.fine.block
-            columns, part = self._effects(f, theta, self._fine_terms(f, eta), w[place:])
-            eta, log_density = eta + self._contribution(f, columns), log_density + part
-        return eta, log_density
-
-    def _fine_terms(self, f: int, eta: Any) -> Any:
-        """h of the finest block: Z' W (working response - eta of everything else)."""
-        at, pt = self.at, self.pt
-        weighted = at["weights"] * (eta - at["offset"])
-        empty = pt.zeros((at[f"information_{f}"].shape[1],))
-        sums = [pt.inc_subtensor(empty[at[f"codes_{f}"]], weighted * at[f"values_{f}"][i]) for i in range(self.layout.widths[f])]
-        return at[f"shift_{f}"] - _interleave(sums, pt)
-
-    def _effects(self, f: int, theta: Any, h: Any, z: Any) -> tuple[list[Any], Any]:
-        k = self.layout.widths[f]
-        info = [[self.at[f"information_{f}"][i * k + j] for j in range(k)] for i in range(k)]
-        columns = [slice(i, None, k) for i in range(k)]
-        factor = covariance_factor(theta, self.layout, f, self.pt)
-        effects, square, log_diagonal = conditional_effects(factor, info, [h[c] for c in columns], [z[c] for c in columns], self.pt)
-        return effects, -0.5 * square - log_diagonal
-
-    def _contribution(self, f: int, columns: list[Any]) -> Any:
-        return sum(self.at[f"values_{f}"][i] * column[self.at[f"codes_{f}"]] for i, column in enumerate(columns))
+def _prior_row(prior: Prior, inverse_root: float) -> tuple[float, float, float, float]:
+    if prior.name == "half_cauchy":
+        return kernel.HALF_STUDENT_T, 1.0, prior.arguments[0], inverse_root
+    kinds = {
+        "half_normal": kernel.HALF_NORMAL,
+        "half_student_t": kernel.HALF_STUDENT_T,
+        "exponential": kernel.EXPONENTIAL,
+        "log_normal": kernel.LOG_NORMAL,
+    }
+    first, second = (*prior.arguments, 0.0)[:2]
+    return kinds[prior.name], first, second, inverse_root
 
 
-def _interleave(columns: list[Any], pt: Any) -> Any:
-    """Columns of (L,) as one level-major (L k,) vector."""
-    return columns[0] if len(columns) == 1 else pt.stack(columns, axis=1).flatten()
-
-
-def _flat(information: Floats) -> Floats:
-    """(L, k, k) as (k k, L): one contiguous row per entry."""
-    return np.ascontiguousarray(information.reshape(len(information), -1).T)
-
-
-def _size(coordinates: Coordinates) -> int:
-    fine = 0 if coordinates.fine is None else len(coordinates.fine.shift)
-    return coordinates.n_population + sum(len(block.mixing) for block in coordinates.coarse) + fine
+def _joined(arrays: list[Floats]) -> Floats:
+    return np.concatenate([np.ravel(array) for array in arrays]) if arrays else np.zeros(0)

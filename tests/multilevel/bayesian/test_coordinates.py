@@ -5,15 +5,19 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import digamma
 from scipy.stats import multivariate_normal
 
 from multilevel.bayesian.coordinates import build_coordinates, coefficients
+from multilevel.bayesian.distributions import POSITIVE, Prior, parse_prior
 from multilevel.bayesian.families import log_likelihood, outcome_of
+from multilevel.bayesian.kernel import _digamma, _log_prior
+from multilevel.bayesian.kernel import log_posterior as compiled_log_posterior
 from multilevel.bayesian.nuts_fit import starting_covariances, starting_dispersion
-from multilevel.bayesian.nuts_model import build_model, model_data
+from multilevel.bayesian.nuts_model import ARGUMENTS, build_model, model_data, prior_table
 from multilevel.bayesian.parameters import Layout, log_prior
 from multilevel.bayesian.pilot import block_values, fit_pilot
-from multilevel.bayesian.priors import Priors, resolve_priors
+from multilevel.bayesian.priors import Priors, ResolvedPriors, resolve_priors
 from multilevel.cells_from_rows import cells_from_frame
 from multilevel.design_build import build_design
 from multilevel.formula.parse import parse_formula
@@ -28,7 +32,9 @@ def setting(family: str, groups: str = "(1 + x | a) + (1 | b)") -> tuple:
     a, b, x = rng.integers(4, size=n), rng.integers(9, size=n), rng.integers(3, size=n)
     eta = 0.3 + 0.2 * x + rng.normal(0, 0.5, 4)[a] + rng.normal(0, 0.5, 9)[b]
     frame = pd.DataFrame({"a": a.astype(str), "b": b.astype(str), "x": x, "y": eta + rng.normal(0, 1, n)})
-    frame = frame.assign(k=rng.binomial(1, 1 / (1 + np.exp(-eta))), c=rng.poisson(np.exp(eta)), e=rng.gamma(2.0, np.exp(eta) / 2))
+    frame = frame.assign(
+        k=rng.binomial(1, 1 / (1 + np.exp(-eta))), c=rng.negative_binomial(3, 3 / (3 + np.exp(eta))), e=rng.gamma(2.0, np.exp(eta) / 2)
+    )
     formula = parse_formula(f"{RESPONSE[family]} ~ 1 + x + {groups}")
     design = build_design(formula, cells_from_frame(formula, frame, family))
     priors = resolve_priors(design, family, Priors())
@@ -56,9 +62,9 @@ def test_the_models_density_is_the_posterior_times_the_jacobian_for_a_good_and_a
     if distortion != 1.0:
         pilot = replace(pilot, weights=pilot.weights * distortion, schur=pilot.schur * 0.6)
         coordinates = build_coordinates(rows, pilot)
-    data = model_data(rows, outcome, coordinates, priors, pilot.weights)
-    compiled = build_model(data, outcome, coordinates, layout, priors).compile_logp(mode="FAST_COMPILE")
+    data = model_data(rows, outcome, coordinates, layout, priors, weights=pilot.weights)
     size = rows.X.shape[1] + sum(block.n_levels * block.values.shape[1] for block in rows.blocks)
+    compiled = build_model(data, layout.size, size).compile_logp(mode="FAST_COMPILE")
     rng = np.random.default_rng(1)
     centre = layout.pack(pilot.covariances, pilot.dispersion)
 
@@ -90,3 +96,46 @@ def test_the_finest_effects_are_standard_normal_whatever_their_variance() -> Non
             values.append(log_posterior((rows, outcome, layout, priors), theta, beta[0], [effects[0][0]]))
             squares.append(-0.5 * w @ w)
         np.testing.assert_allclose(np.diff(values), np.diff(squares), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("groups", ["(1 + x | a) + (1 | b)", "(1 | a) + (1 + x + I(x ** 2) | b)", "(1 | a) + (0 + x | a) + (1 | a:b)"])
+@pytest.mark.parametrize("family", list(RESPONSE))
+def test_the_gradient_is_that_of_the_density(family: str, groups: str) -> None:
+    rows, outcome, layout, priors, pilot, coordinates = setting(family, groups)
+    data = model_data(rows, outcome, coordinates, layout, priors, weights=pilot.weights)
+    arrays = [data[name] for name in ARGUMENTS]
+    size = rows.X.shape[1] + sum(block.n_levels * block.values.shape[1] for block in rows.blocks)
+    rng = np.random.default_rng(2)
+    theta, w = layout.pack(pilot.covariances, pilot.dispersion) + rng.normal(0, 0.4, layout.size), rng.normal(size=size)
+    _, g_theta, g_w = compiled_log_posterior(theta, w, *arrays)
+
+    def difference(of_theta: np.ndarray, of_w: np.ndarray) -> float:
+        up = compiled_log_posterior(theta + of_theta, w + of_w, *arrays)[0]
+        return float((up - compiled_log_posterior(theta - of_theta, w - of_w, *arrays)[0]) / 2e-5)
+
+    nothing_theta, nothing_w = np.zeros(layout.size), np.zeros(size)
+    numeric = [difference(step, nothing_w) for step in 1e-5 * np.eye(layout.size)]
+    np.testing.assert_allclose(g_theta, numeric, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(g_w, [difference(nothing_theta, step) for step in 1e-5 * np.eye(size)], rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "written", ["half_normal(2)", "half_student_t(4, 0.5)", "half_cauchy(3)", "exponential(1.5)", "log_normal(-1, 0.7)"]
+)
+def test_the_kernels_prior_is_that_of_the_collapsed_form(written: str) -> None:
+    prior = parse_prior(written, "sd", POSITIVE)
+    half = ((prior, prior), (prior,))
+    sizes = {"sigma": prior, "dispersion": None}, {"sigma": None, "dispersion": prior}
+    for scale in sizes:
+        priors = ResolvedPriors(
+            np.zeros(1), np.eye(1), (Prior("normal", (0.0, 1.0)),), half, (3.0, 2.0), scale["sigma"], scale["dispersion"]
+        )
+        layout = Layout((2, 1), True)
+        thetas = np.random.default_rng(0).normal(0, 1, size=(4, layout.size))
+        ours = [_log_prior(theta, prior_table(layout, priors))[0] for theta in thetas]
+        np.testing.assert_allclose(np.diff(ours), np.diff(log_prior(thetas, layout, priors)), rtol=1e-9)
+
+
+@pytest.mark.parametrize("x", [1e-3, 0.4, 3.0, 50.0, 1e6])
+def test_the_kernels_digamma_is_scipys(x: float) -> None:
+    assert _digamma(x) == pytest.approx(digamma(x), rel=1e-11)

@@ -1,0 +1,354 @@
+"""The log posterior in the sampler's coordinates with its gradient, compiled once for every model.
+
+Written out by hand because a symbolic gradient costs a minute to compile for each new shape of model, and this costs nothing after the
+first time on a machine. What it computes is documented in ``coordinates.py`` and ``families.py``; the tests hold it against them.
+Every ``_..._back`` returns or adds adjoints: the derivative of the log posterior with respect to its function's inputs.
+"""
+
+# Compiled code is untyped to mypy, has no use for keyword arguments, and reads best with each pass in one piece.
+# mypy: disable-error-code="no-untyped-def"
+# ruff: noqa: PLR0912, PLR0915, PLR0917
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+GAUSSIAN, BINOMIAL, POISSON, NEGATIVE_BINOMIAL, GAMMA = range(5)
+HALF_NORMAL, HALF_STUDENT_T, EXPONENTIAL, LOG_NORMAL, CORRELATION = range(5)
+
+
+@njit(cache=True, nogil=True)
+def log_posterior(
+    theta, w, kinds, prior, y, size, once, histogram, offset, X, weights, codes, values, widths, levels, starts, mode, root, information,
+    mixing, pull, shift, beta_location, beta_precision,
+):  # fmt: skip
+    """Value and gradients (d,), (p + q,).
+
+    theta (d,), w (p + q,); kinds: the family's code, and whether theta ends with log sigma, phi or shape; prior (d, 4): kind, two
+    arguments, and 1 where the prior speaks of 1 / sqrt(exp(theta)); y, size, offset, weights (R,); once: residual_ss, N, sum of log y;
+    codes (B, R), values (K, R), widths, levels, starts (in theta) (B,): blocks in the pilot's order; mode, root and the flat arrays as in
+    ``coordinates``.
+    """
+    p, n_blocks, n_rows = len(root), len(widths), len(y)
+    value, g_theta = _log_prior(theta, prior)
+    g_w = np.zeros(len(w))
+    beta = mode[:p] + root @ w[:p]
+    pull_back = beta_precision @ (beta - beta_location)
+    value -= 0.5 * np.dot(beta - beta_location, pull_back)
+
+    # forward: coefficients block by block, and the linear predictor
+    eta = offset + X @ beta
+    off = np.zeros(len(w))  # coefficients of beta and the coarse blocks, minus their mode
+    off[:p] = beta - mode[:p]
+    factors = _factors(theta, widths, starts)
+    u = np.zeros(len(w))
+    x0, h = np.zeros(len(w)), np.zeros(len(w))
+    effects = np.zeros(len(w))
+    at, row, at_info, at_mix, at_pull = p, 0, 0, 0, 0
+    for block in range(n_blocks):
+        k, n = widths[block], levels[block]
+        count = k * n
+        own = slice(at, at + count)
+        is_fine = block == n_blocks - 1
+        h[own] = shift[at - p : at - p + count]
+        if is_fine:
+            z = w[own]
+            for i in range(k):
+                for r in range(n_rows):
+                    h[at + codes[block, r] * k + i] -= weights[r] * values[row + i, r] * (eta[r] - offset[r])
+        else:
+            h[own] += pull[at_pull : at_pull + count * at].reshape((count, at)) @ off[:at]
+            z = mixing[at_mix : at_mix + count * count].reshape((count, count)) @ w[own]
+        value += _effects(factors[block], information[at_info:], h[own], z, k, n, u[own], x0[own], effects[own])
+        for i in range(k):
+            for r in range(n_rows):
+                eta[r] += values[row + i, r] * effects[at + codes[block, r] * k + i]
+        if not is_fine:
+            off[own] = effects[own] - mode[own]
+            at_mix += count * count
+            at_pull += count * at
+        at, row, at_info = at + count, row + k, at_info + n * k * k
+
+    scale = math.exp(theta[-1]) if kinds[1] else 1.0
+    likelihood, g_eta, g_scale = _likelihood(kinds[0], y, size, once, histogram, eta, scale)
+    value += likelihood
+    if kinds[1]:
+        g_theta[-1] += scale * g_scale
+
+    # backward, in the opposite order
+    g_off = np.zeros(len(w))
+    for block in range(n_blocks - 1, -1, -1):
+        k, n = widths[block], levels[block]
+        count = k * n
+        at, row, at_info = at - count, row - k, at_info - n * k * k
+        own = slice(at, at + count)
+        is_fine = block == n_blocks - 1
+        g_b = g_off[own].copy()
+        for i in range(k):
+            for r in range(n_rows):
+                g_b[codes[block, r] * k + i] += values[row + i, r] * g_eta[r]
+        g_h, g_z, g_factor = _effects_back(factors[block], information[at_info:], h[own], k, n, u[own], x0[own], g_b)
+        _factor_back(theta, starts[block], k, factors[block], g_factor, g_theta)
+        if is_fine:
+            g_w[own] = g_z
+            for i in range(k):
+                for r in range(n_rows):
+                    g_eta[r] -= weights[r] * values[row + i, r] * g_h[codes[block, r] * k + i]
+        else:
+            at_mix -= count * count
+            at_pull -= count * at
+            g_w[own] = mixing[at_mix : at_mix + count * count].reshape((count, count)).T @ g_z
+            g_off[:at] += pull[at_pull : at_pull + count * at].reshape((count, at)).T @ g_h
+    g_beta = X.T @ g_eta + g_off[:p] - pull_back
+    g_w[:p] = root.T @ g_beta
+    return value, g_theta, g_w
+
+
+@njit(cache=True, nogil=True)
+def log_posterior_node(
+    theta, w, kinds, prior, y, size, once, histogram, offset, X, weights, codes, values, widths, levels, starts, mode, root, information,
+    mixing, pull, shift, beta_location, beta_precision,
+):  # fmt: skip
+    """``log_posterior`` with its value as an array without dimensions, as a PyTensor node returns it."""
+    value, g_theta, g_w = log_posterior(
+        theta, w, kinds, prior, y, size, once, histogram, offset, X, weights, codes, values, widths, levels, starts, mode, root,
+        information, mixing, pull, shift, beta_location, beta_precision,
+    )  # fmt: skip
+    return np.asarray(value), g_theta, g_w
+
+
+@njit(cache=True, nogil=True)
+def _factors(theta, widths, starts):
+    """(B, k, k) Cholesky factors of the covariances, padded to the widest block."""
+    widest = 1
+    for k in widths:
+        widest = max(widest, k)
+    factors = np.zeros((len(widths), widest, widest))
+    for block in range(len(widths)):
+        k, start = widths[block], starts[block]
+        at = start + k
+        for i in range(k):
+            left = math.exp(theta[start + i])
+            for j in range(i):
+                factors[block, i, j] = left * math.tanh(theta[at])
+                left /= math.cosh(theta[at])
+                at += 1
+            factors[block, i, i] = left
+    return factors
+
+
+@njit(cache=True, nogil=True)
+def _factor_back(theta, start, k, factor, g_factor, g_theta):
+    at = start + k
+    for i in range(k):
+        left = math.exp(theta[start + i])
+        for j in range(i + 1):
+            g_theta[start + i] += g_factor[i, j] * factor[i, j]
+        for j in range(i):
+            t = math.tanh(theta[at])
+            g_theta[at] += g_factor[i, j] * left * (1.0 - t * t)
+            for later in range(j + 1, i + 1):
+                g_theta[at] -= t * g_factor[i, later] * factor[i, later]
+            left /= math.cosh(theta[at])
+            at += 1
+
+
+@njit(cache=True, nogil=True)
+def _inner_root(factor, information, level, k, root):
+    """Cholesky factor of I + L' I_j L into ``root``."""
+    for i in range(k):
+        for j in range(i + 1):
+            total = 1.0 if i == j else 0.0
+            for a in range(i, k):
+                for b in range(j, k):
+                    total += factor[a, i] * information[level * k * k + a * k + b] * factor[b, j]
+            for m in range(j):
+                total -= root[i, m] * root[j, m]
+            root[i, j] = math.sqrt(total) if i == j else total / root[j, j]
+
+
+@njit(cache=True, nogil=True)
+def _effects(factor, information, h, z, k, n, u, x0, effects):
+    """Fill u, x0 = C^-1 L' h and the effects; returns the block's part of the log posterior."""
+    root = np.zeros((k, k))
+    value = 0.0
+    for level in range(n):
+        _inner_root(factor, information, level, k, root)
+        base = level * k
+        for i in range(k):
+            total = 0.0
+            for m in range(i, k):
+                total += factor[m, i] * h[base + m]
+            for m in range(i):
+                total -= root[i, m] * x0[base + m]
+            x0[base + i] = total / root[i, i]
+            value -= math.log(root[i, i])
+        for i in range(k - 1, -1, -1):
+            total = x0[base + i] + z[base + i]
+            for m in range(i + 1, k):
+                total -= root[m, i] * u[base + m]
+            u[base + i] = total / root[i, i]
+            value -= 0.5 * u[base + i] ** 2
+        for i in range(k):
+            total = 0.0
+            for j in range(i + 1):
+                total += factor[i, j] * u[base + j]
+            effects[base + i] = total
+    return value
+
+
+@njit(cache=True, nogil=True)
+def _effects_back(factor, information, h, k, n, u, x0, g_b):
+    """Adjoints of h, z and L, given those of the effects."""
+    g_h, g_z, g_factor = np.zeros(n * k), np.zeros(n * k), np.zeros((k, k))
+    root, g_root, g_inner = np.zeros((k, k)), np.zeros((k, k)), np.zeros((k, k))
+    g_x, g_v, moved = np.zeros(k), np.zeros(k), np.zeros((k, k))
+    for level in range(n):
+        _inner_root(factor, information, level, k, root)
+        base = level * k
+        for i in range(k):  # g_x = C^-1 (L' g_b - u)
+            total = -u[base + i]
+            for m in range(i, k):
+                total += factor[m, i] * g_b[base + m]
+            for m in range(i):
+                total -= root[i, m] * g_x[m]
+            g_x[i] = total / root[i, i]
+        for i in range(k - 1, -1, -1):  # g_v = C^-T g_x, v = L' h
+            total = g_x[i]
+            for m in range(i + 1, k):
+                total -= root[m, i] * g_v[m]
+            g_v[i] = total / root[i, i]
+        for i in range(k):
+            g_z[base + i] = g_x[i]
+            total = 0.0
+            for j in range(i + 1):
+                total += factor[i, j] * g_v[j]
+                g_factor[i, j] += g_b[base + i] * u[base + j] + h[base + i] * g_v[j]
+                g_root[i, j] = -u[base + i] * g_x[j] - g_v[i] * x0[base + j]
+            g_h[base + i] = total
+            g_root[i, i] -= 1.0 / root[i, i]
+        _cholesky_back(root, g_root, k, moved, g_inner)
+        for i in range(k):  # A = I + L' I L
+            for j in range(k):
+                total = 0.0
+                for b in range(k):
+                    for c in range(b + 1):
+                        total += information[level * k * k + i * k + b] * factor[b, c] * g_inner[c, j]
+                if j <= i:
+                    g_factor[i, j] += 2.0 * total
+    return g_h, g_z, g_factor
+
+
+@njit(cache=True, nogil=True)
+def _cholesky_back(root, g_root, k, moved, g_inner):
+    """Adjoint of A for A = C C' (Murray 2016, eq. 8): the symmetric part of C^-T Phi(C' g_C) C^-1."""
+    for i in range(k):
+        for j in range(k):
+            total = 0.0
+            if j <= i:
+                for m in range(i, k):
+                    total += root[m, i] * g_root[m, j]
+                if i == j:
+                    total *= 0.5
+            moved[i, j] = total
+    for j in range(k):  # C^-T from the left
+        for i in range(k - 1, -1, -1):
+            for m in range(i + 1, k):
+                moved[i, j] -= root[m, i] * moved[m, j]
+            moved[i, j] /= root[i, i]
+    for i in range(k):  # C^-1 from the right
+        for j in range(k - 1, -1, -1):
+            for m in range(j + 1, k):
+                moved[i, j] -= moved[i, m] * root[m, j]
+            moved[i, j] /= root[j, j]
+    for i in range(k):
+        for j in range(k):
+            g_inner[i, j] = 0.5 * (moved[i, j] + moved[j, i])
+
+
+@njit(cache=True, nogil=True)
+def _log_prior(theta, prior):
+    """Log prior of the unconstrained parameters without its constant, and its gradient; see ``parameters.log_prior``."""
+    value, gradient = 0.0, np.zeros(len(theta))
+    for i in range(len(theta)):
+        kind, a, b = int(prior[i, 0]), prior[i, 1], prior[i, 2]
+        if kind == CORRELATION:
+            size = abs(theta[i])
+            value -= 2.0 * a * (size + math.log1p(math.exp(-2.0 * size)))
+            gradient[i] -= 2.0 * a * math.tanh(theta[i])
+            continue
+        inside = -0.5 if prior[i, 3] > 0 else 1.0  # log x = inside * theta
+        log_x = inside * theta[i]
+        x = math.exp(log_x)
+        if kind == HALF_NORMAL:
+            part, slope = -0.5 * (x / a) ** 2, -((x / a) ** 2)
+        elif kind == HALF_STUDENT_T:
+            square = (x / b) ** 2 / a
+            part, slope = -0.5 * (a + 1.0) * math.log1p(square), -(a + 1.0) * square / (1.0 + square)
+        elif kind == EXPONENTIAL:
+            part, slope = -x / a, -x / a
+        else:
+            part, slope = -0.5 * ((log_x - a) / b) ** 2 - log_x, -(log_x - a) / b**2 - 1.0
+        value += part + log_x
+        gradient[i] += inside * (slope + 1.0)
+    return value, gradient
+
+
+@njit(cache=True, nogil=True)
+def _likelihood(family, y, size, once, histogram, eta, scale):
+    """Log-likelihood, its gradient in eta (R,) and its derivative in the scale (sigma, phi or shape); see ``families``."""
+    value, g_scale = 0.0, 0.0
+    g_eta = np.empty(len(eta))
+    if family == GAUSSIAN:
+        square = once[0]
+        for r in range(len(eta)):
+            residual = y[r] - eta[r]
+            square += residual**2
+            g_eta[r] = residual / scale**2
+        value = -0.5 * square / scale**2 - once[1] * math.log(scale)
+        g_scale = square / scale**3 - once[1] / scale
+    elif family == BINOMIAL:
+        for r in range(len(eta)):
+            tail = math.exp(-abs(eta[r]))
+            p = 1.0 / (1.0 + tail) if eta[r] >= 0 else tail / (1.0 + tail)
+            value += y[r] * eta[r] - size[r] * (max(eta[r], 0.0) + math.log1p(tail))
+            g_eta[r] = y[r] - size[r] * p
+    elif family == POISSON:
+        for r in range(len(eta)):
+            expected = size[r] * math.exp(eta[r])
+            value += y[r] * eta[r] - expected
+            g_eta[r] = y[r] - expected
+    elif family == NEGATIVE_BINOMIAL:
+        for r in range(len(eta)):
+            mu = math.exp(eta[r])
+            log_total, log_ratio = math.log(scale + mu), math.log1p(mu / scale)
+            value += y[r] * (eta[r] - log_total) - size[r] * scale * log_ratio
+            g_eta[r] = y[r] - (y[r] + size[r] * scale) * mu / (scale + mu)
+            g_scale += -y[r] / (scale + mu) - size[r] * (log_ratio - mu / (scale + mu))
+        for i in range(len(histogram)):
+            value += histogram[i, 1] * (math.lgamma(histogram[i, 0] + scale) - math.lgamma(scale))
+            g_scale += histogram[i, 1] * (_digamma(histogram[i, 0] + scale) - _digamma(scale))
+    else:
+        value = (scale - 1.0) * once[2] - once[1] * math.lgamma(scale)
+        g_scale = once[2] - once[1] * _digamma(scale)
+        log_scale = math.log(scale)
+        for r in range(len(eta)):
+            ratio = y[r] * math.exp(-eta[r])
+            value += size[r] * scale * (log_scale - eta[r]) - scale * ratio
+            g_eta[r] = scale * (ratio - size[r])
+            g_scale += size[r] * (log_scale + 1.0 - eta[r]) - ratio
+    return value, g_eta, g_scale
+
+
+@njit(cache=True, nogil=True)
+def _digamma(x):
+    """Recurrence up to 8, then the asymptotic series (Abramowitz and Stegun 1972, 6.3.18)."""
+    below = 0.0
+    while x < 8.0:
+        below -= 1.0 / x
+        x += 1.0
+    s = 1.0 / (x * x)
+    return below + math.log(x) - 0.5 / x - s * (1 / 12 - s * (1 / 120 - s * (1 / 252 - s * (1 / 240 - s * (1 / 132 - s * 691 / 32760)))))
