@@ -30,9 +30,9 @@ LATEX = {
 
 @dataclass(frozen=True)
 class Mathematics:
-    """One line per statement."""
+    """One line per statement, as plain text and as LaTeX."""
 
-    plain: tuple[str, ...]
+    text: tuple[str, ...]
     latex: tuple[str, ...]
 
 

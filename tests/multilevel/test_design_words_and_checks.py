@@ -130,5 +130,5 @@ def test_every_term_is_explained(rows: pd.DataFrame) -> None:
 def test_the_model_is_written_out(formula: str, family: str, plain: str, latex: str, rows: pd.DataFrame) -> None:
     parsed = parse_formula(formula)
     written = mathematics(parsed, design(formula, rows, family), family)
-    assert plain in "\n".join(written.plain)
+    assert plain in "\n".join(written.text)
     assert latex in "\n".join(written.latex)
