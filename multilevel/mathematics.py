@@ -32,8 +32,13 @@ LATEX = {
 class Mathematics:
     """One line per statement, as plain text and as LaTeX."""
 
-    text: tuple[str, ...]
+    plain: tuple[str, ...]
     latex: tuple[str, ...]
+
+    @property
+    def text(self) -> tuple[str, ...]:
+        """What a terminal shows."""
+        return self.plain
 
 
 def mathematics(formula: Formula, design: Design, family: str) -> Mathematics:
