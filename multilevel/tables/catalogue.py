@@ -22,9 +22,7 @@ _NO_CORRELATION = "null for the correlation of an effect whose variance is zero"
 _NOT_ESTIMABLE = "null where not estimable or separated"
 
 
-def _number(  # noqa: PLR0917  a row of the catalogue reads as a row
-    name: str, description: str, unit: str, null: str | None = None, low: float | None = None, high: float | None = None
-) -> Column:
+def _number(name: str, description: str, unit: str, null: str | None = None, low: float | None = None, high: float | None = None) -> Column:
     return Column(name, "float64", description, unit, null, minimum=low, maximum=high)
 
 

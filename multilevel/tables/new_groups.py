@@ -18,7 +18,6 @@ from multilevel.tables.sides import averaging, pair_rows, scales
 from multilevel.tables.standardise import Standardisation, attenuation, draw_in
 
 _DRAWS = 2_000
-_CHUNK_VALUES = 8_000_000
 
 
 def new_group_estimates(standard: Standardisation, nesting: Nesting, name: str, new: NewLevels, seed: int) -> tuple[Summary, csr_array]:
@@ -87,27 +86,53 @@ def _simulated(
     n_common = standard.common.n_bins
     n_new = rows.shape[0] // n_common
     rng = np.random.default_rng(seed)
-    draws = fit.joint.draws(len(fit.covariance_draws[0]) if fit.covariance_draws else _DRAWS, seed)
-    effects = {index: _new_effects(fit, index, len(draws), rng) for index in own}
+    centres = _Centres(standard, rows, weights, rng, seed)
+    effects = {index: _new_effects(fit, index, centres.n_draws, rng) for index in own}
     drawn = attenuation(standard.common.spread)[:, None]
-    values = np.empty((n_new, len(draws)))
-    expected = np.empty((n_new, len(draws)))
+    values = np.empty((n_new, centres.n_draws))
+    estimate = np.empty(n_new)
     for at in range(n_new):
         here = slice(at * n_common, (at + 1) * n_common)
-        centre = np.asarray(rows[here] @ draws.T)
         z = [scales(standard.sides, [averages[0][[at]], averages[1]], index) @ effects[index].T for index in own]
-        shift = drawn * np.sum(z, axis=0)
-        values[at] = weights[at] @ response.average(centre + shift, inner[here][:, None])
-        if fit.engine == "bayesian":
-            expected[at] = weights[at] @ response.average(centre, (variance + inner)[here][:, None])
+        centre = centres.of(at)
+        values[at] = weights[at] @ response.average(centre + drawn * np.sum(z, axis=0), inner[here][:, None])
+        # the posterior mean over all draws, or the value at the estimates
+        middle = centre if fit.engine == "bayesian" else centres.point[here][:, None]
+        estimate[at] = np.mean(weights[at] @ response.average(middle, (variance + inner)[here][:, None]))
     tail = (1.0 - fit.interval) / 2.0
     lower, upper = np.quantile(values, [tail, 1.0 - tail], axis=1)
-    if fit.engine == "bayesian":
-        estimate = expected.mean(axis=1)
-    else:
-        point = response.average(np.asarray(rows @ fit.joint.mean), variance + inner)
-        estimate = np.sum(weights * point.reshape(n_new, n_common), axis=1)
-    return Summary(np.asarray(estimate), values.std(axis=1, ddof=1), lower, upper)
+    return Summary(estimate, values.std(axis=1, ddof=1), lower, upper)
+
+
+class _Centres:
+    """Draws of the linear predictor of a new group's bins, its own effect left out.
+
+    With posterior draws these are the draws themselves. The likelihood engine's normal approximation moves all bins of a group together, by
+    the standard error of their average: what is unknown of the coefficients is small beside the new effect, and joint draws of a million
+    effects would not fit into memory.
+    """
+
+    def __init__(self, standard: Standardisation, rows: csr_array, weights: Floats, rng: np.random.Generator, seed: int) -> None:
+        fit = standard.fit
+        self.n_common = standard.common.n_bins
+        self.rows = rows
+        self.point = np.asarray(rows @ fit.joint.mean)
+        self.draws = fit.joint.draws(len(fit.covariance_draws[0]), seed) if fit.covariance_draws is not None else None
+        self.n_draws = _DRAWS if self.draws is None else len(self.draws)
+        if self.draws is None:
+            share = weights.ravel() * standard.response.slope(self.point)
+            group = np.repeat(np.arange(len(weights)), self.n_common)
+            share = share / np.bincount(group, share)[group]
+            averages = csr_array((share, (group, np.arange(len(group)))), shape=(len(weights), len(group)))
+            error = fit.joint.combine(csr_array(averages @ rows), fit.interval).std_error
+            self.shifts = error[:, None] * rng.standard_normal(_DRAWS)
+
+    def of(self, at: int) -> Floats:
+        """(M, S) the draws for the bins of one group."""
+        here = slice(at * self.n_common, (at + 1) * self.n_common)
+        if self.draws is not None:
+            return np.asarray(self.rows[here] @ self.draws.T)
+        return self.point[here][:, None] + self.shifts[at]
 
 
 def _new_effects(fit: Fit, block: int, size: int, rng: np.random.Generator) -> Floats:

@@ -15,6 +15,9 @@ EXACT_LEVELS = 1_000
 RANK_DRAWS = 1_000
 _POOLED_DRAWS = 8
 _CHUNK_VALUES = 8_000_000
+_MOST_VALUES = 20_000_000
+_MOST_PAIRED = 100
+_ROUNDING = 1e-13
 
 
 def probability_above_average(fit: Fit, rows: csr_array, independent_sd: Floats) -> Floats:
@@ -44,12 +47,40 @@ def rank_intervals(fit: Fit, gradients: csr_array, estimates: Floats, independen
     """
     if len(estimates) > EXACT_LEVELS:
         return _ranks_of_many(estimates, independent_sd, fit.interval, seed)
-    centred = fit.joint.draws(RANK_DRAWS, seed) - fit.joint.mean
-    draws = estimates[:, None] + np.asarray(gradients @ centred.T)
+    # Ranks do not change when the same number is taken from every level: what all have in common need not be drawn.
+    every = csr_array(np.ones((len(estimates), 1)))
+    differences = csr_array(gradients - every @ csr_array(gradients.mean(axis=0).reshape(1, -1)))
+    differences.data[np.abs(differences.data) < _ROUNDING] = 0.0
+    differences.eliminate_zeros()
+    if fit.engine == "likelihood" and len(fit.joint.mean) * RANK_DRAWS > _MOST_VALUES:
+        if len(estimates) > _MOST_PAIRED:
+            return _ranks_of_many(estimates, independent_sd, fit.interval, seed)
+        noise = _normal_draws(_covariance(fit, differences), seed)
+    else:
+        noise = np.asarray(differences @ (fit.joint.draws(RANK_DRAWS, seed) - fit.joint.mean).T)
+    draws = estimates[:, None] + noise
     ranks = 1.0 + (-draws).argsort(axis=0).argsort(axis=0)
     tail = (1.0 - fit.interval) / 2.0
     lower, upper = np.quantile(ranks, [tail, 1.0 - tail], axis=1, method="closest_observation")
     return lower, upper
+
+
+def _covariance(fit: Fit, rows: csr_array) -> Floats:
+    """(L, L) covariance of ``rows @ (beta, b)`` from variances of sums: Cov(i, j) = (Var(i + j) - Var(i) - Var(j)) / 2."""
+    n = rows.shape[0]
+    first, second = np.triu_indices(n)
+    sums = fit.joint.combine(csr_array(rows[first] + rows[second]), fit.interval).std_error ** 2
+    total = np.zeros((n, n))
+    total[first, second] = total[second, first] = sums
+    alone = np.diagonal(total) / 4.0
+    return (total - alone[:, None] - alone[None, :]) / 2.0
+
+
+def _normal_draws(covariance: Floats, seed: int) -> Floats:
+    """(L, draws) of N(0, covariance), singular or not."""
+    values, vectors = np.linalg.eigh(covariance)
+    noise = np.random.default_rng(seed).standard_normal((len(values), RANK_DRAWS))
+    return np.asarray((vectors * np.sqrt(np.maximum(values, 0.0))) @ noise)
 
 
 def _from_draws(fit: Fit, rows: csr_array) -> Floats:
