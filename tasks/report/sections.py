@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -92,6 +93,8 @@ class Section:
 
 # smaller moves than this, in standard errors, are not worth a row
 SMALLEST_MOVE = 0.5
+
+SPECIAL_RESPONSE = re.compile(r"\b(weights|se|p|offset)\(")
 
 type Levels = Mapping[str, Columns]
 type Slopes = Mapping[tuple[str, str], Columns]
@@ -374,7 +377,8 @@ def _priors(subject: Subject) -> Section:
 
 
 def _diagnostics(subject: Subject) -> Section:
-    found = sorted(subject.tables["diagnostics"].to_pylist(), key=lambda row: (row["passed"], row["check"]))
+    rows = [row for row in subject.tables["diagnostics"].to_pylist() if row["value"] is not None or not row["passed"]]
+    found = sorted(rows, key=lambda row: (row["passed"], row["check"]))
     table = ShortTable("Every check", ("check", "passed", "value", "threshold", "in words"), tuple(_check_row(row) for row in found))
     return Section("diagnostics", "Diagnostics", tables=(table,))
 
@@ -386,10 +390,15 @@ def _check_row(row: Mapping[str, object]) -> Row:
 
 
 def _model(subject: Subject) -> Section:
-    words = subject.report.get("words") or subject.report.get("model_in_words") or ()
+    words = subject.report.get("words") or ()
     paragraphs = (words,) if isinstance(words, str) else tuple(str(word) for word in words) if isinstance(words, Sequence) else ()
     formula = subject.text("formula")
-    return Section("model", "The model", paragraphs, mathematics=tuple(model_lines(subject)), code=(formula,) if formula else ())
+    code = (formula,) if formula else ()
+    written = subject.report.get("mathematics")
+    if isinstance(written, Mapping) and SPECIAL_RESPONSE.search(formula):
+        # known precisions, trials and offsets are not in the tables: the fit's own text has them
+        return Section("model", "The model", paragraphs, code=("\n".join(written.get("plain", ())), *code))
+    return Section("model", "The model", paragraphs, mathematics=tuple(model_lines(subject)), code=code)
 
 
 def _reproduce(subject: Subject) -> Section:

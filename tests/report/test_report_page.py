@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from multilevel.errors import PublishError
-from tasks.report import write_report
+from tasks.report import write_picture, write_report
 from tasks.report.page import embedded_json
 
 RULE = {"rule_id": "amount_not_negative", "severity": "critical", "why": "Money comes in.", "unexpected": 31_337, "success": True}
@@ -200,3 +200,10 @@ def test_a_study_without_predictors_cells_or_history_still_has_a_report(make_tab
     assert "This is the first version" in text
     found = re.findall(r'<section id="([a-z]+)"', text)
     assert not {"combinations", "slopes", "shrinkage", "predictors"} & set(found)
+
+
+def test_a_still_picture_is_a_small_png(tables, study, tmp_path):
+    path = write_picture(tables, study, tmp_path / "images" / "picture.png")
+    content = path.read_bytes()
+    assert content.startswith(b"\x89PNG")
+    assert 20_000 < len(content) < 400_000
