@@ -331,3 +331,19 @@ def _matrix_roots(kernels: Floats) -> Floats:
         return np.sqrt(kernels)
     values, vectors = np.linalg.eigh(kernels)
     return vectors * np.sqrt(np.clip(values, 0.0, None))[:, None, :]
+
+
+def unpenalised(system: BlockedSystem) -> BlockedFactor:
+    """The system with the eliminated effects free, no penalty at all: least squares with one set of coefficients per level.
+
+    Only for systems without other blocks. Kernels are pseudo-inverses, so a level whose columns are collinear takes the shortest solution.
+    """
+    own = system.own
+    kernels = np.linalg.pinv(own, rcond=1e-10, hermitian=True) if len(own) else own
+    schur = schur_complement(system.gram, system.cross.starts, system.cross.columns, system.cross.values, kernels)
+    p = system.n_population
+    root = cholesky(schur[:p, :p], lower=False) if p else np.zeros((0, 0))
+    right = solve_triangular(root, schur[:p, -1], trans="T") if p else np.zeros(0)
+    rss = float(schur[-1, -1] - right @ right + system.residual_ss)
+    k = own.shape[1] if len(own) else 0
+    return BlockedFactor(system, (), np.eye(k), kernels, 0.0, schur, root, right, rss)
