@@ -16,10 +16,10 @@ from tasks.report.subject import Subject, read_tables
 from tasks.report.theme import PICTURE_COLOURS, chart_config
 
 SIDE = 12
-WIDTH = 430
+WIDTH, HEIGHT = 430, 400
 
 
-def write_picture(tables: Mapping[str, pa.Table] | Path, study: Mapping[str, object], destination: Path, *, scale: float = 1.6) -> Path:
+def write_picture(tables: Mapping[str, pa.Table] | Path, study: Mapping[str, object], destination: Path, *, scale: float = 1.3) -> Path:
     """Draw two panels as a PNG: the customers' groups ranked, and what pooling did to the finest factor (or how its slopes differ).
 
     Parameters
@@ -31,7 +31,9 @@ def write_picture(tables: Mapping[str, pa.Table] | Path, study: Mapping[str, obj
 
     subject = Subject(read_tables(tables), study, {}, {})
     panels = [_panel(figure, columns) for figure, columns in _chosen(subject)]
-    spec = {"hconcat": panels, "spacing": 36, "config": chart_config(PICTURE_COLOURS), "background": "#ffffff", "padding": 18}
+    apart = {"scale": {"color": "independent"}, "legend": {"color": "independent"}}
+    look = {"config": chart_config(PICTURE_COLOURS), "background": "#ffffff", "padding": 18, "spacing": 36}
+    spec = {"hconcat": panels, "resolve": apart, **look}
     destination.parent.mkdir(parents=True, exist_ok=True)
     destination.write_bytes(vl_convert.vegalite_to_png(spec, scale=scale))
     return destination
@@ -57,7 +59,7 @@ def _panel(figure: Figure, columns: Columns) -> dict[str, Any]:
         rows = rows if len(rows) <= 2 * SIDE else rows[:SIDE] + rows[-SIDE:]
     rows = [{**row, "order": order} for order, row in enumerate(rows)]
     spec = {key: value for key, value in figure.spec.items() if key not in {"$schema", "autosize", "config"}}
-    return {**spec, "title": figure.title, "width": WIDTH, "layer": _with_rows(spec["layer"], rows)}
+    return {**spec, "title": figure.title, "width": WIDTH, "height": HEIGHT, "layer": _with_rows(spec["layer"], rows)}
 
 
 def _with_rows(layers: Any, rows: list[dict[str, object]]) -> list[dict[str, Any]]:
