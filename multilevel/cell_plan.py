@@ -115,6 +115,7 @@ def plan_cells(formula: Formula, schema: Schema, family: str) -> CellPlan:
     predictors = predictor_expressions(formula)
     for expression in (*predictors, *formula.offsets, response.expression, *([response.trials] if response.trials else [])):
         _check_numbers(expression, schema)
+        _check_spread(expression, schema)
     if isinstance(response.expression, Column) and schema.kind(response.expression.name) in {"text", "temporal"}:
         name = response.expression.name
         raise DataError(f"The outcome `{name}` holds {schema.kind(name)}; it must be a number, or true and false.")
@@ -226,6 +227,20 @@ def _level_means(predictors: tuple[Expression, ...]) -> tuple[LevelMean, ...]:
 
 def _inside_log(expression: Expression) -> Expression:
     return expression.arguments[0] if isinstance(expression, Call) and is_log(expression) else expression
+
+
+def _check_spread(expression: Expression, schema: Schema) -> None:
+    """What has no variation cannot be scaled to a standard deviation of 1."""
+    if isinstance(expression, Call | Operation):
+        for child in expression.arguments if isinstance(expression, Call) else expression.operands:
+            _check_spread(child, schema)
+    if isinstance(expression, Call) and expression.function == "scale":
+        mean, sd = schema.moments.get(expression_label(expression.arguments[0]), (0.0, 1.0))
+        if not sd > 0:
+            raise DataError(
+                f"`{expression_label(expression)}` cannot be calculated: {expression_label(expression.arguments[0])} has no variation "
+                f"(it is {mean:g} in every row). Leave it out, or use another window."
+            )
 
 
 def _check_numbers(expression: Expression, schema: Schema) -> None:

@@ -23,7 +23,7 @@ NEARLY = 0.99
 """Share of a factor's levels within which a predictor is constant that is suspicious when it is not all of them (design section 8)."""
 
 NAMED = 5
-"""Levels that a warning names."""
+"""Levels or columns that a warning names."""
 
 
 @dataclass(frozen=True)
@@ -114,15 +114,23 @@ def _check_room(design: Design) -> None:
 def _left_out(formula: Formula, design: Design) -> Iterator[DesignWarning]:
     if not design.aliased:
         return
+    never, determined = [], []
     for column in code_terms(formula.population, design.cells):
         if column.label not in design.aliased:
             continue
-        if column.feature == 0 and np.all(column.multiplier == column.multiplier[0]):
+        constant = column.feature == 0 and np.all(column.multiplier == column.multiplier[0])
+        if not constant:
+            determined.append(column.label)
+        elif column.multiplier[0] == 0 and "[" in column.label:
+            never.append(column.label)
+        else:
             message = f"{column.label} has no variation in these rows (it is {column.multiplier[0]:g} everywhere), so it was left out."
             yield DesignWarning("no_variation", message)
-        else:
-            message = f"{column.label} is determined by the terms before it, so it was left out; their coefficients stand for it too."
-            yield DesignWarning("aliased", message)
+    if never:
+        yield DesignWarning("no_variation", f"{_named(never)}: no row is of this kind, so it was left out.")
+    if determined:
+        message = f"{_named(determined)}: determined by the terms before, so left out; the coefficients of those stand for it too."
+        yield DesignWarning("aliased", message)
 
 
 def _few_levels(design: Design) -> Iterator[DesignWarning]:
@@ -165,8 +173,11 @@ def levels_with_variation(column: DesignColumn, factor: Factor, cells: CellStati
 
 def _nearly_constant_message(column: DesignColumn, factor: Factor, varies: NDArray[np.bool_], repeated: int) -> str:
     names = [str(name) for name in full_labels(factor)[varies]]
-    named = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
     return (
-        f"{column.label} is constant within {repeated - len(names)} of {repeated} levels of {factor.name}, but not within {named}: "
+        f"{column.label} is constant within {repeated - len(names)} of {repeated} levels of {factor.name}, but not within {_named(names)}: "
         f"if it describes the {factor.name}, these levels hold a mistake, and it is not read as a group-level predictor until it is mended."
     )
+
+
+def _named(names: list[str]) -> str:
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")

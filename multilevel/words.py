@@ -77,9 +77,9 @@ def _group(block: GroupBlock) -> str:
     terms = [column.label for column in block.columns]
     nested = f", each inside one {factor.parent_name}" if factor.parent_name else ""
     if terms == ["Intercept"]:
-        what = "the level of the outcome varies"
+        what = "The level of the outcome varies"
     elif k == 1:
-        what = f"the coefficient of {terms[0]} varies"
+        what = f"The coefficient of {terms[0]} varies"
     else:
         what = f"{', '.join(terms[:-1])} and {terms[-1]} vary, correlated with each other,"
     effects = f"{block.n_effects:,} effects, {k * (k + 1) // 2} variance parameter{'s' if k > 1 else ''}"

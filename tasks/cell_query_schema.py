@@ -19,7 +19,20 @@ from tasks.relation import quote
 
 TEMPORAL = ("DATE", "TIME", "INTERVAL")
 WHOLE = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER")
-TEXTUAL = ("VARCHAR", "ENUM", "UUID", "BLOB", "BIT")
+NUMERIC = (
+    "TINYINT",
+    "SMALLINT",
+    "INTEGER",
+    "BIGINT",
+    "HUGEINT",
+    "UTINYINT",
+    "USMALLINT",
+    "UINTEGER",
+    "UBIGINT",
+    "UHUGEINT",
+    "FLOAT",
+    "DOUBLE",
+)
 
 
 def column_kinds(connection: duckdb.DuckDBPyConnection, study_sql: str) -> tuple[dict[str, ColumnKind], frozenset[str]]:
@@ -102,8 +115,9 @@ def _scan(connection: duckdb.DuckDBPyConnection, study_sql: str, facts: dict[str
 
 
 def _kind(duckdb_type: str) -> ColumnKind:
+    """Lists, structs and everything else that is neither number nor date can still group: as text."""
     if duckdb_type == "BOOLEAN":
         return "boolean"
-    if duckdb_type.startswith(TEXTUAL):
-        return "text"
-    return "temporal" if duckdb_type.startswith(TEMPORAL) else "number"
+    if duckdb_type in NUMERIC or (duckdb_type.startswith("DECIMAL") and duckdb_type.endswith(")")):
+        return "number"
+    return "temporal" if duckdb_type.startswith(TEMPORAL) and not duckdb_type.endswith("]") else "text"

@@ -96,7 +96,7 @@ def compress_rows(
         refuse_too_many_cells(connection, study_sql, plan, schema, max_cells)
         query = compile_cells(plan, schema, study_sql)
         cells = _copy(connection, query.sql, folder / "cells.parquet")
-        n_cells, n_rows = _check_cells(connection, cells)
+        n_cells, n_rows = _check_cells(connection, cells, plan)
         rows = _copy(connection, sample_query(study_sql, formula, sample_rows), folder / "rows.parquet")
         histogram = _histogram(connection, plan, schema, study_sql)
     spec_path = folder / "cells.json"
@@ -197,7 +197,7 @@ def _copy(connection: duckdb.DuckDBPyConnection, sql: str, path: Path) -> Path:
     return path
 
 
-def _check_cells(connection: duckdb.DuckDBPyConnection, cells: Path) -> tuple[int, int]:
+def _check_cells(connection: duckdb.DuckDBPyConnection, cells: Path, plan: CellPlan) -> tuple[int, int]:
     """Cells and rows; an empty study or an unusable value is refused here, before anything is fitted."""
     table = connection.sql("select * from read_parquet($path)", params={"path": str(cells)})
     floats = [name for name, kind in zip(table.columns, table.types, strict=True) if str(kind) == "DOUBLE"]
@@ -210,16 +210,26 @@ def _check_cells(connection: duckdb.DuckDBPyConnection, cells: Path) -> tuple[in
     if n_rows == 0:
         cells.unlink()
         raise DataError("There are no rows to compress: the window, `where` or the quarantine left none.")
-    wrong = [f"`{_plain(name)}` ({count:,} cells)" for name, count in zip([*floats, *texts], row[2:], strict=True) if count]
+    wrong = {_plain(name, plan): count for name, count in zip([*floats, *texts], row[2:], strict=True) if count}
     if wrong:
         cells.unlink()
-        raise DataError(f"Values that are null or not finite in {', '.join(wrong[:5])}. Leave such rows out with `where` or `missing`.")
+        listed = ", ".join(f"`{name}` ({count:,} cells)" for name, count in list(wrong.items())[:5])
+        raise DataError(f"Values that are null or not finite in {listed}. Leave such rows out with `where` or `missing`.")
     return n_cells, n_rows
 
 
-def _plain(name: str) -> str:
+def _plain(name: str, plan: CellPlan) -> str:
     """A column of cells.parquet in the formula's terms."""
-    return name[2:] if name.startswith(("g.", "c.", "x.")) else name
+    kind, _, rest = name.partition(".")
+    if kind in {"mean", "cross"}:
+        return (*plan.feature_labels, expression_label(plan.outcome))[int(rest.split(".")[0])]
+    if kind in {"g", "c", "x"}:
+        return rest
+    if name in {"weight", "once.log_weights"}:
+        return str(plan.weights or plan.standard_error)
+    if name in {"offset", "size", "once.outcome_log_exposure"}:
+        return "offset" if plan.offsets else "trials"
+    return expression_label(plan.outcome)
 
 
 def _histogram(connection: duckdb.DuckDBPyConnection, plan: CellPlan, schema: Schema, study_sql: str) -> list[list[float]]:

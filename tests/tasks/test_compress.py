@@ -232,10 +232,13 @@ def test_gaussian_has_no_limit(connection: duckdb.DuckDBPyConnection, tmp_path: 
     [
         ("y ~ 1 + (1 | g)", "select 1 as g, 1 as y where false", "no rows"),
         ("y ~ 1 + (1 | g)", "select null::varchar as g, 1 as y", "in `g`"),
-        ("y ~ 1 + (1 | g)", "select 'a' as g, 'nan'::double as y", "not finite"),
+        ("y ~ 1 + (1 | g)", "select 'a' as g, 'nan'::double as y", "not finite in `y`"),
         ("y ~ I(x/y) + (1 | g)", "select 'a' as g, 0 as y, 1 as x", r"not finite|cannot be calculated"),
         ("y ~ log(x) + (1 | g)", "select 'a' as g, 1 as y, 0 as x", r"not finite in `log\(x\)`"),
         ("y ~ x + (1 | g)", "select 'a' as g, 1 as y", "no column `x`"),
+        ("y ~ scale(x) + (1 | g)", "select 'a' as g, i as y, 5 as x from range(4) as r(i)", r"x has no variation \(it is 5"),
+        ("y | weights(w) ~ 1 + (1 | g)", "select 'a' as g, 1 as y, 0 as w", "not finite in `w`"),
+        ("y | se(w) ~ 1 + (1 | g)", "select 'a' as g, 1 as y, 0 as w", "not finite in"),
         ("y ~ log(g) + (1 | g)", "select 'a' as g, 1 as y", "holds text"),
     ],
 )
@@ -265,6 +268,25 @@ def test_many_cells_in_several_row_groups_are_read_back(tmp_path: Path) -> None:
     np.testing.assert_array_equal(cells.total, customer % 3)
     assert all(basket[i] == f"B{customer[i] * 7 % 1_500_000}" for i in range(0, 1_500_000, 9_973))
     assert list(cells.groups["customer"].values[:3]) == ["0", "1", "2"]
+
+
+def test_any_column_may_group(tmp_path: Path) -> None:
+    con = duckdb.connect()
+    sql = """select [i % 2] as list, {'a': i % 3} as struct, (i % 4)::decimal(4, 1) as money, date '2026-01-01' + (i % 2)::int as day,
+        (i % 5)::hugeint as huge, i % 2 = 0 as flag, (i % 3)::utinyint as tiny, sin(i) as y from range(600) as r(i)"""
+    formula = "y ~ list + day + (1 | struct) + (1 | money) + (1 | huge) + (1 | flag) + (1 | tiny)"
+    study = compress_rows(con, sql, parse_formula(formula), "gaussian", tmp_path)
+    cells = read_cells(study.cells_path, study.spec_path)
+    levels = {name: list(labels.values) for name, labels in (cells.groups | cells.labels).items()}
+    assert levels == {
+        "struct": ["{'a': 0}", "{'a': 1}", "{'a': 2}"],
+        "money": ["0.0", "1.0", "2.0", "3.0"],
+        "huge": ["0", "1", "2", "3", "4"],
+        "flag": ["false", "true"],
+        "tiny": ["0", "1", "2"],
+        "list": ["[0]", "[1]"],
+        "day": ["2026-01-01", "2026-01-02"],
+    }
 
 
 def test_the_sample_of_rows_is_the_same_twice(connection: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
