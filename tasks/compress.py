@@ -213,6 +213,11 @@ def _check_cells(connection: duckdb.DuckDBPyConnection, cells: Path, plan: CellP
     wrong = {_plain(name, plan): count for name, count in zip([*floats, *texts], row[2:], strict=True) if count}
     if wrong:
         cells.unlink()
+        precision = plan.weights or plan.standard_error
+        if precision in wrong:
+            raise DataError(
+                f"`{precision}` must be positive and finite in every row, as a known precision; in {wrong[precision]:,} cells it is not."
+            )
         listed = ", ".join(f"`{name}` ({count:,} cells)" for name, count in list(wrong.items())[:5])
         raise DataError(f"Values that are null or not finite in {listed}. Leave such rows out with `where` or `missing`.")
     return n_cells, n_rows
