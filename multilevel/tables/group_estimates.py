@@ -57,8 +57,8 @@ def _seen(
 ) -> dict[str, Values]:
     fit, factor = standard.fit, nesting.factors[name]
     summary = with_variance_error(standard.respond(), standard, variance, nesting, name)
-    separate = no_pooling(standard) if no_pooling is not None else None
-    lower, upper = rank_intervals(fit, standard.gradients(), summary.estimate, _spread(standard, nesting, name, summary), seed)
+    separate = no_pooling.respond(standard, nesting.own_tree(name)) if no_pooling is not None else None
+    lower, upper = rank_intervals(fit, standard.gradients, summary.estimate, _spread(standard, nesting, name, summary), seed)
     return {
         **_labels(name, factor.levels, factor.parents),
         **_columns(summary),

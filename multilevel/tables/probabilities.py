@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy.sparse import csr_array
 from scipy.special import ndtr, ndtri
@@ -39,15 +41,18 @@ def probability_above_average(fit: Fit, rows: csr_array, independent_sd: Floats)
     return _above(values - values.mean(), independent_sd)
 
 
-def rank_intervals(fit: Fit, gradients: csr_array, estimates: Floats, independent_sd: Floats, seed: int) -> tuple[Floats, Floats]:
+def rank_intervals(
+    fit: Fit, differentiate: Callable[[], csr_array], estimates: Floats, independent_sd: Floats, seed: int
+) -> tuple[Floats, Floats]:
     """Equal-tailed interval of every level's rank, 1 the highest; (L,), (L,).
 
-    ``gradients`` (L, p + q) are the derivatives of ``estimates`` at the joint mean: ranks of the linearised estimates over joint draws.
+    ``differentiate`` gives (L, p + q) derivatives of ``estimates`` at the joint mean: ranks of the linearised estimates over joint draws.
     Above ``EXACT_LEVELS`` each level's own interval is placed in the distribution of all levels instead.
     """
     if len(estimates) > EXACT_LEVELS:
         return _ranks_of_many(estimates, independent_sd, fit.interval, seed)
     # Ranks do not change when the same number is taken from every level: what all have in common need not be drawn.
+    gradients = differentiate()
     every = csr_array(np.ones((len(estimates), 1)))
     differences = csr_array(gradients - every @ csr_array(gradients.mean(axis=0).reshape(1, -1)))
     differences.data[np.abs(differences.data) < _ROUNDING] = 0.0

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from multilevel.cells import Floats
 from multilevel.fit import Fit
+from multilevel.interpretation.residuals import cell_residual_ss
+from multilevel.pooling import NoPoolingFit
 from multilevel.tables.bins import distinct_rows
-from multilevel.tables.sides import Sides
+from multilevel.tables.sides import Sides, split_sides
 from multilevel.tables.standardise import Standardisation, common_bins, own_bins
-
-type NoPooling = Callable[[Standardisation], tuple[Floats, Floats] | None]
-"""Gives (estimate, std_error) (L,) each, NaN where not estimable; None where the factor was not fitted that way."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +31,41 @@ class CompletePooling:
         return found * np.exp(self.fit.sigma**2 / 2.0) if _needs_sigma(self.fit) and self.fit.sigma is not None else found
 
 
+@dataclass(frozen=True)
+class NoPooling:
+    """The fit with one factor's terms as fixed effects of every level."""
+
+    separate: NoPoolingFit
+
+    def respond(self, standard: Standardisation, owned: frozenset[str]) -> tuple[Floats, Floats]:
+        """(L,) averages and their standard errors, NaN where one of a level's terms is not estimable.
+
+        ``owned`` names the factors of the level's own tree. Under ``log(y)`` each level has its own sigma, RSS / (n - k), and that of all
+        levels together where it has no residual degrees of freedom.
+        """
+        fit = self.separate.fit
+        with np.errstate(all="ignore"):
+            found = _of_population(fit, split_sides(fit.design, [owned]), standard).respond()
+        estimate, error = found.estimate, found.std_error
+        if fit.design.cells.log_outcome:
+            estimate, error = self._natural_scale(estimate, error)
+        usable = self.separate.estimable.all(axis=1) & np.isfinite(estimate) & np.isfinite(error)
+        return np.where(usable, estimate, np.nan), np.where(usable, error, np.nan)
+
+    def _natural_scale(self, estimate: Floats, error: Floats) -> tuple[Floats, Floats]:
+        fit, factor = self.separate.fit, self.separate.fit.design.blocks[0].factor
+        ss = np.bincount(factor.codes, cell_residual_ss(fit.design, fit.joint.mean), factor.n_levels)
+        freedom = np.bincount(factor.codes, fit.design.cells.n, factor.n_levels) - self.separate.estimable.shape[1]
+        common = fit.sigma**2 if fit.sigma is not None else 0.0
+        sigma2 = np.where(freedom > 0, ss / np.maximum(freedom, 1), common)
+        # Var(log s^2) is about 2 / df (Bartlett and Kendall 1946); a borrowed sigma is taken as known.
+        of_sigma = np.where(freedom > 0, sigma2 / 2.0 * np.sqrt(2.0 / np.maximum(freedom, 1)), 0.0)
+        natural = estimate * np.exp(sigma2 / 2.0)
+        return natural, natural * np.hypot(error / estimate, of_sigma)
+
+
 def _of_population(fit: Fit, sides: Sides, standard: Standardisation) -> Standardisation:
-    """The averages of a model with population columns alone; a level's leaves are its distinct group-level predictors."""
+    """The averages of a model whose levels' leaves are no more than their distinct group-level predictors."""
     n_cells = fit.design.cells.n_cells
     level = standard.own.level[standard.own.codes]
     zeros, ones = np.zeros(n_cells), np.ones(n_cells)

@@ -17,6 +17,9 @@ from multilevel.tables.catalogue import TABLES, check_table
 from multilevel.tables.diagnostics import ALWAYS
 
 ENGINES = ["likelihood", "bayesian"]
+# R's lm(log_radon ~ 0 + county + floor) on the same 919 houses
+FLOOR_NO_POOLING, FLOOR_NO_POOLING_SE = -0.720538962381418, 0.0735232017047594
+COUNTIES_NO_POOLING = {"AITKIN": 0.840541105025597, "ANOKA": 0.874819122655638, "LAC QUI PARLE": 2.95896520516975}
 AS_OF = datetime.date(2026, 11, 1)
 
 
@@ -153,6 +156,29 @@ def test_sleepstudy_is_lme4_s_to_the_digit() -> None:
     effects = table(fit, "group_coefficients").query("level == '308'").set_index("term")
     assert effects.deviation[["Intercept", "Days"]].to_numpy() == pytest.approx([2.2585646741997, 9.19897206520372], rel=1e-4)
     assert effects.conditional_sd[["Intercept", "Days"]].to_numpy() == pytest.approx([12.0708367535114, 2.30483701568134], rel=1e-5)
+
+
+def test_complete_and_no_pooling_of_radon_are_least_squares() -> None:
+    """R's lm on 919 houses: y ~ 0 + county + floor, and y ~ floor."""
+    frame = radon()
+    fit = study("y ~ floor + (1 | county)", frame, "likelihood")
+    terms = table(fit, "population_coefficients").set_index(["pooling", "term"])
+    assert terms.estimate["none", "floor"] == pytest.approx(FLOOR_NO_POOLING, rel=1e-9)
+    assert terms.std_error["none", "floor"] == pytest.approx(FLOOR_NO_POOLING_SE, rel=1e-9)
+    assert "Intercept" not in terms.loc["none"].index
+    assert terms.estimate["complete", "Intercept"] == pytest.approx(np.linalg.lstsq(design_of(frame), frame.y, rcond=None)[0][0])
+    seen = table(fit, "group_estimates").query("not is_new").set_index("level")
+    for county, estimate in COUNTIES_NO_POOLING.items():
+        assert seen.no_pooling_estimate[county] == pytest.approx(estimate + FLOOR_NO_POOLING * frame.floor.mean(), rel=1e-9)
+    complete = np.linalg.lstsq(design_of(frame), frame.y, rcond=None)[0] @ [1.0, frame.floor.mean()]
+    assert seen.complete_pooling_estimate.to_numpy() == pytest.approx(np.full(85, complete))
+    few = seen.n <= 2
+    partial, none = (np.abs(column - complete)[few].mean() for column in (seen.estimate, seen.no_pooling_estimate))
+    assert partial < 0.5 * none
+
+
+def design_of(frame: pd.DataFrame) -> np.ndarray:
+    return np.column_stack([np.ones(len(frame)), frame.floor])
 
 
 def test_both_engines_agree_on_the_counties() -> None:
