@@ -83,7 +83,7 @@ def _pooling(subject: Subject) -> str:
     distance = pc.abs(pc.subtract(table.column("no_pooling_estimate"), table.column("estimate")))
     moved = table.append_column("distance", distance).sort_by([("distance", "descending")]).slice(0, 1).to_pylist()[0]
     return (
-        f"Pooling moved the {table.num_rows:,} group estimates most where there was little to go by: {moved['level']} "
-        f"({moved['grouping_factor']}, {moved['n']:,} line items) from its own {subject.outcome(moved['no_pooling_estimate'])} "
+        f"Of {table.num_rows:,} group estimates pooling moved one furthest: {moved['level']} "
+        f"({subject.factor_words(moved['grouping_factor'])}, {moved['n']:,} line items) from its own {subject.outcome(moved['no_pooling_estimate'])} "
         f"to {subject.outcome(moved['estimate'])}."
     )
