@@ -1,0 +1,155 @@
+"""Penalised iteratively reweighted least squares: the conditional modes of the effects, given theta (Bates et al. 2015, section 5).
+
+With Lambda = Lambda(theta) and b = Lambda u, Newton's method on 2 log f(y | b) - |u|^2. Weights are the observed information, so that the
+steps are Newton's for every link and converge quadratically.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from multilevel.cells import Floats
+from multilevel.errors import FitError
+from multilevel.generalised.families import Curvature, Family
+from multilevel.generalised.reweighting import Coordinates, Reweighting, solve
+from multilevel.linear.factorise import BlockedFactor
+
+STEPS = 100
+HALVINGS = 30
+
+TOLERANCE = 1e-15
+"""Newton decrement (squared distance to the mode in posterior standard deviations) at which the mode is found."""
+
+ROUNDING = 1e-11
+"""Part of the penalised deviance that rounding may move; a decrement below it that cannot be improved on is a mode too."""
+
+
+@dataclass(frozen=True)
+class Mode:
+    """Where PIRLS ended.
+
+    effects : b and gamma (X beta = Q gamma); spherical : u and gamma. eta (R,): linear predictor, offset included. curvature and factor
+    are taken there. penalised : -2 log f(y | b) + |u|^2, constants included.
+    """
+
+    effects: Coordinates
+    spherical: Coordinates
+    eta: Floats
+    curvature: Curvature
+    factor: BlockedFactor
+    penalised: float
+    steps: int
+
+
+@dataclass(frozen=True)
+class _Point:
+    effects: Coordinates
+    spherical: Coordinates
+    eta: Floats
+    value: float
+
+
+class _Search:
+    """Newton's steps of one model at one theta and dispersion."""
+
+    def __init__(self, layout: Reweighting, family: Family, lambdas: Sequence[Floats], log_dispersion: float, *, with_basis: bool) -> None:
+        self._layout, self._family, self._lambdas = layout, family, lambdas
+        self._log_dispersion, self._with_basis = log_dispersion, with_basis
+        self._constant = -2.0 * family.constant(log_dispersion)
+
+    def evaluate(self, effects: Coordinates, spherical: Coordinates) -> _Point:
+        """The penalised deviance, infinite where it overflows."""
+        eta = self._layout.offset + self._layout.linear(effects)
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            value = -2.0 * float(np.sum(self._family.terms(eta, self._log_dispersion))) + self._constant
+        value += float(spherical.rest @ spherical.rest + np.sum(spherical.own**2))
+        return _Point(effects, spherical, eta, value if np.isfinite(value) else np.inf)
+
+    def curvature(self, eta: Floats) -> Curvature | None:
+        """Derivatives at ``eta``, None where they overflow."""
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            found = self._family.curvature(eta, self._log_dispersion)
+        return found if np.isfinite(found.weight).all() and np.isfinite(found.score).all() else None
+
+    def factorise(self, curvature: Curvature) -> BlockedFactor:
+        """The penalised system with the weights of ``curvature``."""
+        return self._layout.system(curvature.weight).factorise(self._lambdas)
+
+    def target(self, factor: BlockedFactor, curvature: Curvature, eta: Floats, effects: Coordinates) -> tuple[Coordinates, Coordinates]:
+        """Where Newton's step goes: (b, gamma) and (u, gamma); gamma stays unless it is sought too."""
+        layout = self._layout
+        known = 0.0 if self._with_basis else layout.basis @ effects.basis
+        right = layout.transposed(curvature.weight * (eta - layout.offset - known) + curvature.score)
+        target, target_u = solve(factor, right, with_basis=self._with_basis)
+        if self._with_basis:
+            return target, target_u
+        return Coordinates(target.rest, target.own, effects.basis), Coordinates(target_u.rest, target_u.own, effects.basis)
+
+    def decrement(self, factor: BlockedFactor, score: Floats, spherical: Coordinates, move: Coordinates) -> float:
+        """Step times (Lambda' Z's - u, Q's), half the downhill gradient."""
+        raw = self._layout.transposed(score)
+        turned = [part @ factor.lambdas[index] for index, part in enumerate(self._layout.by_block(raw))]
+        downhill = self._layout.from_blocks(turned, raw.basis)
+        gap = Coordinates(downhill.rest - spherical.rest, downhill.own - spherical.own, raw.basis)
+        return move.dot(gap)
+
+    def move(self, point: _Point, target: Coordinates, target_u: Coordinates) -> _Point | None:
+        """The step, halved until the deviance does not rise; None if it always does."""
+        moved = self.evaluate(target, target_u)
+        step, step_u, share = target - point.effects, target_u - point.spherical, 1.0
+        for _ in range(HALVINGS):
+            if moved.value <= point.value + 1e-13 * abs(point.value):
+                return moved
+            share /= 2.0
+            moved = self.evaluate(point.effects + step.times(share), point.spherical + step_u.times(share))
+        return None
+
+
+def find_mode(
+    layout: Reweighting,
+    family: Family,
+    lambdas: Sequence[Floats],
+    log_dispersion: float,
+    start: Coordinates,
+    *,
+    with_basis: bool,
+) -> Mode:
+    """Conditional modes of u (and of gamma too, ``with_basis``), from the effects and gamma of ``start``.
+
+    Raises FitError where no finite mode is reached.
+    """
+    search = _Search(layout, family, lambdas, log_dispersion, with_basis=with_basis)
+    point = _first(search, layout, start)
+    for steps in range(1, STEPS):
+        curvature = search.curvature(point.eta)
+        if curvature is None:
+            break
+        factor = search.factorise(curvature)
+        target, target_u = search.target(factor, curvature, point.eta, point.effects)
+        decrement = search.decrement(factor, curvature.score, point.spherical, target_u - point.spherical)
+        moved = None if decrement <= TOLERANCE else search.move(point, target, target_u)
+        if moved is None:
+            if decrement <= max(TOLERANCE, ROUNDING * abs(point.value)):
+                return Mode(point.effects, point.spherical, point.eta, curvature, factor, point.value, steps)
+            break
+        point = moved
+    message = (
+        "The modes of the group-level effects were not found: the outcome, an offset or a predictor is far out of scale, "
+        "or a coefficient is infinite (separation). Rescale predictors, or drop the terms that separate the outcome."
+    )
+    raise FitError(message)
+
+
+def _first(search: _Search, layout: Reweighting, start: Coordinates) -> _Point:
+    """One Newton step from ``start``, whose u is unknown (theta has changed); without effects where that overflows."""
+    eta = layout.offset + layout.linear(start)
+    curvature = search.curvature(eta)
+    if curvature is not None:
+        point = search.evaluate(*search.target(search.factorise(curvature), curvature, eta, start))
+        if np.isfinite(point.value):
+            return point
+    bare = Coordinates(0.0 * start.rest, 0.0 * start.own, start.basis)
+    return search.evaluate(bare, bare)
