@@ -84,6 +84,6 @@ def _pooling(subject: Subject) -> str:
     moved = table.append_column("distance", distance).sort_by([("distance", "descending")]).slice(0, 1).to_pylist()[0]
     return (
         f"Of {table.num_rows:,} group estimates pooling moved one furthest: {moved['level']} "
-        f"({subject.factor_words(moved['grouping_factor'])}, {moved['n']:,} line items) from its own {subject.outcome(moved['no_pooling_estimate'])} "
-        f"to {subject.outcome(moved['estimate'])}."
+        f"({subject.factor_words(moved['grouping_factor'])}, {moved['n']:,} line items) "
+        f"from its own {subject.outcome(moved['no_pooling_estimate'])} to {subject.outcome(moved['estimate'])}."
     )
