@@ -32,6 +32,7 @@ class CellsSpec:
 
     groups, labels : name -> order of its levels: "number", "boolean", "text" or "temporal" (numbers are sorted by value).
     numbers, features, once : names, as in ``CellStatistics``.
+    constants : further values of ``CellStatistics.once``, over all rows.
     histogram : distinct outcome values and row counts (negative_binomial), else empty.
     """
 
@@ -47,6 +48,7 @@ class CellsSpec:
     n_rows: int
     n_cells: int
     histogram: list[list[float]] = field(default_factory=list)
+    constants: dict[str, float] = field(default_factory=dict)
     format: int = FORMAT
 
 
@@ -101,7 +103,7 @@ def read_cells(cells_parquet: Path, cells_json: Path) -> CellStatistics:
         size=file.floats("size", count),
         total=file.floats("total", count * mean[:, -1] if m else None),
         offset=file.floats("offset", np.zeros(len(n))),
-        once={name: float(file.floats(f"once.{name}").sum()) for name in spec.once},
+        once={name: float(file.floats(f"once.{name}").sum()) for name in spec.once} | spec.constants,
         histogram=np.array(spec.histogram, dtype=np.float64) if spec.histogram else None,
         known_sigma=spec.known_sigma,
     )

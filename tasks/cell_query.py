@@ -173,9 +173,7 @@ def _counts(plan: CellPlan, rows: _Rows, known: Mapping[Expression, str]) -> _Pa
         once["log_binomial"] = "sum(lgamma(trials + 1) - lgamma(outcome + 1) - lgamma(trials - outcome + 1))"
     elif plan.family == "binomial":
         once["log_binomial"] = "cast(0 as double)"
-    elif plan.family in {"poisson", "negative_binomial"}:
-        once["log_factorial"] = "sum(lgamma(outcome + 1))"
-    else:
+    elif plan.family == "gamma":
         once["sum_log_outcome"] = "sum(ln(outcome))"
     if plan.family == "poisson":
         once["outcome_log_exposure"] = "cast(0 as double)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from tasks.cell_query_expressions import as_sql
 from tasks.cell_query_schema import read_schema
 from tasks.relation import Relation, connect, first_line, literal, quote
 
+COUNTS = ("poisson", "negative_binomial")
 MAX_CELLS = 2_000_000
 SAMPLE_ROWS = 2_000
 SAMPLE_SEED = 20_160_104
@@ -98,14 +100,14 @@ def compress_rows(
         cells = _copy(connection, query.sql, folder / "cells.parquet")
         n_cells, n_rows = _check_cells(connection, cells, plan)
         rows = _copy(connection, sample_query(study_sql, formula, sample_rows), folder / "rows.parquet")
-        histogram = _histogram(connection, plan, schema, study_sql)
+        counts = _histogram(connection, plan, schema, study_sql)
     spec_path = folder / "cells.json"
-    write_cells_spec(cells_spec(formula, plan, schema, query, n_rows=n_rows, n_cells=n_cells, histogram=histogram), spec_path)
+    write_cells_spec(cells_spec(formula, plan, schema, query, n_rows=n_rows, n_cells=n_cells, counts=counts), spec_path)
     return CompressedStudy(cells, spec_path, rows, n_cells, n_rows, n_rows / n_cells, query.sql)
 
 
 def cells_spec(
-    formula: Formula, plan: CellPlan, schema: Schema, query: CellQuery, *, n_rows: int, n_cells: int, histogram: list[list[float]]
+    formula: Formula, plan: CellPlan, schema: Schema, query: CellQuery, *, n_rows: int, n_cells: int, counts: list[list[float]]
 ) -> CellsSpec:
     """What cells.json says of the plan."""
     return CellsSpec(
@@ -120,7 +122,8 @@ def cells_spec(
         once=query.once,
         n_rows=n_rows,
         n_cells=n_cells,
-        histogram=histogram,
+        histogram=counts if plan.family == "negative_binomial" else [],
+        constants={"log_factorial": math.fsum(n * math.lgamma(value + 1) for value, n in counts)} if plan.family in COUNTS else {},
     )
 
 
@@ -238,7 +241,8 @@ def _plain(name: str, plan: CellPlan) -> str:
 
 
 def _histogram(connection: duckdb.DuckDBPyConnection, plan: CellPlan, schema: Schema, study_sql: str) -> list[list[float]]:
-    if plan.family != "negative_binomial":
+    """Distinct outcomes and how often: far fewer logarithms of factorials than rows."""
+    if plan.family not in COUNTS:
         return []
     response = as_sql(plan.raw_outcome, schema.moments)
     rows = connection.execute(render("cell_histogram", study_rows=subquery(study_sql), response=response)).fetchall()
