@@ -16,6 +16,7 @@ from multilevel.design_checks import check_design
 from multilevel.fit import Check, Fit
 from multilevel.formula.tree import Formula
 from multilevel.interpretation.contextual import contextual_effects
+from multilevel.interpretation.dispersion import dispersion_check
 from multilevel.interpretation.unsplit_slopes import unsplit_warnings
 from multilevel.interpretation.warnings import design_warnings, effective_sizes, separated_groups, simpson_warnings
 from multilevel.study_fit_calibration import calibration_of_means
@@ -99,6 +100,7 @@ def fit_study(formula: Formula, cells: CellStatistics, options: FitOptions) -> S
             *simpson_warnings(contextual),
             *design_warnings(found),
             *_readings(design, fit, tree),
+            *dispersion_check(fit),
             *calibration_of_means(fit, tree, variance),
             *pooling.checks,
         ]

@@ -20,6 +20,7 @@ _CHUNK_VALUES = 8_000_000
 _MOST_VALUES = 20_000_000
 _MOST_PAIRED = 100
 _ROUNDING = 1e-13
+_TIE = 1e-10
 
 
 def probability_above_average(fit: Fit, rows: csr_array, independent_sd: Floats) -> Floats:
@@ -63,7 +64,9 @@ def rank_intervals(
         noise = _normal_draws(_covariance(fit, differences), seed)
     else:
         noise = np.asarray(differences @ (fit.joint.draws(RANK_DRAWS, seed) - fit.joint.mean).T)
-    draws = estimates[:, None] + noise
+    # Levels that cannot be told apart (tau = 0) take turns: a tie is broken anew in every draw.
+    tie = _TIE * float(np.abs(estimates).max()) * np.random.default_rng(seed).standard_normal(noise.shape)
+    draws = estimates[:, None] + noise + tie
     ranks = 1.0 + (-draws).argsort(axis=0).argsort(axis=0)
     tail = (1.0 - fit.interval) / 2.0
     lower, upper = np.quantile(ranks, [tail, 1.0 - tail], axis=1, method="closest_observation")

@@ -180,6 +180,17 @@ def test_ranks_agree_with_brute_force_over_draws(gaussian, heading) -> None:
     assert seen.rank_upper.to_list() == upper.tolist()
 
 
+def test_levels_that_cannot_be_told_apart_share_all_ranks(gaussian, heading) -> None:
+    joint = gaussian.fit.joint
+    same = replace(joint, mean=np.where(np.arange(len(joint.mean)) < 4, joint.mean, 0.0), covariance=joint.covariance * 0.0)
+    table = published(
+        group_estimates(replace(gaussian.fit, joint=same), nesting(gaussian.fit.design), heading, complete=None, no_pooling={})
+    )
+    seen = table[(table.grouping_factor == "region") & ~table.is_new]
+    assert (seen.rank_lower == 1).all()
+    assert (seen.rank_upper == 3).all()
+
+
 @pytest.mark.parametrize("family", ["gaussian", "binomial", "poisson"])
 def test_cell_estimates_hold_every_combination_with_its_department(family: str, request, heading) -> None:
     example, link = request.getfixturevalue(family), LINKS[family]

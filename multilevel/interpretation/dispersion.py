@@ -1,0 +1,58 @@
+"""Do the outcomes vary as much as their family says? Pearson's statistic over cells, for families without a free residual variance."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import expit
+
+from multilevel.cells import CellStatistics, Floats
+from multilevel.fit import Check, Fit
+from multilevel.interpretation.residuals import linear_predictor
+
+MATERIAL = 1.2
+"""Variance of the outcomes over that of the family beyond which intervals are materially too narrow (10 %)."""
+
+CERTAIN = 3.0
+"""Standard errors of the statistic that it must exceed 1 by."""
+
+
+def dispersion_check(fit: Fit) -> list[Check]:
+    """Variance of the cells' sums about their fitted means over what the family says; empty for gaussian.
+
+    Sums keep the rows' overdispersion: the variance of a sum of n rows grows by the same factor as that of each row. The residual degrees
+    of freedom leave out the coefficients and, of every group-level effect, the share that is not pooled (McCullagh and Nelder 1989, section
+    4.5; Hodges and Sargent 2001).
+    """
+    if fit.family == "gaussian":
+        return []
+    mean, variance = _moments(fit)
+    used = variance > 0
+    free = float(used.sum()) - len(fit.design.population) - sum(float(np.sum(1.0 - shrinkage)) for shrinkage in fit.shrinkage)
+    if free < 1.0:
+        return [Check("dispersion_ratio", None, None, passed=True, message="as many effects as cells: dispersion cannot be judged")]
+    statistic = float(np.sum((fit.design.cells.total - mean)[used] ** 2 / variance[used]) / free)
+    threshold = float(1.0 + max(MATERIAL - 1.0, CERTAIN * np.sqrt(2.0 / free)))
+    message = f"cells vary {statistic:.3g} times as much about their fitted means as {fit.family} outcomes would"
+    if statistic > threshold:
+        message += ": intervals are too narrow; add an effect for the cell, or use a family with a dispersion"
+    return [Check("dispersion_ratio", statistic, threshold, passed=statistic <= threshold, message=message)]
+
+
+def _moments(fit: Fit) -> tuple[Floats, Floats]:
+    """(C,), (C,) mean and variance of each cell's summed outcome."""
+    cells = fit.design.cells
+    eta = linear_predictor(fit.design, fit.joint.mean)
+    if fit.family == "binomial":
+        probability = expit(eta)
+        return cells.size * probability, cells.size * probability * (1.0 - probability)
+    mean = _exposure(cells) * np.exp(eta)
+    if fit.family == "poisson":
+        return mean, mean
+    dispersion = fit.dispersion if fit.dispersion is not None else np.inf
+    if fit.family == "gamma":
+        return mean, mean**2 / (cells.n * dispersion)
+    return mean, mean + mean**2 / (cells.n * dispersion)
+
+
+def _exposure(cells: CellStatistics) -> Floats:
+    return cells.size if cells.family == "poisson" else cells.n.astype(float)
