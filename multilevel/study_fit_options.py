@@ -8,7 +8,7 @@ from datetime import date
 
 import pyarrow as pa
 
-from multilevel.fit import Check, Engine
+from multilevel.fit import Check, Engine, Fit
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,10 @@ class FitOptions:
 
 @dataclass(frozen=True)
 class StudyFit:
-    """The six tables by name, and what the report needs besides them (JSON-able). ``failed_gates`` name what must stop the run."""
+    """The six tables by name, and what the report needs besides them (JSON-able). ``failed_gates`` name what must stop the run;
+    ``fit`` is the partial-pooling fit itself, for contrasts and predictions."""
 
     tables: Mapping[str, pa.Table]
     report: dict[str, object]
     failed_gates: tuple[Check, ...] = field(default=())
+    fit: Fit | None = field(default=None, repr=False)
