@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -9,7 +11,9 @@ import duckdb
 
 from multilevel.errors import DataError, SourceError
 from multilevel.formula.columns import formula_columns
-from tasks.relation import Relation, first_line, literal, open_source, quote
+from tasks.conditions import check_type, condition_columns, row_condition
+from tasks.relation import Relation, first_line, literal, open_source, quote, rows_of
+from tasks.source_files import is_remote, parquet_files, source_state
 from tasks.study import Study
 
 RELATION_FILE = "relation.json"
@@ -26,35 +30,40 @@ def extract(study: Study, as_of: date | None, folder: Path, *, today: date) -> R
     Raises
     ------
     SourceError : missing or locked file, or a query that does not run. DataError : no line items in the window.
+    StudyError : ``where`` is not a row-wise condition over the relation's columns.
     """
     line_items = _line_items(study)
     connection = open_source(study.source.database, study.name, folder)
     try:
+        database = _absolute(study.source.database)
+        state = source_state(database, _absolute_patterns(study))
         columns = _columns(connection, line_items, study)
         _require_columns(study, columns)
-        day = _resolve_as_of(connection, study, as_of, today=today, line_items=line_items, columns=columns)
+        condition = _condition(connection, study, line_items, columns)
+        day = _resolve_as_of(connection, study, as_of, today=today, line_items=line_items)
         window = study.window
         relation = Relation(
             study=study.name,
-            database=_absolute(study.source.database),
-            parquet=study.source.parquet or (),
+            database=database,
+            parquet=_absolute_patterns(study),
             line_items=line_items,
             as_of=day,
             window_column=window.column if window else None,
-            start=day - timedelta(days=window.days) if window else None,
+            start=_window_start(study, day),
             end=day if window else None,
             columns=columns,
+            state=state,
         )
-        rows, checksum = _fingerprint(connection, relation, study)
+        rows, checksum = _fingerprint(connection, relation, [*used_columns(study), *study.missing, *condition_columns(condition)])
     finally:
         connection.close()
-    relation = Relation(**{**relation.__dict__, "rows": rows, "checksum": checksum})
+    relation = replace(relation, rows=rows, checksum=checksum)
     (folder / RELATION_FILE).write_text(relation.to_json(), encoding="utf-8")
     return relation
 
 
 def used_columns(study: Study) -> list[str]:
-    """Columns that the study's formula, cells and window name, in order of first use."""
+    """Columns that the study's formula, cells and privacy rule name, in order of first use."""
     names = list(formula_columns(study.parsed_formula))
     names += list(study.cells or ())
     names += [study.privacy.of] if study.privacy else []
@@ -65,14 +74,18 @@ def _absolute(path: str | None) -> str | None:
     return None if path is None else str(Path(path).absolute())
 
 
+def _absolute_patterns(study: Study) -> tuple[str, ...]:
+    return tuple(pattern if is_remote(pattern) else str(Path(pattern).absolute()) for pattern in study.source.parquet or ())
+
+
 def _line_items(study: Study) -> str:
+    """The SELECT that gives line items: over Parquet files, or the text of the study's SQL file."""
     source = study.source
     if source.parquet is not None:
         for pattern in source.parquet:
-            if "://" not in pattern and not _matches(pattern):
+            if not is_remote(pattern) and not parquet_files(pattern):
                 raise SourceError(f"{study.name}: source.parquet {pattern} matches no file (working directory {Path.cwd()}).")
-        files = ", ".join(literal(pattern if "://" in pattern else str(Path(pattern).absolute())) for pattern in source.parquet)
-        return f"select * from read_parquet([{files}])"
+        return f"select * from read_parquet([{', '.join(map(literal, _absolute_patterns(study)))}])"
     path = Path(str(source.line_items))
     try:
         text = path.read_text(encoding="utf-8")
@@ -80,9 +93,20 @@ def _line_items(study: Study) -> str:
         text = _packaged(path, study)
     except (OSError, UnicodeDecodeError) as error:
         raise SourceError(f"{study.name}: source.line_items {path} cannot be read ({error}).") from error
-    text = text.strip().removesuffix(";")
-    if len(duckdb.extract_statements(text)) != 1:
+    return _one_select(text.strip().removesuffix(";"), path, study)
+
+
+def _one_select(text: str, path: Path, study: Study) -> str:
+    try:
+        statements = duckdb.extract_statements(text)
+    except duckdb.Error as error:
+        raise SourceError(f"{study.name}: source.line_items {path} is not readable as SQL: {first_line(error)}") from error
+    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
         raise SourceError(f"{study.name}: source.line_items {path} must hold exactly one SELECT statement.")
+    if statements[0].named_parameters:
+        raise SourceError(
+            f"{study.name}: source.line_items {path} has parameters (${', $'.join(statements[0].named_parameters)}); write values."
+        )
     return text
 
 
@@ -98,72 +122,93 @@ def _packaged(path: Path, study: Study) -> str:
     raise SourceError(f"{study.name}: source.line_items {path} does not exist (working directory {Path.cwd()}).")
 
 
-def _matches(pattern: str) -> bool:
-    path = Path(pattern)
-    if path.is_file():
-        return True
-    anchor, parts = Path(path.anchor or "."), path.parts[1:] if path.is_absolute() else path.parts
-    return next(iter(anchor.glob(str(Path(*parts)))), None) is not None if parts else False
-
-
 def _columns(connection: duckdb.DuckDBPyConnection, line_items: str, study: Study) -> dict[str, str]:
-    where = study.source.line_items or ", ".join(study.source.parquet or ())
+    source = study.source.line_items or ", ".join(study.source.parquet or ())
     try:
-        described = connection.sql(f"describe select * from (\n{line_items}\n)").fetchall()
+        relation = connection.sql(f"select * from (\n{line_items}\n)")
     except duckdb.Error as error:
-        raise SourceError(f"{study.name}: {where} does not run on this source: {first_line(error)}") from error
-    return {row[0]: row[1] for row in described}
+        raise SourceError(f"{study.name}: {source} cannot be read from this source: {first_line(error)}") from error
+    return {name: str(kind) for name, kind in zip(relation.columns, relation.types, strict=True)}
 
 
 def _require_columns(study: Study, columns: dict[str, str]) -> None:
-    indicators = {f"{name}_missing" for name, rule in study.missing.items() if rule == "mean_and_indicator"}
+    made = [f"{name}_missing" for name, rule in study.missing.items() if rule == "mean_and_indicator"]
+    taken = [name for name in made if name in columns]
+    if taken:
+        raise SourceError(f"{study.name}: missing: mean_and_indicator makes a column {taken[0]}, but the line items have one; rename it.")
     wanted = [*used_columns(study), *study.missing, *([study.window.column] if study.window else [])]
-    unknown = [name for name in wanted if name not in columns and name not in indicators]
+    unknown = [name for name in dict.fromkeys(wanted) if name not in columns and name not in made]
     if unknown:
-        import difflib
-
         close = difflib.get_close_matches(unknown[0], list(columns), n=1)
         hint = f"did you mean {close[0]}? " if close else ""
         raise SourceError(f"{study.name}: the line items have no column {', '.join(unknown)}; {hint}they have {', '.join(columns)}.")
 
 
-def _resolve_as_of(
-    connection: duckdb.DuckDBPyConnection, study: Study, as_of: date | None, *, today: date, line_items: str, columns: dict[str, str]
-) -> date:
+def _condition(connection: duckdb.DuckDBPyConnection, study: Study, line_items: str, columns: dict[str, str]) -> str:
+    """``where`` as SQL, refused before anything is read; ``true`` without one."""
+    if study.where is None:
+        return "true"
+    condition = row_condition(study.where, columns, study=study.name)
+    check_type(connection, line_items, condition, study=study.name)
+    return condition
+
+
+def _resolve_as_of(connection: duckdb.DuckDBPyConnection, study: Study, as_of: date | None, *, today: date, line_items: str) -> date:
     wanted = as_of if as_of is not None else study.as_of
     if isinstance(wanted, date):
         return wanted
     if wanted == "scheduled" or study.window is None:
         return today
-    column = study.window.column
-    if not columns[column].startswith(("DATE", "TIMESTAMP")):
-        raise SourceError(f"{study.name}: window.column {column} is {columns[column]}; it must be a date or a timestamp.")
-    (last,) = connection.sql(f"select max({quote(column)})::date from (\n{line_items}\n)").fetchall()[0]
-    if last is None:
-        raise DataError(f"{study.name}: the source has no line items with a {column}.")
+    first, last = _span(connection, study.name, line_items, study.window.column)
+    if first is None or last is None:
+        raise DataError(f"{study.name}: the source has no line items with a {study.window.column}.")
+    if last == date.max:
+        raise DataError(
+            f"{study.name}: as_of: latest: the last {study.window.column} is {last}, which is no real day; give a date (--as-of)."
+        )
     return last + timedelta(days=1)
 
 
-def _fingerprint(connection: duckdb.DuckDBPyConnection, relation: Relation, study: Study) -> tuple[int, str]:
-    """Rows in the window and an order-independent checksum of the used columns, in one scan."""
-    names = [name for name in used_columns(study) if name in relation.columns] or list(relation.columns)[:1]
-    packed = ", ".join(quote(name) for name in names)
-    mixed = f"coalesce(bit_xor(hash({packed})), 0), coalesce(sum(hash({packed}) % 1000000007), 0)"
-    query = f"select count(*), {mixed} from ({relation.sql})"
+def _span(connection: duckdb.DuckDBPyConnection, study: str, line_items: str, column: str) -> tuple[date | None, date | None]:
+    """First and last day of the window column, whatever the window."""
+    name = quote(column)
+    query = f"select min({name})::date as first_day, max({name})::date as last_day from (\n{line_items}\n)"
+    row = rows_of(connection, query, study, f"window.column {column} cannot be read as dates")[0]
+    return row["first_day"], row["last_day"]
+
+
+def _window_start(study: Study, day: date) -> date | None:
+    if study.window is None:
+        return None
     try:
-        rows, parity, total = connection.sql(query).fetchall()[0]
-    except duckdb.Error as error:
-        raise SourceError(f"{study.name}: the line items cannot be read: {first_line(error)}") from error
-    if not rows:
+        return day - timedelta(days=study.window.days)
+    except OverflowError as error:
+        raise DataError(f"{study.name}: as_of {day} less window.days {study.window.days} is no date; choose another --as-of.") from error
+
+
+def _fingerprint(connection: duckdb.DuckDBPyConnection, relation: Relation, names: list[str]) -> tuple[int, str]:
+    """Rows in the window and a checksum of the columns in use, whatever the rows' order, in one scan.
+
+    The xor of the rows' hashes alone would not see a row that comes twice; their sum does. On two cores it costs about half a second for
+    ten million rows of ten columns. DuckDB may hash otherwise in another version, so compare checksums of one version only.
+    """
+    kind = relation.columns.get(relation.window_column or "", "")
+    if relation.window_column is not None and not kind.startswith(("DATE", "TIMESTAMP")):
+        raise SourceError(f"{relation.study}: window.column {relation.window_column} is {kind}; it must be a date or a timestamp.")
+    used = [name for name in dict.fromkeys(names) if name in relation.columns] or list(relation.columns)[:1]
+    packed = f"hash({', '.join(quote(name) for name in used)})"
+    mixed = f"coalesce(bit_xor({packed}), 0) as parity, coalesce(sum({packed} % 1000000007), 0) as total"
+    query = f"select count(*) as n_rows, {mixed} from ({relation.sql})"
+    row = rows_of(connection, query, relation.study, "the line items cannot be read")[0]
+    if not row["n_rows"]:
         raise DataError(_empty(connection, relation))
-    return int(rows), f"{int(parity):016x}-{int(total):x}"
+    return int(row["n_rows"]), f"{int(row['parity']):016x}-{int(row['total']):x}"
 
 
 def _empty(connection: duckdb.DuckDBPyConnection, relation: Relation) -> str:
     if relation.window_column is None:
         return f"{relation.study}: the source has no line items."
-    column = quote(relation.window_column)
-    first, last = connection.sql(f"select min({column})::date, max({column})::date from (\n{relation.line_items}\n)").fetchall()[0]
+    first, last = _span(connection, relation.study, relation.line_items, relation.window_column)
     has = f"the data has {first} to {last}" if first else "the data has no line items at all"
     return (
         f"{relation.study}: no line items in the window {relation.start} to {relation.end} (end not included); {has}. "

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
-from multilevel.errors import SourceError
+from multilevel.errors import DataError, SourceError
+from tasks.source_files import source_state
 
-LOCK_ATTEMPTS = 5
-LOCK_WAIT_SECONDS = 1.0
+LOCK_WAITS_SECONDS = (0.5, 1.0, 2.0, 4.0)
 MEMORY_SHARE = 0.4
 MEMORY_LIMIT_GB = 4.0
 ALIAS = "source"
+MESSAGE_LENGTH = 300
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class Relation:
     line_items : the SELECT that gives line items, before the window.
     as_of : the day the estimates speak for. window_column, start, end : half-open window [start, end), None without a window.
     columns : name -> DuckDB type. rows : line items in the window; checksum : of their used columns, whatever their order.
+    state : sizes and times of the source's files when they were described (``source_state``); empty: a connection does not check it.
     """
 
     study: str
@@ -44,6 +49,7 @@ class Relation:
     columns: Mapping[str, str] = field(default_factory=dict)
     rows: int = 0
     checksum: str = ""
+    state: str = ""
 
     @property
     def sql(self) -> str:
@@ -79,9 +85,21 @@ def literal(text: str) -> str:
 def connect(relation: Relation, temporary: Path | None = None) -> duckdb.DuckDBPyConnection:
     """A connection of its own on which ``relation.sql`` runs: the file attached read-only, UTC, no extension fetched, memory bounded.
 
-    A file that a writer holds is tried again for some seconds. Raises SourceError where it stays locked, is missing or is no DuckDB file.
+    Parameters
+    ----------
+    temporary : folder for what does not fit into memory; None: one in the system's own.
+
+    Raises
+    ------
+    SourceError : the file stays locked by a writer, is missing, is no DuckDB file, or was written to since the relation was described.
     """
-    return open_source(relation.database, relation.study, temporary)
+    connection = open_source(relation.database, relation.study, temporary)
+    # looked at only now: from here on the attached file is held against writers
+    if relation.state and relation.state != source_state(relation.database, relation.parquet):
+        connection.close()
+        source = relation.database or ", ".join(relation.parquet)
+        raise SourceError(f"{relation.study}: {source} was written to after this run had begun to read it. Start the run again.")
+    return connection
 
 
 def open_source(database: str | None, study: str, temporary: Path | None = None) -> duckdb.DuckDBPyConnection:
@@ -90,45 +108,55 @@ def open_source(database: str | None, study: str, temporary: Path | None = None)
         "autoinstall_known_extensions": "false",
         "autoload_known_extensions": "false",
         "memory_limit": f"{memory_limit_gb():.1f}GB",
+        "temp_directory": str((temporary or Path(tempfile.gettempdir())) / f"duckdb-{os.getpid()}"),
     }
-    if temporary is not None:
-        settings["temp_directory"] = str(temporary)
-    connection = duckdb.connect(config=settings)
-    connection.execute("set TimeZone = 'UTC'")
-    if database is None:
-        return connection
-    if not Path(database).is_file():
-        connection.close()
+    if database is not None and not Path(database).is_file():
         raise SourceError(f"{study}: source.database {database} does not exist (working directory {Path.cwd()}).")
+    connection = duckdb.connect(config=settings)
     try:
-        _attach(connection, database, study)
-    except SourceError:
+        connection.execute("set TimeZone = 'UTC'")
+        if database is not None:
+            _attach(connection, database, study)
+    except BaseException:
         connection.close()
         raise
     return connection
 
 
 def _attach(connection: duckdb.DuckDBPyConnection, database: str, study: str) -> None:
-    for attempt in range(LOCK_ATTEMPTS):
+    for wait in (*LOCK_WAITS_SECONDS, None):
         try:
             connection.execute(f"attach {literal(database)} as {ALIAS} (read_only)")
-            connection.execute(f"use {ALIAS}")
+            connection.execute(f"use {ALIAS}.main")
         except duckdb.IOException as error:
-            if "lock" not in str(error).lower():
+            if "could not set lock" not in str(error).lower():
+                raise SourceError(f"{study}: source.database {database} cannot be read: {first_line(error)}") from error
+            if wait is None:
                 raise SourceError(
-                    f"{study}: source.database {database} is not a DuckDB file that can be read: {first_line(error)}"
+                    f"{study}: source.database {database} is locked by a process that writes to it{_holder(error)}. Close that connection, "
+                    f"or run again when it is done ({len(LOCK_WAITS_SECONDS) + 1} attempts in {sum(LOCK_WAITS_SECONDS):g} s)."
                 ) from error
-            if attempt + 1 == LOCK_ATTEMPTS:
-                message = (
-                    f"{study}: source.database {database} is locked by a process that writes to it. Close that connection, or "
-                    f"run again when it is done ({LOCK_ATTEMPTS} attempts in {LOCK_ATTEMPTS * LOCK_WAIT_SECONDS:.0f} s)."
-                )
-                raise SourceError(message) from error
-            time.sleep(LOCK_WAIT_SECONDS)
+            time.sleep(wait)
         except duckdb.Error as error:
             raise SourceError(f"{study}: source.database {database} cannot be opened: {first_line(error)}") from error
         else:
             return
+
+
+def _holder(error: Exception) -> str:
+    """Which process holds the lock, as far as DuckDB knows it."""
+    found = re.search(r"held in (.+?)(?:\. See also|\.?$)", str(error).split("\n", 1)[0])
+    return f" ({found.group(1)})" if found else ""
+
+
+def rows_of(connection: duckdb.DuckDBPyConnection, query: str, study: str, doing: str) -> list[dict[str, Any]]:
+    """Every row of a query's result by column name; what DuckDB refuses becomes a DataError that says what was being done."""
+    try:
+        cursor = connection.execute(query)
+        names: Sequence[str] = [column[0] for column in cursor.description or ()]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    except duckdb.Error as error:
+        raise DataError(f"{study}: {doing}: {first_line(error)}") from error
 
 
 def memory_limit_gb() -> float:
@@ -138,6 +166,8 @@ def memory_limit_gb() -> float:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error, short enough for a message."""
-    text = str(error).strip().split("\n", 1)[0]
-    return text if len(text) <= 300 else text[:297] + "..."
+    """The first line of an error, and the names that DuckDB offers instead, short enough for a message."""
+    lines = [line.strip() for line in str(error).strip().split("\n")]
+    offered = [line for line in lines[1:] if line.startswith(("Candidate bindings", "Did you mean"))]
+    text = " ".join([lines[0], *offered[:1]])
+    return text if len(text) <= MESSAGE_LENGTH else text[: MESSAGE_LENGTH - 3] + "..."

@@ -1,0 +1,40 @@
+"""The files behind a source: which they are, and whether they are still as they were."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def parquet_files(pattern: str) -> list[Path]:
+    """Local files of a path or glob, sorted; the pattern itself where it is a file's own name."""
+    path = Path(pattern)
+    if path.is_file():
+        return [path]
+    parts = path.parts[1:] if path.is_absolute() else path.parts
+    return sorted(file for file in Path(path.anchor or ".").glob(str(Path(*parts))) if file.is_file()) if parts else []
+
+
+def is_remote(pattern: str) -> bool:
+    """Whether this is an address rather than a path; such files are neither listed nor watched."""
+    return "://" in pattern
+
+
+def source_state(database: str | None, parquet: Sequence[str]) -> str:
+    """Names, sizes and modification times of a source's files, as one short text that changes with any of them.
+
+    A run reads its source more than once (fingerprint, rules, cells); the same text each time means that no writer came between.
+    """
+    files: list[Path] = []
+    if database is not None:
+        # a writer's log lies beside the file until it is merged into it
+        files = [Path(database), Path(database + ".wal")]
+    for pattern in parquet:
+        files += [] if is_remote(pattern) else parquet_files(pattern)
+    digest = hashlib.sha256("\n".join(parquet).encode())
+    for file in files:
+        if file.exists():
+            status = file.stat()
+            digest.update(f"\n{file}\t{status.st_size}\t{status.st_mtime_ns}".encode())
+    return digest.hexdigest()[:16]
