@@ -66,7 +66,7 @@ def sample_nuts(
     progress: bool = False,
 ) -> NutsDraws:
     """Draw from the posterior of reduced rows."""
-    from multilevel.bayesian.nuts_model import model_data
+    from multilevel.bayesian.nuts_model import model_data, pack
 
     clock = Clock()
     with_scale = priors.sigma is not None or priors.dispersion is not None
@@ -74,17 +74,20 @@ def sample_nuts(
     pilot = fit_pilot(rows, outcome, priors, starting_covariances(priors), starting_dispersion(priors))
     coordinates = build_coordinates(rows, pilot)
     clock.lap("pilot")
-    data = model_data(rows, outcome, coordinates, layout, priors, weights=pilot.weights)
+    data = model_data(rows, outcome, coordinates, layout, priors, pilot=pilot)
     n_effects = sum(block.n_levels * block.values.shape[1] for block in rows.blocks)
-    start = np.concatenate([layout.pack(pilot.covariances, pilot.dispersion), np.zeros(rows.X.shape[1] + n_effects)])
+    start = np.concatenate(
+        [unstretched(layout.pack(pilot.covariances, pilot.dispersion), data["units"]), np.zeros(rows.X.shape[1] + n_effects)]
+    )
     compiled = replace(
-        compiled_model(layout.size, len(start) - layout.size).with_data(**data), initial_point_func=_starts(start, layout.size)
+        compiled_model(layout.size, len(start) - layout.size).with_data(**pack(data)), initial_point_func=_starts(start, layout.size)
     )
     clock.lap("compile")
     thin = 3 if n_effects > MANY_EFFECTS else 2
     trace = run_nuts(compiled, sampling, thin, seed, progress)
     clock.lap("sampling")
-    thetas, w = (trace.posterior[name].values[:, ::thin] for name in ("theta", "w"))
+    x, w = (trace.posterior[name].values[:, ::thin] for name in ("x", "w"))
+    thetas = stretched(x, units)
     beta, effects = coefficients(coordinates, layout, thetas.reshape(-1, layout.size), w.reshape(-1, w.shape[-1]))
     clock.lap("conditional_draws")
     statistics = trace.sample_stats
@@ -116,14 +119,28 @@ def starting_dispersion(priors: ResolvedPriors) -> float:
     return 1.0
 
 
+def stretched(x: Floats, units: Floats) -> Floats:
+    """(..., d) theta of the sampler's x; see ``kernel.stretch``."""
+    with np.errstate(divide="ignore"):
+        logs = np.log(units) + np.where(x < -30.0, x, np.log(np.logaddexp(0.0, np.maximum(x, -30.0))))
+    return np.where(units > 0, logs, x)
+
+
+def unstretched(theta: Floats, units: Floats) -> Floats:
+    """The inverse of ``stretched``."""
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        return np.where(units > 0, np.log(np.expm1(np.exp(theta) / units)), theta)
+
+
 @lru_cache(maxsize=8)
 def compiled_model(n_theta: int, n_coefficients: int) -> Any:
     """The compiled model of so many parameters, with data to be replaced; compiled once in a process."""
     import nutpie
 
-    from multilevel.bayesian.nuts_model import build_model, placeholder_data
+    from multilevel.bayesian.nuts_model import build_model
 
-    return nutpie.compile_pymc_model(build_model(placeholder_data(), n_theta, n_coefficients))
+    nothing: dict[str, Any] = {"numbers": np.zeros(1), "counts": np.zeros(6, dtype=np.int64)}
+    return nutpie.compile_pymc_model(build_model(nothing, n_theta, n_coefficients))
 
 
 def _starts(centre: Floats, n_theta: int) -> Callable[[int], Floats]:

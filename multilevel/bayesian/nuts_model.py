@@ -1,6 +1,6 @@
 """The PyMC model: two flat vectors in the coordinates of ``coordinates.py`` and one potential, the compiled log posterior.
 
-All arrays are ``pm.Data``: a refit with as many parameters, on whatever data, family and priors, reuses the compiled model.
+The data are ``pm.Data``: a refit with as many parameters, on whatever data, family and priors, reuses the compiled model.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from multilevel.bayesian.coordinates import CoarseBlock, Coordinates, FineBlock
 from multilevel.bayesian.distributions import Prior
 from multilevel.bayesian.families import Outcome
 from multilevel.bayesian.parameters import Layout, lkj_exponents
+from multilevel.bayesian.pilot import Pilot
 from multilevel.bayesian.priors import ResolvedPriors
 from multilevel.cells import Floats, Integers
 from multilevel.reduction import ReducedRows
@@ -39,23 +40,29 @@ ARGUMENTS = (
     "kinds", "prior", "y", "size", "once", "histogram", "offset", "X", "weights", "codes", "values", "widths", "levels", "starts", "mode",
     "root", "information", "mixing", "pull", "shift", "beta_location", "beta_precision",
 )  # fmt: skip
-"""The kernel's data, in its order."""
+"""The data of ``kernel.log_posterior``, in its order."""
+
+PACKED = (
+    "prior", "y", "size", "offset", "weights", "once", "histogram", "X", "values", "mode", "root", "information", "mixing", "pull", "shift",
+    "beta_location", "beta_precision", "units",
+)  # fmt: skip
+"""The order of ``numbers`` in ``kernel.packed_log_posterior``."""
 
 
 class LogPosterior(Op):
-    """``kernel.log_posterior`` as a node: its value, and its gradients as further outputs."""
+    """``kernel.packed_log_posterior`` as a node: its value, and its gradients as further outputs."""
 
     __props__ = ()
 
-    def make_node(self, theta: Any, w: Any, *data: Any) -> Any:
-        """Value, gradient in theta, gradient in w."""
-        inputs = [pt.as_tensor_variable(item) for item in (theta, w, *data)]
+    def make_node(self, x: Any, w: Any, numbers: Any, counts: Any) -> Any:
+        """Value, gradient in x, gradient in w."""
+        inputs = [pt.as_tensor_variable(item) for item in (x, w, numbers, counts)]
         return Apply(self, inputs, [pt.dscalar(), pt.dvector(), pt.dvector()])
 
     def perform(self, node: Any, inputs: list[Any], outputs: list[list[Any]]) -> None:
         """Evaluate, outside compiled code."""
-        value, g_theta, g_w = kernel.log_posterior(*inputs)
-        outputs[0][0], outputs[1][0], outputs[2][0] = np.asarray(value), g_theta, g_w
+        value, g_theta, g_w = kernel.packed_log_posterior(*inputs)
+        outputs[0][0], outputs[1][0], outputs[2][0] = value, g_theta, g_w
 
     def pullback(self, inputs: list[Any], outputs: list[Any], cotangents: list[Any]) -> list[Any]:
         """Only the value is ever differentiated."""
@@ -68,11 +75,11 @@ class LogPosterior(Op):
 
 @numba_funcify.register(LogPosterior)
 def _compiled(op: LogPosterior, **_: Any) -> Any:
-    return kernel.log_posterior_node
+    return kernel.packed_log_posterior
 
 
 def model_data(
-    rows: ReducedRows, outcome: Outcome, coordinates: Coordinates, layout: Layout, priors: ResolvedPriors, *, weights: Floats
+    rows: ReducedRows, outcome: Outcome, coordinates: Coordinates, layout: Layout, priors: ResolvedPriors, *, pilot: Pilot
 ) -> Arrays:
     """Every array of the model by its name in it, in the kernel's order."""
     order = [*(block.block for block in coordinates.coarse), *([] if coordinates.fine is None else [coordinates.fine.block])]
@@ -89,7 +96,7 @@ def model_data(
         "histogram": outcome.histogram,
         "offset": rows.offset,
         "X": np.ascontiguousarray(rows.X),
-        "weights": weights,
+        "weights": pilot.weights,
         "codes": np.array([block.codes for block in blocks], dtype=np.int64) if blocks else none.astype(np.int64),
         "values": np.concatenate([block.values.T for block in blocks]) if blocks else none,
         "widths": np.array([block.values.shape[1] for block in blocks], dtype=np.int64),
@@ -103,16 +110,24 @@ def model_data(
         "shift": _joined([block.shift for block in every]),
         "beta_location": priors.beta_location,
         "beta_precision": priors.beta_precision,
+        "units": sd_units(layout, pilot),
     }
 
 
-def placeholder_data() -> Arrays:
-    """Empty arrays of the right types, to compile with."""
-    vectors = ("y", "size", "once", "offset", "weights", "mode", "information", "mixing", "pull", "shift", "beta_location")
-    data: Arrays = {name: np.zeros(1) for name in vectors}
-    data |= {name: np.zeros((1, 1)) for name in ("histogram", "X", "values", "root", "beta_precision")}
-    data |= {name: np.zeros(1, dtype=np.int64) for name in ("widths", "levels", "starts")}
-    return data | {"kinds": np.zeros(2, dtype=np.int64), "prior": np.zeros((1, 4)), "codes": np.zeros((1, 1), dtype=np.int64)}
+def pack(data: Arrays) -> Arrays:
+    """``numbers`` and ``counts``, as ``kernel.packed_log_posterior`` takes them apart."""
+    head = [*data["kinds"], *data["X"].shape, len(data["widths"]), len(data["histogram"])]
+    counts = [np.array(head), np.ravel(data["codes"]), data["widths"], data["levels"], data["starts"]]
+    numbers = np.concatenate([np.ravel(data[name]) for name in PACKED])
+    return {"numbers": numbers.astype(np.float64), "counts": np.concatenate(counts).astype(np.int64)}
+
+
+def sd_units(layout: Layout, pilot: Pilot) -> Floats:
+    """(d,) the pilot's sds in the places of the sds, zero elsewhere."""
+    units = np.zeros(layout.size)
+    for start, k, covariance in zip(layout.starts, layout.widths, pilot.covariances, strict=True):
+        units[start : start + k] = np.sqrt(np.diag(covariance))
+    return units
 
 
 def prior_table(layout: Layout, priors: ResolvedPriors) -> Floats:
@@ -128,13 +143,13 @@ def prior_table(layout: Layout, priors: ResolvedPriors) -> Floats:
     return np.array(rows, dtype=np.float64).reshape(-1, 4)
 
 
-def build_model(data: Arrays, n_theta: int, n_coefficients: int) -> pm.Model:
-    """A model with ``theta`` (d,) and ``w`` (p + q,); ``coordinates.coefficients`` turns their draws into coefficients."""
+def build_model(packed: Arrays, n_theta: int, n_coefficients: int) -> pm.Model:
+    """A model with ``x`` (d,), theta stretched, and ``w`` (p + q,), which ``coordinates.coefficients`` turns into coefficients."""
     with pm.Model() as model:
-        at = [pm.Data(name, data[name]) for name in ARGUMENTS]
-        theta = pm.Flat("theta", shape=n_theta)
+        numbers, counts = pm.Data("numbers", packed["numbers"]), pm.Data("counts", packed["counts"])
+        x = pm.Flat("x", shape=n_theta)
         w = pm.Flat("w", shape=n_coefficients)
-        pm.Potential("log_posterior", LogPosterior()(theta, w, *at)[0])
+        pm.Potential("log_posterior", LogPosterior()(x, w, numbers, counts)[0])
     return model
 
 

@@ -11,10 +11,10 @@ from scipy.stats import multivariate_normal
 from multilevel.bayesian.coordinates import build_coordinates, coefficients
 from multilevel.bayesian.distributions import POSITIVE, Prior, parse_prior
 from multilevel.bayesian.families import log_likelihood, outcome_of
-from multilevel.bayesian.kernel import _digamma, _log_prior
+from multilevel.bayesian.kernel import _digamma, _log_prior, packed_log_posterior, stretch
 from multilevel.bayesian.kernel import log_posterior as compiled_log_posterior
-from multilevel.bayesian.nuts_fit import starting_covariances, starting_dispersion
-from multilevel.bayesian.nuts_model import ARGUMENTS, build_model, model_data, prior_table
+from multilevel.bayesian.nuts_fit import starting_covariances, starting_dispersion, stretched, unstretched
+from multilevel.bayesian.nuts_model import ARGUMENTS, build_model, model_data, pack, prior_table
 from multilevel.bayesian.parameters import Layout, log_prior
 from multilevel.bayesian.pilot import block_values, fit_pilot
 from multilevel.bayesian.priors import Priors, ResolvedPriors, resolve_priors
@@ -62,9 +62,9 @@ def test_the_models_density_is_the_posterior_times_the_jacobian_for_a_good_and_a
     if distortion != 1.0:
         pilot = replace(pilot, weights=pilot.weights * distortion, schur=pilot.schur * 0.6)
         coordinates = build_coordinates(rows, pilot)
-    data = model_data(rows, outcome, coordinates, layout, priors, weights=pilot.weights)
+    data = model_data(rows, outcome, coordinates, layout, priors, pilot=pilot)
     size = rows.X.shape[1] + sum(block.n_levels * block.values.shape[1] for block in rows.blocks)
-    compiled = build_model(data, layout.size, size).compile_logp(mode="FAST_COMPILE")
+    compiled = build_model(pack(data), layout.size, size).compile_logp(mode="FAST_COMPILE")
     rng = np.random.default_rng(1)
     centre = layout.pack(pilot.covariances, pilot.dispersion)
 
@@ -74,11 +74,13 @@ def test_the_models_density_is_the_posterior_times_the_jacobian_for_a_good_and_a
 
     difference = []
     for _ in range(4):
-        theta, w = centre + rng.normal(0, 0.6, layout.size), rng.normal(size=size)
+        x, w = unstretched(centre, data["units"]) + rng.normal(0, 0.8, layout.size), rng.normal(size=size)
+        theta, _, log_slope, _ = stretch(x, data["units"])
+        np.testing.assert_allclose(theta, stretched(x, data["units"]))
         beta, effects = coefficients(coordinates, layout, theta[None], w[None])
         jacobian = np.stack([(place(theta, w + step) - place(theta, w - step)) / 2e-5 for step in 1e-5 * np.eye(size)], axis=1)
         direct = log_posterior((rows, outcome, layout, priors), theta, beta[0], [effect[0] for effect in effects])
-        difference.append(float(compiled({"theta": theta, "w": w})) - direct - np.linalg.slogdet(jacobian)[1])
+        difference.append(float(compiled({"x": x, "w": w})) - direct - log_slope - np.linalg.slogdet(jacobian)[1])
     np.testing.assert_allclose(difference, difference[0], atol=1e-5)
 
 
@@ -102,7 +104,7 @@ def test_the_finest_effects_are_standard_normal_whatever_their_variance() -> Non
 @pytest.mark.parametrize("family", list(RESPONSE))
 def test_the_gradient_is_that_of_the_density(family: str, groups: str) -> None:
     rows, outcome, layout, priors, pilot, coordinates = setting(family, groups)
-    data = model_data(rows, outcome, coordinates, layout, priors, weights=pilot.weights)
+    data = model_data(rows, outcome, coordinates, layout, priors, pilot=pilot)
     arrays = [data[name] for name in ARGUMENTS]
     size = rows.X.shape[1] + sum(block.n_levels * block.values.shape[1] for block in rows.blocks)
     rng = np.random.default_rng(2)
@@ -139,3 +141,18 @@ def test_the_kernels_prior_is_that_of_the_collapsed_form(written: str) -> None:
 @pytest.mark.parametrize("x", [1e-3, 0.4, 3.0, 50.0, 1e6])
 def test_the_kernels_digamma_is_scipys(x: float) -> None:
     assert _digamma(x) == pytest.approx(digamma(x), rel=1e-11)
+
+
+def test_stretched_sds_have_the_gradient_of_their_density() -> None:
+    rows, outcome, layout, priors, pilot, coordinates = setting("binomial")
+    data = model_data(rows, outcome, coordinates, layout, priors, pilot=pilot)
+    packed = pack(data)
+    w = np.random.default_rng(1).normal(size=2 + 8 + 9)
+    for point in ([0.5, 1.0, 0.2, -3.0], [-35.0, 4.0, -0.5, 0.0], [-29.9, -31.0, 0.0, 2.0]):
+        x = np.array(point)
+        _, gradient, _ = packed_log_posterior(x, w, packed["numbers"], packed["counts"])
+        numeric = [
+            (packed_log_posterior(x + h, w, *packed.values())[0] - packed_log_posterior(x - h, w, *packed.values())[0]) / 2e-5
+            for h in 1e-5 * np.eye(4)
+        ]
+        np.testing.assert_allclose(gradient, numeric, rtol=1e-4, atol=1e-4)
