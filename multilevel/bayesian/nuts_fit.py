@@ -76,9 +76,8 @@ def sample_nuts(
     clock.lap("pilot")
     data = model_data(rows, outcome, coordinates, layout, priors, pilot=pilot)
     n_effects = sum(block.n_levels * block.values.shape[1] for block in rows.blocks)
-    start = np.concatenate(
-        [unstretched(layout.pack(pilot.covariances, pilot.dispersion), data["units"]), np.zeros(rows.X.shape[1] + n_effects)]
-    )
+    units = sd_units(layout, pilot)
+    start = np.concatenate([unstretched(layout.pack(pilot.covariances, pilot.dispersion), units), np.zeros(rows.X.shape[1] + n_effects)])
     compiled = replace(
         compiled_model(layout.size, len(start) - layout.size).with_data(**pack(data)), initial_point_func=_starts(start, layout.size)
     )
