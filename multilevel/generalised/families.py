@@ -141,7 +141,7 @@ class Poisson:
 
 @dataclass(frozen=True)
 class NegativeBinomial:
-    """Rows ``y ~ NB(mean exp(eta), phi)`` with variance mean + mean^2 / phi; ``outcome`` (R,) is the sum of the ``n`` (R,) rows of a cell."""
+    """Rows ``y ~ NB(mean exp(eta), phi)`` with variance mean + mean^2 / phi; ``outcome`` (R,) sums a cell's ``n`` rows."""
 
     outcome: Floats
     n: Floats

@@ -37,13 +37,9 @@ def accumulate(weights, codes, own_values, rest_columns, rest_values, basis, pos
 
 
 @njit(cache=True)
-def leverages(codes, own_values, rest_columns, rest_values, positions, starts, columns, cross, kernels, covariance):  # type: ignore[no-untyped-def]
-    """(R,) variance of z'b given theta and beta.
-
-    With b_e = K (r - H b_r) + noise of variance K: z'Var(b)z = z_e'(K + K H C H' K) z_e - 2 z_r' C H' K z_e + z_r' C z_r.
-    """
-    n, k, s = len(codes), own_values.shape[1], rest_columns.shape[1]
-    q = covariance.shape[0]
+def own_variances(starts, columns, cross, kernels, covariance):  # type: ignore[no-untyped-def]
+    """(L, k, k) Var(b_e) = K + K H C H' K of each eliminated level, and (nnz, k) C H' on the pattern of H."""
+    k, q = cross.shape[1], covariance.shape[0]
     moved = np.zeros(cross.shape)
     whole = kernels.copy()
     for level in range(len(starts) - 1 if k else 0):
@@ -62,6 +58,16 @@ def leverages(codes, own_values, rest_columns, rest_values, positions, starts, c
                 for j in range(k):
                     spread[i, j] += cross[a, j] * moved[a, i]
         whole[level] += kernels[level] @ spread @ kernels[level]
+    return whole, moved
+
+
+@njit(cache=True)
+def leverages(codes, own_values, rest_columns, rest_values, positions, kernels, whole, moved, covariance):  # type: ignore[no-untyped-def]
+    """(R,) variance of z'b given theta and beta; ``whole`` and ``moved`` from ``own_variances``.
+
+    With b_e = K (r - H b_r) + noise of variance K: z'Var(b)z = z_e'Var(b_e)z_e - 2 z_r' C H' K z_e + z_r' C z_r.
+    """
+    n, k, s = len(codes), own_values.shape[1], rest_columns.shape[1]
     result = np.zeros(n)
     scaled = np.zeros(k)
     for r in range(n):

@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 from scipy.linalg import solve_triangular
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from multilevel.cells import Floats
 from multilevel.design import Design
@@ -26,6 +27,8 @@ from multilevel.generalised.reweighting import Coordinates, reweighting
 from multilevel.linear.factorise import BlockedFactor
 from multilevel.linear.parameters import Theta
 from multilevel.reduction import ReducedRows
+
+FEW_COLUMNS = 1_000
 
 STARTS = (0.5, 1.5, 0.15, 4.0)
 """Standard deviations of the effects, on the link scale, from which searches begin; those after the first only where one is needed."""
@@ -101,11 +104,13 @@ def fit_laplace(
             f"this one has {len(rows.blocks)} group terms. Write quadrature_points: 1 (Laplace)."
         )
         raise FitError(message)
-    best, starts = _search(problem, quadrature_points, accuracy, seed)
+    # threads cost more than they save in a factor of a few hundred columns
+    with threadpool_limits(1 if len(problem.objective.layout.template.gram) < FEW_COLUMNS else None):
+        best, starts = _search(problem, quadrature_points, accuracy, seed)
     if accuracy == "full" and not best.local.converged:
         message = (
-            f"The likelihood's optimiser did not converge from {starts} starts ({problem.objective.evaluations} evaluations; the optimum is "
-            f"still {best.local.distance:.2g} standard errors away). Simplify the group terms, or rescale predictors of very different size."
+            f"The likelihood's optimiser did not converge from {starts} starts ({problem.objective.evaluations} evaluations; the optimum "
+            f"is still {best.local.distance:.2g} standard errors away). Simplify the group terms, or rescale predictors of unlike size."
         )
         raise FitError(message)
     fit = _finish(problem, best, quadrature_points, accuracy)

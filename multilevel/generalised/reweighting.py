@@ -12,7 +12,7 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 from multilevel.cells import Floats, Integers
-from multilevel.generalised.kernels import accumulate, cross_times, leverages, transposed_times
+from multilevel.generalised.kernels import accumulate, cross_times, leverages, own_variances, transposed_times
 from multilevel.linear.assemble import linear_system
 from multilevel.linear.factorise import BlockedFactor, BlockedSystem
 from multilevel.reduction import ReducedRows
@@ -127,20 +127,12 @@ class Reweighting:
     def leverages(self, factor: BlockedFactor) -> Floats:
         """(R,) Var(z'b | y, theta, beta) of every row."""
         cross = factor.system.cross
-        return np.asarray(
-            leverages(
-                self.own_codes,
-                self.own_values,
-                self.rest_columns,
-                self.rest_values,
-                self.positions,
-                cross.starts,
-                cross.columns,
-                cross.values,
-                np.ascontiguousarray(factor.kernels),
-                np.ascontiguousarray(factor._rest_covariance_given_beta),
-            )
-        )
+        kernels = np.ascontiguousarray(factor.kernels)
+        covariance = np.ascontiguousarray(factor._rest_covariance_given_beta)
+        whole, moved = own_variances(cross.starts, cross.columns, cross.values, kernels, covariance)
+        columns, values = self.rest_columns, self.rest_values
+        found = leverages(self.own_codes, self.own_values, columns, values, self.positions, kernels, whole, moved, covariance)
+        return np.asarray(found)
 
 
 def solve(factor: BlockedFactor, right: Coordinates, *, with_basis: bool) -> tuple[Coordinates, Coordinates]:
