@@ -66,7 +66,7 @@ def sample_nuts(
     progress: bool = False,
 ) -> NutsDraws:
     """Draw from the posterior of reduced rows."""
-    from multilevel.bayesian.nuts_model import model_data, pack
+    from multilevel.bayesian.nuts_model import model_data, pack, sd_units
 
     clock = Clock()
     with_scale = priors.sigma is not None or priors.dispersion is not None
