@@ -21,6 +21,10 @@ class DataError(GroupwiseError):
     """The rows break what the study or its expectations need."""
 
 
+class RecordError(GroupwiseError):
+    """Great Expectations itself failed, or counted otherwise than the scan; this says nothing about the rows."""
+
+
 class FitError(GroupwiseError):
     """The model cannot be fitted to these statistics."""
 

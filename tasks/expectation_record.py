@@ -1,128 +1,195 @@
 """The record: Great Expectations itself on a sample, held against the scan's counts on the same rows.
 
-Runs as a child process (``python -m tasks.expectation_record RUN_FOLDER``), because importing Great Expectations takes seconds that can
-pass while the model is fitted. An exception inside Great Expectations is an error of its own, never a failed expectation.
+Runs as a child process (``record_in_child``), because importing Great Expectations takes seconds that can pass while the model is fitted.
+An exception inside Great Expectations is an error of its own, never a failed expectation.
 """
 
 from __future__ import annotations
 
-import json
+import subprocess
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pandas as pd
 
-from multilevel.errors import DataError, GroupwiseError
-from tasks.expectation_rules import Rule, broken, load_rules, with_duplicates
-from tasks.relation import connect, literal, quote
+from multilevel.errors import GroupwiseError, RecordError
+from tasks.expectation_regex import python_regex
+from tasks.expectation_rules import Rule, load_rules, value_kind
+from tasks.expectation_sql import applies, broken, with_duplicates
+from tasks.relation import Relation, connect, literal, quote, rows_of
+from tasks.row_scan import RowScan
 from tasks.run_folder import RunFolder
+from tasks.study import Study
+from tasks.validation_page import write_validation_page
 
 SAMPLE_ROWS = 100_000
+RECORD = "expectation_record"
+SAMPLE_TABLE = "memory.main.sampled"
+MESSAGE_LENGTH = 300
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one executor says of one rule: rows looked at, rows that break it, whether it is kept."""
+
+    checked: int
+    unexpected: int
+    success: bool
 
 
 def record(run: RunFolder, sample_rows: int = SAMPLE_ROWS) -> dict[str, Any]:
-    """Validate a hash sample of at least ``sample_rows`` line items plus every quarantined one; write ``expectation_record.json``.
+    """Validate a hash sample of ``sample_rows`` line items plus every quarantined one; write ``expectation_record.json`` and the page.
 
-    Raises DataError where Great Expectations raised an exception or counted otherwise than the scan.
+    Raises
+    ------
+    RecordError : Great Expectations raised an exception, or found otherwise than the scan on the same rows.
     """
     study, relation = run.study(), run.relation()
     if study.expectations is None:
         return {}
     rules = load_rules(study.expectations, relation.columns)
-    quarantine = run.read_json("validation").get("quarantine")
-    columns = sorted({name for rule in rules for name in rule.columns})
     connection = connect(relation, run.path)
     try:
-        connection.execute(f"create table memory.main.sampled as {_sample_sql(run, columns, quarantine, sample_rows)}")
-        types = {row[0]: row[1] for row in connection.sql("describe memory.main.sampled").fetchall()}
-        scanned = _scan(connection, rules, types)
-        frame = _frame(connection, types)
+        quarantine = run.read_json("validation").get("quarantine")
+        sample(connection, study, relation, rules, quarantine, sample_rows)
+        types = {name: kind for name, kind in relation.columns.items() if any(name in rule.columns for rule in rules)}
+        scanned = scan_sample(connection, study.name, rules, types)
+        frame = sample_frame(connection, types)
     finally:
         connection.close()
-    results = great_expectations_counts(study.expectations, rules, frame)
-    disagree = [rule.rule_id for rule in rules if results[rule.rule_id]["unexpected"] != scanned[rule.rule_id]]
-    if disagree:
-        first = disagree[0]
-        raise DataError(
-            f"{study.name}: Great Expectations finds {results[first]['unexpected']} rows breaking {first}, the scan {scanned[first]}, on "
-            f"the same {len(frame):,} rows: the rule does not mean the same to both. Rewrite it in expectations/{study.expectations}.json."
-        )
-    content = {"suite": study.expectations, "rows": len(frame), "rules": len(rules), "results": results}
-    run.write_json("expectation_record", content)
+    found = run_great_expectations(study.expectations, rules, types, frame)
+    for rule in rules:
+        if found[rule.rule_id] != scanned[rule.rule_id]:
+            raise RecordError(
+                f"{study.name}: rule {rule.rule_id} of expectations/{study.expectations}.json does not mean the same to its two executors: "
+                f"of the same {len(frame):,} rows Great Expectations says {found[rule.rule_id]}, the scan {scanned[rule.rule_id]}. "
+                "Rewrite the rule."
+            )
+    content = {
+        "suite": study.expectations,
+        "rows": len(frame),
+        "rules": len(rules),
+        "results": {name: asdict(one) for name, one in found.items()},
+    }
+    run.write_json(RECORD, content)
+    write_validation_page(run)
     return content
 
 
-def _sample_sql(run: RunFolder, columns: Sequence[str], quarantine: str | None, sample_rows: int) -> str:
-    """A hash sample (the same rows in every run) and the quarantined rows that it does not hold."""
-    relation = run.relation()
-    picks = ", ".join(quote(name) for name in columns)
-    share = min(1.0, 1.1 * sample_rows / max(relation.rows, 1))
-    drawn = "true" if share >= 1.0 else f"hash({picks}) % 1000000 < {int(share * 1_000_000) + 1}"
-    sample = f"select {picks} from ({relation.sql}) where {drawn}"
-    if quarantine is None or drawn == "true":
-        return sample
-    return f"{sample} union all select {picks} from read_parquet({literal(quarantine)}) where not ({drawn})"
+def record_in_child(folder: str | Path) -> None:
+    """``record`` in a process of its own, for the run folder ``folder``; raises RecordError with its message where it fails."""
+    command = [sys.executable, "-m", "tasks.expectation_record", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"the process ended with {done.returncode}"]
+        raise RecordError(lines[-1])
 
 
-def _scan(connection: Any, rules: Sequence[Rule], types: Mapping[str, str]) -> dict[str, int]:
-    source = with_duplicates("select * from memory.main.sampled", rules, types)
-    counts = ", ".join(f"count(*) filter ({broken(rule, types)})" for rule in rules)
-    values = connection.sql(f"select {counts} from ({source})").fetchall()[0]
-    return {rule.rule_id: int(value) for rule, value in zip(rules, values, strict=True)}
+def sample(
+    connection: duckdb.DuckDBPyConnection, study: Study, relation: Relation, rules: Sequence[Rule], quarantine: str | None, sample_rows: int
+) -> None:
+    """Make the table of sampled rows: all that broke a rule, and the first ``sample_rows`` by hash (the same in every run) of the others."""
+    picks = ", ".join(quote(name) for name in relation.columns if any(name in rule.columns for rule in rules))
+    scan = RowScan(study, relation, tuple(rules), {})
+    sampled = f"select {picks} from ({scan.kept_by_rules_sql()}) order by hash({picks}) limit {sample_rows}"
+    if quarantine is not None:
+        sampled = f"({sampled}) union all select {picks} from read_parquet({literal(quarantine)})"
+    rows_of(connection, f"create or replace table {SAMPLE_TABLE} as {sampled}", study.name, "rows for the record cannot be sampled")
 
 
-def _frame(connection: Any, types: Mapping[str, str]) -> pd.DataFrame:
-    """The sample with NumPy types: Great Expectations is slow on Arrow decimals and wrong on some Arrow types."""
-    frame: pd.DataFrame = connection.sql("select * from memory.main.sampled").df()
+def scan_sample(connection: duckdb.DuckDBPyConnection, study: str, rules: Sequence[Rule], types: Mapping[str, str]) -> dict[str, Found]:
+    """The scan's answer on the sampled rows, per rule id."""
+    source = with_duplicates(f"select * from {SAMPLE_TABLE}", rules, types)
+    counts = [f"count_if({applies(rule, types)}) as c{i}, count_if({broken(rule, types)}) as u{i}" for i, rule in enumerate(rules)]
+    row = rows_of(connection, f"select {', '.join(counts)} from ({source})", study, "the sampled rows cannot be checked")[0]
+    return {rule.rule_id: _found(int(row[f"c{i}"]), int(row[f"u{i}"]), rule.mostly) for i, rule in enumerate(rules)}
+
+
+def sample_frame(connection: duckdb.DuckDBPyConnection, types: Mapping[str, str]) -> pd.DataFrame:
+    """The sampled rows with NumPy types: Great Expectations is slow on Arrow decimals and fails on dates beside datetimes."""
+    frame: pd.DataFrame = connection.sql(f"select * from {SAMPLE_TABLE}").df()
     for name, kind in types.items():
         if kind == "BOOLEAN" and frame[name].dtype != bool:
             frame[name] = frame[name].astype(object)
+        elif kind == "FLOAT":
+            frame[name] = frame[name].astype("float64")
+        elif kind == "TIMESTAMP WITH TIME ZONE":
+            frame[name] = frame[name].dt.tz_convert("UTC").dt.tz_localize(None)
     return frame
 
 
-def great_expectations_counts(suite: str, rules: Sequence[Rule], frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """Per rule id: ``success`` and ``unexpected`` as Great Expectations finds them on a pandas batch."""
+def run_great_expectations(suite: str, rules: Sequence[Rule], types: Mapping[str, str], frame: pd.DataFrame) -> dict[str, Found]:
+    """Great Expectations' answer on a pandas batch, per rule id; RecordError where it raised an exception."""
     import great_expectations as gx
 
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
     batch = context.data_sources.add_pandas("sample").add_dataframe_asset("sample").add_batch_definition_whole_dataframe("all")
     expectations = [
-        {"type": rule.type, "kwargs": dict(rule.kwargs), "severity": rule.severity, "meta": {"rule_id": rule.rule_id}} for rule in rules
+        {"type": rule.type, "kwargs": _kwargs(rule, types), "severity": rule.severity, "meta": {"rule_id": rule.rule_id}} for rule in rules
     ]
-    checked = gx.ExpectationSuite(name=suite, expectations=expectations)
-    result = batch.get_batch({"dataframe": frame}).validate(checked, result_format="SUMMARY")
-    found: dict[str, dict[str, Any]] = {}
+    try:  # whatever it raises, it is not about the rows
+        checked = gx.ExpectationSuite(name=suite, expectations=expectations)
+        result = batch.get_batch({"dataframe": frame}).validate(checked, result_format="SUMMARY")
+    except Exception as error:
+        raise RecordError(f"expectations: {suite}: Great Expectations failed: {_one_line(str(error) or type(error).__name__)}") from error
+    found: dict[str, Found] = {}
     for entry in result.results:
         rule_id = entry.expectation_config.meta["rule_id"]
-        raised = _exception(entry.exception_info)
+        raised = exception_message(entry.exception_info)
         if raised is not None:
-            raise DataError(f"expectations: {suite}: Great Expectations could not evaluate {rule_id}: {raised[:200]}")
-        found[rule_id] = {"success": bool(entry.success), "unexpected": int(entry.result.get("unexpected_count", 0))}
+            raise RecordError(f"expectations: {suite}: Great Expectations could not evaluate {rule_id}: {_one_line(raised)}")
+        counts = entry.result
+        found[rule_id] = Found(
+            counts["element_count"] - counts.get("missing_count", 0), int(counts.get("unexpected_count", 0)), bool(entry.success)
+        )
     return found
 
 
-def _exception(info: Mapping[str, Any] | None) -> str | None:
+def exception_message(info: Mapping[str, Any] | None) -> str | None:
     """The message of an exception, which lies flat or one level down under a metric's id."""
-    if not info:
-        return None
-    nested = info.values() if "raised_exception" not in info else [info]
-    for entry in nested:
+    for entry in (info or {}).values() if "raised_exception" not in (info or {}) else [info]:
         if isinstance(entry, Mapping) and entry.get("raised_exception"):
-            return str(entry.get("exception_message"))
+            return str(entry.get("exception_message") or "an exception without a message")
     return None
 
 
+def _found(checked: int, unexpected: int, mostly: float) -> Found:
+    return Found(checked, unexpected, checked == 0 or (checked - unexpected) / checked >= mostly)
+
+
+def _kwargs(rule: Rule, types: Mapping[str, str]) -> dict[str, Any]:
+    """The rule's arguments as Great Expectations reads them in the scan's sense: full timestamps, a regex of Python's."""
+    kwargs = dict(rule.kwargs)
+    if "regex" in kwargs:
+        kwargs["regex"] = python_regex(kwargs["regex"])
+    for bound in ("min_value", "max_value"):
+        if isinstance(kwargs.get(bound), str) and value_kind(types[rule.own_columns[0]]) == "time":
+            kwargs[bound] = datetime.fromisoformat(kwargs[bound]).isoformat()
+    return kwargs
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:MESSAGE_LENGTH]
+
+
 def main(arguments: Sequence[str]) -> int:
-    """Run the record for a run folder; one line on stderr and exit 1 where it fails."""
+    """Run the record for a run folder; where it fails, one line ends stderr and the exit code is 1."""
     try:
-        content = record(RunFolder(Path(arguments[0])))
+        record(RunFolder(Path(arguments[0])))
     except GroupwiseError as error:
-        print(error, file=sys.stderr)
+        print(_one_line(str(error)), file=sys.stderr)
         return 1
-    print(json.dumps({key: value for key, value in content.items() if key != "results"}))
+    except Exception as error:  # noqa: BLE001  the parent shows the last line
+        traceback.print_exc()
+        print(f"the record failed: {type(error).__name__}: {_one_line(str(error))}", file=sys.stderr)
+        return 1
     return 0
 
 

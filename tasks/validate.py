@@ -1,12 +1,13 @@
 """Validate: row rules quarantine first, then deliberate exclusions and missing values, then the study's own needs on what is left.
 
-The rules live once, in ``expectations/*.json``. Here they are one DuckDB scan over all rows; ``tasks.expectation_record`` runs the same
-file through Great Expectations on a sample, as the record.
+The rules live once, in ``expectations/*.json``. Here they are part of one DuckDB scan over all rows; ``tasks.expectation_record`` runs the
+same file through Great Expectations on a sample, as the record.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,18 +15,21 @@ from typing import Any
 
 import duckdb
 
-from multilevel.errors import DataError
-from tasks.conditions import row_condition
-from tasks.expectation_rules import Rule, applies, broken, load_rules, with_duplicates
-from tasks.needs import check_needs
-from tasks.relation import Relation, connect, literal, quote
+from multilevel.errors import DataError, GroupwiseError
+from multilevel.formula.columns import formula_columns
+from tasks.cell_query_expressions import TABLE
+from tasks.expectation_rules import Rule, Severity, load_rules
+from tasks.expectation_sql import check_expressible
+from tasks.relation import Relation, connect, literal, quote, rows_of
+from tasks.row_scan import Counts, RowScan, scan_of
 from tasks.study import Study
 
-MISSING_LEVEL = "(missing)"
 QUARANTINE_FOLDER = "quarantine"
 VALIDATION_FILE = "validation.json"
-SHOWN_ROWS = 5
-ROW_KEY = "broken_rules"
+EXAMPLE_ROWS = 5
+SHOWN_ROWS = 3
+SHOWN_COLUMNS = 6
+SHOWN_LENGTH = 200
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class RuleResult:
 
     rule_id: str
     type: str
-    severity: str
+    severity: Severity
     why: str
     columns: tuple[str, ...]
     mostly: float
@@ -43,8 +47,8 @@ class RuleResult:
 
     @property
     def success(self) -> bool:
-        """Whether at least ``mostly`` of the rows keep the rule."""
-        return self.unexpected <= (1.0 - self.mostly) * self.checked + 1e-9 * self.checked
+        """Whether at least ``mostly`` of the rows keep the rule (a rule that looks at no row is kept)."""
+        return self.checked == 0 or (self.checked - self.unexpected) / self.checked >= self.mostly
 
 
 @dataclass(frozen=True)
@@ -71,145 +75,116 @@ class Validated:
 
 
 def validate(study: Study, relation: Relation, folder: Path) -> Validated:
-    """Scan the line items, write ``quarantine/`` and ``validation.json`` into ``folder``.
+    """Scan the line items; write ``quarantine/`` and ``validation.json`` into ``folder``, the latter also where the run stops here.
 
     Raises
     ------
     DataError : a critical rule failed, too many rows are quarantined, nothing is left, or what is left breaks the study's needs.
-    StudyError : the suite or ``where`` cannot be read.
+    StudyError : the suite or ``where`` cannot be read, or a column's type does not fit the formula.
+    SourceError : the source was written to since it was described.
     """
-    types = relation.columns
-    rules = load_rules(study.expectations, types) if study.expectations else ()
+    rules = load_rules(study.expectations, relation.columns) if study.expectations else ()
+    check_expressible(rules, relation.columns, study.expectations or "")
+    shutil.rmtree(folder / QUARANTINE_FOLDER, ignore_errors=True)
     connection = connect(relation, folder)
     try:
-        scanned = with_duplicates(relation.sql, rules, types)
-        counts = _count(connection, study, scanned, rules, types)
-        results = _results(rules, counts)
-        quarantine = _write_quarantine(connection, scanned, rules, types, folder) if counts["quarantined"] else None
-        kept = _study_sql(connection, study, scanned, rules, types)
+        scan = scan_of(connection, study, relation, rules)
+        counts = scan.count(connection)
+        quarantine = scan.write_quarantine(connection, folder / QUARANTINE_FOLDER) if counts.quarantined else None
         outcome = Validated(
-            study_sql=kept,
-            n_rows=counts["total"],
-            n_quarantined=counts["quarantined"],
-            n_excluded_where=counts["excluded_where"],
-            n_excluded_missing=counts["excluded_missing"],
-            n_left=counts["total"] - counts["quarantined"] - counts["excluded_where"] - counts["excluded_missing"],
-            rules=results,
+            study_sql=scan.study_sql(quarantined=counts.quarantined),
+            n_rows=counts.total,
+            n_quarantined=counts.quarantined,
+            n_excluded_where=counts.excluded_where,
+            n_excluded_missing=counts.excluded_missing,
+            n_left=counts.left,
+            rules=_results(rules, counts),
             quarantine=quarantine,
             record=folder / VALIDATION_FILE,
         )
-        _write_record(outcome, study, relation, _examples(connection, quarantine))
-        _stop_on_failure(study, outcome)
-        check_needs(connection, study, kept)
+        stopped = _failure(study, outcome) or _unmet(connection, scan, counts, outcome)
+        _write_record(outcome, study, relation, _examples(connection, study, quarantine), stopped)
     finally:
         connection.close()
+    if stopped is not None:
+        raise stopped
     return outcome
 
 
-def _any_broken(rules: Sequence[Rule], types: Mapping[str, str]) -> str:
-    return " or ".join(broken(rule, types) for rule in rules if rule.quarantines) or "false"
-
-
-def _where(study: Study, types: Mapping[str, str]) -> str:
-    return f"coalesce(({row_condition(study.where, list(types), study=study.name)}), false)" if study.where else "true"
-
-
-def _missing_excluded(study: Study, types: Mapping[str, str]) -> str:
-    parts = [_is_missing(name, types) for name, rule in study.missing.items() if rule == "exclude"]
-    return " or ".join(parts) or "false"
-
-
-def _is_missing(name: str, types: Mapping[str, str]) -> str:
-    return f"({quote(name)} is null or isnan({quote(name)}))" if types[name] in ("DOUBLE", "FLOAT") else f"{quote(name)} is null"
-
-
-def _count(
-    connection: duckdb.DuckDBPyConnection, study: Study, scanned: str, rules: Sequence[Rule], types: Mapping[str, str]
-) -> dict[str, int]:
-    """Everything there is to count, in one scan."""
-    wanted, missing = _where(study, types), _missing_excluded(study, types)
-    flags = f"({_any_broken(rules, types)}) as is_broken, ({wanted}) as is_wanted, ({missing}) as is_missing"
-    per_rule = []
-    for index, rule in enumerate(rules):
-        per_rule.append(f"count(*) filter ({applies(rule, types)}) as checked_{index}")
-        per_rule.append(f"count(*) filter ({broken(rule, types)}) as unexpected_{index}")
-    query = f"""
-        select
-            count(*) as total,
-            count(*) filter (is_broken) as quarantined,
-            count(*) filter (not is_broken and not is_wanted) as excluded_where,
-            count(*) filter (not is_broken and is_wanted and is_missing) as excluded_missing
-            {"".join(", " + part for part in per_rule)}
-        from (select *, {flags} from ({scanned}))
-    """
-    cursor = connection.execute(query)
-    names = [column[0] for column in cursor.description or ()]
-    return dict(zip(names, (int(value) for value in cursor.fetchall()[0]), strict=True))
-
-
-def _results(rules: Sequence[Rule], counts: Mapping[str, int]) -> tuple[RuleResult, ...]:
+def _results(rules: Sequence[Rule], counts: Counts) -> tuple[RuleResult, ...]:
     return tuple(
-        RuleResult(
-            rule.rule_id, rule.type, rule.severity, rule.why, rule.columns, rule.mostly, counts[f"checked_{i}"], counts[f"unexpected_{i}"]
-        )
-        for i, rule in enumerate(rules)
+        RuleResult(rule.rule_id, rule.type, rule.severity, rule.why, rule.columns, rule.mostly, checked, unexpected)
+        for rule, checked, unexpected in zip(rules, counts.checked, counts.unexpected, strict=True)
     )
 
 
-def _write_quarantine(
-    connection: duckdb.DuckDBPyConnection, scanned: str, rules: Sequence[Rule], types: Mapping[str, str], folder: Path
-) -> Path:
-    """Every broken row with the ids of all rules that it broke, semicolons between."""
-    target = folder / QUARANTINE_FOLDER / "part-0.parquet"
-    target.parent.mkdir(exist_ok=True)
-    labels = ", ".join(f"case when {broken(rule, types)} then {literal(rule.rule_id)} end" for rule in rules if rule.quarantines)
-    columns = ", ".join(quote(name) for name in types)
-    query = f"select {columns}, concat_ws(';', {labels}) as {ROW_KEY} from ({scanned}) where {_any_broken(rules, types)}"
-    connection.execute(f"copy ({query}) to {literal(str(target))} (format parquet, compression zstd)")
-    return target
+def _failure(study: Study, outcome: Validated) -> DataError | None:
+    """Why the rules stop the run, if they do."""
+    failed = [rule for rule in outcome.rules if rule.severity == "critical" and not rule.success]
+    if failed:
+        worst = max(failed, key=lambda rule: rule.unexpected)
+        more = f" So did {', '.join(rule.rule_id for rule in failed if rule is not worst)}." if len(failed) > 1 else ""
+        allowed = f", of which {1 - worst.mostly:.2%} may" if worst.mostly < 1 else ""
+        return DataError(
+            f"{study.name}: the critical rule {worst.rule_id} failed: {worst.unexpected:,} of {worst.checked:,} line items break it"
+            f"{allowed} ({worst.why}){more}\n"
+            f"The rows are in {outcome.quarantine}; mend the source, or the suite expectations/{study.expectations}.json."
+        )
+    if outcome.n_quarantined > study.quarantine_limit * outcome.n_rows:
+        worst = max((rule for rule in outcome.rules if rule.severity != "info"), key=lambda rule: rule.unexpected)
+        share = outcome.n_quarantined / outcome.n_rows
+        return DataError(
+            f"{study.name}: {outcome.n_quarantined:,} of {outcome.n_rows:,} line items ({share:.2%}) broke a rule; quarantine_limit "
+            f"is {study.quarantine_limit:.2%}. Most broke {worst.rule_id} ({worst.unexpected:,}: {worst.why})\n"
+            f"The rows are in {outcome.quarantine}; mend the source, or raise quarantine_limit."
+        )
+    if outcome.n_left == 0:
+        return DataError(
+            f"{study.name}: no line items are left of {outcome.n_rows:,}: {outcome.n_quarantined:,} quarantined, "
+            f"{outcome.n_excluded_where:,} excluded by where, {outcome.n_excluded_missing:,} by missing: exclude."
+        )
+    return None
 
 
-def _study_sql(connection: duckdb.DuckDBPyConnection, study: Study, scanned: str, rules: Sequence[Rule], types: Mapping[str, str]) -> str:
-    """The study's rows as one SELECT over the line items' columns, missing values replaced as the study says."""
-    conditions = f"not ({_any_broken(rules, types)}) and {_where(study, types)} and not ({_missing_excluded(study, types)})"
-    kept = f"select * from ({scanned}) where {conditions}"
-    means = _means(connection, study, kept)
-    parts = []
-    for name in types:
-        rule = study.missing.get(name)
-        if rule == "level":
-            parts.append(f"coalesce(cast({quote(name)} as varchar), {literal(MISSING_LEVEL)}) as {quote(name)}")
-        elif rule == "mean_and_indicator":
-            absent = _is_missing(name, types)
-            parts.append(f"case when {absent} then {means[name]!r} else {quote(name)} end as {quote(name)}")
-            parts.append(f"cast({absent} as integer) as {quote(name + '_missing')}")
-        else:
-            parts.append(quote(name))
-    return f"select {', '.join(parts)} from ({kept})"
+def _unmet(connection: duckdb.DuckDBPyConnection, scan: RowScan, counts: Counts, outcome: Validated) -> DataError | None:
+    """The first need that the rows which are left do not meet: how many break it and the first of them, or that nothing varies."""
+    study = scan.study
+    for need, count in zip(scan.needs, counts.breaking, strict=True):
+        if count:
+            shown = list(dict.fromkeys([*need.columns, *formula_columns(study.parsed_formula)]))[:SHOWN_COLUMNS]
+            picks = ", ".join(f"{TABLE}.{quote(name)}" for name in shown)
+            query = f"select {picks} from ({outcome.study_sql}) as {TABLE} where coalesce({need.breaks}, false) limit {SHOWN_ROWS}"
+            rows = rows_of(connection, query, study.name, "rows that break a need cannot be shown")
+            lines = ["  " + ", ".join(f"{name} = {_shown(value)}" for name, value in row.items())[:SHOWN_LENGTH] for row in rows]
+            some = f"{count:,} of {outcome.n_left:,} rows {'break' if count > 1 else 'breaks'} what the study needs"
+            return DataError("\n".join([f"{study.name}: {some}: {need.message}. The first:", *lines]))
+    for varied, is_varied in zip(scan.varied, counts.varied, strict=True):
+        if not is_varied:
+            picks = ", ".join(f"{TABLE}.{quote(name)}" for name in varied.columns)
+            row = rows_of(connection, f"select {picks} from ({outcome.study_sql}) as {TABLE} limit 1", study.name, "a row cannot be shown")[
+                0
+            ]
+            only = ", ".join(f"{name} = {_shown(value)}" for name, value in row.items())[:SHOWN_LENGTH]
+            return DataError(f"{study.name}: {varied.message} (all rows have {only}).")
+    return None
 
 
-def _means(connection: duckdb.DuckDBPyConnection, study: Study, kept: str) -> dict[str, float]:
-    names = [name for name, rule in study.missing.items() if rule == "mean_and_indicator"]
-    if not names:
-        return {}
-    picks = ", ".join(f"avg({quote(name)}) filter (not isnan(cast({quote(name)} as double)))" for name in names)
-    values = connection.sql(f"select {picks} from ({kept})").fetchall()[0]
-    absent = [name for name, value in zip(names, values, strict=True) if value is None]
-    if absent:
-        raise DataError(f"{study.name}: missing: {absent[0]}: mean_and_indicator needs at least one value, the column has none.")
-    return {name: float(value) for name, value in zip(names, values, strict=True)}
+def _shown(value: object) -> str:
+    return "null" if value is None else str(value)
 
 
-def _examples(connection: duckdb.DuckDBPyConnection, quarantine: Path | None) -> list[dict[str, Any]]:
+def _examples(connection: duckdb.DuckDBPyConnection, study: Study, quarantine: Path | None) -> list[dict[str, Any]]:
+    """Some quarantined rows for the page, values as text."""
     if quarantine is None:
         return []
-    query = f"select * from read_parquet({literal(str(quarantine))}) limit {SHOWN_ROWS}"
-    cursor = connection.execute(query)
-    names = [column[0] for column in cursor.description or ()]
-    return [{name: str(value) if value is not None else None for name, value in zip(names, row, strict=True)} for row in cursor.fetchall()]
+    query = f"select * from read_parquet({literal(str(quarantine))}) limit {EXAMPLE_ROWS}"
+    rows = rows_of(connection, query, study.name, "the quarantined rows cannot be read back")
+    return [{name: None if value is None else str(value) for name, value in row.items()} for row in rows]
 
 
-def _write_record(outcome: Validated, study: Study, relation: Relation, examples: list[dict[str, Any]]) -> None:
+def _write_record(
+    outcome: Validated, study: Study, relation: Relation, examples: Sequence[Mapping[str, Any]], stopped: GroupwiseError | None
+) -> None:
     content = {
         "study": study.name,
         "suite": study.expectations,
@@ -223,30 +198,7 @@ def _write_record(outcome: Validated, study: Study, relation: Relation, examples
         "rules": [{**asdict(rule), "success": rule.success} for rule in outcome.rules],
         "examples": examples,
         "quarantine": None if outcome.quarantine is None else str(outcome.quarantine),
+        "stopped": None if stopped is None else str(stopped),
         "study_sql": outcome.study_sql,
     }
     outcome.record.write_text(json.dumps(content, indent=1), encoding="utf-8")
-
-
-def _stop_on_failure(study: Study, outcome: Validated) -> None:
-    failed = [rule for rule in outcome.rules if rule.severity == "critical" and not rule.success]
-    if failed:
-        worst = failed[0]
-        more = f" {len(failed) - 1} more critical rules failed." if len(failed) > 1 else ""
-        raise DataError(
-            f"{study.name}: {outcome.n_rows:,} line items break the critical rule {worst.rule_id}: {worst.unexpected:,} of "
-            f"{worst.checked:,} rows ({worst.why}){more} The rows are in {outcome.quarantine}; mend the source or the suite "
-            f"expectations/{study.expectations}.json."
-        )
-    share = outcome.n_quarantined / outcome.n_rows
-    if share > study.quarantine_limit:
-        worst = max((rule for rule in outcome.rules if rule.severity != "info"), key=lambda rule: rule.unexpected)
-        raise DataError(
-            f"{study.name}: {outcome.n_quarantined:,} of {outcome.n_rows:,} line items ({share:.1%}) broke a rule; quarantine_limit is "
-            f"{study.quarantine_limit:.1%}. Most broke {worst.rule_id} ({worst.unexpected:,}). The rows are in {outcome.quarantine}."
-        )
-    if outcome.n_left == 0:
-        raise DataError(
-            f"{study.name}: no line items are left of {outcome.n_rows:,}: {outcome.n_quarantined:,} quarantined, "
-            f"{outcome.n_excluded_where:,} excluded by where, {outcome.n_excluded_missing:,} by missing: exclude."
-        )

@@ -18,5 +18,7 @@ def write_validation_page(run: RunFolder) -> Path | None:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((files("tasks") / "templates" / "validation.html.j2").read_text(encoding="utf-8"))
     page = run.path / "validation.html"
-    page.write_text(template.render(**content, title=run.study().title or run.study().name, run_id=run.run_id), encoding="utf-8")
+    study = run.study()
+    filled = template.render(**content, title=study.title or study.name, run_id=run.run_id, record=run.read_json("expectation_record"))
+    page.write_text(filled, encoding="utf-8")
     return page
