@@ -40,6 +40,7 @@ def check_family(design: Design, family: str) -> None:
     if family == "gaussian":
         return
     _check_ranges(design.cells, family)
+    _check_variation(design.cells, family)
     rows = reduce_design(design)
     names = separating_columns(rows, family, [column.label for column in design.population])
     if names:
@@ -61,6 +62,16 @@ def _check_ranges(cells: CellStatistics, family: str) -> None:
             raise DataError("gamma: some outcomes are zero or below, their logarithm is not finite; exclude them with `where`.")
     if not np.isfinite(cells.total).all():
         raise DataError(f"{family}: the summed outcome of {int((~np.isfinite(cells.total)).sum())} cells is not finite.")
+
+
+def _check_variation(cells: CellStatistics, family: str) -> None:
+    """Outcomes all alike leave nothing to estimate, whatever the predictors."""
+    total, size = float(cells.total.sum()), float(cells.size.sum())
+    if total <= 0 or (family == "binomial" and total >= size):
+        value = "0" if total <= 0 else "1 (all trials succeeded)"
+        raise FitError(
+            f"Every outcome is {value} in all {cells.n_rows:,} line items: nothing can be estimated. Widen the window or `where`."
+        )
 
 
 def _refuse(wrong: np.ndarray, values: Floats, what: str, right: str) -> None:

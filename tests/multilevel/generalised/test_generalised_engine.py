@@ -119,6 +119,13 @@ def test_outcomes_outside_the_familys_range_are_refused(family: str, outcome: fl
         fit_generalised(design_of("y ~ 1 + (1 | g)", frame, family), family)
 
 
+@pytest.mark.parametrize(("family", "outcome"), [("binomial", 0), ("binomial", 1), ("poisson", 0), ("negative_binomial", 0)])
+def test_outcomes_that_are_all_alike_are_refused(family: str, outcome: int) -> None:
+    frame = keep_rates(n=50).assign(y=outcome)
+    with pytest.raises(FitError, match=f"Every outcome is {outcome}"):
+        fit_generalised(design_of("y ~ x + (1 | g)", frame, family), family)
+
+
 def test_an_offset_that_is_not_finite_is_refused() -> None:
     frame = pd.DataFrame({"g": list("abca"), "y": [1, 2, 0, 3], "visits": [1.0, 2.0, 0.0, 3.0]})
     for family in ("poisson", "negative_binomial"):
