@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 
 from multilevel.bayesian.collapsed_fit import fit_collapsed
 from multilevel.bayesian.nuts_fit import fit_nuts
-from multilevel.bayesian.priors import Priors, read_priors, resolve_priors
+from multilevel.bayesian.prior_report import describe_priors, prior_sensitivity
+from multilevel.bayesian.priors import Priors, ResolvedPriors, read_priors, resolve_priors
 from multilevel.bayesian.sampling import Sampling, read_sampling
 from multilevel.design import Design
 from multilevel.errors import FitError, StudyError
 from multilevel.fit import Fit
+from multilevel.predictive import predictive_checks
 
 FAMILIES = ("gaussian", "binomial", "poisson", "negative_binomial", "gamma")
 
@@ -54,6 +57,8 @@ def fit_bayesian(
         raise StudyError(f"The family {family!r} does not exist; it is one of {', '.join(FAMILIES)}.")
     if not design.population:
         raise FitError("The model has no population coefficient; write at least an intercept, as in y ~ 1 + (1 | group).")
+    if not design.blocks:
+        raise FitError("The model has no group-level terms; the bayesian engine needs at least one, as in (1 | group).")
     how = read_sampling(sampling)
     resolved = resolve_priors(design, family, priors if isinstance(priors, Priors) else read_priors(priors))
     if how.form == "collapsed" and family != "gaussian":
@@ -61,5 +66,13 @@ def fit_bayesian(
             f"sampling: the collapsed form exists for gaussian outcomes only, this one is {family}; leave form out or write nuts."
         )
     if how.form == "nuts" or family != "gaussian":
-        return fit_nuts(design, family, resolved, how, seed=seed, interval=interval, progress=progress)
-    return fit_collapsed(design, resolved, how, seed=seed, interval=interval)
+        fit = fit_nuts(design, family, resolved, how, seed=seed, interval=interval, progress=progress)
+    else:
+        fit = fit_collapsed(design, resolved, how, seed=seed, interval=interval)
+    return replace(fit, checks=(*fit.checks, *predictive_checks(fit, seed)), record=fit.record | _prior_record(fit, resolved))
+
+
+def _prior_record(fit: Fit, priors: ResolvedPriors) -> dict[str, object]:
+    """The priors in words, and how much each result depends on them."""
+    lines = [asdict(line) for line in describe_priors(fit.design, fit.family, priors)]
+    return {"priors": lines, "prior_sensitivity": prior_sensitivity(fit, priors)}

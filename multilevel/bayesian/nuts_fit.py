@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from multilevel.bayesian.collapsed_fit import Clock
+from multilevel.bayesian.convergence import MAX_R_HAT, MIN_ESS, convergence
 from multilevel.bayesian.coordinates import build_coordinates, coefficients
 from multilevel.bayesian.families import Outcome, outcome_of
 from multilevel.bayesian.parameters import Layout
@@ -32,18 +33,23 @@ In these coordinates positions are nearly independent from draw to draw, but dis
 energy): their ESS is 40 % of the draws, and the largest of a thousand folded R-hats would pass 1.01 by chance.
 """
 
-TARGET_ACCEPT = 0.8
+FEW_COEFFICIENTS = 200
+"""Below so many coefficients steps are shorter: they cost little, and little data leave the posterior far from normal."""
+
+ATTEMPTS = ((0.8, 1), (0.95, 2), (0.99, 3))
+"""Target acceptance and multiple of ``tune`` of each attempt; the next is made only where the last diverged or did not converge."""
 
 
 @dataclass(frozen=True)
 class NutsDraws:
-    """thetas (chains, draws, d), values (chains * draws, p + q), divergences after tuning."""
+    """thetas (chains, draws, d), values (chains * draws, p + q), divergences after tuning, seconds by step."""
 
     thetas: Floats
     values: Floats
     divergences: int
     layout: Layout
     pilot: Pilot
+    seconds: dict[str, float]
     record: dict[str, object]
 
 
@@ -57,33 +63,56 @@ def fit_nuts(design: Design, family: str, priors: ResolvedPriors, sampling: Samp
 
 
 def sample_nuts(
-    rows: ReducedRows,
-    outcome: Outcome,
-    priors: ResolvedPriors,
-    sampling: Sampling,
-    *,
-    seed: int,
-    progress: bool = False,
+    rows: ReducedRows, outcome: Outcome, priors: ResolvedPriors, sampling: Sampling, *, seed: int, progress: bool = False
 ) -> NutsDraws:
-    """Draw from the posterior of reduced rows."""
-    from multilevel.bayesian.nuts_model import model_data, pack, sd_units
-
-    clock = Clock()
+    """Draw from the posterior of reduced rows; where NUTS diverges, again with shorter steps, longer tuning and the pilot moved."""
     with_scale = priors.sigma is not None or priors.dispersion is not None
     layout = Layout(tuple(block.values.shape[1] for block in rows.blocks), with_scale)
+    n_coefficients = rows.X.shape[1] + sum(block.n_levels * block.values.shape[1] for block in rows.blocks)
+    clock = Clock()
     pilot = fit_pilot(rows, outcome, priors, starting_covariances(priors), starting_dispersion(priors))
-    coordinates = build_coordinates(rows, pilot)
     clock.lap("pilot")
-    data = model_data(rows, outcome, coordinates, layout, priors, pilot=pilot)
-    n_effects = sum(block.n_levels * block.values.shape[1] for block in rows.blocks)
+    attempts = ATTEMPTS[1:] if n_coefficients < FEW_COEFFICIENTS else ATTEMPTS
+    before: list[dict[str, object]] = []
+    for number, (target, longer) in enumerate(attempts):
+        how = replace(sampling, tune=sampling.tune * longer)
+        found = _attempt(_Model(rows, outcome, priors, layout, pilot), how, target=target, seed=seed + number, progress=progress)
+        if number == len(attempts) - 1 or _is_sound(found):
+            break
+        before.append({"target_accept": target, "tune": how.tune, "divergences": found.divergences})
+        centre = np.median(found.thetas.reshape(-1, layout.size), axis=0)
+        factors = [layout.factor(centre, block) for block in range(len(rows.blocks))]
+        pilot = fit_pilot(rows, outcome, priors, [f @ f.T for f in factors], float(layout.scale(centre)), em_steps=0)
+    seconds = clock.seconds | found.seconds
+    return replace(found, record=found.record | {"earlier_attempts": before, "seconds": seconds})
+
+
+@dataclass(frozen=True)
+class _Model:
+    """What one attempt samples."""
+
+    rows: ReducedRows
+    outcome: Outcome
+    priors: ResolvedPriors
+    layout: Layout
+    pilot: Pilot
+
+
+def _attempt(model: _Model, sampling: Sampling, *, target: float, seed: int, progress: bool) -> NutsDraws:
+    from multilevel.bayesian.nuts_model import model_data, pack, sd_units
+
+    clock, layout, pilot = Clock(), model.layout, model.pilot
+    coordinates = build_coordinates(model.rows, pilot)
+    data = model_data(model.rows, model.outcome, coordinates, layout, model.priors, pilot=pilot)
     units = sd_units(layout, pilot)
-    start = np.concatenate([unstretched(layout.pack(pilot.covariances, pilot.dispersion), units), np.zeros(rows.X.shape[1] + n_effects)])
-    compiled = replace(
-        compiled_model(layout.size, len(start) - layout.size).with_data(**pack(data)), initial_point_func=_starts(start, layout.size)
-    )
+    centre = unstretched(layout.pack(pilot.covariances, pilot.dispersion), units)
+    n_effects = sum(effects.size for effects in pilot.effects)
+    start = np.concatenate([centre, np.zeros(model.rows.X.shape[1] + n_effects)])
+    compiled = compiled_model(layout.size, len(start) - layout.size)
     clock.lap("compile")
     thin = 3 if n_effects > MANY_EFFECTS else 2
-    trace = run_nuts(compiled, sampling, thin, seed, progress)
+    ready = replace(compiled.with_data(**pack(data)), initial_point_func=_starts(start, layout.size))
+    trace = run_nuts(ready, sampling, thin=thin, target=target, seed=seed, progress=progress)
     clock.lap("sampling")
     x, w = (trace.posterior[name].values[:, ::thin] for name in ("x", "w"))
     thetas = stretched(x, units)
@@ -97,13 +126,20 @@ def sample_nuts(
         "tune": sampling.tune,
         "thin": thin,
         "seed": seed,
-        "target_accept": TARGET_ACCEPT,
+        "target_accept": target,
         "acceptance": float(statistics["mean_tree_accept"].values.mean()),
         "steps_per_draw": float(statistics["n_steps"].values.mean()),
-        "seconds": clock.seconds,
     }
     divergences = int(statistics["diverging"].values.sum())
-    return NutsDraws(thetas, np.concatenate([beta, *effects], axis=1), divergences, layout, pilot, record)
+    return NutsDraws(thetas, np.concatenate([beta, *effects], axis=1), divergences, layout, pilot, clock.seconds, record)
+
+
+def _is_sound(found: NutsDraws) -> bool:
+    """No divergence, and the variance parameters converged (they are the last to)."""
+    figures = convergence(found.thetas)
+    enough = min(MIN_ESS, 0.1 * found.thetas.shape[0] * found.thetas.shape[1])
+    converged = figures.r_hat.max() <= MAX_R_HAT and min(figures.ess_bulk.min(), figures.ess_tail.min()) >= enough
+    return found.divergences == 0 and bool(converged)
 
 
 def starting_covariances(priors: ResolvedPriors) -> list[Floats]:
@@ -148,7 +184,7 @@ def _starts(centre: Floats, n_theta: int) -> Callable[[int], Floats]:
     return lambda seed: centre + spread * np.random.default_rng(seed).uniform(-1.0, 1.0, len(centre))
 
 
-def run_nuts(compiled: Any, sampling: Sampling, thin: int, seed: int, progress: bool) -> Any:
+def run_nuts(compiled: Any, sampling: Sampling, *, thin: int, target: float, seed: int, progress: bool) -> Any:
     """The trace of all chains, ``draws * thin`` each."""
     import nutpie
 
@@ -160,7 +196,7 @@ def run_nuts(compiled: Any, sampling: Sampling, thin: int, seed: int, progress: 
             chains=sampling.chains,
             cores=sampling.threads,
             seed=seed,
-            target_accept=TARGET_ACCEPT,
+            target_accept=target,
             progress_bar=progress,
             save_warmup=False,
         )

@@ -67,8 +67,10 @@ def coefficient_order(rows: ReducedRows) -> Order:
     return Order(coarse, by_size[-1] if by_size else None, tuple(int(at) for at in starts[:-1]), int(starts[-1]))
 
 
-def fit_pilot(rows: ReducedRows, outcome: Outcome, priors: ResolvedPriors, start: Sequence[Floats], dispersion: float) -> Pilot:
-    """Fit the pilot, from starting covariances (one positive definite (k, k) per block) and dispersion.
+def fit_pilot(
+    rows: ReducedRows, outcome: Outcome, priors: ResolvedPriors, start: Sequence[Floats], dispersion: float, *, em_steps: int = EM_STEPS
+) -> Pilot:
+    """Fit the pilot, from starting covariances (one positive definite (k, k) per block) and dispersion; without EM it keeps them.
 
     Raises
     ------
@@ -77,7 +79,7 @@ def fit_pilot(rows: ReducedRows, outcome: Outcome, priors: ResolvedPriors, start
     """
     work = _Workspace(rows, outcome, priors)
     pilot = work.mode(tuple(np.asarray(s, dtype=np.float64) for s in start), dispersion, None, steps=25)
-    for _ in range(EM_STEPS):
+    for _ in range(em_steps):
         covariances = work.expected_covariances(pilot)
         dispersion = _dispersion(outcome, work.predictor(pilot), pilot.dispersion)
         change = max(

@@ -15,7 +15,7 @@ from multilevel.fit import Check, Fit, VarianceComponent
 from multilevel.joint_draws import DrawsJoint, summarise
 from multilevel.linear.system import LinearSystem
 
-VARIANCE_DRAWS = 48
+VARIANCE_DRAWS = 160
 """Draws over which the conditional variances are averaged: their average varies little, and each costs a factorisation."""
 
 
@@ -72,7 +72,7 @@ def build_fit(posterior: Posterior, *, method: str, interval: float, checks: tup
         ess_tail=found.ess_tail[population],
         r_hat=found.r_hat[population],
         n_parameters=p + n_theta,
-        checks=(*convergence_checks(parameter_names(design, posterior.family, layout), found), *checks),
+        checks=(*convergence_checks(parameter_names(design, posterior.family, with_scale=layout.with_scale), found), *checks),
         record=record,
     )
 
@@ -91,9 +91,9 @@ def component_draws(flat: Floats, layout: Layout) -> Floats:
     return np.stack(columns, axis=1) if columns else np.empty((len(flat), 0))
 
 
-def parameter_names(design: Design, family: str, layout: Layout) -> list[str]:
+def parameter_names(design: Design, family: str, *, with_scale: bool) -> list[str]:
     """Names of all parameters, variance components first, as messages write them."""
-    names = [_component_name(factor, term, other) for factor, term, other, _ in _component_terms(design, family, layout)]
+    names = [_component_name(factor, term, other) for factor, term, other, _ in _component_terms(design, family, with_scale)]
     names += [column.label for column in design.population]
     for block in design.blocks:
         levels = (
@@ -110,12 +110,12 @@ def scale_name(family: str) -> str:
     return {"negative_binomial": "phi", "gamma": "shape"}.get(family, "sigma")
 
 
-def _component_terms(design: Design, family: str, layout: Layout) -> Iterator[tuple[str, str, str | None, int | None]]:
+def _component_terms(design: Design, family: str, with_scale: bool) -> Iterator[tuple[str, str, str | None, int | None]]:
     for at, block in enumerate(design.blocks):
         labels = [column.label for column in block.columns]
         yield from ((block.factor.name, label, None, at) for label in labels)
         yield from ((block.factor.name, labels[j], labels[i], at) for i in range(len(labels)) for j in range(i))
-    if layout.with_scale:
+    if with_scale:
         yield "residual", scale_name(family), None, None
 
 
@@ -130,7 +130,7 @@ def _components(posterior: Posterior, flat: Floats, interval: float) -> Iterator
     if not draws.shape[1]:
         return
     summary = summarise(draws.T, interval)
-    for at, (factor, term, other, block) in enumerate(_component_terms(posterior.design, posterior.family, posterior.layout)):
+    for at, (factor, term, other, block) in enumerate(_component_terms(posterior.design, posterior.family, posterior.layout.with_scale)):
         yield VarianceComponent(
             factor,
             term,

@@ -71,7 +71,7 @@ def test_both_forms_give_the_same_posterior(collapsed: Fit, nuts: Fit) -> None:
         assert a.estimate == pytest.approx(b.estimate, abs=0.1 * a.std_error)
         assert a.std_error == pytest.approx(b.std_error, rel=0.12)
     for a, b in zip(collapsed.shrinkage, nuts.shrinkage, strict=True):
-        np.testing.assert_allclose(a, b, atol=0.03)
+        np.testing.assert_allclose(a, b, atol=0.05)  # averaged over 160 draws each
 
 
 @pytest.mark.parametrize("form", ["collapsed", "nuts"])
