@@ -94,7 +94,7 @@ def record_in_child(folder: str | Path) -> None:
 def sample(
     connection: duckdb.DuckDBPyConnection, study: Study, relation: Relation, rules: Sequence[Rule], quarantine: str | None, sample_rows: int
 ) -> None:
-    """Make the table of sampled rows: all that broke a rule, and the first ``sample_rows`` by hash (the same in every run) of the others."""
+    """Make the table of sampled rows: all that broke a rule, and the first ``sample_rows`` by hash (the same every time) of the others."""
     picks = ", ".join(quote(name) for name in relation.columns if any(name in rule.columns for rule in rules))
     scan = RowScan(study, relation, tuple(rules), {})
     sampled = f"select {picks} from ({scan.kept_by_rules_sql()}) order by hash({picks}) limit {sample_rows}"
