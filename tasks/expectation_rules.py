@@ -107,7 +107,7 @@ def value_kind(duckdb_type: str) -> ValueKind:
 
 def comparisons(rule: Rule) -> list[tuple[str, object]]:
     """Column and constant of every comparison in the rule's row condition."""
-    found = []
+    found: list[tuple[str, object]] = []
     for node in ast.walk(condition_tree(rule)):
         match node:
             case ast.Compare(left=ast.Name(id=name), comparators=[ast.Constant(value=value)]):
