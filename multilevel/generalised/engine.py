@@ -11,7 +11,7 @@ from multilevel.errors import StudyError
 from multilevel.family_checks import check_family
 from multilevel.fit import Check, Fit, VarianceComponent
 from multilevel.generalised.joint import laplace_joint
-from multilevel.generalised.laplace import LaplaceFit, fit_laplace
+from multilevel.generalised.laplace import UNBOUNDED, LaplaceFit, fit_laplace
 from multilevel.generalised.optimise import DISTANCE
 from multilevel.linear.parameters import Theta
 from multilevel.linear.uncertainty import VarianceParameters, components
@@ -105,7 +105,19 @@ def _checks(found: LaplaceFit) -> tuple[Check, ...]:
     return (
         Check("converged", found.distance, DISTANCE, found.converged, near, gate=True),
         Check("singular", float(found.singular), 0.0, not found.singular, message),
+        *_largest(found),
     )
+
+
+def _largest(found: LaplaceFit) -> tuple[Check, ...]:
+    """Said only where it is so: a sd of this size on a logit or log scale means outcomes nearly all alike within levels."""
+    if found.largest_sd <= UNBOUNDED:
+        return ()
+    message = (
+        "the largest standard deviation of group-level effects on the link scale: levels with few line items and outcomes nearly all alike "
+        "make Laplace's approximation run off; use a coarser factor or engine: bayesian"
+    )
+    return (Check("largest_group_sd", found.largest_sd, UNBOUNDED, False, message),)
 
 
 def _record(found: LaplaceFit, quadrature_points: int) -> dict[str, object]:

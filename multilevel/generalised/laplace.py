@@ -30,6 +30,9 @@ from multilevel.reduction import ReducedRows
 
 FEW_COLUMNS = 1_000
 
+UNBOUNDED = 8.0
+"""Standard deviation on the link scale from which a search that does not end is taken to run to infinity."""
+
 STARTS = (0.5, 1.5, 0.15, 4.0)
 """Standard deviations of the effects, on the link scale, from which searches begin; those after the first only where one is needed."""
 
@@ -42,8 +45,8 @@ class LaplaceFit:
     order of ``Design``; dispersion phi or shape, None without one. eta (R,) the linear predictor at the mode with the offset, weights (R,)
     the observed information there, score (R,) the first derivative. log_likelihood of the line items, constants included.
     parameters: (theta, beta, log dispersion) with ``parameter_covariance`` and ``flat``, the share of each in directions without
-    information; beta_covariance (p, p) from the joint Hessian. factor: the penalised system at the mode. distance: to the optimum in
-    standard errors.
+    information; beta_covariance (p, p) from the joint Hessian. factor: the penalised system at the mode. largest_sd of effects on the link
+    scale. distance: to the optimum in standard errors.
     """
 
     theta: Floats
@@ -62,6 +65,7 @@ class LaplaceFit:
     beta_covariance: Floats
     factor: BlockedFactor
     singular: bool
+    largest_sd: float
     distance: float
     evaluations: int
     starts: int
@@ -108,13 +112,30 @@ def fit_laplace(
     with threadpool_limits(1 if len(problem.objective.layout.template.gram) < FEW_COLUMNS else None):
         best, starts = _search(problem, quadrature_points, accuracy, seed)
     if accuracy == "full" and not best.local.converged:
-        message = (
-            f"The likelihood's optimiser did not converge from {starts} starts ({problem.objective.evaluations} evaluations; the optimum "
-            f"is still {best.local.distance:.2g} standard errors away). Simplify the group terms, or rescale predictors of unlike size."
-        )
-        raise FitError(message)
+        raise FitError(_not_converged(problem, best, starts, [block.factor.name for block in design.blocks]))
     fit = _finish(problem, best, quadrature_points, accuracy)
     return replace(fit, starts=starts, evaluations=problem.objective.evaluations, seconds=time.perf_counter() - began)
+
+
+def _not_converged(problem: _Problem, best: _Point, starts: int, names: list[str]) -> str:
+    sds = _scaled_sds(problem, best.theta)
+    if sds and max(sds) > UNBOUNDED:
+        name = names[int(np.argmax(sds))]
+        return (
+            f"{name}: the likelihood keeps rising as the standard deviation of its effects grows (it stood at {max(sds):.0f} on the link "
+            "scale when the search ended), as happens with few line items in a level and outcomes nearly all alike. Use a coarser factor, "
+            f"drop a term of {name}, or write engine: bayesian, whose prior bounds it."
+        )
+    return (
+        f"The likelihood's optimiser did not converge from {starts} starts ({problem.objective.evaluations} evaluations; the optimum "
+        f"is still {best.local.distance:.2g} standard errors away). Simplify the group terms, or rescale predictors of unlike size."
+    )
+
+
+def _scaled_sds(problem: _Problem, theta: Floats) -> list[float]:
+    """Per block its largest standard deviation on the link scale, of a column at its root mean square."""
+    lambdas = problem.theta_layout.lambdas(theta)
+    return [float(np.max(np.linalg.norm(part, axis=1) * scale)) for part, scale in zip(lambdas, problem.scales, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -257,6 +278,9 @@ def _polish(problem: _Problem, point: _Point, deviance: _Deviance) -> _Point:
     if problem.with_dispersion:
         start, steps = np.append(start, point.log_dispersion), np.append(steps, 1e-3)
     local = newton(evaluate, start, steps)
+    if not local.converged:
+        # far from quadratic, as where a correlation is -1: short quasi-Newton steps first
+        local = newton(evaluate, quasi_newton(evaluate, local.at, 1e-8).at, steps)
     theta, basis, log_dispersion = split(local.at)
     snapped = np.where(np.abs(theta) < 1e-3 * units, 0.0, theta)
     if not np.array_equal(snapped, theta):
@@ -299,6 +323,7 @@ def _finish(problem: _Problem, best: _Point, points: int, accuracy: Literal["pil
         beta_covariance=covariance[n : n + p, n : n + p],
         factor=mode.factor,
         singular=theta_layout.is_singular(theta, problem.scales),
+        largest_sd=max(_scaled_sds(problem, theta), default=0.0),
         distance=best.local.distance,
         evaluations=0,
         starts=0,
