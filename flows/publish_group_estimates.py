@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, cast
 
 from prefect import flow
 from prefect.futures import wait
@@ -14,6 +14,9 @@ from pydantic import Field
 from tasks import steps
 from tasks.begin import begin
 
+# one place for the record beside the fit; an unbounded pool would start a thread for every task
+_RUNNER = cast(Any, ThreadPoolTaskRunner(max_workers=2))
+
 
 def _run_name() -> str:
     parameters = flow_run.parameters
@@ -21,7 +24,7 @@ def _run_name() -> str:
     return f"{parameters.get('study', 'study')}" + (f" as of {as_of}" if as_of else "")
 
 
-@flow(name="publish-group-estimates", flow_run_name=_run_name, task_runner=ThreadPoolTaskRunner[str](max_workers=2))
+@flow(name="publish-group-estimates", flow_run_name=_run_name, task_runner=_RUNNER)
 def publish_group_estimates(
     study: Annotated[str, Field(description="path of the study's YAML file")],
     as_of: Annotated[date | None, Field(description="the day the estimates speak for; null: what the study says")] = None,

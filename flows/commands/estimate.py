@@ -29,7 +29,7 @@ def run_estimate(
         _log_to(run.log)
     try:
         folder = publish_group_estimates(
-            study, as_of=as_of, engine=engine, publish_to=publish_to, settings=list(settings), run_id=run.run_id
+            study, as_of=as_of, engine=checked.engine, publish_to=publish_to, settings=list(settings), run_id=run.run_id
         )
     except GroupwiseError:
         raise

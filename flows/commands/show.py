@@ -34,7 +34,7 @@ def show_tables(target: str, rows: int) -> None:
     components = ("grouping_factor", "term", "other_term", "quantity", "estimate", "lower", "upper", "variance_share")
     console.print(_table("Variance components", tables["variance_components"], components))
     for factor in pc.unique(tables["group_estimates"]["grouping_factor"]).to_pylist():
-        console.print(_ranked(tables["group_estimates"], factor, rows))
+        console.print(_ranked(tables["group_estimates"], str(factor), rows))
     failed = tables["diagnostics"].filter(pc.invert(tables["diagnostics"]["passed"]))
     if failed.num_rows:
         console.print(_table("Checks that did not pass", failed, ("check", "value", "threshold", "message")))
@@ -57,7 +57,7 @@ def find_version(target: str) -> Path:
 
 def _ranked(table: pa.Table, factor: str, rows: int) -> Table:
     """The first and last levels of a factor by estimate."""
-    own = table.filter(pc.equal(table["grouping_factor"], factor)).sort_by([("estimate", "descending")])
+    own = table.filter(pc.equal(table["grouping_factor"], pa.scalar(factor))).sort_by([("estimate", "descending")])
     columns = ("parent_level", "level", "n", "no_pooling_estimate", "estimate", "lower", "upper", "rank_lower", "rank_upper")
     if own.num_rows <= 2 * rows:
         return _table(factor, own, columns)
