@@ -36,7 +36,7 @@ energy): their ESS is 40 % of the draws, and the largest of a thousand folded R-
 FEW_COEFFICIENTS = 200
 """Below so many coefficients steps are shorter: they cost little, and little data leave the posterior far from normal."""
 
-ATTEMPTS = ((0.8, 1), (0.95, 2), (0.99, 3))
+ATTEMPTS = ((0.8, 1), (0.95, 2), (0.99, 3), (0.995, 4))
 """Target acceptance and multiple of ``tune`` of each attempt; the next is made only where the last diverged or did not converge."""
 
 
