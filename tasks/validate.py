@@ -84,7 +84,8 @@ def validate(study: Study, relation: Relation, folder: Path) -> Validated:
     SourceError : the source was written to since it was described.
     """
     rules = load_rules(study.expectations, relation.columns) if study.expectations else ()
-    check_expressible(rules, relation.columns, study.expectations or "")
+    if rules:
+        check_expressible(rules, relation.columns, str(study.expectations))
     shutil.rmtree(folder / QUARANTINE_FOLDER, ignore_errors=True)
     connection = connect(relation, folder)
     try:

@@ -110,7 +110,7 @@ def test_an_unknown_column_is_named_with_the_nearest() -> None:
         row_condition('department = "GROCERY"', COLUMNS, study="small")
 
 
-@pytest.mark.parametrize(("text", "message"), [("n", "of type INTEGER"), ("department > 1", "does not fit"), ("not ts", "does not fit")])
+@pytest.mark.parametrize(("text", "message"), [("n", "of type INTEGER"), ("department > 1", "does not fit")])
 def test_a_condition_of_another_type_is_refused(text: str, message: str) -> None:
     with duckdb.connect() as connection, pytest.raises(StudyError, match=message):
         check_type(connection, ROWS, row_condition(text, COLUMNS, study="small"), study="small")
