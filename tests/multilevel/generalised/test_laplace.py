@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -220,3 +222,32 @@ def test_coordinates_survive_a_round_trip_through_blocks() -> None:
     at = Coordinates(rng.standard_normal(zero.rest.shape), rng.standard_normal(zero.own.shape), rng.standard_normal(zero.basis.shape))
     back = layout.from_blocks(layout.by_block(at), at.basis)
     assert (at - back).dot(at - back) == 0.0
+
+
+@pytest.mark.parametrize("family", ["binomial", "poisson", "negative_binomial", "gamma"])
+def test_rows_and_cells_give_the_same_fit(family: str) -> None:
+    frame = shop(family, n=400)
+    frame["row"] = [f"{i}" for i in range(len(frame))]
+    cells = design_of("y ~ x + (1 | category) + (1 | region)", frame, family)
+    each = design_of("y ~ x + (1 | category) + (1 | region) + (1 | row)", frame.sample(frac=1.0, random_state=1), family)
+    rows = replace(each, blocks=each.blocks[:2])
+    assert cells.cells.n_cells < rows.cells.n_cells == 400
+    one, two = (fit_laplace(design, reduce_design(design), family) for design in (cells, rows))
+    assert one.log_likelihood == pytest.approx(two.log_likelihood, abs=1e-7)
+    np.testing.assert_allclose(one.parameters, two.parameters, atol=1e-5)
+    np.testing.assert_allclose(one.beta_covariance, two.beta_covariance, rtol=1e-4, atol=1e-9)
+
+
+def test_a_standard_deviation_that_runs_off_is_told_from_other_failures() -> None:
+    rng = np.random.default_rng(56)
+    frame = pd.DataFrame({"g": [f"{i}" for i in range(40)] * 2, "x": np.repeat([0, 1], 40)})
+    # every customer keeps everything or nothing, and one changes its mind: the spread between customers has no upper limit
+    frame["y"] = np.tile(rng.integers(0, 2, 40), 2)
+    frame.loc[0, "y"] = 1 - frame.y[0]
+    design = design_of("y ~ 1 + (1 | g)", frame, "binomial")
+    try:
+        fit = fit_laplace(design, reduce_design(design), "binomial")
+    except FitError as error:
+        assert "keeps rising as the standard deviation of its effects grows" in str(error)
+    else:
+        assert fit.largest_sd > 8.0
