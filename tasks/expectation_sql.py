@@ -112,7 +112,9 @@ def _translate(node: ast.expr, rule: Rule, types: Mapping[str, str]) -> str:
             # a null compares as false in pandas, and false it must be before it is joined
             return "(" + word.join(f"coalesce({_translate(value, rule, types)}, false)" for value in values) + ")"
         case ast.Compare(left=ast.Name(id=name), ops=[op], comparators=[ast.Constant(value=value)]) if type(op) in _COMPARISONS:
-            return f"({_operand(name, types)} {_COMPARISONS[type(op)]} {_constant(value, types[name])})"
+            # NaN is above every number to DuckDB, and compares as false in pandas
+            compared = f"{_operand(name, types)} {_COMPARISONS[type(op)]} {_constant(value, types[name])}"
+            return f"(not {is_missing(name, types[name])} and {compared})"
         case _:
             raise StudyError(
                 f"expectations: rule {rule.rule_id}: row_condition {rule.kwargs['row_condition']!r} cannot be checked by the scan; write "
