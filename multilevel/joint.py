@@ -12,15 +12,23 @@ from functools import cached_property
 
 import numpy as np
 from scipy.linalg import solve_triangular
-from scipy.sparse import block_diag as sparse_block_diag
 from scipy.sparse import csr_array, hstack
 from scipy.stats import norm
 
 from multilevel.cells import Floats, Integers
 from multilevel.fit import Summary
+from multilevel.linear.elimination import spreads
 from multilevel.linear.factorise import BlockedFactor
+from multilevel.linear.products import CrossProducts
 
-CHUNK = 20_000
+LARGEST_CHUNK = 100_000
+"""Most rows combined at once."""
+
+DENSE_ENTRIES = 20_000_000
+"""Most entries (0.16 GB) of a dense piece of rows times the root of the covariance."""
+
+SPARSE_ROWS = 4
+"""Rows with fewer than one entry in so many go through the covariance entry by entry, the others through its root."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +55,14 @@ class NormalJoint:
     @cached_property
     def _rest_root(self) -> Floats:
         """(q_r + p, q_r + p) A with A A' = Var of the coefficients of [Z_r Q], over sigma^2."""
-        system, root = self.factor.system, self.factor.root
+        root = self.factor.root
         inverse = solve_triangular(root, np.eye(len(root))) if len(root) else root
-        parts = [np.kron(np.eye(system.sizes[i][0]), self.factor.lambdas[i]) for i in system.rest]
-        for part, start in zip(parts, system.rest_starts, strict=False):
-            inverse[start : start + len(part)] = part @ inverse[start : start + len(part)]
-        return inverse
+        return self.factor._rest_effects(inverse.T).T
+
+    @cached_property
+    def _rest_covariance(self) -> Floats:
+        """(q_r + p, q_r + p) A A'."""
+        return self.factor._to_effects(self.factor._unit_inverse(len(self.factor.root)))
 
     @cached_property
     def _columns(self) -> tuple[csr_array, csr_array]:
@@ -73,9 +83,11 @@ class NormalJoint:
 
     @cached_property
     def _kernels(self) -> csr_array:
-        return (
-            csr_array(sparse_block_diag(list(self.factor.kernels), format="csr")) if self._k > 1 else _diagonal(self.factor.kernels.ravel())
-        )
+        """(L * k, L * k) block-diagonal Var(b_e | everything else) / sigma^2."""
+        kernels, k = self.factor.kernels, self._k
+        n = len(kernels) * k
+        columns = np.repeat(np.arange(n).reshape(-1, k), k, axis=0)
+        return csr_array((kernels.ravel(), columns.ravel(), np.arange(0, n * k + 1, k)), shape=(n, n))
 
     @property
     def _k(self) -> int:
@@ -94,7 +106,7 @@ class NormalJoint:
         columns = np.repeat(cross.columns, k)
         return csr_array((cross.values.ravel(), (rows, columns)), shape=(levels * k, m))[:, : m - 1]
 
-    def _split(self, rows: csr_array) -> tuple[csr_array | Floats, csr_array]:
+    def _split(self, rows: csr_array) -> tuple[csr_array, csr_array]:
         """Coefficients of ``rows`` on the rest (eliminated effects replaced by their conditional means) and on the eliminated noise."""
         rest, own = self._columns
         p = self.factor.system.n_population
@@ -107,13 +119,16 @@ class NormalJoint:
 
     def variance(self, rows: csr_array) -> Floats:
         """(m,) variances of ``rows @ (beta, b)``."""
-        pieces = [self._variance(csr_array(rows[at : at + CHUNK])) for at in range(0, rows.shape[0], CHUNK)]
+        chunk = max(1, min(LARGEST_CHUNK, DENSE_ENTRIES // max(len(self.factor.root), 1)))
+        pieces = [self._variance(csr_array(rows[at : at + chunk])) for at in range(0, rows.shape[0], chunk)]
         return np.concatenate(pieces) if pieces else np.zeros(0)
 
     def _variance(self, rows: csr_array) -> Floats:
         on_rest, on_own = self._split(rows)
-        moved = on_rest @ self._rest_root
-        total = np.sum(np.asarray(moved) ** 2, axis=1)
+        if rows.shape[0] > len(self.factor.root) and on_rest.nnz * SPARSE_ROWS < rows.shape[0] * len(self.factor.root):
+            total = quadratic_forms(on_rest, self._rest_covariance)
+        else:
+            total = np.sum(np.asarray(on_rest @ self._rest_root) ** 2, axis=1)
         if on_own.shape[1]:
             total = total + np.asarray((on_own @ self._kernels).multiply(on_own).sum(axis=1)).ravel()
         total = self.sigma**2 * total
@@ -161,6 +176,12 @@ class NormalJoint:
         if self.extra is not None:
             values = values + rng.multivariate_normal(np.zeros(len(self.extra)), self.extra, size, method="eigh") @ self._sensitivity.T
         return values
+
+
+def quadratic_forms(rows: csr_array, covariance: Floats) -> Floats:
+    """(m,) x'Cx for every sparse row x (m, w) and symmetric C (w, w)."""
+    cross = CrossProducts(rows.indptr.astype(np.int64), rows.indices.astype(np.int64), rows.data[:, None])
+    return spreads(cross, covariance, np.arange(rows.shape[0]))[:, 0, 0]
 
 
 def _wald(estimate: Floats, std_error: Floats, interval: float) -> Summary:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from multilevel.cells import Codes, Floats
+from multilevel.cells import Floats, Integers
+from multilevel.linear.products import CrossProducts, mirror
 
 
 def conditional_blocks(own: Floats, factor: Floats) -> tuple[Floats, float]:
@@ -23,28 +24,90 @@ def conditional_blocks(own: Floats, factor: Floats) -> tuple[Floats, float]:
     return factor @ np.linalg.solve(inner, np.broadcast_to(factor.T, inner.shape)), log_det
 
 
-def schur_complement(gram: Floats, starts: Codes, columns: Codes, values: Floats, kernels: Floats) -> Floats:
-    """gram - sum_j H_j' K_j H_j, symmetric (m, m)."""
-    result = gram.copy()
-    if len(kernels):
-        _subtract(result, starts, columns, values, kernels)
-        lower = np.tril_indices(len(result), -1)
-        result[lower[1], lower[0]] = result[lower]
+def add_products(total: Floats, cross: CrossProducts, kernels: Floats, levels: Integers) -> None:
+    """Add sum_j H_j' K_j H_j over ``levels`` to the lower triangle of ``total`` (m, m), in place."""
+    if len(levels):
+        _add(total, cross.starts, cross.columns, cross.values, kernels, levels)
+
+
+def spreads(cross: CrossProducts, covariance: Floats, levels: Integers) -> Floats:
+    """(len(levels), k, k) H_j C H_j' for symmetric ``covariance`` C (w, w) of the first w columns of the cross-products."""
+    result = np.zeros((len(levels), cross.values.shape[1], cross.values.shape[1]))
+    if len(levels):
+        _spread(cross.starts, cross.columns, cross.values, covariance, levels, result)
+    return result
+
+
+def scores(cross: CrossProducts, coefficients: Floats, levels: Integers) -> Floats:
+    """(len(levels), k) H_j c for ``coefficients`` c (m,)."""
+    result = np.zeros((len(levels), cross.values.shape[1]))
+    if len(levels):
+        _scores(cross.starts, cross.columns, cross.values, coefficients, levels, result)
+    return result
+
+
+def schur_complement(gram: Floats, cross: CrossProducts, kernels: Floats) -> Floats:
+    """gram - sum_j H_j' K_j H_j over every level, symmetric (m, m)."""
+    result = -gram
+    add_products(result, cross, kernels, np.arange(len(kernels)))
+    np.negative(result, out=result)
+    mirror(result)
     return result
 
 
 @njit(cache=True)
-def _subtract(result, starts, columns, values, kernels):  # type: ignore[no-untyped-def]
+def _add(total, starts, columns, values, kernels, levels):  # type: ignore[no-untyped-def]
     k = values.shape[1]
-    for level in range(len(starts) - 1):
+    for at in range(len(levels)):
+        level = levels[at]
         first, last = starts[level], starts[level + 1]
-        for a in range(first, last):
-            for i in range(k):
-                moved = 0.0
-                for j in range(k):
-                    moved += kernels[level, i, j] * values[a, j]
-                if moved == 0.0:
-                    continue
+        if k == 1:
+            kernel = kernels[level, 0, 0]
+            for a in range(first, last):
+                moved = kernel * values[a, 0]
                 row = columns[a]
                 for b in range(first, a + 1):
-                    result[row, columns[b]] -= moved * values[b, i]
+                    total[row, columns[b]] += moved * values[b, 0]
+            continue
+        moved_all = np.empty(k)
+        for a in range(first, last):
+            row = columns[a]
+            for i in range(k):
+                moved_all[i] = 0.0
+                for j in range(k):
+                    moved_all[i] += kernels[level, i, j] * values[a, j]
+            for b in range(first, a + 1):
+                size = 0.0
+                for i in range(k):
+                    size += moved_all[i] * values[b, i]
+                total[row, columns[b]] += size
+
+
+@njit(cache=True)
+def _spread(starts, columns, values, covariance, levels, result):  # type: ignore[no-untyped-def]
+    k, width = values.shape[1], len(covariance)
+    moved = np.empty(k)
+    for at in range(len(levels)):
+        level = levels[at]
+        for a in range(starts[level], starts[level + 1]):
+            row = columns[a]
+            if row >= width:
+                break
+            for i in range(k):
+                moved[i] = 0.5 * covariance[row, row] * values[a, i]
+            for b in range(starts[level], a):
+                size = covariance[row, columns[b]]
+                for i in range(k):
+                    moved[i] += size * values[b, i]
+            for i in range(k):
+                for j in range(k):
+                    result[at, i, j] += values[a, i] * moved[j] + moved[i] * values[a, j]
+
+
+@njit(cache=True)
+def _scores(starts, columns, values, coefficients, levels, result):  # type: ignore[no-untyped-def]
+    for at in range(len(levels)):
+        level = levels[at]
+        for a in range(starts[level], starts[level + 1]):
+            for i in range(values.shape[1]):
+                result[at, i] += values[a, i] * coefficients[columns[a]]

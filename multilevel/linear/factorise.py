@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.linalg import cholesky, lapack, solve_triangular
@@ -13,10 +12,10 @@ from scipy.sparse import csr_array
 
 from multilevel.cells import Floats
 from multilevel.errors import FitError
-from multilevel.linear.elimination import conditional_blocks, schur_complement
-
-if TYPE_CHECKING:
-    from multilevel.linear.assemble import CrossProducts
+from multilevel.linear.effects_gradient import criterion_gradient
+from multilevel.linear.elimination import add_products, conditional_blocks, schur_complement, spreads
+from multilevel.linear.presummed import Presummed, presum
+from multilevel.linear.products import CrossProducts, mirror
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class BlockedSystem:
         """One factorisation at the relative covariance factors ``lambdas``; see ``LinearSystem``."""
         own_lambda = _block_diagonal([lambdas[index] for index in self.merged])
         kernels, log_det = conditional_blocks(self.own, own_lambda)
-        schur = schur_complement(self.gram, self.cross.starts, self.cross.columns, self.cross.values, kernels)
+        schur = self._eliminate(own_lambda, kernels)
         q = self.rest_starts[-1]
         p = self.n_population
         work = schur.copy()
@@ -78,6 +77,28 @@ class BlockedSystem:
         right = solve_triangular(root, work[: q + p, -1], trans="T") if q + p else np.zeros(0)
         rss = float(work[-1, -1] - right @ right + extra + self.residual_ss)
         return BlockedFactor(self, tuple(lambdas), own_lambda, kernels, log_det, schur, root, right, rss)
+
+    @cached_property
+    def presummed(self) -> Presummed:
+        """Levels of a scalar eliminated factor summed once by equal Z_e'Z_e, where that is cheaper."""
+        return presum(self.own, self.cross, len(self.gram))
+
+    @cached_property
+    def distinct_own(self) -> tuple[Floats, Floats]:
+        """The distinct Z_e'Z_e of a scalar eliminated factor, and how many levels have each."""
+        values, counts = np.unique(self.own[:, 0, 0], return_counts=True)
+        return values, counts.astype(np.float64)
+
+    def _eliminate(self, own_lambda: Floats, kernels: Floats) -> Floats:
+        """(m, m) Schur complement gram - sum_j H_j' K_j H_j."""
+        if not self.merged:
+            return self.gram.copy()
+        summed = self.presummed
+        scale = own_lambda[0, 0] ** 2
+        total = summed.total(scale / (1.0 + scale * summed.own), len(self.gram))
+        add_products(total, self.cross, kernels, summed.singles)
+        mirror(total)
+        return self.gram - total
 
     def _add_prior(self, work: Floats, q: int, p: int, precision: Floats, location: Floats | None) -> float:
         """Add the prior of beta in the coordinates T beta - location; returns its part of the residual sum of squares."""
@@ -231,17 +252,23 @@ class BlockedFactor:
     @cached_property
     def _rest_covariance_given_beta(self) -> Floats:
         """(q_r, q_r) Var(b_r | y, theta, beta) / sigma^2."""
-        return self._scaled_inverse(self.root[: self._q, : self._q])
+        return self._to_effects(self._unit_inverse(self._q))
 
-    def _scaled_inverse(self, root: Floats) -> Floats:
-        if not len(root):
-            return root
-        inverse, info = lapack.dpotri(root, lower=0)
+    def _unit_inverse(self, width: int) -> Floats:
+        """(width, width) inverse of the leading part of M, in (u_r, gamma)."""
+        if not width:
+            return np.zeros((0, 0))
+        inverse, info = lapack.dpotri(self.root[:width, :width], lower=0)
         if info:
             message = "The factor of the effects' precision is singular."
             raise FitError(message)
-        inverse = np.triu(inverse) + np.triu(inverse, 1).T
-        # (u) to (b): D inverse D', columns then rows
+        # LAPACK leaves its triangle in column order, which is the lower one row by row
+        inverse = np.ascontiguousarray(inverse.T)
+        mirror(inverse)
+        return inverse
+
+    def _to_effects(self, inverse: Floats) -> Floats:
+        """The covariance of u as that of b, in place: D inverse D'."""
         for index, start in zip(self.system.rest, self.system.rest_starts, strict=False):
             _scale(inverse, self.lambdas[index].T, start, self.system.sizes[index])
         return inverse
@@ -255,7 +282,7 @@ class BlockedFactor:
             levels, k = system.sizes[index]
             result[index] = np.diagonal(covariance)[start : start + levels * k].reshape(levels, k).copy()
         if system.merged:
-            own = np.einsum("lii->li", self._own_covariance(covariance, self._q))
+            own = np.einsum("lii->li", self._own_covariance(covariance))
             column = 0
             for index in system.merged:
                 k = system.sizes[index][1]
@@ -263,66 +290,15 @@ class BlockedFactor:
                 column += k
         return tuple(result)
 
-    def _spread(self, covariance: Floats, width: int) -> Floats:
-        """(L, k, k) H_j C H_j' for the first ``width`` columns of the cross-products."""
-        parts = [matrix[:, :width] for matrix in self.cross_matrices]
-        k = len(parts)
-        spread = np.empty((len(self.system.own), k, k))
-        for i in range(k):
-            moved = parts[i] @ covariance
-            for j in range(i + 1):
-                spread[:, i, j] = spread[:, j, i] = np.asarray(parts[j].multiply(moved).sum(axis=1)).ravel()
-        return spread
-
-    def _own_covariance(self, covariance: Floats, width: int) -> Floats:
-        """(L, k, k) covariance of the eliminated effects: K + K H C H' K."""
-        return self.kernels + self.kernels @ self._spread(covariance, width) @ self.kernels
+    def _own_covariance(self, covariance: Floats) -> Floats:
+        """(L, k, k) covariance of the eliminated effects, K + K H C H' K, where the rest has ``covariance`` C."""
+        spread = spreads(self.system.cross, covariance, np.arange(len(self.system.own)))
+        return self.kernels + self.kernels @ spread @ self.kernels
 
     def gradient(self, sigma2: float | None, *, reml: bool) -> tuple[Floats, ...]:
         """Derivative with respect to Lambda; see ``Factorised``."""
-        system, q = self.system, self._q
-        df = system.n_rows - (system.n_population if reml else 0)
-        pull = 1.0 / sigma2 if sigma2 is not None else df / self.rss
-        width = q + system.n_population if reml else q
-        covariance = self._scaled_inverse(self.root[:width, :width])
-        coefficients = self._rest_effects(self.rest_solution[None, :])[0]
-        result: list[Floats] = [np.zeros((k, k)) for _, k in system.sizes]
-        precision = self.schur[:q, :q]
-        if q:
-            wide = self.schur[:q, :width]
-            moved = wide @ covariance
-            score_rest = self.schur[:q, -1] - self.schur[:q, :-1] @ coefficients
-            for index, start in zip(system.rest, system.rest_starts, strict=False):
-                levels, k = system.sizes[index]
-                here = slice(start, start + levels * k)
-                inner = _diagonal_blocks(precision[here, here], levels, k)
-                inner = inner - np.einsum("lam,lbm->lab", moved[here].reshape(levels, k, -1), wide[here].reshape(levels, k, -1))
-                score = score_rest[here].reshape(levels, k)
-                result[index] = self._derivative(inner, score, self.lambdas[index], pull)
-        if system.merged:
-            full = np.concatenate([-coefficients, [1.0]])
-            gap = np.stack([matrix @ full for matrix in self.cross_matrices], axis=1)
-            shrink = np.eye(len(self.own_lambda)) - system.own @ self.kernels
-            score = np.einsum("lij,lj->li", shrink, gap)
-            spread = self._spread(covariance, width)
-            inner = shrink @ system.own - shrink @ spread @ np.swapaxes(shrink, 1, 2)
-            whole = self._derivative(inner, score, self.own_lambda, pull)
-            column = 0
-            for index in system.merged:
-                k = system.sizes[index][1]
-                result[index] = whole[column : column + k, column : column + k]
-                column += k
-        return tuple(result)
-
-    @staticmethod
-    def _derivative(inner: Floats, score: Floats, factor: Floats, pull: float) -> Floats:
-        """2 sum_j (P_jj - pull s_j s_j') Lambda, the lower triangle."""
-        total = inner.sum(axis=0) - pull * (score.T @ score)
-        return np.tril(2.0 * total @ factor)
-
-
-def _diagonal_blocks(matrix: Floats, levels: int, k: int) -> Floats:
-    return np.einsum("lalb->lab", matrix.reshape(levels, k, levels, k))
+        df = self.system.n_rows - (self.system.n_population if reml else 0)
+        return criterion_gradient(self, 1.0 / sigma2 if sigma2 is not None else df / self.rss, reml=reml)
 
 
 def _matrix_roots(kernels: Floats) -> Floats:
@@ -340,7 +316,7 @@ def unpenalised(system: BlockedSystem) -> BlockedFactor:
     """
     own = system.own
     kernels = np.linalg.pinv(own, rcond=1e-10, hermitian=True) if len(own) else own
-    schur = schur_complement(system.gram, system.cross.starts, system.cross.columns, system.cross.values, kernels)
+    schur = schur_complement(system.gram, system.cross, kernels)
     p = system.n_population
     root = cholesky(schur[:p, :p], lower=False) if p else np.zeros((0, 0))
     right = solve_triangular(root, schur[:p, -1], trans="T") if p else np.zeros(0)

@@ -18,7 +18,11 @@ from multilevel.errors import FitError
 GRADIENT_TOLERANCE = 1e-5
 """Largest scaled gradient of a converged fit, relative to one plus the square root of the criterion's curvature scale."""
 
-NEWTON_STEPS = 8
+NEWTON_STEPS = 12
+
+FIRST_STEP = 0.5
+"""Of each parameter's natural scale: a whole one would land on zero, where the gradient vanishes by symmetry."""
+
 STARTS = (1.0, 0.3, 3.0, 0.05)
 
 type Evaluate = Callable[[Floats], tuple[float, Floats]]
@@ -71,11 +75,15 @@ class _Counter:
 
     def __init__(self, evaluate: Evaluate, units: Floats) -> None:
         self._evaluate, self._units, self.calls = evaluate, units, 0
+        self._last: tuple[Floats, tuple[float, Floats]] | None = None
 
     def __call__(self, scaled: Floats) -> tuple[float, Floats]:
+        if self._last is not None and np.array_equal(self._last[0], scaled):
+            return self._last[1]
         self.calls += 1
         value, gradient = self._evaluate(scaled * self._units)
-        return value, gradient * self._units
+        self._last = scaled.copy(), (value, gradient * self._units)
+        return self._last[1]
 
 
 @dataclass(frozen=True)
@@ -87,29 +95,41 @@ class _Local:
 
 
 def _search(function: _Counter, start: Floats) -> _Local:
-    rough = minimize(function, start, jac=True, method="BFGS", options={"gtol": 1e-4, "maxiter": 500})
+    value, gradient = function(start)
+    slope = np.abs(gradient)
+    # the first step moves each parameter by half its natural scale, instead of by its gradient
+    guess = np.diag(FIRST_STEP / np.maximum(slope, 1e-3 * max(float(slope.max()), 1.0)))
+    # closer than this the criterion's rounding defeats a line search; Newton's steps do the rest
+    goal = GRADIENT_TOLERANCE * (1.0 + abs(value)) ** 0.5
+    rough = minimize(function, start, jac=True, method="BFGS", options={"gtol": goal, "maxiter": 500, "hess_inv0": guess})
     theta, value, gradient = _newton(function, np.asarray(rough.x))
     norm = float(np.max(np.abs(gradient)))
     return _Local(theta, value, norm, norm < GRADIENT_TOLERANCE * (1.0 + abs(value)) ** 0.5)
 
 
 def _newton(function: _Counter, theta: Floats) -> tuple[Floats, float, Floats]:
-    """Newton steps with a Hessian by central differences of the gradient, damped; stops when the gradient is down to rounding."""
+    """Damped Newton steps until the gradient is down to rounding; a Hessian serves as long as it shrinks the gradient tenfold."""
     value, gradient = function(theta)
+    shape: tuple[Floats, Floats] | None = None
     for _ in range(NEWTON_STEPS):
-        if np.max(np.abs(gradient)) < 1e-7 * (1.0 + abs(value)) ** 0.5:
+        size = np.max(np.abs(gradient))
+        if size < 1e-7 * (1.0 + abs(value)) ** 0.5:
             break
-        hessian = difference_hessian(lambda t: function(t)[1], theta, np.full(len(theta), 1e-4))
-        eigenvalues, vectors = np.linalg.eigh(hessian)
-        floor = 1e-8 * max(float(np.max(np.abs(eigenvalues))), 1e-8)
-        step = -vectors @ ((vectors.T @ gradient) / np.maximum(np.abs(eigenvalues), floor))
+        if shape is None:
+            hessian = difference_hessian(lambda t: function(t)[1], theta, np.full(len(theta), 1e-4))
+            eigenvalues, vectors = np.linalg.eigh(hessian)
+            shape = np.maximum(np.abs(eigenvalues), 1e-8 * max(float(np.max(np.abs(eigenvalues))), 1e-8)), vectors
+        curvature, directions = shape
+        step = -directions @ ((directions.T @ gradient) / curvature)
         for damping in (1.0, 0.5, 0.1, 0.01):
             new_value, new_gradient = function(theta + damping * step)
-            if new_value <= value + 1e-9 * (1.0 + abs(value)) and np.max(np.abs(new_gradient)) < np.max(np.abs(gradient)):
+            if new_value <= value + 1e-9 * (1.0 + abs(value)) and np.max(np.abs(new_gradient)) < size:
                 theta, value, gradient = theta + damping * step, new_value, new_gradient
                 break
         else:
             break
+        if np.max(np.abs(gradient)) > 0.1 * size:
+            shape = None
     return theta, value, gradient
 
 

@@ -1,0 +1,109 @@
+"""The derivative of log-determinants and penalised residual sum of squares with respect to each Lambda.
+
+Write M for the penalised cross-products in (u, gamma) with A in (b, gamma), so M = D'AD + I on u. Then
+d log|M| = 2 sum_l tr[(I - (M^-1)_ll) Lambda^-1 dLambda] over the levels l of a block, and d r^2 = -2 sum_l s_l' dLambda u_l with the score
+s_l = z_l'(y - X beta - Z b). Where Lambda is near-singular the first is written without its inverse, as P_ll Lambda with
+P = A - A D M^-1 D' A. The eliminated factor follows from its own Schur complement, whose derivative is -sum_j H_j' K_j' H_j.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from multilevel.cells import Floats
+from multilevel.linear.elimination import scores, spreads
+
+if TYPE_CHECKING:
+    from multilevel.linear.factorise import BlockedFactor
+
+WELL_CONDITIONED = 1e-2
+"""Smallest information-scaled singular value of a Lambda for which I - M^-1 keeps enough digits to be divided by it."""
+
+
+def criterion_gradient(factor: BlockedFactor, pull: float, *, reml: bool) -> tuple[Floats, ...]:
+    """Per block (k, k), lower triangle: of log_det_effects (+ log_det_population if ``reml``) + ``pull`` * penalised_rss."""
+    system = factor.system
+    q = system.rest_starts[-1]
+    unit = factor._unit_inverse(q + system.n_population if reml else q)
+    coefficients = factor._rest_effects(factor.rest_solution[None, :])[0]
+    result: list[Floats] = [np.zeros((k, k)) for _, k in system.sizes]
+    blocks = list(zip(system.rest, system.rest_starts, strict=False))
+    diagonals = [_diagonal_blocks(unit, start, system.sizes[index]) for index, start in blocks]
+    covariance = factor._to_effects(unit)
+    score_rest = factor.schur[:q, -1] - factor.schur[:q, :-1] @ coefficients
+    for (index, start), diagonal in zip(blocks, diagonals, strict=True):
+        levels, k = system.sizes[index]
+        score = score_rest[start : start + levels * k].reshape(levels, k)
+        by_volume = _volume(factor, index, start, diagonal, covariance)
+        result[index] = np.tril(2.0 * (by_volume - pull * (score.T @ score) @ factor.lambdas[index]))
+    if system.merged:
+        whole = _own_gradient(factor, covariance, np.append(-coefficients, 1.0), pull)
+        column = 0
+        for index in system.merged:
+            k = system.sizes[index][1]
+            result[index] = np.tril(whole[column : column + k, column : column + k])
+            column += k
+    return tuple(result)
+
+
+def _diagonal_blocks(matrix: Floats, start: int, size: tuple[int, int]) -> Floats:
+    """(L, k, k) copies of the diagonal blocks of one factor."""
+    levels, k = size
+    here = matrix[start : start + levels * k, start : start + levels * k]
+    return np.einsum("lalb->lab", here.reshape(levels, k, levels, k)).copy()
+
+
+def _volume(factor: BlockedFactor, index: int, start: int, diagonal: Floats, covariance: Floats) -> Floats:
+    """(k, k) half the derivative of the log-determinants; ``diagonal`` (L, k, k) are the blocks of M^-1."""
+    lam = factor.lambdas[index]
+    levels, k = factor.system.sizes[index]
+    kept = np.eye(k) - diagonal
+    singular = np.linalg.svd(lam, compute_uv=False)
+    # I - M^-1 carries rounding of about 1e-16; it must stay well above that in the direction that is divided by the smallest value
+    if singular[-1] > WELL_CONDITIONED * singular[0] and np.linalg.eigvalsh(kept.mean(axis=0))[0] > WELL_CONDITIONED**2:
+        return np.asarray(np.linalg.solve(lam.T, kept.sum(axis=0).T))
+    here = slice(start, start + levels * k)
+    width = len(covariance)
+    wide = factor.schur[here, :width]
+    inner = np.einsum("lalb->lab", wide[:, here].reshape(levels, k, levels, k)).sum(axis=0)
+    moved = (wide @ covariance).reshape(levels, k, width)
+    return np.asarray((inner - np.einsum("lam,lbm->ab", moved, wide.reshape(levels, k, width))) @ lam)
+
+
+def _own_gradient(factor: BlockedFactor, covariance: Floats, residual: Floats, pull: float) -> Floats:
+    """(k, k) for the eliminated factor; ``residual`` (m,) are the coefficients that give the outcome less the rest."""
+    if factor.system.own.shape[1] == 1:
+        return _scalar_gradient(factor, covariance, residual, pull)
+    system, everyone = factor.system, np.arange(len(factor.system.own))
+    shrink = np.eye(len(factor.own_lambda)) - system.own @ factor.kernels
+    score = np.einsum("lij,lj->li", shrink, scores(system.cross, residual, everyone))
+    inner = shrink @ system.own - shrink @ spreads(system.cross, covariance, everyone) @ np.swapaxes(shrink, 1, 2)
+    return np.asarray(2.0 * (inner.sum(axis=0) - pull * (score.T @ score)) @ factor.own_lambda)
+
+
+def _scalar_gradient(factor: BlockedFactor, covariance: Floats, residual: Floats, pull: float) -> Floats:
+    """One theta for the eliminated factor: summed levels through their triangles, the others one by one."""
+    system, summed, theta = factor.system, factor.system.presummed, factor.own_lambda[0, 0]
+    own, count = system.distinct_own
+    volume = float(count @ (2.0 * theta * own / (1.0 + theta**2 * own)))
+    slopes = 2.0 * theta / (1.0 + theta**2 * system.own[summed.singles, 0, 0]) ** 2
+    spread = spreads(system.cross, covariance, summed.singles)[:, 0, 0]
+    score = scores(system.cross, residual, summed.singles)[:, 0]
+    total = volume - float(slopes @ (spread + pull * score**2))
+    if len(summed.own):
+        moved = summed.total(2.0 * theta / (1.0 + theta**2 * summed.own) ** 2, len(residual))
+        width = len(covariance)
+        total -= _inner(covariance, moved[:width, :width]) + pull * _quadratic(moved, residual)
+    return np.array([[total]])
+
+
+def _inner(symmetric: Floats, lower: Floats) -> float:
+    """Sum of products of two symmetric matrices, the second given by its lower triangle (zeros above)."""
+    return float(2.0 * np.vdot(symmetric, lower) - np.diagonal(symmetric) @ np.diagonal(lower))
+
+
+def _quadratic(lower: Floats, vector: Floats) -> float:
+    """v'Sv for S given by its lower triangle (zeros above)."""
+    return float(2.0 * vector @ (lower @ vector) - np.diagonal(lower) @ vector**2)
