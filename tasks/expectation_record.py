@@ -75,7 +75,7 @@ def record(run: RunFolder, sample_rows: int = SAMPLE_ROWS) -> dict[str, Any]:
         "suite": study.expectations,
         "rows": len(frame),
         "rules": len(rules),
-        "results": {name: asdict(one) for name, one in found.items()},
+        "results": {rule.rule_id: asdict(found[rule.rule_id]) for rule in rules},
     }
     run.write_json(RECORD, content)
     write_validation_page(run)

@@ -21,12 +21,12 @@ from tasks.cell_query_expressions import TABLE
 from tasks.expectation_rules import Rule, Severity, load_rules
 from tasks.expectation_sql import check_expressible
 from tasks.relation import Relation, connect, literal, quote, rows_of
-from tasks.row_scan import Counts, RowScan, scan_of
+from tasks.row_scan import BROKEN_RULES, Counts, RowScan, scan_of
 from tasks.study import Study
 
 QUARANTINE_FOLDER = "quarantine"
 VALIDATION_FILE = "validation.json"
-EXAMPLE_ROWS = 5
+EXAMPLE_ROWS = 10
 SHOWN_ROWS = 3
 SHOWN_COLUMNS = 6
 SHOWN_LENGTH = 200
@@ -178,7 +178,10 @@ def _examples(connection: duckdb.DuckDBPyConnection, study: Study, quarantine: P
     """Some quarantined rows for the page, values as text."""
     if quarantine is None:
         return []
-    query = f"select * from read_parquet({literal(str(quarantine))}) limit {EXAMPLE_ROWS}"
+    # one row of every set of rules broken together, then others, so that no rule goes unseen behind a frequent one
+    turn = f"row_number() over (partition by {BROKEN_RULES})"
+    kept = f"select {BROKEN_RULES}, * exclude ({BROKEN_RULES}) from read_parquet({literal(str(quarantine))})"
+    query = f"{kept} qualify {turn} <= {EXAMPLE_ROWS} order by {turn}, {BROKEN_RULES} limit {EXAMPLE_ROWS}"
     rows = rows_of(connection, query, study.name, "the quarantined rows cannot be read back")
     return [{name: None if value is None else str(value) for name, value in row.items()} for row in rows]
 

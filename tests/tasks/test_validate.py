@@ -279,3 +279,13 @@ def test_the_page_of_a_run_that_stopped_says_why(run: Run, study: MakeStudy, cha
     assert page is not None
     assert "The run stopped here." in page.read_text()
     assert "category is null" in page.read_text()
+
+
+def test_the_page_shows_a_row_of_every_kind_of_breach(run: Run, change: Change, shop: Path) -> None:
+    change("update lines set amount = -1 where id < 30; update lines set category = null where id = 399")
+    suite((AMOUNT_POSITIVE, "amount_ok", "warning", 0.5), (CATEGORY_PRESENT, "category_ok", "warning", 0.5))
+    run(expectations="rules", quarantine_limit=0.5)
+    examples = json.loads((shop / "run" / "validation.json").read_text())["examples"]
+    assert [row["broken_rules"] for row in examples[:2]] == ["amount_ok", "category_ok"]
+    assert len(examples) == 10
+    assert next(iter(examples[0])) == "broken_rules"
