@@ -95,7 +95,7 @@ def with_kernels(system: BlockedSystem, kernels: Floats) -> BlockedFactor:
 
     Raises FitError where the common columns have no information left.
     """
-    schur = schur_complement(system.gram, system.cross.starts, system.cross.columns, system.cross.values, kernels)
+    schur = schur_complement(system.gram, system.cross, kernels)
     p = system.n_population
     try:
         root = cholesky(schur[:p, :p], lower=False) if p else np.zeros((0, 0))
