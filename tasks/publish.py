@@ -70,7 +70,7 @@ def publish(
     target = layout.version(as_of, run_id)
     try:
         layout.home.mkdir(parents=True, exist_ok=True)
-        with _turn(layout, waiting):
+        with turn(layout, waiting):
             _remove_dead_staging(layout)
             if target.exists():
                 raise PublishError(f"{study}: version {target} exists already; a run publishes once.")
@@ -80,7 +80,7 @@ def publish(
             target.parent.mkdir(parents=True, exist_ok=True)
             durable.rename(layout.staging / run_id, target)
             durable.write_whole(layout.manifest(as_of, run_id), json.dumps(manifest, indent=1, default=str))
-            is_latest = _point(layout, as_of, run_id, target)
+            is_latest = _point(layout, as_of, run_id)
             write_catalog(layout.root)
     except OSError as error:
         raise PublishError(
@@ -99,7 +99,7 @@ def _check_contract(tables: Mapping[str, pa.Table]) -> None:
 
 
 @contextmanager
-def _turn(layout: Layout, waiting: Callable[[str], None] | None) -> Iterator[None]:
+def turn(layout: Layout, waiting: Callable[[str], None] | None) -> Iterator[None]:
     """Runs of one study take turns; the operating system frees the lock of a run that dies."""
     lock = FileLock(layout.lock)
     try:
@@ -187,11 +187,18 @@ def _manifest(layout: Layout, as_of: date, run_id: str, files: list[dict[str, An
     }
 
 
-def _point(layout: Layout, as_of: date, run_id: str, target: Path) -> bool:
+def _point(layout: Layout, as_of: date, run_id: str) -> bool:
     """Move link and pointer to this version unless a later as_of is there; the pointer goes last."""
     latest = layout.latest()
     if latest is not None and str(latest["as_of"]) > str(as_of):
         return False
+    point_at(layout, as_of, run_id)
+    return True
+
+
+def point_at(layout: Layout, as_of: date | str, run_id: str) -> None:
+    """Move link and pointer to a version, whatever was the latest; the caller holds the study's turn."""
+    target = layout.version(as_of, run_id)
     durable.point_link(layout.current, target)
     pointer = {
         "schema": MANIFEST_SCHEMA,
@@ -203,4 +210,3 @@ def _point(layout: Layout, as_of: date, run_id: str, target: Path) -> bool:
         "report": str(layout.report(as_of, run_id).relative_to(layout.home)),
     }
     durable.write_whole(layout.pointer, json.dumps(pointer, indent=1))
-    return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 from multilevel.errors import PublishError
 
 MANIFEST_SCHEMA = "1.0.0"
+STUDY_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
+RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,11 @@ class Layout:
         return self.home / ".staging"
 
     @property
+    def versions(self) -> Path:
+        """All versions; nothing but Parquet below it."""
+        return self.home / "versions"
+
+    @property
     def pointer(self) -> Path:
         """The file that names the latest version; replaced last."""
         return self.home / "_latest.json"
@@ -47,31 +55,38 @@ class Layout:
 
     def version(self, as_of: date | str, run_id: str) -> Path:
         """Folder of one version's Parquet files."""
-        return self.home / "versions" / f"dt={as_of}" / f"rev={run_id}"
+        return self.versions / f"dt={as_of}" / f"rev={run_id}"
 
     def manifest(self, as_of: date | str, run_id: str) -> Path:
-        """What made a version, and its files with sha256."""
+        """What made a version, and its files with sha256. A version is published when this exists."""
         return self.home / "manifests" / str(as_of) / f"{run_id}.json"
 
     def report(self, as_of: date | str, run_id: str) -> Path:
         """The version's report."""
         return self.home / "reports" / str(as_of) / f"{run_id}.html"
 
+    def validation(self, as_of: date | str, run_id: str) -> Path:
+        """The version's validation page."""
+        return self.home / "reports" / str(as_of) / f"{run_id}.validation.html"
+
     def quarantine(self, as_of: date | str, run_id: str) -> Path:
         """Line items that the version's run set aside."""
         return self.home / "quarantine" / str(as_of) / run_id
 
+    def parts(self, as_of: date | str, run_id: str) -> tuple[Path, ...]:
+        """Everything of one version, the manifest first: without it the rest does not count."""
+        of = (as_of, run_id)
+        return self.manifest(*of), self.version(*of), self.report(*of), self.validation(*of), self.quarantine(*of)
+
     def latest(self) -> dict[str, Any] | None:
-        """The pointer's content, None before the first publication."""
+        """The pointer's content, None before the first publication; PublishError where it cannot be read."""
         try:
             content = json.loads(self.pointer.read_text(encoding="utf-8"))
+            return {**content, "as_of": content["as_of"], "version": content["version"], "run_id": content["run_id"]}
         except FileNotFoundError:
             return None
-        except json.JSONDecodeError as error:
-            raise PublishError(
-                f"{self.pointer}: not readable as JSON; restore it from a manifest under {self.home / 'manifests'}."
-            ) from error
-        return dict(content)
+        except (ValueError, TypeError, KeyError) as error:
+            raise PublishError(f"{self.pointer}: this is no pointer; write it again from a manifest under {self.home / 'manifests'}.") from error
 
     def latest_folder(self) -> Path | None:
         """The latest version's folder, None before the first publication."""
@@ -79,8 +94,20 @@ class Layout:
         return None if pointer is None else self.home / pointer["version"]
 
 
+def open_layout(publish_to: str, study: str) -> Layout:
+    """The layout of a study below ``publish_to``; PublishError for a name that is no plain name, or a link that leads out of the folder."""
+    if not STUDY_NAME.fullmatch(study):
+        raise PublishError(f"study {study!r}: a published name has letters, digits, underscores and hyphens, beginning with a letter.")
+    layout = Layout(check_root(publish_to), study)
+    inside = layout.root.resolve()
+    for path in (layout.home, layout.versions, layout.staging, layout.manifest("x", "x").parent.parent, layout.report("x", "x").parent.parent):
+        if not path.resolve().is_relative_to(inside):
+            raise PublishError(f"publish_to {publish_to}: {path} is a link that leads out of it, to {path.resolve()}; remove the link.")
+    return layout
+
+
 def check_root(publish_to: str) -> Path:
-    """The folder to publish to; PublishError for ``..``, NUL, a file in its place, or a link that leaves it."""
+    """The folder to publish to; PublishError for ``..``, NUL, a file in its place, or a relative path whose links lead elsewhere."""
     if "\0" in publish_to or ".." in Path(publish_to).parts:
         raise PublishError(f"publish_to {publish_to!r}: write a folder below the working directory or an absolute path, without '..'.")
     root = Path(publish_to)

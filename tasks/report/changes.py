@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,12 +43,17 @@ def changes(subject: Subject, most: int = 12) -> Changes | None:
     """Compare with the previous version; None where there is none. A move of more than two standard errors counts as moved."""
     if subject.previous is None:
         return None
-    before, after = _estimates(subject.previous["group_estimates"]), _estimates(subject.tables["group_estimates"])
+    return changes_between(subject.previous, subject.tables, most)
+
+
+def changes_between(earlier: Mapping[str, pa.Table], later: Mapping[str, pa.Table], most: int = 12) -> Changes:
+    """Compare the group estimates of two versions' tables."""
+    before, after = _estimates(earlier["group_estimates"]), _estimates(later["group_estimates"])
     both = before.join(after, keys=list(KEYS), join_type="inner", left_suffix="_before", right_suffix="_after")
     moved = _standard_errors(both)
     largest = np.argsort(-np.abs(moved), kind="stable")[:most]
     return Changes(
-        since=str(subject.previous["diagnostics"].column("as_of")[0]),
+        since=str(earlier["diagnostics"].column("as_of")[0]),
         moves=tuple(_move(both.slice(int(i), 1).to_pylist()[0], float(moved[i])) for i in largest),
         n_compared=both.num_rows,
         n_moved=int(np.sum(np.abs(moved) > 2)),

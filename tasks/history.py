@@ -1,0 +1,240 @@
+"""The versions of a study: list them, compare two, point at an earlier one, remove old ones."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from multilevel.errors import PublishError
+from multilevel.tables.catalogue import TABLES
+from tasks import durable
+from tasks.catalog_sql import write_catalog
+from tasks.publish import point_at, turn
+from tasks.publish_layout import Layout
+from tasks.report.changes import Changes, changes_between
+
+type Waiting = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Version:
+    """One published version; ``is_latest`` where the pointer names it."""
+
+    as_of: str
+    run_id: str
+    published_at: str
+    is_latest: bool
+
+
+@dataclass(frozen=True)
+class CoefficientMove:
+    """A population coefficient (partial pooling) in two versions; ``standard_errors`` as in ``Move``."""
+
+    term: str
+    before: float
+    after: float
+    standard_errors: float
+
+
+@dataclass(frozen=True)
+class CheckChange:
+    """A check of ``diagnostics`` that passed in one version only, or exists in one only (None)."""
+
+    check: str
+    before: bool | None
+    after: bool | None
+    message: str
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What changed from one version to another."""
+
+    earlier: Version
+    later: Version
+    groups: Changes
+    coefficients: tuple[CoefficientMove, ...]
+    terms_gone: tuple[str, ...]
+    terms_new: tuple[str, ...]
+    checks: tuple[CheckChange, ...]
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What ``prune`` removed and kept, newest first."""
+
+    removed: tuple[Version, ...]
+    kept: tuple[Version, ...]
+
+
+def versions(layout: Layout) -> tuple[Version, ...]:
+    """Every version of the study, newest first (by as_of, then by time of publication).
+
+    Raises PublishError where nothing is published or a manifest cannot be read.
+    """
+    latest = layout.latest()
+    pointed = None if latest is None else (latest["as_of"], latest["run_id"])
+    found = [_version(path, pointed) for path in (layout.home / "manifests").glob("*/*.json")]
+    if not found:
+        raise PublishError(f"{layout.study}: nothing is published in {layout.root} yet; run groupwise estimate first.")
+    return tuple(sorted(found, key=lambda version: (version.as_of, version.published_at, version.run_id), reverse=True))
+
+
+def find(layout: Layout, run_id: str) -> Version:
+    """The version that a run published; PublishError lists those there are."""
+    known = versions(layout)
+    match = [version for version in known if version.run_id == run_id]
+    if not match:
+        shown = ", ".join(version.run_id for version in known[:5])
+        more = f" and {len(known) - 5} more" if len(known) > 5 else ""
+        raise PublishError(f"{layout.study}: no version of run {run_id!r}; there are: {shown}{more}.")
+    return match[0]
+
+
+def difference(layout: Layout, earlier: str | None = None, later: str | None = None, most: int = 12) -> Difference:
+    """What changed between two runs' versions.
+
+    Parameters
+    ----------
+    later : a run id; None: the version that the pointer names. earlier : a run id; None: the newest version before ``later``.
+    most : groups to name, those that moved most.
+
+    Raises
+    ------
+    PublishError
+        A version does not exist, or there is none before.
+    """
+    known = versions(layout)
+    after = find(layout, later) if later else next((version for version in known if version.is_latest), known[0])
+    if earlier:
+        before = find(layout, earlier)
+    else:
+        older = known[known.index(after) + 1 :]
+        if not older:
+            raise PublishError(f"{layout.study}: {after.run_id} is the first version; there is none before it to compare with.")
+        before = older[0]
+    old, new = _tables(layout, before), _tables(layout, after)
+    moves, gone, added = _coefficients(old["population_coefficients"], new["population_coefficients"])
+    return Difference(before, after, changes_between(old, new, most), moves, gone, added, _checks(old["diagnostics"], new["diagnostics"]))
+
+
+def rollback(layout: Layout, run_id: str, waiting: Waiting | None = None) -> Version:
+    """Point link, pointer and catalog at an earlier (or later) version; nothing is removed. Returns the version that was the latest.
+
+    Raises PublishError where the run published none, or the version is incomplete.
+    """
+    with turn(_existing(layout), waiting):
+        target = find(layout, run_id)
+        _complete(layout, target)
+        before = next((version for version in versions(layout) if version.is_latest), target)
+        point_at(layout, target.as_of, target.run_id)
+        write_catalog(layout.root)
+    return before
+
+
+def prune(layout: Layout, keep: int, waiting: Waiting | None = None) -> Pruned:
+    """Remove all but the newest ``keep`` versions and the one the pointer names: tables, manifest, report, quarantined rows.
+
+    A version leaves ``versions/`` by one rename and its manifest goes last, so a prune that is interrupted can be run again.
+    Raises PublishError for ``keep`` below 1 and where nothing is published.
+    """
+    if keep < 1:
+        raise PublishError(f"{layout.study}: --keep {keep}: at least one version must stay.")
+    with turn(_existing(layout), waiting):
+        known = versions(layout)
+        removed = tuple(version for version in known[keep:] if not version.is_latest)
+        for version in removed:
+            _remove(layout, version)
+    return Pruned(removed, tuple(version for version in known if version not in removed))
+
+
+def _version(path: Path, pointed: tuple[str, str] | None) -> Version:
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        as_of, run_id, published = str(manifest["as_of"]), str(manifest["run_id"]), str(manifest["published_at"])
+    except (json.JSONDecodeError, KeyError) as error:
+        raise PublishError(f"{path}: not a manifest of a version; restore it, or remove it with the version it belongs to.") from error
+    return Version(as_of, run_id, published, (as_of, run_id) == pointed)
+
+
+def _existing(layout: Layout) -> Layout:
+    """Taking the lock would make the folder of a study that was never published."""
+    versions(layout)
+    return layout
+
+
+def _complete(layout: Layout, version: Version) -> Path:
+    folder = layout.version(version.as_of, version.run_id)
+    missing = [name for name in TABLES if not (folder / f"{name}.parquet").is_file()]
+    if missing:
+        raise PublishError(f"{layout.study}: version {folder} has no {', '.join(missing)}; it was removed by hand, or its disk is damaged.")
+    return folder
+
+
+def _tables(layout: Layout, version: Version) -> dict[str, pa.Table]:
+    folder = _complete(layout, version)
+    return {name: pq.read_table(folder / f"{name}.parquet", partitioning=None) for name in TABLES}
+
+
+def _coefficients(old: pa.Table, new: pa.Table) -> tuple[tuple[CoefficientMove, ...], tuple[str, ...], tuple[str, ...]]:
+    before, after = _partial(old), _partial(new)
+    moves = [CoefficientMove(term, before[term][0], after[term][0], _scaled(before[term], after[term])) for term in after if term in before]
+    return tuple(moves), tuple(sorted(set(before) - set(after))), tuple(sorted(set(after) - set(before)))
+
+
+def _partial(table: pa.Table) -> dict[str, tuple[float, float]]:
+    rows = table.select(["pooling", "term", "estimate", "std_error"]).to_pylist()
+    return {row["term"]: (row["estimate"], row["std_error"]) for row in rows if row["pooling"] == "partial" and row["estimate"] is not None}
+
+
+def _scaled(before: tuple[float, float], after: tuple[float, float]) -> float:
+    """The move over the larger of the two standard errors (posterior sds)."""
+    distance, error = after[0] - before[0], np.fmax(before[1] or np.nan, after[1] or np.nan)
+    return 0.0 if distance == 0 else float(distance / error)
+
+
+def _checks(old: pa.Table, new: pa.Table) -> tuple[CheckChange, ...]:
+    before, after = _states(old), _states(new)
+    changed = []
+    for check in sorted(before.keys() | after.keys()):
+        was, now = before.get(check), after.get(check)
+        if (was and was[0]) != (now and now[0]):
+            message = now[1] if now is not None else was[1] if was is not None else ""
+            changed.append(CheckChange(check, None if was is None else was[0], None if now is None else now[0], message))
+    return tuple(changed)
+
+
+def _states(table: pa.Table) -> Mapping[str, tuple[bool, str]]:
+    """A check that stands several times passed where all of them did; the message is that of the first that did not."""
+    states: dict[str, tuple[bool, str]] = {}
+    for row in table.select(["check", "passed", "message"]).to_pylist():
+        state = (bool(row["passed"]), str(row["message"] or ""))
+        if row["check"] not in states or (states[row["check"]][0] and not state[0]):
+            states[row["check"]] = state
+    return states
+
+
+def _remove(layout: Layout, version: Version) -> None:
+    as_of, run_id = version.as_of, version.run_id
+    folder = layout.version(as_of, run_id)
+    if folder.exists():
+        layout.staging.mkdir(exist_ok=True)
+        leaving = layout.staging / f"removed-{run_id}"
+        durable.rename(folder, leaving)
+        shutil.rmtree(leaving)
+    report = layout.report(as_of, run_id)
+    for file in (report, report.with_suffix(".validation.html"), layout.joint(as_of, run_id)):
+        file.unlink(missing_ok=True)
+    if layout.quarantine(as_of, run_id).exists():
+        shutil.rmtree(layout.quarantine(as_of, run_id))
+    layout.manifest(as_of, run_id).unlink()
+    for place in (folder, report, layout.joint(as_of, run_id), layout.quarantine(as_of, run_id), layout.manifest(as_of, run_id)):
+        if place.parent.is_dir() and not any(place.parent.iterdir()):
+            place.parent.rmdir()
