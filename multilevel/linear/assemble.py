@@ -91,9 +91,9 @@ def _refuse_too_large(blocks: list[ReducedBlock], rest: list[int], names: Sequen
         memory = 8 * sum(sizes) ** 2 / 1e9
         who = ", ".join(f"{names[index] if names else f'block {index + 1}'}: {size:,}" for index, size in zip(rest, sizes, strict=True))
         message = (
-            f"Beside the largest factor, which is eliminated level by level, the model has {sum(sizes):,} group-level effects ({who}); their "
-            f"dense factor would take {memory:.1f} GB, and at most {DENSE_LIMIT:,} effects are allowed. Use a coarser grouping for all factors "
-            "but one, or drop a slope."
+            f"Beside the largest factor, which is eliminated level by level, the model has {sum(sizes):,} group-level effects ({who}); "
+            f"their dense factor would take {memory:.1f} GB, and at most {DENSE_LIMIT:,} effects are allowed. Use a coarser grouping for "
+            "all factors but one, or drop a slope."
         )
         raise FitError(message)
 

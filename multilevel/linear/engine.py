@@ -45,7 +45,7 @@ def fit_linear(design: Design, *, method: Literal["reml", "ml"] = "reml", interv
     began = time.perf_counter()
     _refuse_saturated(design)
     rows = reduce_design(design)
-    system = linear_system(rows)
+    system = linear_system(rows, names=[block.factor.name for block in design.blocks])
     known = design.cells.known_sigma
     layout = Theta(tuple(len(block.columns) for block in design.blocks))
     constant = -float(design.cells.once.get("log_weights", 0.0))

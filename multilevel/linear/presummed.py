@@ -29,7 +29,10 @@ MEMORY_LIMIT = 1_500_000_000
 
 @dataclass(frozen=True)
 class Presummed:
-    """own : (G,) the shared g. triangles : (G, m (m + 1) / 2) lower triangles, row by row, of the sums of v v'. singles : levels kept apart."""
+    """own : (G,) the shared g. triangles : (G, m (m + 1) / 2) lower triangles, row by row, of the sums of v v'.
+
+    singles : the levels kept one by one.
+    """
 
     own: Floats
     triangles: Floats

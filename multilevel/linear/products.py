@@ -13,7 +13,7 @@ from multilevel.reduction import ReducedBlock
 
 @dataclass(frozen=True)
 class CrossProducts:
-    """Sparse rows of Z_e'[Z_r Q r], grouped by level: level j touches ``columns[starts[j]:starts[j+1]]`` (sorted) with ``values`` (nnz, k)."""
+    """Sparse rows of Z_e'[Z_r Q r] by level: level j touches ``columns[starts[j]:starts[j+1]]``, sorted, with ``values`` (nnz, k)."""
 
     starts: Integers
     columns: Integers
@@ -70,19 +70,9 @@ def eliminated_products(block: ReducedBlock, rest: RestColumns) -> tuple[Floats,
     k = block.values.shape[1]
     columns, values = np.empty(starts[-1], np.int64), np.zeros((starts[-1], k))
     own = np.zeros((block.n_levels, k, k))
-    _fill(
-        order,
-        row_starts,
-        np.ascontiguousarray(block.values),
-        rest.columns,
-        rest.values,
-        rest.dense,
-        starts,
-        columns,
-        values,
-        own,
-        rest.n_sparse,
-    )
+    _fill_columns(order, row_starts, rest.columns, rest.values, rest.dense.shape[1], starts, columns, rest.n_sparse)
+    own_values = np.ascontiguousarray(block.values)
+    _fill_values(order, row_starts, own_values, rest.columns, rest.values, rest.dense, starts, columns, values, own, rest.n_sparse)
     return own, CrossProducts(starts, columns, values)
 
 
@@ -141,25 +131,31 @@ def _count_columns(order, row_starts, columns, values, n_dense, q):  # type: ign
 
 
 @njit(cache=True)
-def _fill(order, row_starts, own_values, columns, values, dense, starts, out_columns, out_values, own, q):  # type: ignore[no-untyped-def]
-    k, s, d = own.shape[1], columns.shape[1], dense.shape[1]
+def _fill_columns(order, row_starts, columns, values, n_dense, starts, out_columns, q):  # type: ignore[no-untyped-def]
     seen = np.full(q, -1, np.int64)
-    place = np.empty(q, np.int64)
-    for level in range(len(own)):
-        first, last = starts[level], starts[level + 1] - d
+    for level in range(len(starts) - 1):
+        first, last = starts[level], starts[level + 1] - n_dense
         n = first
         for at in range(row_starts[level], row_starts[level + 1]):
             r = order[at]
-            for a in range(s):
+            for a in range(columns.shape[1]):
                 if values[r, a] != 0.0 and seen[columns[r, a]] != level:
                     seen[columns[r, a]] = level
                     out_columns[n] = columns[r, a]
                     n += 1
         out_columns[first:last] = np.sort(out_columns[first:last])
-        for a in range(first, last):
-            place[out_columns[a]] = a
-        for c in range(d):
+        for c in range(n_dense):
             out_columns[last + c] = q + c
+
+
+@njit(cache=True)
+def _fill_values(order, row_starts, own_values, columns, values, dense, starts, out_columns, out_values, own, q):  # type: ignore[no-untyped-def]
+    k, d = own.shape[1], dense.shape[1]
+    place = np.empty(q, np.int64)
+    for level in range(len(own)):
+        last = starts[level + 1] - d
+        for a in range(starts[level], last):
+            place[out_columns[a]] = a
         for at in range(row_starts[level], row_starts[level + 1]):
             r = order[at]
             for i in range(k):
@@ -168,7 +164,7 @@ def _fill(order, row_starts, own_values, columns, values, dense, starts, out_col
                     continue
                 for j in range(k):
                     own[level, i, j] += value * own_values[r, j]
-                for a in range(s):
+                for a in range(columns.shape[1]):
                     if values[r, a] != 0.0:
                         out_values[place[columns[r, a]], i] += value * values[r, a]
                 for c in range(d):
