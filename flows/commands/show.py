@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from multilevel.errors import SourceError
-from tasks.publish_layout import Layout, check_root
+from tasks.publish_layout import Layout, open_layout
 from tasks.study import load_study
 
 
@@ -49,7 +49,7 @@ def find_version(target: str) -> Path:
     if path.is_dir():
         return Layout(path.parent.absolute(), path.name).latest_folder() or path
     study = load_study(path)
-    folder = Layout(check_root(study.publish_to), study.name).latest_folder()
+    folder = open_layout(study.publish_to, study.name).latest_folder()
     if folder is None:
         raise SourceError(f"{study.name}: nothing is published in {study.publish_to} yet; run: groupwise estimate {target}")
     return folder
@@ -57,7 +57,8 @@ def find_version(target: str) -> Path:
 
 def _ranked(table: pa.Table, factor: str, rows: int) -> Table:
     """The first and last levels of a factor by estimate."""
-    own = table.filter(pc.equal(table["grouping_factor"], pa.scalar(factor))).sort_by([("estimate", "descending")])
+    seen = pc.and_(pc.equal(table["grouping_factor"], pa.scalar(factor)), pc.invert(table["is_new"]))
+    own = table.filter(seen).sort_by([("estimate", "descending")])
     columns = ("parent_level", "level", "n", "no_pooling_estimate", "estimate", "lower", "upper", "rank_lower", "rank_upper")
     if own.num_rows <= 2 * rows:
         return _table(factor, own, columns)
