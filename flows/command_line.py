@@ -107,6 +107,35 @@ def show(
     show_tables(target, rows)
 
 
+@app.command("diff")
+def show_diff(
+    study: StudyFile,
+    earlier: Annotated[str | None, typer.Option("--from", metavar="RUN", help="run id; default: the version before")] = None,
+    later: Annotated[str | None, typer.Option("--to", metavar="RUN", help="run id; default: the latest version")] = None,
+    rows: Annotated[int, typer.Option(min=1, help="groups named")] = 12,
+) -> None:
+    """What changed between two published versions: groups and coefficients that moved, came or went, checks."""
+    from flows.commands.history import show_difference
+
+    show_difference(str(study), earlier, later, rows)
+
+
+@app.command()
+def rollback(study: StudyFile, to: Annotated[str, typer.Option("--to", metavar="RUN", help="run id of the version to point at")]) -> None:
+    """Make an earlier version the latest again; nothing is removed."""
+    from flows.commands.history import roll_back
+
+    typer.echo(roll_back(str(study), to))
+
+
+@app.command()
+def prune(study: StudyFile, keep: Annotated[int, typer.Option(help="how many of the newest versions stay")]) -> None:
+    """Remove old versions with their reports and manifests; the latest always stays."""
+    from flows.commands.history import prune_versions
+
+    typer.echo(prune_versions(str(study), keep))
+
+
 def main() -> None:
     """Run the command; every failure is one clear message on stderr and a non-zero exit."""
     os.environ.setdefault("DO_NOT_TRACK", "1")
