@@ -75,17 +75,22 @@ class Rule:
         return tuple(dict.fromkeys([*self.own_columns, *(name for name, _ in comparisons(self))]))
 
 
-def load_rules(suite: str, types: Mapping[str, str]) -> tuple[Rule, ...]:
-    """Rules of ``expectations/<suite>.json``, all of them with a meaning for columns of ``types``; StudyError otherwise.
+def read_rules(suite: str) -> tuple[Rule, ...]:
+    """Rules of ``expectations/<suite>.json`` as they are written; StudyError where that is no suite.
 
     A suite in the working directory's ``expectations/`` comes before the project's own of the same name.
     """
-    entries = _entries(suite)
-    rules = tuple(_rule(entry, suite) for entry in entries)
+    rules = tuple(_rule(entry, suite) for entry in _entries(suite))
     names = [rule.rule_id for rule in rules]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise StudyError(f"expectations: {suite}: rule_id {', '.join(repeated)} is used twice.")
+    return rules
+
+
+def load_rules(suite: str, types: Mapping[str, str]) -> tuple[Rule, ...]:
+    """``read_rules``, all of them with a meaning for columns of ``types``; StudyError otherwise."""
+    rules = read_rules(suite)
     for rule in rules:
         _check_columns(rule, suite, types)
         for problem in _problems(rule, types):

@@ -12,6 +12,8 @@ import duckdb
 from multilevel.errors import DataError, SourceError
 from multilevel.formula.columns import formula_columns
 from tasks.conditions import check_type, condition_columns, row_condition
+from tasks.expectation_rules import load_rules, read_rules
+from tasks.expectation_sql import check_expressible
 from tasks.relation import Relation, first_line, literal, open_source, quote, rows_of
 from tasks.source_files import is_remote, parquet_files, source_state
 from tasks.study import Study
@@ -30,8 +32,10 @@ def extract(study: Study, as_of: date | None, folder: Path, *, today: date) -> R
     Raises
     ------
     SourceError : missing or locked file, or a query that does not run. DataError : no line items in the window.
-    StudyError : ``where`` is not a row-wise condition over the relation's columns.
+    StudyError : ``where`` is not a row-wise condition over the relation's columns, or the suite cannot be checked on them.
     """
+    if study.expectations is not None:
+        read_rules(study.expectations)  # a wrong suite fails before any data is touched
     line_items = _line_items(study)
     connection = open_source(study.source.database, study.name, folder)
     try:
@@ -39,6 +43,7 @@ def extract(study: Study, as_of: date | None, folder: Path, *, today: date) -> R
         state = source_state(database, _absolute_patterns(study))
         columns = _columns(connection, line_items, study)
         _require_columns(study, columns)
+        _require_rules(study, columns)
         condition = _condition(connection, study, line_items, columns)
         day = _resolve_as_of(connection, study, as_of, today=today, line_items=line_items)
         window = study.window
@@ -142,6 +147,12 @@ def _require_columns(study: Study, columns: dict[str, str]) -> None:
         close = difflib.get_close_matches(unknown[0], list(columns), n=1)
         hint = f"did you mean {close[0]}? " if close else ""
         raise SourceError(f"{study.name}: the line items have no column {', '.join(unknown)}; {hint}they have {', '.join(columns)}.")
+
+
+def _require_rules(study: Study, columns: dict[str, str]) -> None:
+    """The suite fits these columns and every rule can be part of the scan."""
+    if study.expectations is not None:
+        check_expressible(load_rules(study.expectations, columns), columns, study.expectations)
 
 
 def _condition(connection: duckdb.DuckDBPyConnection, study: Study, line_items: str, columns: dict[str, str]) -> str:

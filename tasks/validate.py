@@ -19,7 +19,6 @@ from multilevel.errors import DataError, GroupwiseError
 from multilevel.formula.columns import formula_columns
 from tasks.cell_query_expressions import TABLE
 from tasks.expectation_rules import Rule, Severity, load_rules
-from tasks.expectation_sql import check_expressible
 from tasks.relation import Relation, connect, literal, quote, rows_of
 from tasks.row_scan import BROKEN_RULES, Counts, RowScan, scan_of
 from tasks.study import Study
@@ -84,8 +83,6 @@ def validate(study: Study, relation: Relation, folder: Path) -> Validated:
     SourceError : the source was written to since it was described.
     """
     rules = load_rules(study.expectations, relation.columns) if study.expectations else ()
-    if rules:
-        check_expressible(rules, relation.columns, str(study.expectations))
     shutil.rmtree(folder / QUARANTINE_FOLDER, ignore_errors=True)
     connection = connect(relation, folder)
     try:

@@ -299,3 +299,14 @@ def test_an_indicator_that_exists_already_is_refused(described: Describe) -> Non
 def test_a_scheduled_study_speaks_for_the_runs_date(study: MakeStudy, shop: Path) -> None:
     made = study(window={"column": "day", "days": 30}, as_of="scheduled")
     assert extract(made, None, shop / "run", today=date(2024, 2, 1)).as_of == date(2024, 2, 1)
+
+
+def test_a_suite_that_does_not_exist_fails_before_the_source_is_opened(described: Describe) -> None:
+    with pytest.raises(StudyError, match=r"there is no suite expectations/none\.json"):
+        described(expectations="none", source={"database": "none.duckdb", "line_items": "lines.sql"})
+
+
+def test_a_suite_for_other_columns_fails_before_rows_are_read(described: Describe, change: Change) -> None:
+    change("delete from lines")
+    with pytest.raises(StudyError, match="rule ts_present reads ts, which the line items do not have"):
+        described(expectations="line_items")

@@ -38,7 +38,7 @@ BAD_ROWS = [
     ("amount = 0", {"formula": "log(amount) ~ 1 + (1 | category)"}, r"log\(y\) needs an outcome above zero"),
     ("amount = -2", {"formula": "log(amount) ~ 1 + (1 | category)"}, r"log\(y\) needs an outcome above zero"),
     ("amount = 0", {"family": "gamma"}, "family gamma needs an outcome above zero"),
-    ("n = -1", {"formula": COUNTS, "family": "poisson"}, "family poisson needs counts 0, 1, 2"),
+    ("n = -1", {"formula": COUNTS, "family": "poisson"}, "family poisson needs counts: 0, 1, 2"),
     ("amount = 1.5", {"formula": "amount ~ 1 + (1 | category)", "family": "poisson"}, "family poisson needs counts"),
     ("n = -1", {"formula": COUNTS, "family": "negative_binomial"}, "family negative_binomial needs counts"),
     ("k = 9", {"formula": "p(k, n) ~ 1 + (1 | category)", "family": "binomial"}, "0 <= successes <= trials"),
