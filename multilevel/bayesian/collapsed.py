@@ -10,9 +10,9 @@ r^2 the penalised residual sum of squares (Bates et al. 2015, eq. 34, with a nor
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -31,38 +31,55 @@ class Collapsed:
     layout: Layout
     priors: ResolvedPriors
 
+    @cached_property
+    def _log_det_prior(self) -> float:
+        return float(np.linalg.slogdet(self.priors.beta_precision)[1])
+
     def factorise(self, theta: Floats) -> Factorised:
         """The conditional distribution of (beta, b) at one theta (d,)."""
-        sigma = float(self.layout.scale(theta))
-        lambdas = [self.layout.factor(theta, block) / sigma for block in range(len(self.layout.widths))]
-        return self.system.factorise(lambdas, sigma**2 * self.priors.beta_precision, self.priors.beta_location)
+        factors = [self.layout.factor(theta, block) for block in range(len(self.layout.widths))]
+        return self._factorise(factors, float(self.layout.scale(theta)))
 
     def draw(self, theta: Floats, size: int, rng: np.random.Generator) -> Floats:
         """(size, p + q) exact draws of (beta, b) given one theta (d,)."""
         return self.factorise(theta).draw(size, float(self.layout.scale(theta)), rng)
 
-    def log_likelihood(self, theta: Floats, factorised: Factorised) -> float:
-        """log p(y | theta) at a factorised theta."""
-        log_variance = 2.0 * math.log(float(self.layout.scale(theta)))
-        log_det_prior = float(np.linalg.slogdet(self.priors.beta_precision)[1]) + self.system.n_population * log_variance
-        log_det = factorised.log_det_effects + factorised.log_det_population - log_det_prior
-        rss = factorised.penalised_rss / math.exp(log_variance)
-        return -0.5 * (self.system.n_rows * (math.log(2 * math.pi) + log_variance) + log_det + rss)
-
     def __call__(self, theta: Floats) -> float:
-        """log p(theta | y) + constant at one theta (d,); -inf where the factorisation breaks down."""
-        if not np.all(np.abs(theta) < 300.0):
-            return -math.inf
+        """log p(theta | y) + constant at one theta (d,)."""
+        return float(self.many(theta[None], 1)[0])
+
+    def many(self, thetas: Floats, cores: int) -> Floats:
+        """(S,) values at (S, d) thetas, on ``cores`` threads; -inf where the factorisation breaks down."""
+        sane = np.all(np.abs(thetas) < 300.0, axis=1)
+        values = np.full(len(thetas), -math.inf)
+        inside = thetas[sane]
+        factors = [self.layout.factor(inside, block) for block in range(len(self.layout.widths))]
+        scales = self.layout.scale(inside)
+
+        def likelihood(at: int) -> float:
+            return self._log_likelihood([factor[at] for factor in factors], float(scales[at]))
+
+        if cores == 1 or len(inside) < 64:
+            found = np.array([likelihood(at) for at in range(len(inside))])
+        else:
+            with ThreadPoolExecutor(cores) as pool:
+                found = np.array(list(pool.map(likelihood, range(len(inside)), chunksize=32)))
+        total = found + log_prior(inside, self.layout, self.priors) if len(inside) else found
+        values[sane] = np.where(np.isfinite(total), total, -math.inf)
+        return values
+
+    def _factorise(self, factors: list[Floats], sigma: float) -> Factorised:
+        relative = [factor / sigma for factor in factors]
+        return self.system.factorise(relative, sigma**2 * self.priors.beta_precision, self.priors.beta_location)
+
+    def _log_likelihood(self, factors: list[Floats], sigma: float) -> float:
+        """log p(y | theta)."""
         try:
-            value = self.log_likelihood(theta, self.factorise(theta)) + float(log_prior(theta, self.layout, self.priors))
+            factorised = self._factorise(factors, sigma)
         except (FitError, np.linalg.LinAlgError, OverflowError):
             return -math.inf
-        return value if math.isfinite(value) else -math.inf
-
-
-def evaluate(density: Callable[[Floats], float], thetas: Floats, cores: int) -> Floats:
-    """(S,) values of a log density at (S, d) points, on ``cores`` threads (the factorisation releases the interpreter)."""
-    if cores == 1 or len(thetas) < 8:
-        return np.array([density(theta) for theta in thetas])
-    with ThreadPoolExecutor(cores) as pool:
-        return np.array(list(pool.map(density, thetas)))
+        log_variance = 2.0 * math.log(sigma)
+        log_det_prior = self._log_det_prior + self.system.n_population * log_variance
+        log_det = factorised.log_det_effects + factorised.log_det_population - log_det_prior
+        rss = factorised.penalised_rss / sigma**2
+        return -0.5 * (self.system.n_rows * (math.log(2 * math.pi) + log_variance) + log_det + rss)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import numpy as np
 
-from multilevel.bayesian.collapsed import Collapsed, evaluate
+from multilevel.bayesian.bookkeeping import Clock, one_blas_thread
+from multilevel.bayesian.collapsed import Collapsed
 from multilevel.bayesian.independence import IndependenceDraws, laplace_proposal, sample_independently
 from multilevel.bayesian.parameters import Layout
 from multilevel.bayesian.priors import ResolvedPriors
@@ -44,6 +44,11 @@ def fit_collapsed(design: Design, priors: ResolvedPriors, sampling: Sampling, *,
 
 def sample_collapsed(rows: ReducedRows, priors: ResolvedPriors, sampling: Sampling, seed: int) -> CollapsedDraws:
     """Draw theta, then (beta, b) given theta, from the posterior of reduced gaussian rows."""
+    with one_blas_thread():
+        return _sample_collapsed(rows, priors, sampling, seed)
+
+
+def _sample_collapsed(rows: ReducedRows, priors: ResolvedPriors, sampling: Sampling, seed: int) -> CollapsedDraws:
     clock = Clock()
     layout = Layout(tuple(block.values.shape[1] for block in rows.blocks), priors.sigma is not None)
     density = Collapsed(linear_system(rows), layout, priors)
@@ -52,7 +57,7 @@ def sample_collapsed(rows: ReducedRows, priors: ResolvedPriors, sampling: Sampli
     mode, proposal = laplace_proposal(density, starting_point(layout, priors))
     clock.lap("mode")
     drawn = sample_independently(
-        lambda thetas: evaluate(density, thetas, sampling.threads), proposal, chains=sampling.chains, draws=sampling.draws, rng=rng
+        lambda thetas: density.many(thetas, sampling.threads), proposal, chains=sampling.chains, draws=sampling.draws, rng=rng
     )
     clock.lap("sampling")
     values = conditional_draws(density, drawn, rng)
@@ -71,20 +76,6 @@ def sample_collapsed(rows: ReducedRows, priors: ResolvedPriors, sampling: Sampli
         "seconds": clock.seconds,
     }
     return CollapsedDraws(drawn.thetas, values, density, drawn, record)
-
-
-class Clock:
-    """Seconds by step."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, step: str) -> None:
-        """Note the seconds since the last call under ``step``."""
-        now = time.perf_counter()
-        self.seconds[step] = round(now - self._last, 3)
-        self._last = now
 
 
 def starting_point(layout: Layout, priors: ResolvedPriors) -> Floats:

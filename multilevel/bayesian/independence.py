@@ -31,6 +31,9 @@ LIGHT = 0.3
 ROUNDS = 5
 MOST_PROPOSALS = 16
 ENOUGH_ESS = 800.0
+IMPOSSIBLE = -1e30
+"""Stands for a density of zero while the mode is sought: a line search needs a number."""
+
 LONGEST = 3.0
 """Largest sd that curvature at the mode may claim for one parameter on its log scale; flatter means a long tail, not a wide peak."""
 
@@ -58,7 +61,7 @@ def find_mode(density: Callable[[Floats], float], start: Floats) -> Floats:
         raise FitError("The posterior density is not finite at its starting values; check the outcome and the priors.")
 
     def negative(theta: Floats) -> float:
-        return -max(density(theta), -1e300)
+        return -max(density(theta), IMPOSSIBLE)
 
     result = minimize(negative, start, method="BFGS", options={"gtol": 1e-3})
     return np.asarray(result.x)

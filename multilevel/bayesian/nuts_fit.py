@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from multilevel.bayesian.collapsed_fit import Clock
+from multilevel.bayesian.bookkeeping import Clock, one_blas_thread
 from multilevel.bayesian.convergence import MAX_R_HAT, MIN_ESS, convergence
 from multilevel.bayesian.coordinates import build_coordinates, coefficients
 from multilevel.bayesian.families import Outcome, outcome_of
@@ -206,15 +205,6 @@ def quadratic_system(rows: ReducedRows, pilot: Pilot) -> LinearSystem:
     """The least-squares system of the likelihood's quadratic approximation at the pilot's mode."""
     response = pilot.weighted_response / np.maximum(pilot.weights, np.finfo(float).tiny)
     return linear_system(replace(rows, residual_ss=0.0), weights=pilot.weights, outcome=response)
-
-
-@contextmanager
-def one_blas_thread() -> Iterator[None]:
-    """BLAS on one thread: the chains have the cores."""
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
-    with threadpool_limits(1):
-        yield
 
 
 def _divergence_check(divergences: int) -> Check:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ class Layout:
         """How many parameters there are."""
         return sum(k * (k + 1) // 2 for k in self.widths) + self.with_scale
 
-    @property
+    @cached_property
     def starts(self) -> tuple[int, ...]:
         """Where each block's parameters begin."""
         sizes = [k * (k + 1) // 2 for k in self.widths]
@@ -64,6 +65,8 @@ class Layout:
 
 def correlation_factor(partials: Floats, k: int) -> Floats:
     """(..., k, k) Cholesky factor of a correlation matrix from (..., k (k - 1) / 2) unconstrained partial correlations."""
+    if k == 1:
+        return np.ones((*partials.shape[:-1], 1, 1))
     rows, columns = np.tril_indices(k, -1)
     matrix = np.zeros((*partials.shape[:-1], k, k))
     logs = np.zeros_like(matrix)
@@ -93,12 +96,14 @@ def log_one_minus_square(partials: Any, xp: Any = np) -> Any:
     return 2.0 * (math.log(2.0) - size - xp.log1p(xp.exp(-2.0 * size)))
 
 
+@lru_cache(maxsize=64)
 def lkj_exponents(eta: float, k: int) -> Floats:
     """(k (k - 1) / 2,) the b of each partial correlation's density (1 - p^2)^(b - 1) under LKJ(eta)."""
     _, columns = np.tril_indices(k, -1)
     return eta + (k - 2 - columns) / 2.0
 
 
+@lru_cache(maxsize=64)
 def lkj_constant(eta: float, k: int) -> float:
     """The log normaliser of ``sum b log(1 - p^2)`` over the partial correlations, on their unconstrained scale."""
     exponents = lkj_exponents(eta, k)

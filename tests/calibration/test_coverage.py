@@ -64,7 +64,7 @@ def check_coverage(interval: float, shops: int, draws: int) -> None:
 
 
 def test_ninety_five_per_cent_intervals_cover_ninety_five_per_cent() -> None:
-    check_coverage(0.95, 40, 250)
+    check_coverage(0.95, 30, 200)
 
 
 @pytest.mark.calibration

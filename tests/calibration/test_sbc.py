@@ -10,11 +10,11 @@ type Uneven = Callable[[dict[str, np.ndarray]], dict[str, float]]
 
 
 def test_the_collapsed_form_is_calibrated_on_crossed_factors(calibration: Ranks, not_uniform: Uneven) -> None:
-    assert not_uniform(calibration("gaussian", "crossed", 60, draws=150)) == {}
+    assert not_uniform(calibration("gaussian", "crossed", 45, draws=120)) == {}
 
 
 def test_draws_that_are_too_narrow_are_found_out(calibration: Ranks, not_uniform: Uneven) -> None:
-    assert "value0" in not_uniform(calibration("gaussian", "nested", 40, draws=150, narrow=0.3))
+    assert "value0" in not_uniform(calibration("gaussian", "nested", 30, draws=120, narrow=0.3))
 
 
 @pytest.mark.calibration
