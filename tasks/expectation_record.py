@@ -54,6 +54,8 @@ def record(run: RunFolder, sample_rows: int = SAMPLE_ROWS) -> dict[str, Any]:
     if study.expectations is None:
         return {}
     rules = load_rules(study.expectations, relation.columns)
+    if not rules:
+        return {}
     connection = connect(relation, run.path)
     try:
         quarantine = run.read_json("validation").get("quarantine")

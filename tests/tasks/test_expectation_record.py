@@ -235,6 +235,11 @@ def test_a_study_without_a_suite_has_no_record(study: MakeStudy, described: Desc
     assert record(run) == {}
 
 
+def test_a_suite_without_rules_has_no_record(finished: RunFolder) -> None:
+    Path("expectations/mine.json").write_text('{"expectations": []}')
+    assert record(finished) == {}
+
+
 def test_a_failing_child_tells_its_reason(finished: RunFolder, change: Change) -> None:
     change("insert into lines select * from lines limit 1")
     with pytest.raises(RecordError, match="was written to after this run had begun to read it") as caught:
