@@ -84,7 +84,7 @@ def fit_study(formula: Formula, cells: CellStatistics, options: FitOptions) -> S
     with clock.step("partial pooling", 0.7):
         fit = fit_partial(design, options)
     with clock.step("without group-level predictors", 0.8):
-        without = fit_without_group_predictors(design, fit, options)
+        without = fit_without_group_predictors(design, options)
     with clock.step("complete and no pooling", 0.85):
         pooling = fit_pooling(design, tree, options)
     with clock.step("tables", 0.97):

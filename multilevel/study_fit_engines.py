@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
+from typing import Literal, cast
 
 from multilevel.bayesian.priors import Priors, ResolvedPriors, read_priors, resolve_priors
 from multilevel.bayesian.sampling import Sampling
 from multilevel.design import Design
 from multilevel.errors import StudyError
+from multilevel.family_checks import check_family
 from multilevel.fit import Fit
 from multilevel.study_fit_options import FitOptions
 from multilevel.tables.population_coefficients import has_group_predictors, without_group_predictors
@@ -26,13 +27,11 @@ def fit_partial(design: Design, options: FitOptions) -> Fit:
     return _fit_likelihood(design, family, options)
 
 
-def fit_without_group_predictors(design: Design, fit: Fit, options: FitOptions) -> Fit | None:
-    """The same model less its group-level predictors, None where it has none; the likelihood engine stands in for NUTS."""
+def fit_without_group_predictors(design: Design, options: FitOptions) -> Fit | None:
+    """The same model less its group-level predictors, None where it has none: by REML or Laplace, since it needs no second posterior."""
     if not has_group_predictors(design):
         return None
     bare = without_group_predictors(design)
-    if fit.engine == "bayesian" and fit.method == "collapsed":
-        return _fit_bayesian(bare, design.cells.family, options)
     return _fit_likelihood(bare, design.cells.family, options)
 
 
@@ -43,6 +42,8 @@ def resolved_priors(design: Design, options: FitOptions) -> ResolvedPriors:
 
 
 def _fit_bayesian(design: Design, family: str, options: FitOptions) -> Fit:
+    if family != "gaussian":
+        check_family(design, family)
     # PyMC costs seconds to import: only for those who ask for it.
     from multilevel.bayesian.engine import fit_bayesian
 
@@ -61,7 +62,7 @@ def _fit_likelihood(design: Design, family: str, options: FitOptions) -> Fit:
     if family == "gaussian":
         from multilevel.linear.engine import fit_linear
 
-        method = "ml" if options.engine == "likelihood" and options.method == "ml" else "reml"
+        method: Literal["reml", "ml"] = "ml" if options.engine == "likelihood" and options.method == "ml" else "reml"
         return fit_linear(design, method=method, interval=options.interval, seed=options.seed)
     from multilevel.generalised.engine import fit_generalised
 

@@ -71,7 +71,7 @@ POPULATION_COEFFICIENTS = TableSpec(
         ),
         _number(
             "estimate_without_group_predictors",
-            "the same coefficient in the model refitted without its group-level predictors (REML or Laplace where the engine is NUTS)",
+            "the same coefficient in the model refitted without its group-level predictors (by REML or Laplace, whatever the engine)",
             _LINK,
             "null where the model has none, for those predictors themselves, and unless pooling is partial",
         ),
@@ -123,7 +123,7 @@ VARIANCE_COMPONENTS = TableSpec(
         ),
         _number(
             "estimate_without_group_predictors",
-            "the same quantity in the model refitted without its group-level predictors (REML or Laplace where the engine is NUTS)",
+            "the same quantity in the model refitted without its group-level predictors (by REML or Laplace, whatever the engine)",
             "as estimate",
             "null where the model has none",
         ),
