@@ -1,14 +1,37 @@
-"""Files that survive a crash: each step that publishing relies on is one of these functions, so that tests can fail it."""
+"""Changes to the disk that survive a crash: every step of publishing is one of these functions, so that a test can fail any of them.
+
+Each announces itself just before it acts. In production nobody listens; tests put a full disk or a kill there.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 
-def sync_file(path: Path) -> None:
-    """Force a file's content to disk."""
+def announce(step: str, path: Path) -> None:
+    """Called with the step's name and its path just before it is taken; does nothing."""
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it that are missing, each forced to disk."""
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    announce("mkdir", path)
+    path.mkdir(exist_ok=True)
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Force a file's content, or a folder's entries, to disk."""
+    announce("fsync", path)
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -16,32 +39,67 @@ def sync_file(path: Path) -> None:
         os.close(handle)
 
 
-def sync_folder(path: Path) -> None:
-    """Force a folder's entries to disk."""
-    sync_file(path)
-
-
 def rename(source: Path, target: Path) -> None:
     """Move within one file system, atomically, and force the entry to disk."""
+    announce("rename", target)
     source.replace(target)
-    sync_folder(target.parent)
+    sync(target.parent)
 
 
-def write_whole(path: Path, content: str) -> None:
+def write_text(path: Path, content: str) -> None:
+    """Write a new file and force it to disk."""
+    announce("write", path)
+    path.write_text(content, encoding="utf-8")
+    sync(path)
+
+
+def write_table(path: Path, table: pa.Table, **options: Any) -> None:
+    """Write a new Parquet file and force it to disk."""
+    announce("write", path)
+    pq.write_table(table, path, **options)
+    sync(path)
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file and force the copy to disk."""
+    announce("write", target)
+    shutil.copyfile(source, target)
+    sync(target)
+
+
+def replace_text(path: Path, content: str) -> None:
     """Replace a file in one step: readers see the old content or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    building = path.with_name(f".{path.name}.{os.getpid()}")
-    building.write_text(content, encoding="utf-8")
-    sync_file(building)
+    make_folder(path.parent)
+    building = building_name(path)
+    write_text(building, content)
     rename(building, path)
 
 
 def point_link(link: Path, target: Path) -> None:
     """Make ``link`` a relative symbolic link to ``target``, swapped by rename."""
-    building = link.with_name(f".{link.name}.{os.getpid()}")
+    building = building_name(link)
     building.unlink(missing_ok=True)
+    announce("link", building)
     building.symlink_to(os.path.relpath(target, link.parent), target_is_directory=True)
     rename(building, link)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, link or folder with all that is in it; nothing if it is not there."""
+    if path.is_symlink() or path.is_file():
+        announce("remove", path)
+        path.unlink(missing_ok=True)
+    elif path.is_dir():
+        announce("remove", path)
+        shutil.rmtree(path)
+
+
+BUILDING = ".building-"
+
+
+def building_name(path: Path) -> Path:
+    """Where a file is built before it is renamed to ``path``."""
+    return path.with_name(f"{BUILDING}{path.name}")
 
 
 def sha256(path: Path) -> str:

@@ -39,6 +39,21 @@ class Layout:
         return self.home / "versions"
 
     @property
+    def manifests(self) -> Path:
+        """One file a version."""
+        return self.home / "manifests"
+
+    @property
+    def reports(self) -> Path:
+        """Reports and validation pages of all versions."""
+        return self.home / "reports"
+
+    @property
+    def quarantines(self) -> Path:
+        """Rows that runs set aside, by version."""
+        return self.home / "quarantine"
+
+    @property
     def pointer(self) -> Path:
         """The file that names the latest version; replaced last."""
         return self.home / "_latest.json"
@@ -59,24 +74,35 @@ class Layout:
 
     def manifest(self, as_of: date | str, run_id: str) -> Path:
         """What made a version, and its files with sha256. A version is published when this exists."""
-        return self.home / "manifests" / str(as_of) / f"{run_id}.json"
+        return self.manifests / str(as_of) / f"{run_id}.json"
 
     def report(self, as_of: date | str, run_id: str) -> Path:
         """The version's report."""
-        return self.home / "reports" / str(as_of) / f"{run_id}.html"
+        return self.reports / str(as_of) / f"{run_id}.html"
 
     def validation(self, as_of: date | str, run_id: str) -> Path:
         """The version's validation page."""
-        return self.home / "reports" / str(as_of) / f"{run_id}.validation.html"
+        return self.reports / str(as_of) / f"{run_id}.validation.html"
 
     def quarantine(self, as_of: date | str, run_id: str) -> Path:
         """Line items that the version's run set aside."""
-        return self.home / "quarantine" / str(as_of) / run_id
+        return self.quarantines / str(as_of) / run_id
+
+    def joint(self, as_of: date | str, run_id: str) -> Path:
+        """The version's joint distribution of coefficients and effects, for contrasts."""
+        return self.home / "joint" / str(as_of) / f"{run_id}.npz"
 
     def parts(self, as_of: date | str, run_id: str) -> tuple[Path, ...]:
         """Everything of one version, the manifest first: without it the rest does not count."""
         of = (as_of, run_id)
-        return self.manifest(*of), self.version(*of), self.report(*of), self.validation(*of), self.quarantine(*of)
+        return (
+            self.manifest(*of),
+            self.version(*of),
+            self.report(*of),
+            self.validation(*of),
+            self.quarantine(*of),
+            self.joint(*of),
+        )
 
     def latest(self) -> dict[str, Any] | None:
         """The pointer's content, None before the first publication; PublishError where it cannot be read."""
@@ -86,7 +112,9 @@ class Layout:
         except FileNotFoundError:
             return None
         except (ValueError, TypeError, KeyError) as error:
-            raise PublishError(f"{self.pointer}: this is no pointer; write it again from a manifest under {self.home / 'manifests'}.") from error
+            raise PublishError(
+                f"{self.pointer}: this is no pointer; go back to a version: groupwise rollback {self.study} --to RUN."
+            ) from error
 
     def latest_folder(self) -> Path | None:
         """The latest version's folder, None before the first publication."""
@@ -100,7 +128,7 @@ def open_layout(publish_to: str, study: str) -> Layout:
         raise PublishError(f"study {study!r}: a published name has letters, digits, underscores and hyphens, beginning with a letter.")
     layout = Layout(check_root(publish_to), study)
     inside = layout.root.resolve()
-    for path in (layout.home, layout.versions, layout.staging, layout.manifest("x", "x").parent.parent, layout.report("x", "x").parent.parent):
+    for path in (layout.home, layout.staging, layout.versions, layout.manifests, layout.reports, layout.quarantines):
         if not path.resolve().is_relative_to(inside):
             raise PublishError(f"publish_to {publish_to}: {path} is a link that leads out of it, to {path.resolve()}; remove the link.")
     return layout

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tasks.publish import Publication, publish
-from tasks.publish_layout import Layout, check_root
+from tasks.publish_layout import open_layout
 from tasks.run_folder import RunFolder
 
 
@@ -33,13 +34,12 @@ def release(run: RunFolder) -> Publication:
         report=run.report,
         validation_page=run.path / "validation.html",
         quarantine=None if quarantine is None else Path(quarantine),
-        waiting=print,
+        waiting=lambda message: print(message, file=sys.stderr, flush=True),
     )
 
 
 def _previous(publish_to: str, study: str) -> Path | None:
-    layout = Layout(check_root(publish_to), study)
-    folder = layout.latest_folder()
+    folder = open_layout(publish_to, study).latest_folder()
     return folder if folder is not None and folder.is_dir() else None
 
 

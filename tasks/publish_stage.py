@@ -1,0 +1,92 @@
+"""Staging: a version is written whole, forced to disk and read again before anything of it gets its final name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from multilevel.errors import PublishError
+from multilevel.tables.catalogue import TABLES
+from tasks import durable
+
+ROW_GROUP = 131_072
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What is kept beside a version's tables, where the run made it."""
+
+    report: Path | None = None
+    validation: Path | None = None
+    quarantine: Path | None = None
+    joint: Path | None = None
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A version in staging: ``tables`` holds the Parquet files alone; ``files`` are their entries in the manifest."""
+
+    tables: Path
+    files: list[dict[str, Any]]
+    report: Path | None
+    validation: Path | None
+    quarantine: Path | None
+    joint: Path | None
+
+
+def stage(tables: Mapping[str, pa.Table], beside: Beside, folder: Path) -> Staged:
+    """Write everything of a version below ``folder``, durably.
+
+    Raises
+    ------
+    PublishError : a file does not read back as it was written. OSError : the disk is full or refuses.
+    """
+    inside = folder / "tables"
+    durable.make_folder(inside)
+    files = [_stage_table(name, table, inside / f"{name}.parquet") for name, table in sorted(tables.items())]
+    durable.sync(inside)
+    return Staged(
+        inside,
+        files,
+        _stage_file(beside.report, folder / "report.html"),
+        _stage_file(beside.validation, folder / "validation.html"),
+        _stage_quarantine(beside.quarantine, folder / "quarantine"),
+        _stage_file(beside.joint, folder / "joint.npz"),
+    )
+
+
+def _stage_table(name: str, table: pa.Table, path: Path) -> dict[str, Any]:
+    order: list[tuple[str, Literal["ascending", "descending"]]] = [(key, "ascending") for key in TABLES[name].sort_key]
+    durable.write_table(
+        path,
+        table,
+        compression="zstd",
+        version="2.6",
+        row_group_size=ROW_GROUP,
+        write_page_index=True,
+        sorting_columns=pq.SortingColumn.from_ordering(table.schema, order),
+    )
+    if not pq.read_table(path).equals(table, check_metadata=True):
+        raise PublishError(f"{name}: the file {path} does not read back as it was written; look at the disk. Nothing is published.")
+    return {"table": name, "path": path.name, "rows": table.num_rows, "bytes": path.stat().st_size, "sha256": durable.sha256(path)}
+
+
+def _stage_file(file: Path | None, target: Path) -> Path | None:
+    if file is None or not file.exists():
+        return None
+    durable.copy_file(file, target)
+    return target
+
+
+def _stage_quarantine(quarantine: Path | None, folder: Path) -> Path | None:
+    if quarantine is None or not quarantine.exists():
+        return None
+    durable.make_folder(folder)
+    durable.copy_file(quarantine, folder / quarantine.name)
+    durable.sync(folder)
+    return folder
