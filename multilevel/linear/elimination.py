@@ -83,9 +83,23 @@ def _add(total, starts, columns, values, kernels, levels):  # type: ignore[no-un
                 total[row, columns[b]] += size
 
 
-@njit(cache=True)
+@njit(cache=True, fastmath={"reassoc", "contract"})
 def _spread(starts, columns, values, covariance, levels, result):  # type: ignore[no-untyped-def]
     k, width = values.shape[1], len(covariance)
+    if k == 1:
+        for at in range(len(levels)):
+            total = 0.0
+            first = starts[levels[at]]
+            for a in range(first, starts[levels[at] + 1]):
+                row = columns[a]
+                if row >= width:
+                    break
+                moved_one = 0.5 * covariance[row, row] * values[a, 0]
+                for b in range(first, a):
+                    moved_one += covariance[row, columns[b]] * values[b, 0]
+                total += 2.0 * values[a, 0] * moved_one
+            result[at, 0, 0] = total
+        return
     moved = np.empty(k)
     for at in range(len(levels)):
         level = levels[at]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Literal
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from multilevel.cells import Floats
 from multilevel.design import Design
@@ -21,6 +23,9 @@ from multilevel.linear.optimise import GRADIENT_TOLERANCE, Optimum, minimise
 from multilevel.linear.parameters import Theta
 from multilevel.linear.uncertainty import VarianceParameters, components, residual_component, satterthwaite, variance_parameters
 from multilevel.reduction import ReducedRows, reduce_design
+
+SEVERAL_THREADS = 2_000
+"""Effects outside the eliminated factor from which on several threads shorten its dense factorisation."""
 
 
 def fit_linear(design: Design, *, method: Literal["reml", "ml"] = "reml", interval: float = 0.95, seed: int = 0) -> Fit:
@@ -42,8 +47,19 @@ def fit_linear(design: Design, *, method: Literal["reml", "ml"] = "reml", interv
 
     Source: Bates, Maechler, Bolker and Walker (2015), J. Stat. Softw. 67(1), sections 3.4-3.6.
     """
-    began = time.perf_counter()
     _refuse_saturated(design)
+    with one_thread(design):
+        return _fit(design, method, interval, seed)
+
+
+def one_thread(design: Design) -> AbstractContextManager[object]:
+    """Linear algebra on one thread where the dense block is small: more threads cost time there, and a great deal beside other processes."""
+    effects = sorted(block.n_effects for block in design.blocks)
+    return threadpool_limits(1 if sum(effects[:-1]) < SEVERAL_THREADS else None, "blas")
+
+
+def _fit(design: Design, method: Literal["reml", "ml"], interval: float, seed: int) -> Fit:
+    began = time.perf_counter()
     rows = reduce_design(design)
     system = linear_system(rows, names=[block.factor.name for block in design.blocks])
     known = design.cells.known_sigma

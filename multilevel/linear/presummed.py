@@ -17,7 +17,7 @@ from multilevel.cells import Floats, Integers
 from multilevel.linear.elimination import add_products
 from multilevel.linear.products import CrossProducts
 
-GATHER_COST = 1.5
+GATHER_COST = 2.0
 """Seconds of a scattered multiply-add over those of a streamed one: what decides between single levels and a summed triangle."""
 
 SMALLEST_SAVING = 2_000_000
