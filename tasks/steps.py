@@ -6,8 +6,6 @@ nothing else gets better by trying again.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from datetime import date
 from pathlib import Path
 
@@ -17,8 +15,9 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task
 
-from multilevel.errors import DataError, SourceError
+from multilevel.errors import SourceError
 from tasks.compress import compress as compress_study
+from tasks.expectation_record import record_in_child
 from tasks.extract import extract as extract_relation
 from tasks.fit import check as check_gates
 from tasks.fit import fit as fit_run
@@ -69,12 +68,7 @@ def record(folder: str) -> str:
     """Great Expectations on a sample, in a process of its own: its import takes seconds that pass while the model is fitted."""
     if RunFolder(Path(folder)).study().expectations is None:
         return folder
-    done = subprocess.run(
-        [sys.executable, "-m", "tasks.expectation_record", folder], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
-    )
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["no message"]
-        raise DataError(lines[-1] if "Traceback" in done.stderr else "\n".join(lines[-3:]))
+    record_in_child(folder)
     return folder
 
 
