@@ -1,0 +1,93 @@
+"""``groupwise compare``: the study's model against a smaller one."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from tasks.begin import parse_settings
+from tasks.compare import CrossValidation, StudyComparison, compare_study
+from tasks.progress import fitting_progress
+from tasks.study import load_study
+
+
+def show_comparison(
+    study_file: str,
+    reduced: str,
+    *,
+    as_of: date | None,
+    factor: str | None,
+    folds: int,
+    seed: int | None,
+    settings: Sequence[str],
+    console: Console | None = None,
+) -> StudyComparison:
+    """Fit both, print the comparison; raises GroupwiseError where the two do not compare."""
+    study = load_study(study_file, parse_settings(settings))
+    console = console or Console(highlight=False)
+    with tempfile.TemporaryDirectory(prefix="groupwise-compare-") as folder, fitting_progress() as progress:
+        found = compare_study(
+            study,
+            reduced,
+            Path(folder),
+            as_of=as_of,
+            factor=factor,
+            n_folds=folds,
+            seed=study.seed if seed is None else seed,
+            progress=progress,
+        )
+    console.print(f"[bold]{study.title or study.name}[/bold]  as of {found.as_of}: {found.n_rows:,} rows in {found.n_cells:,} cells")
+    console.print(f"full:    {found.comparison.full.formula}", markup=False)
+    console.print(f"reduced: {found.comparison.reduced.formula}", markup=False)
+    console.print(_criteria(found))
+    for line in (*_test(found), *([] if found.validation is None else _validation(found.validation))):
+        console.print(line, markup=False)
+    return found
+
+
+def _criteria(found: StudyComparison) -> Table:
+    made = Table(title="Fitted by maximum likelihood to the same rows", title_justify="left", header_style="bold")
+    made.add_column("")
+    for name in ("full", "reduced"):
+        made.add_column(name, justify="right", no_wrap=True)
+    models = (found.comparison.full, found.comparison.reduced)
+    made.add_row("parameters", *(str(model.n_parameters) for model in models))
+    made.add_row("log-likelihood", *(f"{model.log_likelihood:,.3f}" for model in models))
+    made.add_row("AIC", *(f"{model.aic:,.3f}" for model in models))
+    made.add_row("BIC", *(f"{model.bic:,.3f}" for model in models))
+    if found.validation is not None:
+        made.add_row("groups left out, per row", *(f"{score.per_row:,.5f}" for score in (found.validation.full, found.validation.reduced)))
+    return made
+
+
+def _test(found: StudyComparison) -> list[str]:
+    test = found.comparison.test
+    if test is None:
+        return [
+            "No likelihood-ratio test: the reduced model is not the full one with terms left out. Compare AIC, BIC and the left-out score."
+        ]
+    lines = [f"Likelihood-ratio test: chi-square {test.chi2:,.4f} with {test.df} df, p {_p(test.p)}"]
+    if test.n_variances:
+        half = f"; {test.p / 2:.4g} is right here" if test.df == test.n_variances == 1 else ""
+        lines.append(
+            f"  {test.n_variances} variances or correlations are tested: zero lies on their boundary, so this p is too large{half} "
+            "(Self and Liang 1987; Stram and Lee 1994)."
+        )
+    return lines
+
+
+def _p(value: float) -> str:
+    return f"= {value:.4g}" if value > 0 else "< 1e-300"
+
+
+def _validation(found: CrossValidation) -> list[str]:
+    how = "one left out at a time" if found.n_folds == found.n_levels else f"in {found.n_folds} folds, seed {found.seed}"
+    return [
+        f"Left out: levels of {found.factor} ({found.n_levels:,}, {how}); log predictive density per row, larger is better.",
+        f"  full minus reduced: {found.gain:+.5f} (standard error between folds {found.gain_error:.5f})",
+    ]

