@@ -112,9 +112,7 @@ class Layout:
         except FileNotFoundError:
             return None
         except (ValueError, TypeError, KeyError) as error:
-            raise PublishError(
-                f"{self.pointer}: this is no pointer; go back to a version: groupwise rollback {self.study} --to RUN."
-            ) from error
+            raise PublishError(f"{self.pointer}: this is no pointer. Remove it, then: groupwise rollback STUDY --to RUN.") from error
 
     def latest_folder(self) -> Path | None:
         """The latest version's folder, None before the first publication."""
