@@ -34,7 +34,8 @@ def spreads(cross: CrossProducts, covariance: Floats, levels: Integers) -> Float
     """(len(levels), k, k) H_j C H_j' for symmetric ``covariance`` C (w, w) of the first w columns of the cross-products."""
     result = np.zeros((len(levels), cross.values.shape[1], cross.values.shape[1]))
     if len(levels):
-        _spread(cross.starts, cross.columns, cross.values, covariance, levels, result)
+        kernel = _spread_scalar if result.shape[1] == 1 else _spread
+        kernel(cross.starts, cross.columns, cross.values, covariance, levels, result)
     return result
 
 
@@ -84,22 +85,24 @@ def _add(total, starts, columns, values, kernels, levels):  # type: ignore[no-un
 
 
 @njit(cache=True, fastmath={"reassoc", "contract"})
+def _spread_scalar(starts, columns, values, covariance, levels, result):  # type: ignore[no-untyped-def]
+    for at in range(len(levels)):
+        total = 0.0
+        first = starts[levels[at]]
+        for a in range(first, starts[levels[at] + 1]):
+            row = columns[a]
+            if row >= len(covariance):
+                break
+            moved = 0.5 * covariance[row, row] * values[a, 0]
+            for b in range(first, a):
+                moved += covariance[row, columns[b]] * values[b, 0]
+            total += 2.0 * values[a, 0] * moved
+        result[at, 0, 0] = total
+
+
+@njit(cache=True)
 def _spread(starts, columns, values, covariance, levels, result):  # type: ignore[no-untyped-def]
     k, width = values.shape[1], len(covariance)
-    if k == 1:
-        for at in range(len(levels)):
-            total = 0.0
-            first = starts[levels[at]]
-            for a in range(first, starts[levels[at] + 1]):
-                row = columns[a]
-                if row >= width:
-                    break
-                moved_one = 0.5 * covariance[row, row] * values[a, 0]
-                for b in range(first, a):
-                    moved_one += covariance[row, columns[b]] * values[b, 0]
-                total += 2.0 * values[a, 0] * moved_one
-            result[at, 0, 0] = total
-        return
     moved = np.empty(k)
     for at in range(len(levels)):
         level = levels[at]

@@ -6,10 +6,10 @@ import math
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from multilevel.cells import Floats
 from multilevel.design import Design
@@ -53,9 +53,9 @@ def fit_linear(design: Design, *, method: Literal["reml", "ml"] = "reml", interv
 
 
 def one_thread(design: Design) -> AbstractContextManager[object]:
-    """Linear algebra on one thread where the dense block is small: more threads cost time there, and a great deal beside other processes."""
+    """Linear algebra on one thread where the dense block is small: more threads cost time there, beside other processes a great deal."""
     effects = sorted(block.n_effects for block in design.blocks)
-    return threadpool_limits(1 if sum(effects[:-1]) < SEVERAL_THREADS else None, "blas")
+    return cast(AbstractContextManager[object], threadpool_limits(1 if sum(effects[:-1]) < SEVERAL_THREADS else None, "blas"))
 
 
 def _fit(design: Design, method: Literal["reml", "ml"], interval: float, seed: int) -> Fit:
