@@ -1,10 +1,8 @@
-"""The versions of a study: list them, compare two, point at an earlier one, remove old ones."""
+"""What changed between two published versions of a study."""
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,23 +12,9 @@ import pyarrow.parquet as pq
 
 from multilevel.errors import PublishError
 from multilevel.tables.catalogue import TABLES
-from tasks import durable
-from tasks.catalog_sql import write_catalog
-from tasks.publish import point_at, turn
+from tasks.publish_history import Version, versions
 from tasks.publish_layout import Layout
 from tasks.report.changes import Changes, changes_between
-
-type Waiting = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Version:
-    """One published version; ``is_latest`` where the pointer names it."""
-
-    as_of: str
-    run_id: str
-    published_at: str
-    is_latest: bool
 
 
 @dataclass(frozen=True)
@@ -66,30 +50,9 @@ class Difference:
     checks: tuple[CheckChange, ...]
 
 
-@dataclass(frozen=True)
-class Pruned:
-    """What ``prune`` removed and kept, newest first."""
-
-    removed: tuple[Version, ...]
-    kept: tuple[Version, ...]
-
-
-def versions(layout: Layout) -> tuple[Version, ...]:
-    """Every version of the study, newest first (by as_of, then by time of publication).
-
-    Raises PublishError where nothing is published or a manifest cannot be read.
-    """
-    latest = layout.latest()
-    pointed = None if latest is None else (latest["as_of"], latest["run_id"])
-    found = [_version(path, pointed) for path in (layout.home / "manifests").glob("*/*.json")]
-    if not found:
-        raise PublishError(f"{layout.study}: nothing is published in {layout.root} yet; run groupwise estimate first.")
-    return tuple(sorted(found, key=lambda version: (version.as_of, version.published_at, version.run_id), reverse=True))
-
-
 def find(layout: Layout, run_id: str) -> Version:
     """The version that a run published; PublishError lists those there are."""
-    known = versions(layout)
+    known = _published(layout)
     match = [version for version in known if version.run_id == run_id]
     if not match:
         shown = ", ".join(version.run_id for version in known[:5])
@@ -111,7 +74,7 @@ def difference(layout: Layout, earlier: str | None = None, later: str | None = N
     PublishError
         A version does not exist, or there is none before.
     """
-    known = versions(layout)
+    known = _published(layout)
     after = find(layout, later) if later else next((version for version in known if version.is_latest), known[0])
     if earlier:
         before = find(layout, earlier)
@@ -125,53 +88,15 @@ def difference(layout: Layout, earlier: str | None = None, later: str | None = N
     return Difference(before, after, changes_between(old, new, most), moves, gone, added, _checks(old["diagnostics"], new["diagnostics"]))
 
 
-def rollback(layout: Layout, run_id: str, waiting: Waiting | None = None) -> Version:
-    """Point link, pointer and catalog at an earlier (or later) version; nothing is removed. Returns the version that was the latest.
-
-    Raises PublishError where the run published none, or the version is incomplete.
-    """
-    with turn(_existing(layout), waiting):
-        target = find(layout, run_id)
-        _complete(layout, target)
-        before = next((version for version in versions(layout) if version.is_latest), target)
-        point_at(layout, target.as_of, target.run_id)
-        write_catalog(layout.root)
-    return before
-
-
-def prune(layout: Layout, keep: int, waiting: Waiting | None = None) -> Pruned:
-    """Remove all but the newest ``keep`` versions and the one the pointer names: tables, manifest, report, quarantined rows.
-
-    A version leaves ``versions/`` by one rename and its manifest goes last, so a prune that is interrupted can be run again.
-    Raises PublishError for ``keep`` below 1 and where nothing is published.
-    """
-    if keep < 1:
-        raise PublishError(f"{layout.study}: --keep {keep}: at least one version must stay.")
-    with turn(_existing(layout), waiting):
-        known = versions(layout)
-        removed = tuple(version for version in known[keep:] if not version.is_latest)
-        for version in removed:
-            _remove(layout, version)
-    return Pruned(removed, tuple(version for version in known if version not in removed))
-
-
-def _version(path: Path, pointed: tuple[str, str] | None) -> Version:
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        as_of, run_id, published = str(manifest["as_of"]), str(manifest["run_id"]), str(manifest["published_at"])
-    except (json.JSONDecodeError, KeyError) as error:
-        raise PublishError(f"{path}: not a manifest of a version; restore it, or remove it with the version it belongs to.") from error
-    return Version(as_of, run_id, published, (as_of, run_id) == pointed)
-
-
-def _existing(layout: Layout) -> Layout:
-    """Taking the lock would make the folder of a study that was never published."""
-    versions(layout)
-    return layout
+def _published(layout: Layout) -> list[Version]:
+    known = versions(layout)
+    if not known:
+        raise PublishError(f"{layout.study}: nothing is published in {layout.root} yet; run groupwise estimate first.")
+    return known
 
 
 def _complete(layout: Layout, version: Version) -> Path:
-    folder = layout.version(version.as_of, version.run_id)
+    folder = version.folder
     missing = [name for name in TABLES if not (folder / f"{name}.parquet").is_file()]
     if missing:
         raise PublishError(f"{layout.study}: version {folder} has no {', '.join(missing)}; it was removed by hand, or its disk is damaged.")
@@ -219,22 +144,3 @@ def _states(table: pa.Table) -> Mapping[str, tuple[bool, str]]:
         if row["check"] not in states or (states[row["check"]][0] and not state[0]):
             states[row["check"]] = state
     return states
-
-
-def _remove(layout: Layout, version: Version) -> None:
-    as_of, run_id = version.as_of, version.run_id
-    folder = layout.version(as_of, run_id)
-    if folder.exists():
-        layout.staging.mkdir(exist_ok=True)
-        leaving = layout.staging / f"removed-{run_id}"
-        durable.rename(folder, leaving)
-        shutil.rmtree(leaving)
-    report = layout.report(as_of, run_id)
-    for file in (report, report.with_suffix(".validation.html"), layout.joint(as_of, run_id)):
-        file.unlink(missing_ok=True)
-    if layout.quarantine(as_of, run_id).exists():
-        shutil.rmtree(layout.quarantine(as_of, run_id))
-    layout.manifest(as_of, run_id).unlink()
-    for place in (folder, report, layout.joint(as_of, run_id), layout.quarantine(as_of, run_id), layout.manifest(as_of, run_id)):
-        if place.parent.is_dir() and not any(place.parent.iterdir()):
-            place.parent.rmdir()

@@ -5,8 +5,9 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from tasks.history import CheckChange, Difference, Version, difference, prune, rollback
-from tasks.publish_layout import Layout, check_root
+from tasks.history import CheckChange, Difference, difference
+from tasks.publish_history import Version, prune, rollback, versions
+from tasks.publish_layout import Layout, open_layout
 from tasks.study import load_study
 
 MOVED = 2.0
@@ -16,7 +17,7 @@ STATES = {True: "passed", False: "did not pass", None: "was not made"}
 def layout_of(study_file: str) -> Layout:
     """Where the study publishes."""
     study = load_study(study_file)
-    return Layout(check_root(study.publish_to), study.name)
+    return open_layout(study.publish_to, study.name)
 
 
 def show_difference(study_file: str, earlier: str | None, later: str | None, rows: int, console: Console | None = None) -> Difference:
@@ -50,19 +51,16 @@ def show_difference(study_file: str, earlier: str | None, later: str | None, row
 def roll_back(study_file: str, run_id: str) -> str:
     """Point at the version of ``run_id``; returns a sentence."""
     layout = layout_of(study_file)
-    before = rollback(layout, run_id, print)
-    if before.run_id == run_id:
-        return f"{layout.study}: {run_id} is the latest version already."
-    return f"{layout.study}: the latest version is now that of run {run_id}; it was {_named(before)}. The next run will publish over it."
+    version = rollback(layout, run_id, print)
+    return f"{layout.study}: the latest version is now that of run {run_id} as of {version.as_of}; a later run publishes over it."
 
 
 def prune_versions(study_file: str, keep: int) -> str:
     """Remove old versions; returns a sentence."""
     layout = layout_of(study_file)
     done = prune(layout, keep, print)
-    removed = ", ".join(version.run_id for version in done.removed[:5]) + (", ..." if len(done.removed) > 5 else "")
-    kept = f"{len(done.kept):,} kept"
-    return f"{layout.study}: {kept}, {len(done.removed):,} removed" + (f" ({removed})." if removed else ".")
+    removed = ", ".join(version.run_id for version in done[:5]) + (", ..." if len(done) > 5 else "")
+    return f"{layout.study}: {len(versions(layout)):,} versions kept, {len(done):,} removed" + (f" ({removed})." if removed else ".")
 
 
 def _named(version: Version) -> str:
