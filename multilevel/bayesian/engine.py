@@ -15,6 +15,9 @@ from multilevel.errors import FitError, StudyError
 from multilevel.fit import Fit
 from multilevel.predictive import predictive_checks
 
+FEWEST_FOR_IMPORTANCE = 1000
+"""Draws below which a low importance ESS speaks of their number, not of the proposal."""
+
 FAMILIES = ("gaussian", "binomial", "poisson", "negative_binomial", "gamma")
 
 
@@ -43,7 +46,8 @@ def fit_bayesian(
     Returns
     -------
     Fit
-        ``method`` is "collapsed" or "nuts"; ``checks`` hold the gates on R-hat, ESS, divergences, Pareto k and importance ESS; ``record``
+        ``method`` is "collapsed" or "nuts" (for gaussian under ``form: auto`` too, where the collapsed form's proposal fails its gates);
+        ``checks`` hold the gates on R-hat, ESS, divergences, Pareto k and importance ESS; ``record``
         the seconds by step and the sampler's figures.
 
     Raises
@@ -69,6 +73,11 @@ def fit_bayesian(
         fit = fit_nuts(design, family, resolved, how, seed=seed, interval=interval, progress=progress)
     else:
         fit = fit_collapsed(design, resolved, how, seed=seed, interval=interval)
+        missed = [check for check in fit.checks if check.check in ("pareto_k", "importance_ess") and not check.passed]
+        if missed and how.form == "auto" and how.draws * how.chains >= FEWEST_FOR_IMPORTANCE:
+            failed = {check.check: check.value for check in missed}
+            fit = fit_nuts(design, family, resolved, how, seed=seed, interval=interval, progress=progress)
+            fit = replace(fit, record=fit.record | {"collapsed_form_failed": failed})
     return replace(fit, checks=(*fit.checks, *predictive_checks(fit, seed)), record=fit.record | _prior_record(fit, resolved))
 
 

@@ -200,7 +200,7 @@ def test_a_table_that_breaks_its_contract_publishes_nothing(put: Publish, root: 
 
 @pytest.mark.parametrize("place", ["../out", "a/../../b", "published/..", "nul\0byte"])
 def test_a_place_with_dots_or_nul_is_refused(place: str):
-    with pytest.raises(PublishError, match="without '[.][.]'"):
+    with pytest.raises(PublishError, match=r"without '[.][.]'"):
         check_root(place)
 
 
@@ -249,7 +249,7 @@ def test_a_pointer_that_cannot_be_read_is_said_and_not_overwritten(put: Publish,
     put("r1")
     pointer = root / "small" / "_latest.json"
     pointer.write_text("{")
-    with pytest.raises(PublishError, match="this is no pointer. Remove it"):
+    with pytest.raises(PublishError, match=r"this is no pointer[.] Remove it"):
         put("r2")
     assert pointer.read_text() == "{"
     assert Layout(root, "small").version(DAY, "r1").is_dir()
