@@ -8,6 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 STUDIES := line_spend private_label basket_items
+LOCKING := --universal --python-version 3.12 --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet
 
 export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
@@ -49,8 +50,8 @@ format: install ## format Python and SQL
 
 lock: ## resolve the dependencies again and write requirements.lock, with hashes and no index address
 	@test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv; }
-	$(BIN)/uv pip compile pyproject.toml --group dev --extra shop --extra dask --universal --python-version 3.12 \
-	  --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet --output-file requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --group dev --extra shop --extra dask --extra s3 $(LOCKING) --output-file requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --group peers --constraints requirements.lock $(LOCKING) --output-file requirements-peers.lock
 
 parity: install ## the long comparisons with lme4 and glmmTMB fits
 	$(BIN)/python -m pytest -m parity
@@ -59,6 +60,7 @@ calibration: install ## simulation-based calibration and coverage, the large lan
 	$(BIN)/python -m pytest -m calibration
 
 benchmarks: install ## side by side with peers, in one run; prints the ratios
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-peers.lock
 	$(BIN)/python -m benchmarks
 
 docs: install ## write the pages that are generated from the code (docs/tables.md)
