@@ -56,7 +56,7 @@ def schur_complement(gram: Floats, cross: CrossProducts, kernels: Floats) -> Flo
     return result
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _add(total, starts, columns, values, kernels, levels):  # type: ignore[no-untyped-def]
     k = values.shape[1]
     for at in range(len(levels)):
@@ -84,7 +84,7 @@ def _add(total, starts, columns, values, kernels, levels):  # type: ignore[no-un
                 total[row, columns[b]] += size
 
 
-@njit(cache=True, fastmath={"reassoc", "contract"})
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
 def _spread_scalar(starts, columns, values, covariance, levels, result):  # type: ignore[no-untyped-def]
     for at in range(len(levels)):
         total = 0.0
@@ -100,7 +100,7 @@ def _spread_scalar(starts, columns, values, covariance, levels, result):  # type
         result[at, 0, 0] = total
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _spread(starts, columns, values, covariance, levels, result):  # type: ignore[no-untyped-def]
     k, width = values.shape[1], len(covariance)
     moved = np.empty(k)
@@ -121,7 +121,7 @@ def _spread(starts, columns, values, covariance, levels, result):  # type: ignor
                     result[at, i, j] += values[a, i] * moved[j] + moved[i] * values[a, j]
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _scores(starts, columns, values, coefficients, levels, result):  # type: ignore[no-untyped-def]
     for at in range(len(levels)):
         level = levels[at]
