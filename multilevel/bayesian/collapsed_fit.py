@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,8 @@ from multilevel.reduction import ReducedRows, reduce_design
 
 MAX_PARETO_K = 0.7
 MIN_IMPORTANCE_ESS = 400.0
+AT_ONCE = 32
+"""Factorisations held in memory together."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ def _sample_collapsed(rows: ReducedRows, priors: ResolvedPriors, sampling: Sampl
         lambda thetas: density.many(thetas, sampling.threads), proposal, chains=sampling.chains, draws=sampling.draws, rng=rng
     )
     clock.lap("sampling")
-    values = conditional_draws(density, drawn, rng)
+    values = conditional_draws(density, drawn, rng, sampling.threads)
     clock.lap("conditional_draws")
     record: dict[str, object] = {
         "form": "collapsed",
@@ -84,15 +87,22 @@ def starting_point(layout: Layout, priors: ResolvedPriors) -> Floats:
     return layout.pack(covariances, 0.5 * priors.sigma.arguments[-1] if priors.sigma is not None else 1.0)
 
 
-def conditional_draws(density: Collapsed, drawn: IndependenceDraws, rng: np.random.Generator) -> Floats:
-    """(chains * draws, p + q) one exact draw of (beta, b) for every state; a state that repeats is factorised once and drawn anew."""
+def conditional_draws(density: Collapsed, drawn: IndependenceDraws, rng: np.random.Generator, threads: int) -> Floats:
+    """(chains * draws, p + q) one exact draw of (beta, b) for every state; a state that repeats is factorised once and drawn anew.
+
+    Factorisations run ``threads`` at a time, the random numbers in order: the draws do not depend on the number of threads.
+    """
     thetas = drawn.thetas.reshape(-1, density.layout.size)
     origin = drawn.origin.ravel()
     _, where, times = np.unique(origin, return_index=True, return_counts=True)
     places = np.split(np.argsort(origin, kind="stable"), np.cumsum(times)[:-1])
     values = np.empty((len(thetas), density.system.n_population + density.system.n_effects))
-    for first, count, place in zip(where, times, places, strict=True):
-        values[place] = density.draw(thetas[first], int(count), rng)
+    with ThreadPoolExecutor(threads) as pool:
+        for batch in range(0, len(where), AT_ONCE):
+            chosen = slice(batch, batch + AT_ONCE)
+            factorised = pool.map(density.factorise, thetas[where[chosen]])
+            for found, theta, count, place in zip(factorised, thetas[where[chosen]], times[chosen], places[chosen], strict=True):
+                values[place] = found.draw(int(count), float(density.layout.scale(theta)), rng)
     return values
 
 
