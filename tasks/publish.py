@@ -17,6 +17,7 @@ from multilevel.errors import PublishError
 from multilevel.tables.catalogue import CATALOGUE_VERSION, TABLES, check_table
 from tasks import durable, locking
 from tasks.catalog_sql import write_catalog
+from tasks.publish_contract import contract_text, put_contract
 from tasks.publish_layout import MANIFEST_SCHEMA, RUN_ID, Layout, open_layout
 from tasks.publish_stage import Beside, Staged, stage
 from tasks.publish_sweep import sweep, withdraw
@@ -52,7 +53,7 @@ def publish(
     ----------
     tables : exactly the six published tables, by name, each sorted by its key. publish_to : root folder.
     study, as_of, run_id : name the version.
-    provenance : goes into the manifest (source fingerprint, counts, gates); JSON-able.
+    provenance : goes into the manifest (source fingerprint, counts, gates); JSON-able. Its ``study_definition`` words the contract.
     report, validation_page, quarantine, joint : files to keep beside the tables.
     waiting : told when another run of the study holds the lock.
 
@@ -100,7 +101,7 @@ def _put_in_place(
     latest = layout.latest()
     is_latest = latest is None or str(latest["as_of"]) <= str(as_of)
     try:
-        staged = stage(tables, beside, layout.staging / run_id)
+        staged = stage(tables, beside, contract_text(layout.study, provenance.get("study_definition", {})), layout.staging / run_id)
         report = _move(layout, staged, as_of, run_id)
         manifest = _manifest(layout, as_of, run_id, staged.files, provenance)
         durable.replace_text(layout.manifest(as_of, run_id), json.dumps(manifest, indent=1, default=str))
@@ -122,6 +123,7 @@ def _move(layout: Layout, staged: Staged, as_of: date, run_id: str) -> Path | No
         (staged.validation, layout.validation(as_of, run_id)),
         (staged.quarantine, layout.quarantine(as_of, run_id)),
         (staged.joint, layout.joint(as_of, run_id)),
+        (staged.contract, layout.version_contract(as_of, run_id)),
     )
     for source, target in moves:
         if source is not None:
@@ -146,15 +148,22 @@ def _manifest(layout: Layout, as_of: date, run_id: str, files: list[dict[str, An
         "tables_version": CATALOGUE_VERSION,
         "version": str(layout.version(as_of, run_id).relative_to(layout.home)),
         "files": files,
+        "contract": _contract_entry(layout, as_of, run_id),
         **provenance,
     }
 
 
+def _contract_entry(layout: Layout, as_of: date, run_id: str) -> dict[str, Any]:
+    file = layout.version_contract(as_of, run_id)
+    return {"path": str(file.relative_to(layout.home)), "bytes": file.stat().st_size, "sha256": durable.sha256(file)}
+
+
 def point_at(layout: Layout, as_of: date | str, run_id: str) -> None:
-    """Make a version the latest one: the link, the catalog, and last the pointer that readers follow."""
+    """Make a version the latest one: the link, the catalog, the contract, and last the pointer that readers follow."""
     of = (as_of, run_id)
     durable.point_link(layout.current, layout.version(*of))
     write_catalog(layout.root)
+    put_contract(layout, *of)
     pointer = {
         "schema": MANIFEST_SCHEMA,
         "study": layout.study,

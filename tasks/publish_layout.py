@@ -68,6 +68,16 @@ class Layout:
         """Held by the run that publishes."""
         return self.home / ".lock"
 
+    @property
+    def contracts(self) -> Path:
+        """The data contracts of all versions."""
+        return self.home / "contracts"
+
+    @property
+    def contract(self) -> Path:
+        """The latest version's data contract, at one fixed path."""
+        return self.home / "contract.odcs.yaml"
+
     def version(self, as_of: date | str, run_id: str) -> Path:
         """Folder of one version's Parquet files."""
         return self.versions / f"dt={as_of}" / f"rev={run_id}"
@@ -92,6 +102,10 @@ class Layout:
         """The version's joint distribution of coefficients and effects, for contrasts."""
         return self.home / "joint" / str(as_of) / f"{run_id}.npz"
 
+    def version_contract(self, as_of: date | str, run_id: str) -> Path:
+        """The version's data contract."""
+        return self.contracts / str(as_of) / f"{run_id}.odcs.yaml"
+
     def parts(self, as_of: date | str, run_id: str) -> tuple[Path, ...]:
         """Everything of one version, the manifest first: without it the rest does not count."""
         of = (as_of, run_id)
@@ -102,6 +116,7 @@ class Layout:
             self.validation(*of),
             self.quarantine(*of),
             self.joint(*of),
+            self.version_contract(*of),
         )
 
     def latest(self) -> dict[str, Any] | None:
@@ -126,7 +141,7 @@ def open_layout(publish_to: str, study: str) -> Layout:
         raise PublishError(f"study {study!r}: a published name has letters, digits, underscores and hyphens, beginning with a letter.")
     layout = Layout(check_root(publish_to), study)
     inside = layout.root.resolve()
-    for path in (layout.home, layout.staging, layout.versions, layout.manifests, layout.reports, layout.quarantines):
+    for path in (layout.home, layout.staging, layout.versions, layout.manifests, layout.reports, layout.quarantines, layout.contracts):
         if not path.resolve().is_relative_to(inside):
             raise PublishError(f"publish_to {publish_to}: {path} is a link that leads out of it, to {path.resolve()}; remove the link.")
     return layout

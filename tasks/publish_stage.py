@@ -37,10 +37,11 @@ class Staged:
     validation: Path | None
     quarantine: Path | None
     joint: Path | None
+    contract: Path
 
 
-def stage(tables: Mapping[str, pa.Table], beside: Beside, folder: Path) -> Staged:
-    """Write everything of a version below ``folder``, durably.
+def stage(tables: Mapping[str, pa.Table], beside: Beside, contract: str, folder: Path) -> Staged:
+    """Write everything of a version below ``folder``, durably; ``contract`` is its data contract's text.
 
     Raises
     ------
@@ -50,6 +51,8 @@ def stage(tables: Mapping[str, pa.Table], beside: Beside, folder: Path) -> Stage
     durable.make_folder(inside)
     files = [_stage_table(name, table, inside / f"{name}.parquet") for name, table in sorted(tables.items())]
     durable.sync(inside)
+    kept_contract = folder / "contract.odcs.yaml"
+    durable.write_text(kept_contract, contract)
     return Staged(
         inside,
         files,
@@ -57,6 +60,7 @@ def stage(tables: Mapping[str, pa.Table], beside: Beside, folder: Path) -> Stage
         _stage_file(beside.validation, folder / "validation.html"),
         _stage_quarantine(beside.quarantine, folder / "quarantine"),
         _stage_file(beside.joint, folder / "joint.npz"),
+        kept_contract,
     )
 
 

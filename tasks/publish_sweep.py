@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tasks import durable
+from tasks.publish_contract import put_contract
 from tasks.publish_layout import Layout
 
 
@@ -20,8 +21,12 @@ def sweep(layout: Layout) -> None:
 
 
 def restore_current(layout: Layout) -> None:
-    """Let ``current`` lead where the pointer says: a run that died between the two had swapped the link already."""
-    folder = layout.latest_folder()
+    """Let ``current`` and the contract be those of the pointer's version: a run that died before the pointer had swapped them already."""
+    latest, folder = layout.latest(), layout.latest_folder()
+    if latest is None:
+        durable.remove(layout.contract)
+    else:
+        put_contract(layout, latest["as_of"], latest["run_id"])
     if folder is None:
         durable.remove(layout.current)
     elif not layout.current.is_symlink() or layout.current.resolve() != folder.resolve():
@@ -52,6 +57,9 @@ def _unpublished(layout: Layout) -> Iterator[Path]:
             yield path
     for path in layout.quarantines.glob("*/*"):
         if (path.parent.name, path.name) not in manifests:
+            yield path
+    for path in layout.contracts.glob("*/*.odcs.yaml"):
+        if (path.parent.name, path.name.split(".", 1)[0]) not in manifests:
             yield path
     for path in (layout.home / "joint").glob("*/*.npz"):
         if (path.parent.name, path.stem) not in manifests:
