@@ -21,7 +21,7 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.PHONY: help install demo test check format lock parity calibration benchmarks docs clean
+.PHONY: help install demo test check format lock parity calibration benchmarks docs release-schema clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -65,6 +65,9 @@ benchmarks: install ## side by side with peers, in one run; prints the ratios
 
 docs: install ## write the pages that are generated from the code (docs/tables.md)
 	$(BIN)/python -m multilevel.tables.documentation
+
+release-schema: install ## keep the tables' schema as released (multilevel/tables/released_schema.json); refused where readers would break
+	$(BIN)/python -m multilevel.tables.evolution
 
 clean: ## remove the environment and everything a run has made
 	rm -rf $(VENV) published data .groupwise .pytest_cache .mypy_cache .ruff_cache

@@ -158,6 +158,11 @@ def _contract_entry(layout: Layout, as_of: date, run_id: str) -> dict[str, Any]:
     return {"path": str(file.relative_to(layout.home)), "bytes": file.stat().st_size, "sha256": durable.sha256(file)}
 
 
+def _tables_version(manifest: Path) -> str:
+    """The catalogue's version under which a version was published, which may be older than this program's after a rollback."""
+    return str(json.loads(manifest.read_text(encoding="utf-8"))["tables_version"])
+
+
 def point_at(layout: Layout, as_of: date | str, run_id: str) -> None:
     """Make a version the latest one: the link, the catalog, the contract, and last the pointer that readers follow."""
     of = (as_of, run_id)
@@ -166,6 +171,7 @@ def point_at(layout: Layout, as_of: date | str, run_id: str) -> None:
     put_contract(layout, *of)
     pointer = {
         "schema": MANIFEST_SCHEMA,
+        "tables_version": _tables_version(layout.manifest(*of)),
         "study": layout.study,
         "as_of": str(as_of),
         "run_id": run_id,

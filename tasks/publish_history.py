@@ -11,7 +11,7 @@ from multilevel.errors import PublishError
 from multilevel.tables.catalogue import TABLES
 from tasks import durable
 from tasks.publish import point_at, turn
-from tasks.publish_layout import Layout
+from tasks.publish_layout import Layout, require_readable
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,7 @@ def prune(layout: Layout, keep: int, waiting: Callable[[str], None] | None = Non
 def _version(path: Path, layout: Layout, pointed: tuple[str, str] | None) -> Version:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
+        require_readable(manifest, path)
         as_of, run_id = str(manifest["as_of"]), str(manifest["run_id"])
         return Version(as_of, run_id, str(manifest["published_at"]), layout.home / manifest["version"], (as_of, run_id) == pointed)
     except (ValueError, TypeError, KeyError) as error:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 from multilevel.errors import PublishError
+from multilevel.tables.catalogue import CATALOGUE_VERSION
 
 MANIFEST_SCHEMA = "1.0.0"
 STUDY_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
@@ -123,6 +125,7 @@ class Layout:
         """The pointer's content, None before the first publication; PublishError where it cannot be read."""
         try:
             content = json.loads(self.pointer.read_text(encoding="utf-8"))
+            require_readable(content, self.pointer)
             return {**content, "as_of": content["as_of"], "version": content["version"], "run_id": content["run_id"]}
         except FileNotFoundError:
             return None
@@ -133,6 +136,21 @@ class Layout:
         """The latest version's folder, None before the first publication."""
         pointer = self.latest()
         return None if pointer is None else self.home / pointer["version"]
+
+
+def require_readable(content: Mapping[str, Any], file: Path) -> None:
+    """Refuse a pointer or manifest, or the tables that it speaks of, of a newer major version than this program knows.
+
+    Raises
+    ------
+    PublishError : the version is newer. ValueError, KeyError : there is no version to be read.
+    """
+    known = {"schema": MANIFEST_SCHEMA, "tables_version": CATALOGUE_VERSION}
+    for field, ours in known.items():
+        theirs = str(content["schema"] if field == "schema" else content.get(field, ours))
+        if int(theirs.split(".", 1)[0]) > int(ours.split(".", 1)[0]):
+            major = ours.split(".", 1)[0]
+            raise PublishError(f"{file}: {field} {theirs}: this groupwise reads versions up to {major}.x; install a newer groupwise to read it.")
 
 
 def open_layout(publish_to: str, study: str) -> Layout:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from multilevel.tables.catalogue import CATALOGUE_VERSION, COMMON, TABLES
 from multilevel.tables.column import Column, TableSpec
+from multilevel.tables.evolution import RULES
 
 _OPENING = f"""# The published tables
 
@@ -17,15 +18,14 @@ Not applicable is null, never 0 or NaN. Every file is plain Parquet (zstd, plain
 the same descriptions, units and null rules in its field metadata. *Link scale* is the scale of the linear predictor: the response itself
 for a gaussian study, its logarithm under `log(y)` and a log link, log odds under a logit link. *outcome* is the unit of the outcome, which
 the study names.
-
-Within a major version columns are only ever added.
 """
 
 
 def tables_page() -> str:
     """The whole page as Markdown."""
     common = "\n".join(["## Columns of every table", "", *_rows(COMMON)])
-    return "\n".join([_OPENING, common, "", *[_section(table) for table in TABLES.values()]])
+    rules = "\n".join(["## How these tables may change", "", *[f"- {rule}" for rule in RULES], ""])
+    return "\n".join([_OPENING, rules, common, "", *[_section(table) for table in TABLES.values()]])
 
 
 def _section(table: TableSpec) -> str:
