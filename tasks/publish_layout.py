@@ -150,7 +150,9 @@ def require_readable(content: Mapping[str, Any], file: Path) -> None:
         theirs = str(content["schema"] if field == "schema" else content.get(field, ours))
         if int(theirs.split(".", 1)[0]) > int(ours.split(".", 1)[0]):
             major = ours.split(".", 1)[0]
-            raise PublishError(f"{file}: {field} {theirs}: this groupwise reads versions up to {major}.x; install a newer groupwise to read it.")
+            raise PublishError(
+                f"{file}: {field} {theirs}: this groupwise reads versions up to {major}.x; install a newer groupwise to read it."
+            )
 
 
 def open_layout(publish_to: str, study: str) -> Layout:

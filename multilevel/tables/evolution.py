@@ -110,7 +110,8 @@ def _changed(name: str, was: Schema, now: Schema) -> Iterator[str]:
             yield f"{name}: the {fact} was {was[fact]!r}, it is {now[fact]!r}"
     if now["nullable"] and not was["nullable"]:
         yield f"{name} could never be null, now it can"
-    gone = set(was.get("allowed", ())) - set(now.get("allowed", was.get("allowed", ())))
+    allowed = list(was.get("allowed", ()))
+    gone = set(allowed) - set(now.get("allowed", allowed))
     if gone:
         yield f"{name} can no longer be {', '.join(sorted(gone))}"
 
