@@ -16,6 +16,10 @@ CERTAIN = 3.0
 """Standard errors of the statistic that it must exceed 1 by."""
 
 
+FEWEST_FREE = 0.1
+"""Share of cells that must be left as degrees of freedom: their count is an approximation, too rough for a small remainder."""
+
+
 def dispersion_check(fit: Fit) -> list[Check]:
     """Variance of the cells' sums about their fitted means over what the family says; empty for gaussian.
 
@@ -28,8 +32,9 @@ def dispersion_check(fit: Fit) -> list[Check]:
     mean, variance = _moments(fit)
     used = variance > 0
     free = float(used.sum()) - len(fit.design.population) - sum(float(np.sum(1.0 - shrinkage)) for shrinkage in fit.shrinkage)
-    if free < 1.0:
-        return [Check("dispersion_ratio", None, None, passed=True, message="as many effects as cells: dispersion cannot be judged")]
+    if free < FEWEST_FREE * float(used.sum()):
+        message = "nearly every cell has an effect of its own, which carries the dispersion: none is left to judge"
+        return [Check("dispersion_ratio", None, None, passed=True, message=message)]
     statistic = float(np.sum((fit.design.cells.total - mean)[used] ** 2 / variance[used]) / free)
     threshold = float(1.0 + max(MATERIAL - 1.0, CERTAIN * np.sqrt(2.0 / free)))
     message = f"cells vary {statistic:.3g} times as much about their fitted means as {fit.family} outcomes would"

@@ -52,3 +52,16 @@ def test_binomial_outcomes_that_follow_their_family_pass() -> None:
     [check] = dispersion_check(fit)
     assert check.passed
     assert check.value == pytest.approx(1.0, abs=0.6)
+
+
+def test_an_effect_for_every_cell_leaves_nothing_to_judge() -> None:
+    formula = parse_formula("y ~ 1 + (1 | g)")
+    design = build_design(formula, cells_from_frame(formula, counts(2.0), "poisson"))
+    fit = Fit(
+        design, "poisson", "likelihood", "laplace", 0.95, Truth(np.r_[1.0, np.zeros(20)]), (), (np.zeros((1, 1)),),
+        (np.zeros((20, 1)),), (np.zeros((20, 1)),),
+    )  # fmt: skip
+    [check] = dispersion_check(fit)
+    assert check.passed
+    assert check.value is None
+    assert "effect of its own" in check.message
