@@ -105,11 +105,16 @@ def estimate(
 
 
 @app.command()
-def plan(study: StudyFile, as_of: Day = None, settings: Settings = None) -> None:
-    """Dry run: the model in words and mathematics, the SQL, rows, cells, what would be estimated, and every refusal. Fits nothing."""
+def plan(
+    study: StudyFile,
+    as_of: Day = None,
+    settings: Settings = None,
+    prior_predictive: Annotated[bool, typer.Option("--prior-predictive", help="the priors in words, and what they expect")] = False,
+) -> None:
+    """Dry run: the model in words, the SQL, rows, cells, what would be estimated at what cost, and every refusal. Fits nothing."""
     from flows.commands.plan import show_plan
 
-    show_plan(str(study), as_of=as_of.date() if as_of else None, settings=settings or [])
+    show_plan(str(study), as_of=as_of.date() if as_of else None, settings=settings or [], with_priors=prior_predictive)
 
 
 @app.command()

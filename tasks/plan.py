@@ -10,7 +10,7 @@ from multilevel.cells_io import read_cells
 from multilevel.design import Design
 from multilevel.design_build import build_design
 from multilevel.design_checks import DesignWarning, check_design
-from multilevel.errors import DataError, FitError, FormulaError
+from multilevel.errors import DataError, FitError, FormulaError, StudyError
 from multilevel.formula.tree import Formula
 from multilevel.mathematics import Mathematics, mathematics
 from multilevel.words import describe
@@ -59,6 +59,7 @@ class Plan:
     words : the formula in sentences; mathematics : the model written out; sql : the compressing query.
     n_parameters : coefficients, variance parameters and the dispersion.
     warnings : change how numbers should be read; refusals : would stop the run.
+    cost : time and memory of the fit, in words. priors, prior_predictive : sentences, where they were asked for.
     """
 
     study: str
@@ -79,9 +80,21 @@ class Plan:
     warnings: tuple[DesignWarning, ...] = ()
     notes: tuple[str, ...] = ()
     refusals: tuple[str, ...] = ()
+    cost: str | None = None
+    takes_hours: bool = False
+    priors: tuple[str, ...] = ()
+    prior_predictive: tuple[str, ...] = ()
 
 
-def plan(study: Study, relation: Relation, study_sql: str, *, folder: Path | None = None, timeout_seconds: float | None = None) -> Plan:
+def plan(
+    study: Study,
+    relation: Relation,
+    study_sql: str,
+    *,
+    folder: Path | None = None,
+    timeout_seconds: float | None = None,
+    with_priors: bool = False,
+) -> Plan:
     """Compress the study's rows, build the design, check it, and say what would be estimated.
 
     Parameters
@@ -89,12 +102,13 @@ def plan(study: Study, relation: Relation, study_sql: str, *, folder: Path | Non
     study, relation, study_sql : as for ``compress``.
     folder : where the cells go; None uses a temporary folder that is removed.
     timeout_seconds : limit for the query.
+    with_priors : bayesian engine only: the priors in words, and what outcomes they expect before any data.
     """
     with TemporaryDirectory() as temporary:
-        return _plan(study, relation, study_sql, folder or Path(temporary), timeout_seconds)
+        return _plan(study, relation, study_sql, folder or Path(temporary), timeout_seconds, with_priors)
 
 
-def _plan(study: Study, relation: Relation, study_sql: str, folder: Path, timeout_seconds: float | None) -> Plan:
+def _plan(study: Study, relation: Relation, study_sql: str, folder: Path, timeout_seconds: float | None, with_priors: bool) -> Plan:
     formula, family = study.parsed_formula, study.family
     start = Plan(study=study.name, formula=formula.text, family=family, engine=study.engine)
     try:
@@ -104,7 +118,41 @@ def _plan(study: Study, relation: Relation, study_sql: str, folder: Path, timeou
         design = build_design(formula, read_cells(compressed.cells_path, compressed.spec_path))
     except (DataError, FitError, FormulaError) as error:
         return replace(start, refusals=(str(error),))
-    return planned(start, formula, design, compressed)
+    made = planned(start, formula, design, compressed)
+    if made.refusals or not design.blocks or not design.population:
+        return made
+    return with_cost(made, study, design, with_priors)
+
+
+def with_cost(made: Plan, study: Study, design: Design, with_priors: bool) -> Plan:
+    """The plan with what the fit will cost, and the priors' words where they are asked for."""
+    # PyMC's parts cost a second to import: only once there is something to fit.
+    from multilevel.bayesian.cost import likelihood_cost, sampling_cost
+    from multilevel.bayesian.durations import HOURS
+    from multilevel.bayesian.priors import read_priors, resolve_priors
+    from multilevel.bayesian.sampling import read_sampling
+
+    if study.engine == "likelihood":
+        if with_priors:
+            raise StudyError(f"{study.name}: engine: likelihood has no priors; leave --prior-predictive out, or write engine: bayesian.")
+        found = likelihood_cost(design, made.family)
+        return replace(made, cost=found.sentence(), takes_hours=found.seconds > HOURS)
+    priors = resolve_priors(design, made.family, read_priors(study.priors))
+    found = sampling_cost(design, made.family, priors, read_sampling(study.sampling.model_dump(exclude_none=True)))
+    made = replace(made, cost=found.sentence(), takes_hours=found.seconds > HOURS)
+    if not with_priors:
+        return made
+    from multilevel.bayesian.prior_report import describe_priors, prior_predictive
+
+    lines = tuple(f"{line.parameter} ~ {line.prior}: {line.meaning}" for line in describe_priors(design, made.family, priors))
+    allowed = prior_predictive(design, made.family, priors, seed=study.seed)
+    expected = ", ".join(f"{p:.1%} below {q:,.4g}" for p, q in zip(allowed.probabilities, allowed.quantiles, strict=True))
+    outcome = study.parsed_formula.text.split("~")[0].strip()
+    sentences = (
+        f"Expected {outcome} of a cell, over the priors alone: {expected}.",
+        f"Its observed mean is {allowed.observed_mean:,.4g}.",
+    )
+    return replace(made, priors=lines, prior_predictive=sentences)
 
 
 def planned(start: Plan, formula: Formula, design: Design, compressed: CompressedStudy) -> Plan:

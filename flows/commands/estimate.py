@@ -25,6 +25,7 @@ def run_estimate(
     _quiet_libraries()
     from flows.publish_group_estimates import publish_group_estimates
 
+    logging.getLogger("groupwise").addHandler(logging.StreamHandler())  # what a run says of itself is for the person who waits
     if not verbose:
         _log_to(run.log)
     try:

@@ -17,15 +17,20 @@ from tasks.plan import PlannedGroup, PlannedTerm, plan
 from tasks.study import load_study
 from tasks.validate import validate
 
+TAKES_HOURS = (
+    "That is hours: leave out the grouping factor with the most levels, bin a continuous predictor, or write engine: likelihood, which "
+    "takes a fraction of it."
+)
 
-def show_plan(study_file: str, *, as_of: date | None, settings: Sequence[str]) -> None:
+
+def show_plan(study_file: str, *, as_of: date | None, settings: Sequence[str], with_priors: bool = False) -> None:
     """Print the plan; raises GroupwiseError for whatever the run itself would refuse."""
     study = load_study(study_file, parse_settings(settings))
     console = Console(highlight=False)
     with tempfile.TemporaryDirectory(prefix="groupwise-plan-") as folder:
         relation = extract(study, as_of, Path(folder), today=datetime.now(UTC).date())
         validated = validate(study, relation, Path(folder))
-        made = plan(study, relation, validated.study_sql, folder=Path(folder))
+        made = plan(study, relation, validated.study_sql, folder=Path(folder), with_priors=with_priors)
     console.print(f"[bold]{study.title or study.name}[/bold]  as of {relation.as_of}")
     console.print(
         f"{validated.n_rows:,} line items in the window: {validated.n_quarantined:,} quarantined, {validated.n_excluded:,} excluded, "
@@ -45,9 +50,14 @@ def show_plan(study_file: str, *, as_of: date | None, settings: Sequence[str]) -
         _section(
             console, "Size", [f"{made.n_rows:,} rows in {made.n_cells:,} cells: {made.compression_ratio:,.1f} rows a cell", *made.notes]
         )
-        _section(
-            console, "To estimate", [f"{made.n_parameters:,} parameters and {made.n_effects:,} group-level effects, engine {made.engine}"]
-        )
+        estimated = [f"{made.n_parameters:,} parameters and {made.n_effects:,} group-level effects, engine {made.engine}"]
+        if made.cost is not None:
+            estimated.append(f"The fit takes {made.cost}, on this machine.")
+        if made.takes_hours:
+            estimated.append(TAKES_HOURS)
+        _section(console, "To estimate", estimated)
+    _section(console, "Priors", made.priors)
+    _section(console, "Before any data", made.prior_predictive)
     _section(console, "Warnings", [warning.message for warning in made.warnings])
     if made.refusals:
         raise DataError("\n".join(made.refusals))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -12,7 +13,9 @@ import numpy as np
 from multilevel.bayesian.bookkeeping import Clock, one_blas_thread
 from multilevel.bayesian.convergence import MAX_R_HAT, MIN_ESS, convergence
 from multilevel.bayesian.coordinates import build_coordinates, coefficients
+from multilevel.bayesian.durations import HOURS, duration, nuts_seconds, seconds_of
 from multilevel.bayesian.families import Outcome, outcome_of
+from multilevel.bayesian.kernel import packed_log_posterior
 from multilevel.bayesian.parameters import Layout
 from multilevel.bayesian.pilot import Pilot, fit_pilot
 from multilevel.bayesian.priors import ResolvedPriors
@@ -24,6 +27,8 @@ from multilevel.fit import Check, Fit
 from multilevel.linear.assemble import linear_system
 from multilevel.linear.system import LinearSystem
 from multilevel.reduction import ReducedRows, reduce_design
+
+log = logging.getLogger("groupwise.sampling")
 
 MANY_EFFECTS = 1500
 """From so many effects on every third draw is kept instead of every second.
@@ -110,7 +115,12 @@ def _attempt(model: _Model, sampling: Sampling, *, target: float, seed: int, pro
     compiled = compiled_model(layout.size, len(start) - layout.size)
     clock.lap("compile")
     thin = 3 if n_effects > MANY_EFFECTS else 2
-    ready = replace(compiled.with_data(**pack(data)), initial_point_func=_starts(start, layout.size))
+    packed = pack(data)
+    gradient = seconds_of(lambda: packed_log_posterior(start[: layout.size], start[layout.size :], packed["numbers"], packed["counts"]))
+    expected = nuts_seconds(gradient, sampling, thin=thin)
+    if expected > HOURS:
+        log.warning("NUTS will take about %s for %s coefficients; stop here if that is too long.", duration(expected), f"{len(start):,}")
+    ready = replace(compiled.with_data(**packed), initial_point_func=_starts(start, layout.size))
     trace = run_nuts(ready, sampling, thin=thin, target=target, seed=seed, progress=progress)
     clock.lap("sampling")
     x, w = (trace.posterior[name].values[:, ::thin] for name in ("x", "w"))
@@ -127,6 +137,7 @@ def _attempt(model: _Model, sampling: Sampling, *, target: float, seed: int, pro
         "seed": seed,
         "target_accept": target,
         "acceptance": float(statistics["mean_tree_accept"].values.mean()),
+        "expected_seconds": expected,
         "steps_per_draw": float(statistics["n_steps"].values.mean()),
     }
     divergences = int(statistics["diverging"].values.sum())

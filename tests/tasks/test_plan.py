@@ -6,6 +6,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from multilevel.errors import StudyError
 from tasks.plan import Plan, plan
 from tasks.relation import Relation
 from tasks.study import Study
@@ -22,9 +23,11 @@ def database(tmp_path: Path) -> Path:
     return path
 
 
-def plan_of(database: Path, formula: str, **fields: object) -> Plan:
+def plan_of(database: Path, formula: str, *, with_priors: bool = False, **fields: object) -> Plan:
     study = Study.model_validate({"name": "spend", "formula": formula, "source": {"parquet": "unused.parquet"}, **fields})
-    return plan(study, Relation("spend", str(database), (), "select * from lines", date(2026, 1, 1)), "select * from lines")
+    return plan(
+        study, Relation("spend", str(database), (), "select * from lines", date(2026, 1, 1)), "select * from lines", with_priors=with_priors
+    )
 
 
 def test_a_plan_counts_cells_parameters_and_effects(database: Path) -> None:
@@ -60,3 +63,18 @@ def test_a_plan_lists_what_would_stop_the_run(database: Path, formula: str, fiel
     found = plan_of(database, formula, **fields)
     assert len(found.refusals) == 1
     assert message in found.refusals[0]
+
+
+def test_a_plan_says_what_the_fit_will_cost_and_what_the_priors_expect(database: Path) -> None:
+    made = plan_of(database, "log(amount) ~ 1 + on_sale + (1 | category)", with_priors=True)
+    assert "by the collapsed form" in str(made.cost)
+    assert not made.takes_hours
+    assert any(line.startswith("sd(category, Intercept) ~ ") for line in made.priors)
+    assert "observed mean" in made.prior_predictive[-1]
+
+
+def test_the_likelihood_engine_has_a_cost_and_no_priors(database: Path) -> None:
+    made = plan_of(database, "log(amount) ~ 1 + (1 | category)", engine="likelihood")
+    assert "by the linear form" in str(made.cost)
+    with pytest.raises(StudyError, match="has no priors"):
+        plan_of(database, "log(amount) ~ 1 + (1 | category)", engine="likelihood", with_priors=True)

@@ -1,0 +1,109 @@
+"""How long a fit will take and how much memory: one evaluation is timed here and now, and multiplied by how many are usual."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from multilevel.bayesian.bookkeeping import one_blas_thread
+from multilevel.bayesian.collapsed import Collapsed
+from multilevel.bayesian.collapsed_fit import starting_point
+from multilevel.bayesian.coordinates import build_coordinates
+from multilevel.bayesian.durations import USUAL_STEPS, duration, nuts_seconds, seconds_of, speed
+from multilevel.bayesian.families import outcome_of
+from multilevel.bayesian.nuts_fit import FEW_COEFFICIENTS, MANY_EFFECTS, starting_covariances, starting_dispersion
+from multilevel.bayesian.parameters import Layout
+from multilevel.bayesian.pilot import fit_pilot
+from multilevel.bayesian.priors import ResolvedPriors
+from multilevel.bayesian.sampling import Sampling
+from multilevel.design import Design
+from multilevel.linear.assemble import linear_system
+from multilevel.reduction import ReducedRows, reduce_design
+
+COMPILE_SECONDS = 12.0
+"""Of PyMC's and nutpie's compilation, once in a process."""
+
+GRADIENT = 4.0
+"""Factorisations that a value with its gradient costs, in the linear search."""
+
+PIRLS_STEPS = 8.0
+"""Factorisations of one Laplace approximation."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds and bytes of a fit, each right to about a factor of two, and the form of the sampler."""
+
+    form: str
+    seconds: float
+    memory: int
+
+    def sentence(self) -> str:
+        """For people."""
+        return f"about {duration(self.seconds)} and {self.memory / 1e9:.1f} GB, by the {self.form} form"
+
+
+def sampling_cost(design: Design, family: str, priors: ResolvedPriors, sampling: Sampling) -> Cost:
+    """What ``fit_bayesian`` of the same arguments would cost on this machine. Takes seconds itself: the pilot, for NUTS."""
+    rows = reduce_design(design)
+    n_coefficients = len(design.population) + design.n_effects
+    with one_blas_thread():
+        if family == "gaussian" and sampling.form != "nuts":
+            return _collapsed(rows, priors, sampling, n_coefficients)
+        return _nuts(design, rows, family, priors, sampling)
+
+
+def _collapsed(rows: ReducedRows, priors: ResolvedPriors, sampling: Sampling, n_coefficients: int) -> Cost:
+    layout = Layout(tuple(block.values.shape[1] for block in rows.blocks), priors.sigma is not None)
+    density = Collapsed(linear_system(rows), layout, priors)
+    theta = starting_point(layout, priors)
+    evaluation = seconds_of(lambda: density(theta))
+    draws = sampling.chains * sampling.draws
+    evaluations = 1.5 * draws / speed(sampling.threads) + 60 * layout.size
+    conditional = draws / speed(sampling.threads)
+    widest = n_coefficients - max((block.n_levels * block.values.shape[1] for block in rows.blocks), default=0)
+    memory = 8 * (3 * draws * n_coefficients + 8 * sampling.threads * widest**2)
+    return Cost("collapsed", evaluation * (evaluations + conditional), _with_process(memory))
+
+
+def likelihood_cost(design: Design, family: str) -> Cost:
+    """What the likelihood engine would cost: a factorisation, timed, times how many a search for the maximum takes."""
+    rows = reduce_design(design)
+    system = linear_system(rows)
+    factors = [np.eye(block.values.shape[1]) for block in rows.blocks]
+    factorisation = seconds_of(lambda: system.factorise(factors))
+    n_parameters = sum(len(factor) * (len(factor) + 1) // 2 for factor in factors)
+    n_evaluations = 20 + 10 * n_parameters
+    each = GRADIENT if family == "gaussian" else PIRLS_STEPS
+    widest = design.n_effects - max((block.n_levels * block.values.shape[1] for block in rows.blocks), default=0)
+    form = "linear" if family == "gaussian" else "Laplace"
+    return Cost(form, factorisation * each * n_evaluations, _with_process(8 * 6 * widest**2))
+
+
+def _nuts(design: Design, rows: ReducedRows, family: str, priors: ResolvedPriors, sampling: Sampling) -> Cost:
+    from multilevel.bayesian import kernel
+    from multilevel.bayesian.nuts_model import model_data, pack
+
+    with_scale = priors.sigma is not None or priors.dispersion is not None
+    layout = Layout(tuple(block.values.shape[1] for block in rows.blocks), with_scale)
+    outcome = outcome_of(design, rows, family)
+    start = time.perf_counter()
+    pilot = fit_pilot(rows, outcome, priors, starting_covariances(priors), starting_dispersion(priors))
+    pilot_seconds = time.perf_counter() - start
+    data = model_data(rows, outcome, build_coordinates(rows, pilot), layout, priors, pilot=pilot)
+    packed = pack(data)
+    n_coefficients = len(design.population) + design.n_effects
+    x, w = np.zeros(layout.size), np.zeros(n_coefficients)
+    gradient = seconds_of(lambda: kernel.packed_log_posterior(x, w, packed["numbers"], packed["counts"]))
+    thin = 3 if design.n_effects > MANY_EFFECTS else 2
+    steps = USUAL_STEPS * (2.0 if n_coefficients < FEW_COEFFICIENTS else 1.0)
+    seconds = pilot_seconds + COMPILE_SECONDS + nuts_seconds(gradient, sampling, thin=thin, steps=steps)
+    draws = sampling.chains * sampling.draws * thin
+    return Cost("NUTS", seconds, _with_process(8 * (3 * draws * n_coefficients + sampling.threads * len(packed["numbers"]))))
+
+
+def _with_process(memory: int) -> int:
+    """With what Python and its libraries take."""
+    return int(memory) + 700_000_000
