@@ -28,6 +28,7 @@ from multilevel.tables.assemble import Heading
 from multilevel.tables.cell_estimates import cell_estimates
 from multilevel.tables.cell_pairs import cell_pair
 from multilevel.tables.diagnostics import criteria, diagnostics, sizes
+from multilevel.tables.draws import check_draws, draws_table
 from multilevel.tables.group_coefficients import group_coefficients
 from multilevel.tables.group_estimates import group_estimates
 from multilevel.tables.level_variance import LevelVariance, level_variance
@@ -81,6 +82,8 @@ def fit_study(formula: Formula, cells: CellStatistics, options: FitOptions) -> S
         check_named(tree, options.predict_for)
         if options.cells_pair is not None:
             cell_pair(design, tree, options.cells_pair)
+        if options.draws is not None:
+            check_draws(design, tree, options.draws)
     with clock.step("partial pooling", 0.7):
         fit = fit_partial(design, options)
     with clock.step("without group-level predictors", 0.8):
@@ -90,6 +93,8 @@ def fit_study(formula: Formula, cells: CellStatistics, options: FitOptions) -> S
     with clock.step("tables", 0.97):
         variance = level_variance(design, fit.joint.mean, dict(tree.factors)) if cells.log_outcome else None
         tables = _tables(fit, tree, options, without=without, pooling=pooling, variance=variance)
+        if options.draws is not None:
+            tables["draws"] = draws_table(fit, tree, _heading(options), options.draws, options.seed)
     with clock.step("checks", 1.0):
         contextual = contextual_effects(fit, pooling.complete)
         checks = [

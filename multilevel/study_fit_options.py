@@ -37,6 +37,7 @@ class FitOptions:
     quadrature_points : adaptive Gauss-Hermite points of the likelihood engine (1 is Laplace).
     n_excluded, n_quarantined : line items left out before the cells were made, for ``diagnostics``.
     extra_checks : rows that earlier steps add to ``diagnostics``.
+    draws : how many joint draws of every coefficient go into the table ``draws``; None for no such table.
     progress : called with a step's name and the share done, 0 to 1.
     """
 
@@ -57,12 +58,13 @@ class FitOptions:
     n_excluded: int = 0
     n_quarantined: int = 0
     extra_checks: tuple[Check, ...] = ()
+    draws: int | None = None
     progress: Callable[[str, float], None] | None = None
 
 
 @dataclass(frozen=True)
 class StudyFit:
-    """The six tables by name, and what the report needs besides them (JSON-able). ``failed_gates`` name what must stop the run;
+    """The tables by name, and what the report needs besides them (JSON-able). ``failed_gates`` name what must stop the run;
     ``fit`` is the partial-pooling fit itself, for contrasts and predictions."""
 
     tables: Mapping[str, pa.Table]

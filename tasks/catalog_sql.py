@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from multilevel.tables.catalogue import TABLES
+from multilevel.tables.catalogue import EVERY_TABLE, TABLES
 from tasks import durable
 from tasks.locking import turn
 from tasks.relation import literal, quote
@@ -19,8 +19,9 @@ def write_catalog(root: Path) -> Path:
         lines = ["-- Latest version of every study. In DuckDB: .read catalog.sql, then select * from <study>.group_estimates."]
         for study in studies:
             lines.append(f"create schema if not exists {quote(study)};")
-            for table in TABLES:
-                file = literal(str(root / study / "current" / f"{table}.parquet"))
-                lines.append(f"create or replace view {quote(study)}.{table} as select * from read_parquet({file});")
+            for table in EVERY_TABLE:
+                path = root / study / "current" / f"{table}.parquet"
+                if table in TABLES or path.exists():
+                    lines.append(f"create or replace view {quote(study)}.{table} as select * from read_parquet({literal(str(path))});")
         durable.replace_text(root / CATALOG, "\n".join(lines) + "\n")
     return root / CATALOG

@@ -13,19 +13,35 @@ type StepProgress = Callable[[str, float], None]
 
 
 def fit(run: RunFolder, progress: StepProgress | None = None) -> None:
-    """Fit the run's study on its cells; write ``tables/``, ``report.json`` and ``gates.json``."""
+    """Fit the run's study on its cells; write ``tables/``, ``report.json``, ``gates.json`` and what is kept of a posterior."""
     from multilevel.cells_io import read_cells
     from multilevel.study_fit import fit_study
 
     study, relation = run.study(), run.relation()
     cells = read_cells(run.path / "cells.parquet", run.path / "cells.json")
-    fitted = fit_study(study.parsed_formula, cells, _options(study, run, relation.as_of, progress))
+    unkept = _posterior_unkept(study)
+    fitted = fit_study(study.parsed_formula, cells, _options(study, run, relation.as_of, progress, unkept))
     run.write_tables(dict(fitted.tables))
+    if study.draws is not None and study.engine == "bayesian" and fitted.fit is not None and not unkept:
+        from multilevel.bayesian.posterior_file import write_posterior
+
+        named = {"study": study.name, "as_of": str(relation.as_of), "run_id": run.run_id, "formula": study.formula, "family": study.family}
+        write_posterior(fitted.fit, run.posterior, named)
     run.write_json("report", fitted.report)
     run.write_json("gates", {"failed": [{"check": gate.check, "message": gate.message} for gate in fitted.failed_gates]})
 
 
-def _options(study: Study, run: RunFolder, as_of: Any, progress: StepProgress | None) -> Any:
+def _posterior_unkept(study: Study) -> tuple[Any, ...]:
+    """The check that tells why a posterior that the study asks for is not kept; empty where it is, or is not asked for."""
+    if study.draws is None or study.engine != "bayesian":
+        return ()
+    from multilevel.bayesian.posterior_file import unwritable
+
+    check = unwritable()
+    return () if check is None else (check,)
+
+
+def _options(study: Study, run: RunFolder, as_of: Any, progress: StepProgress | None, extra_checks: tuple[Any, ...] = ()) -> Any:
     from multilevel.study_fit_options import FitOptions, NewLevel
 
     validation = run.read_json("validation")
@@ -44,8 +60,10 @@ def _options(study: Study, run: RunFolder, as_of: Any, progress: StepProgress | 
         unit=study.unit,
         currency=study.currency,
         quadrature_points=study.quadrature_points,
+        draws=None if study.draws is None else study.draws.rows,
         n_excluded=validation.get("excluded_where", 0) + validation.get("excluded_missing", 0),
         n_quarantined=validation.get("quarantined", 0),
+        extra_checks=extra_checks,
         progress=progress,
     )
 

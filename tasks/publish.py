@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from multilevel.errors import PublishError
-from multilevel.tables.catalogue import CATALOGUE_VERSION, TABLES, check_table
+from multilevel.tables.catalogue import CATALOGUE_VERSION, OPTIONAL_TABLES, TABLES, check_table
 from tasks import durable, locking
 from tasks.catalog_sql import write_catalog
 from tasks.publish_contract import contract_text, put_contract
@@ -45,16 +45,18 @@ def publish(
     validation_page: Path | None = None,
     quarantine: Path | None = None,
     joint: Path | None = None,
+    posterior: Path | None = None,
     waiting: Callable[[str], None] | None = None,
 ) -> Publication:
     """Put a run's tables in place as one version.
 
     Parameters
     ----------
-    tables : exactly the six published tables, by name, each sorted by its key. publish_to : root folder.
+    tables : the six published tables by name, and the optional ones that the study asks for, each sorted by its key.
+    publish_to : root folder.
     study, as_of, run_id : name the version.
     provenance : goes into the manifest (source fingerprint, counts, gates); JSON-able. Its ``study_definition`` words the contract.
-    report, validation_page, quarantine, joint : files to keep beside the tables.
+    report, validation_page, quarantine, joint, posterior : files to keep beside the tables.
     waiting : told when another run of the study holds the lock.
 
     Raises
@@ -66,7 +68,7 @@ def publish(
         raise PublishError(f"{study}: run id {run_id!r}: write letters, digits, underscores and hyphens.")
     layout = open_layout(publish_to, study)
     check_contract(tables)
-    beside = Beside(report, validation_page, quarantine, joint)
+    beside = Beside(report, validation_page, quarantine, joint, posterior)
     try:
         durable.make_folder(layout.home)
         with turn(layout, waiting):
@@ -82,7 +84,7 @@ def publish(
 
 def check_contract(tables: Mapping[str, pa.Table]) -> None:
     """Raise PublishError unless these are the published tables, and each keeps its contract."""
-    if set(tables) != set(TABLES):
+    if set(tables) - set(OPTIONAL_TABLES) != set(TABLES):
         raise PublishError(f"The tables to publish are {', '.join(sorted(TABLES))}; this run has {', '.join(sorted(tables)) or 'none'}.")
     problems = [problem for name, table in tables.items() for problem in check_table(name, table)]
     if problems:
@@ -100,8 +102,9 @@ def _put_in_place(
 ) -> Publication:
     latest = layout.latest()
     is_latest = latest is None or str(latest["as_of"]) <= str(as_of)
+    contract = contract_text(layout.study, provenance.get("study_definition", {}), tables)
     try:
-        staged = stage(tables, beside, contract_text(layout.study, provenance.get("study_definition", {})), layout.staging / run_id)
+        staged = stage(tables, beside, contract, layout.staging / run_id)
         report = _move(layout, staged, as_of, run_id)
         manifest = _manifest(layout, as_of, run_id, staged.files, provenance)
         durable.replace_text(layout.manifest(as_of, run_id), json.dumps(manifest, indent=1, default=str))
@@ -123,6 +126,7 @@ def _move(layout: Layout, staged: Staged, as_of: date, run_id: str) -> Path | No
         (staged.validation, layout.validation(as_of, run_id)),
         (staged.quarantine, layout.quarantine(as_of, run_id)),
         (staged.joint, layout.joint(as_of, run_id)),
+        (staged.posterior, layout.posterior(as_of, run_id)),
         (staged.contract, layout.version_contract(as_of, run_id)),
     )
     for source, target in moves:
@@ -148,13 +152,16 @@ def _manifest(layout: Layout, as_of: date, run_id: str, files: list[dict[str, An
         "tables_version": CATALOGUE_VERSION,
         "version": str(layout.version(as_of, run_id).relative_to(layout.home)),
         "files": files,
-        "contract": _contract_entry(layout, as_of, run_id),
+        "contract": _entry(layout, layout.version_contract(as_of, run_id)),
+        "posterior": _entry(layout, layout.posterior(as_of, run_id)),
         **provenance,
     }
 
 
-def _contract_entry(layout: Layout, as_of: date, run_id: str) -> dict[str, Any]:
-    file = layout.version_contract(as_of, run_id)
+def _entry(layout: Layout, file: Path) -> dict[str, Any] | None:
+    """A file beside the tables, None where the version has none."""
+    if not file.exists():
+        return None
     return {"path": str(file.relative_to(layout.home)), "bytes": file.stat().st_size, "sha256": durable.sha256(file)}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import date
 from typing import Any
 
@@ -13,10 +13,11 @@ from tasks import durable
 from tasks.publish_layout import Layout
 
 
-def contract_text(study: str, definition: Mapping[str, Any]) -> str:
-    """The contract as YAML; ``definition`` is the study as the manifest keeps it (title, unit and currency are read)."""
+def contract_text(study: str, definition: Mapping[str, Any], tables: Collection[str]) -> str:
+    """The contract of ``tables`` as YAML; ``definition`` is the study as the manifest keeps it (title, unit and currency are read)."""
     contract = open_data_contract(
         study,
+        tables=tables,
         title=definition.get("title") or None,
         unit=definition.get("unit"),
         currency=definition.get("currency"),

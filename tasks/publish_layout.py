@@ -100,6 +100,10 @@ class Layout:
         """Line items that the version's run set aside."""
         return self.quarantines / str(as_of) / run_id
 
+    def posterior(self, as_of: date | str, run_id: str) -> Path:
+        """The version's posterior, for ArviZ, beside its report."""
+        return self.reports / str(as_of) / f"{run_id}.posterior.nc"
+
     def joint(self, as_of: date | str, run_id: str) -> Path:
         """The version's joint distribution of coefficients and effects, for contrasts."""
         return self.home / "joint" / str(as_of) / f"{run_id}.npz"
@@ -118,6 +122,7 @@ class Layout:
             self.validation(*of),
             self.quarantine(*of),
             self.joint(*of),
+            self.posterior(*of),
             self.version_contract(*of),
         )
 

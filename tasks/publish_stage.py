@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from multilevel.errors import PublishError
-from multilevel.tables.catalogue import TABLES
+from multilevel.tables.catalogue import EVERY_TABLE
 from tasks import durable
 
 ROW_GROUP = 131_072
@@ -25,6 +25,7 @@ class Beside:
     validation: Path | None = None
     quarantine: Path | None = None
     joint: Path | None = None
+    posterior: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Staged:
     validation: Path | None
     quarantine: Path | None
     joint: Path | None
+    posterior: Path | None
     contract: Path
 
 
@@ -60,12 +62,13 @@ def stage(tables: Mapping[str, pa.Table], beside: Beside, contract: str, folder:
         _stage_file(beside.validation, folder / "validation.html"),
         _stage_quarantine(beside.quarantine, folder / "quarantine"),
         _stage_file(beside.joint, folder / "joint.npz"),
+        _stage_file(beside.posterior, folder / "posterior.nc"),
         kept_contract,
     )
 
 
 def _stage_table(name: str, table: pa.Table, path: Path) -> dict[str, Any]:
-    order: list[tuple[str, Literal["ascending", "descending"]]] = [(key, "ascending") for key in TABLES[name].sort_key]
+    order: list[tuple[str, Literal["ascending", "descending"]]] = [(key, "ascending") for key in EVERY_TABLE[name].sort_key]
     durable.write_table(
         path,
         table,

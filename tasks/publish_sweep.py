@@ -52,7 +52,7 @@ def _unpublished(layout: Layout) -> Iterator[Path]:
     for path in layout.versions.glob("dt=*/rev=*"):
         if (path.parent.name.removeprefix("dt="), path.name.removeprefix("rev=")) not in manifests:
             yield path
-    for path in layout.reports.glob("*/*.html"):
+    for path in layout.reports.glob("*/*.*"):
         if (path.parent.name, path.name.split(".", 1)[0]) not in manifests:
             yield path
     for path in layout.quarantines.glob("*/*"):

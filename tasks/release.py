@@ -34,6 +34,7 @@ def release(run: RunFolder) -> Publication:
         report=run.report,
         validation_page=run.path / "validation.html",
         quarantine=None if quarantine is None else Path(quarantine),
+        posterior=run.posterior if run.posterior.exists() else None,
         waiting=lambda message: print(message, file=sys.stderr, flush=True),
     )
 

@@ -44,6 +44,11 @@ class RunFolder:
         """The report, before it is published."""
         return self.path / "report.html"
 
+    @property
+    def posterior(self) -> Path:
+        """The posterior for ArviZ, where the study asks for draws and the engine has one."""
+        return self.path / "posterior.nc"
+
     def study(self) -> Study:
         """The study as this run takes it: overrides applied."""
         return Study.model_validate_json((self.path / "study.json").read_text(encoding="utf-8"))

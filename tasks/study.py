@@ -66,6 +66,12 @@ class SamplingOptions(_Part):
     cores: int | None = Field(None, ge=1, description="cores used for sampling; null: all")
 
 
+class PublishedDraws(_Part):
+    """Joint draws of the coefficients, published as a seventh table; a bayesian study keeps its posterior for ArviZ too."""
+
+    rows: int = Field(1000, ge=100, le=100_000, description="how many draws of every coefficient are published")
+
+
 class Privacy(_Part):
     """Groups with fewer than ``k`` distinct values of ``of`` are not published."""
 
@@ -110,6 +116,7 @@ class Study(_Part):
     predict_for: tuple[NewLevels, ...] = Field((), description="levels to estimate although unseen")
     priors: dict[str, Any] | None = Field(None, description="overrides of the default priors; bayesian engine only")
     sampling: SamplingOptions = Field(default_factory=SamplingOptions, description="how the bayesian engine samples")
+    draws: PublishedDraws | None = Field(None, description="joint draws published in draws.parquet; null: none")
     seed: int = Field(20_260_101, ge=0, lt=2**32, description="of every random number in the run")
     quadrature_points: int = Field(1, ge=1, le=100, description="adaptive Gauss-Hermite points; 1 is Laplace")
     privacy: Privacy | None = Field(None, description="suppression of small groups")
@@ -154,6 +161,13 @@ class Study(_Part):
             raise ValueError(f"se() is for gaussian outcomes, the family is {self.family}")
         if self.quadrature_points > 1 and (self.family == "gaussian" or self.engine == "bayesian"):
             raise ValueError("quadrature_points belongs to engine: likelihood with a family other than gaussian")
+        drawn = self.sampling.draws * self.sampling.chains
+        if self.draws is not None and self.engine == "bayesian" and self.draws.rows > drawn:
+            raise ValueError(
+                f"draws: rows {self.draws.rows}: the sampler keeps {drawn} draws; write {drawn} or fewer, or raise sampling.draws"
+            )
+        if self.draws is not None and self.privacy is not None:
+            raise ValueError("draws: every group's draws are published, the small groups' that privacy withholds too; write draws: null")
         if not formula.groups:
             raise ValueError("the formula has no group term; write at least one such as (1 | category)")
         return self

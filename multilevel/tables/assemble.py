@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from multilevel.tables.catalogue import TABLES, arrow_schema
+from multilevel.tables.catalogue import EVERY_TABLE, arrow_schema
 
-type Values = NDArray[np.generic] | list[object] | None
+type Values = NDArray[np.generic] | list[object] | pa.Array[Any] | None
 
 
 @dataclass(frozen=True)
@@ -27,17 +27,19 @@ class Heading:
     pooling: str = "partial"
 
 
-def published_table(name: str, heading: Heading, columns: Mapping[str, Values]) -> pa.Table:
+def published_table(name: str, heading: Heading, columns: Mapping[str, Values], *, is_sorted: bool = False) -> pa.Table:
     """The table ``name`` from its own columns: NaN becomes null, a column of None is null throughout.
 
     ``columns`` must hold every column that is not in the heading; ``pooling`` may be among them.
+    ``is_sorted``: the rows stand in the order of the key already.
     """
     schema = arrow_schema(name)
     own = {key: value for key, value in columns.items() if value is not None}
     n_rows = len(next(iter(own.values())))
     constants: dict[str, object] = {key: getattr(heading, key) for key in ("study", "as_of", "run_id", "engine", "pooling")}
     arrays = [_array(field, own.get(field.name), constants.get(field.name), n_rows, is_given=field.name in columns) for field in schema]
-    return _sorted(pa.Table.from_arrays(arrays, schema=schema), TABLES[name].sort_key)
+    table = pa.Table.from_arrays(arrays, schema=schema)
+    return table if is_sorted else _sorted(table, EVERY_TABLE[name].sort_key)
 
 
 def stack(pieces: list[dict[str, Values]]) -> dict[str, Values]:
@@ -54,6 +56,8 @@ def _filled(piece: dict[str, Values], name: str) -> NDArray[np.generic]:
 
 
 def _array(field: pa.Field[Any], values: Values, constant: object, n_rows: int, *, is_given: bool) -> pa.Array[Any]:
+    if isinstance(values, pa.Array):
+        return values.cast(field.type)
     if values is not None:
         return pa.array(values, type=field.type, from_pandas=True)
     if is_given:

@@ -1,7 +1,7 @@
-"""The six published tables: the one source of truth for every column's name, type, unit, description and null rule.
+"""The published tables, six and one on request: the one source of truth for every column's name, type, unit, description and null rule.
 
 Parquet schemas and metadata (``arrow_schema``), the output suite (``check_table``), ``docs/tables.md`` and the data contract are all
-generated from ``TABLES``.
+generated from ``EVERY_TABLE``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import pyarrow as pa
 from multilevel.tables.checks import table_violations
 from multilevel.tables.column import ARROW_TYPES, Column, Ordering, TableSpec
 
-CATALOGUE_VERSION = "1.0.0"
+CATALOGUE_VERSION = "1.1.0"
 
 _LINK = "link scale"
 _OUTCOME = "outcome"
@@ -250,6 +250,39 @@ DIAGNOSTICS = TableSpec(
     ),
 )
 
+_DRAWS_KEY = ("source_table", "grouping_factor", "parent_level", "level", "term", "other_term", "quantity", "draw")
+
+DRAWS = TableSpec(
+    "draws",
+    "Joint draws of the coefficients under partial pooling, published where the study asks for them with `draws: {rows: ...}`. Rows of one "
+    "`draw` belong together: a function of several coefficients is computed draw by draw, then summarised.",
+    "quantity and draw",
+    _DRAWS_KEY,
+    _DRAWS_KEY,
+    (
+        *COMMON,
+        _label(
+            "source_table",
+            "the table that the quantity is estimated in; the next five columns are its key there",
+            allowed=("population_coefficients", "variance_components", "group_coefficients"),
+        ),
+        _label("grouping_factor", "as in the source table; `residual` for sigma and for dispersions", "null for population coefficients"),
+        _label("level", "the level, for group coefficients; seen levels only", "null but for group coefficients"),
+        _label("parent_level", "the level of the outer column or columns", "null where the factor is not nested"),
+        _label("term", "the term, as in the source table"),
+        _label("other_term", "the second term of a correlation", "null but for correlations"),
+        _label("quantity", "what is drawn", allowed=("coefficient", "sd", "correlation")),
+        _count("draw", "number of the draw, the same for all quantities", "draw", low=1),
+        _label(
+            "distribution",
+            "posterior: thinned posterior draws; normal_joint: draws of the likelihood engine's normal joint distribution of coefficients "
+            "and effects at the estimated variance components, of which there are then no draws",
+            allowed=("posterior", "normal_joint"),
+        ),
+        _number("value", "the value drawn; of a group coefficient the sum that `group_coefficients.estimate` is", "as in the source table"),
+    ),
+)
+
 TABLES: dict[str, TableSpec] = {
     table.name: table
     for table in (
@@ -262,13 +295,18 @@ TABLES: dict[str, TableSpec] = {
     )
 }
 
+OPTIONAL_TABLES: dict[str, TableSpec] = {DRAWS.name: DRAWS}
+"""Published only by studies that ask for them."""
+
+EVERY_TABLE: dict[str, TableSpec] = TABLES | OPTIONAL_TABLES
+
 
 def arrow_schema(name: str) -> pa.Schema:
     """The Parquet schema of a published table: each field carries description, unit and null rule; the file carries grain and keys.
 
-    Raises KeyError for a name that is not in ``TABLES``.
+    Raises KeyError for a name that is not in ``EVERY_TABLE``.
     """
-    spec = TABLES[name]
+    spec = EVERY_TABLE[name]
     fields = [
         pa.field(
             column.name,
@@ -291,4 +329,4 @@ def arrow_schema(name: str) -> pa.Schema:
 
 def check_table(name: str, table: pa.Table) -> list[str]:
     """The output suite: every way in which ``table`` breaks its description, in words; empty where all is well."""
-    return table_violations(TABLES[name], arrow_schema(name), table)
+    return table_violations(EVERY_TABLE[name], arrow_schema(name), table)

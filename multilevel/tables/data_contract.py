@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from multilevel.tables.catalogue import CATALOGUE_VERSION, TABLES
+from collections.abc import Collection
+
+from multilevel.tables.catalogue import CATALOGUE_VERSION, EVERY_TABLE, TABLES
 from multilevel.tables.column import Column, ColumnType, Ordering, TableSpec
 
 _LOGICAL: dict[ColumnType, str] = {"float64": "number", "int64": "integer", "string": "string", "bool": "boolean", "date": "date"}
@@ -10,13 +12,20 @@ _PHYSICAL: dict[ColumnType, str] = {"float64": "DOUBLE", "int64": "INT64", "stri
 
 
 def open_data_contract(
-    study: str, *, title: str | None = None, unit: str | None = None, currency: str | None = None, schedule: str | None = None
+    study: str,
+    *,
+    tables: Collection[str] = tuple(TABLES),
+    title: str | None = None,
+    unit: str | None = None,
+    currency: str | None = None,
+    schedule: str | None = None,
 ) -> dict[str, object]:
-    """The contract of one study's six tables as a JSON-able dict, ready to be written as YAML.
+    """The contract of one study's tables as a JSON-able dict, ready to be written as YAML.
 
     Parameters
     ----------
     study : the study's name, which becomes the contract's id.
+    tables : names of what the study publishes.
     title : the question in words. unit, currency : unit of the outcome. schedule : how often the study is published, in words or cron.
     """
     outcome = " ".join(part for part in (unit, f"({currency})" if currency else None) if part) or None
@@ -36,7 +45,7 @@ def open_data_contract(
         "servers": [
             {"server": "published", "type": "local", "path": f"{study}/current/{{table}}.parquet", "format": "parquet"},
         ],
-        "schema": [_table(spec, outcome) for spec in TABLES.values()],
+        "schema": [_table(spec, outcome) for spec in EVERY_TABLE.values() if spec.name in tables],
     }
     if schedule is not None:
         contract["slaProperties"] = [{"property": "frequency", "value": schedule}]

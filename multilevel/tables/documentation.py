@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from multilevel.tables.catalogue import CATALOGUE_VERSION, COMMON, TABLES
+from multilevel.tables.catalogue import CATALOGUE_VERSION, COMMON, EVERY_TABLE
 from multilevel.tables.column import Column, TableSpec
 from multilevel.tables.evolution import RULES
 
@@ -25,7 +25,7 @@ def tables_page() -> str:
     """The whole page as Markdown."""
     common = "\n".join(["## Columns of every table", "", *_rows(COMMON)])
     rules = "\n".join(["## How these tables may change", "", *[f"- {rule}" for rule in RULES], ""])
-    return "\n".join([_OPENING, rules, common, "", *[_section(table) for table in TABLES.values()]])
+    return "\n".join([_OPENING, rules, common, "", *[_section(table) for table in EVERY_TABLE.values()]])
 
 
 def _section(table: TableSpec) -> str:

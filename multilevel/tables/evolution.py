@@ -35,7 +35,12 @@ type Schema = dict[str, Any]
 
 def current_schema() -> Schema:
     """The catalogue as JSON: version, then per table keys and columns in order."""
-    return {"version": catalogue.CATALOGUE_VERSION, "tables": {name: _table(spec) for name, spec in catalogue.TABLES.items()}}
+    every = catalogue.TABLES | catalogue.OPTIONAL_TABLES
+    return {
+        "version": catalogue.CATALOGUE_VERSION,
+        "optional": sorted(catalogue.OPTIONAL_TABLES),
+        "tables": {name: _table(spec) for name, spec in every.items()},
+    }
 
 
 def released_schema(path: Path = RELEASED) -> Schema:
@@ -49,6 +54,8 @@ def evolution_problems(released: Schema, current: Schema) -> list[str]:
     if now < before:
         return [f"CATALOGUE_VERSION {current['version']} is older than the released {released['version']}; raise it."]
     broken = [change for name in released["tables"] for change in _broken(name, released["tables"][name], current["tables"].get(name))]
+    optional = set(current.get("optional", ())) - set(released.get("optional", ()))
+    broken += [f"Table {name} was always published, now it is optional" for name in sorted(optional & set(released["tables"]))]
     if broken and now[0] == before[0]:
         cure = f"Undo it, or set CATALOGUE_VERSION to {before[0] + 1}.0.0 and run `make release-schema`."
         return [f"{change}. Readers of version {before[0]} break. {cure}" for change in broken]

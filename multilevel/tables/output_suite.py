@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from multilevel.tables.catalogue import TABLES
+from multilevel.tables.catalogue import EVERY_TABLE
 
 type Expectation = dict[str, object]
 
 
 def output_suite(name: str) -> list[Expectation]:
     """The expectations of a published table; ``check_table`` executes the same rules. KeyError for a name that is not published."""
-    spec = TABLES[name]
+    spec = EVERY_TABLE[name]
     suite = [
         _expectation(
             "expect_table_columns_to_match_ordered_list", {"column_list": [c.name for c in spec.columns]}, "schema", "the contract"

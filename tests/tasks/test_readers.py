@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from multilevel.tables.catalogue import TABLES, arrow_schema, check_table
+from multilevel.tables.catalogue import EVERY_TABLE, arrow_schema, check_table
 from tasks.begin import begin
 from tasks.compress import compress
 from tasks.extract import extract
@@ -36,6 +36,7 @@ formula: log_amount ~ 1 + discount + channel + (1 | region) + (1 + discount | de
 family: gaussian
 source: {database: shop.duckdb, line_items: line_items.sql}
 cells: [region, category]
+draws: {rows: 100}
 seed: 1
 """
 IN_DUCKDB = {"float64": "DOUBLE", "int64": "BIGINT", "string": "VARCHAR", "bool": "BOOLEAN", "date": "DATE"}
@@ -83,7 +84,7 @@ def key_order(name: str, rows: list[dict[str, object]]) -> list[dict[str, object
     """Rows in the order of the table's key, by code points, nulls last."""
 
     def compare(left: dict[str, object], right: dict[str, object]) -> int:
-        for column in TABLES[name].sort_key:
+        for column in EVERY_TABLE[name].sort_key:
             one, two = left[column], right[column]
             if one != two:
                 if one is None or two is None:
@@ -95,33 +96,33 @@ def key_order(name: str, rows: list[dict[str, object]]) -> list[dict[str, object
 
 
 def test_a_run_publishes_every_table_with_rows(published: Published):
-    assert {path.stem for path in published.folder.iterdir()} == set(TABLES)
-    assert all(pq.read_metadata(published.file(name)).num_rows > 0 for name in TABLES)
+    assert {path.stem for path in published.folder.iterdir()} == set(EVERY_TABLE)
+    assert all(pq.read_metadata(published.file(name)).num_rows > 0 for name in EVERY_TABLE)
 
 
-@pytest.mark.parametrize("name", list(TABLES))
+@pytest.mark.parametrize("name", list(EVERY_TABLE))
 def test_duckdb_sees_the_catalogues_types(published: Published, name: str):
     described = duckdb.sql(f"describe select * from read_parquet('{published.file(name)}')").fetchall()
-    assert [(row[0], row[1]) for row in described] == [(c.name, IN_DUCKDB[c.type]) for c in TABLES[name].columns]
+    assert [(row[0], row[1]) for row in described] == [(c.name, IN_DUCKDB[c.type]) for c in EVERY_TABLE[name].columns]
 
 
-@pytest.mark.parametrize("name", list(TABLES))
+@pytest.mark.parametrize("name", list(EVERY_TABLE))
 def test_pandas_sees_the_catalogues_types(published: Published, name: str):
     frame = pd.read_parquet(published.file(name))
     all_null = [column for column in frame if frame[column].isna().all()]
     seen = {column: str(frame[column].dtype) for column in frame if column not in all_null}
-    assert seen == {c.name: IN_PANDAS[c.type] for c in TABLES[name].columns if c.name not in all_null}
+    assert seen == {c.name: IN_PANDAS[c.type] for c in EVERY_TABLE[name].columns if c.name not in all_null}
     assert set(frame["as_of"].map(type)) == {date}
     assert frame.index.equals(pd.RangeIndex(len(frame)))
 
 
-@pytest.mark.parametrize("name", list(TABLES))
+@pytest.mark.parametrize("name", list(EVERY_TABLE))
 def test_polars_sees_the_catalogues_types(published: Published, name: str):
     frame = pl.read_parquet(published.file(name))
-    assert dict(frame.schema) == {c.name: IN_POLARS[c.type] for c in TABLES[name].columns}
+    assert dict(frame.schema) == {c.name: IN_POLARS[c.type] for c in EVERY_TABLE[name].columns}
 
 
-@pytest.mark.parametrize("name", list(TABLES))
+@pytest.mark.parametrize("name", list(EVERY_TABLE))
 def test_all_three_see_the_same_values(published: Published, name: str):
     file = published.file(name)
     in_arrow = pq.read_table(file).to_pylist()
@@ -134,7 +135,7 @@ def test_all_three_see_the_same_values(published: Published, name: str):
         assert [None if pd.isna(value) else value for value in frame[column]] == [row[column] for row in in_arrow]
 
 
-@pytest.mark.parametrize("name", list(TABLES))
+@pytest.mark.parametrize("name", list(EVERY_TABLE))
 def test_files_hold_plain_columns_sorted_by_key_under_zstd(published: Published, name: str):
     file = pq.ParquetFile(published.file(name))
     for field in file.schema_arrow:
@@ -146,12 +147,12 @@ def test_files_hold_plain_columns_sorted_by_key_under_zstd(published: Published,
     group = file.metadata.row_group(0)
     assert {group.column(i).compression for i in range(group.num_columns)} == {"ZSTD"}
     names = file.schema_arrow.names
-    assert [names[column.column_index] for column in group.sorting_columns] == list(TABLES[name].sort_key)
+    assert [names[column.column_index] for column in group.sorting_columns] == list(EVERY_TABLE[name].sort_key)
     rows = file.read().to_pylist()
     assert key_order(name, rows) == rows
 
 
-@pytest.mark.parametrize("name", list(TABLES))
+@pytest.mark.parametrize("name", list(EVERY_TABLE))
 def test_what_was_written_still_keeps_its_contract(published: Published, name: str):
     table = pq.read_table(published.file(name))
     assert check_table(name, table) == []
@@ -168,7 +169,7 @@ def test_catalog_views_work_from_another_directory(published: Published, tmp_pat
     monkeypatch.chdir(tmp_path)
     with duckdb.connect() as connection:
         connection.execute((published.root / "catalog.sql").read_text())
-        for name in TABLES:
+        for name in EVERY_TABLE:
             [(rows,)] = connection.sql(f"select count(*) from spend.{name}").fetchall()
             assert rows == pq.read_metadata(published.file(name)).num_rows
         joined = """
