@@ -51,7 +51,8 @@ format: install ## format Python and SQL
 lock: ## resolve the dependencies again and write requirements.lock, with hashes and no index address
 	@test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv; }
 	$(BIN)/uv pip compile pyproject.toml --group dev --extra shop --extra dask --extra s3 $(LOCKING) --output-file requirements.lock
-	$(BIN)/uv pip compile pyproject.toml --group peers --constraints requirements.lock $(LOCKING) --output-file requirements-peers.lock
+	$(BIN)/uv pip compile --group peers --constraints requirements.lock $(LOCKING) --output-file requirements-peers.lock
+	$(BIN)/uv pip compile --group bambi $(LOCKING) --output-file requirements-bambi.lock
 
 parity: install ## the long comparisons with lme4 and glmmTMB fits
 	$(BIN)/python -m pytest -m parity
@@ -61,6 +62,8 @@ calibration: install ## simulation-based calibration and coverage, the large lan
 
 benchmarks: install ## side by side with peers, in one run; prints the ratios
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-peers.lock
+	$(PYTHON) -m venv $(VENV)-bambi
+	$(VENV)-bambi/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bambi.lock
 	$(BIN)/python -m benchmarks
 
 docs: install ## write the pages that are generated from the code (docs/tables.md)
@@ -70,4 +73,4 @@ release-schema: install ## keep the tables' schema as released (multilevel/table
 	$(BIN)/python -m multilevel.tables.evolution
 
 clean: ## remove the environment and everything a run has made
-	rm -rf $(VENV) published data .groupwise .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-bambi published data .groupwise .pytest_cache .mypy_cache .ruff_cache
