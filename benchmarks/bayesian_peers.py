@@ -1,6 +1,7 @@
 """Effective draws a second, everything included, beside bambi with nutpie, its fastest sampler here, on the same rows.
 
-Run: ``python -m benchmarks bayesian_peers [rows]``: rows of 100 x 200 crossed levels with a slope. Beyond 20,000 rows bambi is left out.
+Run: ``python -m benchmarks bayesian_peers [rows]``: line items of the simulated shop, 100 x 200 crossed levels with a slope. Beyond
+20,000 rows bambi is left out.
 """
 
 from __future__ import annotations
@@ -8,19 +9,20 @@ from __future__ import annotations
 import subprocess
 import tempfile
 import time
+from contextlib import closing
 from datetime import date
 from pathlib import Path
 
 import duckdb
-import numpy as np
-import pandas as pd
 
 from multilevel.bayesian.engine import fit_bayesian
 from multilevel.cells_io import read_cells
 from multilevel.design_build import build_design
 from multilevel.formula.parse import parse_formula
+from sql import read_query
 from tasks.compress import compress
-from tasks.relation import Relation
+from tasks.relation import Relation, connect
+from tasks.simulate import simulate_shop
 
 FORMULA = "y ~ 1 + x + (1 | region) + (1 + x | category)"
 REGIONS, CATEGORIES = 100, 200
@@ -32,8 +34,12 @@ def main(n_rows: int = PEERS_ROWS) -> None:
     """Print seconds, smallest bulk ESS and their ratio for us and, up to 20,000 rows, for bambi."""
     with tempfile.TemporaryDirectory(prefix="groupwise-bench-") as folder:
         database = Path(folder) / "rows.duckdb"
+        simulate_shop(Path(folder) / "shop.duckdb", n_rows, regions=REGIONS, categories=CATEGORIES)
+        shop = Relation("bench", str(Path(folder) / "shop.duckdb"), (), "select 1", date(2026, 1, 1))
+        rows = f"select log_amount as y, discount as x, region, category from ({read_query('simulated_line_items')})"
+        with closing(connect(shop)) as connection:
+            frame = connection.execute(rows).df()  # noqa: F841 (DuckDB reads it by name)
         with duckdb.connect(str(database)) as connection:
-            frame = rows_of(n_rows)  # noqa: F841 (DuckDB reads it by name)
             connection.execute("create table line_items as select * from frame")
         cold, _ = ours(database, Path(folder) / "cold")
         seconds, ess = ours(database, Path(folder) / "warm")
@@ -47,17 +53,6 @@ def main(n_rows: int = PEERS_ROWS) -> None:
             theirs_seconds, theirs = bambi(database)
             print(f"bambi (nutpie): {theirs_seconds:.1f} s, smallest bulk ESS {theirs:,.0f}, {theirs / theirs_seconds:.2f} a second")
             print(f"ratio {ess / seconds / (theirs / theirs_seconds):,.0f}, from cold {ess / cold / (theirs / theirs_seconds):,.0f}")
-
-
-def rows_of(n_rows: int) -> pd.DataFrame:
-    """Unbalanced rows of two crossed factors; the second has correlated intercepts and slopes."""
-    rng = np.random.default_rng(1)
-    region = rng.choice(REGIONS, n_rows, p=rng.dirichlet(np.full(REGIONS, 2.0)))
-    category = rng.choice(CATEGORIES, n_rows, p=rng.dirichlet(np.full(CATEGORIES, 2.0)))
-    effects = rng.multivariate_normal([0, 0], [[0.25, 0.05], [0.05, 0.09]], CATEGORIES)
-    x = rng.normal(size=n_rows)
-    y = 1 + 0.5 * x + rng.normal(0, 0.4, REGIONS)[region] + effects[category, 0] + effects[category, 1] * x + rng.normal(size=n_rows)
-    return pd.DataFrame({"y": y, "x": x, "region": region.astype(str), "category": category.astype(str)})
 
 
 def ours(database: Path, folder: Path) -> tuple[float, float]:

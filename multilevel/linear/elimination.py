@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 from numba import njit
 
@@ -17,11 +19,15 @@ def conditional_blocks(own: Floats, factor: Floats) -> tuple[Floats, float]:
         scale = factor[0, 0] ** 2
         denominator = 1.0 + scale * own
         return scale / denominator, float(np.sum(np.log(denominator)))
-    inner = factor.T @ own @ factor
-    inner[:, np.arange(len(factor)), np.arange(len(factor))] += 1.0
-    root = np.linalg.cholesky(inner)
-    log_det = 2.0 * float(np.sum(np.log(np.diagonal(root, axis1=1, axis2=2))))
-    return factor @ np.linalg.solve(inner, np.broadcast_to(factor.T, inner.shape)), log_det
+    roots, log_det = _conditional_roots(own, np.ascontiguousarray(factor))
+    return roots @ roots.transpose(0, 2, 1), float(log_det)
+
+
+def conditional_roots(own: Floats, factor: Floats) -> Floats:
+    """(L, k, k) A_j with A_j A_j' = K_j of ``conditional_blocks``; singular where Lambda is."""
+    if own.shape[1] == 1:
+        return np.sqrt(conditional_blocks(own, factor)[0])
+    return cast(Floats, _conditional_roots(own, np.ascontiguousarray(factor))[0])
 
 
 def add_products(total: Floats, cross: CrossProducts, kernels: Floats, levels: Integers) -> None:
@@ -54,6 +60,49 @@ def schur_complement(gram: Floats, cross: CrossProducts, kernels: Floats) -> Flo
     np.negative(result, out=result)
     mirror(result)
     return result
+
+
+@njit(cache=True, nogil=True)
+def _to_lower_root(inner):  # type: ignore[no-untyped-def]
+    """``inner`` (k, k) becomes L with L L' = inner; returns log |inner|."""
+    log_det = 0.0
+    for i in range(len(inner)):
+        for j in range(i + 1):
+            size = inner[i, j]
+            for a in range(j):
+                size -= inner[i, a] * inner[j, a]
+            inner[i, j] = np.sqrt(size) if i == j else size / inner[j, j]
+        log_det += 2.0 * np.log(inner[i, i])
+    return log_det
+
+
+@njit(cache=True, nogil=True)
+def _conditional_roots(own, factor):  # type: ignore[no-untyped-def]
+    levels, k = own.shape[0], own.shape[1]
+    roots = np.zeros((levels, k, k))
+    moved, inner = np.empty((k, k)), np.empty((k, k))
+    log_det = 0.0
+    for level in range(levels):
+        for i in range(k):  # inner = Lambda' G Lambda + I, its lower triangle
+            for j in range(k):
+                size = 0.0
+                for a in range(k):
+                    size += own[level, i, a] * factor[a, j]
+                moved[i, j] = size
+        for i in range(k):
+            for j in range(i + 1):
+                size = 1.0 if i == j else 0.0
+                for a in range(k):
+                    size += factor[a, i] * moved[a, j]
+                inner[i, j] = size
+        log_det += _to_lower_root(inner)
+        for i in range(k):  # the root solves A L' = Lambda, row by row
+            for j in range(k):
+                size = factor[i, j]
+                for a in range(j):
+                    size -= roots[level, i, a] * inner[j, a]
+                roots[level, i, j] = size / inner[j, j]
+    return roots, log_det
 
 
 @njit(cache=True, nogil=True)

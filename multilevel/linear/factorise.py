@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.linalg import cholesky, lapack, solve_triangular
+from scipy.linalg import lapack
 from scipy.sparse import csr_array
 
 from multilevel.cells import Floats
 from multilevel.errors import FitError
 from multilevel.linear.effects_gradient import criterion_gradient
-from multilevel.linear.elimination import add_products, conditional_blocks, schur_complement, spreads
+from multilevel.linear.elimination import add_products, conditional_blocks, conditional_roots, schur_complement, spreads
 from multilevel.linear.presummed import Presummed, presum
 from multilevel.linear.products import CrossProducts, mirror
+from multilevel.linear.triangular import solve_upper, upper_root
 
 
 @dataclass(frozen=True)
@@ -70,11 +71,11 @@ class BlockedSystem:
         if beta_precision is not None:
             extra = self._add_prior(work, q, p, beta_precision, beta_location)
         try:
-            root = cholesky(work[: q + p, : q + p], lower=False) if q + p else np.zeros((0, 0))
+            root = upper_root(work[: q + p, : q + p])
         except np.linalg.LinAlgError as error:
             message = "The cross-products are not positive definite: columns of the model are collinear within rounding."
             raise FitError(message) from error
-        right = solve_triangular(root, work[: q + p, -1], trans="T") if q + p else np.zeros(0)
+        right = solve_upper(root, work[: q + p, -1], transposed=True)
         rss = float(work[-1, -1] - right @ right + extra + self.residual_ss)
         return BlockedFactor(self, tuple(lambdas), own_lambda, kernels, log_det, schur, root, right, rss)
 
@@ -89,6 +90,10 @@ class BlockedSystem:
         values, counts = np.unique(self.own[:, 0, 0], return_counts=True)
         return values, counts.astype(np.float64)
 
+    @cached_property
+    def _inverse_triangle(self) -> Floats:
+        return solve_upper(self.triangle, np.eye(len(self.triangle)))
+
     def _eliminate(self, own_lambda: Floats, kernels: Floats) -> Floats:
         """(m, m) Schur complement gram - sum_j H_j' K_j H_j."""
         if not self.merged:
@@ -102,18 +107,13 @@ class BlockedSystem:
 
     def _add_prior(self, work: Floats, q: int, p: int, precision: Floats, location: Floats | None) -> float:
         """Add the prior of beta in the coordinates T beta - location; returns its part of the residual sum of squares."""
-        inverse = _inverse(self.triangle)
-        rotated = inverse.T @ precision @ inverse
+        rotated = self._inverse_triangle.T @ precision @ self._inverse_triangle
         centre = (np.zeros(p) if location is None else self.triangle @ location) - self.location
         work[q : q + p, q : q + p] += rotated
         pull = rotated @ centre
         work[q : q + p, -1] += pull
         work[-1, q : q + p] += pull
         return float(centre @ pull)
-
-
-def _inverse(triangle: Floats) -> Floats:
-    return solve_triangular(triangle, np.eye(len(triangle))) if len(triangle) else triangle
 
 
 def _block_diagonal(parts: Sequence[Floats]) -> Floats:
@@ -179,7 +179,7 @@ class BlockedFactor:
     @cached_property
     def rest_solution(self) -> Floats:
         """(q_r + p,) of (u_r, gamma)."""
-        return solve_triangular(self.root, self.right) if len(self.right) else self.right
+        return solve_upper(self.root, self.right)
 
     @property
     def beta(self) -> Floats:
@@ -193,7 +193,7 @@ class BlockedFactor:
 
     def _beta(self, rest: Floats) -> Floats:
         gamma = rest[:, self._q :] + self.system.location
-        return solve_triangular(self.system.triangle, gamma.T).T if self.system.n_population else gamma
+        return solve_upper(self.system.triangle, gamma.T).T
 
     def _rest_effects(self, rest: Floats) -> Floats:
         """(n, q_r + p) coefficients of the columns [Z_r Q]: u scaled to b."""
@@ -239,15 +239,17 @@ class BlockedFactor:
 
     def draw(self, size: int, sigma: float, rng: np.random.Generator) -> Floats:
         """(size, p + q) exact draws of (beta, b) given theta and sigma."""
-        n = len(self.right)
-        rest = self.rest_solution[:, None] + sigma * (
-            solve_triangular(self.root, rng.standard_normal((n, size))) if n else np.zeros((0, size))
-        )
+        rest = self.rest_solution[:, None] + sigma * solve_upper(self.root, rng.standard_normal((len(self.right), size)))
         noise = None
         if self.system.merged:
             levels, k = self.kernels.shape[:2]
-            noise = sigma * np.einsum("lij,nlj->nli", _matrix_roots(self.kernels), rng.standard_normal((size, levels, k)))
+            noise = sigma * np.einsum("lij,nlj->nli", self._kernel_roots, rng.standard_normal((size, levels, k)))
         return self._assemble(rest.T, noise)
+
+    @cached_property
+    def _kernel_roots(self) -> Floats:
+        """(L, k, k) A with A A' = kernel."""
+        return conditional_roots(self.system.own, self.own_lambda) if self.lambdas else _matrix_roots(self.kernels)
 
     @cached_property
     def _rest_covariance_given_beta(self) -> Floats:
@@ -318,8 +320,8 @@ def unpenalised(system: BlockedSystem) -> BlockedFactor:
     kernels = np.linalg.pinv(own, rcond=1e-10, hermitian=True) if len(own) else own
     schur = schur_complement(system.gram, system.cross, kernels)
     p = system.n_population
-    root = cholesky(schur[:p, :p], lower=False) if p else np.zeros((0, 0))
-    right = solve_triangular(root, schur[:p, -1], trans="T") if p else np.zeros(0)
+    root = upper_root(schur[:p, :p])
+    right = solve_upper(root, schur[:p, -1], transposed=True)
     rss = float(schur[-1, -1] - right @ right + system.residual_ss)
     k = own.shape[1] if len(own) else 0
     return BlockedFactor(system, (), np.eye(k), kernels, 0.0, schur, root, right, rss)
