@@ -36,6 +36,8 @@ def publish_version(root: Path, run_id: str, as_of: date = DAY, checks: int = 3)
     (made / "report.html").write_text(f"<p>{run_id}</p>")
     (made / "validation.html").write_text("<p>rules</p>")
     pq.write_table(pa.table({"id": [1]}), made / "quarantine.parquet")
+    (made / "joint.npz").write_bytes(b"draws")
+    (made / "posterior.nc").write_bytes(b"posterior")
     return publish(
         tables_of(run_id, as_of, checks),
         publish_to=str(root),
@@ -46,6 +48,8 @@ def publish_version(root: Path, run_id: str, as_of: date = DAY, checks: int = 3)
         report=made / "report.html",
         validation_page=made / "validation.html",
         quarantine=made / "quarantine.parquet",
+        joint=made / "joint.npz",
+        posterior=made / "posterior.nc",
     )
 
 
@@ -60,6 +64,8 @@ def read_through_pointer(root: Path) -> str | None:
     folder = home / pointer["version"]
     assert {entry["table"] for entry in manifest["files"]} == set(TABLES)
     assert {path.name for path in folder.iterdir()} == {entry["path"] for entry in manifest["files"]}
+    for entry in (manifest["contract"], manifest["posterior"]):
+        assert hashlib.sha256((home / entry["path"]).read_bytes()).hexdigest() == entry["sha256"]
     for entry in manifest["files"]:
         content = (folder / entry["path"]).read_bytes()
         assert hashlib.sha256(content).hexdigest() == entry["sha256"]

@@ -11,17 +11,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 from tasks import durable
-from tasks.publish import Publication
+from tasks.publish import Publication, turn
+from tasks.publish_layout import Layout
+from tasks.publish_sweep import sweep
 
 type Version = Callable[..., Publication]
 type Latest = Callable[[], str | None]
 type Whole = Callable[[], set[str]]
 
 KILLS = 50
+"""Publishers that must really die at a random moment; one that finishes first does not count."""
 SEED = 20_261_101
+NEVER = 10**9
+POINTER = "rename published/small/_latest.json"
 
 
 def in_child(work: Callable[[], None]) -> int:
@@ -70,55 +73,98 @@ def polling_reader(latest: Latest, folder: Path) -> Iterator[Path]:
 def test_a_reader_sees_only_whole_versions_while_publishers_are_killed_at_random_moments(
     version: Version, latest: Latest, whole: Whole, tmp_path: Path
 ):
-    started = time.monotonic()
     version("run-start")
+    started = time.monotonic()
+    version("run-again")
     usual = time.monotonic() - started
     rng = random.Random(SEED)
-    outcomes = []
+    outcomes: list[int] = []
     with polling_reader(latest, tmp_path) as seen:
-        for i in range(KILLS):
-            child = in_child(lambda i=i: version(f"run-{i:02d}"))  # type: ignore[misc]
-            time.sleep(rng.uniform(0, 2 * usual))
+        while outcomes.count(-signal.SIGKILL) < KILLS:
+            assert len(outcomes) < 4 * KILLS, "the kills came too late to mean anything"
+            child = in_child(lambda: version(f"run-{len(outcomes):03d}"))
+            time.sleep(rng.uniform(0, 1.2 * usual))
             os.kill(child, signal.SIGKILL)
             outcomes.append(exit_code(child))
             assert latest() is not None
-    assert outcomes.count(-signal.SIGKILL) > KILLS / 5, "the kills came too late to mean anything"
+    assert set(outcomes) <= {0, -signal.SIGKILL}
     reads, *found = seen.read_text().splitlines()
     assert int(reads) > KILLS
-    assert found[0] == "run-start"
+    assert found[0] == "run-again"
     version("run-last")
     assert latest() == "run-last"
     assert {"run-start", "run-last"} <= whole()
+
+
+def publish_until(version: Version, run_id: str, at: int, record: Path) -> tuple[bool, list[str]]:
+    """Publish in a child that kills itself before its step number ``at``: whether it did, and its steps, the last one not taken then."""
+    record.unlink(missing_ok=True)
+
+    def killing(step: str, path: Path) -> None:
+        with record.open("a") as file:
+            file.write(f"{step} {path.relative_to(record.parent)}\n".replace(run_id, "RUN"))
+        if len(record.read_text().splitlines()) == at + 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def publish() -> None:
+        durable.announce = killing  # type: ignore[assignment]
+        version(run_id)
+
+    code = exit_code(in_child(publish))
+    assert code in (0, -signal.SIGKILL)
+    return code != 0, record.read_text().splitlines()
+
+
+def clean_up(root: Path) -> None:
+    """What the next run would do first; here between kills, so that every publication has the same steps."""
+    layout = Layout(root, "small")
+    with turn(layout):
+        sweep(layout)
 
 
 def test_a_reader_sees_only_whole_versions_when_a_publisher_is_killed_before_each_step(
-    version: Version, latest: Latest, whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    version: Version, latest: Latest, whole: Whole, root: Path, tmp_path: Path
 ):
     version("run-start")
-    pointed, at, killed = "run-start", 0, True
+    killed, steps = publish_until(version, "run-again", NEVER, tmp_path / "steps")
+    assert not killed
+    pointed = "run-again"
     with polling_reader(latest, tmp_path):
-        while killed:
-            steps = tmp_path / f"steps-{at}"
-
-            def killing(step: str, path: Path, at: int = at, steps: Path = steps) -> None:
-                with steps.open("a") as file:
-                    file.write(f"{step} {path.name}\n")
-                if len(steps.read_text().splitlines()) == at + 1:
-                    os.kill(os.getpid(), signal.SIGKILL)
-
-            def publish_until_killed(at: int = at, killing: Callable[..., None] = killing) -> None:
-                durable.announce = killing  # type: ignore[assignment]
-                version(f"run-{at:02d}")
-
-            code = exit_code(in_child(publish_until_killed))
-            killed = code == -signal.SIGKILL
-            assert killed or code == 0
-            taken = steps.read_text().splitlines()
+        for at, step in enumerate(steps):
+            killed, taken = publish_until(version, f"run-{at:03d}", at, tmp_path / "steps")
+            assert (killed, taken) == (True, steps[: at + 1]), step
             # killed before a step: the pointer has moved where its rename was an earlier step
-            pointed = f"run-{at:02d}" if "rename _latest.json" in taken[:at] else pointed
-            assert latest() == pointed, taken[-1]
-            at += 1
-    assert at > 40
+            pointed = f"run-{at:03d}" if POINTER in steps[:at] else pointed
+            assert latest() == pointed, step
+            clean_up(root)
+            assert latest() == pointed, step
+            assert (root / "small" / "current").resolve().name == f"rev={pointed}", step
+    kinds = [step.split()[0] for step in steps]
+    assert min(kinds.count("rename"), kinds.count("fsync")) >= 10
     version("run-last")
     assert latest() == "run-last"
     assert {"run-start", "run-last"} <= whole()
+
+
+def test_a_run_that_is_killed_while_it_sweeps_what_another_left_does_no_harm(
+    version: Version, latest: Latest, whole: Whole, root: Path, tmp_path: Path
+):
+    version("run-start")
+    _, steps = publish_until(version, "run-again", NEVER, tmp_path / "steps")
+    # everything of the version is in place but its manifest: as much as a run can leave that does not count
+    before_manifest = steps.index("rename published/small/manifests/2026-11-01/RUN.json")
+    with polling_reader(latest, tmp_path):
+        swept = True
+        at = 0
+        while swept:
+            killed, _ = publish_until(version, f"left-{at:03d}", before_manifest, tmp_path / "steps")
+            assert killed
+            killed, taken = publish_until(version, f"run-{at:03d}", at, tmp_path / "steps")
+            assert killed
+            assert latest() == "run-again", taken[-1]
+            clean_up(root)
+            # the sweep is over once the run makes a folder of its own
+            swept = not any(step.startswith("mkdir") for step in taken)
+            at += 1
+    assert at > 5
+    assert whole() == {"run-start", "run-again"}
