@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from multilevel.errors import StudyError
-from tasks.publish_layout import open_layout
 from tasks.run_folder import make_run_folder, new_run_id
 from tasks.study import load_study
+from tasks.target import open_target
 
 
 def begin(study: str, *, engine: str | None, publish_to: str | None, settings: Sequence[str], run_id: str | None) -> str:
@@ -18,7 +18,8 @@ def begin(study: str, *, engine: str | None, publish_to: str | None, settings: S
     if publish_to is not None:
         overrides["publish_to"] = _as_yaml(publish_to)
     loaded = load_study(study, overrides)
-    open_layout(loaded.publish_to, loaded.name)
+    # a place that cannot be read is found out now, not after an hour of sampling
+    open_target(loaded.publish_to, loaded.name).latest()
     run = make_run_folder(run_id or new_run_id())
     run.write_study(loaded, study)
     return str(run.path)

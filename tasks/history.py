@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from multilevel.errors import PublishError
-from multilevel.tables.catalogue import TABLES
-from tasks.publish_history import Version, versions
+from tasks.publish_history import Version
 from tasks.publish_layout import Layout
 from tasks.report.changes import Changes, changes_between
+from tasks.target import LocalFolder, Target
 
 
 @dataclass(frozen=True)
@@ -50,22 +48,24 @@ class Difference:
     checks: tuple[CheckChange, ...]
 
 
-def find(layout: Layout, run_id: str) -> Version:
+def find(target: Target | Layout, run_id: str) -> Version:
     """The version that a run published; PublishError lists those there are."""
-    known = _published(layout)
+    target = _opened(target)
+    known = _published(target)
     match = [version for version in known if version.run_id == run_id]
     if not match:
         shown = ", ".join(version.run_id for version in known[:5])
         more = f" and {len(known) - 5} more" if len(known) > 5 else ""
-        raise PublishError(f"{layout.study}: no version of run {run_id!r}; there are: {shown}{more}.")
+        raise PublishError(f"{target.study}: no version of run {run_id!r}; there are: {shown}{more}.")
     return match[0]
 
 
-def difference(layout: Layout, earlier: str | None = None, later: str | None = None, most: int = 12) -> Difference:
+def difference(target: Target | Layout, earlier: str | None = None, later: str | None = None, most: int = 12) -> Difference:
     """What changed between two runs' versions.
 
     Parameters
     ----------
+    target : where the study publishes.
     later : a run id; None: the version that the pointer names. earlier : a run id; None: the newest version before ``later``.
     most : groups to name, those that moved most.
 
@@ -74,38 +74,30 @@ def difference(layout: Layout, earlier: str | None = None, later: str | None = N
     PublishError
         A version does not exist, or there is none before.
     """
-    known = _published(layout)
-    after = find(layout, later) if later else next((version for version in known if version.is_latest), known[0])
+    target = _opened(target)
+    known = _published(target)
+    after = find(target, later) if later else next((version for version in known if version.is_latest), known[0])
     if earlier:
-        before = find(layout, earlier)
+        before = find(target, earlier)
     else:
         older = known[known.index(after) + 1 :]
         if not older:
-            raise PublishError(f"{layout.study}: {after.run_id} is the first version; there is none before it to compare with.")
+            raise PublishError(f"{target.study}: {after.run_id} is the first version; there is none before it to compare with.")
         before = older[0]
-    old, new = _tables(layout, before), _tables(layout, after)
+    old, new = target.tables(before), target.tables(after)
     moves, gone, added = _coefficients(old["population_coefficients"], new["population_coefficients"])
     return Difference(before, after, changes_between(old, new, most), moves, gone, added, _checks(old["diagnostics"], new["diagnostics"]))
 
 
-def _published(layout: Layout) -> list[Version]:
-    known = versions(layout)
+def _opened(target: Target | Layout) -> Target:
+    return LocalFolder(target) if isinstance(target, Layout) else target
+
+
+def _published(target: Target) -> list[Version]:
+    known = target.versions()
     if not known:
-        raise PublishError(f"{layout.study}: nothing is published in {layout.root} yet; run groupwise estimate first.")
+        raise PublishError(f"{target.study}: nothing is published in {target.place} yet; run groupwise estimate first.")
     return known
-
-
-def _complete(layout: Layout, version: Version) -> Path:
-    folder = version.folder
-    missing = [name for name in TABLES if not (folder / f"{name}.parquet").is_file()]
-    if missing:
-        raise PublishError(f"{layout.study}: version {folder} has no {', '.join(missing)}; it was removed by hand, or its disk is damaged.")
-    return folder
-
-
-def _tables(layout: Layout, version: Version) -> dict[str, pa.Table]:
-    folder = _complete(layout, version)
-    return {name: pq.read_table(folder / f"{name}.parquet", partitioning=None) for name in TABLES}
 
 
 def _coefficients(old: pa.Table, new: pa.Table) -> tuple[tuple[CoefficientMove, ...], tuple[str, ...], tuple[str, ...]]:

@@ -6,20 +6,21 @@ import json
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
-from importlib.metadata import version as installed_version
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from multilevel.errors import PublishError
-from multilevel.tables.catalogue import CATALOGUE_VERSION, OPTIONAL_TABLES, TABLES, check_table
+from multilevel.tables.catalogue import OPTIONAL_TABLES, TABLES, check_table
 from tasks import durable, locking
 from tasks.catalog_sql import write_catalog
+from tasks.object_address import Address
 from tasks.publish_contract import contract_text, put_contract
 from tasks.publish_layout import MANIFEST_SCHEMA, RUN_ID, Layout, open_layout
-from tasks.publish_stage import Beside, Staged, stage
+from tasks.publish_manifest import manifest_of
+from tasks.publish_stage import Beside, Staged, placed, stage
 from tasks.publish_sweep import sweep, withdraw
 
 
@@ -27,9 +28,9 @@ from tasks.publish_sweep import sweep, withdraw
 class Publication:
     """One version in place. ``is_latest`` is False where a later as_of is published already (a backfill)."""
 
-    folder: Path
-    manifest: Path
-    report: Path | None
+    folder: Path | Address
+    manifest: Path | Address
+    report: Path | Address | None
     is_latest: bool
 
 
@@ -64,8 +65,7 @@ def publish(
     PublishError
         A table breaks its contract, the disk is full or not writable, or the version exists. What was published before is untouched.
     """
-    if not RUN_ID.fullmatch(run_id):
-        raise PublishError(f"{study}: run id {run_id!r}: write letters, digits, underscores and hyphens.")
+    check_run_id(study, run_id)
     layout = open_layout(publish_to, study)
     check_contract(tables)
     beside = Beside(report, validation_page, quarantine, joint, posterior)
@@ -80,6 +80,12 @@ def publish(
         raise PublishError(
             f"{study}: cannot publish to {layout.home}: {error.strerror or error}. Nothing was replaced: the last good version stands."
         ) from error
+
+
+def check_run_id(study: str, run_id: str) -> None:
+    """Raise PublishError unless the run's id is a plain name."""
+    if not RUN_ID.fullmatch(run_id):
+        raise PublishError(f"{study}: run id {run_id!r}: write letters, digits, underscores and hyphens.")
 
 
 def check_contract(tables: Mapping[str, pa.Table]) -> None:
@@ -106,7 +112,8 @@ def _put_in_place(
     try:
         staged = stage(tables, beside, contract, layout.staging / run_id)
         report = _move(layout, staged, as_of, run_id)
-        manifest = _manifest(layout, as_of, run_id, staged.files, provenance)
+        contract_file, posterior = layout.version_contract(as_of, run_id), layout.posterior(as_of, run_id)
+        manifest = manifest_of(layout, as_of, run_id, staged.files, provenance, contract=contract_file, posterior=posterior)
         durable.replace_text(layout.manifest(as_of, run_id), json.dumps(manifest, indent=1, default=str))
         if is_latest:
             point_at(layout, as_of, run_id)
@@ -120,49 +127,15 @@ def _put_in_place(
 
 def _move(layout: Layout, staged: Staged, as_of: date, run_id: str) -> Path | None:
     """Give what is staged its final names, the tables first; returns the report's."""
-    moves = (
-        (staged.tables, layout.version(as_of, run_id)),
-        (staged.report, layout.report(as_of, run_id)),
-        (staged.validation, layout.validation(as_of, run_id)),
-        (staged.quarantine, layout.quarantine(as_of, run_id)),
-        (staged.joint, layout.joint(as_of, run_id)),
-        (staged.posterior, layout.posterior(as_of, run_id)),
-        (staged.contract, layout.version_contract(as_of, run_id)),
-    )
-    for source, target in moves:
-        if source is not None:
-            durable.make_folder(target.parent)
-            durable.rename(source, target)
+    for source, target in placed(layout, staged, as_of, run_id):
+        durable.make_folder(target.parent)
+        durable.rename(source, target)
     return layout.report(as_of, run_id) if staged.report is not None else None
 
 
 def _is_pointed_at(layout: Layout, run_id: str) -> bool:
     latest = layout.latest()
     return latest is not None and latest["run_id"] == run_id
-
-
-def _manifest(layout: Layout, as_of: date, run_id: str, files: list[dict[str, Any]], provenance: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "schema": MANIFEST_SCHEMA,
-        "study": layout.study,
-        "as_of": str(as_of),
-        "run_id": run_id,
-        "published_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "code_version": installed_version("groupwise"),
-        "tables_version": CATALOGUE_VERSION,
-        "version": str(layout.version(as_of, run_id).relative_to(layout.home)),
-        "files": files,
-        "contract": _entry(layout, layout.version_contract(as_of, run_id)),
-        "posterior": _entry(layout, layout.posterior(as_of, run_id)),
-        **provenance,
-    }
-
-
-def _entry(layout: Layout, file: Path) -> dict[str, Any] | None:
-    """A file beside the tables, None where the version has none."""
-    if not file.exists():
-        return None
-    return {"path": str(file.relative_to(layout.home)), "bytes": file.stat().st_size, "sha256": durable.sha256(file)}
 
 
 def _tables_version(manifest: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,10 @@ from pathlib import Path
 from multilevel.errors import PublishError
 from multilevel.tables.catalogue import TABLES
 from tasks import durable
+from tasks.object_address import Address
 from tasks.publish import point_at, turn
-from tasks.publish_layout import Layout, require_readable
+from tasks.publish_layout import Layout
+from tasks.publish_manifest import parse_manifest
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Version:
     as_of: str
     run_id: str
     published_at: str
-    folder: Path
+    folder: Path | Address
     is_latest: bool
 
 
@@ -44,9 +45,10 @@ def rollback(layout: Layout, run_id: str, waiting: Callable[[str], None] | None 
         if not wanted:
             known = ", ".join(version.run_id for version in versions(layout)[:5]) or "none"
             raise PublishError(f"{layout.study}: no version has the run id {run_id}; the newest are {known}.")
-        missing = [name for name in TABLES if not (wanted[0].folder / f"{name}.parquet").is_file()]
+        folder = layout.version(wanted[0].as_of, run_id)
+        missing = [name for name in TABLES if not (folder / f"{name}.parquet").is_file()]
         if missing:
-            raise PublishError(f"{layout.study}: version {wanted[0].folder} has no {', '.join(missing)}; it was removed by hand.")
+            raise PublishError(f"{layout.study}: version {folder} has no {', '.join(missing)}; it was removed by hand.")
         try:
             point_at(layout, wanted[0].as_of, run_id)
         except OSError as error:
@@ -71,13 +73,9 @@ def prune(layout: Layout, keep: int, waiting: Callable[[str], None] | None = Non
 
 
 def _version(path: Path, layout: Layout, pointed: tuple[str, str] | None) -> Version:
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        require_readable(manifest, path)
-        as_of, run_id = str(manifest["as_of"]), str(manifest["run_id"])
-        return Version(as_of, run_id, str(manifest["published_at"]), layout.home / manifest["version"], (as_of, run_id) == pointed)
-    except (ValueError, TypeError, KeyError) as error:
-        raise PublishError(f"{path}: not a manifest of a version; restore it, or remove it with the version it belongs to.") from error
+    manifest = parse_manifest(path.read_bytes(), path)
+    as_of, run_id = str(manifest["as_of"]), str(manifest["run_id"])
+    return Version(as_of, run_id, str(manifest["published_at"]), layout.home / manifest["version"], (as_of, run_id) == pointed)
 
 
 def _require_home(layout: Layout) -> None:

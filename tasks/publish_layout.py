@@ -12,6 +12,7 @@ from typing import Any
 
 from multilevel.errors import PublishError
 from multilevel.tables.catalogue import CATALOGUE_VERSION
+from tasks.object_address import has_scheme
 
 MANIFEST_SCHEMA = "1.0.0"
 STUDY_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
@@ -129,13 +130,9 @@ class Layout:
     def latest(self) -> dict[str, Any] | None:
         """The pointer's content, None before the first publication; PublishError where it cannot be read."""
         try:
-            content = json.loads(self.pointer.read_text(encoding="utf-8"))
-            require_readable(content, self.pointer)
-            return {**content, "as_of": content["as_of"], "version": content["version"], "run_id": content["run_id"]}
+            return read_pointer(self.pointer.read_bytes(), self.pointer)
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError, KeyError) as error:
-            raise PublishError(f"{self.pointer}: this is no pointer. Remove it, then: groupwise rollback STUDY --to RUN.") from error
 
     def latest_folder(self) -> Path | None:
         """The latest version's folder, None before the first publication."""
@@ -143,7 +140,17 @@ class Layout:
         return None if pointer is None else self.home / pointer["version"]
 
 
-def require_readable(content: Mapping[str, Any], file: Path) -> None:
+def read_pointer(text: bytes, file: object) -> dict[str, Any]:
+    """A pointer's content; PublishError where ``file`` holds something else, or is a newer program's."""
+    try:
+        content = json.loads(text)
+        require_readable(content, file)
+        return {**content, "as_of": content["as_of"], "version": content["version"], "run_id": content["run_id"]}
+    except (ValueError, TypeError, KeyError) as error:
+        raise PublishError(f"{file}: this is no pointer. Remove it, then: groupwise rollback STUDY --to RUN.") from error
+
+
+def require_readable(content: Mapping[str, Any], file: object) -> None:
     """Refuse a pointer or manifest, or the tables that it speaks of, of a newer major version than this program knows.
 
     Raises
@@ -174,6 +181,8 @@ def open_layout(publish_to: str, study: str) -> Layout:
 
 def check_root(publish_to: str) -> Path:
     """The folder to publish to; PublishError for ``..``, NUL, a file in its place, or a relative path whose links lead elsewhere."""
+    if has_scheme(publish_to):
+        raise PublishError(f"publish_to {publish_to}: this works on a local folder only, not yet on object storage.")
     if "\0" in publish_to or ".." in Path(publish_to).parts:
         raise PublishError(f"publish_to {publish_to!r}: write a folder below the working directory or an absolute path, without '..'.")
     root = Path(publish_to)

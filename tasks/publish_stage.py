@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 from multilevel.errors import PublishError
 from multilevel.tables.catalogue import EVERY_TABLE
 from tasks import durable
+from tasks.publish_layout import Layout
 
 ROW_GROUP = 32_768
 """Rows of a row group: a reader of one group's row decodes one of them (20 ms through DuckDB; 131,072 rows took 40)."""
@@ -66,6 +68,21 @@ def stage(tables: Mapping[str, pa.Table], beside: Beside, contract: str, folder:
         _stage_file(beside.posterior, folder / "posterior.nc"),
         kept_contract,
     )
+
+
+def placed(layout: Layout, staged: Staged, as_of: date, run_id: str) -> list[tuple[Path, Path]]:
+    """What is staged with the place of each, the tables first."""
+    of = (as_of, run_id)
+    places = (
+        (staged.tables, layout.version(*of)),
+        (staged.report, layout.report(*of)),
+        (staged.validation, layout.validation(*of)),
+        (staged.quarantine, layout.quarantine(*of)),
+        (staged.joint, layout.joint(*of)),
+        (staged.posterior, layout.posterior(*of)),
+        (staged.contract, layout.version_contract(*of)),
+    )
+    return [(source, place) for source, place in places if source is not None]
 
 
 def _stage_table(name: str, table: pa.Table, path: Path) -> dict[str, Any]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tasks.publish import Publication, publish
-from tasks.publish_layout import open_layout
+import pyarrow as pa
+
+from tasks.publish import Publication
+from tasks.publish_stage import Beside
 from tasks.run_folder import RunFolder
+from tasks.target import Target, open_target
 
 
 def release(run: RunFolder) -> Publication:
@@ -20,28 +22,34 @@ def release(run: RunFolder) -> Publication:
     study, relation = run.study(), run.relation()
     tables = run.read_tables()
     validation = run.read_json("validation")
-    previous = _previous(study.publish_to, study.name)
+    target = open_target(study.publish_to, study.name)
+    previous = _previous(target)
     fields = {**study.model_dump(mode="json"), "file": run.read_json("origin").get("file", "")}
     write_report(tables, run.read_json("report"), validation, run.report, study=fields, previous_tables=previous)
     quarantine = validation.get("quarantine")
-    return publish(
+    return target.publish(
         tables,
-        publish_to=study.publish_to,
-        study=study.name,
         as_of=relation.as_of,
         run_id=run.run_id,
         provenance=_provenance(run, validation),
-        report=run.report,
-        validation_page=run.path / "validation.html",
-        quarantine=None if quarantine is None else Path(quarantine),
-        posterior=run.posterior if run.posterior.exists() else None,
+        beside=Beside(
+            report=run.report,
+            validation=run.path / "validation.html",
+            quarantine=None if quarantine is None else Path(quarantine),
+            posterior=run.posterior if run.posterior.exists() else None,
+        ),
         waiting=lambda message: print(message, file=sys.stderr, flush=True),
     )
 
 
-def _previous(publish_to: str, study: str) -> Path | None:
-    folder = open_layout(publish_to, study).latest_folder()
-    return folder if folder is not None and folder.is_dir() else None
+def _previous(target: Target) -> Mapping[str, pa.Table] | Path | None:
+    """The tables of the version that the pointer names; None before the first publication, and where its folder was removed by hand."""
+    latest = target.latest()
+    if latest is None:
+        return None
+    if isinstance(latest.folder, Path):
+        return latest.folder if latest.folder.is_dir() else None
+    return target.tables(latest)
 
 
 def _provenance(run: RunFolder, validation: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,14 +73,13 @@ def _provenance(run: RunFolder, validation: Mapping[str, Any]) -> dict[str, Any]
 
 def summary(publication: Publication, run: RunFolder) -> str:
     """Markdown for the run's page: what was published, where, and every check that did not pass."""
-    diagnostics = run.read_tables()["diagnostics"].to_pylist()
-    failed = [row for row in diagnostics if not row["passed"]]
-    manifest = json.loads(publication.manifest.read_text(encoding="utf-8"))
+    tables = run.read_tables()
+    failed = [row for row in tables["diagnostics"].to_pylist() if not row["passed"]]
     lines = [
         f"# {run.study().title or run.study().name}",
-        f"As of {manifest['as_of']}, run `{manifest['run_id']}`, {manifest['rows']['left']:,} line items.",
+        f"As of {run.relation().as_of}, run `{run.run_id}`, {run.read_json('validation')['left']:,} line items.",
         "",
-        *[f"- `{entry['table']}`: {entry['rows']:,} rows" for entry in manifest["files"]],
+        *[f"- `{name}`: {table.num_rows:,} rows" for name, table in sorted(tables.items())],
         "",
         f"[Tables]({publication.folder.as_uri()})" + (f", [report]({publication.report.as_uri()})" if publication.report else ""),
         "",

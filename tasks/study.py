@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
@@ -14,7 +15,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 from multilevel.errors import FormulaError, StudyError
 from multilevel.formula.parse import parse_formula
 from multilevel.formula.tree import Call, Formula
+from tasks.object_address import has_scheme, read_address
 
+# credentials that were written into an address are not repeated in a message
+CREDENTIALS = re.compile(r"//[^/@]*@")
 FAMILIES = ("gaussian", "binomial", "poisson", "negative_binomial", "gamma")
 
 type Family = Literal["gaussian", "binomial", "poisson", "negative_binomial", "gamma"]
@@ -108,7 +112,7 @@ class Study(_Part):
     engine: Literal["bayesian", "likelihood"] = Field("bayesian", description="bayesian: posterior; likelihood: (RE)ML or Laplace")
     method: Literal["reml", "ml"] | None = Field(None, description="likelihood engine only; null: REML for gaussian, Laplace ML otherwise")
     interval: float = Field(0.95, gt=0, lt=1, description="probability of every interval, equal-tailed")
-    publish_to: str = Field("published", min_length=1, description="folder that receives the versions")
+    publish_to: str = Field("published", min_length=1, description="folder, or s3://bucket/prefix, that receives the versions")
     unit: str | None = Field(None, description="unit of the outcome, for axes and metadata")
     currency: str | None = Field(None, pattern=r"^[A-Z]{3}$", description="ISO 4217 code")
     quarantine_limit: float = Field(0.01, ge=0, le=1, description="largest share of line items that may be quarantined")
@@ -133,6 +137,8 @@ class Study(_Part):
     @field_validator("publish_to")
     @classmethod
     def _inside(cls, value: str) -> str:
+        if has_scheme(value):
+            return str(read_address(value))
         if "\0" in value or ".." in Path(value).parts:
             raise ValueError("write a folder below the working directory or an absolute path, without '..'")
         return value
@@ -256,5 +262,5 @@ def _problem(problem: Any) -> str:
 
 
 def _short(value: object) -> str:
-    text = repr(value)
+    text = CREDENTIALS.sub("//***@", repr(value))
     return text if len(text) <= 120 else text[:117] + "..."

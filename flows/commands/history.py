@@ -6,24 +6,24 @@ from rich.console import Console
 from rich.table import Table
 
 from tasks.history import CheckChange, Difference, difference
-from tasks.publish_history import Version, prune, rollback, versions
-from tasks.publish_layout import Layout, open_layout
+from tasks.publish_history import Version
 from tasks.study import load_study
+from tasks.target import Target, open_target
 
 MOVED = 2.0
 STATES = {True: "passed", False: "did not pass", None: "was not made"}
 
 
-def layout_of(study_file: str) -> Layout:
+def target_of(study_file: str) -> Target:
     """Where the study publishes."""
     study = load_study(study_file)
-    return open_layout(study.publish_to, study.name)
+    return open_target(study.publish_to, study.name)
 
 
 def show_difference(study_file: str, earlier: str | None, later: str | None, rows: int, console: Console | None = None) -> Difference:
     """Print what changed between two versions; raises PublishError where there are not two."""
     console = console or Console(highlight=False)
-    found = difference(layout_of(study_file), earlier, later, rows)
+    found = difference(target_of(study_file), earlier, later, rows)
     console.print(f"from {_named(found.earlier)}\n  to {_named(found.later)}\n", markup=False)
     groups = found.groups
     console.print(f"{groups.n_compared:,} groups in both; {groups.n_moved:,} moved by more than {MOVED:g} posterior sds")
@@ -50,17 +50,17 @@ def show_difference(study_file: str, earlier: str | None, later: str | None, row
 
 def roll_back(study_file: str, run_id: str) -> str:
     """Point at the version of ``run_id``; returns a sentence."""
-    layout = layout_of(study_file)
-    version = rollback(layout, run_id, print)
-    return f"{layout.study}: the latest version is now that of run {run_id} as of {version.as_of}; a later run publishes over it."
+    target = target_of(study_file)
+    version = target.rollback(run_id, print)
+    return f"{target.study}: the latest version is now that of run {run_id} as of {version.as_of}; a later run publishes over it."
 
 
 def prune_versions(study_file: str, keep: int) -> str:
     """Remove old versions; returns a sentence."""
-    layout = layout_of(study_file)
-    done = prune(layout, keep, print)
+    target = target_of(study_file)
+    done = target.prune(keep, print)
     removed = ", ".join(version.run_id for version in done[:5]) + (", ..." if len(done) > 5 else "")
-    return f"{layout.study}: {len(versions(layout)):,} versions kept, {len(done):,} removed" + (f" ({removed})." if removed else ".")
+    return f"{target.study}: {len(target.versions()):,} versions kept, {len(done):,} removed" + (f" ({removed})." if removed else ".")
 
 
 def _named(version: Version) -> str:

@@ -11,15 +11,16 @@ from rich.console import Console
 from rich.table import Table
 
 from multilevel.errors import SourceError
-from tasks.publish_layout import Layout, open_layout
+from tasks.object_address import Address, has_scheme
+from tasks.publish_layout import Layout
 from tasks.study import load_study
+from tasks.target import open_target
 
 
 def show_tables(target: str, rows: int) -> None:
     """Print a study's latest version, or the version in a folder; raises SourceError where there is none."""
-    folder = find_version(target)
+    folder, tables = find_tables(target)
     console = Console(highlight=False)
-    tables = {path.stem: pq.read_table(path) for path in sorted(folder.glob("*.parquet"))}
     if "diagnostics" not in tables:
         raise SourceError(f"{folder}: no published tables here; name a study file or a folder .../rev=<run_id>.")
     first = tables["diagnostics"].slice(0, 1).to_pylist()[0]
@@ -43,16 +44,31 @@ def show_tables(target: str, rows: int) -> None:
     console.print(f"[dim]{folder}[/dim]", soft_wrap=True)
 
 
-def find_version(target: str) -> Path:
-    """The folder of a study's latest version, or the folder itself; SourceError where nothing is published."""
+def find_tables(target: str) -> tuple[Path | Address, dict[str, pa.Table]]:
+    """Where a study's latest version is, or a version by its folder, and its tables; SourceError where nothing is published."""
     path = Path(target)
     if path.is_dir():
-        return Layout(path.parent.absolute(), path.name).latest_folder() or path
+        folder = Layout(path.parent.absolute(), path.name).latest_folder() or path
+        return folder, {file.stem: pq.read_table(file) for file in sorted(folder.glob("*.parquet"))}
+    if has_scheme(target):
+        return _by_address(target)
     study = load_study(path)
-    folder = open_layout(study.publish_to, study.name).latest_folder()
-    if folder is None:
+    place = open_target(study.publish_to, study.name)
+    latest = place.latest()
+    if latest is None:
         raise SourceError(f"{study.name}: nothing is published in {study.publish_to} yet; run: groupwise estimate {target}")
-    return folder
+    return latest.folder, place.tables(latest)
+
+
+def _by_address(target: str) -> tuple[Path | Address, dict[str, pa.Table]]:
+    """``s3://.../<study>``, its latest version, or ``s3://.../<study>/versions/dt=.../rev=<run_id>``."""
+    home, _, inside = target.rstrip("/").partition("/versions/")
+    root, _, study = home.rpartition("/")
+    place = open_target(root, study)
+    wanted = place.latest() if not inside else next((known for known in place.versions() if str(known.folder) == target.rstrip("/")), None)
+    if wanted is None:
+        raise SourceError(f"{target}: no published version here; name s3://.../<study>, or a folder .../rev=<run_id> below it.")
+    return wanted.folder, place.tables(wanted)
 
 
 def _ranked(table: pa.Table, factor: str, rows: int) -> Table:
