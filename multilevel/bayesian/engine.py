@@ -14,6 +14,7 @@ from multilevel.design import Design
 from multilevel.errors import FitError, StudyError
 from multilevel.fit import Fit
 from multilevel.predictive import predictive_checks
+from multilevel.row_loo import row_loo
 
 FEWEST_FOR_IMPORTANCE = 1000
 """Draws below which a low importance ESS speaks of their number, not of the proposal."""
@@ -78,7 +79,8 @@ def fit_bayesian(
             failed = {check.check: check.value for check in missed}
             fit = fit_nuts(design, family, resolved, how, seed=seed, interval=interval, progress=progress)
             fit = replace(fit, record=fit.record | {"collapsed_form_failed": failed})
-    return replace(fit, checks=(*fit.checks, *predictive_checks(fit, seed)), record=fit.record | _prior_record(fit, resolved))
+    checks = (*fit.checks, *predictive_checks(fit, seed), *row_loo(fit))
+    return replace(fit, checks=checks, record=fit.record | _prior_record(fit, resolved))
 
 
 def _prior_record(fit: Fit, priors: ResolvedPriors) -> dict[str, object]:
