@@ -27,8 +27,8 @@ DRAWS = 100
 def predictive_checks(fit: Fit, seed: int = 0) -> tuple[Check, ...]:
     """Checks of a fit, reported and never gates.
 
-    ``dispersion``: observed over simulated chi-square of the cells (gaussian: of the cell means and slopes); fails above 1.2 where fewer
-    than one in a hundred simulated data sets are as far out. ``zeros`` (negative binomial): observed over expected share of zeros.
+    ``predictive_dispersion``: observed over simulated chi-square of the cells (gaussian: of the cell means and slopes); fails above 1.2 where fewer
+    than one in a hundred simulated data sets are as far out. ``predictive_zeros`` (negative binomial): observed over expected share of zeros.
     """
     rows = reduce_design(fit.design)
     if not len(rows.outcome):
@@ -68,7 +68,7 @@ def _dispersion(fit: Fit, rows: ReducedRows, eta: Floats, rng: np.random.Generat
         "poisson": " Use negative_binomial, or a group-level effect for every cell.",
         "binomial": " Add a group-level effect for every cell, or the predictor that is missing.",
     }
-    return Check("dispersion", ratio, MOST_DISPERSION, passed, message if passed else message + advice.get(fit.family, ""))
+    return Check("predictive_dispersion", ratio, MOST_DISPERSION, passed, message if passed else message + advice.get(fit.family, ""))
 
 
 def _zeros(fit: Fit, rows: ReducedRows, eta: Floats) -> Check:
@@ -80,7 +80,7 @@ def _zeros(fit: Fit, rows: ReducedRows, eta: Floats) -> Check:
     spread = 3.0 * (np.sqrt(expected.mean()) + expected.std())
     passed = abs(observed - float(expected.mean())) <= spread or 1 / MOST_DISPERSION <= ratio <= MOST_DISPERSION
     message = f"{observed:,.0f} of {rows.n.sum():,.0f} counts are zero; the model expects {expected.mean():,.0f}."
-    return Check("zeros", ratio, MOST_DISPERSION, bool(passed), message)
+    return Check("predictive_zeros", ratio, MOST_DISPERSION, bool(passed), message)
 
 
 def _scale_draws(fit: Fit, size: int) -> Floats:

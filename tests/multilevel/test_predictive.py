@@ -43,10 +43,10 @@ def test_counts_of_the_right_distribution_pass(groups: tuple) -> None:
     rng, mu = np.random.default_rng(0), np.exp(1.0 + b[g])
     poisson = pd.DataFrame({"g": g.astype(str), "y": rng.poisson(mu)})
     negative = poisson.assign(y=rng.negative_binomial(0.8, 0.8 / (0.8 + mu)))
-    assert check_of("y ~ 1 + (1 | g)", "poisson", poisson, b)["dispersion"].passed
+    assert check_of("y ~ 1 + (1 | g)", "poisson", poisson, b)["predictive_dispersion"].passed
     checks = check_of("y ~ 1 + (1 | g)", "negative_binomial", negative, b, scale=0.8)
-    assert checks["dispersion"].passed
-    assert checks["zeros"].passed
+    assert checks["predictive_dispersion"].passed
+    assert checks["predictive_zeros"].passed
     assert not any(check.gate for check in checks.values())
 
 
@@ -71,7 +71,7 @@ def test_too_many_zeros_for_a_negative_binomial_are_seen(groups: tuple) -> None:
     rng, mu = np.random.default_rng(2), np.exp(1.0 + b[g])
     y = rng.negative_binomial(5.0, 5.0 / (5.0 + mu)) * (rng.uniform(size=N) > 0.4)
     checks = check_of("y ~ 1 + (1 | g)", "negative_binomial", pd.DataFrame({"g": g.astype(str), "y": y}), b, scale=5.0)
-    assert not checks["zeros"].passed
+    assert not checks["predictive_zeros"].passed
 
 
 def test_binomial_gamma_and_gaussian_pass_when_right_and_fail_when_wrong(groups: tuple) -> None:
