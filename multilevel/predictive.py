@@ -27,8 +27,9 @@ DRAWS = 100
 def predictive_checks(fit: Fit, seed: int = 0) -> tuple[Check, ...]:
     """Checks of a fit, reported and never gates.
 
-    ``predictive_dispersion``: observed over simulated chi-square of the cells (gaussian: of the cell means and slopes); fails above 1.2 where fewer
-    than one in a hundred simulated data sets are as far out. ``predictive_zeros`` (negative binomial): observed over expected share of zeros.
+    ``predictive_dispersion``: observed over simulated chi-square of the cells (gaussian: of the cell means and slopes); fails above 1.2
+    where fewer than one in a hundred simulated data sets are as far out. ``predictive_zeros`` (negative binomial): observed over expected
+    share of zeros.
     """
     rows = reduce_design(fit.design)
     if not len(rows.outcome):
