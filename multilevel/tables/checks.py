@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from multilevel.cells import Floats
@@ -21,7 +24,7 @@ def table_violations(spec: TableSpec, schema: pa.Schema, table: pa.Table) -> lis
     if wrong:
         return wrong
     found = [message for column in spec.columns for message in _column_violations(column, table)]
-    found += _key_violations(spec, table)
+    found += _key_violations(spec, table) + _order_violations(spec, table)
     found += [message for ordering in spec.orderings for message in _ordering_violations(ordering, table)]
     return [f"{spec.name}: {message}" for message in found]
 
@@ -63,6 +66,25 @@ def _key_violations(spec: TableSpec, table: pa.Table) -> list[str]:
     if distinct == table.num_rows:
         return []
     return [f"{table.num_rows - distinct} rows repeat the key ({', '.join(spec.unique_key)})"]
+
+
+def _order_violations(spec: TableSpec, table: pa.Table) -> list[str]:
+    """Rows that should stand before the row above them: files promise their order to readers, in their metadata too. Nulls come last."""
+    pairs = max(table.num_rows - 1, 0)
+    settled, wrong = np.zeros(pairs, dtype=bool), np.zeros(pairs, dtype=bool)
+    for name in spec.sort_key:
+        above, below = table[name].slice(0, pairs), table[name].slice(1)
+        lost, missing = _flags(pc.is_null(above)), _flags(pc.is_null(below))
+        same = _flags(pc.equal(above, below)) | (lost & missing)
+        rises = _flags(pc.less(above, below)) | (~lost & missing)
+        wrong |= ~settled & ~same & ~rises
+        settled |= ~same
+    return _count(wrong, f"the order of the key ({', '.join(spec.sort_key)}) is broken")
+
+
+def _flags(values: Any) -> Flags:
+    """Booleans of Arrow, null counting as false."""
+    return np.asarray(pc.fill_null(values, pa.scalar(False)).to_numpy(zero_copy_only=False), bool)
 
 
 def _ordering_violations(ordering: Ordering, table: pa.Table) -> list[str]:
