@@ -62,9 +62,9 @@ def schur_complement(gram: Floats, cross: CrossProducts, kernels: Floats) -> Flo
     return result
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _to_lower_root(inner):  # type: ignore[no-untyped-def]
-    """``inner`` (k, k) becomes L with L L' = inner; returns log |inner|."""
+    """``inner`` (k, k) becomes L with L L' = inner; returns log |inner|. Where it has no such factor, it has no numbers either."""
     log_det = 0.0
     for i in range(len(inner)):
         for j in range(i + 1):
@@ -76,7 +76,7 @@ def _to_lower_root(inner):  # type: ignore[no-untyped-def]
     return log_det
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _conditional_roots(own, factor):  # type: ignore[no-untyped-def]
     levels, k = own.shape[0], own.shape[1]
     roots = np.zeros((levels, k, k))
