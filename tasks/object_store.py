@@ -24,6 +24,7 @@ CLIENT_TRIES, CONNECTION_TRIES = 4, 2
 CONNECT_SECONDS, READ_SECONDS = 5, 60
 BLOCK = 8 * 2**20
 NEVER_CACHED = "no-cache"
+PROBE = ".conditional-"
 
 
 def announce(step: str, name: str) -> None:
@@ -118,7 +119,7 @@ class ObjectStore:
     @cached_property
     def is_conditional(self) -> bool:
         """Whether the store honours If-None-Match and If-Match on writes, tried on an object of its own: some ignore them silently."""
-        name = f".conditional-{uuid.uuid4().hex}"
+        name = f"{PROBE}{uuid.uuid4().hex}"
         with self._taking("probe", name):
             try:
                 made = self._put_if(name, b"1", {"IfNoneMatch": "*"})

@@ -7,6 +7,7 @@ from collections import defaultdict
 from datetime import datetime, timedelta
 
 from tasks.object_pointer import ObjectLayout
+from tasks.object_store import PROBE
 
 # Nobody can tell a dead run from a slow one; a run that is slower than half of this stops by itself.
 DEAD_AFTER = timedelta(hours=24)
@@ -42,6 +43,7 @@ def sweep(layout: ObjectLayout, now: datetime) -> None:
         if layout.store.read(layout.paths.manifest(as_of, run_id).as_posix()) is None:
             for name in names:
                 layout.store.remove(name)
-    for name, stored in everything.items():
-        if CLAIM.fullmatch(name) and now - stored.modified >= DEAD_AFTER:
+    small = {name: stored for name, stored in everything.items() if CLAIM.fullmatch(name)} | layout.store.names(PROBE)
+    for name, stored in small.items():
+        if now - stored.modified >= DEAD_AFTER:
             layout.store.remove(name)
