@@ -66,6 +66,7 @@ def _dispersion(fit: Fit, rows: ReducedRows, eta: Floats, rng: np.random.Generat
     what = "cell means" if fit.family == "gaussian" else "cell totals"
     message = f"The {what} vary {ratio:.3g} times as much as the model expects; {tail:.0%} of simulated data sets vary as much."
     advice = {
+        "gaussian": " Intervals of groups that share cells are too narrow; add the interaction of the grouping factors as a group term.",
         "poisson": " Use negative_binomial, or a group-level effect for every cell.",
         "binomial": " Add a group-level effect for every cell, or the predictor that is missing.",
     }
