@@ -21,8 +21,9 @@ def object_versions(layout: ObjectLayout) -> list[Version]:
     latest, _ = layout.latest()
     pointed = None if latest is None else (latest["as_of"], latest["run_id"])
     removing = [] if latest is None else latest.get("removing", [])
-    found = [_version(layout, name, pointed) for name in layout.store.names(f"{layout.paths.manifests.as_posix()}/")]
-    kept = [version for version in found if version is not None and version_key(version.as_of, version.run_id) not in removing]
+    manifests = layout.store.read_all(layout.store.names(f"{layout.paths.manifests.as_posix()}/"))
+    found = [_version(layout, name, data, pointed) for name, data in manifests.items()]
+    kept = [version for version in found if version_key(version.as_of, version.run_id) not in removing]
     return sorted(kept, key=lambda version: (version.as_of, version.published_at, version.run_id), reverse=True)
 
 
@@ -79,12 +80,8 @@ def object_prune(layout: ObjectLayout, keep: int) -> list[Version]:
     return doomed
 
 
-def _version(layout: ObjectLayout, name: str, pointed: tuple[str, str] | None) -> Version | None:
-    found = layout.store.read(name)
-    if found is None:
-        # removed since it was listed
-        return None
-    manifest = parse_manifest(found.data, layout.store.address(name))
+def _version(layout: ObjectLayout, name: str, data: bytes, pointed: tuple[str, str] | None) -> Version:
+    manifest = parse_manifest(data, layout.store.address(name))
     as_of, run_id = str(manifest["as_of"]), str(manifest["run_id"])
     folder = layout.store.address(layout.paths.version(as_of, run_id).as_posix())
     return Version(as_of, run_id, str(manifest["published_at"]), folder, (as_of, run_id) == pointed)
