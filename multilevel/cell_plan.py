@@ -15,7 +15,8 @@ from multilevel.formula.parse import is_log
 from multilevel.formula.tree import Call, Column, Expression, Formula, Number, Operation, Term
 from multilevel.schema import Schema
 
-FAMILIES = ("gaussian", "binomial", "poisson", "negative_binomial", "gamma")
+FAMILIES = ("gaussian", "binomial", "poisson", "negative_binomial", "gamma", "hurdle_lognormal", "hurdle_gamma")
+HURDLES = ("hurdle_lognormal", "hurdle_gamma")
 
 
 @dataclass(frozen=True)
@@ -162,6 +163,11 @@ def check_family(formula: Formula, family: str) -> None:
         )
     if family != "gaussian" and (response.weights or response.standard_error):
         raise FormulaError(f"`{formula.text}`: weights( ) and se( ) belong to family gaussian, not {family}.")
+    if family in HURDLES and formula.offsets:
+        raise FormulaError(
+            f"`{formula.text}`: {family} has two linear predictors, so offset( ) would mean two things; divide the outcome by it in the "
+            "line_items query, or make it a predictor."
+        )
 
 
 def split_term(term: Term, labels: Iterable[str], numbers: Iterable[str]) -> tuple[list[str], list[str], tuple[Expression, ...]]:

@@ -8,7 +8,7 @@ the size (trials, exposure) and the summed outcome.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +38,8 @@ class CellStatistics:
 
     Attributes
     ----------
-    family : "gaussian", "binomial", "poisson", "negative_binomial" or "gamma"; ``log_outcome`` marks ``log(y) ~`` under gaussian.
+    family : "gaussian", "binomial", "poisson", "negative_binomial" or "gamma", or a hurdle family (see ``multilevel.hurdle``);
+        ``log_outcome`` marks ``log(y) ~`` under gaussian.
     groups : grouping column -> its labels over cells.
     labels : categorical predictor (expression label, e.g. ``size`` or ``C(week)``) -> its labels over cells.
     numbers : numeric key predictor (expression label) -> (C,) its value in each cell.
@@ -88,3 +89,20 @@ class CellStatistics:
         square = self.mean[:, feature] ** 2
         overall = float(self.weight @ square) / float(self.weight.sum())
         return np.asarray(self.cross[:, feature, feature] <= SAME_VALUE**2 * self.weight * (square + overall))
+
+
+def restrict_cells(cells: CellStatistics, keep: NDArray[np.bool_] | Integers) -> CellStatistics:
+    """The kept cells (a mask or places) with all levels, also those that they do not have; ``once`` and ``histogram`` stay."""
+    return replace(
+        cells,
+        groups={name: Labels(labels.codes[keep], labels.values) for name, labels in cells.groups.items()},
+        labels={name: Labels(labels.codes[keep], labels.values) for name, labels in cells.labels.items()},
+        numbers={name: values[keep] for name, values in cells.numbers.items()},
+        n=cells.n[keep],
+        weight=cells.weight[keep],
+        mean=cells.mean[keep],
+        cross=cells.cross[keep],
+        size=cells.size[keep],
+        total=cells.total[keep],
+        offset=cells.offset[keep],
+    )

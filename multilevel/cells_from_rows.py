@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import gammaln
 
-from multilevel.cell_plan import CellPlan, feature_label, plan_cells
+from multilevel.cell_plan import HURDLES, CellPlan, feature_label, plan_cells
 from multilevel.cells import CellStatistics, Floats, Labels
 from multilevel.errors import DataError
 from multilevel.formula.columns import columns_in, formula_columns, predictor_expressions
@@ -80,6 +80,9 @@ def aggregate(plan: CellPlan, schema: Schema, frame: pd.DataFrame) -> CellStatis
     trials = np.ones(len(frame)) if plan.trials is None else number(plan.trials)
     features = [np.prod([number(e) for e in product], axis=0) for product in plan.features]
     mean, cross = _moments([*features, outcome - offset], weight, codes, n_cells) if plan.family == "gaussian" else _no_moments(n_cells)
+    if plan.family in HURDLES:
+        weight = (raw > 0).astype(np.float64)
+        mean, cross = _moments_above_zero(raw, weight, codes, n_cells) if plan.family == "hurdle_lognormal" else _no_moments(n_cells)
     n = np.bincount(codes, minlength=n_cells).astype(np.int64)
     sizes = {"binomial": trials, "poisson": np.exp(offset)}
     return CellStatistics(
@@ -90,7 +93,7 @@ def aggregate(plan: CellPlan, schema: Schema, frame: pd.DataFrame) -> CellStatis
         numbers={expression_label(e): number(e)[first] for e in plan.numbers},
         features=tuple(feature_label(product) for product in plan.features),
         n=n,
-        weight=total(weight) if plan.has_weights else n.astype(np.float64),
+        weight=total(weight) if plan.has_weights or plan.family in HURDLES else n.astype(np.float64),
         mean=mean,
         cross=cross,
         size=total(sizes[plan.family]) if plan.family in sizes else n.astype(np.float64),
@@ -157,6 +160,16 @@ def _moments(columns: list[Floats], weight: Floats, codes: np.ndarray, n_cells: 
     return mean, np.ascontiguousarray(np.moveaxis(cross, 2, 0))
 
 
+def _moments_above_zero(raw: Floats, weight: Floats, codes: np.ndarray, n_cells: int) -> tuple[Floats, Floats]:
+    """Moments (C, 1), (C, 1, 1) of log y over the rows above zero; 0 in cells without any."""
+    if not weight.any():
+        return np.zeros((n_cells, 1)), np.zeros((n_cells, 1, 1))
+    logarithm = np.log(np.where(weight > 0, raw, 1.0))
+    with np.errstate(invalid="ignore"):
+        mean, cross = _moments([logarithm], weight, codes, n_cells)
+    return np.nan_to_num(mean), np.nan_to_num(cross)
+
+
 def _no_moments(n_cells: int) -> tuple[Floats, Floats]:
     return np.zeros((n_cells, 0)), np.zeros((n_cells, 0, 0))
 
@@ -205,6 +218,8 @@ def _constants(plan: CellPlan, *, outcome: Floats, raw: Floats, weight: Floats, 
     if plan.family in {"poisson", "negative_binomial"}:
         once = {"log_factorial": float(gammaln(raw + 1).sum())}
         return once | ({"outcome_log_exposure": float(raw @ offset)} if plan.family == "poisson" else {})
+    if plan.family in HURDLES:
+        return {"sum_log_outcome": float(np.log(raw[raw > 0]).sum()), "n_negative": float(np.sum(raw < 0))}
     return {"sum_log_outcome": float(np.log(raw).sum())}
 
 

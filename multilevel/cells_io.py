@@ -2,8 +2,8 @@
 
 Columns of cells.parquet: ``g.<column>`` a grouping column and ``c.<label>`` a categorical predictor, as text or whole numbers;
 ``x.<label>`` a numeric predictor that the key fixes; ``n``; ``total``, ``weight``, ``size`` and ``offset`` where the study needs them; for
-gaussian ``mean.<i>`` and ``cross.<i>.<j>`` (i <= j), numbered over the features and, last, the outcome; ``once.<name>`` parts of the
-constants that are summed over all cells.
+gaussian ``mean.<i>`` and ``cross.<i>.<j>`` (i <= j), numbered over the features and, last, the outcome (for a lognormal hurdle, the log of
+the outcomes above zero); ``once.<name>`` parts of the constants that are summed over all cells.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def read_cells(cells_parquet: Path, cells_json: Path) -> CellStatistics:
     file = _Columns(pq.ParquetFile(cells_parquet))
     n = file.read("n").astype(np.int64)
     count = n.astype(np.float64)
-    m = len(spec.features) + 1 if spec.family == "gaussian" else 0
+    m = len(spec.features) + 1 if spec.family in {"gaussian", "hurdle_lognormal"} else 0
     mean = np.empty((len(n), m))
     for i in range(m):
         mean[:, i] = file.floats(f"mean.{i}")
@@ -101,7 +101,7 @@ def read_cells(cells_parquet: Path, cells_json: Path) -> CellStatistics:
         mean=mean,
         cross=_cross(file, len(n), m),
         size=file.floats("size", count),
-        total=file.floats("total", count * mean[:, -1] if m else None),
+        total=file.floats("total", count * mean[:, -1] if m and spec.family == "gaussian" else None),
         offset=file.floats("offset", np.zeros(len(n))),
         once={name: float(file.floats(f"once.{name}").sum()) for name in spec.once} | spec.constants,
         histogram=np.array(spec.histogram, dtype=np.float64) if spec.histogram else None,

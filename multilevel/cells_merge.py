@@ -66,8 +66,10 @@ def _moments(cells: CellStatistics, codes: Codes, weight: Floats) -> tuple[Float
     anchor = np.empty((n_cells, m))
     anchor[codes[::-1]] = cells.mean[::-1]
     away = cells.mean - anchor[codes]
+    # the moments of a hurdle are those of the rows above zero, of which a cell may have none
+    total = np.where(weight > 0, weight, 1.0)
     moved = np.column_stack(
-        [np.bincount(codes, weights=cells.weight * away[:, i], minlength=n_cells) / weight for i in range(m)] or [weight]
+        [np.bincount(codes, weights=cells.weight * away[:, i], minlength=n_cells) / total for i in range(m)] or [weight]
     )
     moved = moved[:, :m]
     away = away - moved[codes]

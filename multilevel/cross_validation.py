@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from multilevel.cells import CellStatistics, Floats, Integers, Labels
+from multilevel.cells import CellStatistics, Floats, Integers, restrict_cells
 from multilevel.comparison import fit_by_likelihood
 from multilevel.design import Design, DesignColumn, GroupBlock
 from multilevel.errors import FitError, StudyError
@@ -100,7 +100,7 @@ def restrict(design: Design, keep: NDArray[np.bool_]) -> Design:
         return tuple(replace(column, multiplier=column.multiplier[keep]) for column in old)
 
     blocks = tuple(GroupBlock(replace(block.factor, codes=block.factor.codes[keep]), columns(block.columns)) for block in design.blocks)
-    return replace(design, cells=_restrict_cells(design.cells, keep), population=columns(design.population), blocks=blocks)
+    return replace(design, cells=restrict_cells(design.cells, keep), population=columns(design.population), blocks=blocks)
 
 
 def marginal(design: Design, fit: Fit) -> float:
@@ -137,22 +137,6 @@ def _constant(cells: CellStatistics) -> float:
     # log_weights is the sum of the logs, of which a normal density takes half
     total = sum(once.get(name, 0.0) for name in names) * (0.5 if cells.family == "gaussian" else 1.0)
     return total - (once.get("log_factorial", 0.0) if cells.family == "poisson" else 0.0)
-
-
-def _restrict_cells(cells: CellStatistics, keep: NDArray[np.bool_]) -> CellStatistics:
-    return replace(
-        cells,
-        groups={name: Labels(labels.codes[keep], labels.values) for name, labels in cells.groups.items()},
-        labels={name: Labels(labels.codes[keep], labels.values) for name, labels in cells.labels.items()},
-        numbers={name: values[keep] for name, values in cells.numbers.items()},
-        n=cells.n[keep],
-        weight=cells.weight[keep],
-        mean=cells.mean[keep],
-        cross=cells.cross[keep],
-        size=cells.size[keep],
-        total=cells.total[keep],
-        offset=cells.offset[keep],
-    )
 
 
 def _refuse_undetermined(design: Design) -> None:

@@ -15,6 +15,7 @@ from multilevel.design_build import build_design
 from multilevel.design_checks import check_design
 from multilevel.fit import Check, Fit
 from multilevel.formula.tree import Formula
+from multilevel.hurdle import is_hurdle
 from multilevel.interpretation.contextual import contextual_effects
 from multilevel.interpretation.dispersion import dispersion_check
 from multilevel.interpretation.unsplit_slopes import unsplit_warnings
@@ -74,6 +75,11 @@ def fit_study(formula: Formula, cells: CellStatistics, options: FitOptions) -> S
     StudyError
         What the options ask for does not exist in this model. FitError: the model cannot be fitted.
     """
+    if is_hurdle(cells.family):
+        # The two parts are fits of their own, and their tables know both.
+        from multilevel.study_fit_two_part import fit_two_parts
+
+        return fit_two_parts(formula, cells, options)
     clock = _Clock(options)
     with clock.step("design", 0.02):
         design = build_design(formula, cells)

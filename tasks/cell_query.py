@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from string import Template
 
-from multilevel.cell_plan import CellPlan, LevelMean
+from multilevel.cell_plan import HURDLES, CellPlan, LevelMean
 from multilevel.formula.labels import expression_label
 from multilevel.formula.tree import Call, Column, Expression
 from multilevel.schema import Schema
@@ -53,7 +53,12 @@ def compile_cells(plan: CellPlan, schema: Schema, study_sql: str) -> CellQuery:
     joined = {mean: alias for mean, alias in means.items() if mean not in from_cells}
     rows = _Rows(schema, {_between(mean): f"{alias}.mean" for mean, alias in joined.items()})
     key_parts = _key_parts(plan, schema, keys, means, rows)
-    statistics = _gaussian(plan, schema, rows, from_cells) if plan.family == "gaussian" else _counts(plan, rows, _cell_known(keys, means))
+    if plan.family in HURDLES:
+        statistics = _hurdle(plan, rows)
+    elif plan.family == "gaussian":
+        statistics = _gaussian(plan, schema, rows, from_cells)
+    else:
+        statistics = _counts(plan, rows, _cell_known(keys, means))
     inputs = key_parts.inputs | statistics.inputs
     aggregates = key_parts.aggregates | {"n": "cast(count(*) as bigint)"} | statistics.aggregates
     columns = key_parts.columns | statistics.columns
@@ -187,6 +192,22 @@ def _counts(plan: CellPlan, rows: _Rows, known: Mapping[Expression, str]) -> _Pa
     if plan.offset_in_key:
         columns["offset"] = " + ".join(as_sql(e, rows.schema.moments, known) for e in plan.offsets)
     return _Parts(inputs, aggregates, columns | {f"once.{name}": quote(f"once.{name}") for name in once})
+
+
+def _hurdle(plan: CellPlan, rows: _Rows) -> _Parts:
+    """Rows, those above zero, their sum and the moments of their logarithms: both parts of the model in one pass."""
+    outcome = rows.sql(plan.raw_outcome)
+    inputs = {"outcome": outcome, "log_outcome": f"case when {outcome} > 0 then ln({outcome}) end"}
+    aggregates = {
+        "weight": "cast(count(log_outcome) as double)",
+        "total": "sum(outcome)",
+        "once.sum_log_outcome": "coalesce(sum(log_outcome), 0e0)",
+        "once.n_negative": "cast(count(*) filter (outcome < 0) as double)",
+    }
+    if plan.family == "hurdle_lognormal":
+        aggregates["mean.0"] = "coalesce(avg(log_outcome), 0e0)"
+        aggregates["cross.0.0"] = "coalesce(var_pop(log_outcome) * count(log_outcome), 0e0)"
+    return _Parts(inputs, aggregates, {"n": "n"} | {name: quote(name) for name in aggregates})
 
 
 def _gaussian(plan: CellPlan, schema: Schema, rows: _Rows, means: Mapping[LevelMean, str]) -> _Parts:

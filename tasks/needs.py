@@ -131,6 +131,8 @@ def _outcome(study: Study) -> list[Need]:
     names = columns_in(expression)
     out_of_support = {
         "gamma": (f"{y} <= 0", "family gamma needs an outcome above zero"),
+        "hurdle_lognormal": (f"{y} < 0", "family hurdle_lognormal needs an outcome of zero or more"),
+        "hurdle_gamma": (f"{y} < 0", "family hurdle_gamma needs an outcome of zero or more"),
         "poisson": (f"{y} < 0 or {y} <> floor({y})", "family poisson needs counts: 0, 1, 2 and so on"),
         "negative_binomial": (f"{y} < 0 or {y} <> floor({y})", "family negative_binomial needs counts: 0, 1, 2 and so on"),
         "binomial": (f"{y} not in (0, 1)", "family binomial needs 0 or 1, true or false, or p(successes, trials)"),

@@ -19,9 +19,9 @@ from tasks.object_address import has_scheme, read_address
 
 # credentials that were written into an address are not repeated in a message
 CREDENTIALS = re.compile(r"//[^/@]*@")
-FAMILIES = ("gaussian", "binomial", "poisson", "negative_binomial", "gamma")
+FAMILIES = ("gaussian", "binomial", "poisson", "negative_binomial", "gamma", "hurdle_lognormal", "hurdle_gamma")
 
-type Family = Literal["gaussian", "binomial", "poisson", "negative_binomial", "gamma"]
+type Family = Literal["gaussian", "binomial", "poisson", "negative_binomial", "gamma", "hurdle_lognormal", "hurdle_gamma"]
 type MissingRule = Literal["exclude", "level", "mean_and_indicator"]
 type Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,62}$")]
 
@@ -163,6 +163,8 @@ class Study(_Part):
             raise ValueError(f"p(successes, trials) is a binomial response, the family is {self.family}")
         if self.is_lognormal and self.family != "gaussian":
             raise ValueError(f"log(y) ~ is fitted as gaussian on the log scale, the family is {self.family}; {self.family} models y itself")
+        if self.family.startswith("hurdle_"):
+            self._fits_a_hurdle(formula)
         if formula.response.standard_error is not None and self.family != "gaussian":
             raise ValueError(f"se() is for gaussian outcomes, the family is {self.family}")
         if self.quadrature_points > 1 and (self.family == "gaussian" or self.engine == "bayesian"):
@@ -177,6 +179,20 @@ class Study(_Part):
         if not formula.groups:
             raise ValueError("the formula has no group term; write at least one such as (1 | category)")
         return self
+
+    def _fits_a_hurdle(self, formula: Formula) -> None:
+        if formula.offsets:
+            raise ValueError(f"offset() would mean two things in the two parts of a {self.family}; divide the outcome by it in the query")
+        if formula.response.weights is not None:
+            raise ValueError(f"weights() is for gaussian outcomes, the family is {self.family}")
+        if self.draws is not None:
+            raise ValueError(f"draws are of one model, a {self.family} has two; write draws: null")
+        strangers = sorted(set(self.priors or {}) - {"occurrence", "amount"})
+        if strangers:
+            raise ValueError(
+                f"priors: {strangers[0]}: a {self.family} has two parts, each with its own priors; write "
+                "priors: {occurrence: ..., amount: ...}"
+            )
 
     @property
     def parsed_formula(self) -> Formula:

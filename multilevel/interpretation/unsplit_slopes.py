@@ -72,22 +72,24 @@ def slopes_of(design: Design, column: DesignColumn, factor: Factor) -> Slopes | 
     y = cells.mean[:, -1]
     xx = column.multiplier**2 * cells.cross[:, at, at] if column.feature else np.zeros(len(x))
     xy = column.multiplier * cells.cross[:, at, -1] if column.feature else np.zeros(len(x))
-    total = np.bincount(factor.codes, weight, factor.n_levels)
-    mean_x, mean_y = (np.bincount(factor.codes, weight * v, factor.n_levels) / total for v in (x, y))
-    dx, dy = x - mean_x[factor.codes], y - mean_y[factor.codes]
+    # of a two-part outcome some levels have no amounts
+    _, codes = np.unique(factor.codes, return_inverse=True)
+    total = np.bincount(codes, weight)
+    mean_x, mean_y = (np.bincount(codes, weight * v) / total for v in (x, y))
+    dx, dy = x - mean_x[codes], y - mean_y[codes]
     inner = np.array([np.sum(xx + weight * dx**2), np.sum(xy + weight * dx * dy), np.sum(cells.cross[:, -1, -1] + weight * dy**2)])
-    outer = _moments(mean_x, mean_y, np.ones(factor.n_levels))
+    outer = _moments(mean_x, mean_y, np.ones(len(total)))
     everything = _moments(mean_x, mean_y, total) + inner
     tiny = 1e-10 * everything[0]
     if inner[0] <= tiny or outer[0] <= tiny / total.mean():
         return None
-    freedom = float(cells.n.sum()) - factor.n_levels - 1
+    freedom = float(cells.n.sum()) - len(total) - 1
     within, between = inner[1] / inner[0], outer[1] / outer[0]
     return Slopes(
         float(within),
         _error(inner, freedom),
         float(between),
-        _error(outer, factor.n_levels - 2),
+        _error(outer, len(total) - 2),
         float(everything[1] / everything[0]),
     )
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 from multilevel.tables.checks import table_violations
 from multilevel.tables.column import ARROW_TYPES, Column, Ordering, TableSpec
 
-CATALOGUE_VERSION = "1.1.0"
+CATALOGUE_VERSION = "1.2.0"
 
 _LINK = "link scale"
 _OUTCOME = "outcome"
@@ -47,12 +47,19 @@ _FACTOR = _label("grouping_factor", "the grouping factor, as the formula names i
 _LEVEL = _label("level", "the level, as DuckDB casts it to text; of a nested factor the innermost column's", _NEVER_SEEN)
 _PARENT = _label("parent_level", "the level of the outer column or columns", "null where the factor is not nested")
 
+_PART = _label(
+    "part",
+    "which part of a two-part (hurdle) model: occurrence, whether the outcome is above zero, or amount, how much where it is",
+    "null where the model has one part",
+    ("occurrence", "amount"),
+)
+
 POPULATION_COEFFICIENTS = TableSpec(
     "population_coefficients",
     "Population-level coefficients under complete, no and partial pooling.",
     "term and pooling",
-    ("pooling", "term"),
-    ("pooling", "term"),
+    ("pooling", "term", "part"),
+    ("pooling", "term", "part"),
     (
         *COMMON,
         _label("term", "`Intercept`, `x`, `size[L]`, `x:size[L]`"),
@@ -78,6 +85,7 @@ POPULATION_COEFFICIENTS = TableSpec(
         _number("ess_bulk", "bulk effective sample size", "draws", "null unless there are draws", 0),
         _number("ess_tail", "tail effective sample size", "draws", "null unless there are draws", 0),
         _number("r_hat", "rank-normalised split R-hat", "1", "null unless there are chains", 0),
+        _PART,
     ),
     (Ordering("lower", "estimate", "upper"),),
 )
@@ -86,8 +94,8 @@ VARIANCE_COMPONENTS = TableSpec(
     "variance_components",
     "Standard deviations and correlations of the group-level effects, and the residual or dispersion.",
     "grouping factor and term, or pair of terms",
-    ("grouping_factor", "quantity", "term", "other_term"),
-    ("grouping_factor", "quantity", "term", "other_term"),
+    ("grouping_factor", "quantity", "term", "other_term", "part"),
+    ("grouping_factor", "quantity", "term", "other_term", "part"),
     (
         *COMMON,
         _label("grouping_factor", "the grouping factor; `residual` for sigma and for dispersions"),
@@ -127,6 +135,7 @@ VARIANCE_COMPONENTS = TableSpec(
             "as estimate",
             "null where the model has none",
         ),
+        _PART,
     ),
     (Ordering("lower", "estimate", "upper", "likelihood"),),
 )
@@ -135,8 +144,8 @@ GROUP_COEFFICIENTS = TableSpec(
     "group_coefficients",
     "The coefficients of every level of every grouping factor.",
     "grouping factor, level and term",
-    ("grouping_factor", "parent_level", "level", "term"),
-    ("grouping_factor", "parent_level", "level", "term"),
+    ("grouping_factor", "parent_level", "level", "term", "part"),
+    ("grouping_factor", "parent_level", "level", "term", "part"),
     (
         *COMMON,
         _FACTOR,
@@ -182,6 +191,7 @@ GROUP_COEFFICIENTS = TableSpec(
             1,
         ),
         _IS_NEW,
+        _PART,
     ),
     (Ordering("lower", "estimate", "upper"), Ordering("deviation_lower", "deviation", "deviation_upper")),
 )

@@ -23,11 +23,13 @@ from multilevel.tables.sides import Sides, averaging, pair_rows, scales, split_s
 from multilevel.tables.standardise import CommonBins, OwnBins, common_bins, draw_in, join, own_bins
 
 _CHUNK_ENTRIES = 3_000_000
-_MOST_LEAVES = 400
+MOST_LEAVES = 400
 
 
 @dataclass(frozen=True)
-class _Combinations:
+class Combinations:
+    """What averages the response over the mix of every combination: sides, bins, the parts of sigma^2, and the mix of ``a:b`` levels."""
+
     fit: Fit
     pair: CellPair
     response: Response
@@ -47,9 +49,9 @@ def cell_estimates(
     pair = cell_pair(fit.design, nesting, columns)
     work = _prepare(fit, nesting, pair, variance)
     summary = _respond(work)
-    n = np.bincount(_pair_codes(pair), fit.design.cells.n, pair.shape[0] * pair.shape[1]).astype(np.int64)
+    n = np.bincount(pair_codes(pair), fit.design.cells.n, pair.shape[0] * pair.shape[1]).astype(np.int64)
     if variance is not None:
-        summary = widened(summary, _log_mean_error(work, nesting, variance), fit.interval)
+        summary = widened(summary, log_mean_error(work, nesting, variance), fit.interval)
     if pair.joint:
         summary = _with_unknown_effect(work, summary, n == 0)
     values: dict[str, Values] = {
@@ -65,7 +67,7 @@ def cell_estimates(
     return published_table("cell_estimates", heading, values)
 
 
-def _prepare(fit: Fit, nesting: Nesting, pair: CellPair, variance: LevelVariance | None) -> _Combinations:
+def _prepare(fit: Fit, nesting: Nesting, pair: CellPair, variance: LevelVariance | None) -> Combinations:
     response = response_of(fit.design.cells)
     sides = split_sides(fit.design, [*(names | pair.joint for names in pair.owned)])
     own = [
@@ -76,18 +78,18 @@ def _prepare(fit: Fit, nesting: Nesting, pair: CellPair, variance: LevelVariance
             labels.codes.astype(np.int64),
             _inner(nesting, pair, side, response),
             response=response,
-            most_leaves=_MOST_LEAVES,
+            most_leaves=MOST_LEAVES,
         )
         for side, labels in enumerate((pair.first, pair.second))
     ]
-    parts = _variance_parts(variance, nesting, pair, fit.design.cells.n_cells)
+    parts = pair_variance_parts(variance, nesting, pair, fit.design.cells.n_cells)
     common = common_bins(fit, sides, response, own[0].n_bins * own[1].n_bins, own_part=parts[0] * parts[1], common_part=parts[2])
     n = fit.design.cells.n.astype(float)
     codes = [(own[0].codes, own[0].n_bins), (own[1].codes, own[1].n_bins), (common.codes, common.n_bins)]
     averaged = [np.asarray(averaging(code, n_bins, n) @ part) for (code, n_bins), part in zip(codes, parts, strict=True)]
     blocks = [index for index, block in enumerate(fit.design.blocks) if block.factor.name in pair.joint]
-    members = {index: _members(fit, pair, index) for index in blocks}
-    return _Combinations(fit, pair, response, sides, (own[0], own[1]), common, (averaged[0], averaged[1], averaged[2]), members)
+    members = {index: joint_members(fit, pair, index) for index in blocks}
+    return Combinations(fit, pair, response, sides, (own[0], own[1]), common, (averaged[0], averaged[1], averaged[2]), members)
 
 
 def _inner(nesting: Nesting, pair: CellPair, side: int, response: Response) -> list[Integers]:
@@ -97,7 +99,8 @@ def _inner(nesting: Nesting, pair: CellPair, side: int, response: Response) -> l
     return [nesting.factors[name].codes.astype(np.int64) for name in sorted(pair.owned[side])]
 
 
-def _variance_parts(variance: LevelVariance | None, nesting: Nesting, pair: CellPair, n_cells: int) -> tuple[Floats, Floats, Floats]:
+def pair_variance_parts(variance: LevelVariance | None, nesting: Nesting, pair: CellPair, n_cells: int) -> tuple[Floats, Floats, Floats]:
+    """(C,) each: sigma^2 of a cell as the product of either column's part and the common one; zeros and ones without."""
     if variance is None:
         return np.zeros(n_cells), np.ones(n_cells), np.ones(n_cells)
     factors = dict(nesting.factors)
@@ -106,9 +109,9 @@ def _variance_parts(variance: LevelVariance | None, nesting: Nesting, pair: Cell
     return first * np.exp(variance.constant), second, common
 
 
-def _respond(work: _Combinations) -> Summary:
+def _respond(work: Combinations) -> Summary:
     pieces = []
-    for rows, weights in _chunks(work):
+    for rows, weights in combination_chunks(work):
         if work.response.is_linear:
             pieces.append(work.fit.joint.combine(csr_array(weights @ rows), work.fit.interval))
         else:
@@ -117,7 +120,7 @@ def _respond(work: _Combinations) -> Summary:
     return response_interval(found, work.response, work.fit.interval) if work.fit.engine == "likelihood" else found
 
 
-def _chunks(work: _Combinations) -> Iterator[tuple[csr_array, csr_array]]:
+def combination_chunks(work: Combinations) -> Iterator[tuple[csr_array, csr_array]]:
     """(rows, weights) for consecutive levels of the first column, each with all levels of the second."""
     n = work.fit.design.cells.n.astype(float)
     first, second = (averaging(bins.codes, bins.n_bins, n) for bins in work.own)
@@ -140,13 +143,13 @@ def _chunks(work: _Combinations) -> Iterator[tuple[csr_array, csr_array]]:
         at = stop
 
 
-def _pairs_of_rows(work: _Combinations, bins: slice) -> Integers:
+def _pairs_of_rows(work: Combinations, bins: slice) -> Integers:
     """Which combination each row of a chunk belongs to, counted over the whole table."""
     first, second = work.own[0].level[bins], work.own[1].level
     return np.repeat((first[:, None] * work.pair.shape[1] + second[None, :]).ravel(), work.common.n_bins)
 
 
-def _weights(work: _Combinations, levels: slice, bins: slice, pairs: Integers) -> csr_array:
+def _weights(work: Combinations, levels: slice, bins: slice, pairs: Integers) -> csr_array:
     first, second = (side.weight * side.ratio for side in work.own)
     own = np.outer(first[bins], second).ravel()
     sigma2 = np.outer(work.variances[0][bins], work.variances[1]).ravel()
@@ -156,16 +159,16 @@ def _weights(work: _Combinations, levels: slice, bins: slice, pairs: Integers) -
     return csr_array(coo_array((values.ravel(), (pairs - start, np.arange(len(pairs)))), shape=(n_pairs, len(pairs))))
 
 
-def _members(fit: Fit, pair: CellPair, block: int) -> csr_array:
+def joint_members(fit: Fit, pair: CellPair, block: int) -> csr_array:
     """(pairs, L) the mix of an ``a:b`` factor's levels in each combination; a row of zeros where it was never seen."""
     n = fit.design.cells.n.astype(float)
-    codes = _pair_codes(pair)
+    codes = pair_codes(pair)
     totals = np.bincount(codes, n, pair.shape[0] * pair.shape[1])
     factor = fit.design.blocks[block].factor
     return csr_array(coo_array((n / totals[codes], (codes, factor.codes)), shape=(len(totals), factor.n_levels)))
 
 
-def _joint_rows(work: _Combinations, averages: list[csr_array], block: int, members: csr_array, pairs: Integers) -> csr_array:
+def _joint_rows(work: Combinations, averages: list[csr_array], block: int, members: csr_array, pairs: Integers) -> csr_array:
     z = scales(work.sides, averages, block)
     picked = coo_array(members[pairs])
     row, level = (np.asarray(index, np.int64) for index in picked.coords)
@@ -177,7 +180,7 @@ def _joint_rows(work: _Combinations, averages: list[csr_array], block: int, memb
     return total
 
 
-def _log_mean_error(work: _Combinations, nesting: Nesting, variance: LevelVariance) -> Floats:
+def log_mean_error(work: Combinations, nesting: Nesting, variance: LevelVariance) -> Floats:
     """(pairs,) sd of sigma^2 / 2 in each combination, from the log-variances of its two levels."""
     pair, cells = work.pair, work.fit.design.cells
     errors: list[Floats] = []
@@ -194,7 +197,7 @@ def _log_mean_error(work: _Combinations, nesting: Nesting, variance: LevelVarian
     return common * np.outer(*sigma2).ravel() / 2.0 * np.sqrt(np.add.outer(*errors)).ravel()
 
 
-def _with_unknown_effect(work: _Combinations, summary: Summary, is_new: Floats) -> Summary:
+def _with_unknown_effect(work: Combinations, summary: Summary, is_new: Floats) -> Summary:
     """Combinations never seen under an ``a:b`` factor: its effect is N(0, Sigma), added on the link scale at the mean of z'Sigma z.
 
     The interval is that of a normal linear predictor whose variance is the sum of both, moved through the link; exact for identity.
@@ -226,5 +229,6 @@ def _second_moment(response: Response, centre: Floats, spread: Floats) -> Floats
     return np.asarray(values @ (weights / weights.sum()))
 
 
-def _pair_codes(pair: CellPair) -> Integers:
+def pair_codes(pair: CellPair) -> Integers:
+    """(C,) the combination of each cell, first column slowest."""
     return pair.first.codes.astype(np.int64) * len(pair.second.values) + pair.second.codes

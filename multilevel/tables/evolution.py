@@ -19,7 +19,8 @@ RELEASED = Path(__file__).with_name("released_schema.json")
 
 RULES: tuple[str, ...] = (
     "A table or column is never removed or renamed, a column's type and unit stay, one that was never null stays so, and a table's keys "
-    "stay: anything else needs a new major version.",
+    "stay: anything else needs a new major version. A key may gain, at its end, a new column that is null in all studies that existed "
+    "before: among them the shorter key stays unique.",
     "A new column is nullable and comes after the table's others; a new table, a new allowed value, a wider or narrower bound and a column "
     "that can no longer be null need a new minor version; wording needs none.",
     "Readers name their columns and pass over those that they do not know; versions of one major version can be read together "
@@ -93,7 +94,7 @@ def _broken(name: str, was: Schema, now: Schema | None) -> Iterator[str]:
         yield f"Table {name} is gone"
         return
     for key in ("unique_key", "sort_key"):
-        if was[key] != now[key]:
+        if was[key] != now[key] and not _extends(was, now, key):
             yield f"{name}: the {key.replace('_', ' ')} was ({', '.join(was[key])}), it is ({', '.join(now[key])})"
     columns = now["columns"]
     for column, old in was["columns"].items():
@@ -109,6 +110,13 @@ def _broken(name: str, was: Schema, now: Schema | None) -> Iterator[str]:
         yield f"{name}: the columns stand in another order"
     elif added and list(columns)[-len(added) :] != added:
         yield f"{name}: new columns come after the others ({', '.join(added)})"
+
+
+def _extends(was: Schema, now: Schema, key: str) -> bool:
+    """Whether a key only gains, at its end, new columns that are null in every file already published."""
+    kept = len(was[key])
+    added = now[key][kept:]
+    return now[key][:kept] == was[key] and all(column not in was["columns"] and now["columns"][column]["nullable"] for column in added)
 
 
 def _changed(name: str, was: Schema, now: Schema) -> Iterator[str]:

@@ -27,7 +27,7 @@ def group_coefficients(fit: Fit, nesting: Nesting, heading: Heading, named: Sequ
         for term in terms_of(fit.design, name):
             pieces.append(_seen(fit, nesting, name, term, n))
             pieces.append(_new(fit, nesting, name, term, new, seed=seed))
-    return published_table("group_coefficients", heading, stack(pieces))
+    return published_table("group_coefficients", heading, stack(pieces) | {"part": None})
 
 
 def level_counts(fit: Fit, nesting: Nesting, name: str) -> Integers:

@@ -23,7 +23,7 @@ _DRAWS = 2_000
 def new_group_estimates(standard: Standardisation, nesting: Nesting, name: str, new: NewLevels, seed: int) -> tuple[Summary, csr_array]:
     """(M,) expected outcomes of the new levels of factor ``name``, and the (M, p + q) rows they start from (for complete pooling)."""
     fit = standard.fit
-    parents = _parent_averages(standard, nesting, name, new)
+    parents = parent_averages(standard, nesting, name, new)
     common = averaging(standard.common.codes, standard.common.n_bins, fit.design.cells.n.astype(float))
     below = [index for index, block in enumerate(fit.design.blocks) if name in nesting.ancestors[block.factor.name]]
     own = [index for index, block in enumerate(fit.design.blocks) if block.factor.name == name]
@@ -46,7 +46,7 @@ def _own_variance(standard: Standardisation) -> Floats:
     return standard.own_variance[standard.own.codes]
 
 
-def _parent_averages(standard: Standardisation, nesting: Nesting, name: str, new: NewLevels) -> csr_array:
+def parent_averages(standard: Standardisation, nesting: Nesting, name: str, new: NewLevels) -> csr_array:
     """(M, C) the mix of each new level: its parent's, or everyone's."""
     cells = standard.fit.design.cells
     n = cells.n.astype(float)
@@ -141,11 +141,11 @@ def _new_effects(fit: Fit, block: int, size: int, rng: np.random.Generator) -> F
     noise = rng.standard_normal((size, len(covariance)))
     noise = noise - noise.mean(axis=0)
     if fit.covariance_draws is None:
-        return noise @ _root(covariance).T
-    return np.asarray(np.einsum("sij,sj->si", _root(fit.covariance_draws[block]), noise))
+        return noise @ covariance_root(covariance).T
+    return np.asarray(np.einsum("sij,sj->si", covariance_root(fit.covariance_draws[block]), noise))
 
 
-def _root(covariance: Floats) -> Floats:
+def covariance_root(covariance: Floats) -> Floats:
     """A square root of positive semi-definite matrices (..., k, k), singular ones included."""
     values, vectors = np.linalg.eigh(covariance)
     return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0))[..., None, :])

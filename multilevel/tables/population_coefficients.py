@@ -39,7 +39,7 @@ def coefficients_of(fit: Fit, pooling: str) -> Coefficients:
 
 def population_coefficients(heading: Heading, kinds: Sequence[Coefficients], without: Fit | None = None) -> pa.Table:
     """The whole table; ``without`` is the fit without group-level predictors, None where the model has none."""
-    return published_table("population_coefficients", heading, stack([_rows(kind, without) for kind in kinds]))
+    return published_table("population_coefficients", heading, stack([_rows(kind, without) for kind in kinds]) | {"part": None})
 
 
 def has_group_predictors(design: Design) -> bool:

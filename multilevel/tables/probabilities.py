@@ -51,7 +51,7 @@ def rank_intervals(
     Above ``EXACT_LEVELS`` each level's own interval is placed in the distribution of all levels instead.
     """
     if len(estimates) > EXACT_LEVELS:
-        return _ranks_of_many(estimates, independent_sd, fit.interval, seed)
+        return ranks_of_many(estimates, independent_sd, fit.interval, seed)
     # Ranks do not change when the same number is taken from every level: what all have in common need not be drawn.
     gradients = differentiate()
     every = csr_array(np.ones((len(estimates), 1)))
@@ -60,15 +60,20 @@ def rank_intervals(
     differences.eliminate_zeros()
     if fit.engine == "likelihood" and len(fit.joint.mean) * RANK_DRAWS > _MOST_VALUES:
         if len(estimates) > _MOST_PAIRED:
-            return _ranks_of_many(estimates, independent_sd, fit.interval, seed)
+            return ranks_of_many(estimates, independent_sd, fit.interval, seed)
         noise = _normal_draws(_covariance(fit, differences), seed)
     else:
         noise = np.asarray(differences @ (fit.joint.draws(RANK_DRAWS, seed) - fit.joint.mean).T)
+    return ranks_of_draws(estimates, noise, fit.interval, seed)
+
+
+def ranks_of_draws(estimates: Floats, noise: Floats, interval: float, seed: int) -> tuple[Floats, Floats]:
+    """Equal-tailed intervals of the ranks of ``estimates`` (L,) + ``noise`` (L, draws), 1 the highest."""
     # Levels that cannot be told apart (tau = 0) take turns: a tie is broken anew in every draw.
     tie = _TIE * float(np.abs(estimates).max()) * np.random.default_rng(seed).standard_normal(noise.shape)
     draws = estimates[:, None] + noise + tie
     ranks = 1.0 + (-draws).argsort(axis=0).argsort(axis=0)
-    tail = (1.0 - fit.interval) / 2.0
+    tail = (1.0 - interval) / 2.0
     lower, upper = np.quantile(ranks, [tail, 1.0 - tail], axis=1, method="closest_observation")
     return lower, upper
 
@@ -110,7 +115,8 @@ def _above(difference: Floats, std_error: Floats) -> Floats:
     return np.where(possible, ndtr(difference / np.where(possible, std_error, 1.0)), np.nan)
 
 
-def _ranks_of_many(estimates: Floats, sd: Floats, interval: float, seed: int) -> tuple[Floats, Floats]:
+def ranks_of_many(estimates: Floats, sd: Floats, interval: float, seed: int) -> tuple[Floats, Floats]:
+    """Intervals of ranks where each level's own interval is placed in the distribution of all levels."""
     rng = np.random.default_rng(seed)
     pool = np.sort((estimates + sd * rng.standard_normal((_POOLED_DRAWS, len(estimates)))).ravel())
     reach = ndtri(0.5 + interval / 2.0) * sd

@@ -48,11 +48,12 @@ class NoPooling:
             found = _of_population(fit, split_sides(fit.design, [owned]), standard).respond()
         estimate, error = found.estimate, found.std_error
         if fit.design.cells.log_outcome:
-            estimate, error = self._natural_scale(estimate, error)
+            estimate, error = self.natural_scale(estimate, error)
         usable = self.separate.estimable.all(axis=1) & np.isfinite(estimate) & np.isfinite(error)
         return np.where(usable, estimate, np.nan), np.where(usable, error, np.nan)
 
-    def _natural_scale(self, estimate: Floats, error: Floats) -> tuple[Floats, Floats]:
+    def natural_scale(self, estimate: Floats, error: Floats) -> tuple[Floats, Floats]:
+        """(L,) medians of y and their errors as means: each level's own sigma, RSS / (n - k), and what is unknown of it."""
         fit, factor = self.separate.fit, self.separate.fit.design.blocks[0].factor
         ss = np.bincount(factor.codes, cell_residual_ss(fit.design, fit.joint.mean), factor.n_levels)
         freedom = np.bincount(factor.codes, fit.design.cells.n, factor.n_levels) - self.separate.estimable.shape[1]

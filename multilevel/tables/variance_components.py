@@ -32,6 +32,7 @@ def variance_components(fit: Fit, heading: Heading, without: Fit | None = None) 
         "r_squared": [entry.r_squared for entry in explained],
         "pooling_factor": [entry.pooling_factor for entry in explained],
         "estimate_without_group_predictors": [bare.get(_key(component)) for component in fit.components],
+        "part": None,
     }
     return published_table("variance_components", heading, columns)
 

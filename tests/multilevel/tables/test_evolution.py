@@ -64,6 +64,16 @@ def test_a_change_that_breaks_readers_is_refused_with_what_to_do(change: Callabl
 
 
 @pytest.mark.parametrize("key", ["unique_key", "sort_key"])
+def test_a_key_may_gain_a_new_nullable_column_at_its_end_and_nowhere_else(key: str) -> None:
+    schema = small() | {"version": "1.3.0"}
+    schema["tables"]["groups"]["columns"]["part"] = {"type": "string", "unit": "", "nullable": True}
+    schema["tables"]["groups"][key] = ["level", "part"]
+    assert evolution_problems(small(), schema) == []
+    schema["tables"]["groups"][key] = ["part", "level"]
+    assert "it is (part, level)" in evolution_problems(small(), schema)[0]
+
+
+@pytest.mark.parametrize("key", ["unique_key", "sort_key"])
 def test_a_changed_key_is_refused(key: str) -> None:
     schema = small()
     schema["tables"]["groups"][key] = ["level", "kind"]

@@ -1,0 +1,123 @@
+"""Bins for averages of a two-part outcome: alike in both linear predictors, with the product's own correction for what differs within.
+
+As in ``standardise``, but what is averaged is p(eta1) mean(eta2): bins are cut on both linear predictors, and each carries the ratio of its
+average product to the product at its averaged row. Averages are exact at the estimates, up to what other levels do to the slope of p
+within a bin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from multilevel.cells import Floats, Integers
+from multilevel.design import Factor
+from multilevel.tables.bins import MOST_BINS, MOST_PATTERNS, distinct_rows, patterns, quantile_bins
+from multilevel.tables.level_variance import LevelVariance
+from multilevel.tables.sides import Sides, averaging
+from multilevel.tables.standardise import MOST_PAIRS, CommonBins, OwnBins, Standardisation, reference_predictor
+from multilevel.tables.two_part import TwoPartFit
+
+_MOST_LEAVES = 2_000
+_MOST_ROWS = 500_000
+_DIGITS = 9
+"""Decimal places of a linear predictor that tell two cells apart."""
+
+
+def two_part_standardisation(
+    both: TwoPartFit, sides: Sides, level: Integers, inner: Sequence[Floats], parts: tuple[Floats, Floats]
+) -> Standardisation:
+    """Prepare the averages of the levels in ``level`` (C,): its ``chunks`` give rows in the layout of ``both.design``, and weights.
+
+    Parameters
+    ----------
+    sides : of ``both.design``, one own side.
+    inner : codes or values (C,) that tell a level's leaves apart.
+    parts : (C,), (C,) from ``variance_parts``.
+    """
+    own_part, common_part = parts
+    own = paired_own_bins(both, sides, 0, level, inner, most_leaves=_MOST_LEAVES)
+    common = paired_common_bins(both, sides, own.n_bins, own_part=own_part, common_part=common_part)
+    n = both.design.cells.n.astype(float)
+    return Standardisation(
+        both.fit,
+        both.occurrence.response,
+        sides,
+        own,
+        common,
+        np.asarray(averaging(own.codes, own.n_bins, n) @ own_part),
+        np.asarray(averaging(common.codes, common.n_bins, n) @ common_part),
+        int(level.max()) + 1,
+    )
+
+
+def variance_parts(
+    variance: LevelVariance | None, factors: Mapping[str, Factor], owned: frozenset[str], n_cells: int
+) -> tuple[Floats, Floats]:
+    """(C,), (C,): sigma^2 of log y as own part times common part; zeros and ones without."""
+    if variance is None:
+        return np.zeros(n_cells), np.ones(n_cells)
+    known = dict(factors)
+    own = np.exp(variance.constant + variance.part(known, owned))
+    return own, np.exp(variance.part(known, frozenset(known) - owned))
+
+
+def paired_own_bins(both: TwoPartFit, sides: Sides, side: int, level: Integers, inner: Sequence[Floats], *, most_leaves: int) -> OwnBins:
+    """A level's leaves; where they are many, put together by quantiles of both linear predictors."""
+    n = both.design.cells.n.astype(float)
+    n_levels = int(level.max()) + 1
+    codes = distinct_rows([level.astype(float), *inner], len(level)) if inner else level
+    ratio = None
+    if int(codes.max()) + 1 > max(most_leaves, n_levels):
+        first, second = side_predictors(both, sides, side)
+        codes = _cut_both(level, first, second, n, max(1, min(MOST_BINS, 2 * most_leaves // n_levels)))
+        ratio = _ratio(both, codes, first, second, n)
+    n_bins = int(codes.max()) + 1
+    level_of = np.zeros(n_bins, dtype=np.int64)
+    level_of[codes] = level
+    weight = np.bincount(codes, n, n_bins) / np.bincount(level, n, n_levels)[level_of]
+    return OwnBins(codes, level_of, weight, np.ones(n_bins) if ratio is None else ratio, np.zeros(n_bins))
+
+
+def paired_common_bins(both: TwoPartFit, sides: Sides, n_own: int, *, own_part: Floats, common_part: Floats) -> CommonBins:
+    """Patterns of own slopes, cut on both linear predictors of what is common; every distinct value a bin where they are few."""
+    n = both.design.cells.n.astype(float)
+    first, second = side_predictors(both, sides, sides.n_sides)
+    sigma2 = float(np.average(own_part, weights=n))
+    spread = sigma2 * common_part
+    interacting = patterns(sides, np.iinfo(np.int64).max).astype(float)
+    exact = distinct_rows([interacting, np.round(first, _DIGITS), np.round(second + spread / 2.0, _DIGITS)], len(n))
+    if (int(exact.max()) + 1) * n_own <= MOST_PAIRS:
+        codes = exact
+    else:
+        groups = patterns(sides, int(np.clip(_MOST_ROWS // n_own, 1, MOST_PATTERNS)))
+        most = int(np.clip(MOST_PAIRS // (n_own * (int(groups.max()) + 1)), 1, MOST_BINS**2))
+        codes = _cut_both(groups, first, second + spread / 2.0, n, most)
+    n_bins = int(codes.max()) + 1
+    average = averaging(codes, n_bins, n)
+    ratio = _ratio(both, codes, first, second, n, spread)
+    # the shared part of sigma^2 returns with each pair of bins, as a level has its own sigma
+    ratio = ratio / np.exp(sigma2 * np.asarray(average @ common_part) / 2.0)
+    return CommonBins(codes, np.bincount(codes, n, n_bins) / n.sum(), ratio, np.zeros(n_bins))
+
+
+def side_predictors(both: TwoPartFit, sides: Sides, side: int) -> tuple[Floats, Floats]:
+    """(C,), (C,): both linear predictors as one side varies, the others averaged."""
+    width = len(sides.design.population) + sides.design.n_effects
+    first, second = (reference_predictor(sides, part.mean(width), side) for part in both.parts)
+    return first, second
+
+
+def _cut_both(groups: Integers, first: Floats, second: Floats, weights: Floats, most: int) -> Integers:
+    """At most ``most`` bins a group: quantiles of the first predictor, within each of them quantiles of the second."""
+    along_second = max(1, int(np.sqrt(most)))
+    codes = quantile_bins(groups, first, weights, max(1, most // along_second))
+    return quantile_bins(codes, second, weights, along_second)
+
+
+def _ratio(both: TwoPartFit, codes: Integers, first: Floats, second: Floats, n: Floats, spread: Floats | float = 0.0) -> Floats:
+    """(B,) average product in each bin over the product at the bin's averaged predictors."""
+    average = averaging(codes, int(codes.max()) + 1, n)
+    centre = both.product(np.asarray(average @ first), np.asarray(average @ second))
+    return np.asarray(average @ both.product(first, second + spread / 2.0)) / centre

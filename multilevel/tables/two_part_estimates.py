@@ -1,0 +1,189 @@
+"""``group_estimates`` of a two-part outcome: one expected value a level, beside no and complete pooling of both parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+
+from multilevel.cells import Floats, Integers
+from multilevel.fit import Fit, Summary
+from multilevel.study_fit_options import NewLevel
+from multilevel.tables.assemble import Heading, Values, published_table, stack
+from multilevel.tables.bins import distinct_rows
+from multilevel.tables.level_variance import LevelVariance, widened
+from multilevel.tables.nesting import Nesting
+from multilevel.tables.new_levels import NewLevels, new_levels
+from multilevel.tables.probabilities import EXACT_LEVELS, RANK_DRAWS, ranks_of_draws, ranks_of_many
+from multilevel.tables.sides import Sides, split_sides
+from multilevel.tables.standardise import Standardisation, join
+from multilevel.tables.two_part import Part, TwoPartFit
+from multilevel.tables.two_part_bins import two_part_standardisation, variance_parts
+from multilevel.tables.two_part_new import new_two_part_estimates
+from multilevel.tables.unpooled import NoPooling
+
+_MOST_DRAWN = 50_000_000
+"""Doubles of joint draws above which ranks take each level's own interval instead."""
+
+
+@dataclass(frozen=True)
+class TwoPartPooling:
+    """Both extremes of both parts: complete pooling (None where not estimable) and no pooling by factor."""
+
+    complete: tuple[Fit, Fit] | None
+    separate: Mapping[str, tuple[NoPooling, NoPooling]]
+
+
+def two_part_group_estimates(
+    both: TwoPartFit,
+    tree: Nesting,
+    heading: Heading,
+    *,
+    pooling: TwoPartPooling,
+    variance: LevelVariance | None,
+    named: Sequence[NewLevel] = (),
+    seed: int = 0,
+) -> pa.Table:
+    """The whole table. ``variance``: the log-variances of a lognormal amount; ``named``: the levels of ``predict_for``."""
+    pieces: list[dict[str, Values]] = []
+    for name, factor in tree.factors.items():
+        standard = _standard(both, tree, name, variance)
+        complete = _complete(both, pooling.complete, standard, factor.codes.astype(np.int64))
+        separate = pooling.separate.get(name)
+        unpooled = None if separate is None else _no_pooling(both, separate, tree.own_tree(name), factor.codes.astype(np.int64))
+        pieces.append(_seen(both, standard, tree, name, complete=complete, unpooled=unpooled, variance=variance, seed=seed))
+        pieces.append(_new(both, standard, tree, name, new_levels(tree, name, named), complete, seed=seed))
+    return published_table("group_estimates", heading, stack(pieces))
+
+
+def averages(both: TwoPartFit, standard: Standardisation) -> Summary:
+    """(L,) expected outcomes of the levels that ``standard`` prepares."""
+    return join([both.average(rows, weights) for _, rows, weights in standard.chunks()])
+
+
+def _standard(both: TwoPartFit, tree: Nesting, name: str, variance: LevelVariance | None) -> Standardisation:
+    owned = tree.own_tree(name)
+    inner = [tree.factors[other].codes.astype(float) for other in sorted(owned - {name})]
+    parts = variance_parts(variance, tree.factors, owned, both.design.cells.n_cells)
+    level = tree.factors[name].codes.astype(np.int64)
+    return two_part_standardisation(both, split_sides(both.design, [owned]), level, inner, parts)
+
+
+def _seen(
+    both: TwoPartFit,
+    standard: Standardisation,
+    tree: Nesting,
+    name: str,
+    *,
+    complete: Floats,
+    unpooled: tuple[Floats, Floats] | None,
+    variance: LevelVariance | None,
+    seed: int,
+) -> dict[str, Values]:
+    factor, n = tree.factors[name], both.design.cells.n
+    summary = averages(both, standard)
+    if variance is not None:
+        sigma2 = standard.own_variance[standard.own.codes] * standard.common_variance[standard.common.codes]
+        own = np.bincount(factor.codes, n * sigma2, factor.n_levels) / np.bincount(factor.codes, n, factor.n_levels)
+        summary = widened(summary, own / 2.0 * variance.std_errors[name], both.interval)
+    lower, upper = _ranks(both, standard, summary, seed)
+    return {
+        **_labels(name, factor.levels, factor.parents),
+        **_columns(summary),
+        "no_pooling_estimate": None if unpooled is None else unpooled[0],
+        "no_pooling_std_error": None if unpooled is None else unpooled[1],
+        "complete_pooling_estimate": complete,
+        "n": np.bincount(factor.codes, n, factor.n_levels).astype(np.int64),
+        "rank_lower": lower,
+        "rank_upper": upper,
+        "is_new": np.zeros(factor.n_levels, dtype=bool),
+    }
+
+
+def _new(
+    both: TwoPartFit, standard: Standardisation, tree: Nesting, name: str, new: NewLevels, complete: Floats, *, seed: int
+) -> dict[str, Values]:
+    factor = tree.factors[name]
+    n = np.bincount(factor.codes, both.design.cells.n, factor.n_levels)
+    group = np.zeros(factor.n_levels, np.int64) if factor.parents is None else np.unique(factor.parents.astype(str), return_inverse=True)[1]
+    expected = np.bincount(group, n * complete) / np.bincount(group, n)
+    return {
+        **_labels(name, new.level, new.parent),
+        **_columns(new_two_part_estimates(both, standard, tree, name, new, seed)),
+        "no_pooling_estimate": None,
+        "no_pooling_std_error": None,
+        "complete_pooling_estimate": expected[group[new.sibling]],
+        "n": np.zeros(len(new), dtype=np.int64),
+        "rank_lower": None,
+        "rank_upper": None,
+        "is_new": np.ones(len(new), dtype=bool),
+    }
+
+
+def _ranks(both: TwoPartFit, standard: Standardisation, summary: Summary, seed: int) -> tuple[Floats, Floats]:
+    """As ``rank_intervals``: ranks of the linearised averages over joint draws of both parts."""
+    widest = max(len(part.fit.joint.mean) for part in both.parts)
+    if standard.n_levels > EXACT_LEVELS or (not both.is_bayesian and widest * RANK_DRAWS > _MOST_DRAWN):
+        return ranks_of_many(summary.estimate, summary.std_error, both.interval, seed)
+    drawn = both.draws(RANK_DRAWS, seed)
+    noise = []
+    for _, rows, weights in standard.chunks():
+        gradients = both.gradients(rows, weights)
+        noise.append(sum(g @ (d - p.fit.joint.mean).T for g, d, p in zip(gradients, drawn, both.parts, strict=True)))
+    return ranks_of_draws(summary.estimate, np.concatenate(noise), both.interval, seed)
+
+
+def _complete(both: TwoPartFit, fits: tuple[Fit, Fit] | None, standard: Standardisation, level: Integers) -> Floats:
+    """(L,) complete pooling over the same mix; NaN where either part has none."""
+    if fits is None:
+        return np.full(standard.n_levels, np.nan)
+    pooled = TwoPartFit(Part(fits[0]), Part(fits[1]), replace(both.design, blocks=()))
+    found = averages(pooled, _of_columns(pooled, Sides(pooled.design, standard.sides.population, (), (), 1), level)).estimate
+    amount = fits[1]
+    return found * np.exp(amount.sigma**2 / 2.0) if amount.design.cells.log_outcome and amount.sigma is not None else found
+
+
+def _no_pooling(both: TwoPartFit, separate: tuple[NoPooling, NoPooling], owned: frozenset[str], level: Integers) -> tuple[Floats, Floats]:
+    """(L,) averages and their standard errors, NaN where a term of a level is not estimable in either part."""
+    fits = [entry.separate.fit for entry in separate]
+    labels = [[column.label for column in fit.design.population] for fit in fits]
+    common = tuple(column for column in both.design.population if any(column.label in own for own in labels))
+    layout = [column.label for column in common]
+    block = fits[0].design.blocks[0]
+    effects = len(common) + np.arange(block.n_effects)
+    parts = [
+        Part(fit, np.concatenate([np.array([layout.index(label) for label in own], np.int64), effects]))
+        for fit, own in zip(fits, labels, strict=True)
+    ]
+    unpooled = TwoPartFit(parts[0], parts[1], replace(both.design, population=common, blocks=(block,)))
+    with np.errstate(all="ignore"):
+        found = averages(unpooled, _of_columns(unpooled, split_sides(unpooled.design, [owned]), level))
+        estimate, error = found.estimate, found.std_error
+        if fits[1].design.cells.log_outcome:
+            estimate, error = separate[1].natural_scale(estimate, error)
+    usable = np.isfinite(estimate) & np.isfinite(error)
+    for entry in separate:
+        usable &= entry.separate.estimable.all(axis=1)
+    return np.where(usable, estimate, np.nan), np.where(usable, error, np.nan)
+
+
+def _of_columns(both: TwoPartFit, sides: Sides, level: Integers) -> Standardisation:
+    """Averages of a model whose levels' leaves are no more than their distinct group-level predictors."""
+    n_cells = both.design.cells.n_cells
+    leaves = distinct_rows([split[0] for split in sides.population], n_cells).astype(float)
+    return two_part_standardisation(both, sides, level, [leaves], (np.zeros(n_cells), np.ones(n_cells)))
+
+
+def _labels(name: str, levels: Values, parents: Values) -> dict[str, Values]:
+    assert levels is not None
+    return {
+        "grouping_factor": np.full(len(levels), name, dtype=object),
+        "level": levels,
+        "parent_level": parents if parents is not None else np.full(len(levels), None, dtype=object),
+    }
+
+
+def _columns(summary: Summary) -> dict[str, Values]:
+    return {"estimate": summary.estimate, "std_error": summary.std_error, "lower": summary.lower, "upper": summary.upper}
