@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -107,8 +108,14 @@ def _coefficients(old: pa.Table, new: pa.Table) -> tuple[tuple[CoefficientMove, 
 
 
 def _partial(table: pa.Table) -> dict[str, tuple[float, float]]:
-    rows = table.select(["pooling", "term", "estimate", "std_error"]).to_pylist()
-    return {row["term"]: (row["estimate"], row["std_error"]) for row in rows if row["pooling"] == "partial" and row["estimate"] is not None}
+    rows = [row for row in table.to_pylist() if row["pooling"] == "partial" and row["estimate"] is not None]
+    return {_term(row): (row["estimate"], row["std_error"]) for row in rows}
+
+
+def _term(row: Mapping[str, Any]) -> str:
+    """The term, with its part in a two-part model."""
+    part = row.get("part")
+    return str(row["term"]) if part is None else f"{row['term']} ({part})"
 
 
 def _scaled(before: tuple[float, float], after: tuple[float, float]) -> float:

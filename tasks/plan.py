@@ -12,6 +12,7 @@ from multilevel.design_build import build_design
 from multilevel.design_checks import DesignWarning, check_design
 from multilevel.errors import DataError, FitError, FormulaError, StudyError
 from multilevel.formula.tree import Formula
+from multilevel.hurdle import is_hurdle
 from multilevel.mathematics import Mathematics, mathematics
 from multilevel.words import describe
 from tasks.compress import CompressedStudy, compress
@@ -115,7 +116,12 @@ def _plan(study: Study, relation: Relation, study_sql: str, folder: Path, timeou
         compressed = compress(
             relation, study_sql, formula, family, folder, max_cells=study.max_cells, sample_rows=1, timeout_seconds=timeout_seconds
         )
-        design = build_design(formula, read_cells(compressed.cells_path, compressed.spec_path))
+        cells = read_cells(compressed.cells_path, compressed.spec_path)
+        if is_hurdle(family):
+            from tasks.plan_two_part import two_part_plan
+
+            return two_part_plan(start, study, formula, cells, compressed, with_priors=with_priors)
+        design = build_design(formula, cells)
     except (DataError, FitError, FormulaError) as error:
         return replace(start, refusals=(str(error),))
     made = planned(start, formula, design, compressed)

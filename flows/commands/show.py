@@ -29,11 +29,11 @@ def show_tables(target: str, rows: int) -> None:
         _table(
             "Population-level coefficients",
             tables["population_coefficients"],
-            ("pooling", "term", "estimate", "std_error", "lower", "upper"),
+            _with_part(tables["population_coefficients"], ("pooling", "term", "estimate", "std_error", "lower", "upper")),
         )
     )
     components = ("grouping_factor", "term", "other_term", "quantity", "estimate", "lower", "upper", "variance_share")
-    console.print(_table("Variance components", tables["variance_components"], components))
+    console.print(_table("Variance components", tables["variance_components"], _with_part(tables["variance_components"], components)))
     for factor in pc.unique(tables["group_estimates"]["grouping_factor"]).to_pylist():
         console.print(_ranked(tables["group_estimates"], str(factor), rows))
     failed = tables["diagnostics"].filter(pc.invert(tables["diagnostics"]["passed"]))
@@ -42,6 +42,12 @@ def show_tables(target: str, rows: int) -> None:
     else:
         console.print("All checks passed.")
     console.print(f"[dim]{folder}[/dim]", soft_wrap=True)
+
+
+def _with_part(table: pa.Table, columns: tuple[str, ...]) -> tuple[str, ...]:
+    """The columns, and in front of them the part where the model has two; versions published before had no such column."""
+    has_parts = "part" in table.column_names and table.column("part").null_count < table.num_rows
+    return ("part", *columns) if has_parts else columns
 
 
 def find_tables(target: str) -> tuple[Path | Address, dict[str, pa.Table]]:

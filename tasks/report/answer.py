@@ -6,6 +6,7 @@ import pyarrow.compute as pc
 
 from tasks.report.effects import effect, effect_words, no_effect
 from tasks.report.model_charts import WITHIN, variance_shares
+from tasks.report.parts import INTERCEPTS, of_part
 from tasks.report.subject import Subject, term_words
 
 
@@ -39,21 +40,25 @@ def _predictor(subject: Subject) -> str:
     rows = [
         row
         for row in subject.tables["population_coefficients"].to_pylist()
-        if row["pooling"] == "partial" and row["term"] != "Intercept" and row["std_error"] and row["lower"] is not None
+        if row["pooling"] == "partial" and row["term"] not in INTERCEPTS and row["std_error"] and row["lower"] is not None
     ]
     if not rows:
         return ""
     # an effect that differs between groups is what a study asks about; among those, and otherwise, the clearest
     varying = set(subject.tables["group_coefficients"].column("term").unique().to_pylist())
     clearest = max(rows, key=lambda row: (row["term"] in varying, abs(row["estimate"]) / row["std_error"]))
-    low, middle, high = (effect(subject, clearest[name]) for name in ("lower", "estimate", "upper"))
-    what = {True: "the odds", False: subject.unit}[subject.family == "binomial"]
-    verb = "changes" if low > no_effect(subject) or high < no_effect(subject) else "does not clearly change"
-    interval = f"({subject.interval} interval {effect_words(subject, low)} to {effect_words(subject, high)})"
-    return f"{term_words(clearest['term'])} {verb} {what}: {effect_words(subject, middle)} {interval}{_range(subject, clearest['term'])}."
+    # of two parts each has its own scale
+    own = of_part(subject, clearest["part"]) if subject.has_two_parts else subject
+    low, middle, high = (effect(own, clearest[name]) for name in ("lower", "estimate", "upper"))
+    what = "the odds" if subject.family == "binomial" else subject.unit
+    if subject.has_two_parts:
+        what = {"occurrence": "the odds of an outcome above zero", "amount": "the outcome where it is above zero"}[clearest["part"]]
+    verb = "changes" if low > no_effect(own) or high < no_effect(own) else "does not clearly change"
+    interval = f"({subject.interval} interval {effect_words(own, low)} to {effect_words(own, high)})"
+    return f"{term_words(clearest['term'])} {verb} {what}: {effect_words(own, middle)} {interval}{_range(subject, own, clearest['term'])}."
 
 
-def _range(subject: Subject, term: str) -> str:
+def _range(subject: Subject, own: Subject, term: str) -> str:
     """How the term's effect ranges over the levels of the finest factor by which it varies; nothing where it does not vary."""
     varying = subject.tables["group_coefficients"].filter((pc.field("term") == term) & ~pc.field("is_new"))
     if varying.num_rows == 0:
@@ -62,12 +67,12 @@ def _range(subject: Subject, term: str) -> str:
     finest = str(sizes.column("grouping_factor")[0])
     ranked = varying.filter(pc.field("grouping_factor") == finest).sort_by([("estimate", "ascending")])
     low, high = (ranked.slice(place, 1).to_pylist()[0] for place in (0, ranked.num_rows - 1))
-    ends = [f"{effect_words(subject, effect(subject, row['estimate']))} ({row['level']})" for row in (low, high)]
+    ends = [f"{effect_words(own, effect(own, row['estimate']))} ({row['level']})" for row in (low, high)]
     return f" in the average group, from {ends[0]} to {ends[1]} by {subject.factor_words(finest)}"
 
 
 def _variance(subject: Subject) -> str:
-    between = {factor: share for factor, share in variance_shares(subject).items() if factor != WITHIN}
+    between = {factor: share for factor, share in variance_shares(subject).items() if not factor.startswith(WITHIN)}
     if not between:
         return ""
     largest = max(between, key=lambda factor: between[factor])

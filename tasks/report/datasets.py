@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.report.parts import INTERCEPTS
 from tasks.report.subject import Subject
 
 type Columns = dict[str, list[object]]
@@ -56,7 +57,7 @@ def level_datasets(subject: Subject) -> dict[str, Columns]:
 def slope_datasets(subject: Subject) -> dict[tuple[str, str], Columns]:
     """(factor, term) -> the levels' coefficients of that term, for every term that varies and is not the intercept."""
     table = subject.tables["group_coefficients"]
-    table = table.filter(~pc.field("is_new") & (pc.field("term") != "Intercept"))
+    table = table.filter(~pc.field("is_new") & (~pc.field("term").isin(INTERCEPTS)))
     pairs = table.group_by(["grouping_factor", "term"]).aggregate([]).to_pylist()
     found = {}
     for pair in sorted(pairs, key=lambda row: (row["term"], row["grouping_factor"])):

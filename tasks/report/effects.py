@@ -13,7 +13,7 @@ ODDS_TICKS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10,
 
 def effect(subject: Subject, coefficient: float) -> float:
     """What a coefficient adds to the outcome, by which share it changes it, or by what it multiplies the odds."""
-    if subject.effect_kind == "added":
+    if subject.effect_kind in {"added", "link"}:
         return coefficient
     return float(np.expm1(coefficient)) if subject.effect_kind == "percent" else float(np.exp(coefficient))
 
@@ -25,14 +25,14 @@ def no_effect(subject: Subject) -> float:
 
 def effect_words(subject: Subject, value: float) -> str:
     """An effect as prose writes it: +12.3 %, × 1.17, 0.4."""
-    if subject.effect_kind == "added":
+    if subject.effect_kind in {"added", "link"}:
         return number(value)
     return f"{100 * value:+.1f} %".replace("-", "−") if subject.effect_kind == "percent" else f"× {number(value)}"
 
 
 def effect_format(subject: Subject) -> str:
     """The d3 format of an effect."""
-    return {"added": "+,.3~r", "percent": "+.0%", "odds": ",.3~r"}[subject.effect_kind]
+    return {"added": "+,.3~r", "link": "+,.3~r", "percent": "+.0%", "odds": ",.3~r"}[subject.effect_kind]
 
 
 def effect_axis(subject: Subject, term: str) -> tuple[alt.Axis, alt.Scale]:
@@ -40,5 +40,8 @@ def effect_axis(subject: Subject, term: str) -> tuple[alt.Axis, alt.Scale]:
     if subject.effect_kind == "odds":
         label = alt.Axis(title=f"odds with {term}, times those without", values=ODDS_TICKS, labelExpr="'× ' + format(datum.value, ',.3~r')")
         return label, alt.Scale(type="log", nice=False)
+    if subject.effect_kind == "link":
+        title = f"coefficient of {term}: log odds (occurrence) or log of the amount"
+        return alt.Axis(title=title, format=effect_format(subject), tickCount=6), alt.Scale(zero=False, nice=False)
     title = f"change of {subject.unit} with {term}" if subject.effect_kind == "percent" else f"{subject.unit} added by {term}"
     return alt.Axis(title=title, format=effect_format(subject), tickCount=6), alt.Scale(zero=False, nice=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from html import escape
 
+from tasks.report.parts import PARTS, of_part
 from tasks.report.subject import Subject
 
 _LEFT, _RIGHT = ('<mo stretchy="false">(</mo>', '<mo stretchy="false">)</mo>')
@@ -19,7 +20,21 @@ _LINKS = {
 
 
 def model_lines(subject: Subject) -> list[str]:
-    """One MathML formula a line: the outcome, its linear predictor, the distribution of each factor's effects."""
+    """One MathML formula a line: the outcome, its linear predictor, the distribution of each factor's effects; of both parts where two."""
+    if not subject.has_two_parts:
+        return _lines(subject)
+    y, zero = _sub("y", "i"), "<mo>&gt;</mo><mn>0</mn>"
+    expected = f"<mi>E</mi>{y}<mo>=</mo><mi>P</mi>{_LEFT}{y}{zero}{_RIGHT}<mo>·</mo><mi>E</mi>{_LEFT}{y}<mo>∣</mo>{y}{zero}{_RIGHT}"
+    occurrence, amount = (_lines(of_part(subject, part)) for part in PARTS)
+    above = f"<mn>1</mn>{_LEFT}{y}{zero}{_RIGHT}"
+    occurrence[0] = occurrence[0].replace(y, above, 1)
+    amount[0] = amount[0].replace(
+        "</mrow></math>", f"<mspace width='1em'/><mtext>where</mtext><mspace width='0.5em'/>{y}{zero}</mrow></math>"
+    )
+    return [*occurrence, *amount, _math(expected)]
+
+
+def _lines(subject: Subject) -> list[str]:
     population = _unique(row["term"] for row in subject.tables["population_coefficients"].to_pylist() if row["pooling"] == "partial")
     blocks: dict[str, list[str]] = {}
     correlated: set[str] = set()

@@ -11,6 +11,7 @@ from tasks.report.charts import Figure, finished
 from tasks.report.datasets import rounded
 from tasks.report.effects import effect, effect_axis, effect_format, no_effect
 from tasks.report.group_charts import POOLINGS, slug
+from tasks.report.parts import INTERCEPTS, PARTS
 from tasks.report.subject import Subject, term_words
 from tasks.report.theme import PAGE_COLOURS
 
@@ -43,14 +44,21 @@ def variance_figure(subject: Subject) -> Figure | None:
 
 
 def variance_shares(subject: Subject) -> dict[str, float]:
-    """Factor -> share of all variance, what lies within groups included where the tables leave anything for it."""
+    """Factor -> share of all variance, what lies within groups included where the tables leave anything for it; by part where two."""
     rows = subject.tables["variance_components"].to_pylist()
+    if not subject.has_two_parts:
+        return _shares(rows, "")
+    return {name: share for part in PARTS for name, share in _shares([r for r in rows if r["part"] == part], f" ({part})").items()}
+
+
+def _shares(rows: Sequence[Mapping[str, Any]], suffix: str) -> dict[str, float]:
     shares: dict[str, float] = {}
     for row in rows:
         if row["variance_share"] is not None and row["grouping_factor"] != "residual":
-            shares[row["grouping_factor"]] = shares.get(row["grouping_factor"], 0.0) + row["variance_share"]
+            name = row["grouping_factor"] + suffix
+            shares[name] = shares.get(name, 0.0) + row["variance_share"]
     rest = 1.0 - sum(shares.values())
-    return {**shares, WITHIN: rest} if shares and rest > 1e-9 else shares
+    return {**shares, WITHIN + suffix: rest} if shares and rest > 1e-9 else shares
 
 
 def pooling_figure(subject: Subject) -> Figure | None:
@@ -62,7 +70,7 @@ def pooling_figure(subject: Subject) -> Figure | None:
             **{name: effect(subject, row[name]) for name in ("estimate", "lower", "upper")},
         }
         for row in subject.tables["population_coefficients"].to_pylist()
-        if row["term"] != "Intercept" and row["estimate"] is not None and row["lower"] is not None
+        if row["term"] not in INTERCEPTS and row["estimate"] is not None and row["lower"] is not None
     ]
     if not rows:
         return None

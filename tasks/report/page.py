@@ -14,6 +14,7 @@ import pyarrow as pa
 from multilevel.errors import PublishError
 from tasks.report.charts import Figure
 from tasks.report.datasets import Columns, cell_dataset, level_datasets, slope_datasets
+from tasks.report.parts import told_apart
 from tasks.report.sections import failed_checks, sections, slope_values
 from tasks.report.subject import Subject, read_tables
 from tasks.report.theme import PAGE_COLOURS, chart_config
@@ -47,8 +48,8 @@ def write_report(
     PublishError
         If a table is missing or the file cannot be written.
     """
-    previous = None if previous_tables is None else read_tables(previous_tables)
-    subject = Subject(read_tables(tables), study or {}, report, validation, previous)
+    previous = None if previous_tables is None else told_apart(read_tables(previous_tables))
+    subject = Subject(told_apart(read_tables(tables)), study or {}, report, validation, previous)
     page = render(subject)
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ import pyarrow as pa
 from tasks.report.charts import ROWS, Figure
 from tasks.report.datasets import Columns, as_rows, level_datasets, slope_datasets
 from tasks.report.group_charts import caterpillar_figure, shrinkage_figure, slope_figure
+from tasks.report.parts import told_apart
 from tasks.report.sections import slope_values
 from tasks.report.subject import Subject, read_tables
 from tasks.report.theme import PICTURE_COLOURS, chart_config
@@ -29,7 +30,7 @@ def write_picture(tables: Mapping[str, pa.Table] | Path, study: Mapping[str, obj
     """
     import vl_convert
 
-    subject = Subject(read_tables(tables), study, {}, {})
+    subject = Subject(told_apart(read_tables(tables)), study, {}, {})
     panels = [_panel(figure, columns) for figure, columns in _chosen(subject)]
     apart = {"scale": {"color": "independent"}, "legend": {"color": "independent"}}
     look = {"config": chart_config(PICTURE_COLOURS), "background": "#ffffff", "padding": 18, "spacing": 36}

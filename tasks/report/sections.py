@@ -16,6 +16,7 @@ from tasks.report.effects import effect
 from tasks.report.group_charts import caterpillar_figure, grid_figure, shrinkage_figure, slope_figure
 from tasks.report.mathematics import model_lines
 from tasks.report.model_charts import pooling_figure, predictor_figures, variance_figure
+from tasks.report.parts import INTERCEPTS
 from tasks.report.subject import Subject, number, term_words
 
 
@@ -294,7 +295,7 @@ def _pooling(subject: Subject) -> Section:
     order = {"complete": 0, "none": 1, "partial": 2}
     found = sorted(
         subject.tables["population_coefficients"].to_pylist(),
-        key=lambda row: (row["term"] != "Intercept", row["term"], order[row["pooling"]]),
+        key=lambda row: (row["term"] not in INTERCEPTS, row["term"], order[row["pooling"]]),
     )
     rows = tuple(
         Row(

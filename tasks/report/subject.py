@@ -68,8 +68,15 @@ class Subject:
         return self.is_log_outcome or self.family in {"poisson", "negative_binomial", "gamma"}
 
     @property
-    def effect_kind(self) -> Literal["added", "percent", "odds"]:
-        """How a coefficient acts on the outcome."""
+    def has_two_parts(self) -> bool:
+        """Whether the outcome has two parts, occurrence and amount."""
+        return self.family.startswith("hurdle_")
+
+    @property
+    def effect_kind(self) -> Literal["added", "percent", "odds", "link"]:
+        """How a coefficient acts on the outcome; of two parts each does so in its own way, and is left on its link scale."""
+        if self.has_two_parts:
+            return "link"
         if self.family == "binomial":
             return "odds"
         return "percent" if self.is_multiplicative else "added"
