@@ -1,12 +1,11 @@
 """Ten million rows, heavy-tailed, with a million customers crossed with 200 categories and 50 regions: from rows in DuckDB to estimates.
 
-Run: ``python benchmarks/linear_customers.py [rows] [customers]``. Prints seconds by step and the peak memory of the process.
+Run: ``python -m benchmarks linear_customers [rows] [customers]``. Prints seconds by step and the peak memory of the process.
 """
 
 from __future__ import annotations
 
 import resource
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -93,7 +92,3 @@ def warm_up(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
     study = compress_rows(connection, "select * from lines where customer % 1009 = 0", formula, "gaussian", folder)
     fit_linear(build_design(formula, read_cells(study.cells_path, study.spec_path)))
     print(f"compile and warm-up {time.perf_counter() - began:.1f} s (not counted)")
-
-
-if __name__ == "__main__":
-    main(*[int(argument) for argument in sys.argv[1:]])
