@@ -13,6 +13,7 @@ from multilevel.cross_validation import Score, difference, folds_of, score
 from multilevel.design import Design
 from multilevel.errors import StudyError
 from multilevel.formula.parse import parse_formula
+from multilevel.hurdle import is_hurdle
 from tasks.compress import compress
 from tasks.extract import extract
 from tasks.study import Study
@@ -71,6 +72,11 @@ def compare_study(
     """
     full, reduced = study.parsed_formula, parse_formula(reduced_text)
     check_comparable(full, reduced)
+    if is_hurdle(study.family):
+        raise StudyError(
+            f"{study.name}: family {study.family}: its two parts share no parameter, so they are compared one at a time: family: binomial "
+            "with a column that says whether the outcome is above zero, and the amount alone with `where`."
+        )
     if study.quadrature_points > 1:
         raise StudyError(f"{study.name}: quadrature_points {study.quadrature_points}: models are compared by Laplace; --set it to 1.")
     tell = progress or (lambda step, share: None)

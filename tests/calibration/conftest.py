@@ -1,9 +1,11 @@
 """Simulation-based calibration in the space of the statistics (Talts et al. 2018; Modrak et al. 2023)."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+from scipy.special import expit
 from scipy.stats import kstest
 
 from multilevel.bayesian.collapsed_fit import sample_collapsed
@@ -12,7 +14,8 @@ from multilevel.bayesian.families import log_likelihood
 from multilevel.bayesian.nuts_fit import sample_nuts
 from multilevel.bayesian.priors import ResolvedPriors
 from multilevel.bayesian.sampling import Sampling
-from multilevel.bayesian.simulate import simulate_statistics
+from multilevel.bayesian.simulate import Simulated, simulate_statistics
+from multilevel.hurdle import AMOUNT_FAMILY
 from multilevel.predictive import coefficient_matrix
 from multilevel.reduction import ReducedBlock, ReducedRows
 
@@ -46,37 +49,103 @@ def priors_of(rows: ReducedRows, family: str) -> ResolvedPriors:
     )
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """A truth and ``KEPT`` draws of its posterior: parameters, coefficients, log-likelihoods; ``eta`` the linear predictors (draws, R)."""
+
+    truth: Simulated
+    thetas: np.ndarray
+    values: np.ndarray
+    true_likelihood: float
+    likelihoods: np.ndarray
+    true_eta: np.ndarray
+    eta: np.ndarray
+
+
+def scale_of(family: str, theta: np.ndarray) -> float:
+    return float(np.exp(theta[-1])) if family in ("gaussian", "negative_binomial", "gamma") else 1.0
+
+
+def posterior(rows: ReducedRows, family: str, rng: np.random.Generator, seed: int, draws: int, narrow: float) -> Drawn:
+    priors = priors_of(rows, family)
+    truth = simulate_statistics(rows, family, priors, rng)
+    sampling = Sampling(draws=draws, tune=300, cores=2)
+    if family == "gaussian":
+        collapsed = sample_collapsed(truth.rows, priors, sampling, seed)
+        thetas, values = collapsed.thetas, collapsed.values
+    else:
+        sampled = sample_nuts(truth.rows, truth.outcome, priors, sampling, seed=seed)
+        thetas, values = sampled.thetas, sampled.values
+    at = np.linspace(0, len(values) - 1, KEPT).astype(int)
+    thetas, values = thetas.reshape(len(values), -1)[at], values[at]
+    thetas = thetas.mean(axis=0) + narrow * (thetas - thetas.mean(axis=0))
+    values = values.mean(axis=0) + narrow * (values - values.mean(axis=0))
+    matrix = coefficient_matrix(rows)
+
+    def likelihood(theta: np.ndarray, value: np.ndarray) -> float:
+        return float(log_likelihood(truth.outcome, matrix @ value, scale_of(family, theta)))
+
+    joint = np.array([likelihood(t, v) for t, v in zip(thetas, values, strict=True)])
+    eta = np.array([matrix @ value for value in values])
+    return Drawn(truth, thetas, values, likelihood(truth.theta, truth.values), joint, matrix @ truth.values, eta)
+
+
+def quantities_of(drawn: Drawn, prefix: str = "") -> dict[str, tuple[float, np.ndarray]]:
+    """Every parameter, some coefficients and the joint log-likelihood: truth and draws."""
+    truth = drawn.truth
+    found = {f"{prefix}theta{i}": (truth.theta[i], drawn.thetas[:, i]) for i in range(len(truth.theta))}
+    found |= {f"{prefix}value{i}": (truth.values[i], drawn.values[:, i]) for i in (0, 1, 2, 5, 8, len(truth.values) - 1)}
+    return found | {f"{prefix}log_likelihood": (drawn.true_likelihood, drawn.likelihoods)}
+
+
+def above_zero(rows: ReducedRows, positive: np.ndarray) -> ReducedRows:
+    """The cells that have rows above zero, with those; levels without any keep their place."""
+    keep = positive > 0
+    return replace(
+        rows,
+        X=rows.X[keep],
+        blocks=tuple(replace(block, codes=block.codes[keep], values=block.values[keep]) for block in rows.blocks),
+        outcome=rows.outcome[keep],
+        size=positive[keep],
+        offset=rows.offset[keep],
+        n=positive[keep],
+        cell=rows.cell[keep],
+        n_rows=int(positive.sum()),
+    )
+
+
+def two_part_quantities(
+    rows: ReducedRows, family: str, rng: np.random.Generator, seed: int, draws: int, narrow: float
+) -> dict[str, tuple[float, np.ndarray]]:
+    """Both parts' quantities, the log-likelihood of the whole, and the expected value of two cells."""
+    own = AMOUNT_FAMILY[family]
+    occurrence = posterior(rows, "binomial", rng, seed, draws, narrow)
+    positive = occurrence.truth.outcome.outcome
+    amount = posterior(above_zero(rows, positive), own, rng, seed + 10_000, draws, narrow)
+    found = quantities_of(occurrence, "occurrence_") | quantities_of(amount, "amount_")
+    joint = occurrence.likelihoods + amount.likelihoods
+    found["log_likelihood"] = (occurrence.true_likelihood + amount.true_likelihood, joint)
+    place = np.flatnonzero(positive > 0)
+    for name, cell in (("expected_first", 0), ("expected_last", len(place) - 1)):
+        spreads = [scale_of(own, theta) ** 2 / 2 if own == "gaussian" else 0.0 for theta in (amount.truth.theta, *amount.thetas)]
+        true = expit(occurrence.true_eta[place[cell]]) * np.exp(amount.true_eta[cell] + spreads[0])
+        draws_of = expit(occurrence.eta[:, place[cell]]) * np.exp(amount.eta[:, cell] + np.array(spreads[1:]))
+        found[name] = (float(true), draws_of)
+    return found
+
+
 def ranks(family: str, shape: str, simulations: int, draws: int = 250, narrow: float = 1.0) -> dict[str, np.ndarray]:
     """(simulations,) rank of the truth among ``KEPT`` draws, per quantity; ``narrow`` spoils the draws to see that it shows."""
     rng = np.random.default_rng(20)
     found: dict[str, list[int]] = {}
     for seed in range(simulations):
         rows = rows_of(shape, 60, np.random.default_rng(seed % 5))
-        priors = priors_of(rows, family)
-        truth = simulate_statistics(rows, family, priors, rng)
-        sampling = Sampling(draws=draws, tune=300, cores=2)
-        if family == "gaussian":
-            collapsed = sample_collapsed(truth.rows, priors, sampling, seed)
-            thetas, values = collapsed.thetas, collapsed.values
+        if family in AMOUNT_FAMILY:
+            quantities = two_part_quantities(rows, family, rng, seed, draws, narrow)
         else:
-            sampled = sample_nuts(truth.rows, truth.outcome, priors, sampling, seed=seed)
-            thetas, values = sampled.thetas, sampled.values
-        at = np.linspace(0, len(values) - 1, KEPT).astype(int)
-        thetas, values = thetas.reshape(len(values), -1)[at], values[at]
-        thetas = thetas.mean(axis=0) + narrow * (thetas - thetas.mean(axis=0))
-        values = values.mean(axis=0) + narrow * (values - values.mean(axis=0))
-        matrix = coefficient_matrix(rows)
-
-        def likelihood(theta: np.ndarray, value: np.ndarray, truth=truth, matrix=matrix) -> float:
-            scale = float(np.exp(theta[-1])) if family in ("gaussian", "negative_binomial", "gamma") else 1.0
-            return float(log_likelihood(truth.outcome, matrix @ value, scale))
-
-        quantities = {f"theta{i}": (truth.theta[i], thetas[:, i]) for i in range(len(truth.theta))}
-        quantities |= {f"value{i}": (truth.values[i], values[:, i]) for i in (0, 1, 2, 5, 8, len(truth.values) - 1)}
-        joint = np.array([likelihood(t, v) for t, v in zip(thetas, values, strict=True)])
-        quantities["log_likelihood"] = (likelihood(truth.theta, truth.values), joint)
-        for name, (true, sampled_values) in quantities.items():
-            found.setdefault(name, []).append(int((sampled_values < true).sum()))
+            quantities = quantities_of(posterior(rows, family, rng, seed, draws, narrow))
+        for name, (true, drawn) in quantities.items():
+            found.setdefault(name, []).append(int((drawn < true).sum()))
     return {name: np.array(value) for name, value in found.items()}
 
 

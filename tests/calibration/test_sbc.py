@@ -20,6 +20,6 @@ def test_draws_that_are_too_narrow_are_found_out(calibration: Ranks, not_uniform
 @pytest.mark.calibration
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("shape", ["crossed", "nested"])
-@pytest.mark.parametrize("family", ["gaussian", "binomial", "poisson", "negative_binomial", "gamma"])
+@pytest.mark.parametrize("family", ["gaussian", "binomial", "poisson", "negative_binomial", "gamma", "hurdle_lognormal", "hurdle_gamma"])
 def test_every_family_and_shape_is_calibrated(calibration: Ranks, not_uniform: Uneven, family: str, shape: str) -> None:
     assert not_uniform(calibration(family, shape, 400 if family == "gaussian" else 200)) == {}

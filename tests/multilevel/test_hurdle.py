@@ -246,3 +246,26 @@ def test_the_posterior_agrees_with_the_likelihood_engine(family: str) -> None:
         seen = ~a.is_new
         assert np.all(np.abs(a.estimate - b.estimate)[seen] < 0.3 * b.std_error[seen])
         assert np.all(np.abs(np.log(a.std_error / b.std_error))[seen] < 0.3)
+
+
+def test_a_combination_never_seen_integrates_the_interactions_of_both_parts() -> None:
+    frame = shop("hurdle_gamma", n=12_000)
+    frame = frame[~((frame.region == "r2") & (frame.category == 104))]
+    formula = "amount ~ 1 + (1 | region) + (1 | category) + (1 | region:category)"
+    fit = study(frame, "hurdle_gamma", formula=formula, cells_pair=("region", "category"))
+    cells = table(fit, "cell_estimates").set_index(["customer_group", "product_group"])
+    [unseen] = cells.index[cells.is_new]
+    assert unseen == ("r2", "104")
+    population = table(fit, "population_coefficients").query("pooling == 'partial'").set_index("part").estimate
+    deviations = table(fit, "group_coefficients").dropna(subset="level").set_index(["part", "grouping_factor", "level"]).deviation
+    tau = table(fit, "variance_components").set_index(["part", "grouping_factor"]).estimate
+    deviations = deviations.sort_index()
+    eta = {
+        part: population[part] + deviations[part, "region", "r2"] + deviations[part, "category", "104"] for part in ("occurrence", "amount")
+    }
+    nodes, weights = np.polynomial.hermite_e.hermegauss(41)
+    p = weights @ expit(eta["occurrence"] + tau["occurrence", "region:category"] * nodes) / weights.sum()
+    expected = p * np.exp(eta["amount"] + tau["amount", "region:category"] ** 2 / 2)
+    assert cells.estimate[unseen] == pytest.approx(expected, rel=1e-4)
+    width = np.log(cells.upper / cells.lower)
+    assert width[unseen] > width[~cells.is_new].median()

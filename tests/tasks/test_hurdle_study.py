@@ -14,6 +14,7 @@ from multilevel.errors import StudyError
 from multilevel.formula.parse import parse_formula
 from multilevel.study_fit import fit_study
 from multilevel.study_fit_options import FitOptions
+from tasks.compare import compare_study
 from tasks.compress import compress_rows
 from tasks.extract import extract
 from tasks.plan import Plan, plan
@@ -125,3 +126,9 @@ def test_the_report_tells_both_parts_apart(tmp_path: Path) -> None:
     assert "within groups (amount)" in page
     assert "Bernoulli" in page
     assert "two parts" in page
+
+
+def test_two_parts_are_compared_one_at_a_time(tmp_path: Path) -> None:
+    study = load_study(study_file(tmp_path, rows()))
+    with pytest.raises(StudyError, match="compared one at a time"):
+        compare_study(study, FORMULA.replace("sale + ", ""), tmp_path, seed=1)
