@@ -26,6 +26,7 @@ from multilevel.interpretation.warnings import design_warnings, effective_sizes,
 from multilevel.study_fit_engines import fit_partial, fit_without_group_predictors
 from multilevel.study_fit_options import FitOptions, StudyFit
 from multilevel.study_fit_pooling import Pooling, fit_pooling
+from multilevel.study_fit_two_part_checks import calibration_of_expected_values, joined_checks
 from multilevel.study_fit_two_part_report import two_part_report
 from multilevel.tables.assemble import Heading
 from multilevel.tables.catalogue import EVERY_TABLE
@@ -39,7 +40,6 @@ from multilevel.tables.population_coefficients import coefficients_of, populatio
 from multilevel.tables.two_part import Part as FittedPart
 from multilevel.tables.two_part import TwoPartFit
 from multilevel.tables.two_part_cells import two_part_cell_estimates
-from multilevel.tables.two_part_checks import calibration_of_expected_values, joined_checks
 from multilevel.tables.two_part_estimates import TwoPartPooling, two_part_group_estimates
 from multilevel.tables.variance_components import variance_components
 

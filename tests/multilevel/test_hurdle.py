@@ -269,3 +269,17 @@ def test_a_combination_never_seen_integrates_the_interactions_of_both_parts() ->
     assert cells.estimate[unseen] == pytest.approx(expected, rel=1e-4)
     width = np.log(cells.upper / cells.lower)
     assert width[unseen] > width[~cells.is_new].median()
+
+
+def test_the_posterior_of_both_parts_fills_the_same_tables() -> None:
+    frame = shop("hurdle_lognormal")
+    # few draws: what is under test is the tables, not the sampler's gates
+    kept = {"sampling": {"draws": 200, "chains": 2}, "cells_pair": ("region", "category"), "predict_for": (NewLevel("region", "ATLANTIS"),)}
+    posterior = study(frame, "hurdle_lognormal", "bayesian", priors={"amount": {"sigma": "exponential(2)"}}, **kept)
+    assert {name: check_table(name, posterior.tables[name]) for name in TABLES} == {name: [] for name in TABLES}
+    sampled, fitted = table(posterior, "group_estimates"), table(study(frame, "hurdle_lognormal", **kept), "group_estimates")
+    regions = (sampled.grouping_factor == "region") & ~sampled.is_new
+    assert np.all(np.abs(sampled.estimate - fitted.estimate)[regions] < 0.5 * fitted.std_error[regions])
+    checks = table(posterior, "diagnostics").set_index("check").value
+    assert checks["max_r_hat"] == max(checks["max_r_hat[occurrence]"], checks["max_r_hat[amount]"])
+    assert any(line["parameter"] == "amount: sigma" and "exponential(2)" in line["prior"] for line in posterior.report["priors"])
