@@ -57,6 +57,9 @@ class Pilot:
     schur: Floats
 
 
+MOST_HALVINGS = 30
+
+
 def coefficient_order(rows: ReducedRows) -> Order:
     """The order for these rows: the block with the most effects is the finest."""
     blocks = rows.blocks
@@ -109,6 +112,21 @@ def level_information(block: ReducedBlock, weights: Floats) -> Floats:
     return information
 
 
+def saturated(outcome: Outcome) -> Floats:
+    """(R,) linear predictor, offset included, that fits every row by itself: where Newton's steps start (McCullagh and Nelder 1989, 2.5).
+
+    From a constant the first step overshoots on the scale of a log link by more than halving could ever take back.
+    """
+    if outcome.family == "gaussian":
+        return outcome.outcome
+    if outcome.family == "binomial":
+        share = (outcome.outcome + 0.5) / (outcome.size + 1.0)
+        return np.log(share / (1.0 - share))
+    size = outcome.size if outcome.family == "poisson" else outcome.n
+    mean = outcome.outcome.sum() / size.sum()
+    return np.log((outcome.outcome + 0.1 * mean) / (size + 0.1))
+
+
 class _Workspace:
     """Products that every step needs."""
 
@@ -122,17 +140,19 @@ class _Workspace:
     def mode(self, covariances: tuple[Floats, ...], dispersion: float, at: Pilot | None, steps: int) -> Pilot:
         """PIRLS at fixed covariances, with step halving on the penalised log-likelihood."""
         pilot = at
-        eta = self.rows.offset + self._start() if at is None else self.predictor(at)
+        eta = saturated(self.outcome) if at is None else self.predictor(at)
         best = -np.inf
         for _ in range(steps):
             proposed = self._solve(covariances, dispersion, eta)
             new_eta = self.predictor(proposed)
             value = self._penalised(proposed, new_eta)
             halvings = 0
-            while pilot is not None and not value >= best - 1e-8 * abs(best) and halvings < 10:
+            while pilot is not None and not value >= best - 1e-8 * abs(best) and halvings < MOST_HALVINGS:
                 proposed = _between(pilot, proposed)
                 new_eta = self.predictor(proposed)
                 value, halvings = self._penalised(proposed, new_eta), halvings + 1
+            if halvings == MOST_HALVINGS:  # no step goes up any more: this is the mode within rounding
+                break
             converged = abs(value - best) < 1e-8 * (1.0 + abs(value))
             pilot, eta, best = proposed, new_eta, value
             if converged:
@@ -167,10 +187,6 @@ class _Workspace:
                 variance = variance + np.einsum("lim,mn,ljn->lij", shift, covariance, shift, optimize=True)
             found[f] = _pull(pilot.effects[f], variance, pilot.covariances[f])
         return tuple(found)
-
-    def _start(self) -> Floats:
-        mean = np.zeros(len(self.rows.outcome)) + self.rows.X @ self.priors.beta_location
-        return np.clip(mean, -20.0, 20.0) if self.outcome.family != "gaussian" else mean
 
     def _fine_variance(self, covariance: Floats, weights: Floats) -> tuple[Floats, csr_array]:
         """Var(b_j | rest) of the finest levels (L, k, k), and Z_f' W A of the coarse columns."""
