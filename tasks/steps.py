@@ -1,13 +1,14 @@
 """The steps as Prefect tasks: thin wrappers, one a step, each taking the run's folder and leaving its results there.
 
-``NO_CACHE`` throughout: a cached path says nothing about the file behind it. Only extract is retried, for a database that a writer holds;
-nothing else gets better by trying again.
+``NO_CACHE`` throughout: a cached path says nothing about the file behind it. Only the steps that read the source are retried, and only for
+a database that a writer holds; nothing else gets better by trying again.
 """
 
 from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
@@ -28,6 +29,7 @@ from tasks.validate import validate as validate_rows
 from tasks.validation_page import write_validation_page
 
 HOUR = 3_600.0
+WAITS_SECONDS = [5, 30]
 
 
 def _source_is_busy(task: Task[..., object], run: TaskRun, state: State[object]) -> bool:
@@ -36,15 +38,16 @@ def _source_is_busy(task: Task[..., object], run: TaskRun, state: State[object])
     return isinstance(error, SourceError) and "locked" in str(error)
 
 
-@task(
-    name="extract",
-    task_run_name="extract line items",
-    cache_policy=NO_CACHE,
-    retries=2,
-    retry_delay_seconds=[5, 30],
-    retry_condition_fn=_source_is_busy,
-    timeout_seconds=HOUR,
-)
+# a writer may come between any two of the steps that open the source
+_READS_SOURCE: dict[str, Any] = {
+    "retries": len(WAITS_SECONDS),
+    "retry_delay_seconds": WAITS_SECONDS,
+    "retry_condition_fn": _source_is_busy,
+    "timeout_seconds": HOUR,
+}
+
+
+@task(name="extract", task_run_name="extract line items", cache_policy=NO_CACHE, **_READS_SOURCE)
 def extract(folder: str, as_of: date | None, today: date) -> str:
     """Describe the line items as of the date."""
     run = RunFolder(Path(folder))
@@ -52,7 +55,7 @@ def extract(folder: str, as_of: date | None, today: date) -> str:
     return folder
 
 
-@task(name="validate", task_run_name="validate line items", cache_policy=NO_CACHE, timeout_seconds=HOUR)
+@task(name="validate", task_run_name="validate line items", cache_policy=NO_CACHE, **_READS_SOURCE)
 def validate(folder: str) -> str:
     """Quarantine rows that break a rule; check what the study needs of the rest."""
     run = RunFolder(Path(folder))
@@ -72,7 +75,7 @@ def record(folder: str) -> str:
     return folder
 
 
-@task(name="compress", task_run_name="compress to cells", cache_policy=NO_CACHE, timeout_seconds=HOUR)
+@task(name="compress", task_run_name="compress to cells", cache_policy=NO_CACHE, **_READS_SOURCE)
 def compress(folder: str) -> str:
     """One query from line items to cell statistics."""
     run = RunFolder(Path(folder))
@@ -90,7 +93,7 @@ def compress(folder: str) -> str:
     return folder
 
 
-@task(name="fit", task_run_name="fit the models", cache_policy=NO_CACHE)
+@task(name="fit", task_run_name="fit the models", cache_policy=NO_CACHE, timeout_seconds=12 * HOUR)
 def fit(folder: str) -> str:
     """Partial pooling beside complete and no pooling; the six tables."""
     with fitting_progress() as progress:
@@ -98,14 +101,15 @@ def fit(folder: str) -> str:
     return folder
 
 
-@task(name="check", task_run_name="check the fit", cache_policy=NO_CACHE)
+@task(name="check", task_run_name="check the fit", cache_policy=NO_CACHE, timeout_seconds=HOUR)
 def check(folder: str) -> str:
     """A failed computation gate stops the run."""
     check_gates(RunFolder(Path(folder)))
     return folder
 
 
-@task(name="publish", task_run_name="publish the tables", cache_policy=NO_CACHE)
+# longer than the hour that a run waits for its turn
+@task(name="publish", task_run_name="publish the tables", cache_policy=NO_CACHE, timeout_seconds=2 * HOUR)
 def publish(folder: str) -> str:
     """Report, tables, manifest, pointer; then a summary on the run's page."""
     run = RunFolder(Path(folder))

@@ -3,111 +3,108 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
-import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
 import pandas as pd
 import pytest
-from prefect.testing.utilities import prefect_test_harness
+from prefect.client.orchestration import get_client
 
-from flows import command_line
+from multilevel.errors import SourceError
 from multilevel.tables.catalogue import EVERY_TABLE
 from tasks import durable, steps
 
-STUDY = """
-name: spend
-formula: amount ~ 1 + on_sale + (1 | region) + (1 | category)
-source: {parquet: lines.parquet}
-window: {column: day, days: 365}
-engine: likelihood
-cells: [region, category]
-"""
 TABLES = {f"{name}.parquet" for name in EVERY_TABLE if name != "draws"}
 MOST_LINES = 6
 
 type Estimate = Callable[..., tuple[int, str, str]]
+type Published = Callable[[], dict[str, str]]
 
 
-def lines() -> pd.DataFrame:
-    rng = np.random.default_rng(1)
-    n = 2_000
-    region, category = rng.integers(5, size=n), rng.integers(8, size=n)
-    return pd.DataFrame(
-        {
-            "day": pd.Timestamp("2024-01-01") + pd.to_timedelta(rng.integers(300, size=n), unit="D"),
-            "region": [f"R{i}" for i in region],
-            "category": [f"C{i}" for i in category],
-            "chain": "only",
-            "on_sale": rng.random(n) < 0.3,
-            "amount": np.exp(0.2 * region + 0.1 * category + rng.normal(size=n)),
-            "is_kept": rng.random(n) < 0.8,
-        }
-    )
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A working folder with the line items; a real Prefect server stands for all runs of this file."""
-    folder = tmp_path_factory.mktemp("shop")
-    back = Path.cwd()
-    os.chdir(folder)
-    try:
-        lines().to_parquet("lines.parquet")
-        Path("spend.yaml").write_text(STUDY)
-        with prefect_test_harness(server_startup_timeout=120):
-            yield folder
-    finally:
-        os.chdir(back)
-
-
-@pytest.fixture
-def estimate(place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Estimate:
-    """Run ``groupwise estimate spend.yaml ...``; gives exit code, stdout, stderr."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.chdir(place)
-        monkeypatch.setattr(sys, "argv", ["groupwise", "estimate", "spend.yaml", *arguments])
-        capfd.readouterr()
-        code = command_line._run()
-        out, err = capfd.readouterr()
-        return code, out, err
-
-    return run
-
-
-@pytest.fixture
-def published(place: Path, estimate: Estimate) -> Callable[[], dict[str, str]]:
-    """What lies under the study's folder, by sha256; the first call makes a good version."""
-
-    def look() -> dict[str, str]:
-        if not (place / "published" / "spend" / "_latest.json").exists():
-            assert estimate()[0] == 0
-        files = (path for path in (place / "published").rglob("*") if path.is_file() and path.suffix != ".lock")
-        return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-    return look
-
-
-def test_a_good_run_prints_the_folder_of_its_six_tables(place: Path, estimate: Estimate) -> None:
+def test_a_good_run_prints_the_folder_of_its_six_tables(shop: Path, estimate: Estimate) -> None:
     code, out, _ = estimate()
     assert code == 0
-    folder = place / out.splitlines()[-1]
+    folder = shop / out.splitlines()[-1]
     assert folder.name.startswith("rev=")
     assert {path.name for path in folder.iterdir()} == TABLES
     count = f"select count(*) from '{folder}/group_estimates.parquet' where grouping_factor = 'region'"
     assert duckdb.sql(count).fetchall() == [(6,)]  # five regions and a new one
 
 
-def bad_lines(place: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> str:
-    change(lines()).to_parquet(place / "bad.parquet")
+def test_a_run_leaves_its_summary_and_readable_names_in_prefect(shop: Path, published: Published) -> None:
+    published()
+    with get_client(sync_client=True) as client:
+        [summary] = [found for found in client.read_artifacts() if found.key == "groupwise-spend"][:1]
+        names = {run.name for run in client.read_task_runs()}
+        flows = {run.name for run in client.read_flow_runs()}
+    assert "group_estimates" in str(summary.data)
+    assert "[report](file://" in str(summary.data)
+    assert {"validate line items", "compress to cells", "fit the models", "publish the tables"} <= names
+    assert "spend.yaml" in flows
+
+
+def test_a_study_file_that_is_not_there(estimate: Estimate, published: Published) -> None:
+    before = published()
+    refused(*estimate(study="nowhere.yaml"), "nowhere.yaml: no such study file")
+    assert published() == before
+
+
+def test_a_place_to_publish_may_be_absolute(estimate: Estimate, tmp_path: Path) -> None:
+    code, out, err = estimate("--publish-to", str(tmp_path / "elsewhere"))
+    assert code == 0, err
+    assert Path(out.splitlines()[-1]).is_relative_to(tmp_path / "elsewhere" / "spend" / "versions")
+
+
+def test_a_study_folder_that_is_a_link_out_of_the_place_to_publish(estimate: Estimate, tmp_path: Path) -> None:
+    outside, inside = tmp_path / "outside", tmp_path / "inside"
+    outside.mkdir()
+    inside.mkdir()
+    (inside / "spend").symlink_to(outside, target_is_directory=True)
+    refused(*estimate("--publish-to", str(inside)), "link")
+    assert not list(outside.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("step", "inner"), [(steps.extract, "extract_relation"), (steps.validate, "validate_rows"), (steps.compress, "compress_study")]
+)
+def test_a_source_that_a_writer_held_for_a_moment_is_read_again(
+    step: Any, inner: str, estimate: Estimate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = failing_once(monkeypatch, inner, "source.database shop.duckdb is locked by a process")
+    monkeypatch.setattr(step, "retry_delay_seconds", [0, 0])
+    code, _, err = estimate()
+    assert code == 0, err
+    assert len(calls) == 2
+
+
+def test_what_does_not_pass_by_itself_is_not_tried_again(estimate: Estimate, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = failing_once(monkeypatch, "extract_relation", "source.database shop.duckdb cannot be read")
+    refused(*estimate(), "cannot be read")
+    assert len(calls) == 1
+
+
+def failing_once(monkeypatch: pytest.MonkeyPatch, name: str, message: str) -> list[None]:
+    """Let a step's function fail the first time; gives its calls as they come."""
+    real, calls = getattr(steps, name), []
+
+    def once(*arguments: Any, **options: Any) -> Any:
+        calls.append(None)
+        if len(calls) == 1:
+            raise SourceError(f"spend: {message}.")
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(steps, name, once)
+    return calls
+
+
+def bad_lines(lines: pd.DataFrame, shop: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> str:
+    change(lines).to_parquet(shop / "bad.parquet")
     return "source.parquet=bad.parquet"
 
 
@@ -126,9 +123,13 @@ def bad_lines(place: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> st
         (["formula=amount ~ 1 + (1 | chain)"], "one level"),
         (["family=binomial"], "amount"),
         (["engin=likelihood"], "did you mean engine"),
+        (['window={column: "day; drop table lines", days: 365}'], "day; drop table lines"),
+        (['cells=["region; drop table lines", category]'], "region; drop table lines"),
+        (["where=amount > 0; drop table lines"], "where"),
+        (["source={database: nowhere.duckdb, line_items: lines.sql}"], "nowhere.duckdb does not exist"),
     ],
 )
-def test_what_a_study_cannot_ask_for(settings: list[str], message: str, estimate: Estimate, published: Callable[[], object]) -> None:
+def test_what_a_study_cannot_ask_for(settings: list[str], message: str, estimate: Estimate, published: Published) -> None:
     before = published()
     code, out, err = estimate(*[part for setting in settings for part in ("--set", setting)])
     refused(code, out, err, message)
@@ -137,17 +138,17 @@ def test_what_a_study_cannot_ask_for(settings: list[str], message: str, estimate
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, None])
 def test_values_that_are_no_numbers_are_counted_and_shown(
-    value: object, place: Path, estimate: Estimate, published: Callable[[], object]
+    value: object, lines: pd.DataFrame, shop: Path, estimate: Estimate, published: Published
 ) -> None:
     before = published()
-    setting = bad_lines(place, lambda rows: rows.assign(amount=rows["amount"].where(rows.index > 2, value)))
+    setting = bad_lines(lines, shop, lambda rows: rows.assign(amount=rows["amount"].where(rows.index > 2, value)))
     code, out, err = estimate("--set", setting)
     refused(code, out, err, "3")
     assert "amount" in err
     assert published() == before
 
 
-def test_everything_quarantined(place: Path, estimate: Estimate, published: Callable[[], object]) -> None:
+def test_everything_quarantined(lines: pd.DataFrame, shop: Path, estimate: Estimate, published: Published) -> None:
     before = published()
     rule = {
         "type": "expect_column_values_to_be_between",
@@ -155,26 +156,24 @@ def test_everything_quarantined(place: Path, estimate: Estimate, published: Call
         "severity": "warning",
         "meta": {"rule_id": "amount_positive", "why": "A price is positive."},
     }
-    (place / "expectations").mkdir()
+    (shop / "expectations").mkdir()
     suite = {"name": "positive", "grain": "one row per line item", "expectations": [rule]}
-    (place / "expectations" / "positive.json").write_text(json.dumps(suite))
-    setting = bad_lines(place, lambda rows: rows.assign(amount=-rows["amount"]))
+    (shop / "expectations" / "positive.json").write_text(json.dumps(suite))
+    setting = bad_lines(lines, shop, lambda rows: rows.assign(amount=-rows["amount"]))
     code, out, err = estimate("--set", setting, "--set", "expectations=positive", "--set", "quarantine_limit=1.0")
     refused(code, out, err, "quarantine")
     assert "2,000" in err
     assert published() == before
 
 
-def test_a_database_that_a_writer_holds(
-    place: Path, estimate: Estimate, published: Callable[[], object], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_database_that_a_writer_holds(shop: Path, estimate: Estimate, published: Published, monkeypatch: pytest.MonkeyPatch) -> None:
     before = published()
     monkeypatch.setattr(steps.extract, "retries", 0)
-    with duckdb.connect(str(place / "held.duckdb")) as connection:
-        connection.execute("create or replace table lines as select * from 'lines.parquet'")
-    (place / "lines.sql").write_text("select * from lines")
+    with duckdb.connect(str(shop / "held.duckdb")) as connection:
+        connection.execute(f"create table lines as select * from '{shop}/lines.parquet'")
+    (shop / "lines.sql").write_text("select * from lines")
     hold = "import duckdb, sys, time; c = duckdb.connect('held.duckdb'); print('held', flush=True); time.sleep(60)"
-    with subprocess.Popen([sys.executable, "-c", hold], cwd=place, stdout=subprocess.PIPE) as writer:
+    with subprocess.Popen([sys.executable, "-c", hold], cwd=shop, stdout=subprocess.PIPE) as writer:
         assert writer.stdout is not None
         writer.stdout.readline()
         try:
@@ -185,7 +184,7 @@ def test_a_database_that_a_writer_holds(
     assert published() == before
 
 
-def test_a_disk_that_is_full_at_publishing(estimate: Estimate, published: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_is_full_at_publishing(estimate: Estimate, published: Published, monkeypatch: pytest.MonkeyPatch) -> None:
     before = published()
 
     def full(*_: object, **__: object) -> None:
@@ -207,8 +206,8 @@ def refused(code: int, out: str, err: str, message: str) -> None:
     assert "Traceback" not in err
 
 
-def test_the_previous_version_is_still_read_after_all_of_this(place: Path, published: Callable[[], object]) -> None:
+def test_the_previous_version_is_still_read_after_all_of_this(shop: Path, published: Published) -> None:
     published()
-    tables = sorted(path.name for path in (place / "published" / "spend" / "current").iterdir())
-    assert set(tables) == TABLES
-    assert shutil.disk_usage(place).free > 0
+    current = shop / "published" / "spend" / "current"
+    assert {path.name for path in current.iterdir()} == TABLES
+    assert duckdb.sql(f"select count(*) from '{current}/group_estimates.parquet' where grouping_factor = 'region'").fetchall() == [(6,)]
