@@ -6,6 +6,7 @@ import errno
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,18 @@ def test_what_does_not_pass_by_itself_is_not_tried_again(estimate: Estimate, mon
     calls = failing_once(monkeypatch, "extract_relation", "source.database shop.duckdb cannot be read")
     refused(*estimate(), "cannot be read")
     assert len(calls) == 1
+
+
+# pytest's own alarm, the default method, would take the place of the one that stops a step
+@pytest.mark.timeout(120, method="thread")
+def test_a_step_that_takes_too_long_is_stopped(estimate: Estimate, published: Published, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = published()
+    monkeypatch.setattr(steps.fit, "timeout_seconds", 0.5)
+    monkeypatch.setattr(steps, "fit_run", lambda *_: time.sleep(20))
+    start = time.monotonic()
+    refused(*estimate(), "timed out after 0.5 second")
+    assert time.monotonic() - start < 15
+    assert published() == before
 
 
 def failing_once(monkeypatch: pytest.MonkeyPatch, name: str, message: str) -> list[None]:

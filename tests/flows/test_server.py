@@ -77,18 +77,12 @@ def server(project: Path, environment: dict[str, str]) -> Iterator[httpx.Client]
             )
         started.append(process)
 
-    def call(*command: str) -> None:
-        done = subprocess.run(
-            [PREFECT, "--no-prompt", *command], cwd=project, env=environment, capture_output=True, text=True, timeout=90, check=False
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-
     try:
         start("server", "start", "--host", "127.0.0.1", "--port", port)
         with httpx.Client(base_url=environment["PREFECT_API_URL"], timeout=10) as client:
             wait_for(lambda: is_healthy(client), 90, "the server does not answer")
-            call("work-pool", "create", "groupwise", "--type", "process")
-            call("deploy", "--all")
+            call(project, environment, "work-pool", "create", "groupwise", "--type", "process")
+            call(project, environment, "deploy", "--all")
             start("worker", "start", "--pool", "groupwise")
             yield client
     finally:
@@ -99,6 +93,13 @@ def server(project: Path, environment: dict[str, str]) -> Iterator[httpx.Client]
                 process.wait(20)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
+
+
+def call(project: Path, environment: dict[str, str], *command: str) -> None:
+    done = subprocess.run(
+        [PREFECT, "--no-prompt", *command], cwd=project, env=environment, capture_output=True, text=True, timeout=90, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def is_healthy(client: httpx.Client) -> bool:
@@ -123,20 +124,41 @@ def runs(client: httpx.Client) -> list[dict[str, Any]]:
     return found
 
 
+def ended(client: httpx.Client, project: Path, chosen: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """The first run that is chosen, once it has ended."""
+
+    def look() -> dict[str, Any] | None:
+        over = [run for run in runs(client) if chosen(run) and run["state_type"] in {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}]
+        return over[0] if over else None
+
+    run = wait_for(look, 180, "the run does not end; see worker.log in " + str(project))
+    assert run["state_type"] == "COMPLETED", run["state"]["message"]
+    return run
+
+
+def pointer(project: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((project / "published" / "spend" / "_latest.json").read_text(encoding="utf-8"))
+    return found
+
+
 @pytest.mark.timeout(300)
 def test_a_scheduled_run_appears_and_publishes_for_its_day(server: httpx.Client, project: Path) -> None:
     scheduled = wait_for(lambda: runs(server), 60, "no run was scheduled")
     assert scheduled[0]["auto_scheduled"]
     assert len(scheduled) > 1, "the schedule goes on after its first day"
-
-    def ended() -> dict[str, Any] | None:
-        first = runs(server)[0]
-        return first if first["state_type"] in {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"} else None
-
-    run = wait_for(ended, 180, "the run does not end: " + (project / "worker.log").read_text(encoding="utf-8", errors="replace")[-2000:])
-    assert run["state_type"] == "COMPLETED", run["state"]["message"]
+    run = ended(server, project, lambda run: run["auto_scheduled"])
     day = datetime.fromisoformat(run["expected_start_time"]).date().isoformat()
-    pointer = json.loads((project / "published" / "spend" / "_latest.json").read_text(encoding="utf-8"))
-    assert pointer["as_of"] == day
+    assert pointer(project)["as_of"] == day
     assert (project / "published" / "spend" / "current" / "group_estimates.parquet").is_file()
     assert run["name"].startswith("spend.yaml")
+
+
+@pytest.mark.timeout(300)
+def test_a_backfill_publishes_its_day_and_leaves_the_pointer(server: httpx.Client, project: Path, environment: dict[str, str]) -> None:
+    ended(server, project, lambda run: run["auto_scheduled"])
+    before = pointer(project)
+    call(project, environment, "deployment", "run", "publish-group-estimates/line-spend", "--param", "as_of=2020-01-02")
+    run = ended(server, project, lambda run: not run["auto_scheduled"])
+    assert run["name"] == "spend.yaml as of 2020-01-02"
+    assert list((project / "published" / "spend" / "versions" / "dt=2020-01-02").glob("rev=*/group_estimates.parquet"))
+    assert pointer(project) == before
