@@ -14,6 +14,8 @@ from multilevel.tables.sides import Sides
 
 MOST_BINS = 32
 MOST_PATTERNS = 64
+MOST_CROSSED = 2_000
+"""Patterns where own levels meet levels of the common side in an interaction: each of those is a pattern of its own."""
 
 
 def distinct_rows(columns: list[Floats], n_cells: int) -> Integers:
@@ -68,6 +70,7 @@ def _interacting(sides: Sides) -> list[Floats]:
     for home, block in zip(sides.home, sides.effects, strict=True):
         if home != sides.n_sides:
             found += [split[-1] for split in block if _varies(split[-1])]
+    found += [crossing.codes[-1].astype(float) for crossing in sides.crossings if _varies(crossing.codes[-1].astype(float))]
     unique: list[Floats] = []
     for column in found:
         if not any(np.array_equal(column, other) for other in unique):

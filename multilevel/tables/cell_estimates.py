@@ -15,6 +15,7 @@ from multilevel.fit import Fit, Summary
 from multilevel.tables.assemble import Heading, Values, published_table
 from multilevel.tables.catalogue import arrow_schema
 from multilevel.tables.cell_pairs import CellPair, cell_pair
+from multilevel.tables.crossings import crossings
 from multilevel.tables.effect_rows import effect_places
 from multilevel.tables.level_variance import LevelVariance, widened
 from multilevel.tables.nesting import Nesting
@@ -69,14 +70,17 @@ def cell_estimates(
 
 def _prepare(fit: Fit, nesting: Nesting, pair: CellPair, variance: LevelVariance | None) -> Combinations:
     response = response_of(fit.design.cells)
-    sides = split_sides(fit.design, [*(names | pair.joint for names in pair.owned)])
+    # an interaction with what is common to all combinations; one of the two columns alone is looked up by combination, see ``joint``
+    crossed = tuple(found for found in crossings(fit.design, nesting, pair.owned) if found.codes[-1].max() > 0)
+    sides = split_sides(fit.design, [*(names | pair.joint for names in pair.owned)], crossed)
+    loose = {fit.design.blocks[found.block].factor.name for found in crossed}
     own = [
         own_bins(
             fit,
             sides,
             side,
             labels.codes.astype(np.int64),
-            _inner(nesting, pair, side, response),
+            _inner(nesting, pair.owned[side] - loose, response),
             response=response,
             most_leaves=MOST_LEAVES,
         )
@@ -87,16 +91,16 @@ def _prepare(fit: Fit, nesting: Nesting, pair: CellPair, variance: LevelVariance
     n = fit.design.cells.n.astype(float)
     codes = [(own[0].codes, own[0].n_bins), (own[1].codes, own[1].n_bins), (common.codes, common.n_bins)]
     averaged = [np.asarray(averaging(code, n_bins, n) @ part) for (code, n_bins), part in zip(codes, parts, strict=True)]
-    blocks = [index for index, block in enumerate(fit.design.blocks) if block.factor.name in pair.joint]
+    blocks = [index for index, block in enumerate(fit.design.blocks) if block.factor.name in pair.joint - loose]
     members = {index: joint_members(fit, pair, index) for index in blocks}
     return Combinations(fit, pair, response, sides, (own[0], own[1]), common, (averaged[0], averaged[1], averaged[2]), members)
 
 
-def _inner(nesting: Nesting, pair: CellPair, side: int, response: Response) -> list[Integers]:
+def _inner(nesting: Nesting, owned: frozenset[str], response: Response) -> list[Integers]:
     """Codes that tell a level's leaves apart, where the link makes them matter."""
     if response.is_linear:
         return []
-    return [nesting.factors[name].codes.astype(np.int64) for name in sorted(pair.owned[side])]
+    return [nesting.factors[name].codes.astype(np.int64) for name in sorted(owned)]
 
 
 def pair_variance_parts(variance: LevelVariance | None, nesting: Nesting, pair: CellPair, n_cells: int) -> tuple[Floats, Floats, Floats]:

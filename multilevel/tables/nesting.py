@@ -28,9 +28,24 @@ class Nesting:
         return {**self.ancestors[name], **own}
 
     def own_tree(self, name: str) -> frozenset[str]:
-        """The factor, its ancestors, and every factor inside one of them: what the standardisation leaves at a level's own mix."""
-        line = {name, *self.ancestors[name]}
-        return frozenset(line | {other for other in self.factors if line & set(self.ancestors[other])})
+        """The factor, its ancestors, and every factor inside one of them: what the standardisation leaves at a level's own mix.
+
+        An interaction with a factor outside is not inside: its levels go with those of the common mix.
+        """
+        tree = {name, *self.ancestors[name]}
+        for other in sorted(self.factors, key=lambda factor: self.factors[factor].n_levels):
+            above = set(self.ancestors[other])
+            if above & tree and (above <= tree or not self.is_interaction(other, tree)):
+                tree.add(other)
+        return frozenset(tree)
+
+    def is_interaction(self, name: str, tree: set[str]) -> bool:
+        """Whether a factor has one level for each combination of its ancestors, some of them outside ``tree``."""
+        above = self.ancestors[name]
+        if set(above) <= tree:
+            return False
+        combinations = np.unique(np.stack(list(above.values()), axis=1), axis=0)
+        return len(combinations) == self.factors[name].n_levels
 
     def parent(self, name: str) -> str | None:
         """The factor that ``parent_level`` speaks of: the design's own choice where it is fitted, else the finest ancestor."""

@@ -16,6 +16,7 @@ from scipy.sparse import coo_array, csr_array, diags_array, kron
 from multilevel.cells import Floats, Integers
 from multilevel.design import Design, DesignColumn
 from multilevel.interpretation.residuals import one_hot
+from multilevel.tables.crossings import Crossing, crossing_pieces
 from multilevel.tables.group_predictors import GROUP_KINDS, column_values, part_values, parts
 from multilevel.tables.nesting import is_constant_within
 
@@ -27,6 +28,7 @@ class Sides:
     population : per population column S + 1 arrays (C,), the common one last, whose product is the column.
     effects : per block and column the same.
     home : per block the side of its factor (S for the common side), or -1 where two sides share it.
+    crossings : the blocks whose levels join a level of one side to a level of another.
     """
 
     design: Design
@@ -34,14 +36,16 @@ class Sides:
     effects: tuple[tuple[tuple[Floats, ...], ...], ...]
     home: tuple[int, ...]
     n_sides: int
+    crossings: tuple[Crossing, ...] = ()
 
 
-def split_sides(design: Design, owned: Sequence[frozenset[str]]) -> Sides:
-    """Assign every part of every column; ``owned`` names the grouping factors of each own side."""
+def split_sides(design: Design, owned: Sequence[frozenset[str]], crossed: tuple[Crossing, ...] = ()) -> Sides:
+    """Assign every part of every column; ``owned`` names the grouping factors of each own side, ``crossed`` the interactions."""
     population = tuple(_split(design, column, owned) for column in design.population)
     effects = tuple(tuple(_split(design, column, owned) for column in block.columns) for block in design.blocks)
-    home = tuple(_home(block.factor.name, owned) for block in design.blocks)
-    return Sides(design, population, effects, home, len(owned))
+    joint = {crossing.block for crossing in crossed}
+    home = tuple(-1 if index in joint else _home(block.factor.name, owned) for index, block in enumerate(design.blocks))
+    return Sides(design, population, effects, home, len(owned), crossed)
 
 
 def averaging(codes: Integers, n_bins: int, weights: Floats) -> csr_array:
@@ -67,6 +71,9 @@ def pair_rows(sides: Sides, averages: Sequence[csr_array], leave_out: frozenset[
     for index, home in enumerate(sides.home):
         if index not in leave_out and home >= 0:
             pieces += [_effect_piece(sides, averages, index, column) for column in range(len(design.blocks[index].columns))]
+    for crossing in sides.crossings:
+        if crossing.block not in leave_out:
+            pieces += crossing_pieces(design, crossing, averages, scales(sides, averages, crossing.block))
     data, rows, columns = (np.concatenate([piece[i] for piece in pieces]) for i in range(3))
     return csr_array(coo_array((data, (rows, columns)), shape=shape))
 

@@ -18,12 +18,13 @@ from scipy.sparse import coo_array, csr_array, diags_array, vstack
 from multilevel.cells import Floats, Integers
 from multilevel.fit import Fit, Summary
 from multilevel.interpretation.residuals import predictor_variance
-from multilevel.tables.bins import MOST_BINS, MOST_PATTERNS, distinct_rows, patterns, quantile_bins
+from multilevel.tables.bins import MOST_BINS, MOST_CROSSED, MOST_PATTERNS, distinct_rows, patterns, quantile_bins
+from multilevel.tables.crossings import crossings, unseen_variance
 from multilevel.tables.effect_rows import effect_places
 from multilevel.tables.level_variance import LevelVariance
 from multilevel.tables.nesting import Nesting
 from multilevel.tables.response import Response, response_interval
-from multilevel.tables.sides import Sides, averaging, pair_rows, split_sides
+from multilevel.tables.sides import Sides, averaging, pair_rows, scales, split_sides
 
 MOST_PAIRS = 10_000
 """Pairs of bins aimed at for one factor under a link that is not the identity."""
@@ -90,8 +91,22 @@ class Standardisation:
         own = averaging(self.own.codes, self.own.n_bins, n)
         common = averaging(self.common.codes, self.common.n_bins, n)
         for levels, bins in self._slices(common):
-            rows = pair_rows(self.sides, [csr_array(own[bins]), common])
-            yield levels, draw_in(rows, np.add.outer(self.own.spread[bins], self.common.spread).ravel()), self._weights(levels, bins)
+            averages = [csr_array(own[bins]), common]
+            spread = np.add.outer(self.own.spread[bins], self.common.spread).ravel()
+            weights, unseen = self._weights(levels, bins), self.unseen(averages)
+            if self.response.link == "log" and np.any(unseen):
+                weights = csr_array(weights @ diags_array(np.exp(unseen / 2.0)))
+            elif self.response.link == "logit":
+                spread = spread + unseen
+            yield levels, draw_in(pair_rows(self.sides, averages), spread), weights
+
+    def unseen(self, averages: Sequence[csr_array]) -> Floats:
+        """(rows,) variance of the linear predictor from combinations of an ``a:b`` factor that were never seen."""
+        total = np.zeros(int(np.prod([average.shape[0] for average in averages])))
+        for crossing in self.sides.crossings:
+            z = scales(self.sides, averages, crossing.block)
+            total += unseen_variance(crossing, averages, z, self.fit.covariances[crossing.block])
+        return total
 
     def respond(self) -> Summary:
         """(L,) the averages with their intervals."""
@@ -143,7 +158,7 @@ def standardise(fit: Fit, nesting: Nesting, name: str, response: Response, varia
     """Prepare the averages of every level of factor ``name``; ``variance`` holds the log-variances of a ``log(y)`` study."""
     factor = nesting.factors[name]
     owned = nesting.own_tree(name)
-    sides = split_sides(fit.design, [owned])
+    sides = split_sides(fit.design, [owned], crossings(fit.design, nesting, [owned]))
     own_part, common_part = variance_parts(variance, nesting, owned, fit.design.cells.n_cells)
     inner = [] if response.is_linear else [nesting.factors[other].codes.astype(np.int64) for other in sorted(owned - {name})]
     own = own_bins(fit, sides, 0, factor.codes.astype(np.int64), inner, response=response)
@@ -195,7 +210,7 @@ def common_bins(fit: Fit, sides: Sides, response: Response, n_own: int, *, own_p
     n = fit.design.cells.n.astype(float)
     if response.is_linear:
         return CommonBins(np.zeros(len(n), dtype=np.int64), np.ones(1), np.ones(1), np.zeros(1))
-    groups = patterns(sides, int(np.clip(_MOST_ROWS // n_own, 1, MOST_PATTERNS)))
+    groups = patterns(sides, int(np.clip(_MOST_ROWS // n_own, 1, MOST_CROSSED if sides.crossings else MOST_PATTERNS)))
     predictor = reference_predictor(sides, fit.joint.mean, sides.n_sides)
     sigma2 = np.average(own_part, weights=n)
     spread = predictor_variance(fit.design, fit.joint.mean) + sigma2 * common_part

@@ -13,7 +13,7 @@ import numpy as np
 
 from multilevel.cells import Floats, Integers
 from multilevel.design import Factor
-from multilevel.tables.bins import MOST_BINS, MOST_PATTERNS, distinct_rows, patterns, quantile_bins
+from multilevel.tables.bins import MOST_BINS, MOST_CROSSED, MOST_PATTERNS, distinct_rows, patterns, quantile_bins
 from multilevel.tables.level_variance import LevelVariance
 from multilevel.tables.sides import Sides, averaging
 from multilevel.tables.standardise import MOST_PAIRS, CommonBins, OwnBins, Standardisation, reference_predictor
@@ -88,10 +88,10 @@ def paired_common_bins(both: TwoPartFit, sides: Sides, n_own: int, *, own_part: 
     spread = sigma2 * common_part
     interacting = patterns(sides, np.iinfo(np.int64).max).astype(float)
     exact = distinct_rows([interacting, np.round(first, _DIGITS), np.round(second + spread / 2.0, _DIGITS)], len(n))
-    if (int(exact.max()) + 1) * n_own <= MOST_PAIRS:
+    if (int(exact.max()) + 1) * n_own <= (_MOST_ROWS if sides.crossings else MOST_PAIRS):
         codes = exact
     else:
-        groups = patterns(sides, int(np.clip(_MOST_ROWS // n_own, 1, MOST_PATTERNS)))
+        groups = patterns(sides, int(np.clip(_MOST_ROWS // n_own, 1, MOST_CROSSED if sides.crossings else MOST_PATTERNS)))
         most = int(np.clip(MOST_PAIRS // (n_own * (int(groups.max()) + 1)), 1, MOST_BINS**2))
         codes = _cut_both(groups, first, second + spread / 2.0, n, most)
     n_bins = int(codes.max()) + 1

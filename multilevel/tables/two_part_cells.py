@@ -20,6 +20,7 @@ from multilevel.tables.cell_estimates import (
     pair_variance_parts,
 )
 from multilevel.tables.cell_pairs import CellPair, cell_pair
+from multilevel.tables.crossings import crossings
 from multilevel.tables.level_variance import LevelVariance, widened
 from multilevel.tables.nesting import Nesting
 from multilevel.tables.sides import averaging, split_sides
@@ -63,14 +64,16 @@ def two_part_cell_estimates(
 def _prepare(both: TwoPartFit, tree: Nesting, pair: CellPair, variance: LevelVariance | None) -> Combinations:
     cells = both.design.cells
     n = cells.n.astype(float)
-    sides = split_sides(both.design, [*(names | pair.joint for names in pair.owned)])
+    crossed = tuple(found for found in crossings(both.design, tree, pair.owned) if found.codes[-1].max() > 0)
+    sides = split_sides(both.design, [*(names | pair.joint for names in pair.owned)], crossed)
+    loose = {both.design.blocks[found.block].factor.name for found in crossed}
     own = [
         paired_own_bins(
             both,
             sides,
             side,
             labels.codes.astype(np.int64),
-            [tree.factors[name].codes.astype(float) for name in sorted(pair.owned[side])],
+            [tree.factors[name].codes.astype(float) for name in sorted(pair.owned[side] - loose)],
             most_leaves=MOST_LEAVES,
         )
         for side, labels in enumerate((pair.first, pair.second))
@@ -79,7 +82,7 @@ def _prepare(both: TwoPartFit, tree: Nesting, pair: CellPair, variance: LevelVar
     common = paired_common_bins(both, sides, own[0].n_bins * own[1].n_bins, own_part=parts[0] * parts[1], common_part=parts[2])
     codes = [(own[0].codes, own[0].n_bins), (own[1].codes, own[1].n_bins), (common.codes, common.n_bins)]
     averaged = [np.asarray(averaging(code, n_bins, n) @ part) for (code, n_bins), part in zip(codes, parts, strict=True)]
-    blocks = [index for index, block in enumerate(both.design.blocks) if block.factor.name in pair.joint]
+    blocks = [index for index, block in enumerate(both.design.blocks) if block.factor.name in pair.joint - loose]
     members = {index: joint_members(both.fit, pair, index) for index in blocks}
     response = both.amount.response
     return Combinations(both.fit, pair, response, sides, (own[0], own[1]), common, (averaged[0], averaged[1], averaged[2]), members)

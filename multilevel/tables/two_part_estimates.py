@@ -13,6 +13,7 @@ from multilevel.fit import Fit, Summary
 from multilevel.study_fit_options import NewLevel
 from multilevel.tables.assemble import Heading, Values, published_table, stack
 from multilevel.tables.bins import distinct_rows
+from multilevel.tables.crossings import crossings
 from multilevel.tables.level_variance import LevelVariance, widened
 from multilevel.tables.nesting import Nesting
 from multilevel.tables.new_levels import NewLevels, new_levels
@@ -68,7 +69,8 @@ def _standard(both: TwoPartFit, tree: Nesting, name: str, variance: LevelVarianc
     inner = [tree.factors[other].codes.astype(float) for other in sorted(owned - {name})]
     parts = variance_parts(variance, tree.factors, owned, both.design.cells.n_cells)
     level = tree.factors[name].codes.astype(np.int64)
-    return two_part_standardisation(both, split_sides(both.design, [owned]), level, inner, parts)
+    sides = split_sides(both.design, [owned], crossings(both.design, tree, [owned]))
+    return two_part_standardisation(both, sides, level, inner, parts)
 
 
 def _seen(
