@@ -93,6 +93,7 @@ class Fit:
     conditional_variance : per block (L, k): Var(b | y, theta, beta), lme4's; for the bayesian engine averaged over draws.
     shrinkage : per block (L, k): Var(b | y, theta, beta) / tau^2, averaged over draws; 1 where tau = 0.
     degrees_of_freedom, ess_bulk, ess_tail, r_hat : per population coefficient (p,), None where the engine has none.
+    coefficient_limits : (p, 2) profile or bootstrap limits of the population coefficients, None for those of ``joint``.
     log_likelihood, reml_criterion : on the scale of the formula's response and of the rows (constants restored), None where undefined.
     n_parameters : beta, theta and dispersion.
     checks : computation checks, gates among them.
@@ -115,6 +116,7 @@ class Fit:
     sigma_draws: Floats | None = None
     dispersion_draws: Floats | None = None
     degrees_of_freedom: Floats | None = None
+    coefficient_limits: Floats | None = None
     ess_bulk: Floats | None = None
     ess_tail: Floats | None = None
     r_hat: Floats | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal, cast
 
 from multilevel.bayesian.priors import Priors, ResolvedPriors, read_priors, resolve_priors
@@ -10,7 +11,7 @@ from multilevel.bayesian.sampling import Sampling
 from multilevel.design import Design
 from multilevel.errors import StudyError
 from multilevel.family_checks import check_family
-from multilevel.fit import Fit
+from multilevel.fit import Check, Fit
 from multilevel.study_fit_options import FitOptions
 from multilevel.tables.population_coefficients import has_group_predictors, without_group_predictors
 
@@ -24,7 +25,7 @@ def fit_partial(design: Design, options: FitOptions) -> Fit:
         raise StudyError(f"method: {options.method!r} does not exist; write reml, ml or null.")
     if options.engine == "bayesian":
         return _fit_bayesian(design, family, options)
-    return _fit_likelihood(design, family, options)
+    return _with_intervals(_fit_likelihood(design, family, options), options)
 
 
 def fit_without_group_predictors(design: Design, options: FitOptions) -> Fit | None:
@@ -56,6 +57,32 @@ def _fit_bayesian(design: Design, family: str, options: FitOptions) -> Fit:
         interval=options.interval,
         progress=options.progress is not None,
     )
+
+
+INTERVALS = {
+    "wald": "normal, from the curvature at the optimum; coefficients of linear models by Student's t with their degrees of freedom",
+    "profile": "profile likelihood for coefficients and variance components; of groups normal, from the joint covariance",
+    "bootstrap": "parametric bootstrap's percentiles for coefficients and variance components; of groups normal, from the joint covariance",
+}
+
+
+def _with_intervals(fit: Fit, options: FitOptions) -> Fit:
+    """The intervals that the study asks for, and a line in ``diagnostics`` that says which they are."""
+    if options.intervals == "bootstrap":
+        from multilevel.bootstrap import with_bootstrap_intervals
+
+        report = options.progress
+        told = None if report is None else lambda done: report("bootstrap", 0.1 + 0.6 * done)
+        fit = with_bootstrap_intervals(fit, samples=options.bootstrap_samples, seed=options.seed, progress=told)
+    elif options.intervals == "profile" and fit.family == "gaussian":
+        from multilevel.linear.profile import with_profile_intervals
+
+        fit = with_profile_intervals(fit, seed=options.seed)
+    elif options.intervals == "profile":
+        from multilevel.generalised.profile import with_profile_intervals as with_profile_of_laplace
+
+        fit = with_profile_of_laplace(fit)
+    return replace(fit, checks=(*fit.checks, Check("interval_method", None, None, passed=True, message=INTERVALS[options.intervals])))
 
 
 def _fit_likelihood(design: Design, family: str, options: FitOptions) -> Fit:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from typing import Literal
 
 import pyarrow as pa
 
@@ -37,6 +38,7 @@ class FitOptions:
     quadrature_points : adaptive Gauss-Hermite points of the likelihood engine (1 is Laplace).
     n_excluded, n_quarantined : line items left out before the cells were made, for ``diagnostics``.
     extra_checks : rows that earlier steps add to ``diagnostics``.
+    intervals : likelihood only, of coefficients and variance components: "wald", "profile", or "bootstrap" from ``bootstrap_samples``.
     draws : how many joint draws of every coefficient go into the table ``draws``; None for no such table.
     progress : called with a step's name and the share done, 0 to 1.
     """
@@ -59,6 +61,8 @@ class FitOptions:
     n_quarantined: int = 0
     extra_checks: tuple[Check, ...] = ()
     draws: int | None = None
+    intervals: Literal["wald", "profile", "bootstrap"] = "wald"
+    bootstrap_samples: int = 500
     progress: Callable[[str, float], None] | None = None
 
 

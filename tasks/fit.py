@@ -60,6 +60,8 @@ def _options(study: Study, run: RunFolder, as_of: Any, progress: StepProgress | 
         unit=study.unit,
         currency=study.currency,
         quadrature_points=study.quadrature_points,
+        intervals=study.intervals,
+        bootstrap_samples=study.bootstrap_samples,
         draws=None if study.draws is None else study.draws.rows,
         n_excluded=validation.get("excluded_where", 0) + validation.get("excluded_missing", 0),
         n_quarantined=validation.get("quarantined", 0),

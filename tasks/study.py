@@ -123,6 +123,10 @@ class Study(_Part):
     draws: PublishedDraws | None = Field(None, description="joint draws published in draws.parquet; null: none")
     seed: int = Field(20_260_101, ge=0, lt=2**32, description="of every random number in the run")
     quadrature_points: int = Field(1, ge=1, le=100, description="adaptive Gauss-Hermite points; 1 is Laplace")
+    intervals: Literal["wald", "profile", "bootstrap"] = Field(
+        "wald", description="likelihood engine only: how coefficients and variance components get their intervals"
+    )
+    bootstrap_samples: int = Field(500, ge=100, le=100_000, description="data sets that intervals: bootstrap draws and fits")
     privacy: Privacy | None = Field(None, description="suppression of small groups")
 
     @field_validator("family", mode="before")
@@ -159,6 +163,7 @@ class Study(_Part):
             raise ValueError(f"method: reml exists for gaussian outcomes only, this one is {self.family}; write ml or null")
         if self.method is not None and self.engine == "bayesian":
             raise ValueError("method belongs to engine: likelihood; write null or change the engine")
+        self._intervals_fit()
         if formula.response.trials is not None and self.family != "binomial":
             raise ValueError(f"p(successes, trials) is a binomial response, the family is {self.family}")
         if self.is_lognormal and self.family != "gaussian":
@@ -179,6 +184,14 @@ class Study(_Part):
         if not formula.groups:
             raise ValueError("the formula has no group term; write at least one such as (1 | category)")
         return self
+
+    def _intervals_fit(self) -> None:
+        if self.intervals != "wald" and self.engine == "bayesian":
+            raise ValueError(f"intervals: {self.intervals} belongs to engine: likelihood; a posterior has its own intervals")
+        if self.intervals == "profile" and self.quadrature_points > 1:
+            raise ValueError("intervals: profile is of Laplace's deviance; write quadrature_points: 1, or intervals: bootstrap")
+        if self.intervals != "wald" and self.family.startswith("hurdle_"):
+            raise ValueError(f"intervals: {self.intervals} is of one model, a {self.family} has two; write intervals: wald")
 
     def _fits_a_hurdle(self, formula: Formula) -> None:
         if formula.offsets:

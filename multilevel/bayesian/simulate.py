@@ -1,4 +1,4 @@
-"""Simulate the statistics themselves from the prior: what simulation-based calibration compares posteriors with."""
+"""Simulate the statistics themselves: from the prior for simulation-based calibration, from a fit for the parametric bootstrap."""
 
 from __future__ import annotations
 
@@ -39,11 +39,12 @@ def simulate_statistics(rows: ReducedRows, family: str, priors: ResolvedPriors, 
     values = np.concatenate([beta, *effects])
     eta = rows.offset + coefficient_matrix(rows) @ values
     scale = float(layout.scale(theta))
-    drawn, outcome = _draw(rows, family, eta, scale, rng)
+    drawn, outcome = draw_statistics(rows, family, eta, scale, rng)
     return Simulated(drawn, outcome, theta, values)
 
 
-def _draw(rows: ReducedRows, family: str, eta: Floats, scale: float, rng: np.random.Generator) -> tuple[ReducedRows, Outcome]:
+def draw_statistics(rows: ReducedRows, family: str, eta: Floats, scale: float, rng: np.random.Generator) -> tuple[ReducedRows, Outcome]:
+    """New statistics of the same cells at a linear predictor ``eta`` (R,); ``scale`` is sigma, phi or shape."""
     histogram, sum_log = np.zeros((0, 2)), 0.0
     residual_ss = rows.residual_ss
     if family == "gaussian":

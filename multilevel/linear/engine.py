@@ -67,7 +67,7 @@ def _fit(design: Design, method: Literal["reml", "ml"], interval: float, seed: i
     constant = -float(design.cells.once.get("log_weights", 0.0))
     criterion = Criterion(system, layout, method == "reml", constant, 1.0 if known else None)
     scales = column_scales(rows)
-    optimum = _optimise(criterion, scales, seed)
+    optimum = optimise(criterion, scales, seed)
     theta = _snap(criterion, layout.fix_signs(optimum.theta), optimum.value, scales)
     factor = criterion.factorise(theta)
     sigma = criterion.sigma(factor)
@@ -126,7 +126,9 @@ def _refuse_saturated(design: Design) -> None:
             raise FitError(message)
 
 
-def _optimise(criterion: Criterion, scales: Sequence[Floats], seed: int) -> Optimum:
+def optimise(criterion: Criterion, scales: Sequence[Floats], seed: int) -> Optimum:
+    """The criterion's minimum over theta; ``scales`` from ``column_scales``. FitError where no start converges."""
+
     def evaluate(theta: Floats) -> tuple[float, Floats]:
         factor = criterion.factorise(theta)
         if not factor.penalised_rss > 0:

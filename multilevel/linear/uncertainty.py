@@ -86,7 +86,7 @@ def numerical_jacobian(function: Callable[[Floats], Floats], at: Floats) -> Floa
 
 
 @dataclass(frozen=True)
-class _Quantity:
+class ComponentQuantity:
     """A standard deviation or correlation as a function of (theta, log sigma)."""
 
     grouping_factor: str
@@ -110,14 +110,16 @@ def components(
     quantities = [
         quantity
         for index, block in enumerate(design.blocks)
-        for quantity in _of_block(index, block.factor.name, [c.label for c in block.columns], lambdas_of, sigma_of)
+        for quantity in block_quantities(index, block.factor.name, [c.label for c in block.columns], lambdas_of, sigma_of)
     ]
     return tuple(_summarise(quantity, parameters, interval) for quantity in quantities)
 
 
-def _of_block(
+def block_quantities(
     index: int, name: str, labels: Sequence[str], lambdas_of: Callable[[Floats], Sequence[Floats]], sigma_of: Callable[[Floats], float]
-) -> list[_Quantity]:
+) -> list[ComponentQuantity]:
+    """The standard deviations and correlations of one block."""
+
     def covariance(values: Floats) -> Floats:
         factor = lambdas_of(values)[index]
         return np.asarray(sigma_of(values) ** 2 * factor @ factor.T)
@@ -133,12 +135,12 @@ def _of_block(
 
         return value
 
-    sds = [_Quantity(name, label, None, index, sd(i)) for i, label in enumerate(labels)]
+    sds = [ComponentQuantity(name, label, None, index, sd(i)) for i, label in enumerate(labels)]
     pairs = [(i, j) for i in range(len(labels)) for j in range(i + 1, len(labels))]
-    return sds + [_Quantity(name, labels[i], labels[j], index, correlation(i, j)) for i, j in pairs]
+    return sds + [ComponentQuantity(name, labels[i], labels[j], index, correlation(i, j)) for i, j in pairs]
 
 
-def _summarise(quantity: _Quantity, parameters: VarianceParameters, interval: float) -> VarianceComponent:
+def _summarise(quantity: ComponentQuantity, parameters: VarianceParameters, interval: float) -> VarianceComponent:
     estimate = quantity.value(parameters.values)
     is_sd = quantity.other_term is None
     std_error, lower, upper = _wald(quantity, estimate, parameters, interval, is_sd=is_sd)
@@ -156,7 +158,7 @@ def _summarise(quantity: _Quantity, parameters: VarianceParameters, interval: fl
 
 
 def _wald(
-    quantity: _Quantity, estimate: float, parameters: VarianceParameters, interval: float, *, is_sd: bool
+    quantity: ComponentQuantity, estimate: float, parameters: VarianceParameters, interval: float, *, is_sd: bool
 ) -> tuple[float | None, float | None, float | None]:
     nothing = (None, None, None)
     if not math.isfinite(estimate) or (is_sd and estimate <= 0) or (not is_sd and abs(estimate) >= 1 - 1e-9):

@@ -74,7 +74,7 @@ POPULATION_COEFFICIENTS = TableSpec(
         _number("lower", _INTERVAL, _LINK, _NOT_ESTIMABLE),
         _number("upper", _INTERVAL, _LINK, _NOT_ESTIMABLE),
         _number(
-            "degrees_of_freedom", "Satterthwaite degrees of freedom, for t tests; the interval is a normal one", "1", _LIKELIHOOD_LINEAR, 0
+            "degrees_of_freedom", "Satterthwaite degrees of freedom; the Wald interval is Student's t with them", "1", _LIKELIHOOD_LINEAR, 0
         ),
         _number(
             "estimate_without_group_predictors",

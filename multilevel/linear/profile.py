@@ -1,0 +1,128 @@
+"""Profile intervals of a linear mixed model: of the maximum-likelihood deviance, as lme4 profiles it, whatever the fit maximised."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+
+from multilevel.cells import Floats
+from multilevel.design import Design
+from multilevel.fit import Fit, VarianceComponent
+from multilevel.linear.assemble import linear_system
+from multilevel.linear.criterion import Criterion
+from multilevel.linear.engine import column_scales, fit_linear, one_thread
+from multilevel.linear.parameters import Theta
+from multilevel.linear.uncertainty import block_quantities, coefficient_covariance
+from multilevel.profile import Profiler, Quantity, difference_gradient
+from multilevel.reduction import reduce_design
+
+
+def with_profile_intervals(fit: Fit, *, seed: int = 0) -> Fit:
+    """The same fit with profile intervals for standard deviations, correlations, sigma and population coefficients.
+
+    Raises FitError where a profile has no end or cannot be followed.
+    """
+    with one_thread(fit.design):
+        return _profiled(fit, seed)
+
+
+def _profiled(fit: Fit, seed: int) -> Fit:
+    design = fit.design
+    method: Literal["ml"] = "ml"
+    best = fit if fit.method == "ml" else fit_linear(design, method=method, interval=fit.interval, seed=seed)
+    rows = reduce_design(design)
+    known = design.cells.known_sigma
+    layout = Theta(tuple(len(block.columns) for block in design.blocks))
+    constant = -float(design.cells.once.get("log_weights", 0.0))
+    system = linear_system(rows, names=[block.factor.name for block in design.blocks])
+    criterion = Criterion(system, layout, False, constant, 1.0 if known else None)
+    theta = layout.flat([np.asarray(part) for part in _lambdas(best)])
+    sigma = best.sigma or 1.0
+    optimum = theta if known else np.append(theta, math.log(sigma))
+    units = layout.units(column_scales(rows))
+    units = units if known else np.append(units, 1.0 / math.sqrt(2.0 * criterion.degrees_of_freedom))
+
+    def deviance(values: Floats) -> tuple[float, Floats]:
+        factor = criterion.factorise(values if known else values[:-1])
+        return criterion.value(factor, None if known else math.exp(values[-1])), criterion.joint_gradient(values)
+
+    profiler = Profiler(deviance, optimum, units)
+    sizes = [0.2 * sigma / scale for scale in column_scales(rows)]
+    components = tuple(_component(found, design, layout, profiler, fit.interval, sizes, known=known) for found in best.components)
+    components = tuple(replace(own, lower=found.lower, upper=found.upper) for own, found in zip(fit.components, components, strict=True))
+    limits = _coefficients(fit, criterion, profiler, known=known)
+    return replace(fit, components=components, coefficient_limits=limits, record=fit.record | {"intervals": "profile"})
+
+
+def _lambdas(fit: Fit) -> Sequence[Floats]:
+    return fit.joint.factor.lambdas  # type: ignore[attr-defined]
+
+
+def _component(
+    found: VarianceComponent,
+    design: Design,
+    layout: Theta,
+    profiler: Profiler,
+    interval: float,
+    sizes: Sequence[Floats],
+    *,
+    known: bool,
+) -> VarianceComponent:
+    """With its limits; a correlation that the fit does not determine has none."""
+    if not math.isfinite(found.estimate):
+        return found
+    if found.block is None:
+        quantity = Quantity(lambda values: math.exp(values[-1]), found.std_error or 0.1 * found.estimate, lowest=0.0)
+    else:
+        quantity = _of_block(found, design, layout, sizes[found.block], known=known)
+    lower, upper = profiler.limits(quantity, interval)
+    return replace(found, lower=lower, upper=upper)
+
+
+def _of_block(found: VarianceComponent, design: Design, layout: Theta, sizes: Floats, *, known: bool) -> Quantity:
+    assert found.block is not None
+    labels = [column.label for column in design.blocks[found.block].columns]
+    every = block_quantities(
+        found.block,
+        found.grouping_factor,
+        labels,
+        lambda values: layout.lambdas(values if known else values[:-1]),
+        lambda values: 1.0 if known else math.exp(values[-1]),
+    )
+    value = next(q.value for q in every if (q.term, q.other_term) == (found.term, found.other_term))
+    if found.quantity == "correlation":
+        return Quantity(value, found.std_error or 0.3, lowest=-1.0, highest=1.0)
+    return Quantity(value, found.std_error or float(sizes[labels.index(found.term)]), lowest=0.0)
+
+
+def _coefficients(fit: Fit, criterion: Criterion, profiler: Profiler, *, known: bool) -> Floats:
+    """(p, 2) limits. With the variances fixed the deviance is quadratic in one coefficient, the others following it."""
+
+    def quadratic(values: Floats, place: int) -> tuple[float, float]:
+        factor = criterion.factorise(values if known else values[:-1])
+        sigma = 1.0 if known else math.exp(values[-1])
+        return float(factor.beta[place]), float(coefficient_covariance(factor, sigma)[place, place])
+
+    def along(place: int) -> Profiler:
+        def penalty(values: Floats) -> float:
+            centre, variance = quadratic(values[:-1], place)
+            return (values[-1] - centre) ** 2 / variance
+
+        def deviance(values: Floats) -> tuple[float, Floats]:
+            value, gradient = profiler.deviance(values[:-1])
+            slopes = difference_gradient(lambda x: penalty(x * units), values / units) / units
+            return value + penalty(values), np.append(gradient, 0.0) + slopes
+
+        centre, variance = quadratic(profiler.optimum, place)
+        units = np.append(profiler.units, math.sqrt(variance))
+        return Profiler(deviance, np.append(profiler.optimum, centre), units)
+
+    limits = np.empty((len(fit.design.population), 2))
+    for place in range(len(limits)):
+        own = along(place)
+        limits[place] = own.limits(Quantity(lambda values: float(values[-1]), float(own.units[-1])), fit.interval)
+    return limits
