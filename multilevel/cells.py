@@ -54,6 +54,7 @@ class CellStatistics:
     once : constants over all rows, e.g. ``log_jacobian``, ``log_weights``, ``log_binomial``, ``log_factorial``, ``outcome_log_exposure``,
         ``sum_log_outcome``.
     histogram : (H, 2) distinct outcome values and their row counts (negative_binomial), or None.
+    mix : (C,) each cell's weight in the mix common to all groups, where the study names one; None: its rows, ``n``.
     known_sigma : True under ``se()``: each row's residual sd is known, weights are 1 / se^2 and sigma is 1.
     """
 
@@ -73,6 +74,7 @@ class CellStatistics:
     once: Mapping[str, float]
     histogram: Floats | None = None
     known_sigma: bool = False
+    mix: Floats | None = None
 
     @property
     def n_cells(self) -> int:
@@ -83,6 +85,11 @@ class CellStatistics:
     def n_rows(self) -> int:
         """How many line items they stand for."""
         return int(self.n.sum())
+
+    @property
+    def common_weight(self) -> Floats:
+        """(C,) the weights that average over what is common to all groups: ``mix``, or the rows."""
+        return self.n.astype(np.float64) if self.mix is None else self.mix
 
     def is_fixed(self, feature: int) -> NDArray[np.bool_]:
         """(C,) in which cells the feature (an index into ``features``) takes one value; a group-level predictor does in all of them."""
@@ -105,4 +112,5 @@ def restrict_cells(cells: CellStatistics, keep: NDArray[np.bool_] | Integers) ->
         size=cells.size[keep],
         total=cells.total[keep],
         offset=cells.offset[keep],
+        mix=None if cells.mix is None else cells.mix[keep],
     )

@@ -23,7 +23,9 @@ def release(run: RunFolder) -> Publication:
     tables = run.read_tables()
     validation = run.read_json("validation")
     target = open_target(study.publish_to, study.name)
-    previous = _previous(target)
+    is_private = study.privacy is not None
+    # an earlier version may name groups that this one withholds, and quarantined rows are of single people
+    previous = None if is_private else _previous(target)
     fields = {**study.model_dump(mode="json"), "file": run.read_json("origin").get("file", "")}
     write_report(tables, run.read_json("report"), validation, run.report, study=fields, previous_tables=previous)
     quarantine = validation.get("quarantine")
@@ -34,8 +36,8 @@ def release(run: RunFolder) -> Publication:
         provenance=_provenance(run, validation),
         beside=Beside(
             report=run.report,
-            validation=run.path / "validation.html",
-            quarantine=None if quarantine is None else Path(quarantine),
+            validation=None if is_private else run.path / "validation.html",
+            quarantine=None if quarantine is None or is_private else Path(quarantine),
             posterior=run.posterior if run.posterior.exists() else None,
         ),
         waiting=lambda message: print(message, file=sys.stderr, flush=True),

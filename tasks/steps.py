@@ -22,6 +22,7 @@ from tasks.expectation_record import record_in_child
 from tasks.extract import extract as extract_relation
 from tasks.fit import check as check_gates
 from tasks.fit import fit as fit_run
+from tasks.privacy import protect
 from tasks.progress import fitting_progress
 from tasks.release import release, summary
 from tasks.run_folder import RunFolder
@@ -95,9 +96,11 @@ def compress(folder: str) -> str:
 
 @task(name="fit", task_run_name="fit the models", cache_policy=NO_CACHE, timeout_seconds=12 * HOUR)
 def fit(folder: str) -> str:
-    """Partial pooling beside complete and no pooling; the six tables."""
+    """Partial pooling beside complete and no pooling; the six tables, less the groups that the study's privacy withholds."""
+    run = RunFolder(Path(folder))
     with fitting_progress() as progress:
-        fit_run(RunFolder(Path(folder)), progress)
+        fit_run(run, progress)
+    protect(run)
     return folder
 
 

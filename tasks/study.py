@@ -127,7 +127,7 @@ class Study(_Part):
         "wald", description="likelihood engine only: how coefficients and variance components get their intervals"
     )
     bootstrap_samples: int = Field(500, ge=100, le=100_000, description="data sets that intervals: bootstrap draws and fits")
-    privacy: Privacy | None = Field(None, description="suppression of small groups; refused until it exists")
+    privacy: Privacy | None = Field(None, description="groups of few people are not published")
 
     @field_validator("family", mode="before")
     @classmethod
@@ -145,13 +145,6 @@ class Study(_Part):
             return str(read_address(value))
         if "\0" in value or ".." in Path(value).parts:
             raise ValueError("write a folder below the working directory or an absolute path, without '..'")
-        return value
-
-    @field_validator("privacy")
-    @classmethod
-    def _protects(cls, value: Privacy | None) -> Privacy | None:
-        if value is not None:
-            raise ValueError("small groups cannot be suppressed yet, so nothing would be protected; leave the field out")
         return value
 
     @field_validator("formula")
@@ -186,6 +179,10 @@ class Study(_Part):
             raise ValueError(
                 f"draws: rows {self.draws.rows}: the sampler keeps {drawn} draws; write {drawn} or fewer, or raise sampling.draws"
             )
+        if self.draws is not None and self.privacy is not None:
+            raise ValueError("draws: every group's draws are published, the small groups' that privacy withholds too; write draws: null")
+        if self.privacy is not None and any(rule == "level" and name == self.privacy.of for name, rule in self.missing.items()):
+            raise ValueError(f"privacy: a missing {self.privacy.of} cannot count as one person; exclude such rows")
         if not formula.groups:
             raise ValueError("the formula has no group term; write at least one such as (1 | category)")
         return self

@@ -30,7 +30,7 @@ def distinct_rows(columns: list[Floats], n_cells: int) -> Integers:
 def patterns(sides: Sides, most: int = MOST_PATTERNS) -> Integers:
     """(C,) code of the common values that multiply own coefficients: exact up to ``most`` of them, else coarsened to that many at most."""
     columns = _interacting(sides)
-    weights = sides.design.cells.n.astype(float)
+    weights = sides.design.cells.common_weight
     codes = distinct_rows(columns, len(weights))
     steps = most
     while codes.max(initial=0) >= most:
@@ -50,6 +50,7 @@ def quantile_bins(groups: Integers, values: Floats, weights: Floats, most: int |
     running = np.cumsum(weight)
     before = np.repeat(running[starts] - weight[starts], np.diff([*starts, len(group)]))
     total = np.repeat(np.add.reduceat(weight, starts), np.diff([*starts, len(group)]))
+    total = np.where(total > 0.0, total, 1.0)  # a group without weight is one bin
     limit = most if isinstance(most, int) else most[group]
     step = np.minimum(np.floor((running - before - weight / 2.0) / total * limit), np.asarray(limit) - 1)
     # A run of equal values takes the bin of its first member.

@@ -88,9 +88,9 @@ def _prepare(fit: Fit, nesting: Nesting, pair: CellPair, variance: LevelVariance
     ]
     parts = pair_variance_parts(variance, nesting, pair, fit.design.cells.n_cells)
     common = common_bins(fit, sides, response, own[0].n_bins * own[1].n_bins, own_part=parts[0] * parts[1], common_part=parts[2])
-    n = fit.design.cells.n.astype(float)
+    n, mix = fit.design.cells.n.astype(float), fit.design.cells.common_weight
     codes = [(own[0].codes, own[0].n_bins), (own[1].codes, own[1].n_bins), (common.codes, common.n_bins)]
-    averaged = [np.asarray(averaging(code, n_bins, n) @ part) for (code, n_bins), part in zip(codes, parts, strict=True)]
+    averaged = [np.asarray(averaging(*code, weights) @ part) for code, weights, part in zip(codes, (n, n, mix), parts, strict=True)]
     blocks = [index for index, block in enumerate(fit.design.blocks) if block.factor.name in pair.joint - loose]
     members = {index: joint_members(fit, pair, index) for index in blocks}
     return Combinations(fit, pair, response, sides, (own[0], own[1]), common, (averaged[0], averaged[1], averaged[2]), members)
@@ -128,7 +128,7 @@ def combination_chunks(work: Combinations) -> Iterator[tuple[csr_array, csr_arra
     """(rows, weights) for consecutive levels of the first column, each with all levels of the second."""
     n = work.fit.design.cells.n.astype(float)
     first, second = (averaging(bins.codes, bins.n_bins, n) for bins in work.own)
-    common = averaging(work.common.codes, work.common.n_bins, n)
+    common = averaging(work.common.codes, work.common.n_bins, work.fit.design.cells.common_weight)
     other = min(common.nnz, common.shape[0] * max((b.factor.n_levels for b in work.fit.design.blocks), default=1))
     per_bin = second.shape[0] * (other + common.shape[0] * (len(work.fit.design.population) + 4))
     step = max(1, _CHUNK_ENTRIES // per_bin)
@@ -210,7 +210,7 @@ def _with_unknown_effect(work: Combinations, summary: Summary, is_new: Floats) -
     variance = 0.0
     for block in work.members:
         z = np.column_stack([np.prod(split, axis=0) for split in work.sides.effects[block]])
-        variance += float(np.average(np.einsum("ri,ij,rj->r", z, work.fit.covariances[block], z), weights=cells.n))
+        variance += float(np.average(np.einsum("ri,ij,rj->r", z, work.fit.covariances[block], z), weights=cells.common_weight))
     response = work.response
     half = ndtri(0.5 + work.fit.interval / 2.0)
     if response.is_linear:

@@ -24,7 +24,7 @@ def new_group_estimates(standard: Standardisation, nesting: Nesting, name: str, 
     """(M,) expected outcomes of the new levels of factor ``name``, and the (M, p + q) rows they start from (for complete pooling)."""
     fit = standard.fit
     parents = parent_averages(standard, nesting, name, new)
-    common = averaging(standard.common.codes, standard.common.n_bins, fit.design.cells.n.astype(float))
+    common = averaging(standard.common.codes, standard.common.n_bins, fit.design.cells.common_weight)
     below = [index for index, block in enumerate(fit.design.blocks) if name in nesting.ancestors[block.factor.name]]
     own = [index for index, block in enumerate(fit.design.blocks) if block.factor.name == name]
     rows = pair_rows(standard.sides, [parents, common], frozenset(below + own))

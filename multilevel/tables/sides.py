@@ -49,8 +49,9 @@ def split_sides(design: Design, owned: Sequence[frozenset[str]], crossed: tuple[
 
 
 def averaging(codes: Integers, n_bins: int, weights: Floats) -> csr_array:
-    """(B, C) averages cells into bins with ``weights`` (C,); every bin must hold some weight."""
+    """(B, C) averages cells into bins with ``weights`` (C,); a bin without weight is a row of zeros."""
     totals = np.bincount(codes, weights=weights, minlength=n_bins)
+    totals = np.where(totals > 0.0, totals, 1.0)
     return csr_array((weights / totals[codes], (codes, np.arange(len(codes)))), shape=(n_bins, len(codes)))
 
 

@@ -89,7 +89,7 @@ class Standardisation:
         """(levels, rows, weights) a chunk: ``weights`` (levels, m) averages the response of ``rows`` (m, p + q)."""
         n = self.fit.design.cells.n.astype(float)
         own = averaging(self.own.codes, self.own.n_bins, n)
-        common = averaging(self.common.codes, self.common.n_bins, n)
+        common = averaging(self.common.codes, self.common.n_bins, self.fit.design.cells.common_weight)
         for levels, bins in self._slices(common):
             averages = [csr_array(own[bins]), common]
             spread = np.add.outer(self.own.spread[bins], self.common.spread).ravel()
@@ -171,7 +171,7 @@ def standardise(fit: Fit, nesting: Nesting, name: str, response: Response, varia
         own,
         common,
         np.asarray(averaging(own.codes, own.n_bins, n) @ own_part),
-        np.asarray(averaging(common.codes, common.n_bins, n) @ common_part),
+        np.asarray(averaging(common.codes, common.n_bins, fit.design.cells.common_weight) @ common_part),
         factor.n_levels,
     )
 
@@ -207,7 +207,7 @@ def own_bins(
 
 def common_bins(fit: Fit, sides: Sides, response: Response, n_own: int, *, own_part: Floats, common_part: Floats) -> CommonBins:
     """Bins of the common mix: one under the identity link, else patterns of own slopes x quantiles of the rest of the predictor."""
-    n = fit.design.cells.n.astype(float)
+    n, mix = fit.design.cells.n.astype(float), fit.design.cells.common_weight
     if response.is_linear:
         return CommonBins(np.zeros(len(n), dtype=np.int64), np.ones(1), np.ones(1), np.zeros(1))
     groups = patterns(sides, int(np.clip(_MOST_ROWS // n_own, 1, MOST_CROSSED if sides.crossings else MOST_PATTERNS)))
@@ -215,14 +215,14 @@ def common_bins(fit: Fit, sides: Sides, response: Response, n_own: int, *, own_p
     sigma2 = np.average(own_part, weights=n)
     spread = predictor_variance(fit.design, fit.joint.mean) + sigma2 * common_part
     most = int(np.clip(MOST_PAIRS // (n_own * (int(groups.max()) + 1)), 1, MOST_BINS))
-    codes = quantile_bins(groups, predictor + (spread / 2.0 if response.link == "log" else 0.0), n, most)
+    codes = quantile_bins(groups, predictor + (spread / 2.0 if response.link == "log" else 0.0), mix, most)
     n_bins = int(codes.max()) + 1
-    average = averaging(codes, n_bins, n)
+    average = averaging(codes, n_bins, mix)
     ratio, within = _corrections(average, predictor, spread, response)
     if response.link == "log":
         # the shared part of sigma^2 returns with each pair of bins, as a level has its own sigma
         ratio = ratio / np.exp(sigma2 * np.asarray(average @ common_part) / 2.0)
-    return CommonBins(codes, np.bincount(codes, n, n_bins) / n.sum(), ratio, within)
+    return CommonBins(codes, np.bincount(codes, mix, n_bins) / mix.sum(), ratio, within)
 
 
 def _corrections(average: csr_array, predictor: Floats, spread: Floats, response: Response) -> tuple[Floats, Floats]:
@@ -251,16 +251,17 @@ def attenuation(spread: Floats) -> Floats:
 def reference_predictor(sides: Sides, mean: Floats, side: int) -> Floats:
     """(C,) linear predictor at ``mean`` as one side varies over the cells, every other side averaged over them independently."""
     design = sides.design
-    share = design.cells.n / design.cells.n.sum()
+    cells = design.cells
+    shares = [cells.n / cells.n.sum()] * sides.n_sides + [cells.common_weight / cells.common_weight.sum()]
     others = [other for other in range(sides.n_sides + 1) if other != side]
     total = np.zeros(design.cells.n_cells)
     for place, split in enumerate(sides.population):
-        total += mean[place] * split[side] * np.prod([share @ split[other] for other in others])
+        total += mean[place] * split[side] * np.prod([shares[other] @ split[other] for other in others])
     for index, (block, home) in enumerate(zip(design.blocks, sides.home, strict=True)):
         for column, split in enumerate(sides.effects[index]):
             effects = mean[effect_places(design, index, column, block.factor.codes.astype(np.int64))]
             weighted = {place: part * effects if place == home else part for place, part in enumerate(split)}
-            total += weighted[side] * np.prod([share @ weighted[other] for other in others]) * (home >= 0)
+            total += weighted[side] * np.prod([shares[other] @ weighted[other] for other in others]) * (home >= 0)
     return total
 
 

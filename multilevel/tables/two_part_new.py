@@ -26,7 +26,7 @@ def new_two_part_estimates(both: TwoPartFit, standard: Standardisation, tree: Ne
     """(M,) expected outcomes of the new levels of factor ``name``."""
     blocks = both.design.blocks
     parents = parent_averages(standard, tree, name, new)
-    common = averaging(standard.common.codes, standard.common.n_bins, both.design.cells.n.astype(float))
+    common = averaging(standard.common.codes, standard.common.n_bins, both.design.cells.common_weight)
     below = [index for index, block in enumerate(blocks) if name in tree.ancestors[block.factor.name]]
     own = [index for index, block in enumerate(blocks) if block.factor.name == name]
     rows = pair_rows(standard.sides, [parents, common], frozenset(below + own))

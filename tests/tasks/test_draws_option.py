@@ -55,6 +55,7 @@ def test_draws_are_not_asked_for_by_default():
     [
         ({"draws": {"rows": 99}}, "greater than or equal to 100"),
         ({"draws": {"rows": 4001}}, "the sampler keeps 4000 draws; write 4000 or fewer"),
+        ({"draws": {"rows": 500}, "privacy": {"of": "customer_id", "k": 10}}, "the small groups' that privacy withholds too"),
         ({"draws": {"columns": 3}}, "Extra inputs are not permitted"),
     ],
 )

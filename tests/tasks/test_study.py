@@ -59,7 +59,6 @@ def test_what_is_left_out_has_the_documented_defaults(tmp_path: Path) -> None:
         ("currency", "euros", "currency"),
         ("seed", "-1", "seed"),
         ("privacy", "{of: customer_id, k: 1}", "privacy.k"),
-        ("privacy", "{of: customer_id, k: 10}", "nothing would be protected"),
         ("sampling", "{draws: 10}", "sampling.draws"),
         ("quadrature_points", "9", "quadrature_points belongs to"),
         ("engin", "likelihood", "no such field; did you mean engine"),

@@ -1,0 +1,98 @@
+"""``privacy`` from the rows to the published folder."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tasks.begin import begin
+from tasks.compress import compress
+from tasks.extract import extract
+from tasks.fit import check, fit
+from tasks.privacy import protect
+from tasks.release import release
+from tasks.run_folder import RunFolder
+from tasks.validate import validate
+
+STUDY = """
+name: private
+formula: amount ~ 1 + (1 | region/city) + (1 | category) + (1 | customer)
+source: {parquet: lines.parquet}
+engine: likelihood
+cells: [region, category]
+privacy: {of: customer, k: 10}
+"""
+
+
+def lines() -> pd.DataFrame:
+    """Four regions of 40 customers, one of 4; each customer in one of three cities; six categories, one bought by three people."""
+    rng = np.random.default_rng(4)
+    customer = rng.integers(164, size=6_000)
+    region = np.minimum(customer // 40, 4)
+    category = rng.integers(5, size=6_000)
+    rare = np.isin(customer, [0, 41, 82]) & (rng.random(6_000) < 0.3)
+    return pd.DataFrame(
+        {
+            "amount": 1 + 0.1 * region + rng.normal(0, 0.3, 164)[customer] + rng.normal(size=6_000),
+            "customer": [f"customer-{i}" for i in customer],
+            "region": np.where(region == 4, "Atlantis", [f"region-{i}" for i in region]),
+            "city": [f"city-{i}" for i in customer % 3],
+            "category": np.where(rare, "saffron", [f"category-{i}" for i in category]),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, pd.DataFrame], Path]:
+    place = tmp_path_factory.mktemp("private")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        lines().to_parquet("lines.parquet")
+        Path("private.yaml").write_text(STUDY)
+        run = RunFolder(Path(begin("private.yaml", engine=None, publish_to=None, settings=(), run_id="r1")))
+        study = run.study()
+        extract(study, None, run.path, today=date(2026, 1, 1))
+        validate(study, run.relation(), run.path)
+        compress(run.relation(), run.read_json("validation")["study_sql"], study.parsed_formula, study.family, run.path)
+        fit(run)
+        protect(run)
+        check(run)
+        folder = release(run).folder
+        assert isinstance(folder, Path)
+        return {path.stem: pd.read_parquet(path) for path in (place / folder).glob("*.parquet")}, place / "published"
+
+
+def test_small_groups_and_what_is_inside_them_are_in_no_table(published: tuple[dict[str, pd.DataFrame], Path]) -> None:
+    tables, _ = published
+    for name in ("group_estimates", "group_coefficients"):
+        seen = tables[name][~tables[name]["is_new"]]
+        assert "customer" not in set(tables[name]["grouping_factor"])
+        assert not {"Atlantis", "saffron"} & {*seen["level"], *seen["parent_level"].dropna()}
+        # Atlantis alone would be the total less the others: a second region is withheld beside it
+        assert len(set(seen.loc[seen["grouping_factor"] == "region", "level"])) == 3
+        assert len(set(seen.loc[seen["grouping_factor"] == "category", "level"])) == 4
+    cells = tables["cell_estimates"].query("not is_new")
+    assert not {"Atlantis", "saffron"} & {*cells["customer_group"], *cells["product_group"]}
+
+
+def test_diagnostics_count_what_is_withheld_and_name_nobody(published: tuple[dict[str, pd.DataFrame], Path]) -> None:
+    tables, _ = published
+    values = tables["diagnostics"].set_index("check")["value"]
+    assert values["withheld_groups[region]"] == 2
+    assert values["withheld_groups[category]"] == 2
+    assert values["withheld_groups[customer]"] == 164
+
+
+def test_no_file_below_the_published_folder_names_a_withheld_group(published: tuple[dict[str, pd.DataFrame], Path]) -> None:
+    _, root = published
+    files = [path for path in root.rglob("*") if path.is_file()]
+    assert any(path.suffix == ".html" for path in files)
+    for path in files:
+        content = path.read_bytes()
+        assert b"Atlantis" not in content, path
+        assert b"saffron" not in content, path
+        assert b"customer-" not in content, path
