@@ -129,6 +129,18 @@ def show(
 
 
 @app.command()
+def report(
+    study: StudyFile,
+    show: Annotated[bool, typer.Option("--open", help="open it in the browser")] = False,
+    index: Annotated[bool, typer.Option("--index", help="the page over all studies and dates instead")] = False,
+) -> None:
+    """Where the latest published report is; the last line printed is its path."""
+    from flows.commands.report import find_report
+
+    typer.echo(find_report(str(study), index=index, show=show))
+
+
+@app.command()
 def compare(
     study: StudyFile,
     reduced: Annotated[str, typer.Option("--reduced", metavar="FORMULA", help="the study's formula with terms left out")],

@@ -11,8 +11,9 @@ import pyarrow as pa
 
 from tasks.publish import Publication
 from tasks.publish_stage import Beside
+from tasks.report_index import write_index
 from tasks.run_folder import RunFolder
-from tasks.target import Target, open_target
+from tasks.target import LocalFolder, Target, open_target
 
 
 def release(run: RunFolder) -> Publication:
@@ -29,7 +30,7 @@ def release(run: RunFolder) -> Publication:
     fields = {**study.model_dump(mode="json"), "file": run.read_json("origin").get("file", "")}
     write_report(tables, run.read_json("report"), validation, run.report, study=fields, previous_tables=previous)
     quarantine = validation.get("quarantine")
-    return target.publish(
+    published = target.publish(
         tables,
         as_of=relation.as_of,
         run_id=run.run_id,
@@ -42,6 +43,9 @@ def release(run: RunFolder) -> Publication:
         ),
         waiting=lambda message: print(message, file=sys.stderr, flush=True),
     )
+    if isinstance(target, LocalFolder):
+        write_index(target.layout.root)
+    return published
 
 
 def _previous(target: Target) -> Mapping[str, pa.Table] | Path | None:
