@@ -4,93 +4,20 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tasks.report.answer import answer
+from tasks.report.blocks import Cell, Fact, LongColumn, LongTable, Row, Section, ShortTable
 from tasks.report.changes import changes
-from tasks.report.charts import Figure
 from tasks.report.datasets import MOST_LEVELS, Columns
 from tasks.report.effects import effect
 from tasks.report.group_charts import caterpillar_figure, grid_figure, shrinkage_figure, slope_figure
 from tasks.report.mathematics import model_lines
 from tasks.report.model_charts import pooling_figure, predictor_figures, variance_figure
 from tasks.report.parts import INTERCEPTS
+from tasks.report.prior_section import priors_section
 from tasks.report.subject import Subject, number, term_words
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A cell of a short table: what is read, and what is sorted by (None: the text)."""
-
-    text: str
-    value: float | None = None
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of a short table; ``flag`` is a CSS class."""
-
-    cells: tuple[Cell, ...]
-    flag: str = ""
-
-
-@dataclass(frozen=True)
-class ShortTable:
-    """A table written into the page whole."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[Row, ...]
-
-    @property
-    def numeric(self) -> tuple[bool, ...]:
-        """Which columns hold numbers."""
-        return tuple(any(row.cells[i].value is not None for row in self.rows) for i in range(len(self.columns)))
-
-
-@dataclass(frozen=True)
-class LongColumn:
-    """A column of a long table: the dataset's key, its heading, how its values are written."""
-
-    key: str
-    title: str
-    format: str
-
-
-@dataclass(frozen=True)
-class LongTable:
-    """A table whose rows the page makes from an embedded dataset, so that ten thousand cost nothing until they are asked for."""
-
-    title: str
-    dataset: str
-    kind: str
-    columns: tuple[LongColumn, ...]
-
-
-@dataclass(frozen=True)
-class Fact:
-    """One key figure."""
-
-    name: str
-    value: str
-
-
-@dataclass(frozen=True)
-class Section:
-    """A section of the page; what it has nothing of is empty."""
-
-    id: str
-    title: str
-    paragraphs: tuple[str, ...] = ()
-    facts: tuple[Fact, ...] = ()
-    figures: tuple[Figure, ...] = ()
-    big_tables: tuple[LongTable, ...] = ()
-    tables: tuple[ShortTable, ...] = ()
-    mathematics: tuple[str, ...] = ()
-    code: tuple[str, ...] = ()
-
 
 # smaller moves than this, in standard errors, are not worth a row
 SMALLEST_MOVE = 0.5
@@ -115,7 +42,7 @@ def sections(subject: Subject, levels: Levels, slopes: Slopes, cells: Columns | 
         _pooling(subject),
         _predictive(subject),
         _quality(subject),
-        _priors(subject),
+        priors_section(subject),
         _diagnostics(subject),
         _model(subject),
         _reproduce(subject),
@@ -362,21 +289,6 @@ def _rule_row(rule: Mapping[str, Any]) -> Row:
     return Row(cells, "failed" if rule.get("success") is False else "")
 
 
-def _priors(subject: Subject) -> Section:
-    record = subject.report.get("fit_record")
-    priors = subject.report.get("priors", record.get("priors") if isinstance(record, Mapping) else None)
-    items: Iterable[tuple[str, str]]
-    if isinstance(priors, Mapping):
-        items = [(str(name), str(value)) for name, value in priors.items()]
-    elif isinstance(priors, Sequence) and not isinstance(priors, str):
-        items = [(str(p.get("parameter", "")), str(p.get("prior", ""))) if isinstance(p, Mapping) else ("", str(p)) for p in priors]
-    else:
-        items = []
-    rows = tuple(Row((Cell(name), Cell(value))) for name, value in items)
-    text = ("What the model assumed before it saw the data: weakly informative, on the scale of the outcome, overridable in the study.",)
-    return Section("priors", "Priors", text, tables=(ShortTable("Priors", ("parameter", "prior"), rows),) if rows else ())
-
-
 def _diagnostics(subject: Subject) -> Section:
     rows = [row for row in subject.tables["diagnostics"].to_pylist() if row["value"] is not None or not row["passed"]]
     found = sorted(rows, key=lambda row: (row["passed"], row["check"]))
@@ -410,6 +322,8 @@ def _reproduce(subject: Subject) -> Section:
         value = subject.report.get(name, subject.study.get(name))
         if isinstance(value, str | int | float) and not isinstance(value, bool):
             facts.append(Fact(words, str(value)[:16]))
+    if subject.study.get("standardise_to"):
+        facts.append(Fact("weights", str(subject.report.get("weights_source", subject.study["standardise_to"]))))
     return Section("reproduce", "Reproduce this", facts=tuple(facts), code=(command,))
 
 
