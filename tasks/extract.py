@@ -14,6 +14,7 @@ from multilevel.formula.columns import formula_columns
 from tasks.conditions import check_type, condition_columns, row_condition
 from tasks.expectation_rules import load_rules, read_rules
 from tasks.expectation_sql import check_expressible
+from tasks.mix import keep_mix
 from tasks.relation import Relation, first_line, literal, open_source, quote, rows_of
 from tasks.source_files import is_remote, parquet_files, source_state
 from tasks.study import Study
@@ -36,6 +37,7 @@ def extract(study: Study, as_of: date | None, folder: Path, *, today: date) -> R
     """
     if study.expectations is not None:
         read_rules(study.expectations)  # a wrong suite fails before any data is touched
+    keep_mix(study, folder)
     line_items = _line_items(study)
     connection = open_source(study.source.database, study.name, folder)
     try:

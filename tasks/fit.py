@@ -16,18 +16,19 @@ def fit(run: RunFolder, progress: StepProgress | None = None) -> None:
     """Fit the run's study on its cells; write ``tables/``, ``report.json``, ``gates.json`` and what is kept of a posterior."""
     from multilevel.cells_io import read_cells
     from multilevel.study_fit import fit_study
+    from tasks.mix import mixed_cells
 
     study, relation = run.study(), run.relation()
-    cells = read_cells(run.path / "cells.parquet", run.path / "cells.json")
+    cells, source = mixed_cells(study, read_cells(run.path / "cells.parquet", run.path / "cells.json"), run.path)
     unkept = _posterior_unkept(study)
-    fitted = fit_study(study.parsed_formula, cells, _options(study, run, relation.as_of, progress, unkept))
+    fitted = fit_study(study.parsed_formula, cells, _options(study, run, relation.as_of, progress, (source, *unkept)))
     run.write_tables(dict(fitted.tables))
     if study.draws is not None and study.engine == "bayesian" and fitted.fit is not None and not unkept:
         from multilevel.bayesian.posterior_file import write_posterior
 
         named = {"study": study.name, "as_of": str(relation.as_of), "run_id": run.run_id, "formula": study.formula, "family": study.family}
         write_posterior(fitted.fit, run.posterior, named)
-    run.write_json("report", fitted.report)
+    run.write_json("report", {**fitted.report, "weights_source": source.message})
     run.write_json("gates", {"failed": [{"check": gate.check, "message": gate.message} for gate in fitted.failed_gates]})
 
 

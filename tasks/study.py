@@ -53,6 +53,21 @@ class Source(_Part):
         return self
 
 
+class Mix(_Part):
+    """A table of weights that group estimates are standardised to: columns of the model, and ``weight``."""
+
+    parquet: str | None = Field(None, description="a Parquet file or glob that holds the table")
+    database: str | None = Field(None, description="path of a DuckDB file; opened read-only")
+    query: str | None = Field(None, description="path of an SQL file, one SELECT on the database that gives the table")
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        has_query = self.database is not None and self.query is not None
+        if (self.parquet is None) != has_query or (self.parquet is not None and (self.database or self.query) is not None):
+            raise ValueError("write either {parquet: mix.parquet} or {database: file.duckdb, query: mix.sql}")
+        return self
+
+
 class Window(_Part):
     """Which line items count: those of the last ``days`` days before as_of, as_of itself not included."""
 
@@ -118,6 +133,9 @@ class Study(_Part):
     quarantine_limit: float = Field(0.01, ge=0, le=1, description="largest share of line items that may be quarantined")
     max_cells: int = Field(2_000_000, gt=0, description="limit for families whose predictors must all join the key")
     predict_for: tuple[NewLevels, ...] = Field((), description="levels to estimate although unseen")
+    standardise_to: Mix | None = Field(
+        None, description="a table of weights, the mix that group_estimates and cell_estimates are averaged over; null: the line items"
+    )
     priors: dict[str, Any] | None = Field(None, description="overrides of the default priors; bayesian engine only")
     sampling: SamplingOptions = Field(default_factory=SamplingOptions, description="how the bayesian engine samples")
     draws: PublishedDraws | None = Field(None, description="joint draws published in draws.parquet; null: none")

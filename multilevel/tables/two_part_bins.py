@@ -47,7 +47,7 @@ def two_part_standardisation(
         own,
         common,
         np.asarray(averaging(own.codes, own.n_bins, n) @ own_part),
-        np.asarray(averaging(common.codes, common.n_bins, n) @ common_part),
+        np.asarray(averaging(common.codes, common.n_bins, both.design.cells.common_weight) @ common_part),
         int(level.max()) + 1,
     )
 
@@ -82,7 +82,7 @@ def paired_own_bins(both: TwoPartFit, sides: Sides, side: int, level: Integers, 
 
 def paired_common_bins(both: TwoPartFit, sides: Sides, n_own: int, *, own_part: Floats, common_part: Floats) -> CommonBins:
     """Patterns of own slopes, cut on both linear predictors of what is common; every distinct value a bin where they are few."""
-    n = both.design.cells.n.astype(float)
+    n, mix = both.design.cells.n.astype(float), both.design.cells.common_weight
     first, second = side_predictors(both, sides, sides.n_sides)
     sigma2 = float(np.average(own_part, weights=n))
     spread = sigma2 * common_part
@@ -93,13 +93,13 @@ def paired_common_bins(both: TwoPartFit, sides: Sides, n_own: int, *, own_part: 
     else:
         groups = patterns(sides, int(np.clip(_MOST_ROWS // n_own, 1, MOST_CROSSED if sides.crossings else MOST_PATTERNS)))
         most = int(np.clip(MOST_PAIRS // (n_own * (int(groups.max()) + 1)), 1, MOST_BINS**2))
-        codes = _cut_both(groups, first, second + spread / 2.0, n, most)
+        codes = _cut_both(groups, first, second + spread / 2.0, mix, most)
     n_bins = int(codes.max()) + 1
-    average = averaging(codes, n_bins, n)
-    ratio = _ratio(both, codes, first, second, n, spread)
+    average = averaging(codes, n_bins, mix)
+    ratio = _ratio(both, codes, first, second, mix, spread)
     # the shared part of sigma^2 returns with each pair of bins, as a level has its own sigma
     ratio = ratio / np.exp(sigma2 * np.asarray(average @ common_part) / 2.0)
-    return CommonBins(codes, np.bincount(codes, n, n_bins) / n.sum(), ratio, np.zeros(n_bins))
+    return CommonBins(codes, np.bincount(codes, mix, n_bins) / mix.sum(), ratio, np.zeros(n_bins))
 
 
 def side_predictors(both: TwoPartFit, sides: Sides, side: int) -> tuple[Floats, Floats]:

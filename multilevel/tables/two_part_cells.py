@@ -63,7 +63,7 @@ def two_part_cell_estimates(
 
 def _prepare(both: TwoPartFit, tree: Nesting, pair: CellPair, variance: LevelVariance | None) -> Combinations:
     cells = both.design.cells
-    n = cells.n.astype(float)
+    n, mix = cells.n.astype(float), cells.common_weight
     crossed = tuple(found for found in crossings(both.design, tree, pair.owned) if found.codes[-1].max() > 0)
     sides = split_sides(both.design, [*(names | pair.joint for names in pair.owned)], crossed)
     loose = {both.design.blocks[found.block].factor.name for found in crossed}
@@ -81,7 +81,7 @@ def _prepare(both: TwoPartFit, tree: Nesting, pair: CellPair, variance: LevelVar
     parts = pair_variance_parts(variance, tree, pair, cells.n_cells)
     common = paired_common_bins(both, sides, own[0].n_bins * own[1].n_bins, own_part=parts[0] * parts[1], common_part=parts[2])
     codes = [(own[0].codes, own[0].n_bins), (own[1].codes, own[1].n_bins), (common.codes, common.n_bins)]
-    averaged = [np.asarray(averaging(code, n_bins, n) @ part) for (code, n_bins), part in zip(codes, parts, strict=True)]
+    averaged = [np.asarray(averaging(*code, weights) @ part) for code, weights, part in zip(codes, (n, n, mix), parts, strict=True)]
     blocks = [index for index, block in enumerate(both.design.blocks) if block.factor.name in pair.joint - loose]
     members = {index: joint_members(both.fit, pair, index) for index in blocks}
     response = both.amount.response
@@ -146,7 +146,7 @@ def _unknown(
 
 def _effect_variance(part: Part, work: Combinations) -> float:
     """Mean over line items of z'Sigma z of the ``a:b`` blocks."""
-    weights = work.fit.design.cells.n
+    weights = work.fit.design.cells.common_weight
     total = 0.0
     for block in work.members:
         z = np.column_stack([np.prod(split, axis=0) for split in work.sides.effects[block]])
