@@ -35,10 +35,13 @@ def release(run: RunFolder) -> Publication:
         as_of=relation.as_of,
         run_id=run.run_id,
         provenance=_provenance(run, validation),
-        beside=Beside(
+        # under privacy the report alone: quarantined rows, examples, draws and joint distributions are of single groups
+        beside=Beside(report=run.report)
+        if is_private
+        else Beside(
             report=run.report,
-            validation=None if is_private else run.path / "validation.html",
-            quarantine=None if quarantine is None or is_private else Path(quarantine),
+            validation=run.path / "validation.html",
+            quarantine=None if quarantine is None else Path(quarantine),
             posterior=run.posterior if run.posterior.exists() else None,
         ),
         waiting=lambda message: print(message, file=sys.stderr, flush=True),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from multilevel.errors import DataError
 from tasks.begin import begin
 from tasks.compress import compress
 from tasks.extract import extract
@@ -18,9 +21,11 @@ from tasks.release import release
 from tasks.run_folder import RunFolder
 from tasks.validate import validate
 
+type RunUntilFitted = Callable[[pd.DataFrame, str], RunFolder]
+
 STUDY = """
 name: private
-formula: amount ~ 1 + (1 | region/city) + (1 | category) + (1 | customer)
+formula: amount ~ 1 + rank + (1 | region/city) + (1 | category) + (1 | customer)
 source: {parquet: lines.parquet}
 engine: likelihood
 cells: [region, category]
@@ -39,6 +44,7 @@ def lines() -> pd.DataFrame:
         {
             "amount": 1 + 0.1 * region + rng.normal(0, 0.3, 164)[customer] + rng.normal(size=6_000),
             "customer": [f"customer-{i}" for i in customer],
+            "rank": region * 1.5,
             "region": np.where(region == 4, "Atlantis", [f"region-{i}" for i in region]),
             "city": [f"city-{i}" for i in customer % 3],
             "category": np.where(rare, "saffron", [f"category-{i}" for i in category]),
@@ -46,19 +52,31 @@ def lines() -> pd.DataFrame:
     )
 
 
+def fitted(frame: pd.DataFrame, text: str) -> RunFolder:
+    """A run in the working directory as far as its fit, before anything is withheld."""
+    frame.to_parquet("lines.parquet")
+    Path("private.yaml").write_text(text)
+    run = RunFolder(Path(begin("private.yaml", engine=None, publish_to=None, settings=(), run_id="r1")))
+    study = run.study()
+    extract(study, None, run.path, today=date(2026, 1, 1))
+    validate(study, run.relation(), run.path)
+    compress(run.relation(), run.read_json("validation")["study_sql"], study.parsed_formula, study.family, run.path)
+    fit(run)
+    return run
+
+
+@pytest.fixture
+def run_until_fitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunUntilFitted:
+    monkeypatch.chdir(tmp_path)
+    return fitted
+
+
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, pd.DataFrame], Path]:
     place = tmp_path_factory.mktemp("private")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
-        lines().to_parquet("lines.parquet")
-        Path("private.yaml").write_text(STUDY)
-        run = RunFolder(Path(begin("private.yaml", engine=None, publish_to=None, settings=(), run_id="r1")))
-        study = run.study()
-        extract(study, None, run.path, today=date(2026, 1, 1))
-        validate(study, run.relation(), run.path)
-        compress(run.relation(), run.read_json("validation")["study_sql"], study.parsed_formula, study.family, run.path)
-        fit(run)
+        run = fitted(lines(), STUDY)
         protect(run)
         check(run)
         folder = release(run).folder
@@ -96,3 +114,42 @@ def test_no_file_below_the_published_folder_names_a_withheld_group(published: tu
         assert b"Atlantis" not in content, path
         assert b"saffron" not in content, path
         assert b"customer-" not in content, path
+
+
+def test_a_withheld_group_has_no_point_in_the_report(published: tuple[dict[str, pd.DataFrame], Path]) -> None:
+    _, root = published
+    text = next(root.rglob("reports/*/r1.html")).read_text(encoding="utf-8")
+    data = json.loads(text.split('id="page-data">', 1)[1].split("</script>", 1)[0])
+    lines = {figure["id"]: figure["spec"] for figure in data["figures"] if figure["id"].startswith("predictor-")}
+    points = next(
+        layer["data"]["values"] for layer in lines["predictor-region-intercept-rank"]["layer"] if len(layer["data"]["values"]) == 3
+    )
+    seen = {row["label"] for row in points}
+    assert len(seen) == 3
+    assert all(label.startswith("region-") for label in seen)
+    assert not any("predictor-customer" in name for name in lines)
+
+
+def test_nothing_but_tables_and_the_report_is_published(published: tuple[dict[str, pd.DataFrame], Path]) -> None:
+    _, root = published
+    kinds = {path.suffix for path in (root / "private").rglob("*") if path.is_file() and not path.name.startswith(".")}
+    assert kinds == {".parquet", ".html", ".json", ".yaml"}
+    assert not [path for path in root.rglob("*") if "quarantine" in path.name or "joint" in path.name or "validation" in path.name]
+
+
+def test_a_factor_inside_another_follows_it_though_the_formula_does_not_say(run_until_fitted: RunUntilFitted) -> None:
+    # shops lie in regions; written side by side, two withheld regions must take their shops along, or the sum of shops tells of a region
+    frame = lines().assign(shop=lambda rows: rows["region"] + rows["city"].str[-1])
+    run = run_until_fitted(frame, STUDY.replace("(1 | region/city)", "(1 | region) + (1 | shop)").replace("rank + ", ""))
+    protect(run)
+    table = run.read_tables()["group_estimates"].to_pandas().query("not is_new")
+    regions, shops = (set(table.loc[table["grouping_factor"] == name, "level"]) for name in ("region", "shop"))
+    assert len(regions) == 3
+    assert shops <= {f"{region}{i}" for region in regions for i in range(3)}
+
+
+def test_a_predictors_category_of_few_people_is_refused_by_name(run_until_fitted: RunUntilFitted) -> None:
+    frame = lines().assign(size=lambda rows: np.where(rows["customer"].isin(["customer-3", "customer-9"]), "XXL", "M"))
+    run = run_until_fitted(frame, STUDY.replace("rank", "size"))
+    with pytest.raises(DataError, match=r"predictor size has a category 'XXL' with 2 distinct customer, fewer than 10"):
+        protect(run)
