@@ -20,9 +20,9 @@ from multilevel.cells_io import read_cells
 from multilevel.design_build import build_design
 from multilevel.formula.parse import parse_formula
 from sql import read_query
-from tasks.compress import compress
+from tasks.cells.compress import compress
 from tasks.relation import Relation, connect
-from tasks.simulate import simulate_shop
+from tasks.shop.simulate import simulate_shop
 
 FORMULA = "y ~ 1 + x + (1 | region) + (1 + x | category)"
 REGIONS, CATEGORIES = 100, 200

@@ -18,7 +18,7 @@ from multilevel.cells_io import read_cells
 from multilevel.design_build import build_design
 from multilevel.formula.parse import parse_formula
 from multilevel.linear.engine import fit_linear
-from tasks.compress import compress_rows
+from tasks.cells.compress import compress_rows
 
 FORMULA = "y ~ x + (1 | customer) + (1 + x | category) + (1 | region)"
 TRUTH = {"customer": 0.4, "category": 0.5, "category slope": 0.25, "region": 0.2, "residual": 1.0}

@@ -25,7 +25,7 @@ from multilevel.cells_io import read_cells
 from multilevel.design_build import build_design
 from multilevel.formula.parse import parse_formula
 from multilevel.linear.engine import fit_linear
-from tasks.compress import compress
+from tasks.cells.compress import compress
 from tasks.relation import Relation
 
 FORMULA = "y ~ x + (1 | region) + (1 + x || category)"

@@ -14,12 +14,12 @@ import time
 from datetime import date
 from pathlib import Path
 
-from tasks.compress import compress
+from tasks.cells.compress import compress
 from tasks.extract import extract
 from tasks.relation import Relation, connect
-from tasks.simulate import simulate_shop
+from tasks.rules.validate import validate
+from tasks.shop.simulate import simulate_shop
 from tasks.study import Study, load_study
-from tasks.validate import validate
 
 REPEATS = 7
 EMPTY_FLOW = "from prefect import flow\n@flow\ndef empty(): return 1\nempty()\n"

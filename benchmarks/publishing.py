@@ -48,7 +48,7 @@ def publish_rows(names: tuple[str, ...], rows: int, root: Path) -> tuple[float, 
     import pyarrow as pa
 
     from multilevel.tables.catalogue import TABLES, arrow_schema
-    from tasks.publish import publish
+    from tasks.publishing.publish import publish
 
     imports = _peak()
     tables = {other: pa.Table.from_pylist([], arrow_schema(other)) for other in TABLES}

@@ -47,8 +47,8 @@ def load_shop(
     database: Annotated[Path, typer.Option(help="DuckDB file to make")] = Path("data/shop.duckdb"),
 ) -> None:
     """Load the Complete Journey, a year of real transactions of 2,469 households, into a DuckDB file."""
-    from tasks.shop import load_shop as load
-    from tasks.shop_progress import terminal_progress
+    from tasks.shop.load import load_shop as load
+    from tasks.shop.progress import terminal_progress
 
     with terminal_progress("loading the shop") as progress:
         loaded = load(database, progress)
@@ -68,8 +68,8 @@ def simulate(
     seed: Annotated[int, typer.Option(help="the same seed gives the same shop")] = 1,
 ) -> None:
     """Make a synthetic shop inside DuckDB, with the true parameters in a table `truth`."""
-    from tasks.shop_progress import terminal_progress
-    from tasks.simulate import simulate_shop
+    from tasks.shop.progress import terminal_progress
+    from tasks.shop.simulate import simulate_shop
 
     with terminal_progress("simulating") as progress:
         shop = simulate_shop(

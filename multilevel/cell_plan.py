@@ -1,6 +1,6 @@
 """Which columns make the cell key, and what is kept of each cell, by family: the decision of design section 5, before any row is read.
 
-Both ways to compute cells read this plan: the DuckDB query (``tasks.cell_query``) and, in memory, ``multilevel.cells_from_rows``.
+Both ways to compute cells read this plan: the DuckDB query (``tasks.cells.query``) and, in memory, ``multilevel.cells_from_rows``.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from tasks.study import load_study
 def begin(study: str, *, engine: str | None, publish_to: str | None, settings: Sequence[str], run_id: str | None) -> str:
     """Path of the run's folder, holding ``study.json``; raises StudyError or PublishError where anything is wrong."""
     # pyarrow comes with it, which a command that only parses settings need not wait for
-    from tasks.target import open_target
+    from tasks.publishing.target import open_target
 
     overrides = parse_settings(settings)
     if engine is not None:

@@ -14,10 +14,10 @@ from multilevel.design import Design
 from multilevel.errors import StudyError
 from multilevel.formula.parse import parse_formula
 from multilevel.hurdle import is_hurdle
-from tasks.compress import compress
+from tasks.cells.compress import compress
 from tasks.extract import extract
+from tasks.rules.validate import validate
 from tasks.study import Study
-from tasks.validate import validate
 
 type Progress = Callable[[str, float], None]
 

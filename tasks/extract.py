@@ -11,11 +11,11 @@ import duckdb
 
 from multilevel.errors import DataError, SourceError
 from multilevel.formula.columns import formula_columns
-from tasks.conditions import check_type, condition_columns, row_condition
-from tasks.expectation_rules import load_rules, read_rules
-from tasks.expectation_sql import check_expressible
-from tasks.mix import keep_mix
+from tasks.cells.mix import keep_mix
 from tasks.relation import Relation, first_line, literal, open_source, quote, rows_of
+from tasks.rules.conditions import check_type, condition_columns, row_condition
+from tasks.rules.scan_sql import check_expressible
+from tasks.rules.suite import load_rules, read_rules
 from tasks.source_files import is_remote, parquet_files, source_state
 from tasks.study import Study
 

@@ -16,7 +16,7 @@ def fit(run: RunFolder, progress: StepProgress | None = None) -> None:
     """Fit the run's study on its cells; write ``tables/``, ``report.json``, ``gates.json`` and what is kept of a posterior."""
     from multilevel.cells_io import read_cells
     from multilevel.study_fit import fit_study
-    from tasks.mix import mixed_cells
+    from tasks.cells.mix import mixed_cells
 
     study, relation = run.study(), run.relation()
     cells, source = mixed_cells(study, read_cells(run.path / "cells.parquet", run.path / "cells.json"), run.path)

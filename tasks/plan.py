@@ -15,7 +15,7 @@ from multilevel.formula.tree import Formula
 from multilevel.hurdle import is_hurdle
 from multilevel.mathematics import Mathematics, mathematics
 from multilevel.words import describe
-from tasks.compress import CompressedStudy, compress
+from tasks.cells.compress import CompressedStudy, compress
 from tasks.relation import Relation
 from tasks.study import Study
 

@@ -10,7 +10,7 @@ from multilevel.formula.tree import Formula
 from multilevel.hurdle import PARTS, Part
 from multilevel.study_fit_two_part import part_designs
 from multilevel.two_part_words import two_part_mathematics, two_part_words
-from tasks.compress import CompressedStudy
+from tasks.cells.compress import CompressedStudy
 from tasks.plan import Plan, planned, with_cost
 from tasks.study import Study
 

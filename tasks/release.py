@@ -9,11 +9,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from tasks.publish import Publication
-from tasks.publish_stage import Beside
-from tasks.report_index import write_index
+from tasks.publishing.publish import Publication
+from tasks.publishing.report_index import write_index
+from tasks.publishing.stage import Beside
+from tasks.publishing.target import LocalFolder, Target, open_target
 from tasks.run_folder import RunFolder
-from tasks.target import LocalFolder, Target, open_target
 
 
 def release(run: RunFolder) -> Publication:

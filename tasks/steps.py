@@ -17,17 +17,17 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task
 
 from multilevel.errors import SourceError
-from tasks.compress import compress as compress_study
-from tasks.expectation_record import record_in_child
+from tasks.cells.compress import compress as compress_study
 from tasks.extract import extract as extract_relation
 from tasks.fit import check as check_gates
 from tasks.fit import fit as fit_run
 from tasks.privacy import protect
 from tasks.progress import fitting_progress
 from tasks.release import release, summary
+from tasks.rules.page import write_validation_page
+from tasks.rules.record import record_in_child
+from tasks.rules.validate import validate as validate_rows
 from tasks.run_folder import RunFolder
-from tasks.validate import validate as validate_rows
-from tasks.validation_page import write_validation_page
 
 HOUR = 3_600.0
 WAITS_SECONDS = [5, 30]

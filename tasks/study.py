@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 from multilevel.errors import FormulaError, StudyError
 from multilevel.formula.parse import parse_formula
 from multilevel.formula.tree import Call, Formula
-from tasks.object_address import has_scheme, read_address
+from tasks.object_storage.address import has_scheme, read_address
 
 # credentials that were written into an address are not repeated in a message
 CREDENTIALS = re.compile(r"//[^/@]*@")

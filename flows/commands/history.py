@@ -5,10 +5,10 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from tasks.history import CheckChange, Difference, difference
-from tasks.publish_history import Version
+from tasks.publishing.difference import CheckChange, Difference, difference
+from tasks.publishing.target import Target, open_target
+from tasks.publishing.versions import Version
 from tasks.study import load_study
-from tasks.target import Target, open_target
 
 MOVED = 2.0
 STATES = {True: "passed", False: "did not pass", None: "was not made"}

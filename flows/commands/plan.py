@@ -14,8 +14,8 @@ from multilevel.errors import DataError
 from tasks.begin import parse_settings
 from tasks.extract import extract
 from tasks.plan import PlannedGroup, PlannedTerm, plan
+from tasks.rules.validate import validate
 from tasks.study import load_study
-from tasks.validate import validate
 
 TAKES_HOURS = (
     "That is hours: leave out the grouping factor with the most levels, bin a continuous predictor, or write engine: likelihood, which "

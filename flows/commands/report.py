@@ -6,9 +6,9 @@ import webbrowser
 from pathlib import Path
 
 from multilevel.errors import PublishError
-from tasks.object_address import has_scheme
-from tasks.publish_layout import open_layout
-from tasks.report_index import latest_report, write_index
+from tasks.object_storage.address import has_scheme
+from tasks.publishing.layout import open_layout
+from tasks.publishing.report_index import latest_report, write_index
 from tasks.study import load_study
 
 

@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from multilevel.errors import SourceError
-from tasks.object_address import Address, has_scheme
-from tasks.publish_layout import Layout
+from tasks.object_storage.address import Address, has_scheme
+from tasks.publishing.layout import Layout
+from tasks.publishing.target import open_target
 from tasks.study import load_study
-from tasks.target import open_target
 
 
 def show_tables(target: str, rows: int) -> None:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from multilevel.tables.catalogue import TABLES, arrow_schema
-from tasks.publish import Publication, publish
+from tasks.publishing.publish import Publication, publish
 
 DAY = date(2026, 11, 1)
 STUDY = "small"

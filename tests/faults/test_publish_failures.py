@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from multilevel.errors import PublishError
-from tasks import durable, locking
-from tasks.publish import Publication
+from tasks.publishing import durable, locking
+from tasks.publishing.publish import Publication
 
 type Version = Callable[..., Publication]
 type Latest = Callable[[], str | None]

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tasks import durable
-from tasks.publish import Publication, turn
-from tasks.publish_layout import Layout
-from tasks.publish_sweep import sweep
+from tasks.publishing import durable
+from tasks.publishing.layout import Layout
+from tasks.publishing.publish import Publication, turn
+from tasks.publishing.sweep import sweep
 
 type Version = Callable[..., Publication]
 type Latest = Callable[[], str | None]

@@ -19,7 +19,8 @@ from prefect.client.orchestration import get_client
 
 from multilevel.errors import SourceError
 from multilevel.tables.catalogue import EVERY_TABLE
-from tasks import durable, steps
+from tasks import steps
+from tasks.publishing import durable
 
 TABLES = {f"{name}.parquet" for name in EVERY_TABLE if name != "draws"}
 MOST_LINES = 6

@@ -11,12 +11,12 @@ import pytest
 from flows.commands.report import find_report
 from multilevel.errors import PublishError
 from tasks.begin import begin
-from tasks.compress import compress
+from tasks.cells.compress import compress
 from tasks.extract import extract
 from tasks.fit import fit
 from tasks.release import release
+from tasks.rules.validate import validate
 from tasks.run_folder import RunFolder
-from tasks.validate import validate
 
 STUDY = """
 name: sleep

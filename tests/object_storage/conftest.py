@@ -22,9 +22,9 @@ from moto.server import ThreadedMotoServer
 from werkzeug.serving import WSGIRequestHandler
 
 from multilevel.tables.catalogue import TABLES, arrow_schema
-from tasks.publish import Publication
-from tasks.publish_stage import Beside
-from tasks.target import ObjectStorage, open_target
+from tasks.publishing.publish import Publication
+from tasks.publishing.stage import Beside
+from tasks.publishing.target import ObjectStorage, open_target
 
 DAY = date(2026, 11, 1)
 BUCKET, PREFIX, STUDY = "warehouse", "estimates/shop", "small"
@@ -122,7 +122,7 @@ def bucket(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Buck
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     # a contract of its own for each version: that of another is told apart, and none takes a tenth of a second to word
     contracts = count()
-    monkeypatch.setattr("tasks.object_publish.contract_text", lambda study, definition, tables: f"id: {study}-{next(contracts)}\n")
+    monkeypatch.setattr("tasks.object_storage.publish.contract_text", lambda study, definition, tables: f"id: {study}-{next(contracts)}\n")
     client = boto3.client("s3")
     client.create_bucket(Bucket=BUCKET)
     found = Bucket(client)

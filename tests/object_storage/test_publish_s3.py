@@ -12,10 +12,10 @@ import pytest
 
 from multilevel.errors import PublishError
 from multilevel.tables.catalogue import TABLES
-from tasks import object_store
-from tasks.object_sweep import sweep
-from tasks.publish import Publication
-from tasks.target import ObjectStorage
+from tasks.object_storage import store as object_store
+from tasks.object_storage.sweep import sweep
+from tasks.publishing.publish import Publication
+from tasks.publishing.target import ObjectStorage
 
 DAY = date(2026, 11, 1)
 BUCKET, PREFIX, STUDY = "warehouse", "estimates/shop", "small"

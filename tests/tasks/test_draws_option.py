@@ -14,9 +14,9 @@ from pydantic import ValidationError
 
 from multilevel.errors import PublishError
 from multilevel.tables.catalogue import EVERY_TABLE, TABLES, arrow_schema
-from tasks.publish import Publication, publish
-from tasks.publish_history import prune
-from tasks.publish_layout import Layout
+from tasks.publishing.layout import Layout
+from tasks.publishing.publish import Publication, publish
+from tasks.publishing.versions import prune
 from tasks.study import Study
 
 DAY = date(2026, 11, 1)

@@ -14,13 +14,13 @@ from multilevel.errors import StudyError
 from multilevel.formula.parse import parse_formula
 from multilevel.study_fit import fit_study
 from multilevel.study_fit_options import FitOptions
+from tasks.cells.compress import compress_rows
 from tasks.compare import compare_study
-from tasks.compress import compress_rows
 from tasks.extract import extract
 from tasks.plan import Plan, plan
 from tasks.report.page import write_report
+from tasks.rules.validate import validate
 from tasks.study import Study, load_study
-from tasks.validate import validate
 
 FORMULA = "amount ~ sale + (1 | region) + (1 | category)"
 

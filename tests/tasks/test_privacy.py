@@ -13,13 +13,13 @@ import pytest
 
 from multilevel.errors import DataError
 from tasks.begin import begin
-from tasks.compress import compress
+from tasks.cells.compress import compress
 from tasks.extract import extract
 from tasks.fit import check, fit
 from tasks.privacy import protect
 from tasks.release import release
+from tasks.rules.validate import validate
 from tasks.run_folder import RunFolder
-from tasks.validate import validate
 
 type RunUntilFitted = Callable[[pd.DataFrame, str], RunFolder]
 

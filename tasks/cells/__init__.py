@@ -1,0 +1,1 @@
+"""A formula as one query: line items in, cell statistics out."""

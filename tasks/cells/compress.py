@@ -1,0 +1,254 @@
+"""Compress: the study's rows to cell statistics, by one DuckDB query; what leaves this step is two small files and a sample of rows."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from multilevel.cell_plan import CellPlan, plan_cells
+from multilevel.cells_io import CellsSpec, write_cells_spec
+from multilevel.errors import DataError
+from multilevel.formula.columns import formula_columns
+from multilevel.formula.labels import expression_label
+from multilevel.formula.tree import Call, Column, Expression, Formula
+from multilevel.schema import Schema
+from tasks.cells.expressions import as_sql
+from tasks.cells.query import CellQuery, compile_cells, render, subquery
+from tasks.cells.schema import read_schema
+from tasks.relation import Relation, connect, first_line, literal, quote
+
+COUNTS = ("poisson", "negative_binomial")
+MAX_CELLS = 2_000_000
+SAMPLE_ROWS = 2_000
+SAMPLE_SEED = 20_160_104
+CERTAIN = 0.8
+"""An approximate count below this part of the limit needs no exact one: the sketch is off by a few per cent at most."""
+
+
+@dataclass(frozen=True)
+class CompressedStudy:
+    """Where the cells are, and how much smaller they are than the rows."""
+
+    cells_path: Path
+    spec_path: Path
+    rows_path: Path
+    n_cells: int
+    n_rows: int
+    compression_ratio: float
+    sql: str
+
+
+def compress(
+    relation: Relation,
+    study_sql: str,
+    formula: Formula,
+    family: str,
+    folder: Path,
+    *,
+    max_cells: int = MAX_CELLS,
+    sample_rows: int = SAMPLE_ROWS,
+    timeout_seconds: float | None = None,
+) -> CompressedStudy:
+    """Write cells.parquet, cells.json and rows.parquet into ``folder``.
+
+    Parameters
+    ----------
+    relation : where the line items are; opened read-only.
+    study_sql : one complete SELECT giving the study's rows (after window, where, missing values and quarantine).
+    max_cells : limit for the families whose predictors must all join the key; gaussian has none.
+    sample_rows : rows kept for residual plots.
+    timeout_seconds : the query is interrupted after so long; None waits.
+
+    Raises
+    ------
+    DataError
+        No rows, a null or a value that is not finite, too many cells, or out of time. Nothing is left in ``folder`` then.
+    FormulaError
+        If the response does not fit the family.
+    """
+    connection = connect(relation)
+    try:
+        with deadline(connection, timeout_seconds):
+            return compress_rows(connection, study_sql, formula, family, folder, max_cells=max_cells, sample_rows=sample_rows)
+    finally:
+        connection.close()
+
+
+def compress_rows(
+    connection: duckdb.DuckDBPyConnection,
+    study_sql: str,
+    formula: Formula,
+    family: str,
+    folder: Path,
+    *,
+    max_cells: int = MAX_CELLS,
+    sample_rows: int = SAMPLE_ROWS,
+) -> CompressedStudy:
+    """``compress`` on an open connection."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with explained(formula):
+        schema = read_schema(connection, study_sql, formula, family)
+        plan = plan_cells(formula, schema, family)
+        refuse_too_many_cells(connection, study_sql, plan, schema, max_cells)
+        query = compile_cells(plan, schema, study_sql)
+        cells = _copy(connection, query.sql, folder / "cells.parquet")
+        n_cells, n_rows = _check_cells(connection, cells, plan)
+        rows = _copy(connection, sample_query(study_sql, formula, sample_rows), folder / "rows.parquet")
+        counts = _histogram(connection, plan, schema, study_sql)
+    spec_path = folder / "cells.json"
+    write_cells_spec(cells_spec(formula, plan, schema, query, n_rows=n_rows, n_cells=n_cells, counts=counts), spec_path)
+    return CompressedStudy(cells, spec_path, rows, n_cells, n_rows, n_rows / n_cells, query.sql)
+
+
+def cells_spec(
+    formula: Formula, plan: CellPlan, schema: Schema, query: CellQuery, *, n_rows: int, n_cells: int, counts: list[list[float]]
+) -> CellsSpec:
+    """What cells.json says of the plan."""
+    return CellsSpec(
+        formula=formula.text,
+        family=plan.family,
+        log_outcome=plan.log_outcome,
+        known_sigma=plan.known_sigma,
+        groups={name: schema.kind(name) for name in plan.groups},
+        labels={expression_label(e): _order(e, schema) for e in plan.labels},
+        numbers=tuple(expression_label(e) for e in plan.numbers),
+        features=plan.feature_labels,
+        once=query.once,
+        n_rows=n_rows,
+        n_cells=n_cells,
+        histogram=counts if plan.family == "negative_binomial" else [],
+        constants={"log_factorial": math.fsum(n * math.lgamma(value + 1) for value, n in counts)} if plan.family in COUNTS else {},
+    )
+
+
+def refuse_too_many_cells(connection: duckdb.DuckDBPyConnection, study_sql: str, plan: CellPlan, schema: Schema, max_cells: int) -> None:
+    """Count the cells before they are made, where all predictors join the key.
+
+    Raises
+    ------
+    DataError
+        With the count and the way out.
+    """
+    if plan.family == "gaussian" or not plan.keys:
+        return
+    keys = ", ".join(quote(key.name) if isinstance(key, Column) else as_sql(key, schema.moments) for key in plan.keys)
+    facts = f"approx_count_distinct(hash({keys})) as n_cells"
+    rough = connection.execute(render("cell_schema", study_rows=subquery(study_sql), facts=facts)).fetchone() or (0, 0)
+    if min(rough[0], rough[1]) <= CERTAIN * max_cells:
+        return
+    exact = connection.execute(render("cell_count", study_rows=subquery(study_sql), keys=keys)).fetchone() or (0,)
+    if exact[0] > max_cells:
+        numbers = [expression_label(e) for e in plan.numbers if not (isinstance(e, Call) and e.function == "bin")]
+        offer = f"write bin({numbers[0]}, width) for {numbers[0]}" if numbers else "leave out a grouping factor or a predictor"
+        raise DataError(
+            f"{exact[0]:,} cells from {rough[0]:,} rows: more than max_cells = {max_cells:,}. Under family {plan.family} every predictor "
+            f"joins the key, so {offer}, or raise max_cells in the study (memory and time grow with it)."
+        )
+
+
+def sample_query(study_sql: str, formula: Formula, sample_rows: int) -> str:
+    """A repeatable reservoir sample of the formula's columns."""
+    study_sample = f"{subquery(study_sql)} tablesample reservoir({int(sample_rows)} rows) repeatable ({SAMPLE_SEED})"
+    columns = ",\n    ".join(quote(name) for name in formula_columns(formula))
+    return render("cell_rows", columns=columns, study_sample=study_sample)
+
+
+@contextmanager
+def deadline(connection: duckdb.DuckDBPyConnection, seconds: float | None) -> Iterator[None]:
+    """Interrupt the connection's query after so many seconds (a Prefect timeout cannot stop a query in a thread)."""
+    if seconds is None:
+        yield
+        return
+    timer = threading.Timer(seconds, connection.interrupt)
+    timer.start()
+    try:
+        yield
+    except duckdb.InterruptException as error:
+        raise DataError(f"Compressing took longer than timeout_seconds = {seconds:g}; give it more, or a shorter window.") from error
+    finally:
+        timer.cancel()
+
+
+@contextmanager
+def explained(formula: Formula) -> Iterator[None]:
+    """What DuckDB says about a value, in the study's terms."""
+    try:
+        yield
+    except duckdb.OutOfRangeException as error:
+        raise DataError(
+            f"`{formula.text}` cannot be calculated for every row: {first_line(error)}. Look for zeros, negative or infinite values in "
+            "the columns inside log( ), sqrt( ), exp( ) or a division, and leave such rows out with `where`."
+        ) from error
+    except (duckdb.ConversionException, duckdb.BinderException) as error:
+        raise DataError(f"`{formula.text}` does not fit the columns' types: {first_line(error)}.") from error
+
+
+def _copy(connection: duckdb.DuckDBPyConnection, sql: str, path: Path) -> Path:
+    """Write a query's result under another name first: an interrupted COPY leaves a broken file behind."""
+    partial = path.with_suffix(".partial")
+    try:
+        connection.execute(f"copy ({sql}) to {literal(str(partial))} (format parquet, compression zstd, row_group_size 1000000)")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def _check_cells(connection: duckdb.DuckDBPyConnection, cells: Path, plan: CellPlan) -> tuple[int, int]:
+    """Cells and rows; an empty study or an unusable value is refused here, before anything is fitted."""
+    table = connection.sql("select * from read_parquet($path)", params={"path": str(cells)})
+    floats = [name for name, kind in zip(table.columns, table.types, strict=True) if str(kind) == "DOUBLE"]
+    bad = ", ".join(f"count(*) filter (not coalesce(isfinite({quote(name)}), false))" for name in floats)
+    texts = [name for name in table.columns if name.startswith(("g.", "c."))]
+    null = "".join(f", count(*) - count({quote(name)})" for name in texts)
+    counts = f"select count(*), cast(coalesce(sum(n), 0) as bigint), {bad}{null} from read_parquet($path)"
+    row = connection.execute(counts, {"path": str(cells)}).fetchone() or (0, 0)
+    n_cells, n_rows = int(row[0]), int(row[1])
+    if n_rows == 0:
+        cells.unlink()
+        raise DataError("There are no rows to compress: the window, `where` or the quarantine left none.")
+    wrong = {_plain(name, plan): count for name, count in zip([*floats, *texts], row[2:], strict=True) if count}
+    if wrong:
+        cells.unlink()
+        precision = plan.weights or plan.standard_error
+        if precision in wrong:
+            raise DataError(
+                f"`{precision}` must be positive and finite in every row, as a known precision; in {wrong[precision]:,} cells it is not."
+            )
+        listed = ", ".join(f"`{name}` ({count:,} cells)" for name, count in list(wrong.items())[:5])
+        raise DataError(f"Values that are null or not finite in {listed}. Leave such rows out with `where` or `missing`.")
+    return n_cells, n_rows
+
+
+def _plain(name: str, plan: CellPlan) -> str:
+    """A column of cells.parquet in the formula's terms."""
+    kind, _, rest = name.partition(".")
+    if kind in {"mean", "cross"}:
+        return (*plan.feature_labels, expression_label(plan.outcome))[int(rest.split(".")[0])]
+    if kind in {"g", "c", "x"}:
+        return rest
+    if name in {"weight", "once.log_weights"}:
+        return str(plan.weights or plan.standard_error)
+    if name in {"offset", "size", "once.outcome_log_exposure"}:
+        return "offset" if plan.offsets else "trials"
+    return expression_label(plan.outcome)
+
+
+def _histogram(connection: duckdb.DuckDBPyConnection, plan: CellPlan, schema: Schema, study_sql: str) -> list[list[float]]:
+    """Distinct outcomes and how often: far fewer logarithms of factorials than rows."""
+    if plan.family not in COUNTS:
+        return []
+    response = as_sql(plan.raw_outcome, schema.moments)
+    rows = connection.execute(render("cell_histogram", study_rows=subquery(study_sql), response=response)).fetchall()
+    return [[float(value), float(count)] for value, count in rows]
+
+
+def _order(expression: Expression, schema: Schema) -> str:
+    inner = expression.arguments[0] if isinstance(expression, Call) else expression
+    return schema.kind(inner.name) if isinstance(inner, Column) else "number"

@@ -1,0 +1,123 @@
+"""Facts about a study's rows that the cell plan needs: types for free, counts and moments in one scan only where the formula asks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import duckdb
+
+from multilevel.cell_plan import CellPlan, feature_label, is_level_mean, plan_cells
+from multilevel.cells_from_rows import standardised
+from multilevel.formula.columns import columns_in, predictor_expressions
+from multilevel.formula.labels import expression_label
+from multilevel.formula.tree import Expression, Formula
+from multilevel.schema import ColumnKind, Schema
+from tasks.cells.expressions import TABLE, as_sql
+from tasks.cells.query import render, subquery
+from tasks.relation import quote
+
+TEMPORAL = ("DATE", "TIME", "INTERVAL")
+WHOLE = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER")
+NUMERIC = (
+    "TINYINT",
+    "SMALLINT",
+    "INTEGER",
+    "BIGINT",
+    "HUGEINT",
+    "UTINYINT",
+    "USMALLINT",
+    "UINTEGER",
+    "UBIGINT",
+    "UHUGEINT",
+    "FLOAT",
+    "DOUBLE",
+)
+
+
+def column_kinds(connection: duckdb.DuckDBPyConnection, study_sql: str) -> tuple[dict[str, ColumnKind], frozenset[str]]:
+    """Kind of every column of the study's rows, and which hold whole numbers, without reading them."""
+    relation = connection.sql(study_sql)
+    types = {name: str(kind) for name, kind in zip(relation.columns, relation.types, strict=True)}
+    return {name: _kind(kind) for name, kind in types.items()}, frozenset(name for name, kind in types.items() if kind in WHOLE)
+
+
+def read_schema(connection: duckdb.DuckDBPyConnection, study_sql: str, formula: Formula, family: str) -> Schema:
+    """What ``plan_cells`` and the query need to know: one scan where the formula asks for counts or moments, else none.
+
+    Raises
+    ------
+    DataError
+        If the formula names a column that the rows do not have.
+    """
+    kinds, integers = column_kinds(connection, study_sql)
+    schema = Schema(kinds, integers=integers)
+    numeric = _numeric_predictors(formula, schema) if family == "gaussian" else []
+    facts = {f"distinct.{name}": f"approx_count_distinct({TABLE}.{quote(name)})" for name in numeric}
+    pending = list(dict.fromkeys(inner for e in predictor_expressions(formula) for inner in standardised(e)))
+    if not facts and not pending and not formula.response.weights and not formula.response.standard_error:
+        return schema
+    moments: dict[str, tuple[float, float]] = {}
+    while True:
+        ready = [e for e in pending if all(expression_label(inner) in moments for inner in standardised(e))]
+        pending = [e for e in pending if e not in ready]
+        for expression in ready:
+            value = as_sql(expression, moments)
+            facts |= {
+                f"mean.{expression_label(expression)}": f"avg({value})",
+                f"sd.{expression_label(expression)}": f"stddev_samp({value})",
+            }
+        found = _scan(connection, study_sql, facts)
+        moments |= {expression_label(e): (found[f"mean.{expression_label(e)}"], found[f"sd.{expression_label(e)}"]) for e in ready}
+        distinct = schema.distinct or {name: int(found[f"distinct.{name}"]) for name in numeric}
+        schema = replace(schema, distinct=distinct, moments=moments, n_rows=int(found["n_rows"]))
+        if not pending:
+            return _with_shifts(connection, study_sql, formula, family, schema)
+        facts = {}
+
+
+def _with_shifts(connection: duckdb.DuckDBPyConnection, study_sql: str, formula: Formula, family: str, schema: Schema) -> Schema:
+    """Overall means of the features and the outcome, about which weighted sums are taken."""
+    if not formula.response.weights and not formula.response.standard_error:
+        return schema
+    plan = plan_cells(formula, schema, family)
+    expressions: dict[str, tuple[Expression, ...]] = {feature_label(product): product for product in plan.features}
+    facts = {f"shift.{label}": " * ".join(_shift(e, product, plan, schema) for e in product) for label, product in expressions.items()}
+    offset = "".join(f" - avg({as_sql(e, schema.moments)})" for e in plan.offsets)
+    found = _scan(connection, study_sql, facts | {"shift.": f"avg({as_sql(plan.outcome, schema.moments)}){offset}"})
+    return replace(
+        schema,
+        shifts={label: float(found[f"shift.{label}"]) for label in (*expressions, "")},
+        n_rows=int(found["n_rows"]),
+    )
+
+
+def _shift(expression: Expression, product: tuple[Expression, ...], plan: CellPlan, schema: Schema) -> str:
+    """The overall mean of what is summed; a ``within`` that is computed row by row is near zero already."""
+    centred = plan.centred_feature(product)
+    if centred is not None:
+        return f"avg({as_sql(centred.value, schema.moments)})"
+    return "0e0" if is_level_mean(expression) else f"avg({as_sql(expression, schema.moments)})"
+
+
+def _numeric_predictors(formula: Formula, schema: Schema) -> list[str]:
+    names = [name for e in predictor_expressions(formula) if not schema.is_categorical(e) for name in columns_in(e)]
+    grouping = {name for group in formula.groups for name in group.columns}
+    return [name for name in dict.fromkeys(names) if schema.kind(name) == "number" and name not in grouping]
+
+
+def _scan(connection: duckdb.DuckDBPyConnection, study_sql: str, facts: dict[str, str]) -> dict[str, Any]:
+    listed = ",\n    ".join(f"{sql} as {quote(name)}" for name, sql in facts.items()) or "1 as one"
+    cursor = connection.execute(render("cell_schema", study_rows=subquery(study_sql), facts=listed))
+    names = [column[0] for column in cursor.description]
+    row = cursor.fetchone()
+    return dict(zip(names, row or (), strict=True))
+
+
+def _kind(duckdb_type: str) -> ColumnKind:
+    """Lists, structs and everything else that is neither number nor date can still group: as text."""
+    if duckdb_type == "BOOLEAN":
+        return "boolean"
+    if duckdb_type in NUMERIC or (duckdb_type.startswith("DECIMAL") and duckdb_type.endswith(")")):
+        return "number"
+    return "temporal" if duckdb_type.startswith(TEMPORAL) and not duckdb_type.endswith("]") else "text"

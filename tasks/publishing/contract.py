@@ -1,0 +1,36 @@
+"""A version's data contract: the Open Data Contract Standard's YAML, kept by version and, for the latest one, at a fixed path."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import date
+from typing import Any
+
+import yaml
+
+from multilevel.tables.data_contract import open_data_contract
+from tasks.publishing import durable
+from tasks.publishing.layout import Layout
+
+
+def contract_text(study: str, definition: Mapping[str, Any], tables: Collection[str]) -> str:
+    """The contract of ``tables`` as YAML; ``definition`` is the study as the manifest keeps it (title, unit and currency are read)."""
+    contract = open_data_contract(
+        study,
+        tables=tables,
+        title=definition.get("title") or None,
+        unit=definition.get("unit"),
+        currency=definition.get("currency"),
+    )
+    return yaml.safe_dump(contract, sort_keys=False, allow_unicode=True, width=120)
+
+
+def put_contract(layout: Layout, as_of: date | str, run_id: str) -> None:
+    """Let ``contract.odcs.yaml`` be that of the version; removed for a version that has none, rather than left to speak of another."""
+    kept = layout.version_contract(as_of, run_id)
+    if not kept.exists():
+        durable.remove(layout.contract)
+        return
+    content = kept.read_text(encoding="utf-8")
+    if not layout.contract.exists() or layout.contract.read_text(encoding="utf-8") != content:
+        durable.replace_text(layout.contract, content)

@@ -1,0 +1,66 @@
+"""``index.html`` over all studies and dates of a folder: which versions there are, which is the latest, and their reports.
+
+Written anew after each publication; a run that dies between the pointer and the index leaves it one version behind until the next.
+"""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote as url
+
+from jinja2 import Environment, select_autoescape
+
+from tasks.publishing import durable
+from tasks.publishing.layout import STUDY_NAME, Layout
+from tasks.publishing.versions import Version, versions
+
+NAME = "index.html"
+
+
+def write_index(root: Path) -> Path:
+    """Replace ``root / index.html`` in one step; links are relative, so that the folder can be served or moved as it is."""
+    layouts = [Layout(root, folder.name) for folder in sorted(root.iterdir()) if STUDY_NAME.fullmatch(folder.name)]
+    studies = [_study(layout) for layout in layouts if layout.pointer.is_file()]
+    template = (files("tasks.report") / "templates" / "index.html.j2").read_text(encoding="utf-8")
+    page = Environment(autoescape=select_autoescape(default=True, default_for_string=True), trim_blocks=True).from_string(template)
+    durable.replace_text(root / NAME, page.render(studies=studies))
+    return root / NAME
+
+
+def latest_report(layout: Layout) -> Path | None:
+    """The report of the version that the pointer names; None where there is no version or it has none."""
+    latest = layout.latest()
+    if latest is None:
+        return None
+    report = layout.report(latest["as_of"], latest["run_id"])
+    return report if report.is_file() else None
+
+
+def _study(layout: Layout) -> dict[str, Any]:
+    found = versions(layout)
+    title = _title(layout, found[0]) if found else layout.study
+    return {"name": layout.study, "title": title, "versions": [_version(layout, version) for version in found]}
+
+
+def _title(layout: Layout, version: Version) -> str:
+    manifest = json.loads(layout.manifest(version.as_of, version.run_id).read_text(encoding="utf-8"))
+    return str(_inner(manifest, "study_definition").get("title") or layout.study)
+
+
+def _inner(manifest: dict[str, Any], name: str) -> dict[str, Any]:
+    found = manifest.get(name) or manifest.get("provenance", {}).get(name) or {}
+    return dict(found)
+
+
+def _version(layout: Layout, version: Version) -> dict[str, Any]:
+    report = layout.report(version.as_of, version.run_id)
+    return {
+        "as_of": version.as_of,
+        "published_at": version.published_at[:19].replace("T", " "),
+        "run_id": version.run_id,
+        "is_latest": version.is_latest,
+        "report": url(str(report.relative_to(layout.root))) if report.is_file() else None,
+    }

@@ -1,0 +1,65 @@
+"""Missing values, as the study says for each column: exclude the row, make a level of them, or fill in the mean beside an indicator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import duckdb
+
+from multilevel.errors import DataError, StudyError
+from tasks.relation import literal, quote, rows_of
+from tasks.rules.conditions import is_missing
+from tasks.rules.suite import value_kind
+from tasks.study import Study
+
+MISSING_LEVEL = "(missing)"
+
+
+def excluded(study: Study, types: Mapping[str, str]) -> str:
+    """Predicate: the row lacks a value of a column whose rule is ``exclude``."""
+    parts = [is_missing(name, types[name]) for name, rule in study.missing.items() if rule == "exclude"]
+    return " or ".join(parts) or "false"
+
+
+def study_types(study: Study, types: Mapping[str, str]) -> dict[str, str]:
+    """Columns of the study's rows and their types: ``level`` makes text, ``mean_and_indicator`` a double and ``<column>_missing``."""
+    found = dict(types)
+    for name, rule in study.missing.items():
+        if rule == "level":
+            found[name] = "VARCHAR"
+        elif rule == "mean_and_indicator":
+            if value_kind(types[name]) != "number":
+                raise StudyError(
+                    f"{study.name}: missing: {name}: mean_and_indicator is for numbers, {name} is {types[name]}; write level or exclude."
+                )
+            found |= {name: "DOUBLE", f"{name}_missing": "INTEGER"}
+    return found
+
+
+def study_columns(study: Study, types: Mapping[str, str], means: Mapping[str, float]) -> str:
+    """The select list of the study's rows: every column of the line items, with missing values replaced as the study says."""
+    parts = []
+    for name, kind in types.items():
+        own, absent = quote(name), is_missing(name, kind)
+        match study.missing.get(name):
+            case "level":
+                parts.append(f"case when {absent} then {literal(MISSING_LEVEL)} else cast({own} as varchar) end as {own}")
+            case "mean_and_indicator":
+                parts.append(f"case when {absent} then cast({means[name]!r} as double) else cast({own} as double) end as {own}")
+                parts.append(f"cast({absent} as integer) as {quote(name + '_missing')}")
+            case _:
+                parts.append(own)
+    return ", ".join(parts)
+
+
+def column_means(connection: duckdb.DuckDBPyConnection, study: Study, kept: str, types: Mapping[str, str]) -> dict[str, float]:
+    """Means over the rows of the SELECT ``kept``, of the columns that are to be filled in; DataError where there is no value at all."""
+    names = [name for name, rule in study.missing.items() if rule == "mean_and_indicator"]
+    if not names:
+        return {}
+    picks = ", ".join(f"avg(cast({quote(name)} as double)) filter (not {is_missing(name, types[name])}) as {quote(name)}" for name in names)
+    found = rows_of(connection, f"select {picks} from ({kept})", study.name, "missing: the means cannot be calculated")[0]
+    absent = [name for name in names if found[name] is None]
+    if absent:
+        raise DataError(f"{study.name}: missing: {absent[0]}: mean_and_indicator needs at least one value, the column has none.")
+    return {name: float(found[name]) for name in names}

@@ -1,0 +1,24 @@
+"""``validation.html``: what was checked, what was set aside and why, as one static page that needs no network."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+from tasks.run_folder import RunFolder
+
+
+def write_validation_page(run: RunFolder) -> Path | None:
+    """Render ``validation.json`` to ``validation.html``; None where validation did not get as far as a result."""
+    content = run.read_json("validation")
+    if not content:
+        return None
+    import jinja2
+
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string((files("tasks.rules") / "templates" / "validation.html.j2").read_text(encoding="utf-8"))
+    page = run.path / "validation.html"
+    study = run.study()
+    filled = template.render(**content, title=study.title or study.name, run_id=run.run_id, record=run.read_json("expectation_record"))
+    page.write_text(filled, encoding="utf-8")
+    return page

@@ -1,0 +1,199 @@
+"""The record: Great Expectations itself on a sample, held against the scan's counts on the same rows.
+
+Runs as a child process (``record_in_child``), because importing Great Expectations takes seconds that can pass while the model is fitted.
+An exception inside Great Expectations is an error of its own, never a failed expectation.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+
+from multilevel.errors import GroupwiseError, RecordError
+from tasks.relation import Relation, connect, literal, quote, rows_of
+from tasks.rules.page import write_validation_page
+from tasks.rules.regex import python_regex
+from tasks.rules.row_scan import RowScan
+from tasks.rules.scan_sql import applies, broken, with_duplicates
+from tasks.rules.suite import Rule, load_rules, value_kind
+from tasks.run_folder import RunFolder
+from tasks.study import Study
+
+SAMPLE_ROWS = 100_000
+RECORD = "expectation_record"
+SAMPLE_TABLE = "memory.main.sampled"
+MESSAGE_LENGTH = 300
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one executor says of one rule: rows looked at, rows that break it, whether it is kept."""
+
+    checked: int
+    unexpected: int
+    success: bool
+
+
+def record(run: RunFolder, sample_rows: int = SAMPLE_ROWS) -> dict[str, Any]:
+    """Validate a hash sample of ``sample_rows`` line items plus every quarantined one; write ``expectation_record.json`` and the page.
+
+    Raises
+    ------
+    RecordError : Great Expectations raised an exception, or found otherwise than the scan on the same rows.
+    """
+    study, relation = run.study(), run.relation()
+    if study.expectations is None:
+        return {}
+    rules = load_rules(study.expectations, relation.columns)
+    if not rules:
+        return {}
+    connection = connect(relation, run.path)
+    try:
+        quarantine = run.read_json("validation").get("quarantine")
+        sample(connection, study, relation, rules, quarantine, sample_rows)
+        types = {name: kind for name, kind in relation.columns.items() if any(name in rule.columns for rule in rules)}
+        scanned = scan_sample(connection, study.name, rules, types)
+        frame = sample_frame(connection, types)
+    finally:
+        connection.close()
+    found = run_great_expectations(study.expectations, rules, types, frame)
+    for rule in rules:
+        if found[rule.rule_id] != scanned[rule.rule_id]:
+            raise RecordError(
+                f"{study.name}: rule {rule.rule_id} of expectations/{study.expectations}.json does not mean the same to its two executors: "
+                f"of the same {len(frame):,} rows Great Expectations says {found[rule.rule_id]}, the scan {scanned[rule.rule_id]}. "
+                "Rewrite the rule."
+            )
+    content = {
+        "suite": study.expectations,
+        "rows": len(frame),
+        "rules": len(rules),
+        "results": {rule.rule_id: asdict(found[rule.rule_id]) for rule in rules},
+    }
+    run.write_json(RECORD, content)
+    write_validation_page(run)
+    return content
+
+
+def record_in_child(folder: str | Path) -> None:
+    """``record`` in a process of its own, for the run folder ``folder``; raises RecordError with its message where it fails."""
+    command = [sys.executable, "-m", "tasks.rules.record", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"the process ended with {done.returncode}"]
+        raise RecordError(lines[-1])
+
+
+def sample(
+    connection: duckdb.DuckDBPyConnection, study: Study, relation: Relation, rules: Sequence[Rule], quarantine: str | None, sample_rows: int
+) -> None:
+    """Make the table of sampled rows: all that broke a rule, and the first ``sample_rows`` by hash (the same every time) of the others."""
+    picks = ", ".join(quote(name) for name in relation.columns if any(name in rule.columns for rule in rules))
+    scan = RowScan(study, relation, tuple(rules), {})
+    sampled = f"select {picks} from ({scan.kept_by_rules_sql()}) order by hash({picks}) limit {sample_rows}"
+    if quarantine is not None:
+        sampled = f"({sampled}) union all select {picks} from read_parquet({literal(quarantine)})"
+    rows_of(connection, f"create or replace table {SAMPLE_TABLE} as {sampled}", study.name, "rows for the record cannot be sampled")
+
+
+def scan_sample(connection: duckdb.DuckDBPyConnection, study: str, rules: Sequence[Rule], types: Mapping[str, str]) -> dict[str, Found]:
+    """The scan's answer on the sampled rows, per rule id."""
+    source = with_duplicates(f"select * from {SAMPLE_TABLE}", rules, types)
+    counts = [f"count_if({applies(rule, types)}) as c{i}, count_if({broken(rule, types)}) as u{i}" for i, rule in enumerate(rules)]
+    row = rows_of(connection, f"select {', '.join(counts)} from ({source})", study, "the sampled rows cannot be checked")[0]
+    return {rule.rule_id: _found(int(row[f"c{i}"]), int(row[f"u{i}"]), rule.mostly) for i, rule in enumerate(rules)}
+
+
+def sample_frame(connection: duckdb.DuckDBPyConnection, types: Mapping[str, str]) -> pd.DataFrame:
+    """The sampled rows with NumPy types: Great Expectations is slow on Arrow decimals and fails on dates beside datetimes."""
+    frame: pd.DataFrame = connection.sql(f"select * from {SAMPLE_TABLE}").df()
+    for name, kind in types.items():
+        if kind == "BOOLEAN" and frame[name].dtype != bool:
+            frame[name] = frame[name].astype(object)
+        elif kind == "FLOAT":
+            frame[name] = frame[name].astype("float64")
+        elif kind == "TIMESTAMP WITH TIME ZONE":
+            frame[name] = frame[name].dt.tz_convert("UTC").dt.tz_localize(None)
+    return frame
+
+
+def run_great_expectations(suite: str, rules: Sequence[Rule], types: Mapping[str, str], frame: pd.DataFrame) -> dict[str, Found]:
+    """Great Expectations' answer on a pandas batch, per rule id; RecordError where it raised an exception."""
+    import great_expectations as gx
+
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = {"globally": False}
+    batch = context.data_sources.add_pandas("sample").add_dataframe_asset("sample").add_batch_definition_whole_dataframe("all")
+    expectations = [
+        {"type": rule.type, "kwargs": _kwargs(rule, types), "severity": rule.severity, "meta": {"rule_id": rule.rule_id}} for rule in rules
+    ]
+    try:  # whatever it raises, it is not about the rows
+        checked = gx.ExpectationSuite(name=suite, expectations=expectations)
+        result = batch.get_batch({"dataframe": frame}).validate(checked, result_format="SUMMARY")
+    except Exception as error:
+        raise RecordError(f"expectations: {suite}: Great Expectations failed: {_one_line(str(error) or type(error).__name__)}") from error
+    found: dict[str, Found] = {}
+    for entry in result.results:
+        rule_id = entry.expectation_config.meta["rule_id"]
+        raised = exception_message(entry.exception_info)
+        if raised is not None:
+            raise RecordError(f"expectations: {suite}: Great Expectations could not evaluate {rule_id}: {_one_line(raised)}")
+        counts = entry.result
+        found[rule_id] = Found(
+            counts["element_count"] - counts.get("missing_count", 0), int(counts.get("unexpected_count", 0)), bool(entry.success)
+        )
+    return found
+
+
+def exception_message(info: Mapping[str, Any] | None) -> str | None:
+    """The message of an exception, which lies flat or one level down under a metric's id."""
+    for entry in (info or {}).values() if "raised_exception" not in (info or {}) else [info]:
+        if isinstance(entry, Mapping) and entry.get("raised_exception"):
+            return str(entry.get("exception_message") or "an exception without a message")
+    return None
+
+
+def _found(checked: int, unexpected: int, mostly: float) -> Found:
+    return Found(checked, unexpected, checked == 0 or (checked - unexpected) / checked >= mostly)
+
+
+def _kwargs(rule: Rule, types: Mapping[str, str]) -> dict[str, Any]:
+    """The rule's arguments as Great Expectations reads them in the scan's sense: full timestamps, a regex of Python's."""
+    kwargs = dict(rule.kwargs)
+    if "regex" in kwargs:
+        kwargs["regex"] = python_regex(kwargs["regex"])
+    for bound in ("min_value", "max_value"):
+        if isinstance(kwargs.get(bound), str) and value_kind(types[rule.own_columns[0]]) == "time":
+            kwargs[bound] = datetime.fromisoformat(kwargs[bound]).isoformat()
+    return kwargs
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:MESSAGE_LENGTH]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the record for a run folder; where it fails, one line ends stderr and the exit code is 1."""
+    try:
+        record(RunFolder(Path(arguments[0])))
+    except GroupwiseError as error:
+        print(_one_line(str(error)), file=sys.stderr)
+        return 1
+    except Exception as error:  # noqa: BLE001  the parent shows the last line
+        traceback.print_exc()
+        print(f"the record failed: {type(error).__name__}: {_one_line(str(error))}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

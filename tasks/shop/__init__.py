@@ -1,0 +1,1 @@
+"""Real and made-up line items to try the pipeline on."""
