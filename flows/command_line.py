@@ -141,6 +141,34 @@ def report(
 
 
 @app.command()
+def contrast(
+    study: StudyFile,
+    level_a: Annotated[str, typer.Argument(metavar="LEVEL_A", help="a level; parent:level where its name alone is not unique")],
+    level_b: Annotated[str, typer.Argument(metavar="LEVEL_B", help="the level to take off")],
+    factor: Annotated[str | None, typer.Option(help="the grouping factor, where several have both levels")] = None,
+    run: Annotated[str | None, typer.Option(metavar="RUN", help="run id of a published version; default: the latest")] = None,
+) -> None:
+    """The difference of two groups from their joint distribution: LEVEL_A minus LEVEL_B, with the probability that it is above 0."""
+    from flows.commands.joint import show_contrast
+
+    show_contrast(str(study), level_a, level_b, factor=factor, run_id=run)
+
+
+@app.command()
+def predict(
+    study: StudyFile,
+    at: Annotated[str, typer.Option("--at", metavar="TABLE", help="Parquet or CSV with the formula's predictors and grouping columns")],
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="write the rows there: .parquet or .csv; default: print them")] = None,
+    interval: Annotated[float | None, typer.Option(help="probability of the intervals; default: the study's")] = None,
+    run: Annotated[str | None, typer.Option(metavar="RUN", help="run id of a published version; default: the latest")] = None,
+) -> None:
+    """The expected outcome at every row of a table, groups never seen included. Reads what the published version keeps, no line items."""
+    from flows.commands.joint import show_predictions
+
+    show_predictions(str(study), at, output=output, interval=interval, run_id=run)
+
+
+@app.command()
 def compare(
     study: StudyFile,
     reduced: Annotated[str, typer.Option("--reduced", metavar="FORMULA", help="the study's formula with terms left out")],

@@ -33,6 +33,7 @@ class CellsSpec:
     groups, labels : name -> order of its levels: "number", "boolean", "text" or "temporal" (numbers are sorted by value).
     numbers, features, once : names, as in ``CellStatistics``.
     constants : further values of ``CellStatistics.once``, over all rows.
+    moments : expression inside ``center()`` or ``scale()`` -> its mean and sd over all rows.
     histogram : distinct outcome values and row counts (negative_binomial), else empty.
     """
 
@@ -49,6 +50,7 @@ class CellsSpec:
     n_cells: int
     histogram: list[list[float]] = field(default_factory=list)
     constants: dict[str, float] = field(default_factory=dict)
+    moments: dict[str, tuple[float, float]] = field(default_factory=dict)
     format: int = FORMAT
 
 

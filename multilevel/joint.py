@@ -12,7 +12,7 @@ from functools import cached_property
 
 import numpy as np
 from scipy.linalg import solve_triangular
-from scipy.sparse import csr_array, hstack
+from scipy.sparse import csr_array, eye_array, hstack
 from scipy.stats import norm
 
 from multilevel.cells import Floats, Integers
@@ -84,14 +84,7 @@ class NormalJoint:
     @cached_property
     def _kernels(self) -> csr_array:
         """(L * k, L * k) block-diagonal Var(b_e | everything else) / sigma^2."""
-        kernels, k = self.factor.kernels, self._k
-        n = len(kernels) * k
-        columns = np.repeat(np.arange(n).reshape(-1, k), k, axis=0)
-        return csr_array((kernels.ravel(), columns.ravel(), np.arange(0, n * k + 1, k)), shape=(n, n))
-
-    @property
-    def _k(self) -> int:
-        return int(self.factor.kernels.shape[1]) if len(self.factor.kernels) else 0
+        return _block_diagonal(self.factor.kernels)
 
     @cached_property
     def _cross(self) -> csr_array:
@@ -149,6 +142,22 @@ class NormalJoint:
         moved = factor._assemble(coordinates.T, None)
         return (moved - zero).T
 
+    def covariance_root(self) -> Floats:
+        """(m, p + q) A with A'A = Var(beta, b)."""
+        system = self.factor.system
+        p, total = system.n_population, system.n_population + system.n_effects
+        on_rest, on_own = self._split(csr_array(eye_array(total, format="csr")))
+        pieces = [np.asarray(on_rest @ self._rest_root).T]
+        if on_own.shape[1]:
+            pieces.append(np.asarray((on_own @ _block_diagonal(square_root(self.factor.kernels))).toarray()).T)
+        root = self.sigma * np.vstack(pieces)
+        if self.extra is None:
+            return root
+        # beta gets its own covariance, and takes along what it moves in b
+        own = root[:, :p]
+        beta = square_root(own.T @ own + self.extra)
+        return np.vstack([root - own @ self._sensitivity.T, beta.T @ self._sensitivity.T])
+
     def combine(self, rows: csr_array, interval: float) -> Summary:
         """Linear combinations ``rows @ (beta, b)`` with Wald intervals."""
         return _wald(np.asarray(rows @ self.mean), np.sqrt(self.variance(rows)), interval)
@@ -187,6 +196,20 @@ def quadratic_forms(rows: csr_array, covariance: Floats) -> Floats:
 def _wald(estimate: Floats, std_error: Floats, interval: float) -> Summary:
     half = norm.ppf(0.5 + interval / 2.0) * std_error
     return Summary(estimate, std_error, estimate - half, estimate + half)
+
+
+def square_root(covariance: Floats) -> Floats:
+    """A square root of positive semi-definite matrices (..., k, k), singular ones included."""
+    values, vectors = np.linalg.eigh(covariance)
+    return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0))[..., None, :])
+
+
+def _block_diagonal(blocks: Floats) -> csr_array:
+    """(L * k, L * k) from (L, k, k)."""
+    k = int(blocks.shape[1]) if len(blocks) else 0
+    n = len(blocks) * k
+    columns = np.repeat(np.arange(n).reshape(-1, k), k, axis=0) if k else np.zeros(0, np.int64)
+    return csr_array((blocks.ravel(), columns.ravel(), np.arange(0, n * k + 1, k) if k else np.zeros(1, np.int64)), shape=(n, n))
 
 
 def _picker(places: Integers, total: int) -> csr_array:

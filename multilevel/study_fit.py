@@ -22,7 +22,7 @@ from multilevel.interpretation.unsplit_slopes import unsplit_warnings
 from multilevel.interpretation.warnings import design_warnings, effective_sizes, separated_groups, simpson_warnings
 from multilevel.study_fit_calibration import calibration_of_means
 from multilevel.study_fit_engines import fit_partial, fit_without_group_predictors
-from multilevel.study_fit_options import FitOptions, StudyFit
+from multilevel.study_fit_options import FitOptions, FittedPart, StudyFit
 from multilevel.study_fit_pooling import Pooling, fit_pooling
 from multilevel.study_fit_report import report_of
 from multilevel.tables.assemble import Heading
@@ -117,7 +117,7 @@ def fit_study(formula: Formula, cells: CellStatistics, options: FitOptions) -> S
         ]
         tables["diagnostics"] = diagnostics(checks, _heading(options))
     report = report_of(formula, fit, tree, options, checks=checks, contextual=contextual, seconds=clock.seconds)
-    return StudyFit(tables, report, tuple(check for check in checks if check.gate and not check.passed), fit)
+    return StudyFit(tables, report, tuple(check for check in checks if check.gate and not check.passed), (FittedPart(None, fit, design),))
 
 
 def _tables(

@@ -9,6 +9,7 @@ from typing import Literal
 
 import pyarrow as pa
 
+from multilevel.design import Design
 from multilevel.fit import Check, Engine, Fit
 
 
@@ -67,11 +68,26 @@ class FitOptions:
 
 
 @dataclass(frozen=True)
+class FittedPart:
+    """A partial-pooling fit; ``part`` None, or "occurrence" or "amount". ``design``: its columns over every cell, also those that this
+    part has no rows in."""
+
+    part: str | None
+    fit: Fit
+    design: Design
+
+
+@dataclass(frozen=True)
 class StudyFit:
     """The tables by name, and what the report needs besides them (JSON-able). ``failed_gates`` name what must stop the run;
-    ``fit`` is the partial-pooling fit itself, for contrasts and predictions."""
+    ``parts`` are the partial-pooling fits themselves, for contrasts and predictions: one, or two of a two-part model."""
 
     tables: Mapping[str, pa.Table]
     report: dict[str, object]
     failed_gates: tuple[Check, ...] = field(default=())
-    fit: Fit | None = field(default=None, repr=False)
+    parts: tuple[FittedPart, ...] = field(default=(), repr=False)
+
+    @property
+    def fit(self) -> Fit | None:
+        """The fit, where the model has one part."""
+        return self.parts[0].fit if len(self.parts) == 1 else None

@@ -25,6 +25,7 @@ from multilevel.interpretation.unsplit_slopes import unsplit_warnings
 from multilevel.interpretation.warnings import design_warnings, effective_sizes, separated_groups, simpson_warnings
 from multilevel.study_fit_engines import fit_partial, fit_without_group_predictors
 from multilevel.study_fit_options import FitOptions, StudyFit
+from multilevel.study_fit_options import FittedPart as StudyPart
 from multilevel.study_fit_pooling import Pooling, fit_pooling
 from multilevel.study_fit_two_part_checks import calibration_of_expected_values, joined_checks
 from multilevel.study_fit_two_part_report import two_part_report
@@ -156,7 +157,8 @@ def fit_two_parts(formula: Formula, cells: CellStatistics, options: FitOptions) 
         contextual={part: contextual_effects(entry.fit, entry.pooling.complete) for part, entry in fitted.items()},
         seconds=clock.seconds,
     )
-    return StudyFit(tables, report, tuple(check for check in checks if check.gate and not check.passed), None)
+    parts = (StudyPart("occurrence", occurrence.fit, designs.whole), StudyPart("amount", amount.fit, designs.amount_everywhere))
+    return StudyFit(tables, report, tuple(check for check in checks if check.gate and not check.passed), parts)
 
 
 def _fit_part(design: Design, tree: Nesting, options: FitOptions) -> FittedPartOfStudy:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from multilevel.errors import GateError
 from tasks.run_folder import RunFolder
 from tasks.study import Study
+
+if TYPE_CHECKING:
+    from multilevel.study_fit_options import FittedPart
 
 type StepProgress = Callable[[str, float], None]
 
@@ -28,8 +31,25 @@ def fit(run: RunFolder, progress: StepProgress | None = None) -> None:
 
         named = {"study": study.name, "as_of": str(relation.as_of), "run_id": run.run_id, "formula": study.formula, "family": study.family}
         write_posterior(fitted.fit, run.posterior, named)
+    _keep(run, study, fitted.parts)
     run.write_json("report", {**fitted.report, "weights_source": source.message})
     run.write_json("gates", {"failed": [{"check": gate.check, "message": gate.message} for gate in fitted.failed_gates]})
+
+
+def _keep(run: RunFolder, study: Study, parts: Sequence[FittedPart]) -> None:
+    """Write the joint distribution for contrasts and predictions; nothing under privacy, nor where there are too many coefficients."""
+    if study.privacy is not None:
+        return
+    from multilevel.cells_io import read_cells_spec
+    from multilevel.kept.file import write_models
+    from multilevel.kept.keep import keep_model
+
+    moments = {label: (mean, sd) for label, (mean, sd) in read_cells_spec(run.path / "cells.json").moments.items()}
+    fills = run.read_json("validation").get("filled_in", {})
+    models = [keep_model(part, study.formula, moments=moments, fills=fills, seed=study.seed) for part in parts]
+    kept = [model for model in models if model is not None]
+    if len(kept) == len(models):
+        write_models(kept, run.joint)
 
 
 def _posterior_unkept(study: Study) -> tuple[Any, ...]:

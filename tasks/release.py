@@ -42,6 +42,7 @@ def release(run: RunFolder) -> Publication:
             report=run.report,
             validation=run.path / "validation.html",
             quarantine=None if quarantine is None else Path(quarantine),
+            joint=run.joint if run.joint.exists() else None,
             posterior=run.posterior if run.posterior.exists() else None,
         ),
         waiting=lambda message: print(message, file=sys.stderr, flush=True),

@@ -49,6 +49,11 @@ class RunFolder:
         """The posterior for ArviZ, where the study asks for draws and the engine has one."""
         return self.path / "posterior.nc"
 
+    @property
+    def joint(self) -> Path:
+        """The joint distribution of the coefficients, for contrasts and predictions."""
+        return self.path / "joint.npz"
+
     def study(self) -> Study:
         """The study as this run takes it: overrides applied."""
         return Study.model_validate_json((self.path / "study.json").read_text(encoding="utf-8"))

@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from flows.commands import terminal
 from tasks.begin import parse_settings
 from tasks.compare import CrossValidation, StudyComparison, compare_study
 from tasks.progress import fitting_progress
@@ -29,7 +30,7 @@ def show_comparison(
 ) -> StudyComparison:
     """Fit both, print the comparison; raises GroupwiseError where the two do not compare."""
     study = load_study(study_file, parse_settings(settings))
-    console = console or Console(highlight=False)
+    console = console or terminal.console()
     with tempfile.TemporaryDirectory(prefix="groupwise-compare-") as folder, fitting_progress() as progress:
         found = compare_study(
             study,
@@ -51,18 +52,17 @@ def show_comparison(
 
 
 def _criteria(found: StudyComparison) -> Table:
-    made = Table(title="Fitted by maximum likelihood to the same rows", title_justify="left", header_style="bold")
-    made.add_column("")
-    for name in ("full", "reduced"):
-        made.add_column(name, justify="right", no_wrap=True)
     models = (found.comparison.full, found.comparison.reduced)
-    made.add_row("parameters", *(str(model.n_parameters) for model in models))
-    made.add_row("log-likelihood", *(f"{model.log_likelihood:,.3f}" for model in models))
-    made.add_row("AIC", *(f"{model.aic:,.3f}" for model in models))
-    made.add_row("BIC", *(f"{model.bic:,.3f}" for model in models))
+    rows = [
+        ["parameters", *(str(model.n_parameters) for model in models)],
+        ["log-likelihood", *(f"{model.log_likelihood:,.3f}" for model in models)],
+        ["AIC", *(f"{model.aic:,.3f}" for model in models)],
+        ["BIC", *(f"{model.bic:,.3f}" for model in models)],
+    ]
     if found.validation is not None:
-        made.add_row("groups left out, per row", *(f"{score.per_row:,.5f}" for score in (found.validation.full, found.validation.reduced)))
-    return made
+        scores = (found.validation.full, found.validation.reduced)
+        rows.append(["groups left out, per row", *(f"{score.per_row:,.5f}" for score in scores)])
+    return terminal.table(("", "full", "reduced"), rows, title="Fitted by maximum likelihood to the same rows", text=("",))
 
 
 def _test(found: StudyComparison) -> list[str]:

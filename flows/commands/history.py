@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
+from flows.commands import terminal
 from tasks.publishing.difference import CheckChange, Difference, difference
 from tasks.publishing.target import Target, open_target
 from tasks.publishing.versions import Version
@@ -22,7 +23,7 @@ def target_of(study_file: str) -> Target:
 
 def show_difference(study_file: str, earlier: str | None, later: str | None, rows: int, console: Console | None = None) -> Difference:
     """Print what changed between two versions; raises PublishError where there are not two."""
-    console = console or Console(highlight=False)
+    console = console or terminal.console()
     found = difference(target_of(study_file), earlier, later, rows)
     console.print(f"from {_named(found.earlier)}\n  to {_named(found.later)}\n", markup=False)
     groups = found.groups
@@ -72,10 +73,5 @@ def _check(change: CheckChange) -> str:
 
 
 def _moves(title: str, subject: str, lines: list[tuple[str, float, float, float]]) -> Table:
-    made = Table(title=title, title_justify="left", header_style="bold")
-    made.add_column(subject)
-    for name in ("before", "after", "posterior sds"):
-        made.add_column(name, justify="right")
-    for label, before, after, moved in lines:
-        made.add_row(label, f"{before:,.4g}", f"{after:,.4g}", f"{moved:+.2f}")
-    return made
+    rows = [(label, f"{before:,.4g}", f"{after:,.4g}", f"{moved:+.2f}") for label, before, after, moved in lines]
+    return terminal.table((subject, "before", "after", "posterior sds"), rows, title=title, text=(subject,))

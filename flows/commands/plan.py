@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.syntax import Syntax
 
+from flows.commands import terminal
 from multilevel.errors import DataError
 from tasks.begin import parse_settings
 from tasks.extract import extract
@@ -26,7 +27,7 @@ TAKES_HOURS = (
 def show_plan(study_file: str, *, as_of: date | None, settings: Sequence[str], with_priors: bool = False) -> None:
     """Print the plan; raises GroupwiseError for whatever the run itself would refuse."""
     study = load_study(study_file, parse_settings(settings))
-    console = Console(highlight=False)
+    console = terminal.console()
     with tempfile.TemporaryDirectory(prefix="groupwise-plan-") as folder:
         relation = extract(study, as_of, Path(folder), today=datetime.now(UTC).date())
         validated = validate(study, relation, Path(folder))

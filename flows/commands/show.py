@@ -7,9 +7,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from rich.console import Console
 from rich.table import Table
 
+from flows.commands import terminal
 from multilevel.errors import SourceError
 from tasks.object_storage.address import Address, has_scheme
 from tasks.publishing.layout import Layout
@@ -20,7 +20,7 @@ from tasks.study import load_study
 def show_tables(target: str, rows: int) -> None:
     """Print a study's latest version, or the version in a folder; raises SourceError where there is none."""
     folder, tables = find_tables(target)
-    console = Console(highlight=False)
+    console = terminal.console()
     if "diagnostics" not in tables:
         raise SourceError(f"{folder}: no published tables here; name a study file or a folder .../rev=<run_id>.")
     first = tables["diagnostics"].slice(0, 1).to_pylist()[0]
@@ -90,13 +90,13 @@ def _ranked(table: pa.Table, factor: str, rows: int) -> Table:
 
 def _table(title: str, table: pa.Table, names: tuple[str, ...]) -> Table:
     shown = [name for name in names if table[name].null_count < table.num_rows]
-    made = Table(title=title, title_justify="left", header_style="bold")
-    for name in shown:
-        is_text = pa.types.is_string(table.schema.field(name).type)
-        made.add_column(name.replace("_", " "), justify="left" if is_text else "right")
-    for row in table.select(shown).to_pylist():
-        made.add_row(*(_cell(row[name]) for name in shown))
-    return made
+    text = [_heading(name) for name in shown if pa.types.is_string(table.schema.field(name).type)]
+    rows = [[_cell(row[name]) for name in shown] for row in table.select(shown).to_pylist()]
+    return terminal.table([_heading(name) for name in shown], rows, title=title, text=text)
+
+
+def _heading(column: str) -> str:
+    return column.replace("_", " ")
 
 
 def _cell(value: object) -> str:

@@ -12,6 +12,7 @@ from scipy.special import ndtri
 
 from multilevel.cells import Floats
 from multilevel.fit import Fit, Summary
+from multilevel.joint import square_root
 from multilevel.tables.nesting import Nesting
 from multilevel.tables.new_levels import NewLevels
 from multilevel.tables.sides import averaging, pair_rows, scales
@@ -141,11 +142,5 @@ def _new_effects(fit: Fit, block: int, size: int, rng: np.random.Generator) -> F
     noise = rng.standard_normal((size, len(covariance)))
     noise = noise - noise.mean(axis=0)
     if fit.covariance_draws is None:
-        return noise @ covariance_root(covariance).T
-    return np.asarray(np.einsum("sij,sj->si", covariance_root(fit.covariance_draws[block]), noise))
-
-
-def covariance_root(covariance: Floats) -> Floats:
-    """A square root of positive semi-definite matrices (..., k, k), singular ones included."""
-    values, vectors = np.linalg.eigh(covariance)
-    return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0))[..., None, :])
+        return noise @ square_root(covariance).T
+    return np.asarray(np.einsum("sij,sj->si", square_root(fit.covariance_draws[block]), noise))

@@ -57,8 +57,13 @@ def response_interval(summary: Summary, response: Response, interval: float) -> 
 
 def response_of(cells: CellStatistics) -> Response:
     """The response scale of a study: what ``group_estimates`` are in."""
-    if cells.family == "binomial":
+    return response_for(cells.family, cells.log_outcome)
+
+
+def response_for(family: str, log_outcome: bool) -> Response:
+    """The inverse link of a family; under ``log(y)`` the scale is that of y."""
+    if family == "binomial":
         return Response("logit", expit, lambda eta: expit(eta) * expit(-eta), lambda mu: np.log(mu) - np.log1p(-mu))
-    if cells.family == "gaussian" and not cells.log_outcome:
+    if family == "gaussian" and not log_outcome:
         return Response("identity", lambda eta: eta, np.ones_like, lambda mu: mu)
     return Response("log", np.exp, np.exp, np.log)

@@ -11,9 +11,10 @@ from scipy.sparse import csr_array
 
 from multilevel.cells import Floats
 from multilevel.fit import Fit, Summary
+from multilevel.joint import square_root
 from multilevel.joint_draws import DrawsJoint
 from multilevel.tables.nesting import Nesting
-from multilevel.tables.new_groups import covariance_root, parent_averages
+from multilevel.tables.new_groups import parent_averages
 from multilevel.tables.new_levels import NewLevels
 from multilevel.tables.sides import averaging, pair_rows, scales
 from multilevel.tables.standardise import Standardisation
@@ -71,8 +72,8 @@ def _effects(fit: Fit, block: int, size: int, rng: np.random.Generator) -> Float
     noise = rng.standard_normal((size, len(fit.covariances[block])))
     noise = noise - noise.mean(axis=0)
     if fit.covariance_draws is None or not isinstance(fit.joint, DrawsJoint):
-        return noise @ covariance_root(fit.covariances[block]).T
-    return np.asarray(np.einsum("sij,sj->si", covariance_root(fit.covariance_draws[block][fit.joint.kept(size)]), noise))
+        return noise @ square_root(fit.covariances[block]).T
+    return np.asarray(np.einsum("sij,sj->si", square_root(fit.covariance_draws[block][fit.joint.kept(size)]), noise))
 
 
 def _shifts(both: TwoPartFit, rows: csr_array, weights: Floats, rng: np.random.Generator) -> list[Floats]:

@@ -123,6 +123,7 @@ def cells_spec(
         n_rows=n_rows,
         n_cells=n_cells,
         histogram=counts if plan.family == "negative_binomial" else [],
+        moments=dict(schema.moments),
         constants={"log_factorial": math.fsum(n * math.lgamma(value + 1) for value, n in counts)} if plan.family in COUNTS else {},
     )
 

@@ -77,7 +77,9 @@ def _upload(layout: ObjectLayout, version: _Version, staged: Staged, started: fl
         store.upload(source, name)
     for source, name in files:
         _verify(store, name, durable.sha256(source))
-    content = manifest_of(layout.paths, *of, staged.files, version.provenance, contract=staged.contract, posterior=staged.posterior)
+    content = manifest_of(
+        layout.paths, *of, staged.files, version.provenance, contract=staged.contract, joint=staged.joint, posterior=staged.posterior
+    )
     content |= {"conditional_writes": store.is_conditional}
     if time.monotonic() - started > LONGEST_UPLOAD_SECONDS:
         raise PublishError(f"{layout.study}: uploading took over {LONGEST_UPLOAD_SECONDS / 3600:.0f} hours; nothing is published.")

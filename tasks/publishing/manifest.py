@@ -23,6 +23,7 @@ def manifest_of(
     provenance: Mapping[str, Any],
     *,
     contract: Path | None,
+    joint: Path | None,
     posterior: Path | None,
 ) -> dict[str, Any]:
     """The manifest's content.
@@ -31,7 +32,7 @@ def manifest_of(
     ----------
     layout, as_of, run_id : name the version.
     files : the tables' entries. provenance : what the run says of itself; JSON-able.
-    contract, posterior : those files as they are on this disk now, to be measured; None or missing: the version has none.
+    contract, joint, posterior : those files as they are on this disk now, to be measured; None or missing: the version has none.
     """
     return {
         "schema": MANIFEST_SCHEMA,
@@ -44,6 +45,7 @@ def manifest_of(
         "version": str(layout.version(as_of, run_id).relative_to(layout.home)),
         "files": files,
         "contract": _entry(layout, layout.version_contract(as_of, run_id), contract),
+        "joint": _entry(layout, layout.joint(as_of, run_id), joint),
         "posterior": _entry(layout, layout.posterior(as_of, run_id), posterior),
         **provenance,
     }

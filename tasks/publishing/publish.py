@@ -112,8 +112,16 @@ def _put_in_place(
     try:
         staged = stage(tables, beside, contract, layout.staging / run_id)
         report = _move(layout, staged, as_of, run_id)
-        contract_file, posterior = layout.version_contract(as_of, run_id), layout.posterior(as_of, run_id)
-        manifest = manifest_of(layout, as_of, run_id, staged.files, provenance, contract=contract_file, posterior=posterior)
+        manifest = manifest_of(
+            layout,
+            as_of,
+            run_id,
+            staged.files,
+            provenance,
+            contract=layout.version_contract(as_of, run_id),
+            joint=layout.joint(as_of, run_id),
+            posterior=layout.posterior(as_of, run_id),
+        )
         durable.replace_text(layout.manifest(as_of, run_id), json.dumps(manifest, indent=1, default=str))
         if is_latest:
             point_at(layout, as_of, run_id)

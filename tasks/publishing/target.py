@@ -45,6 +45,9 @@ class Target(Protocol):
     def tables(self, version: Version) -> dict[str, pa.Table]:
         """A version's tables by name."""
 
+    def joint(self, version: Version, folder: Path) -> Path | None:
+        """A version's kept joint distribution as a local file, fetched into ``folder`` if need be; None where none is kept."""
+
     def publish(
         self, tables: Mapping[str, pa.Table], *, as_of: date, run_id: str, provenance: Mapping[str, Any], beside: Beside, waiting: Waiting
     ) -> Publication:
@@ -93,6 +96,11 @@ class LocalFolder:
                 f"{self.study}: version {folder} has no {', '.join(missing)}; it was removed by hand, or its disk is damaged."
             )
         return {path.stem: pq.read_table(path, partitioning=None) for path in sorted(folder.glob("*.parquet"))}
+
+    def joint(self, version: Version, folder: Path) -> Path | None:
+        """Where it lies."""
+        path = self.layout.joint(version.as_of, version.run_id)
+        return path if path.is_file() else None
 
     def publish(
         self, tables: Mapping[str, pa.Table], *, as_of: date, run_id: str, provenance: Mapping[str, Any], beside: Beside, waiting: Waiting
@@ -157,6 +165,15 @@ class ObjectStorage:
         from tasks.object_storage.versions import object_tables
 
         return object_tables(self.layout, version)
+
+    def joint(self, version: Version, folder: Path) -> Path | None:
+        """Downloaded."""
+        content = self.layout.store.read(self.layout.paths.joint(version.as_of, version.run_id).as_posix())
+        if content is None:
+            return None
+        path = folder / f"{version.run_id}.npz"
+        path.write_bytes(content.data)
+        return path
 
     def publish(
         self, tables: Mapping[str, pa.Table], *, as_of: date, run_id: str, provenance: Mapping[str, Any], beside: Beside, waiting: Waiting

@@ -101,7 +101,7 @@ def validate(study: Study, relation: Relation, folder: Path) -> Validated:
             record=folder / VALIDATION_FILE,
         )
         stopped = _failure(study, outcome) or _unmet(connection, scan, counts, outcome)
-        _write_record(outcome, study, relation, _examples(connection, study, quarantine), stopped)
+        _write_record(outcome, study, relation, _examples(connection, study, quarantine), scan.means, stopped)
     finally:
         connection.close()
     if stopped is not None:
@@ -184,7 +184,12 @@ def _examples(connection: duckdb.DuckDBPyConnection, study: Study, quarantine: P
 
 
 def _write_record(
-    outcome: Validated, study: Study, relation: Relation, examples: Sequence[Mapping[str, Any]], stopped: GroupwiseError | None
+    outcome: Validated,
+    study: Study,
+    relation: Relation,
+    examples: Sequence[Mapping[str, Any]],
+    means: Mapping[str, float],
+    stopped: GroupwiseError | None,
 ) -> None:
     content = {
         "study": study.name,
@@ -195,6 +200,7 @@ def _write_record(
         "excluded_where": outcome.n_excluded_where,
         "excluded_missing": outcome.n_excluded_missing,
         "left": outcome.n_left,
+        "filled_in": dict(means),
         "quarantine_limit": study.quarantine_limit,
         "rules": [{**asdict(rule), "success": rule.success} for rule in outcome.rules],
         "examples": examples,

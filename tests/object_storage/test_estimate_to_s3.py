@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from flows.commands.history import prune_versions, roll_back, show_difference
+from flows.commands.joint import show_contrast
 from flows.commands.show import show_tables
 from multilevel.errors import PublishError
 from tasks.begin import begin
@@ -42,6 +43,9 @@ def test_estimate_publishes_to_the_bucket_and_show_diff_rollback_and_prune_read_
     for shown in ("study.yaml", folder, "s3://warehouse/estimates/shop/small"):
         show_tables(shown, 3)
         assert run_id in capsys.readouterr().out
+
+    show_contrast("study.yaml", "g3", "g1", factor=None, run_id=None)
+    assert "g3 is above g1 with probability" in capsys.readouterr().out
 
     put("earlier")
     show_difference("study.yaml", None, None, 3)

@@ -1,18 +1,16 @@
-"""Variance shares, explained variance, within and between slopes, contrasts: against formulas written out over rows."""
+"""Variance shares, explained variance, within and between slopes: against formulas written out over rows."""
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.sparse import csr_array
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtri
 
 from multilevel.cells import CellStatistics, Labels
 from multilevel.design import Design, DesignColumn, Factor, GroupBlock
 from multilevel.design_checks import DesignWarning
-from multilevel.errors import StudyError
 from multilevel.fit import Fit, Summary
 from multilevel.interpretation.contextual import contextual_effects
-from multilevel.interpretation.contrasts import contrast
 from multilevel.interpretation.explained_variance import explained_variance, explained_variance_of_data
 from multilevel.interpretation.residuals import cell_residual_ss, linear_predictor, outcome_variance, predictor_variance
 from multilevel.interpretation.variance_partition import residual_variance, variance_partition
@@ -153,29 +151,6 @@ def test_beside_x_itself_the_coefficient_of_the_mean_is_the_contextual_effect() 
     [effect] = contextual_effects(fit)
     assert effect.contextual.estimate[0] == pytest.approx(-3.0)
     assert effect.between.estimate[0] == pytest.approx(-2.0)
-
-
-def test_a_contrast_uses_the_joint_covariance_of_both_levels() -> None:
-    fit = gaussian_fit(rows())
-    found = contrast(fit, "g", "d", "b")
-    pick = np.zeros(len(fit.joint.mean))
-    pick[2] = 1.0
-    pick[3 + 6], pick[3 + 2] = 1.0, -1.0
-    error = np.sqrt(pick @ fit.joint.covariance @ pick)
-    assert found.estimate == pytest.approx(pick @ fit.joint.mean)
-    assert found.std_error == pytest.approx(error)
-    assert found.probability_greater == pytest.approx(ndtr(found.estimate / error))
-    bare = contrast(fit, "g", "d", "b", with_predictors=False)
-    assert bare.estimate == pytest.approx(found.estimate + 3.0)
-
-
-@pytest.mark.parametrize(
-    ("factor", "level", "term", "complaint"),
-    [("h", "a", "Intercept", "no grouping factor"), ("g", "z", "Intercept", "no level"), ("g", "a", "u", "no varying term")],
-)
-def test_a_contrast_of_what_does_not_exist_is_refused(factor: str, level: str, term: str, complaint: str) -> None:
-    with pytest.raises(StudyError, match=complaint):
-        contrast(gaussian_fit(rows()), factor, level, "b", term)
 
 
 def test_warnings_of_one_kind_share_a_row_that_holds_all_their_messages() -> None:

@@ -1,0 +1,29 @@
+"""Tables and lines in a terminal, the same for every command."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+PIPED_WIDTH = 200
+"""Columns where the output is no terminal: nothing is cut in a file."""
+
+
+def console() -> Console:
+    """A console on standard output that leaves numbers and brackets as they are."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str | None = None, text: Sequence[str] = ()) -> Table:
+    """A table of plain text: a term such as ``size[L]`` is no markup. ``text``: the columns that are aligned to the left."""
+    made = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in columns:
+        made.add_column(Text(name), justify="left" if name in text else "right", overflow="fold")
+    for row in rows:
+        made.add_row(*(Text(cell) for cell in row))
+    return made

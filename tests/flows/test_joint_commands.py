@@ -1,0 +1,184 @@
+"""``groupwise contrast`` and ``predict`` on a published study: what they print and write, and what they refuse."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from flows import command_line
+from tasks.begin import begin
+from tasks.cells.compress import compress
+from tasks.extract import extract
+from tasks.fit import fit
+from tasks.release import release
+from tasks.rules.validate import validate
+from tasks.run_folder import RunFolder
+
+STUDY = """
+name: spend
+title: Spend a line
+formula: amount ~ 1 + on_sale + age + age_missing + (1 | band) + (1 | store)
+source: {parquet: lines.parquet}
+missing: {band: level, age: mean_and_indicator}
+engine: likelihood
+cells: [band, store]
+"""
+
+type Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(8)
+    n = 1_500
+    band, store = rng.integers(0, 5, n), rng.integers(0, 9, n)
+    frame = pd.DataFrame(
+        {
+            "band": pd.Series([f"B{i}" if i else None for i in band], dtype=object),
+            "store": store + 100,
+            "on_sale": rng.random(n) < 0.4,
+            "age": np.where(rng.random(n) < 0.2, np.nan, rng.integers(20, 60, n)),
+        }
+    )
+    frame["amount"] = 5.0 + 0.5 * band + 0.3 * store - frame.on_sale + 0.02 * frame.age.fillna(40) + rng.normal(size=n)
+    frame.to_parquet("lines.parquet")
+    Path("spend.yaml").write_text(STUDY)
+    return tmp_path
+
+
+@pytest.fixture
+def groupwise(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["groupwise", *arguments])
+        capfd.readouterr()
+        code = command_line._run()
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return run
+
+
+def publish(run_id: str = "r1", settings: tuple[str, ...] = ()) -> RunFolder:
+    run = RunFolder(Path(begin("spend.yaml", engine=None, publish_to=None, settings=list(settings), run_id=run_id)))
+    study = run.study()
+    extract(study, None, run.path, today=date(2026, 1, 1))
+    validate(study, run.relation(), run.path)
+    compress(run.relation(), run.read_json("validation")["study_sql"], study.parsed_formula, study.family, run.path)
+    fit(run)
+    release(run)
+    return run
+
+
+def test_a_contrast_is_printed_with_its_probability_in_words(place: Path, groupwise: Run) -> None:
+    tables = publish().read_tables()
+    code, out, err = groupwise("contrast", "spend.yaml", "B4", "(missing)")
+    assert (code, err) == (0, "")
+    assert "band: B4 minus (missing), as of" in out
+    assert "B4 is above (missing) with probability over 99.9 %" in out
+    groups = pd.DataFrame(tables["group_coefficients"].to_pylist()).set_index(["grouping_factor", "level", "term"])
+    difference = groups.estimate["band", "B4", "Intercept"] - groups.estimate["band", "(missing)", "Intercept"]
+    assert f"{difference:,.3g}" in out
+
+
+def test_predictions_are_written_beside_the_tables_own_columns(place: Path, groupwise: Run) -> None:
+    tables = publish().read_tables()
+    rows = {
+        "who": ["a", "b", "c"],
+        "band": ["B2", None, "B9"],
+        "store": [104.0, 104.0, 104.0],
+        "on_sale": [1, 0, 0],
+        "age": [30.0, None, 44.0],
+    }
+    pd.DataFrame(rows).to_parquet("at.parquet")
+    code, out, err = groupwise("predict", "spend.yaml", "--at", "at.parquet", "--output", "out.parquet")
+    assert (code, err) == (0, "")
+    assert "Spend a line: 3 rows, 1 with a group never seen" in out
+    assert out.strip().splitlines()[-1] == "out.parquet"
+    found = pq.read_table("out.parquet").to_pandas()
+    assert list(found.columns) == ["who", "band", "store", "on_sale", "age", "estimate", "std_error", "lower", "upper", "is_new"]
+    assert list(found.is_new) == [False, False, True]
+    beta = pd.DataFrame(tables["population_coefficients"].to_pylist()).query("pooling == 'partial'").set_index("term").estimate
+    groups = pd.DataFrame(tables["group_coefficients"].to_pylist()).query("not is_new").set_index(["grouping_factor", "level"]).deviation
+    by_hand = beta["Intercept"] + beta["on_sale[true]"] + 30 * beta["age"] + groups["band", "B2"] + groups["store", "104"]
+    assert found.estimate[0] == pytest.approx(by_hand, rel=1e-6)
+    mean_age = pd.read_parquet("lines.parquet").age.mean()
+    filled = beta["Intercept"] + mean_age * beta["age"] + beta["age_missing"] + groups["band", "(missing)"] + groups["store", "104"]
+    assert found.estimate[1] == pytest.approx(filled, rel=1e-6)
+    assert found.std_error[2] > 3 * found.std_error[0]
+
+
+def test_predictions_are_printed_where_no_file_is_named_and_csv_is_read(place: Path, groupwise: Run) -> None:
+    publish()
+    Path("at.csv").write_text("band,store,on_sale,age\nB1,103,true,25\nB1,103,false,25\n")
+    code, out, _ = groupwise("predict", "spend.yaml", "--at", "at.csv", "--interval", "0.5")
+    assert code == 0
+    assert out.count("B1") == 2
+    code, _, _ = groupwise("predict", "spend.yaml", "--at", "at.csv", "--output", "out.csv")
+    assert code == 0
+    assert len(pd.read_csv("out.csv")) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("--at", "nowhere.parquet"), "--at nowhere.parquet: there is no such file"),
+        (("--at", "spend.yaml"), "cannot be read as Parquet"),
+        (("--at", "short.csv"), "the formula needs the columns store, on_sale, age; the table has band"),
+        (("--at", "taken.csv"), "rename the table's own estimate"),
+        (("--at", "empty.csv"), "the table has no rows"),
+        (("--at", "words.csv"), "a column is not of the type that the formula needs"),
+        (("--at", "nulls.csv"), "`on_sale`|on_sale is None"),
+        (("--at", "good.csv", "--interval", "95"), "--interval 95.0: write a probability between 0 and 1"),
+        (("--at", "good.csv", "--run", "r7"), "no version of run 'r7'"),
+        (("--at", "good.csv", "--output", "no/such/folder.parquet"), "--output no/such/folder.parquet: cannot be written"),
+    ],
+)
+def test_what_cannot_be_predicted_is_refused_in_one_message(
+    place: Path, groupwise: Run, arguments: tuple[str, ...], complaint: str
+) -> None:
+    import re
+
+    publish()
+    header = "band,store,on_sale,age\n"
+    Path("short.csv").write_text("band\nB1\n")
+    Path("taken.csv").write_text("band,store,on_sale,age,estimate\nB1,103,true,25,1\n")
+    Path("empty.csv").write_text(header)
+    Path("words.csv").write_text(header + "B1,103,true,old\n")
+    Path("nulls.csv").write_text(header + "B1,103,,25\n")
+    Path("good.csv").write_text(header + "B1,103,true,25\n")
+    code, out, err = groupwise("predict", "spend.yaml", *arguments)
+    assert code != 0
+    assert out == ""
+    assert re.search(complaint, err), err
+    assert "Traceback" not in err
+
+
+def test_an_earlier_version_can_be_asked(place: Path, groupwise: Run) -> None:
+    publish("r1")
+    publish("r2", ("where=amount > 5",))
+    _, latest, _ = groupwise("contrast", "spend.yaml", "B1", "B2")
+    _, earlier, _ = groupwise("contrast", "spend.yaml", "B1", "B2", "--run", "r1")
+    assert "run r2" in latest
+    assert "run r1" in earlier
+
+
+def test_before_anything_is_published_and_where_nothing_is_kept_it_says_why(place: Path, groupwise: Run) -> None:
+    code, _, err = groupwise("contrast", "spend.yaml", "B1", "B2")
+    assert (code != 0, "nothing is published in published yet" in err) == (True, True)
+    publish()
+    next(Path("published").rglob("*.npz")).unlink()
+    code, _, err = groupwise("contrast", "spend.yaml", "B1", "B2")
+    assert (code != 0, "run groupwise estimate again" in err) == (True, True)
+    Path("spend.yaml").write_text(STUDY + "privacy: {of: age, k: 2}\n")
+    publish("r2")
+    assert not list(Path("published").rglob("*.npz"))
+    code, _, err = groupwise("predict", "spend.yaml", "--at", "lines.parquet")
+    assert (code != 0, "under privacy nothing of single groups is kept" in err) == (True, True)
