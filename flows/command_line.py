@@ -171,7 +171,10 @@ def predict(
 @app.command()
 def compare(
     study: StudyFile,
-    reduced: Annotated[str, typer.Option("--reduced", metavar="FORMULA", help="the study's formula with terms left out")],
+    reduced: Annotated[
+        str | None,
+        typer.Option("--reduced", metavar="FORMULA", help="the study's formula with terms left out; default: complete pooling"),
+    ] = None,
     as_of: Day = None,
     factor: Annotated[str | None, typer.Option(help="whose levels are left out; default: the first of the formula")] = None,
     folds: Annotated[int, typer.Option(min=0, help="0: no cross-validation; as many as levels, or more: one left out at a time")] = 10,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from multilevel.cross_validation import Score, difference, folds_of, score
 from multilevel.design import Design
 from multilevel.errors import StudyError
 from multilevel.formula.parse import parse_formula
+from multilevel.formula.tree import Formula
 from multilevel.hurdle import is_hurdle
 from tasks.cells.compress import compress
 from tasks.extract import extract
@@ -49,7 +50,7 @@ class StudyComparison:
 
 def compare_study(
     study: Study,
-    reduced_text: str,
+    reduced_text: str | None,
     folder: Path,
     *,
     as_of: date | None = None,
@@ -62,7 +63,8 @@ def compare_study(
 
     Parameters
     ----------
-    reduced_text : the smaller model's formula. folder : for the cells. factor : whose levels are held out; None: the first of the formula.
+    reduced_text : the smaller model's formula; None: complete pooling, the study's without its group terms.
+    folder : for the cells. factor : whose levels are held out; None: the first of the formula.
     n_folds : 0 for no cross-validation. seed : of the folds and of further starts.
 
     Raises
@@ -70,7 +72,8 @@ def compare_study(
     StudyError
         The formulas do not speak of the same rows; no such factor. FitError: a model cannot be fitted. DataError and SourceError as a run.
     """
-    full, reduced = study.parsed_formula, parse_formula(reduced_text)
+    full = study.parsed_formula
+    reduced = complete_pooling(full) if reduced_text is None else parse_formula(reduced_text)
     check_comparable(full, reduced)
     if is_hurdle(study.family):
         raise StudyError(
@@ -95,6 +98,11 @@ def compare_study(
     found = compare(full, reduced, (fits[0], fits[1]))
     validation = None if n_folds == 0 else _validate(models, factor, n_folds, seed, tell)
     return StudyComparison(relation.as_of, cells.n_rows, cells.n_cells, found, validation)
+
+
+def complete_pooling(formula: Formula) -> Formula:
+    """The formula without its group terms."""
+    return replace(formula, text="complete pooling, the formula without its group terms", groups=())
 
 
 def _validate(models: tuple[Design, Design], factor: str | None, n_folds: int, seed: int, tell: Progress) -> CrossValidation:

@@ -19,7 +19,7 @@ from tasks.study import load_study
 
 def show_comparison(
     study_file: str,
-    reduced: str,
+    reduced: str | None,
     *,
     as_of: date | None,
     factor: str | None,
@@ -28,7 +28,7 @@ def show_comparison(
     settings: Sequence[str],
     console: Console | None = None,
 ) -> StudyComparison:
-    """Fit both, print the comparison; raises GroupwiseError where the two do not compare."""
+    """Fit both, print the comparison; ``reduced`` None is complete pooling. Raises GroupwiseError where the two do not compare."""
     study = load_study(study_file, parse_settings(settings))
     console = console or terminal.console()
     with tempfile.TemporaryDirectory(prefix="groupwise-compare-") as folder, fitting_progress() as progress:
@@ -48,6 +48,8 @@ def show_comparison(
     console.print(_criteria(found))
     for line in (*_test(found), *([] if found.validation is None else _validation(found.validation))):
         console.print(line, markup=False)
+    if reduced is None and found.validation is not None:
+        console.print("  (No pooling says nothing of a group it has not seen, and so has no such score.)", markup=False)
     return found
 
 

@@ -30,7 +30,7 @@ def sleep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def shown(reduced: str, *, folds: int = 0, factor: str | None = None, settings: tuple[str, ...] = ()) -> tuple[StudyComparison, str]:
+def shown(reduced: str | None, *, folds: int = 0, factor: str | None = None, settings: tuple[str, ...] = ()) -> tuple[StudyComparison, str]:
     page = io.StringIO()
     console = Console(file=page, width=140, highlight=False)
     found = show_comparison("sleep.yaml", reduced, as_of=None, factor=factor, folds=folds, seed=None, settings=settings, console=console)
@@ -45,6 +45,18 @@ def test_the_page_tells_lme4s_anova_and_warns_of_the_boundary() -> None:
     assert "1,763.939" in page
     assert "2 variances or correlations are tested" in page
     assert "left out" not in page
+
+
+@pytest.mark.usefixtures("sleep")
+def test_without_a_formula_the_other_model_is_complete_pooling() -> None:
+    found, page = shown(None, folds=18)
+    named, _ = shown("Reaction ~ Days", folds=18)
+    assert found.validation is not None
+    assert named.validation is not None
+    assert found.validation.gain == pytest.approx(named.validation.gain)
+    assert found.validation.gain > 2 * found.validation.gain_error
+    assert "reduced: complete pooling" in page
+    assert "No pooling says nothing of a group it has not seen" in page
 
 
 @pytest.mark.usefixtures("sleep")
