@@ -117,7 +117,9 @@ def fit_study(formula: Formula, cells: CellStatistics, options: FitOptions) -> S
         ]
         tables["diagnostics"] = diagnostics(checks, _heading(options))
     report = report_of(formula, fit, tree, options, checks=checks, contextual=contextual, seconds=clock.seconds)
-    return StudyFit(tables, report, tuple(check for check in checks if check.gate and not check.passed), (FittedPart(None, fit, design),))
+    return StudyFit(
+        tables, report, tuple(check for check in checks if check.gate and not check.passed), (FittedPart(None, fit, design, variance),)
+    )
 
 
 def _tables(

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from multilevel.design import Design
 from multilevel.fit import Check, Engine, Fit
+from multilevel.tables.level_variance import LevelVariance
 
 
 @dataclass(frozen=True)
@@ -70,11 +71,12 @@ class FitOptions:
 @dataclass(frozen=True)
 class FittedPart:
     """A partial-pooling fit; ``part`` None, or "occurrence" or "amount". ``design``: its columns over every cell, also those that this
-    part has no rows in."""
+    part has no rows in. ``variance``: of a ``log(y)`` outcome."""
 
     part: str | None
     fit: Fit
     design: Design
+    variance: LevelVariance | None = None
 
 
 @dataclass(frozen=True)

@@ -157,7 +157,7 @@ def fit_two_parts(formula: Formula, cells: CellStatistics, options: FitOptions) 
         contextual={part: contextual_effects(entry.fit, entry.pooling.complete) for part, entry in fitted.items()},
         seconds=clock.seconds,
     )
-    parts = (StudyPart("occurrence", occurrence.fit, designs.whole), StudyPart("amount", amount.fit, designs.amount_everywhere))
+    parts = (StudyPart("occurrence", occurrence.fit, designs.whole), StudyPart("amount", amount.fit, designs.amount_everywhere, variance))
     return StudyFit(tables, report, tuple(check for check in checks if check.gate and not check.passed), parts)
 
 

@@ -21,7 +21,7 @@ from multilevel.kept.model import KeptFactor, KeptMeans, KeptModel
 from multilevel.study_fit_options import FittedPart
 from multilevel.tables.effect_rows import add_population, deviation_rows, terms_of
 from multilevel.tables.group_predictors import predictors_of
-from multilevel.tables.level_variance import LevelVariance, level_variance
+from multilevel.tables.level_variance import LevelVariance
 from multilevel.tables.nesting import Nesting, first_cell, nesting
 
 MOST_DRAWS = 2_000
@@ -55,7 +55,7 @@ def keep_model(
     mean, deviations, picks = _deviations(fit, seed)
     tree = nesting(design)
     cells = design.cells
-    variance = level_variance(fit.design, fit.joint.mean, _own_factors(fit.design)) if cells.log_outcome else None
+    variance = fitted.variance
     covariance_draws = fit.covariance_draws if picks is not None else None
     return KeptModel(
         part=fitted.part,
@@ -124,10 +124,6 @@ def _factor(factor: Factor, cells: CellStatistics, variance: LevelVariance | Non
         () if variance is None else tuple(map(float, variance.std_errors[name])),
         0.0 if variance is None else variance.omega[name],
     )
-
-
-def _own_factors(design: Design) -> dict[str, Factor]:
-    return {block.factor.name: block.factor for block in design.blocks}
 
 
 def _keys(factor: Factor, cells: CellStatistics) -> tuple[tuple[str, ...], ...]:
