@@ -87,8 +87,14 @@ def _separation_message(names: list[str], family: str) -> str:
     outcome = "which outcomes are all 0 or all 1" if family == "binomial" else "which outcomes are all 0"
     return (
         f"Perfect separation: {listed} {what} {outcome}, so {'its coefficient has' if one else 'their coefficients have'} no finite "
-        f"estimate. Drop {'it' if one else 'one of them'}, merge its categories, or make it a group term: (1 | x)."
+        f"estimate. Drop {'it' if one else 'one of them'}, merge its categories, or make it a group term: (1 | {_group_named(names)})."
     )
+
+
+def _group_named(names: list[str]) -> str:
+    """The column that could group instead: of ``sep[true]`` it is sep."""
+    label = next((name for name in names if "[" in name), names[0])
+    return label.split("[")[0]
 
 
 @dataclass(frozen=True)

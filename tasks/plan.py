@@ -11,6 +11,7 @@ from multilevel.design import Design
 from multilevel.design_build import build_design
 from multilevel.design_checks import DesignWarning, check_design
 from multilevel.errors import DataError, FitError, FormulaError, StudyError
+from multilevel.family_checks import check_family
 from multilevel.formula.tree import Formula
 from multilevel.hurdle import is_hurdle
 from multilevel.mathematics import Mathematics, mathematics
@@ -170,7 +171,8 @@ def planned(start: Plan, formula: Formula, design: Design, compressed: Compresse
     refusals: tuple[str, ...] = ()
     try:
         warnings = check_design(formula, design)
-    except FitError as error:
+        check_family(design, design.cells.family)
+    except (DataError, FitError) as error:
         refusals = (str(error),)
     return replace(
         start,

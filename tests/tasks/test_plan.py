@@ -18,7 +18,7 @@ def database(tmp_path: Path) -> Path:
     with duckdb.connect(str(path)) as con:
         con.execute(
             "create table lines as select i % 12 as category, 'D' || (i % 12 % 3) as department, 'only' as chain, "
-            "i % 5 = 0 as on_sale, exp(sin(i)) as amount, i * 1e0 as clock from range(5000) as r(i)"
+            "i % 5 = 0 as on_sale, i % 5 = 0 as is_sold, exp(sin(i)) as amount, i * 1e0 as clock from range(5000) as r(i)"
         )
     return path
 
@@ -57,6 +57,7 @@ def test_little_compression_is_said(database: Path) -> None:
         ("amount ~ 1 + (1 | category/department)", {}, "wrong way round"),
         ("amount ~ price + (1 | category)", {}, "no column `price`"),
         ("on_sale ~ clock + (1 | category)", {"family": "binomial", "max_cells": 100}, "max_cells = 100"),
+        ("is_sold ~ on_sale + (1 | category)", {"family": "binomial"}, "or make it a group term: (1 | on_sale)"),
     ],
 )
 def test_a_plan_lists_what_would_stop_the_run(database: Path, formula: str, fields: dict[str, object], message: str) -> None:
