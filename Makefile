@@ -66,8 +66,9 @@ benchmarks: install ## side by side with peers, in one run; prints the ratios
 	$(VENV)-bambi/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bambi.lock
 	$(BIN)/python -m benchmarks
 
-docs: install ## write the pages that are generated from the code (docs/tables.md)
+docs: install ## write the pages that are generated from the code (docs/tables.md, docs/commands.md)
 	$(BIN)/python -m multilevel.tables.documentation
+	$(BIN)/python -m flows.command_page
 
 release-schema: install ## keep the tables' schema as released (multilevel/tables/released_schema.json); refused where readers would break
 	$(BIN)/python -m multilevel.tables.evolution

@@ -12,6 +12,13 @@ from typing import Annotated, NoReturn
 import typer
 
 MESSAGE_LINES = 6
+INTERRUPTED = 130
+ENVIRONMENT = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
+}
+"""What is set for the libraries where the user has not set it."""
 
 app = typer.Typer(
     name="groupwise",
@@ -219,22 +226,20 @@ def prune(study: StudyFile, keep: Annotated[int, typer.Option(help="how many of 
 
 def main() -> NoReturn:
     """Run the command; every failure is one clear message on stderr and a non-zero exit."""
-    os.environ.setdefault("DO_NOT_TRACK", "1")
-    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "90")
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     _leave(_run())
 
 
 def _run() -> int:
     try:
-        app(standalone_mode=False)
-    except typer.Exit as finished:
-        return int(finished.exit_code)
+        # typer answers with the exit code where a command was left or interrupted, with None where it came to its end
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False) or 0
     except (typer.Abort, KeyboardInterrupt):
-        return _fail("interrupted; nothing was published", 130)
+        code = INTERRUPTED
     except Exception as error:  # noqa: BLE001  the last line of defence: told in one message, the traceback is in the run's log
         return _fail(_message(error), getattr(error, "exit_code", 1) or 1)
-    return 0
+    return _fail("interrupted; nothing was published", INTERRUPTED) if code == INTERRUPTED else code
 
 
 def _leave(code: int) -> NoReturn:

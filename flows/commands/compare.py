@@ -76,9 +76,9 @@ def _test(found: StudyComparison) -> list[str]:
     lines = [f"Likelihood-ratio test: chi-square {test.chi2:,.4f} with {test.df} df, p {_p(test.p)}"]
     if test.n_variances:
         half = f"; {test.p / 2:.4g} is right here" if test.df == test.n_variances == 1 else ""
+        tested = "1 variance is" if test.n_variances == 1 else f"{test.n_variances} variances or correlations are"
         lines.append(
-            f"  {test.n_variances} variances or correlations are tested: zero lies on their boundary, so this p is too large{half} "
-            "(Self and Liang 1987; Stram and Lee 1994)."
+            f"  {tested} tested: zero lies on the boundary, so this p is too large{half} (Self and Liang 1987; Stram and Lee 1994)."
         )
     return lines
 

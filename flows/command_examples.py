@@ -1,0 +1,130 @@
+"""One realistic example of every command, on a simulated shop: what is typed, and what fails. ``run_examples`` gives the sessions."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sql import read_query
+
+STUDY = """\
+name: spend
+title: Spend per line item by region and category
+formula: log_amount ~ 1 + discount + (1 | region) + (1 | department/category)
+source: {database: shop.duckdb, line_items: sql/simulated_line_items.sql}
+window: {column: ts, days: 90}
+cells: [region, category]
+engine: likelihood
+"""
+ROWS = """\
+region,department,category,discount
+R001,D001,C0001,0
+R001,D001,C0001,0.2
+R777,D001,C0001,0
+"""
+
+type Run = Callable[[list[str]], str]
+"""Runs ``groupwise`` with these arguments in the present folder and gives what it wrote to standard output."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """Lines to type after ``groupwise``, and what the command refuses.
+
+    ``lines``: ``RUN1`` and ``RUN2`` stand for the ids of the first and second run. ``most``: lines of output shown. ``printed``: the output
+    of an example that takes too long to run for a page. ``fails``: when the exit code is 1.
+    """
+
+    lines: tuple[str, ...]
+    fails: str
+    most: int | None = None
+    printed: str | None = None
+
+
+EXAMPLES: dict[str, Example] = {
+    "load-shop": Example(
+        ("load-shop",),
+        "the extra `shop` is not installed, or the file is a database that this command did not make.",
+        printed=(
+            "data/shop.duckdb: loaded (customers 2,469, products 92,331, transactions 1,469,307, campaigns 27, campaign_customers 6,589, "
+            "coupons 111,332, redemptions 2,102)\n"
+        ),
+    ),
+    "simulate": Example(
+        ("simulate --line-items 20000 --database shop.duckdb --customers 500 --products 300 --categories 40 --regions 6",),
+        "a count is out of range, or the file is a database that this command did not make.",
+    ),
+    "plan": Example(
+        ("plan study.yaml",),
+        "the run itself would be refused: an unreadable formula or field, a rule that too many rows break, a missing column, too many "
+        "cells. What could be planned is printed all the same.",
+        most=28,
+    ),
+    "estimate": Example(
+        ("estimate study.yaml --as-of 2025-10-01", "estimate study.yaml --as-of 2026-01-01"),
+        "validation, the fit, its gate or publishing refuses. Nothing is published then, and what was published before stays as it was; "
+        "the details are in `.groupwise/runs/<run>/run.log`.",
+    ),
+    "show": Example(("show study.yaml --rows 2",), "nothing is published there.", most=26),
+    "report": Example(("report study.yaml",), "nothing is published, or `publish_to` is in object storage."),
+    "contrast": Example(
+        ("contrast study.yaml R001 R003",),
+        "a level is not in the published version, is in several factors and `--factor` does not say which, or the version keeps no joint "
+        "distribution.",
+    ),
+    "predict": Example(
+        ("predict study.yaml --at rows.csv",),
+        "the table lacks a column of the formula or has a value that the model does not know, or the version keeps no joint distribution.",
+    ),
+    "compare": Example(
+        ("compare study.yaml --reduced 'log_amount ~ 1 + discount + (1 | region) + (1 | department)' --folds 3",),
+        "the two formulas do not speak of the same outcome, or a fit fails.",
+    ),
+    "diff": Example(("diff study.yaml --rows 3",), "there are not two versions, or no version of that run."),
+    "rollback": Example(("rollback study.yaml --to RUN1",), "there is no version of that run."),
+    "prune": Example(("prune study.yaml --keep 1",), "`--keep` is below 1."),
+}
+
+_RUN_ID = re.compile(r"\b\d{8}T\d{6}-[0-9a-f]{8}\b")
+_SECONDS = re.compile(r"takes about .* on this machine")
+
+
+def make_example_files(folder: Path) -> None:
+    """The study, its SQL and a table to predict at."""
+    (folder / "sql").mkdir(parents=True)
+    (folder / "sql" / "simulated_line_items.sql").write_text(read_query("simulated_line_items"), encoding="utf-8")
+    (folder / "study.yaml").write_text(STUDY, encoding="utf-8")
+    (folder / "rows.csv").write_text(ROWS, encoding="utf-8")
+
+
+def run_examples(folder: Path, run: Run) -> dict[str, str]:
+    """Every example as a session, what is typed and what it prints, by its command; ``folder``: where ``make_example_files`` has been."""
+    runs: list[str] = []
+    sessions = {}
+    for name, example in EXAMPLES.items():
+        sessions[name] = ""
+        for line in example.lines:
+            told = example.printed
+            if told is None:
+                told = run([_with_runs(word, runs) for word in shlex.split(line)])
+                runs += [found for found in dict.fromkeys(_RUN_ID.findall(told)) if found not in runs]
+            sessions[name] += f"$ groupwise {line}\n{_as_shown(told, folder, runs, example.most)}"
+    return sessions
+
+
+def _with_runs(word: str, runs: list[str]) -> str:
+    return runs[int(word.removeprefix("RUN")) - 1] if re.fullmatch(r"RUN\d", word) else word
+
+
+def _as_shown(out: str, folder: Path, runs: list[str], most: int | None) -> str:
+    """The output as it would be in anybody's folder at any time."""
+    for number, run_id in enumerate(runs, start=1):
+        out = out.replace(run_id, f"RUN{number}")
+    out = _SECONDS.sub("takes a few seconds on this machine", out.replace(f"{folder.resolve()}/", "").replace(f"{folder}/", ""))
+    lines = [line.rstrip() for line in out.strip("\n").splitlines()]
+    if most is not None and len(lines) > most:
+        lines = ["\n".join(lines[:most]).rstrip(), "..."]
+    return "\n".join(lines) + "\n"
