@@ -2,43 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-
 import numpy as np
 import pyarrow as pa
-from scipy.sparse import coo_array, csr_array
+from scipy.sparse import csr_array
 from scipy.special import ndtri
 
-from multilevel.cells import Floats, Integers
+from multilevel.cells import Floats
 from multilevel.fit import Fit, Summary
-from multilevel.tables.assemble import Heading, Values, published_table
+from multilevel.tables.assemble import Heading
+from multilevel.tables.binning import OnePartBinning
 from multilevel.tables.catalogue import arrow_schema
-from multilevel.tables.cell_pairs import CellPair, cell_pair
-from multilevel.tables.crossings import crossings
-from multilevel.tables.effect_rows import effect_places
+from multilevel.tables.cell_pairs import cell_pair
+from multilevel.tables.combinations import Combinations, combination_chunks, combination_table, combine, effect_variance, log_mean_error
 from multilevel.tables.level_variance import LevelVariance, widened
 from multilevel.tables.nesting import Nesting
 from multilevel.tables.response import Response, response_interval, response_of
-from multilevel.tables.sides import Sides, averaging, pair_rows, scales, split_sides
-from multilevel.tables.standardise import CommonBins, OwnBins, common_bins, draw_in, join, own_bins
-
-_CHUNK_ENTRIES = 3_000_000
-MOST_LEAVES = 400
-
-
-@dataclass(frozen=True)
-class Combinations:
-    """What averages the response over the mix of every combination: sides, bins, the parts of sigma^2, and the mix of ``a:b`` levels."""
-
-    fit: Fit
-    pair: CellPair
-    response: Response
-    sides: Sides
-    own: tuple[OwnBins, OwnBins]
-    common: CommonBins
-    variances: tuple[Floats, Floats, Floats]
-    members: dict[int, csr_array]
+from multilevel.tables.standardise import join
 
 
 def cell_estimates(
@@ -47,70 +26,13 @@ def cell_estimates(
     """The whole table, empty where the study names no pair. ``variance``: the log-variances of a ``log(y)`` study."""
     if columns is None:
         return arrow_schema("cell_estimates").empty_table()
-    pair = cell_pair(fit.design, nesting, columns)
-    work = _prepare(fit, nesting, pair, variance)
+    work = combine(OnePartBinning(fit, response_of(fit.design.cells)), nesting, cell_pair(fit.design, nesting, columns), variance)
     summary = _respond(work)
-    n = np.bincount(pair_codes(pair), fit.design.cells.n, pair.shape[0] * pair.shape[1]).astype(np.int64)
     if variance is not None:
         summary = widened(summary, log_mean_error(work, nesting, variance), fit.interval)
-    if pair.joint:
-        summary = _with_unknown_effect(work, summary, n == 0)
-    values: dict[str, Values] = {
-        "customer_group": np.repeat(pair.first.values, pair.shape[1]),
-        "product_group": np.tile(pair.second.values, pair.shape[0]),
-        "estimate": summary.estimate,
-        "std_error": summary.std_error,
-        "lower": summary.lower,
-        "upper": summary.upper,
-        "n": n,
-        "is_new": n == 0,
-    }
-    return published_table("cell_estimates", heading, values)
-
-
-def _prepare(fit: Fit, nesting: Nesting, pair: CellPair, variance: LevelVariance | None) -> Combinations:
-    response = response_of(fit.design.cells)
-    # an interaction with what is common to all combinations; one of the two columns alone is looked up by combination, see ``joint``
-    crossed = tuple(found for found in crossings(fit.design, nesting, pair.owned) if found.codes[-1].max() > 0)
-    sides = split_sides(fit.design, [*(names | pair.joint for names in pair.owned)], crossed)
-    loose = {fit.design.blocks[found.block].factor.name for found in crossed}
-    own = [
-        own_bins(
-            fit,
-            sides,
-            side,
-            labels.codes.astype(np.int64),
-            _inner(nesting, pair.owned[side] - loose, response),
-            response=response,
-            most_leaves=MOST_LEAVES,
-        )
-        for side, labels in enumerate((pair.first, pair.second))
-    ]
-    parts = pair_variance_parts(variance, nesting, pair, fit.design.cells.n_cells)
-    common = common_bins(fit, sides, response, own[0].n_bins * own[1].n_bins, own_part=parts[0] * parts[1], common_part=parts[2])
-    n, mix = fit.design.cells.n.astype(float), fit.design.cells.common_weight
-    codes = [(own[0].codes, own[0].n_bins), (own[1].codes, own[1].n_bins), (common.codes, common.n_bins)]
-    averaged = [np.asarray(averaging(*code, weights) @ part) for code, weights, part in zip(codes, (n, n, mix), parts, strict=True)]
-    blocks = [index for index, block in enumerate(fit.design.blocks) if block.factor.name in pair.joint - loose]
-    members = {index: joint_members(fit, pair, index) for index in blocks}
-    return Combinations(fit, pair, response, sides, (own[0], own[1]), common, (averaged[0], averaged[1], averaged[2]), members)
-
-
-def _inner(nesting: Nesting, owned: frozenset[str], response: Response) -> list[Integers]:
-    """Codes that tell a level's leaves apart, where the link makes them matter."""
-    if response.is_linear:
-        return []
-    return [nesting.factors[name].codes.astype(np.int64) for name in sorted(owned)]
-
-
-def pair_variance_parts(variance: LevelVariance | None, nesting: Nesting, pair: CellPair, n_cells: int) -> tuple[Floats, Floats, Floats]:
-    """(C,) each: sigma^2 of a cell as the product of either column's part and the common one; zeros and ones without."""
-    if variance is None:
-        return np.zeros(n_cells), np.ones(n_cells), np.ones(n_cells)
-    factors = dict(nesting.factors)
-    rest = frozenset(factors) - pair.owned[0] - pair.owned[1]
-    first, second, common = (np.exp(variance.part(factors, names)) for names in (*pair.owned, rest))
-    return first * np.exp(variance.constant), second, common
+    if work.pair.joint:
+        summary = _with_unknown_effect(work, summary, work.n == 0)
+    return combination_table(work, heading, summary)
 
 
 def _respond(work: Combinations) -> Summary:
@@ -124,93 +46,12 @@ def _respond(work: Combinations) -> Summary:
     return response_interval(found, work.response, work.fit.interval) if work.fit.engine == "likelihood" else found
 
 
-def combination_chunks(work: Combinations) -> Iterator[tuple[csr_array, csr_array]]:
-    """(rows, weights) for consecutive levels of the first column, each with all levels of the second."""
-    n = work.fit.design.cells.n.astype(float)
-    first, second = (averaging(bins.codes, bins.n_bins, n) for bins in work.own)
-    common = averaging(work.common.codes, work.common.n_bins, work.fit.design.cells.common_weight)
-    other = min(common.nnz, common.shape[0] * max((b.factor.n_levels for b in work.fit.design.blocks), default=1))
-    per_bin = second.shape[0] * (other + common.shape[0] * (len(work.fit.design.population) + 4))
-    step = max(1, _CHUNK_ENTRIES // per_bin)
-    starts = np.searchsorted(work.own[0].level, np.arange(work.pair.shape[0] + 1))
-    at = 0
-    while at < work.pair.shape[0]:
-        stop = max(at + 1, int(np.searchsorted(starts, starts[at] + step, side="right")) - 1)
-        bins = slice(int(starts[at]), int(starts[stop]))
-        averages = [csr_array(first[bins]), second, common]
-        rows = pair_rows(work.sides, averages)
-        pairs = _pairs_of_rows(work, bins)
-        for block, members in work.members.items():
-            rows = csr_array(rows + _joint_rows(work, averages, block, members, pairs))
-        spread = np.add.outer(np.add.outer(work.own[0].spread[bins], work.own[1].spread), work.common.spread).ravel()
-        yield draw_in(rows, spread), _weights(work, slice(at, stop), bins, pairs)
-        at = stop
-
-
-def _pairs_of_rows(work: Combinations, bins: slice) -> Integers:
-    """Which combination each row of a chunk belongs to, counted over the whole table."""
-    first, second = work.own[0].level[bins], work.own[1].level
-    return np.repeat((first[:, None] * work.pair.shape[1] + second[None, :]).ravel(), work.common.n_bins)
-
-
-def _weights(work: Combinations, levels: slice, bins: slice, pairs: Integers) -> csr_array:
-    first, second = (side.weight * side.ratio for side in work.own)
-    own = np.outer(first[bins], second).ravel()
-    sigma2 = np.outer(work.variances[0][bins], work.variances[1]).ravel()
-    values = np.outer(own, work.common.weight * work.common.ratio) * np.exp(np.outer(sigma2, work.variances[2]) / 2.0)
-    n_pairs = (levels.stop - levels.start) * work.pair.shape[1]
-    start = levels.start * work.pair.shape[1]
-    return csr_array(coo_array((values.ravel(), (pairs - start, np.arange(len(pairs)))), shape=(n_pairs, len(pairs))))
-
-
-def joint_members(fit: Fit, pair: CellPair, block: int) -> csr_array:
-    """(pairs, L) the mix of an ``a:b`` factor's levels in each combination; a row of zeros where it was never seen."""
-    n = fit.design.cells.n.astype(float)
-    codes = pair_codes(pair)
-    totals = np.bincount(codes, n, pair.shape[0] * pair.shape[1])
-    factor = fit.design.blocks[block].factor
-    return csr_array(coo_array((n / totals[codes], (codes, factor.codes)), shape=(len(totals), factor.n_levels)))
-
-
-def _joint_rows(work: Combinations, averages: list[csr_array], block: int, members: csr_array, pairs: Integers) -> csr_array:
-    z = scales(work.sides, averages, block)
-    picked = coo_array(members[pairs])
-    row, level = (np.asarray(index, np.int64) for index in picked.coords)
-    shape = (len(pairs), len(work.fit.design.population) + work.fit.design.n_effects)
-    total = csr_array(shape)
-    for column in range(z.shape[1]):
-        places = effect_places(work.fit.design, block, column, level)
-        total = csr_array(total + coo_array((picked.data * z[row, column], (row, places)), shape=shape).tocsr())
-    return total
-
-
-def log_mean_error(work: Combinations, nesting: Nesting, variance: LevelVariance) -> Floats:
-    """(pairs,) sd of sigma^2 / 2 in each combination, from the log-variances of its two levels."""
-    pair, cells = work.pair, work.fit.design.cells
-    errors: list[Floats] = []
-    sigma2: list[Floats] = []
-    for labels, own, part in zip((pair.first, pair.second), work.own, work.variances, strict=False):
-        n = np.bincount(labels.codes, cells.n)
-        squared = np.zeros(len(cells.n))
-        for name, factor in nesting.factors.items():
-            if name in pair.owned[len(errors)]:
-                squared = squared + variance.std_errors[name][factor.codes] ** 2
-        errors.append(np.bincount(labels.codes, cells.n * squared) / n)
-        sigma2.append(np.bincount(labels.codes, cells.n * part[own.codes]) / n)
-    common = float(work.common.weight @ work.variances[2])
-    return common * np.outer(*sigma2).ravel() / 2.0 * np.sqrt(np.add.outer(*errors)).ravel()
-
-
 def _with_unknown_effect(work: Combinations, summary: Summary, is_new: Floats) -> Summary:
     """Combinations never seen under an ``a:b`` factor: its effect is N(0, Sigma), added on the link scale at the mean of z'Sigma z.
 
     The interval is that of a normal linear predictor whose variance is the sum of both, moved through the link; exact for identity.
     """
-    cells = work.fit.design.cells
-    variance = 0.0
-    for block in work.members:
-        z = np.column_stack([np.prod(split, axis=0) for split in work.sides.effects[block]])
-        variance += float(np.average(np.einsum("ri,ij,rj->r", z, work.fit.covariances[block], z), weights=cells.common_weight))
+    variance = effect_variance(work, work.fit)
     response = work.response
     half = ndtri(0.5 + work.fit.interval / 2.0)
     if response.is_linear:
@@ -231,8 +72,3 @@ def _second_moment(response: Response, centre: Floats, spread: Floats) -> Floats
     nodes, weights = np.polynomial.hermite_e.hermegauss(31)
     values = response.mean(centre[:, None] + spread[:, None] * nodes) ** 2
     return np.asarray(values @ (weights / weights.sum()))
-
-
-def pair_codes(pair: CellPair) -> Integers:
-    """(C,) the combination of each cell, first column slowest."""
-    return pair.first.codes.astype(np.int64) * len(pair.second.values) + pair.second.codes

@@ -11,6 +11,7 @@ from multilevel.cells import Floats
 from multilevel.fit import Fit, Summary
 from multilevel.study_fit_options import NewLevel
 from multilevel.tables.assemble import Heading, Values, published_table, stack
+from multilevel.tables.binning import OnePartBinning
 from multilevel.tables.effect_rows import terms_of
 from multilevel.tables.group_coefficients import conditional_sd, level_counts
 from multilevel.tables.level_variance import LevelVariance, widened
@@ -36,8 +37,9 @@ def group_estimates(
 ) -> pa.Table:
     """The whole table; ``no_pooling`` holds one fit per factor that was fitted so, ``variance`` the log-variances of a ``log(y)`` study."""
     pieces: list[dict[str, Values]] = []
+    binning = OnePartBinning(fit, response_of(fit.design.cells))
     for name in nesting.factors:
-        standard = standardise(fit, nesting, name, response_of(fit.design.cells), variance)
+        standard = standardise(binning, nesting, name, variance)
         pooled = complete.respond(standard) if complete is not None else np.full(standard.n_levels, np.nan)
         pieces.append(_seen(standard, nesting, name, pooled, no_pooling=no_pooling.get(name), variance=variance, seed=seed))
         new = new_levels(nesting, name, named)

@@ -13,10 +13,11 @@ from scipy.special import ndtri
 from multilevel.cells import Floats
 from multilevel.fit import Fit, Summary
 from multilevel.joint import square_root
+from multilevel.tables.binning import attenuation, draw_in
 from multilevel.tables.nesting import Nesting
 from multilevel.tables.new_levels import NewLevels
 from multilevel.tables.sides import averaging, pair_rows, scales
-from multilevel.tables.standardise import Standardisation, attenuation, draw_in
+from multilevel.tables.standardise import Standardisation
 
 _DRAWS = 2_000
 

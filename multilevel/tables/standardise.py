@@ -2,9 +2,7 @@
 
 For level g of a factor the estimand is sum over own leaves l of g and common bins m of w(l | g) w(m) h(eta(l, m)), h the inverse link, eta
 the linear predictor that joins the leaf's own effects and predictors to the bin's row predictors and other trees' effects. Under the
-identity link this is linear and exact. Otherwise each bin carries its averaged row, corrected for what differs within the bin: under a log
-link by the ratio of the average response to the response of the average, which is exact at the estimates; under a logit link by drawing the
-row in, E expit(Normal(m, v)) = expit(m / sqrt(1 + c^2 v)) to about 0.001 (Demidenko 2013, section 7.1.2).
+identity link this is linear and exact; otherwise ``binning`` says how cells are put together.
 """
 
 from __future__ import annotations
@@ -17,59 +15,15 @@ from scipy.sparse import coo_array, csr_array, diags_array, vstack
 
 from multilevel.cells import Floats, Integers
 from multilevel.fit import Fit, Summary
-from multilevel.interpretation.residuals import predictor_variance
-from multilevel.tables.bins import MOST_BINS, MOST_CROSSED, MOST_PATTERNS, distinct_rows, patterns, quantile_bins
+from multilevel.tables.binning import MOST_LEAVES, Binning, CommonBins, OwnBins, draw_in
+from multilevel.tables.bins import distinct_rows
 from multilevel.tables.crossings import crossings, unseen_variance
-from multilevel.tables.effect_rows import effect_places
 from multilevel.tables.level_variance import LevelVariance
 from multilevel.tables.nesting import Nesting
 from multilevel.tables.response import Response, response_interval
 from multilevel.tables.sides import Sides, averaging, pair_rows, scales, split_sides
 
-MOST_PAIRS = 10_000
-"""Pairs of bins aimed at for one factor under a link that is not the identity."""
-
-_MOST_LEAVES = 2_000
-_MOST_ROWS = 500_000
 _CHUNK_ENTRIES = 3_000_000
-
-
-@dataclass(frozen=True)
-class OwnBins:
-    """Bins of one own side, sorted by level.
-
-    codes : (C,) the bin of each cell. level, weight : (B,) the bin's level and its weight there. ratio, spread : (B,) see ``CommonBins``.
-    """
-
-    codes: Integers
-    level: Integers
-    weight: Floats
-    ratio: Floats
-    spread: Floats
-
-    @property
-    def n_bins(self) -> int:
-        """B."""
-        return len(self.level)
-
-
-@dataclass(frozen=True)
-class CommonBins:
-    """Bins of the common side.
-
-    codes : (C,) the bin of each cell. weight : (M,) summing to 1. ratio : (M,) average response over that of the averaged row (log link,
-    else 1). spread : (M,) variance of the linear predictor within the bin (logit link, else 0).
-    """
-
-    codes: Integers
-    weight: Floats
-    ratio: Floats
-    spread: Floats
-
-    @property
-    def n_bins(self) -> int:
-        """M."""
-        return len(self.weight)
 
 
 @dataclass(frozen=True)
@@ -154,25 +108,41 @@ class Standardisation:
             at = stop
 
 
-def standardise(fit: Fit, nesting: Nesting, name: str, response: Response, variance: LevelVariance | None = None) -> Standardisation:
-    """Prepare the averages of every level of factor ``name``; ``variance`` holds the log-variances of a ``log(y)`` study."""
-    factor = nesting.factors[name]
-    owned = nesting.own_tree(name)
-    sides = split_sides(fit.design, [owned], crossings(fit.design, nesting, [owned]))
-    own_part, common_part = variance_parts(variance, nesting, owned, fit.design.cells.n_cells)
-    inner = [] if response.is_linear else [nesting.factors[other].codes.astype(np.int64) for other in sorted(owned - {name})]
-    own = own_bins(fit, sides, 0, factor.codes.astype(np.int64), inner, response=response)
-    common = common_bins(fit, sides, response, own.n_bins, own_part=own_part, common_part=common_part)
-    n = fit.design.cells.n.astype(float)
+def standardise(
+    binning: Binning, nesting: Nesting, name: str, variance: LevelVariance | None, *, most_leaves: int = MOST_LEAVES
+) -> Standardisation:
+    """Prepare the averages of every level of factor ``name``; ``variance`` holds the log-variances of a ``log(y)`` outcome."""
+    design, owned = binning.fit.design, nesting.own_tree(name)
+    sides = split_sides(design, [owned], crossings(design, nesting, [owned]))
+    inner = [nesting.factors[other].codes.astype(np.int64) for other in sorted(owned - {name})]
+    level = nesting.factors[name].codes.astype(np.int64)
+    return averages_of_levels(binning, sides, level, inner, variance_parts(variance, nesting, owned, design.cells.n_cells), most_leaves)
+
+
+def population_averages(binning: Binning, sides: Sides, level: Integers) -> Standardisation:
+    """The averages of a model whose levels' leaves are no more than their distinct group-level predictors: ``level`` (C,)."""
+    n_cells = binning.fit.design.cells.n_cells
+    inner = [] if binning.response.is_linear else [distinct_rows([split[0] for split in sides.population], n_cells)]
+    return averages_of_levels(binning, sides, level, inner, (np.zeros(n_cells), np.ones(n_cells)))
+
+
+def averages_of_levels(
+    binning: Binning, sides: Sides, level: Integers, inner: Sequence[Integers], parts: tuple[Floats, Floats], most_leaves: int = MOST_LEAVES
+) -> Standardisation:
+    """The averages of the levels in ``level`` (C,), whose leaves the ``inner`` codes tell apart; ``parts``: own and common of sigma^2."""
+    own_part, common_part = parts
+    own = binning.own(sides, 0, level, inner, most_leaves)
+    common = binning.common(sides, own.n_bins, own_part=own_part, common_part=common_part)
+    cells = binning.fit.design.cells
     return Standardisation(
-        fit,
-        response,
+        binning.fit,
+        binning.response,
         sides,
         own,
         common,
-        np.asarray(averaging(own.codes, own.n_bins, n) @ own_part),
-        np.asarray(averaging(common.codes, common.n_bins, fit.design.cells.common_weight) @ common_part),
-        factor.n_levels,
+        np.asarray(averaging(own.codes, own.n_bins, cells.n.astype(float)) @ own_part),
+        np.asarray(averaging(common.codes, common.n_bins, cells.common_weight) @ common_part),
+        int(level.max()) + 1,
     )
 
 
@@ -183,86 +153,6 @@ def variance_parts(variance: LevelVariance | None, nesting: Nesting, owned: froz
     factors = dict(nesting.factors)
     own = np.exp(variance.constant + variance.part(factors, owned))
     return own, np.exp(variance.part(factors, frozenset(factors) - owned))
-
-
-def own_bins(
-    fit: Fit, sides: Sides, side: int, level: Integers, inner: Sequence[Integers], *, response: Response, most_leaves: int = _MOST_LEAVES
-) -> OwnBins:
-    """Bins of a level's own mix: its leaves (combinations with the ``inner`` codes), put together where they are many; without ``inner``
-    the level itself, which is exact under the identity link."""
-    n = fit.design.cells.n.astype(float)
-    n_levels = int(level.max()) + 1
-    codes = distinct_rows([level.astype(float), *[code.astype(float) for code in inner]], len(level)) if inner else level
-    are_binned = int(codes.max()) + 1 > max(most_leaves, n_levels)
-    predictor = reference_predictor(sides, fit.joint.mean, side) if are_binned else np.zeros(len(n))
-    if are_binned:
-        codes = quantile_bins(level, predictor, n, max(1, min(MOST_BINS, 2 * most_leaves // n_levels)))
-    n_bins = int(codes.max()) + 1
-    level_of = np.zeros(n_bins, dtype=np.int64)
-    level_of[codes] = level
-    weight = np.bincount(codes, n, n_bins) / np.bincount(level, n, n_levels)[level_of]
-    average = averaging(codes, n_bins, n)
-    return OwnBins(codes, level_of, weight, *_corrections(average, predictor, np.zeros(len(n)), response))
-
-
-def common_bins(fit: Fit, sides: Sides, response: Response, n_own: int, *, own_part: Floats, common_part: Floats) -> CommonBins:
-    """Bins of the common mix: one under the identity link, else patterns of own slopes x quantiles of the rest of the predictor."""
-    n, mix = fit.design.cells.n.astype(float), fit.design.cells.common_weight
-    if response.is_linear:
-        return CommonBins(np.zeros(len(n), dtype=np.int64), np.ones(1), np.ones(1), np.zeros(1))
-    groups = patterns(sides, int(np.clip(_MOST_ROWS // n_own, 1, MOST_CROSSED if sides.crossings else MOST_PATTERNS)))
-    predictor = reference_predictor(sides, fit.joint.mean, sides.n_sides)
-    sigma2 = np.average(own_part, weights=n)
-    spread = predictor_variance(fit.design, fit.joint.mean) + sigma2 * common_part
-    most = int(np.clip(MOST_PAIRS // (n_own * (int(groups.max()) + 1)), 1, MOST_BINS))
-    codes = quantile_bins(groups, predictor + (spread / 2.0 if response.link == "log" else 0.0), mix, most)
-    n_bins = int(codes.max()) + 1
-    average = averaging(codes, n_bins, mix)
-    ratio, within = _corrections(average, predictor, spread, response)
-    if response.link == "log":
-        # the shared part of sigma^2 returns with each pair of bins, as a level has its own sigma
-        ratio = ratio / np.exp(sigma2 * np.asarray(average @ common_part) / 2.0)
-    return CommonBins(codes, np.bincount(codes, mix, n_bins) / mix.sum(), ratio, within)
-
-
-def _corrections(average: csr_array, predictor: Floats, spread: Floats, response: Response) -> tuple[Floats, Floats]:
-    """Ratio and spread of every bin, for cells with linear predictor ``predictor`` and variance ``spread`` of it within the cell."""
-    n_bins = average.shape[0]
-    centre = np.asarray(average @ predictor)
-    if response.link == "log":
-        return np.asarray(average @ np.exp(predictor + spread / 2.0)) / np.exp(centre), np.zeros(n_bins)
-    if response.link == "logit":
-        return np.ones(n_bins), np.maximum(np.asarray(average @ (predictor**2 + spread)) - centre**2, 0.0)
-    return np.ones(n_bins), np.zeros(n_bins)
-
-
-def draw_in(rows: csr_array, spread: Floats) -> csr_array:
-    """Rows scaled for a variance ``spread`` (m,) of the linear predictor about each: the logistic-normal mean."""
-    if not np.any(spread):
-        return rows
-    return csr_array(diags_array(attenuation(spread)) @ rows)
-
-
-def attenuation(spread: Floats) -> Floats:
-    """1 / sqrt(1 + c^2 v), c = 16 sqrt(3) / (15 pi)."""
-    return 1.0 / np.sqrt(1.0 + (16.0 * np.sqrt(3.0) / (15.0 * np.pi)) ** 2 * spread)
-
-
-def reference_predictor(sides: Sides, mean: Floats, side: int) -> Floats:
-    """(C,) linear predictor at ``mean`` as one side varies over the cells, every other side averaged over them independently."""
-    design = sides.design
-    cells = design.cells
-    shares = [cells.n / cells.n.sum()] * sides.n_sides + [cells.common_weight / cells.common_weight.sum()]
-    others = [other for other in range(sides.n_sides + 1) if other != side]
-    total = np.zeros(design.cells.n_cells)
-    for place, split in enumerate(sides.population):
-        total += mean[place] * split[side] * np.prod([shares[other] @ split[other] for other in others])
-    for index, (block, home) in enumerate(zip(design.blocks, sides.home, strict=True)):
-        for column, split in enumerate(sides.effects[index]):
-            effects = mean[effect_places(design, index, column, block.factor.codes.astype(np.int64))]
-            weighted = {place: part * effects if place == home else part for place, part in enumerate(split)}
-            total += weighted[side] * np.prod([shares[other] @ weighted[other] for other in others]) * (home >= 0)
-    return total
 
 
 def join(pieces: list[Summary]) -> Summary:

@@ -1,108 +1,81 @@
 """Bins for averages of a two-part outcome: alike in both linear predictors, with the product's own correction for what differs within.
 
-As in ``standardise``, but what is averaged is p(eta1) mean(eta2): bins are cut on both linear predictors, and each carries the ratio of its
+As in ``binning``, but what is averaged is p(eta1) mean(eta2): bins are cut on both linear predictors, and each carries the ratio of its
 average product to the product at its averaged row. Averages are exact at the estimates, up to what other levels do to the slope of p
 within a bin.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from multilevel.cells import Floats, Integers
-from multilevel.design import Factor
+from multilevel.fit import Fit
+from multilevel.tables.binning import MOST_LEAVES, MOST_PAIRS, MOST_ROWS, CommonBins, OwnBins, level_bins, reference_predictor
 from multilevel.tables.bins import MOST_BINS, MOST_CROSSED, MOST_PATTERNS, distinct_rows, patterns, quantile_bins
-from multilevel.tables.level_variance import LevelVariance
+from multilevel.tables.response import Response
 from multilevel.tables.sides import Sides, averaging
-from multilevel.tables.standardise import MOST_PAIRS, CommonBins, OwnBins, Standardisation, reference_predictor
 from multilevel.tables.two_part import TwoPartFit
 
-_MOST_LEAVES = 2_000
-_MOST_ROWS = 500_000
 _DIGITS = 9
 """Decimal places of a linear predictor that tell two cells apart."""
 
 
-def two_part_standardisation(
-    both: TwoPartFit, sides: Sides, level: Integers, inner: Sequence[Floats], parts: tuple[Floats, Floats]
-) -> Standardisation:
-    """Prepare the averages of the levels in ``level`` (C,): its ``chunks`` give rows in the layout of ``both.design``, and weights.
+@dataclass(frozen=True)
+class TwoPartBinning:
+    """Bins along both parts' linear predictors."""
 
-    Parameters
-    ----------
-    sides : of ``both.design``, one own side.
-    inner : codes or values (C,) that tell a level's leaves apart.
-    parts : (C,), (C,) from ``variance_parts``.
-    """
-    own_part, common_part = parts
-    own = paired_own_bins(both, sides, 0, level, inner, most_leaves=_MOST_LEAVES)
-    common = paired_common_bins(both, sides, own.n_bins, own_part=own_part, common_part=common_part)
-    n = both.design.cells.n.astype(float)
-    return Standardisation(
-        both.fit,
-        both.occurrence.response,
-        sides,
-        own,
-        common,
-        np.asarray(averaging(own.codes, own.n_bins, n) @ own_part),
-        np.asarray(averaging(common.codes, common.n_bins, both.design.cells.common_weight) @ common_part),
-        int(level.max()) + 1,
-    )
+    both: TwoPartFit
 
+    @property
+    def fit(self) -> Fit:
+        """The occurrence's, under the layout that both parts share."""
+        return self.both.fit
 
-def variance_parts(
-    variance: LevelVariance | None, factors: Mapping[str, Factor], owned: frozenset[str], n_cells: int
-) -> tuple[Floats, Floats]:
-    """(C,), (C,): sigma^2 of log y as own part times common part; zeros and ones without."""
-    if variance is None:
-        return np.zeros(n_cells), np.ones(n_cells)
-    known = dict(factors)
-    own = np.exp(variance.constant + variance.part(known, owned))
-    return own, np.exp(variance.part(known, frozenset(known) - owned))
+    @property
+    def response(self) -> Response:
+        """The occurrence's."""
+        return self.both.occurrence.response
 
+    def own(self, sides: Sides, side: int, level: Integers, inner: Sequence[Integers], most_leaves: int = MOST_LEAVES) -> OwnBins:
+        """A level's leaves; where they are many, put together by quantiles of both linear predictors."""
+        n = self.both.design.cells.n.astype(float)
+        n_levels = int(level.max()) + 1
+        codes = distinct_rows([level.astype(float), *[code.astype(float) for code in inner]], len(level)) if inner else level
+        ratio = None
+        if int(codes.max()) + 1 > max(most_leaves, n_levels):
+            first, second = _side_predictors(self.both, sides, side)
+            codes = _cut_both(level, first, second, n, max(1, min(MOST_BINS, 2 * most_leaves // n_levels)))
+            ratio = _ratio(self.both, codes, first, second, n)
+        n_bins = int(codes.max()) + 1
+        return level_bins(codes, level, n, (np.ones(n_bins) if ratio is None else ratio, np.zeros(n_bins)))
 
-def paired_own_bins(both: TwoPartFit, sides: Sides, side: int, level: Integers, inner: Sequence[Floats], *, most_leaves: int) -> OwnBins:
-    """A level's leaves; where they are many, put together by quantiles of both linear predictors."""
-    n = both.design.cells.n.astype(float)
-    n_levels = int(level.max()) + 1
-    codes = distinct_rows([level.astype(float), *inner], len(level)) if inner else level
-    ratio = None
-    if int(codes.max()) + 1 > max(most_leaves, n_levels):
-        first, second = side_predictors(both, sides, side)
-        codes = _cut_both(level, first, second, n, max(1, min(MOST_BINS, 2 * most_leaves // n_levels)))
-        ratio = _ratio(both, codes, first, second, n)
-    n_bins = int(codes.max()) + 1
-    level_of = np.zeros(n_bins, dtype=np.int64)
-    level_of[codes] = level
-    weight = np.bincount(codes, n, n_bins) / np.bincount(level, n, n_levels)[level_of]
-    return OwnBins(codes, level_of, weight, np.ones(n_bins) if ratio is None else ratio, np.zeros(n_bins))
+    def common(self, sides: Sides, n_own: int, *, own_part: Floats, common_part: Floats) -> CommonBins:
+        """Patterns of own slopes, cut on both linear predictors of what is common; every distinct value a bin where they are few."""
+        n, mix = self.both.design.cells.n.astype(float), self.both.design.cells.common_weight
+        first, second = _side_predictors(self.both, sides, sides.n_sides)
+        sigma2 = float(np.average(own_part, weights=n))
+        spread = sigma2 * common_part
+        interacting = patterns(sides, np.iinfo(np.int64).max).astype(float)
+        exact = distinct_rows([interacting, np.round(first, _DIGITS), np.round(second + spread / 2.0, _DIGITS)], len(n))
+        if (int(exact.max()) + 1) * n_own <= (MOST_ROWS if sides.crossings else MOST_PAIRS):
+            codes = exact
+        else:
+            groups = patterns(sides, int(np.clip(MOST_ROWS // n_own, 1, MOST_CROSSED if sides.crossings else MOST_PATTERNS)))
+            most = int(np.clip(MOST_PAIRS // (n_own * (int(groups.max()) + 1)), 1, MOST_BINS**2))
+            codes = _cut_both(groups, first, second + spread / 2.0, mix, most)
+        n_bins = int(codes.max()) + 1
+        average = averaging(codes, n_bins, mix)
+        ratio = _ratio(self.both, codes, first, second, mix, spread)
+        # the shared part of sigma^2 returns with each pair of bins, as a level has its own sigma
+        ratio = ratio / np.exp(sigma2 * np.asarray(average @ common_part) / 2.0)
+        return CommonBins(codes, np.bincount(codes, mix, n_bins) / mix.sum(), ratio, np.zeros(n_bins))
 
 
-def paired_common_bins(both: TwoPartFit, sides: Sides, n_own: int, *, own_part: Floats, common_part: Floats) -> CommonBins:
-    """Patterns of own slopes, cut on both linear predictors of what is common; every distinct value a bin where they are few."""
-    n, mix = both.design.cells.n.astype(float), both.design.cells.common_weight
-    first, second = side_predictors(both, sides, sides.n_sides)
-    sigma2 = float(np.average(own_part, weights=n))
-    spread = sigma2 * common_part
-    interacting = patterns(sides, np.iinfo(np.int64).max).astype(float)
-    exact = distinct_rows([interacting, np.round(first, _DIGITS), np.round(second + spread / 2.0, _DIGITS)], len(n))
-    if (int(exact.max()) + 1) * n_own <= (_MOST_ROWS if sides.crossings else MOST_PAIRS):
-        codes = exact
-    else:
-        groups = patterns(sides, int(np.clip(_MOST_ROWS // n_own, 1, MOST_CROSSED if sides.crossings else MOST_PATTERNS)))
-        most = int(np.clip(MOST_PAIRS // (n_own * (int(groups.max()) + 1)), 1, MOST_BINS**2))
-        codes = _cut_both(groups, first, second + spread / 2.0, mix, most)
-    n_bins = int(codes.max()) + 1
-    average = averaging(codes, n_bins, mix)
-    ratio = _ratio(both, codes, first, second, mix, spread)
-    # the shared part of sigma^2 returns with each pair of bins, as a level has its own sigma
-    ratio = ratio / np.exp(sigma2 * np.asarray(average @ common_part) / 2.0)
-    return CommonBins(codes, np.bincount(codes, mix, n_bins) / mix.sum(), ratio, np.zeros(n_bins))
-
-
-def side_predictors(both: TwoPartFit, sides: Sides, side: int) -> tuple[Floats, Floats]:
+def _side_predictors(both: TwoPartFit, sides: Sides, side: int) -> tuple[Floats, Floats]:
     """(C,), (C,): both linear predictors as one side varies, the others averaged."""
     width = len(sides.design.population) + sides.design.n_effects
     first, second = (reference_predictor(sides, part.mean(width), side) for part in both.parts)

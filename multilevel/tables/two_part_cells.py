@@ -8,25 +8,15 @@ from scipy.sparse import csr_array
 
 from multilevel.cells import Floats, Integers
 from multilevel.fit import Summary
-from multilevel.tables.assemble import Heading, Values, published_table
+from multilevel.tables.assemble import Heading
 from multilevel.tables.catalogue import arrow_schema
-from multilevel.tables.cell_estimates import (
-    MOST_LEAVES,
-    Combinations,
-    combination_chunks,
-    joint_members,
-    log_mean_error,
-    pair_codes,
-    pair_variance_parts,
-)
-from multilevel.tables.cell_pairs import CellPair, cell_pair
-from multilevel.tables.crossings import crossings
+from multilevel.tables.cell_pairs import cell_pair
+from multilevel.tables.combinations import Combinations, combination_chunks, combination_table, combine, effect_variance, log_mean_error
 from multilevel.tables.level_variance import LevelVariance, widened
 from multilevel.tables.nesting import Nesting
-from multilevel.tables.sides import averaging, split_sides
 from multilevel.tables.standardise import join
-from multilevel.tables.two_part import Part, TwoPartFit
-from multilevel.tables.two_part_bins import paired_common_bins, paired_own_bins
+from multilevel.tables.two_part import TwoPartFit
+from multilevel.tables.two_part_bins import TwoPartBinning
 
 _DRAWS = 1_000
 _AVERAGED_DRAWS = 100
@@ -39,53 +29,15 @@ def two_part_cell_estimates(
     """The whole table, empty where the study names no pair. ``variance``: the log-variances of a lognormal amount."""
     if columns is None:
         return arrow_schema("cell_estimates").empty_table()
-    pair = cell_pair(both.design, tree, columns)
-    work = _prepare(both, tree, pair, variance)
+    work = combine(TwoPartBinning(both), tree, cell_pair(both.design, tree, columns), variance)
     summary = join([both.average(rows, weights) for rows, weights in combination_chunks(work)])
-    n = np.bincount(pair_codes(pair), both.design.cells.n, pair.shape[0] * pair.shape[1]).astype(np.int64)
-    error = np.zeros(len(n)) if variance is None else log_mean_error(work, tree, variance)
+    unseen = np.flatnonzero(work.n == 0)
+    error = np.zeros(len(work.n)) if variance is None else log_mean_error(work, tree, variance)
     if variance is not None:
         summary = widened(summary, error, both.interval)
-    if pair.joint and np.any(n == 0):
-        summary = _with_unknown_effects(both, work, summary, np.flatnonzero(n == 0), error, seed)
-    values: dict[str, Values] = {
-        "customer_group": np.repeat(pair.first.values, pair.shape[1]),
-        "product_group": np.tile(pair.second.values, pair.shape[0]),
-        "estimate": summary.estimate,
-        "std_error": summary.std_error,
-        "lower": summary.lower,
-        "upper": summary.upper,
-        "n": n,
-        "is_new": n == 0,
-    }
-    return published_table("cell_estimates", heading, values)
-
-
-def _prepare(both: TwoPartFit, tree: Nesting, pair: CellPair, variance: LevelVariance | None) -> Combinations:
-    cells = both.design.cells
-    n, mix = cells.n.astype(float), cells.common_weight
-    crossed = tuple(found for found in crossings(both.design, tree, pair.owned) if found.codes[-1].max() > 0)
-    sides = split_sides(both.design, [*(names | pair.joint for names in pair.owned)], crossed)
-    loose = {both.design.blocks[found.block].factor.name for found in crossed}
-    own = [
-        paired_own_bins(
-            both,
-            sides,
-            side,
-            labels.codes.astype(np.int64),
-            [tree.factors[name].codes.astype(float) for name in sorted(pair.owned[side] - loose)],
-            most_leaves=MOST_LEAVES,
-        )
-        for side, labels in enumerate((pair.first, pair.second))
-    ]
-    parts = pair_variance_parts(variance, tree, pair, cells.n_cells)
-    common = paired_common_bins(both, sides, own[0].n_bins * own[1].n_bins, own_part=parts[0] * parts[1], common_part=parts[2])
-    codes = [(own[0].codes, own[0].n_bins), (own[1].codes, own[1].n_bins), (common.codes, common.n_bins)]
-    averaged = [np.asarray(averaging(*code, weights) @ part) for code, weights, part in zip(codes, (n, n, mix), parts, strict=True)]
-    blocks = [index for index, block in enumerate(both.design.blocks) if block.factor.name in pair.joint - loose]
-    members = {index: joint_members(both.fit, pair, index) for index in blocks}
-    response = both.amount.response
-    return Combinations(both.fit, pair, response, sides, (own[0], own[1]), common, (averaged[0], averaged[1], averaged[2]), members)
+    if work.pair.joint and len(unseen):
+        summary = _with_unknown_effects(both, work, summary, unseen, error, seed)
+    return combination_table(work, heading, summary)
 
 
 def _with_unknown_effects(both: TwoPartFit, work: Combinations, summary: Summary, unseen: Integers, error: Floats, seed: int) -> Summary:
@@ -94,7 +46,7 @@ def _with_unknown_effects(both: TwoPartFit, work: Combinations, summary: Summary
     The estimate integrates them; the interval is of the combination's own mean, with everything else drawn jointly. ``error`` is the sd of
     each combination's sigma^2 / 2.
     """
-    variances = [_effect_variance(part, work) for part in both.parts]
+    variances = [effect_variance(work, part.fit) for part in both.parts]
     rng = np.random.default_rng(seed)
     drawn = both.draws(_DRAWS, seed)
     fields = [np.array(getattr(summary, name)) for name in ("estimate", "std_error", "lower", "upper")]
@@ -142,13 +94,3 @@ def _unknown(
     tail = (1.0 - both.interval) / 2.0
     lower, upper = np.quantile(values, [tail, 1.0 - tail], axis=1)
     return np.mean(weights @ (means[0] * means[1]), axis=1), values.std(axis=1, ddof=1), lower, upper
-
-
-def _effect_variance(part: Part, work: Combinations) -> float:
-    """Mean over line items of z'Sigma z of the ``a:b`` blocks."""
-    weights = work.fit.design.cells.common_weight
-    total = 0.0
-    for block in work.members:
-        z = np.column_stack([np.prod(split, axis=0) for split in work.sides.effects[block]])
-        total += float(np.average(np.einsum("ri,ij,rj->r", z, part.fit.covariances[block], z), weights=weights))
-    return total

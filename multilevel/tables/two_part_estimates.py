@@ -12,16 +12,14 @@ from multilevel.cells import Floats, Integers
 from multilevel.fit import Fit, Summary
 from multilevel.study_fit_options import NewLevel
 from multilevel.tables.assemble import Heading, Values, published_table, stack
-from multilevel.tables.bins import distinct_rows
-from multilevel.tables.crossings import crossings
 from multilevel.tables.level_variance import LevelVariance, widened
 from multilevel.tables.nesting import Nesting
 from multilevel.tables.new_levels import NewLevels, new_levels
 from multilevel.tables.probabilities import EXACT_LEVELS, RANK_DRAWS, ranks_of_draws, ranks_of_many
 from multilevel.tables.sides import Sides, split_sides
-from multilevel.tables.standardise import Standardisation, join
+from multilevel.tables.standardise import Standardisation, join, population_averages, standardise
 from multilevel.tables.two_part import Part, TwoPartFit
-from multilevel.tables.two_part_bins import two_part_standardisation, variance_parts
+from multilevel.tables.two_part_bins import TwoPartBinning
 from multilevel.tables.two_part_new import new_two_part_estimates
 from multilevel.tables.unpooled import NoPooling
 
@@ -50,7 +48,7 @@ def two_part_group_estimates(
     """The whole table. ``variance``: the log-variances of a lognormal amount; ``named``: the levels of ``predict_for``."""
     pieces: list[dict[str, Values]] = []
     for name, factor in tree.factors.items():
-        standard = _standard(both, tree, name, variance)
+        standard = standardise(TwoPartBinning(both), tree, name, variance)
         complete = _complete(both, pooling.complete, standard, factor.codes.astype(np.int64))
         separate = pooling.separate.get(name)
         unpooled = None if separate is None else _no_pooling(both, separate, tree.own_tree(name), factor.codes.astype(np.int64))
@@ -62,15 +60,6 @@ def two_part_group_estimates(
 def averages(both: TwoPartFit, standard: Standardisation) -> Summary:
     """(L,) expected outcomes of the levels that ``standard`` prepares."""
     return join([both.average(rows, weights) for _, rows, weights in standard.chunks()])
-
-
-def _standard(both: TwoPartFit, tree: Nesting, name: str, variance: LevelVariance | None) -> Standardisation:
-    owned = tree.own_tree(name)
-    inner = [tree.factors[other].codes.astype(float) for other in sorted(owned - {name})]
-    parts = variance_parts(variance, tree.factors, owned, both.design.cells.n_cells)
-    level = tree.factors[name].codes.astype(np.int64)
-    sides = split_sides(both.design, [owned], crossings(both.design, tree, [owned]))
-    return two_part_standardisation(both, sides, level, inner, parts)
 
 
 def _seen(
@@ -142,7 +131,9 @@ def _complete(both: TwoPartFit, fits: tuple[Fit, Fit] | None, standard: Standard
     if fits is None:
         return np.full(standard.n_levels, np.nan)
     pooled = TwoPartFit(Part(fits[0]), Part(fits[1]), replace(both.design, blocks=()))
-    found = averages(pooled, _of_columns(pooled, Sides(pooled.design, standard.sides.population, (), (), 1), level)).estimate
+    found = averages(
+        pooled, population_averages(TwoPartBinning(pooled), Sides(pooled.design, standard.sides.population, (), (), 1), level)
+    ).estimate
     amount = fits[1]
     return found * np.exp(amount.sigma**2 / 2.0) if amount.design.cells.log_outcome and amount.sigma is not None else found
 
@@ -161,7 +152,7 @@ def _no_pooling(both: TwoPartFit, separate: tuple[NoPooling, NoPooling], owned: 
     ]
     unpooled = TwoPartFit(parts[0], parts[1], replace(both.design, population=common, blocks=(block,)))
     with np.errstate(all="ignore"):
-        found = averages(unpooled, _of_columns(unpooled, split_sides(unpooled.design, [owned]), level))
+        found = averages(unpooled, population_averages(TwoPartBinning(unpooled), split_sides(unpooled.design, [owned]), level))
         estimate, error = found.estimate, found.std_error
         if fits[1].design.cells.log_outcome:
             estimate, error = separate[1].natural_scale(estimate, error)
@@ -169,13 +160,6 @@ def _no_pooling(both: TwoPartFit, separate: tuple[NoPooling, NoPooling], owned: 
     for entry in separate:
         usable &= entry.separate.estimable.all(axis=1)
     return np.where(usable, estimate, np.nan), np.where(usable, error, np.nan)
-
-
-def _of_columns(both: TwoPartFit, sides: Sides, level: Integers) -> Standardisation:
-    """Averages of a model whose levels' leaves are no more than their distinct group-level predictors."""
-    n_cells = both.design.cells.n_cells
-    leaves = distinct_rows([split[0] for split in sides.population], n_cells).astype(float)
-    return two_part_standardisation(both, sides, level, [leaves], (np.zeros(n_cells), np.ones(n_cells)))
 
 
 def _labels(name: str, levels: Values, parents: Values) -> dict[str, Values]:

@@ -10,9 +10,9 @@ from multilevel.cells import Floats
 from multilevel.fit import Fit
 from multilevel.interpretation.residuals import cell_residual_ss
 from multilevel.pooling import NoPoolingFit
-from multilevel.tables.bins import distinct_rows
+from multilevel.tables.binning import OnePartBinning
 from multilevel.tables.sides import Sides, split_sides
-from multilevel.tables.standardise import Standardisation, common_bins, own_bins
+from multilevel.tables.standardise import Standardisation, population_averages
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class CompletePooling:
         if places is None:
             return np.full(standard.n_levels, np.nan)
         sides = Sides(self.fit.design, tuple(standard.sides.population[place] for place in places), (), (), 1)
-        found = _of_population(self.fit, sides, standard).respond().estimate
+        found = _averages(self.fit, sides, standard).respond().estimate
         return found * np.exp(self.fit.sigma**2 / 2.0) if _needs_sigma(self.fit) and self.fit.sigma is not None else found
 
 
@@ -45,7 +45,7 @@ class NoPooling:
         """
         fit = self.separate.fit
         with np.errstate(all="ignore"):
-            found = _of_population(fit, split_sides(fit.design, [owned]), standard).respond()
+            found = _averages(fit, split_sides(fit.design, [owned]), standard).respond()
         estimate, error = found.estimate, found.std_error
         if fit.design.cells.log_outcome:
             estimate, error = self.natural_scale(estimate, error)
@@ -65,17 +65,8 @@ class NoPooling:
         return natural, natural * np.hypot(error / estimate, of_sigma)
 
 
-def _of_population(fit: Fit, sides: Sides, standard: Standardisation) -> Standardisation:
-    """The averages of a model whose levels' leaves are no more than their distinct group-level predictors."""
-    n_cells = fit.design.cells.n_cells
-    level = standard.own.level[standard.own.codes]
-    zeros, ones = np.zeros(n_cells), np.ones(n_cells)
-    own_values = [split[0] for split in sides.population]
-    inner = [] if standard.response.is_linear else [distinct_rows(own_values, n_cells)]
-    own = own_bins(fit, sides, 0, level, inner, response=standard.response)
-    common = common_bins(fit, sides, standard.response, own.n_bins, own_part=zeros, common_part=ones)
-    variances = np.zeros(own.n_bins), np.ones(common.n_bins)
-    return Standardisation(fit, standard.response, sides, own, common, *variances, standard.n_levels)
+def _averages(fit: Fit, sides: Sides, standard: Standardisation) -> Standardisation:
+    return population_averages(OnePartBinning(fit, standard.response), sides, standard.own.level[standard.own.codes])
 
 
 def _needs_sigma(fit: Fit) -> bool:

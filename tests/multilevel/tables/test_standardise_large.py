@@ -10,7 +10,7 @@ from multilevel.design import Design
 from multilevel.design_build import build_design
 from multilevel.fit import Fit, Summary
 from multilevel.formula.parse import parse_formula
-from multilevel.tables import standardise as module
+from multilevel.tables.binning import OnePartBinning
 from multilevel.tables.level_variance import level_variance
 from multilevel.tables.nesting import nesting
 from multilevel.tables.response import response_of
@@ -49,11 +49,8 @@ def point_fit(design: Design, family: str, seed: int = 6) -> Fit:
     ("family", "most_leaves", "tolerance"),
     [("binomial", 2_000, 0.002), ("binomial", 5, 0.005), ("poisson", 2_000, 0.005), ("poisson", 5, 0.02)],
 )
-def test_a_continuous_slope_and_customers_in_regions(
-    family: str, most_leaves: int, tolerance: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_continuous_slope_and_customers_in_regions(family: str, most_leaves: int, tolerance: float) -> None:
     link = expit if family == "binomial" else np.exp
-    monkeypatch.setattr(module, "_MOST_LEAVES", most_leaves)
     frame = shop()
     formula = parse_formula("y ~ x + (1 + x | category) + (1 | region/customer)")
     design = build_design(formula, cells_from_frame(formula, frame, family))
@@ -68,10 +65,11 @@ def test_a_continuous_slope_and_customers_in_regions(
     slopes = effects[offsets["category"] :].reshape(-1)[: 2 * 40].reshape(40, 2)
     who = effects[offsets["region"] + region] + effects[offsets["region:customer"] + customer]
     what = slopes[category, 0] + slopes[category, 1] * x + beta[0] + beta[1] * x
-    found = standardise(fit, tree, "category", response_of(design.cells)).respond().estimate
+    binning = OnePartBinning(fit, response_of(design.cells))
+    found = standardise(binning, tree, "category", None, most_leaves=most_leaves).respond().estimate
     wanted = [link(beta[0] + beta[1] * x + slopes[j, 0] + slopes[j, 1] * x + who).mean() for j in range(40)]
     assert found == pytest.approx(wanted, rel=tolerance)
-    found = standardise(fit, tree, "region", response_of(design.cells)).respond().estimate
+    found = standardise(binning, tree, "region", None, most_leaves=most_leaves).respond().estimate
     wanted = [link(who[region == r][:, None] + what[None, :]).mean() for r in range(5)]
     assert found == pytest.approx(wanted, rel=tolerance)
 
