@@ -9,7 +9,7 @@ tells whether the proposal's tails cover the target's.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import minimize
@@ -28,6 +28,11 @@ ENOUGH = 0.7
 LIGHT = 0.3
 """Pareto k from which on a proposal's tails are not improved further."""
 
+HEAVY = 0.7
+"""Pareto k from which on the proposal is fitted once more, to all the draws it gave."""
+
+REFITS = 2
+MOST_COMPONENTS = 7
 ROUNDS = 5
 MOST_PROPOSALS = 16
 ENOUGH_ESS = 800.0
@@ -121,7 +126,21 @@ def sample_independently(
 ) -> IndependenceDraws:
     """Chains of exact draws; ``density`` maps (S, d) to (S,). Where they move too little, more proposals are made per draw kept."""
     pool, weights, proposal, rounds = _adapt(density, first, int(np.clip(chains * draws // 4, *PILOT_DRAWS)), rng)
-    starts = pool[rng.choice(len(pool), size=chains, p=weights)]
+    for refit in range(REFITS + 1):
+        found, proposed, log_ratios = _chains(density, proposal, pool[rng.choice(len(pool), size=chains, p=weights)], draws, rng)
+        if found.pareto_k < HEAVY or refit == REFITS:
+            break
+        # those draws have met a tail that the proposal's own had not
+        pool, (weights, _, _) = proposed, importance(log_ratios)
+        proposal, rounds = fit_mixture(pool, weights, MOST_COMPONENTS, df=6.0, rng=rng), rounds + 1
+    return replace(found, rounds=rounds)
+
+
+def _chains(
+    density: Callable[[Floats], Floats], proposal: TMixture, starts: Floats, draws: int, rng: np.random.Generator
+) -> tuple[IndependenceDraws, Floats, Floats]:
+    """Chains from ``starts`` (chains, d) with one proposal; all its points, and the log ratios of target to proposal there."""
+    chains = len(starts)
     start_ratios = density(starts) - proposal.log_density(starts)
     thin = 1
     while True:
@@ -136,7 +155,7 @@ def sample_independently(
         thin *= 2
     accepted = float(np.mean(path[:, 1:] != path[:, :-1]))
     _, pareto_k, importance_ess = importance(log_ratios)
-    return IndependenceDraws(thetas, kept, accepted, pareto_k, importance_ess, thin, rounds)
+    return IndependenceDraws(thetas, kept, accepted, pareto_k, importance_ess, thin, 0), proposed, log_ratios
 
 
 def _adapt(
@@ -154,7 +173,7 @@ def _adapt(
         efficiency = ess / size
         if (len(proposals) > 1 and efficiency >= ENOUGH and k < LIGHT) or len(proposals) > ROUNDS:
             return points, weights, proposals[-1], len(proposals)
-        components = min(1 + 2 * len(proposals), 7)
+        components = min(1 + 2 * len(proposals), MOST_COMPONENTS)
         proposals.append(fit_mixture(points, weights, components, df=6.0, rng=rng))
         fresh = proposals[-1].sample(size, rng)
         points, values = np.concatenate([points, fresh]), np.concatenate([values, density(fresh)])

@@ -44,11 +44,18 @@ def single(location: Floats, covariance: Floats, df: float) -> TMixture:
     return TMixture(np.ones(1), location[None], np.linalg.cholesky(covariance)[None], df)
 
 
+DEFENSIVE = 0.1
+"""Share of the component that is wider than all points together: it bounds the ratios in tails that no other component has met."""
+
+WIDER = 9.0
+"""Its scale matrix over the points' covariance."""
+
+
 def fit_mixture(points: Floats, weights: Floats, components: int, df: float, rng: np.random.Generator) -> TMixture:
     """Weighted EM for normal components, used as the centres of t ones (the heavier tails are the safety margin).
 
     ``points`` (S, d), ``weights`` (S,) summing to one. Covariances are shrunk a little towards the overall one, so that a component
-    resting on few points stays usable.
+    resting on few points stays usable. The last component is a defensive one (Hesterberg 1995).
     """
     mean = weights @ points
     overall = _covariance(points, weights, mean)
@@ -71,7 +78,12 @@ def fit_mixture(points: Floats, weights: Floats, components: int, df: float, rng
                 trust = shares[k] / (shares[k] + 0.02)
                 covariances[k] = trust * _covariance(points, inside, locations[k]) + (1 - trust) * overall
     shares = np.maximum(shares, 0.02) / np.maximum(shares, 0.02).sum()
-    return TMixture(shares, locations, np.linalg.cholesky(covariances), df)
+    return TMixture(
+        np.append((1.0 - DEFENSIVE) * shares, DEFENSIVE),
+        np.vstack([locations, mean]),
+        np.linalg.cholesky(np.concatenate([covariances, WIDER * overall[None]])),
+        df,
+    )
 
 
 def _covariance(points: Floats, weights: Floats, mean: Floats) -> Floats:

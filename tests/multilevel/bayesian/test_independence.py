@@ -67,9 +67,32 @@ def test_a_mixture_integrates_to_one_and_follows_its_draws() -> None:
     rng = np.random.default_rng(2)
     points = np.concatenate([rng.normal(-3, 0.5, size=(600, 2)), rng.normal([2, 0], [1, 0.3], size=(400, 2))])
     mixture = fit_mixture(points, np.full(1000, 1e-3), 3, 6.0, rng)
-    grid = np.linspace(-12, 12, 241)
+    grid = np.linspace(-40, 40, 801)
     x, y = np.meshgrid(grid, grid)
     density = np.exp(mixture.log_density(np.column_stack([x.ravel(), y.ravel()])))
     assert density.sum() * 0.01 == pytest.approx(1.0, abs=0.01)
     np.testing.assert_allclose(mixture.sample(20_000, rng).mean(axis=0), points.mean(axis=0), atol=0.12)
     assert mixture.log_density(points).mean() > single(points.mean(axis=0), np.cov(points.T), 6.0).log_density(points).mean()
+
+
+def test_a_mixture_stays_heavy_where_none_of_its_points_lay() -> None:
+    rng = np.random.default_rng(4)
+    points = rng.normal(size=(1000, 2))
+    mixture = fit_mixture(points, np.full(1000, 1e-3), 3, 6.0, rng)
+    alone = single(points.mean(axis=0), np.cov(points.T), 6.0)
+    far = 12.0 * np.array([[1.0, 0.0], [0.6, -0.8]])
+    assert (mixture.log_density(far) - alone.log_density(far) > 2.0).all()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_funnels_tail_is_met(seed: int) -> None:
+    """A small variance frees what goes with it: the shape of a correlation whose sd may be zero."""
+
+    def density(points: np.ndarray) -> np.ndarray:
+        return -0.5 * (points[:, 0] / 1.5) ** 2 - 0.5 * (points[:, 1] * np.exp(points[:, 0] / 2)) ** 2 + points[:, 0] / 2
+
+    found = sample_independently(density, single(np.zeros(2), np.eye(2), 5.0), chains=4, draws=1000, rng=np.random.default_rng(seed))
+    assert found.pareto_k < 0.7
+    first = found.thetas[..., 0].ravel()
+    assert first.std() == pytest.approx(1.5, rel=0.1)
+    assert np.quantile(first, [0.05, 0.95]) == pytest.approx([-2.467, 2.467], abs=0.35)
