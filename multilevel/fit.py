@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+import numpy as np
 from scipy.sparse import csr_array
 
-from multilevel.cells import Floats
+from multilevel.cells import Floats, Integers
 from multilevel.design import Design
 
 type Engine = Literal["bayesian", "likelihood"]
@@ -22,6 +23,27 @@ class Summary:
     std_error: Floats
     lower: Floats
     upper: Floats
+
+    @classmethod
+    def joined(cls, pieces: Sequence[Summary]) -> Summary:
+        """Summaries one after the other; of no pieces, a summary of nothing."""
+        nothing = cls(*(np.empty(0) for _ in range(4)))
+        return cls(*(np.concatenate(columns) for columns in zip(*(piece._columns for piece in (nothing, *pieces)), strict=True)))
+
+    def at(self, places: Integers) -> Summary:
+        """The quantities at ``places``."""
+        return Summary(*(column[places] for column in self._columns))
+
+    def replaced(self, places: Integers, by: Summary) -> Summary:
+        """A copy with the quantities at ``places`` taken from ``by``, which has as many."""
+        columns = [column.copy() for column in self._columns]
+        for column, own in zip(columns, by._columns, strict=True):
+            column[places] = own
+        return Summary(*columns)
+
+    @property
+    def _columns(self) -> tuple[Floats, Floats, Floats, Floats]:
+        return self.estimate, self.std_error, self.lower, self.upper
 
 
 class Joint(Protocol):

@@ -57,7 +57,7 @@ class DrawsJoint:
         """Posterior mean, sd and equal-tailed quantiles of ``rows @ (beta, b)``; ``rows`` is (m, p + q)."""
         step = max(1, CHUNK_VALUES // self.n_draws)
         pieces = [summarise(np.asarray(rows[at : at + step] @ self.values.T), interval) for at in range(0, rows.shape[0], step)]
-        return _stack(pieces)
+        return Summary.joined(pieces)
 
     def respond(
         self,
@@ -93,17 +93,16 @@ class DrawsJoint:
 
 def summarise(values: Floats, interval: float) -> Summary:
     """Mean, sd (about the mean, S - 1) and equal-tailed quantiles of m quantities; ``values`` is (m, S)."""
+    return summary_about(values.mean(axis=1), values, interval)
+
+
+def summary_about(estimate: Floats, values: Floats, interval: float) -> Summary:
+    """As ``summarise``, with estimates (m,) that are known better than as the mean of the draws."""
     tail = (1.0 - interval) / 2.0
     lower, upper = np.quantile(values, [tail, 1.0 - tail], axis=1)
-    return Summary(values.mean(axis=1), values.std(axis=1, ddof=1), lower, upper)
+    return Summary(estimate, values.std(axis=1, ddof=1), lower, upper)
 
 
 def _chunks(n_draws: int, n_rows: int) -> Iterator[slice]:
     step = max(1, CHUNK_VALUES // max(1, n_rows))
     return (slice(at, min(at + step, n_draws)) for at in range(0, n_draws, step))
-
-
-def _stack(pieces: list[Summary]) -> Summary:
-    if not pieces:
-        return Summary(*(np.empty(0) for _ in range(4)))
-    return Summary(*(np.concatenate([getattr(piece, name) for piece in pieces]) for name in ("estimate", "std_error", "lower", "upper")))

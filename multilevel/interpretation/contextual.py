@@ -105,4 +105,4 @@ def _find(labels: list[str], predictor: str, factor: str) -> int | None:
 
 
 def _one(summary: Summary, row: int) -> Summary:
-    return Summary(*(np.atleast_1d(getattr(summary, name)[row]) for name in ("estimate", "std_error", "lower", "upper")))
+    return summary.at(np.array([row]))

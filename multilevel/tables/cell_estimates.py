@@ -17,7 +17,6 @@ from multilevel.tables.combinations import Combinations, combination_chunks, com
 from multilevel.tables.level_variance import LevelVariance, widened
 from multilevel.tables.nesting import Nesting
 from multilevel.tables.response import Response, response_interval, response_of
-from multilevel.tables.standardise import join
 
 
 def cell_estimates(
@@ -42,7 +41,7 @@ def _respond(work: Combinations) -> Summary:
             pieces.append(work.fit.joint.combine(csr_array(weights @ rows), work.fit.interval))
         else:
             pieces.append(work.fit.joint.respond(rows, weights, work.response.mean, work.response.slope, work.fit.interval))
-    found = join(pieces)
+    found = Summary.joined(pieces)
     return response_interval(found, work.response, work.fit.interval) if work.fit.engine == "likelihood" else found
 
 
@@ -65,7 +64,8 @@ def _with_unknown_effect(work: Combinations, summary: Summary, is_new: Floats) -
         first = response.average(centre, spread**2)
         error = np.sqrt(np.maximum(second - first**2, 0.0))
         changed = Summary(estimate, error, response.mean(centre - half * spread), response.mean(centre + half * spread))
-    return Summary(*(np.where(is_new, getattr(changed, f), getattr(summary, f)) for f in ("estimate", "std_error", "lower", "upper")))
+    unseen = np.flatnonzero(is_new)
+    return summary.replaced(unseen, changed.at(unseen))
 
 
 def _second_moment(response: Response, centre: Floats, spread: Floats) -> Floats:

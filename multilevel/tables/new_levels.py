@@ -13,6 +13,7 @@ from multilevel.cells import Floats, Integers
 from multilevel.design import Factor
 from multilevel.errors import StudyError
 from multilevel.fit import Fit, Summary
+from multilevel.joint_draws import summary_about
 from multilevel.study_fit_options import NewLevel
 from multilevel.tables.nesting import Nesting
 
@@ -72,9 +73,7 @@ def new_effect(fit: Fit, block: int, column: int, base: Summary | None, draws: F
     spread = np.sqrt(fit.covariance_draws[block][:, column, column])
     new = spread * np.random.default_rng(seed).standard_normal(len(spread))
     values = (draws if draws is not None else np.zeros((1, 1))) + (new - new.mean())
-    tail = (1.0 - fit.interval) / 2.0
-    lower, upper = np.quantile(values, [tail, 1.0 - tail], axis=1)
-    return Summary(start.estimate, values.std(axis=1, ddof=1), lower, upper)
+    return summary_about(start.estimate, values, fit.interval)
 
 
 def _parents(factor: Factor) -> tuple[NDArray[np.object_], Integers, Integers]:

@@ -71,7 +71,7 @@ class Standardisation:
                 pieces.append(joint.combine(csr_array(weights @ rows), interval))
             else:
                 pieces.append(joint.respond(rows, weights, self.response.mean, self.response.slope, interval))
-        found = join(pieces)
+        found = Summary.joined(pieces)
         return response_interval(found, self.response, interval) if self.fit.engine == "likelihood" else found
 
     def gradients(self) -> csr_array:
@@ -153,11 +153,6 @@ def variance_parts(variance: LevelVariance | None, nesting: Nesting, owned: froz
     factors = dict(nesting.factors)
     own = np.exp(variance.constant + variance.part(factors, owned))
     return own, np.exp(variance.part(factors, frozenset(factors) - owned))
-
-
-def join(pieces: list[Summary]) -> Summary:
-    """Summaries one after the other."""
-    return Summary(*(np.concatenate([getattr(piece, name) for piece in pieces]) for name in ("estimate", "std_error", "lower", "upper")))
 
 
 def _vertical(pieces: list[csr_array]) -> csr_array:

@@ -101,13 +101,14 @@ class TwoPartFit:
         """Elementwise expected outcome from both linear predictors."""
         return np.asarray(self.occurrence.response.mean(first) * self.amount.response.mean(second))
 
+    def slopes(self, first: Floats, second: Floats) -> tuple[Floats, Floats]:
+        """Derivatives of the product in either linear predictor, elementwise."""
+        occurrence, amount = self.occurrence.response, self.amount.response
+        return occurrence.slope(first) * amount.mean(second), occurrence.mean(first) * amount.slope(second)
+
     def gradients(self, rows: csr_array, weights: csr_array) -> tuple[csr_array, csr_array]:
         """Derivatives of the averages with respect to each part's coefficients, at the estimates."""
-        first, second = self.means(rows)
-        slopes = (
-            self.occurrence.response.slope(first) * self.amount.response.mean(second),
-            self.occurrence.response.mean(first) * self.amount.response.slope(second),
-        )
+        slopes = self.slopes(*self.means(rows))
         found = [
             csr_array(csr_array(weights.multiply(slope.reshape(1, -1))) @ part.own(rows))
             for part, slope in zip(self.parts, slopes, strict=True)

@@ -8,13 +8,13 @@ from scipy.sparse import csr_array
 
 from multilevel.cells import Floats, Integers
 from multilevel.fit import Summary
+from multilevel.joint_draws import summary_about
 from multilevel.tables.assemble import Heading
 from multilevel.tables.catalogue import arrow_schema
 from multilevel.tables.cell_pairs import cell_pair
 from multilevel.tables.combinations import Combinations, combination_chunks, combination_table, combine, effect_variance, log_mean_error
 from multilevel.tables.level_variance import LevelVariance, widened
 from multilevel.tables.nesting import Nesting
-from multilevel.tables.standardise import join
 from multilevel.tables.two_part import TwoPartFit
 from multilevel.tables.two_part_bins import TwoPartBinning
 
@@ -30,7 +30,7 @@ def two_part_cell_estimates(
     if columns is None:
         return arrow_schema("cell_estimates").empty_table()
     work = combine(TwoPartBinning(both), tree, cell_pair(both.design, tree, columns), variance)
-    summary = join([both.average(rows, weights) for rows, weights in combination_chunks(work)])
+    summary = Summary.joined([both.average(rows, weights) for rows, weights in combination_chunks(work)])
     unseen = np.flatnonzero(work.n == 0)
     error = np.zeros(len(work.n)) if variance is None else log_mean_error(work, tree, variance)
     if variance is not None:
@@ -49,18 +49,16 @@ def _with_unknown_effects(both: TwoPartFit, work: Combinations, summary: Summary
     variances = [effect_variance(work, part.fit) for part in both.parts]
     rng = np.random.default_rng(seed)
     drawn = both.draws(_DRAWS, seed)
-    fields = [np.array(getattr(summary, name)) for name in ("estimate", "std_error", "lower", "upper")]
+    unknown: list[Summary] = []
     at = 0
     for rows, weights in combination_chunks(work):
         here = unseen[(unseen >= at) & (unseen < at + weights.shape[0])]
         step = max(1, _ROWS_AT_ONCE * weights.shape[0] // rows.shape[0])
         for start in range(0, len(here), step):
             pairs = here[start : start + step]
-            found = _unknown(both, rows, csr_array(weights[pairs - at]), variances, drawn, error[pairs], rng)
-            for field, value in zip(fields, found, strict=True):
-                field[pairs] = value
+            unknown.append(_unknown(both, rows, csr_array(weights[pairs - at]), variances, drawn, error[pairs], rng))
         at += weights.shape[0]
-    return Summary(*fields)
+    return summary.replaced(unseen, Summary.joined(unknown))
 
 
 def _unknown(
@@ -71,7 +69,7 @@ def _unknown(
     drawn: tuple[Floats, Floats],
     error: Floats,
     rng: np.random.Generator,
-) -> tuple[Floats, ...]:
+) -> Summary:
     used = np.unique(weights.indices)
     rows, weights = csr_array(rows[used]), csr_array(weights[:, used])
     member = np.zeros(len(used), dtype=np.int64)
@@ -91,6 +89,4 @@ def _unknown(
         part.response.average(centre, np.full((len(used), 1), variance))
         for part, centre, variance in zip(both.parts, centres, variances, strict=True)
     ]
-    tail = (1.0 - both.interval) / 2.0
-    lower, upper = np.quantile(values, [tail, 1.0 - tail], axis=1)
-    return np.mean(weights @ (means[0] * means[1]), axis=1), values.std(axis=1, ddof=1), lower, upper
+    return summary_about(np.mean(weights @ (means[0] * means[1]), axis=1), values, both.interval)

@@ -12,12 +12,14 @@ from multilevel.cells import Floats, Integers
 from multilevel.fit import Fit, Summary
 from multilevel.study_fit_options import NewLevel
 from multilevel.tables.assemble import Heading, Values, published_table, stack
-from multilevel.tables.level_variance import LevelVariance, widened
+from multilevel.tables.group_coefficients import level_counts
+from multilevel.tables.group_rows import new_rows, seen_rows, with_variance_error
+from multilevel.tables.level_variance import LevelVariance
 from multilevel.tables.nesting import Nesting
-from multilevel.tables.new_levels import NewLevels, new_levels
+from multilevel.tables.new_levels import new_levels
 from multilevel.tables.probabilities import EXACT_LEVELS, RANK_DRAWS, ranks_of_draws, ranks_of_many
 from multilevel.tables.sides import Sides, split_sides
-from multilevel.tables.standardise import Standardisation, join, population_averages, standardise
+from multilevel.tables.standardise import Standardisation, population_averages, standardise
 from multilevel.tables.two_part import Part, TwoPartFit
 from multilevel.tables.two_part_bins import TwoPartBinning
 from multilevel.tables.two_part_new import new_two_part_estimates
@@ -49,68 +51,22 @@ def two_part_group_estimates(
     pieces: list[dict[str, Values]] = []
     for name, factor in tree.factors.items():
         standard = standardise(TwoPartBinning(both), tree, name, variance)
-        complete = _complete(both, pooling.complete, standard, factor.codes.astype(np.int64))
+        n, level = level_counts(both.fit, tree, name), factor.codes.astype(np.int64)
+        complete = _complete(both, pooling.complete, standard, level)
         separate = pooling.separate.get(name)
-        unpooled = None if separate is None else _no_pooling(both, separate, tree.own_tree(name), factor.codes.astype(np.int64))
-        pieces.append(_seen(both, standard, tree, name, complete=complete, unpooled=unpooled, variance=variance, seed=seed))
-        pieces.append(_new(both, standard, tree, name, new_levels(tree, name, named), complete, seed=seed))
+        unpooled = None if separate is None else _no_pooling(both, separate, tree.own_tree(name), level)
+        summary = with_variance_error(averages(both, standard), standard, variance, tree, name)
+        pieces.append(
+            seen_rows(name, factor, n, summary, unpooled=unpooled, complete=complete, ranks=_ranks(both, standard, summary, seed))
+        )
+        new = new_levels(tree, name, named)
+        pieces.append(new_rows(name, factor, n, new, new_two_part_estimates(both, standard, tree, name, new, seed), complete))
     return published_table("group_estimates", heading, stack(pieces))
 
 
 def averages(both: TwoPartFit, standard: Standardisation) -> Summary:
     """(L,) expected outcomes of the levels that ``standard`` prepares."""
-    return join([both.average(rows, weights) for _, rows, weights in standard.chunks()])
-
-
-def _seen(
-    both: TwoPartFit,
-    standard: Standardisation,
-    tree: Nesting,
-    name: str,
-    *,
-    complete: Floats,
-    unpooled: tuple[Floats, Floats] | None,
-    variance: LevelVariance | None,
-    seed: int,
-) -> dict[str, Values]:
-    factor, n = tree.factors[name], both.design.cells.n
-    summary = averages(both, standard)
-    if variance is not None:
-        sigma2 = standard.own_variance[standard.own.codes] * standard.common_variance[standard.common.codes]
-        own = np.bincount(factor.codes, n * sigma2, factor.n_levels) / np.bincount(factor.codes, n, factor.n_levels)
-        summary = widened(summary, own / 2.0 * variance.std_errors[name], both.interval)
-    lower, upper = _ranks(both, standard, summary, seed)
-    return {
-        **_labels(name, factor.levels, factor.parents),
-        **_columns(summary),
-        "no_pooling_estimate": None if unpooled is None else unpooled[0],
-        "no_pooling_std_error": None if unpooled is None else unpooled[1],
-        "complete_pooling_estimate": complete,
-        "n": np.bincount(factor.codes, n, factor.n_levels).astype(np.int64),
-        "rank_lower": lower,
-        "rank_upper": upper,
-        "is_new": np.zeros(factor.n_levels, dtype=bool),
-    }
-
-
-def _new(
-    both: TwoPartFit, standard: Standardisation, tree: Nesting, name: str, new: NewLevels, complete: Floats, *, seed: int
-) -> dict[str, Values]:
-    factor = tree.factors[name]
-    n = np.bincount(factor.codes, both.design.cells.n, factor.n_levels)
-    group = np.zeros(factor.n_levels, np.int64) if factor.parents is None else np.unique(factor.parents.astype(str), return_inverse=True)[1]
-    expected = np.bincount(group, n * complete) / np.bincount(group, n)
-    return {
-        **_labels(name, new.level, new.parent),
-        **_columns(new_two_part_estimates(both, standard, tree, name, new, seed)),
-        "no_pooling_estimate": None,
-        "no_pooling_std_error": None,
-        "complete_pooling_estimate": expected[group[new.sibling]],
-        "n": np.zeros(len(new), dtype=np.int64),
-        "rank_lower": None,
-        "rank_upper": None,
-        "is_new": np.ones(len(new), dtype=bool),
-    }
+    return Summary.joined([both.average(rows, weights) for _, rows, weights in standard.chunks()])
 
 
 def _ranks(both: TwoPartFit, standard: Standardisation, summary: Summary, seed: int) -> tuple[Floats, Floats]:
@@ -160,16 +116,3 @@ def _no_pooling(both: TwoPartFit, separate: tuple[NoPooling, NoPooling], owned: 
     for entry in separate:
         usable &= entry.separate.estimable.all(axis=1)
     return np.where(usable, estimate, np.nan), np.where(usable, error, np.nan)
-
-
-def _labels(name: str, levels: Values, parents: Values) -> dict[str, Values]:
-    assert levels is not None
-    return {
-        "grouping_factor": np.full(len(levels), name, dtype=object),
-        "level": levels,
-        "parent_level": parents if parents is not None else np.full(len(levels), None, dtype=object),
-    }
-
-
-def _columns(summary: Summary) -> dict[str, Values]:
-    return {"estimate": summary.estimate, "std_error": summary.std_error, "lower": summary.lower, "upper": summary.upper}

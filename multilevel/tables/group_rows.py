@@ -1,0 +1,85 @@
+"""Rows of ``group_estimates``: levels that were seen, and levels that never were."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from multilevel.cells import Floats, Integers
+from multilevel.design import Factor
+from multilevel.fit import Summary
+from multilevel.tables.assemble import Values
+from multilevel.tables.level_variance import LevelVariance, widened
+from multilevel.tables.nesting import Nesting
+from multilevel.tables.new_levels import NewLevels
+from multilevel.tables.standardise import Standardisation
+
+
+def seen_rows(
+    name: str,
+    factor: Factor,
+    n: Integers,
+    summary: Summary,
+    *,
+    unpooled: tuple[Floats, Floats] | None,
+    complete: Floats,
+    ranks: tuple[Floats, Floats],
+) -> dict[str, Values]:
+    """A row a level; ``unpooled``: no pooling with its standard errors, None where it was not fitted; ``ranks``: rank intervals."""
+    return {
+        **_labels(name, factor.levels, factor.parents),
+        **_columns(summary),
+        "no_pooling_estimate": None if unpooled is None else unpooled[0],
+        "no_pooling_std_error": None if unpooled is None else unpooled[1],
+        "complete_pooling_estimate": complete,
+        "n": n,
+        "rank_lower": ranks[0],
+        "rank_upper": ranks[1],
+        "is_new": np.zeros(factor.n_levels, dtype=bool),
+    }
+
+
+def new_rows(name: str, factor: Factor, n: Integers, new: NewLevels, summary: Summary, complete: Floats) -> dict[str, Values]:
+    """A row a level never seen; complete pooling expects of it what it does of its parent's levels, ``complete`` (L,), by line items."""
+    group = np.zeros(factor.n_levels, np.int64) if factor.parents is None else np.unique(factor.parents.astype(str), return_inverse=True)[1]
+    expected = np.bincount(group, n * complete) / np.bincount(group, n)
+    return {
+        **_labels(name, new.level, new.parent),
+        **_columns(summary),
+        "no_pooling_estimate": None,
+        "no_pooling_std_error": None,
+        "complete_pooling_estimate": expected[group[new.sibling]],
+        "n": np.zeros(len(new), dtype=np.int64),
+        "rank_lower": None,
+        "rank_upper": None,
+        "is_new": np.ones(len(new), dtype=bool),
+    }
+
+
+def with_variance_error(
+    summary: Summary, standard: Standardisation, variance: LevelVariance | None, nesting: Nesting, name: str
+) -> Summary:
+    """Widen natural-scale means by what is unknown of their sigma: log mean = eta + sigma^2 / 2, so sd sigma^2 / 2 x sd(log sigma^2)."""
+    if variance is None:
+        return summary
+    factor = nesting.factors[name]
+    n = standard.fit.design.cells.n
+    own = np.bincount(factor.codes, n * _cell_variance(standard), factor.n_levels) / np.bincount(factor.codes, n, factor.n_levels)
+    extra = own / 2.0 * variance.std_errors[name]
+    return widened(summary, extra, standard.fit.interval)
+
+
+def _cell_variance(standard: Standardisation) -> Floats:
+    return standard.own_variance[standard.own.codes] * standard.common_variance[standard.common.codes]
+
+
+def _labels(name: str, levels: Values, parents: Values) -> dict[str, Values]:
+    assert levels is not None
+    return {
+        "grouping_factor": np.full(len(levels), name, dtype=object),
+        "level": levels,
+        "parent_level": parents if parents is not None else np.full(len(levels), None, dtype=object),
+    }
+
+
+def _columns(summary: Summary) -> dict[str, Values]:
+    return {"estimate": summary.estimate, "std_error": summary.std_error, "lower": summary.lower, "upper": summary.upper}
