@@ -2,57 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from time import perf_counter
+from collections.abc import Sequence
 
 import pyarrow as pa
 
 from multilevel.cells import CellStatistics
-from multilevel.design import Design
 from multilevel.design_build import build_design
-from multilevel.design_checks import check_design
+from multilevel.design_checks import DesignWarning, check_design
 from multilevel.fit import Check, Fit
 from multilevel.formula.tree import Formula
 from multilevel.hurdle import is_hurdle
-from multilevel.interpretation.contextual import contextual_effects
+from multilevel.interpretation.contextual import ContextualEffect, contextual_effects
 from multilevel.interpretation.dispersion import dispersion_check
 from multilevel.interpretation.unsplit_slopes import unsplit_warnings
 from multilevel.interpretation.warnings import design_warnings, effective_sizes, separated_groups, simpson_warnings
 from multilevel.study_fit_calibration import calibration_of_means
+from multilevel.study_fit_clock import Clock
+from multilevel.study_fit_designs import asked_of
 from multilevel.study_fit_engines import fit_partial, fit_without_group_predictors
-from multilevel.study_fit_options import FitOptions, FittedPart, StudyFit
+from multilevel.study_fit_options import FitOptions, FittedPart, StudyFit, failed_gates
 from multilevel.study_fit_pooling import Pooling, fit_pooling
 from multilevel.study_fit_report import report_of
-from multilevel.tables.assemble import Heading
 from multilevel.tables.cell_estimates import cell_estimates
-from multilevel.tables.cell_pairs import cell_pair
 from multilevel.tables.diagnostics import criteria, diagnostics, sizes
 from multilevel.tables.draws import check_draws, draws_table
 from multilevel.tables.group_coefficients import group_coefficients
 from multilevel.tables.group_estimates import group_estimates
 from multilevel.tables.level_variance import LevelVariance, level_variance
-from multilevel.tables.nesting import Nesting, nesting
-from multilevel.tables.new_levels import check_named
+from multilevel.tables.nesting import Nesting
 from multilevel.tables.population_coefficients import coefficients_of, population_coefficients
 from multilevel.tables.variance_components import variance_components
-
-
-@dataclass
-class _Clock:
-    """Seconds by step, and word of progress where somebody listens."""
-
-    options: FitOptions
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def step(self, name: str, done: float) -> Iterator[None]:
-        start = perf_counter()
-        yield
-        self.seconds[name] = perf_counter() - start
-        if self.options.progress is not None:
-            self.options.progress(name, done)
 
 
 def fit_study(formula: Formula, cells: CellStatistics, options: FitOptions) -> StudyFit:
@@ -80,14 +59,11 @@ def fit_study(formula: Formula, cells: CellStatistics, options: FitOptions) -> S
         from multilevel.study_fit_two_part import fit_two_parts
 
         return fit_two_parts(formula, cells, options)
-    clock = _Clock(options)
+    clock = Clock(options.progress)
     with clock.step("design", 0.02):
         design = build_design(formula, cells)
         found = check_design(formula, design)
-        tree = nesting(design)
-        check_named(tree, options.predict_for)
-        if options.cells_pair is not None:
-            cell_pair(design, tree, options.cells_pair)
+        tree = asked_of(design, options)
         if options.draws is not None:
             check_draws(design, tree, options.draws)
     with clock.step("partial pooling", 0.7):
@@ -100,32 +76,19 @@ def fit_study(formula: Formula, cells: CellStatistics, options: FitOptions) -> S
         variance = level_variance(design, fit.joint.mean, dict(tree.factors)) if cells.log_outcome else None
         tables = _tables(fit, tree, options, without=without, pooling=pooling, variance=variance)
         if options.draws is not None:
-            tables["draws"] = draws_table(fit, tree, _heading(options), options.draws, options.seed)
+            tables["draws"] = draws_table(fit, tree, options.heading, options.draws, options.seed)
     with clock.step("checks", 1.0):
         contextual = contextual_effects(fit, pooling.complete)
-        checks = [
-            *fit.checks,
-            *options.extra_checks,
-            *criteria(fit),
-            *sizes(fit, options.n_excluded, options.n_quarantined),
-            *simpson_warnings(contextual),
-            *design_warnings(found),
-            *_readings(design, fit, tree),
-            *dispersion_check(fit),
-            *calibration_of_means(fit, tree, variance),
-            *pooling.checks,
-        ]
-        tables["diagnostics"] = diagnostics(checks, _heading(options))
+        checks = _checks(fit, tree, options, pooling=pooling, contextual=contextual, warnings=found, variance=variance)
+        tables["diagnostics"] = diagnostics(checks, options.heading)
     report = report_of(formula, fit, tree, options, checks=checks, contextual=contextual, seconds=clock.seconds)
-    return StudyFit(
-        tables, report, tuple(check for check in checks if check.gate and not check.passed), (FittedPart(None, fit, design, variance),)
-    )
+    return StudyFit(tables, report, failed_gates(checks), (FittedPart(None, fit, design, variance),))
 
 
 def _tables(
     fit: Fit, tree: Nesting, options: FitOptions, *, without: Fit | None, pooling: Pooling, variance: LevelVariance | None
 ) -> dict[str, pa.Table]:
-    heading, named, seed = _heading(options), options.predict_for, options.seed
+    heading, named, seed = options.heading, options.predict_for, options.seed
     kinds = [coefficients_of(fit, "partial"), *pooling.coefficients]
     return {
         "population_coefficients": population_coefficients(heading, kinds, without),
@@ -145,13 +108,27 @@ def _tables(
     }
 
 
-def _readings(design: Design, fit: Fit, tree: Nesting) -> list[Check]:
+def _checks(
+    fit: Fit,
+    tree: Nesting,
+    options: FitOptions,
+    *,
+    pooling: Pooling,
+    contextual: list[ContextualEffect],
+    warnings: Sequence[DesignWarning],
+    variance: LevelVariance | None,
+) -> list[Check]:
     return [
-        *effective_sizes(design, tree),
-        *unsplit_warnings(design, tree),
+        *fit.checks,
+        *options.extra_checks,
+        *criteria(fit),
+        *sizes(fit, options.n_excluded, options.n_quarantined),
+        *simpson_warnings(contextual),
+        *design_warnings(warnings),
+        *effective_sizes(fit.design, tree),
+        *unsplit_warnings(fit.design, tree),
         *separated_groups(fit, tree),
+        *dispersion_check(fit),
+        *calibration_of_means(fit, tree, variance),
+        *pooling.checks,
     ]
-
-
-def _heading(options: FitOptions) -> Heading:
-    return Heading(options.study, options.as_of, options.run_id, options.engine)

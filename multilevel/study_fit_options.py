@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Literal
@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from multilevel.design import Design
 from multilevel.fit import Check, Engine, Fit
+from multilevel.tables.assemble import Heading
 from multilevel.tables.level_variance import LevelVariance
 
 
@@ -67,6 +68,11 @@ class FitOptions:
     bootstrap_samples: int = 500
     progress: Callable[[str, float], None] | None = None
 
+    @property
+    def heading(self) -> Heading:
+        """What every published row carries first."""
+        return Heading(self.study, self.as_of, self.run_id, self.engine)
+
 
 @dataclass(frozen=True)
 class FittedPart:
@@ -93,3 +99,8 @@ class StudyFit:
     def fit(self) -> Fit | None:
         """The fit, where the model has one part."""
         return self.parts[0].fit if len(self.parts) == 1 else None
+
+
+def failed_gates(checks: Sequence[Check]) -> tuple[Check, ...]:
+    """The checks that must stop the run."""
+    return tuple(check for check in checks if check.gate and not check.passed)

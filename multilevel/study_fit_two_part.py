@@ -2,102 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from time import perf_counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
-import numpy as np
 import pyarrow as pa
 
 from multilevel.cells import CellStatistics
 from multilevel.design import Design
-from multilevel.design_build import build_design
-from multilevel.design_checks import DesignWarning, check_design
 from multilevel.errors import StudyError
 from multilevel.fit import Check, Fit
-from multilevel.formula.labels import expression_label
 from multilevel.formula.tree import Formula
-from multilevel.hurdle import PARTS, Part, amount_design, split_cells
+from multilevel.hurdle import PARTS, Part
 from multilevel.interpretation.contextual import contextual_effects
 from multilevel.interpretation.dispersion import dispersion_check
 from multilevel.interpretation.unsplit_slopes import unsplit_warnings
 from multilevel.interpretation.warnings import design_warnings, effective_sizes, separated_groups, simpson_warnings
+from multilevel.study_fit_clock import Clock
+from multilevel.study_fit_designs import PartDesigns, asked_of, part_designs, tree_of
 from multilevel.study_fit_engines import fit_partial, fit_without_group_predictors
-from multilevel.study_fit_options import FitOptions, StudyFit
-from multilevel.study_fit_options import FittedPart as StudyPart
+from multilevel.study_fit_options import FitOptions, FittedPart, StudyFit, failed_gates
 from multilevel.study_fit_pooling import Pooling, fit_pooling
 from multilevel.study_fit_two_part_checks import calibration_of_expected_values, joined_checks
 from multilevel.study_fit_two_part_report import two_part_report
-from multilevel.tables.assemble import Heading
 from multilevel.tables.catalogue import EVERY_TABLE
-from multilevel.tables.cell_pairs import cell_pair
 from multilevel.tables.diagnostics import criteria, diagnostics, sizes
 from multilevel.tables.group_coefficients import group_coefficients
 from multilevel.tables.level_variance import LevelVariance, level_variance
-from multilevel.tables.nesting import Nesting, nesting
-from multilevel.tables.new_levels import check_named
+from multilevel.tables.nesting import Nesting
 from multilevel.tables.population_coefficients import coefficients_of, population_coefficients
-from multilevel.tables.two_part import Part as FittedPart
-from multilevel.tables.two_part import TwoPartFit
+from multilevel.tables.two_part import TwoPartFit, product_of_fits
 from multilevel.tables.two_part_cells import two_part_cell_estimates
 from multilevel.tables.two_part_estimates import TwoPartPooling, two_part_group_estimates
 from multilevel.tables.variance_components import variance_components
 
 
 @dataclass(frozen=True)
-class PartDesigns:
-    """``whole`` has every cell; ``amount`` those with rows above zero; ``amount_everywhere`` every cell, with n the rows above zero."""
-
-    whole: Design
-    amount: Design
-    amount_everywhere: Design
-    warnings: tuple[DesignWarning, ...]
-
-    @property
-    def by_part(self) -> dict[Part, Design]:
-        """What is fitted."""
-        return {"occurrence": self.whole, "amount": self.amount}
-
-
-@dataclass(frozen=True)
-class FittedPartOfStudy:
+class PartResults:
     """One part, fitted: partial pooling, the same without group-level predictors, both extremes, and its checks."""
 
     fit: Fit
     without: Fit | None
     pooling: Pooling
     checks: list[Check]
-
-
-@dataclass
-class _Clock:
-    options: FitOptions
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def step(self, name: str, done: float) -> Iterator[None]:
-        start = perf_counter()
-        yield
-        self.seconds[name] = perf_counter() - start
-        if self.options.progress is not None:
-            self.options.progress(name, done)
-
-
-def part_designs(formula: Formula, cells: CellStatistics) -> PartDesigns:
-    """Both designs of a hurdle study.
-
-    Raises
-    ------
-    DataError
-        Outcomes below zero, none at zero, none above. FitError: either part cannot be fitted.
-    """
-    parts = split_cells(cells, expression_label(formula.response.expression))
-    whole = build_design(formula, parts.occurrence)
-    warnings = check_design(formula, whole)
-    amount = amount_design(whole, parts.amount, formula)
-    check_design(formula, amount)
-    return PartDesigns(whole, amount, replace(whole, cells=parts.amount), warnings)
 
 
 def options_of_part(options: FitOptions, part: Part) -> FitOptions:
@@ -117,21 +63,18 @@ def fit_two_parts(formula: Formula, cells: CellStatistics, options: FitOptions) 
     The tables of coefficients and variance components have both parts' rows, told apart by ``part``; ``group_estimates`` and
     ``cell_estimates`` have one expected value, P(y > 0) E[y | y > 0].
     """
-    clock = _Clock(options)
+    clock = Clock(options.progress)
     if options.draws is not None:
         raise StudyError(f"draws: rows {options.draws}: draws are of one model, a {cells.family} has two; write draws: null.")
     with clock.step("design", 0.02):
         designs = part_designs(formula, cells)
-        tree = nesting(designs.whole)
-        check_named(tree, options.predict_for)
-        if options.cells_pair is not None:
-            cell_pair(designs.whole, tree, options.cells_pair)
-    fitted: dict[Part, FittedPartOfStudy] = {}
+        tree = asked_of(designs.whole, options)
+    fitted: dict[Part, PartResults] = {}
     for part, done in zip(PARTS, (0.4, 0.8), strict=True):
         with clock.step(f"{part}: partial, complete and no pooling", done):
             fitted[part] = _fit_part(designs.by_part[part], tree, options_of_part(options, part))
     occurrence, amount = fitted["occurrence"], fitted["amount"]
-    both = TwoPartFit(FittedPart(occurrence.fit), FittedPart(amount.fit), designs.whole)
+    both = product_of_fits(occurrence.fit, amount.fit)
     with clock.step("tables", 0.97):
         variance = None
         if designs.amount.cells.log_outcome:
@@ -146,7 +89,7 @@ def fit_two_parts(formula: Formula, cells: CellStatistics, options: FitOptions) 
             *effective_sizes(designs.whole, tree),
             *calibration_of_expected_values(both, tree, variance, cells.total),
         ]
-        tables["diagnostics"] = diagnostics(checks, _heading(options))
+        tables["diagnostics"] = diagnostics(checks, options.heading)
     report = two_part_report(
         formula,
         cells.family,
@@ -157,11 +100,11 @@ def fit_two_parts(formula: Formula, cells: CellStatistics, options: FitOptions) 
         contextual={part: contextual_effects(entry.fit, entry.pooling.complete) for part, entry in fitted.items()},
         seconds=clock.seconds,
     )
-    parts = (StudyPart("occurrence", occurrence.fit, designs.whole), StudyPart("amount", amount.fit, designs.amount_everywhere, variance))
-    return StudyFit(tables, report, tuple(check for check in checks if check.gate and not check.passed), parts)
+    parts = (FittedPart("occurrence", occurrence.fit, designs.whole), FittedPart("amount", amount.fit, designs.amount_everywhere, variance))
+    return StudyFit(tables, report, failed_gates(checks), parts)
 
 
-def _fit_part(design: Design, tree: Nesting, options: FitOptions) -> FittedPartOfStudy:
+def _fit_part(design: Design, tree: Nesting, options: FitOptions) -> PartResults:
     fit = fit_partial(design, options)
     pooling = fit_pooling(design, tree, options)
     checks = [
@@ -173,27 +116,18 @@ def _fit_part(design: Design, tree: Nesting, options: FitOptions) -> FittedPartO
         *dispersion_check(fit),
         *pooling.checks,
     ]
-    return FittedPartOfStudy(fit, fit_without_group_predictors(design, options), pooling, checks)
-
-
-def tree_of(design: Design, tree: Nesting) -> Nesting:
-    """The study's nesting with the codes of one part's cells."""
-    return replace(tree, factors={name: replace(factor, codes=_codes(design, name)) for name, factor in tree.factors.items()})
-
-
-def _codes(design: Design, name: str) -> np.ndarray:
-    return next(block.factor.codes for block in design.blocks if block.factor.name == name)
+    return PartResults(fit, fit_without_group_predictors(design, options), pooling, checks)
 
 
 def _tables(
     both: TwoPartFit,
-    fitted: Mapping[Part, FittedPartOfStudy],
+    fitted: Mapping[Part, PartResults],
     designs: PartDesigns,
     tree: Nesting,
     options: FitOptions,
     variance: LevelVariance | None,
 ) -> dict[str, pa.Table]:
-    heading, named, seed = _heading(options), options.predict_for, options.seed
+    heading, named, seed = options.heading, options.predict_for, options.seed
     population, components, groups = {}, {}, {}
     for part, entry in fitted.items():
         kinds = [coefficients_of(entry.fit, "partial"), *entry.pooling.coefficients]
@@ -221,13 +155,9 @@ def one_table(name: str, tables: Mapping[Part, pa.Table]) -> pa.Table:
     return pa.concat_tables(marked).sort_by([(key, "ascending") for key in EVERY_TABLE[name].sort_key])
 
 
-def _pooling(fitted: Mapping[Part, FittedPartOfStudy]) -> TwoPartPooling:
+def _pooling(fitted: Mapping[Part, PartResults]) -> TwoPartPooling:
     first, second = (fitted[part].pooling for part in PARTS)
     complete = None if first.complete is None or second.complete is None else (first.complete, second.complete)
     return TwoPartPooling(
         complete, {name: (first.separate[name], second.separate[name]) for name in first.separate if name in second.separate}
     )
-
-
-def _heading(options: FitOptions) -> Heading:
-    return Heading(options.study, options.as_of, options.run_id, options.engine)

@@ -63,7 +63,7 @@ def _likelihood(values: Mapping[str, float | None], *, of_y: bool = False) -> fl
 def calibration_of_expected_values(both: TwoPartFit, tree: Nesting, variance: LevelVariance | None, total: Floats) -> list[Check]:
     """Per factor the share of line items in levels whose fitted mean of y misses the observed one; ``total`` (C,) is the summed outcome."""
     n = both.design.cells.n.astype(float)
-    first, second = (linear_predictor(replace(both.design, cells=both.design.cells), part.fit.joint.mean) for part in both.parts)
+    first, second = (linear_predictor(both.design, part.fit.joint.mean) for part in both.parts)
     dispersion = both.amount.fit.dispersion
     factors = dict(tree.factors)
     sigma2 = np.zeros(len(n)) if variance is None else np.exp(variance.constant + variance.part(factors, frozenset(factors)))

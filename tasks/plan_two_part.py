@@ -8,7 +8,7 @@ from multilevel.cells import CellStatistics
 from multilevel.design import Design
 from multilevel.formula.tree import Formula
 from multilevel.hurdle import PARTS, Part
-from multilevel.study_fit_two_part import part_designs
+from multilevel.study_fit_designs import part_designs
 from multilevel.two_part_words import two_part_mathematics, two_part_words
 from tasks.cells.compress import CompressedStudy
 from tasks.plan import Plan, planned, with_cost

@@ -29,7 +29,7 @@ FEWEST_DRAWS = 500
 
 
 @dataclass(frozen=True)
-class Part:
+class PartFit:
     """One part's fit, and which columns of the common layout (p + q places) its coefficients are; None where it has them all."""
 
     fit: Fit
@@ -57,12 +57,12 @@ class Part:
 class TwoPartFit:
     """Both parts, and ``design``: all cells at the weights of all rows, with every column that either part has."""
 
-    occurrence: Part
-    amount: Part
+    occurrence: PartFit
+    amount: PartFit
     design: Design
 
     @property
-    def parts(self) -> tuple[Part, Part]:
+    def parts(self) -> tuple[PartFit, PartFit]:
         """Occurrence, then amount."""
         return self.occurrence, self.amount
 
@@ -145,4 +145,4 @@ def log_normal(estimate: Floats, std_error: Floats, interval: float) -> Summary:
 
 def product_of_fits(occurrence: Fit, amount: Fit) -> TwoPartFit:
     """Both parts of one formula, whose columns and levels are the same."""
-    return TwoPartFit(Part(occurrence), Part(amount), occurrence.design)
+    return TwoPartFit(PartFit(occurrence), PartFit(amount), occurrence.design)

@@ -20,7 +20,7 @@ from multilevel.tables.new_levels import new_levels
 from multilevel.tables.probabilities import EXACT_LEVELS, RANK_DRAWS, ranks_of_draws, ranks_of_many
 from multilevel.tables.sides import Sides, split_sides
 from multilevel.tables.standardise import Standardisation, population_averages, standardise
-from multilevel.tables.two_part import Part, TwoPartFit
+from multilevel.tables.two_part import PartFit, TwoPartFit
 from multilevel.tables.two_part_bins import TwoPartBinning
 from multilevel.tables.two_part_new import new_two_part_estimates
 from multilevel.tables.unpooled import NoPooling
@@ -86,7 +86,7 @@ def _complete(both: TwoPartFit, fits: tuple[Fit, Fit] | None, standard: Standard
     """(L,) complete pooling over the same mix; NaN where either part has none."""
     if fits is None:
         return np.full(standard.n_levels, np.nan)
-    pooled = TwoPartFit(Part(fits[0]), Part(fits[1]), replace(both.design, blocks=()))
+    pooled = TwoPartFit(PartFit(fits[0]), PartFit(fits[1]), replace(both.design, blocks=()))
     found = averages(
         pooled, population_averages(TwoPartBinning(pooled), Sides(pooled.design, standard.sides.population, (), (), 1), level)
     ).estimate
@@ -103,7 +103,7 @@ def _no_pooling(both: TwoPartFit, separate: tuple[NoPooling, NoPooling], owned: 
     block = fits[0].design.blocks[0]
     effects = len(common) + np.arange(block.n_effects)
     parts = [
-        Part(fit, np.concatenate([np.array([layout.index(label) for label in own], np.int64), effects]))
+        PartFit(fit, np.concatenate([np.array([layout.index(label) for label in own], np.int64), effects]))
         for fit, own in zip(fits, labels, strict=True)
     ]
     unpooled = TwoPartFit(parts[0], parts[1], replace(both.design, population=common, blocks=(block,)))

@@ -17,7 +17,7 @@ from multilevel.tables.new_levels import NewLevels
 from multilevel.tables.new_mixes import NewMixes, new_effects, new_mixes, shifts_of_groups
 from multilevel.tables.sides import scales
 from multilevel.tables.standardise import Standardisation
-from multilevel.tables.two_part import Part, TwoPartFit
+from multilevel.tables.two_part import PartFit, TwoPartFit
 
 _DRAWS = 2_000
 
@@ -52,7 +52,7 @@ def new_two_part_estimates(both: TwoPartFit, standard: Standardisation, tree: Ne
     return summary_about(estimate, values, both.interval)
 
 
-def _variance(part: Part, z: dict[int, Floats], blocks: tuple[int, ...]) -> Floats:
+def _variance(part: PartFit, z: dict[int, Floats], blocks: tuple[int, ...]) -> Floats:
     """(M,) z'Sigma z of one part's blocks together."""
     n = len(next(iter(z.values())))
     return sum((np.einsum("ri,ij,rj->r", z[index], part.fit.covariances[index], z[index]) for index in blocks), np.zeros(n))

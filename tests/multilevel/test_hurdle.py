@@ -17,8 +17,8 @@ from multilevel.errors import DataError, FitError, FormulaError, StudyError
 from multilevel.formula.parse import parse_formula
 from multilevel.reduction import reduce_design
 from multilevel.study_fit import fit_study
+from multilevel.study_fit_designs import part_designs
 from multilevel.study_fit_options import FitOptions, NewLevel, StudyFit
-from multilevel.study_fit_two_part import part_designs
 from multilevel.tables.catalogue import TABLES, check_table
 
 HURDLES = ["hurdle_lognormal", "hurdle_gamma"]
