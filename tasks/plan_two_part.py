@@ -11,7 +11,7 @@ from multilevel.hurdle import PARTS, Part
 from multilevel.study_fit_designs import part_designs
 from multilevel.two_part_words import two_part_mathematics, two_part_words
 from tasks.cells.compress import CompressedStudy
-from tasks.plan import Plan, planned, with_cost
+from tasks.planned import Plan, planned, with_cost
 from tasks.study import Study
 
 

@@ -14,7 +14,8 @@ from flows.commands import terminal
 from multilevel.errors import DataError
 from tasks.begin import parse_settings
 from tasks.extract import extract
-from tasks.plan import PlannedGroup, PlannedTerm, plan
+from tasks.plan import plan
+from tasks.planned import PlannedGroup, PlannedTerm
 from tasks.rules.validate import validate
 from tasks.study import load_study
 

@@ -17,7 +17,8 @@ from multilevel.study_fit_options import FitOptions
 from tasks.cells.compress import compress_rows
 from tasks.compare import compare_study
 from tasks.extract import extract
-from tasks.plan import Plan, plan
+from tasks.plan import plan
+from tasks.planned import Plan
 from tasks.report.page import write_report
 from tasks.rules.validate import validate
 from tasks.study import Study, load_study

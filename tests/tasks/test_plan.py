@@ -7,7 +7,8 @@ import duckdb
 import pytest
 
 from multilevel.errors import StudyError
-from tasks.plan import Plan, plan
+from tasks.plan import plan
+from tasks.planned import Plan
 from tasks.relation import Relation
 from tasks.study import Study
 

@@ -1,0 +1,157 @@
+"""What a dry run says of a study whose cells and design are known: terms, groups, cost, priors, refusals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from multilevel.design import Design
+from multilevel.design_checks import DesignWarning, check_design
+from multilevel.errors import DataError, FitError, StudyError
+from multilevel.family_checks import check_family
+from multilevel.formula.tree import Formula
+from multilevel.mathematics import Mathematics, mathematics
+from multilevel.words import describe
+from tasks.cells.compress import CompressedStudy
+from tasks.study import Study
+
+LITTLE_COMPRESSION = 2.0
+"""Rows per cell below which the plan says that the statistics are hardly smaller than the rows."""
+
+
+@dataclass(frozen=True)
+class PlannedTerm:
+    """A population-level coefficient: its label, its kind, and the factor within whose levels it is constant."""
+
+    label: str
+    kind: str
+    constant_within: str | None
+
+
+@dataclass(frozen=True)
+class PlannedGroup:
+    """A group term: its factor, how many levels, its columns, the factor its levels lie in."""
+
+    factor: str
+    n_levels: int
+    terms: tuple[str, ...]
+    parent: str | None
+
+    @property
+    def n_effects(self) -> int:
+        """Levels times terms."""
+        return self.n_levels * len(self.terms)
+
+    @property
+    def n_variance_parameters(self) -> int:
+        """Standard deviations and correlations."""
+        k = len(self.terms)
+        return k * (k + 1) // 2
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What ``groupwise plan`` prints. After a refusal the parts that could not be known are empty or None.
+
+    words : the formula in sentences; mathematics : the model written out; sql : the compressing query.
+    n_parameters : coefficients, variance parameters and the dispersion.
+    warnings : change how numbers should be read; refusals : would stop the run.
+    cost : time and memory of the fit, in words. priors, prior_predictive : sentences, where they were asked for.
+    """
+
+    study: str
+    formula: str
+    family: str
+    engine: str
+    words: tuple[str, ...] = ()
+    mathematics: Mathematics | None = None
+    sql: str | None = None
+    n_rows: int | None = None
+    n_cells: int | None = None
+    compression_ratio: float | None = None
+    terms: tuple[PlannedTerm, ...] = ()
+    aliased: tuple[str, ...] = ()
+    groups: tuple[PlannedGroup, ...] = ()
+    n_parameters: int | None = None
+    n_effects: int | None = None
+    warnings: tuple[DesignWarning, ...] = ()
+    notes: tuple[str, ...] = ()
+    refusals: tuple[str, ...] = ()
+    cost: str | None = None
+    takes_hours: bool = False
+    priors: tuple[str, ...] = ()
+    prior_predictive: tuple[str, ...] = ()
+
+
+def planned(start: Plan, formula: Formula, design: Design, compressed: CompressedStudy) -> Plan:
+    """The plan of a study whose cells and design are known."""
+    groups = tuple(
+        PlannedGroup(b.factor.name, b.factor.n_levels, tuple(c.label for c in b.columns), b.factor.parent_name) for b in design.blocks
+    )
+    warnings: tuple[DesignWarning, ...] = ()
+    refusals: tuple[str, ...] = ()
+    try:
+        warnings = check_design(formula, design)
+        check_family(design, design.cells.family)
+    except (DataError, FitError) as error:
+        refusals = (str(error),)
+    return replace(
+        start,
+        words=tuple(describe(formula, design, start.family)),
+        mathematics=mathematics(formula, design, start.family),
+        sql=compressed.sql,
+        n_rows=compressed.n_rows,
+        n_cells=compressed.n_cells,
+        compression_ratio=compressed.compression_ratio,
+        terms=tuple(PlannedTerm(c.label, c.kind, c.constant_within) for c in design.population),
+        aliased=design.aliased,
+        groups=groups,
+        n_parameters=len(design.population) + sum(g.n_variance_parameters for g in groups) + _dispersions(design),
+        n_effects=design.n_effects,
+        warnings=warnings,
+        notes=_notes(compressed),
+        refusals=refusals,
+    )
+
+
+def with_cost(made: Plan, study: Study, design: Design, with_priors: bool) -> Plan:
+    """The plan with what the fit will cost, and the priors' words where they are asked for."""
+    # PyMC's parts cost a second to import: only once there is something to fit.
+    from multilevel.bayesian.cost import likelihood_cost, sampling_cost
+    from multilevel.bayesian.durations import HOURS
+    from multilevel.bayesian.priors import read_priors, resolve_priors
+    from multilevel.bayesian.sampling import read_sampling
+
+    if study.engine == "likelihood":
+        if with_priors:
+            raise StudyError(f"{study.name}: engine: likelihood has no priors; leave --prior-predictive out, or write engine: bayesian.")
+        found = likelihood_cost(design, made.family)
+        return replace(made, cost=found.sentence(), takes_hours=found.seconds > HOURS)
+    priors = resolve_priors(design, made.family, read_priors(study.priors))
+    found = sampling_cost(design, made.family, priors, read_sampling(study.sampling.model_dump(exclude_none=True)))
+    made = replace(made, cost=found.sentence(), takes_hours=found.seconds > HOURS)
+    if not with_priors:
+        return made
+    from multilevel.bayesian.prior_report import describe_priors, prior_predictive
+
+    lines = tuple(f"{line.parameter} ~ {line.prior}: {line.meaning}" for line in describe_priors(design, made.family, priors))
+    allowed = prior_predictive(design, made.family, priors, seed=study.seed)
+    expected = ", ".join(f"{p:.1%} below {q:,.4g}" for p, q in zip(allowed.probabilities, allowed.quantiles, strict=True))
+    outcome = study.parsed_formula.text.split("~")[0].strip()
+    sentences = (
+        f"Expected {outcome} of a cell, over the priors alone: {expected}.",
+        f"Its observed mean is {allowed.observed_mean:,.4g}.",
+    )
+    return replace(made, priors=lines, prior_predictive=sentences)
+
+
+def _dispersions(design: Design) -> int:
+    return int(design.cells.family in {"gaussian", "negative_binomial", "gamma"} and not design.cells.known_sigma)
+
+
+def _notes(compressed: CompressedStudy) -> tuple[str, ...]:
+    if compressed.compression_ratio >= LITTLE_COMPRESSION:
+        return ()
+    return (
+        f"{compressed.n_cells:,} cells for {compressed.n_rows:,} rows: hardly any compression, so the fit costs about as much as on "
+        "the rows. That is what a grouping factor with few rows per level, or a continuous predictor in the key, does.",
+    )
