@@ -1,6 +1,46 @@
 """No test tells anybody anything: Prefect's and Great Expectations' telemetry is off before either is imported."""
 
+from __future__ import annotations
+
 import os
 
 os.environ["DO_NOT_TRACK"] = "1"
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
+
+from collections.abc import Callable, Sequence
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tasks.run_folder import RunFolder
+
+type RunUntilFitted = Callable[..., RunFolder]
+
+
+@pytest.fixture(scope="session")
+def run_until_fitted() -> RunUntilFitted:
+    """A run of a study file in the working directory, one step after the other without Prefect, as far as its fit."""
+
+    def run(
+        study_file: str, run_id: str = "r1", *, engine: str | None = None, settings: Sequence[str] = (), today: date = date(2026, 1, 1)
+    ) -> RunFolder:
+        from tasks.begin import begin
+        from tasks.cells.compress import compress
+        from tasks.extract import extract
+        from tasks.fit import fit
+        from tasks.rules.validate import validate
+        from tasks.run_folder import RunFolder
+
+        begun = RunFolder(Path(begin(study_file, engine=engine, publish_to=None, settings=settings, run_id=run_id)))
+        study = begun.study()
+        extract(study, None, begun.path, today=today)
+        validate(study, begun.relation(), begun.path)
+        rows = begun.read_json("validation")["study_sql"]
+        compress(begun.relation(), rows, study.parsed_formula, study.family, begun.path)
+        fit(begun)
+        return begun
+
+    return run

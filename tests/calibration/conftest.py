@@ -6,7 +6,6 @@ Ranks are compared with uniform ones by the simultaneous envelope of their ECDF 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -219,11 +218,3 @@ def not_uniform() -> Callable[[dict[str, np.ndarray]], dict[str, float]]:
 def null_minima() -> Callable[[int], np.ndarray]:
     """The envelope's null distribution for so many simulations."""
     return lambda n: envelope(n)[1]
-
-
-@pytest.fixture
-def figures(request: pytest.FixtureRequest) -> Path:
-    """Folder that keeps what the large lane measures."""
-    folder = request.config.rootpath / ".groupwise" / "calibration"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder

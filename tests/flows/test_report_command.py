@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import re
+from datetime import date
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
 
 from flows.commands.report import find_report
 from multilevel.errors import PublishError
-from tasks.begin import begin
-from tasks.cells.compress import compress
-from tasks.extract import extract
-from tasks.fit import fit
 from tasks.release import release
-from tasks.rules.validate import validate
-from tasks.run_folder import RunFolder
 
 STUDY = """
 name: sleep
@@ -37,26 +33,16 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def publish(run_id: str, day: str) -> None:
-    from datetime import date
-
-    run = RunFolder(Path(begin("sleep.yaml", engine=None, publish_to=None, settings=(), run_id=run_id)))
-    study = run.study()
-    extract(study, None, run.path, today=date.fromisoformat(day))
-    validate(study, run.relation(), run.path)
-    compress(run.relation(), run.read_json("validation")["study_sql"], study.parsed_formula, study.family, run.path)
-    fit(run)
-    release(run)
-
-
 def test_before_anything_is_published_it_says_what_to_do(place: Path) -> None:
     with pytest.raises(PublishError, match=r"groupwise estimate sleep.yaml"):
         find_report(str(Path("sleep.yaml")), index=False, show=False)
 
 
-def test_the_report_is_the_pointers_and_the_index_links_every_version(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    publish("r1", "2026-01-01")
-    publish("r2", "2026-02-01")
+def test_the_report_is_the_pointers_and_the_index_links_every_version(
+    place: Path, monkeypatch: pytest.MonkeyPatch, run_until_fitted: Any
+) -> None:
+    for run_id, day in (("r1", date(2026, 1, 1)), ("r2", date(2026, 2, 1))):
+        release(run_until_fitted("sleep.yaml", run_id, today=day))
     opened: list[str] = []
     monkeypatch.setattr("webbrowser.open", opened.append)
     found = find_report("sleep.yaml", index=False, show=True)

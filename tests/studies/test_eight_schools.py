@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.begin import begin
-from tasks.cells.compress import compress
-from tasks.extract import extract
-from tasks.fit import check, fit
-from tasks.rules.validate import validate
-from tasks.run_folder import RunFolder
+from tasks.fit import check
 
 STUDY = """
 name: eight_schools
@@ -28,18 +23,13 @@ seed: 4
 """
 
 
-def test_the_published_tables_are_the_exact_posterior(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_published_tables_are_the_exact_posterior(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_until_fitted: Any) -> None:
     """Exact quadrature, mu ~ N(0, 5), tau ~ HalfCauchy(5): mu 4.3968 (3.3177), tau 3.5978 (3.2199)."""
     monkeypatch.chdir(tmp_path)
     schools = {"effect": [28, 8, -3, 7, -1, 1, 18, 12.0], "std_error": [15, 10, 16, 11, 9, 11, 10, 18.0], "school": list("ABCDEFGH")}
     pd.DataFrame(schools).to_parquet("schools.parquet")
     Path("schools.yaml").write_text(STUDY)
-    run = RunFolder(Path(begin("schools.yaml", engine=None, publish_to=None, settings=(), run_id="r1")))
-    study = run.study()
-    extract(study, None, run.path, today=date(2026, 1, 1))
-    validate(study, run.relation(), run.path)
-    compress(run.relation(), run.read_json("validation")["study_sql"], study.parsed_formula, study.family, run.path)
-    fit(run)
+    run = run_until_fitted("schools.yaml")
     check(run)
     tables = {
         name: pq.read_table(run.tables / f"{name}.parquet").to_pandas() for name in ("population_coefficients", "variance_components")

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from multilevel.errors import DataError
-from tasks.begin import begin
-from tasks.cells.compress import compress
-from tasks.extract import extract
-from tasks.fit import check, fit
+from tasks.fit import check
 from tasks.privacy import protect
 from tasks.release import release
-from tasks.rules.validate import validate
 from tasks.run_folder import RunFolder
 
-type RunUntilFitted = Callable[[pd.DataFrame, str], RunFolder]
+type Fitted = Callable[[pd.DataFrame, str], RunFolder]
 
 STUDY = """
 name: private
@@ -52,27 +48,26 @@ def lines() -> pd.DataFrame:
     )
 
 
-def fitted(frame: pd.DataFrame, text: str) -> RunFolder:
+@pytest.fixture(scope="module")
+def fitted(run_until_fitted: Any) -> Fitted:
     """A run in the working directory as far as its fit, before anything is withheld."""
-    frame.to_parquet("lines.parquet")
-    Path("private.yaml").write_text(text)
-    run = RunFolder(Path(begin("private.yaml", engine=None, publish_to=None, settings=(), run_id="r1")))
-    study = run.study()
-    extract(study, None, run.path, today=date(2026, 1, 1))
-    validate(study, run.relation(), run.path)
-    compress(run.relation(), run.read_json("validation")["study_sql"], study.parsed_formula, study.family, run.path)
-    fit(run)
+
+    def run(frame: pd.DataFrame, text: str) -> RunFolder:
+        frame.to_parquet("lines.parquet")
+        Path("private.yaml").write_text(text)
+        return run_until_fitted("private.yaml")
+
     return run
 
 
 @pytest.fixture
-def run_until_fitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunUntilFitted:
+def fitted_here(fitted: Fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fitted:
     monkeypatch.chdir(tmp_path)
     return fitted
 
 
 @pytest.fixture(scope="module")
-def published(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, pd.DataFrame], Path]:
+def published(fitted: Fitted, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, pd.DataFrame], Path]:
     place = tmp_path_factory.mktemp("private")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
@@ -137,10 +132,10 @@ def test_nothing_but_tables_and_the_report_is_published(published: tuple[dict[st
     assert not [path for path in root.rglob("*") if "quarantine" in path.name or "joint" in path.name or "validation" in path.name]
 
 
-def test_a_factor_inside_another_follows_it_though_the_formula_does_not_say(run_until_fitted: RunUntilFitted) -> None:
+def test_a_factor_inside_another_follows_it_though_the_formula_does_not_say(fitted_here: Fitted) -> None:
     # shops lie in regions; written side by side, two withheld regions must take their shops along, or the sum of shops tells of a region
     frame = lines().assign(shop=lambda rows: rows["region"] + rows["city"].str[-1])
-    run = run_until_fitted(frame, STUDY.replace("(1 | region/city)", "(1 | region) + (1 | shop)").replace("rank + ", ""))
+    run = fitted_here(frame, STUDY.replace("(1 | region/city)", "(1 | region) + (1 | shop)").replace("rank + ", ""))
     protect(run)
     table = run.read_tables()["group_estimates"].to_pandas().query("not is_new")
     regions, shops = (set(table.loc[table["grouping_factor"] == name, "level"]) for name in ("region", "shop"))
@@ -148,8 +143,8 @@ def test_a_factor_inside_another_follows_it_though_the_formula_does_not_say(run_
     assert shops <= {f"{region}{i}" for region in regions for i in range(3)}
 
 
-def test_a_predictors_category_of_few_people_is_refused_by_name(run_until_fitted: RunUntilFitted) -> None:
+def test_a_predictors_category_of_few_people_is_refused_by_name(fitted_here: Fitted) -> None:
     frame = lines().assign(size=lambda rows: np.where(rows["customer"].isin(["customer-3", "customer-9"]), "XXL", "M"))
-    run = run_until_fitted(frame, STUDY.replace("rank", "size"))
+    run = fitted_here(frame, STUDY.replace("rank", "size"))
     with pytest.raises(DataError, match=r"predictor size has a category 'XXL' with 2 distinct customer, fewer than 10"):
         protect(run)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import date
 from functools import cmp_to_key
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pandas as pd
@@ -18,13 +19,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from multilevel.tables.catalogue import EVERY_TABLE, arrow_schema, check_table
-from tasks.begin import begin
-from tasks.cells.compress import compress
-from tasks.extract import extract
-from tasks.fit import check, fit
+from tasks.fit import check
 from tasks.release import release
-from tasks.rules.validate import validate
-from tasks.run_folder import RunFolder
 from tasks.shop.simulate import simulate_shop
 
 ROOT = Path(__file__).parents[3]
@@ -58,7 +54,7 @@ class Published:
 
 
 @pytest.fixture(scope="module", params=["likelihood", "bayesian"])
-def published(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Published:
+def published(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, run_until_fitted: Any) -> Published:
     """The steps of a run, one after the other, on a small simulated shop."""
     place = tmp_path_factory.mktemp(request.param)
     back = Path.cwd()
@@ -67,13 +63,7 @@ def published(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
         simulate_shop(place / "shop.duckdb", 20_000, customers=400, products=100, categories=20, regions=6, seed=3)
         shutil.copyfile(ROOT / "sql" / "simulated_line_items.sql", "line_items.sql")
         Path("spend.yaml").write_text(STUDY)
-        run = RunFolder(Path(begin("spend.yaml", engine=request.param, publish_to=None, settings=(), run_id="r1")))
-        study = run.study()
-        extract(study, None, run.path, today=date(2026, 1, 1))
-        validate(study, run.relation(), run.path)
-        rows = run.read_json("validation")["study_sql"]
-        compress(run.relation(), rows, study.parsed_formula, study.family, run.path)
-        fit(run)
+        run = run_until_fitted("spend.yaml", engine=request.param)
         check(run)
         return Published(request.param, release(run).folder, place / "published")
     finally:
