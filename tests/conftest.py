@@ -44,3 +44,11 @@ def run_until_fitted() -> RunUntilFitted:
         return begun
 
     return run
+
+
+@pytest.fixture
+def figures(request: pytest.FixtureRequest) -> Path:
+    """Folder that keeps what the large lane measures."""
+    folder = request.config.rootpath / ".groupwise" / "calibration"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
