@@ -6,6 +6,8 @@ For level j the integral over u is taken at nodes u_j + sqrt(2 / M_j) x_k, M_j t
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from multilevel.cells import Floats
@@ -15,38 +17,80 @@ from multilevel.generalised.pirls import Mode
 from multilevel.generalised.reweighting import Reweighting
 
 
+@dataclass(frozen=True)
+class _Nodes:
+    """K nodes of each of L levels.
+
+    at : (L, K) values of u. x : (K,) the rule's own nodes. predictors : K linear predictors (R,). share : (L, K) of the integral, by node.
+    log_integral : (L,). precision : (L,) the curvature M at the mode; spread : (L,) its inverse root.
+    """
+
+    at: Floats
+    x: Floats
+    predictors: list[Floats]
+    share: Floats
+    log_integral: Floats
+    precision: Floats
+    spread: Floats
+
+
 def quadrature_deviance(
     layout: Reweighting, family: Family, mode: Mode, theta: float, log_dispersion: float, points: int
 ) -> tuple[float, Gradient]:
     """-2 log-likelihood of the line items and its gradient, the nodes moving with the parameters."""
+    nodes = _nodes(layout, family, mode, theta, log_dispersion, points)
+    value = -2.0 * (float(nodes.log_integral.sum()) + family.constant(log_dispersion))
+    p, has_dispersion = layout.basis.shape[1], family.dispersion is not None
+    mode_moves, spread_moves = _moves(layout, family, mode, theta, log_dispersion, nodes)
+    gradient = np.sum(spread_moves / nodes.spread[:, None], axis=0)
+    codes, z, levels = layout.own_codes, layout.own_values[:, 0], len(nodes.at)
+    for k, predictor in enumerate(nodes.predictors):
+        share = nodes.share[:, k]
+        score = family.curvature(predictor, log_dispersion).score
+        score_by_level = np.bincount(codes, z * score, levels)
+        pull = theta * score_by_level - nodes.at[:, k]
+        gradient += (share * pull) @ (mode_moves + np.sqrt(2.0) * nodes.x[k] * spread_moves)
+        gradient[0] += float((share * nodes.at[:, k]) @ score_by_level)
+        gradient[1 : 1 + p] += layout.basis.T @ (share[codes] * score)
+        if has_dispersion:
+            gradient[-1] += float(share[codes] @ family.by_dispersion(predictor, log_dispersion).terms)
+    if has_dispersion:
+        gradient[-1] += family.by_dispersion(mode.eta, log_dispersion).constant
+    gradient *= -2.0
+    return value, Gradient(gradient[:1], gradient[1 : 1 + p], float(gradient[-1]) if has_dispersion else 0.0)
+
+
+def _nodes(layout: Reweighting, family: Family, mode: Mode, theta: float, log_dispersion: float, points: int) -> _Nodes:
     codes, z, levels = layout.own_codes, layout.own_values[:, 0], len(layout.template.own)
-    nodes, weights = np.polynomial.hermite.hermgauss(points)
-
-    def by_level(values: Floats) -> Floats:
-        return np.bincount(codes, values, levels)
-
-    u, curvature = mode.spherical.own[:, 0], mode.curvature
-    precision = 1.0 + theta**2 * by_level(curvature.weight * z**2)
+    x, weights = np.polynomial.hermite.hermgauss(points)
+    u = mode.spherical.own[:, 0]
+    precision = 1.0 + theta**2 * np.bincount(codes, mode.curvature.weight * z**2, levels)
     spread = 1.0 / np.sqrt(precision)
     fixed = mode.eta - theta * z * u[codes]
-
-    at_nodes = u[:, None] + np.sqrt(2.0) * spread[:, None] * nodes
+    at = u[:, None] + np.sqrt(2.0) * spread[:, None] * x
     log_terms, predictors = np.empty((levels, points)), []
     for k in range(points):
-        eta = fixed + theta * z * at_nodes[codes, k]
+        eta = fixed + theta * z * at[codes, k]
         predictors.append(eta)
-        log_terms[:, k] = by_level(family.terms(eta, log_dispersion)) - at_nodes[:, k] ** 2 / 2.0 + nodes[k] ** 2 + np.log(weights[k])
+        terms = np.bincount(codes, family.terms(eta, log_dispersion), levels)
+        log_terms[:, k] = terms - at[:, k] ** 2 / 2.0 + x[k] ** 2 + np.log(weights[k])
     top = log_terms.max(axis=1)
     scaled = np.exp(log_terms - top[:, None])
     total = scaled.sum(axis=1)
     log_integral = top + np.log(total) + np.log(spread) - 0.5 * np.log(np.pi)
-    value = -2.0 * (float(log_integral.sum()) + family.constant(log_dispersion))
+    return _Nodes(at, x, predictors, scaled / total[:, None], log_integral, precision, spread)
 
-    # derivatives: columns are theta, gamma, log dispersion
-    p = layout.basis.shape[1]
-    has_dispersion = family.dispersion is not None
-    n = 1 + p + int(has_dispersion)
+
+def _moves(layout: Reweighting, family: Family, mode: Mode, theta: float, log_dispersion: float, nodes: _Nodes) -> tuple[Floats, Floats]:
+    """(L, n), (L, n): derivatives of each level's mode and spread; the n columns are theta, gamma, log dispersion."""
+    codes, z, levels = layout.own_codes, layout.own_values[:, 0], len(nodes.at)
+    u, curvature, p = mode.spherical.own[:, 0], mode.curvature, layout.basis.shape[1]
     at_mode = family.by_dispersion(mode.eta, log_dispersion)
+    n = 1 + p + int(family.dispersion is not None)
+
+    def by_level(values: Floats) -> Floats:
+        return np.bincount(codes, values, levels)
+
     mode_moves, spread_moves = np.zeros((levels, n)), np.zeros((levels, n))
     for i in range(n):
         by_eta = z * u[codes] if i == 0 else layout.basis[:, i - 1] if i <= p else np.zeros(len(z))
@@ -54,25 +98,12 @@ def quadrature_deviance(
         push = push - theta * by_level(curvature.weight * z * by_eta)
         if i > p:
             push = push + theta * by_level(z * at_mode.score)
-        mode_moves[:, i] = push / precision
+        mode_moves[:, i] = push / nodes.precision
         full = by_eta + theta * z * mode_moves[codes, i]
         change = theta**2 * by_level(z**2 * curvature.weight_slope * full)
         if i == 0:
             change = change + 2.0 * theta * by_level(z**2 * curvature.weight)
         if i > p:
             change = change + theta**2 * by_level(z**2 * at_mode.weight)
-        spread_moves[:, i] = -0.5 * spread * change / precision
-    gradient = np.sum(spread_moves / spread[:, None], axis=0)
-    for k in range(points):
-        share = scaled[:, k] / total
-        score = family.curvature(predictors[k], log_dispersion).score
-        pull = theta * by_level(z * score) - at_nodes[:, k]
-        gradient += (share * pull) @ (mode_moves + np.sqrt(2.0) * nodes[k] * spread_moves)
-        gradient[0] += float((share * at_nodes[:, k]) @ by_level(z * score))
-        gradient[1 : 1 + p] += layout.basis.T @ (share[codes] * score)
-        if has_dispersion:
-            gradient[-1] += float(share[codes] @ family.by_dispersion(predictors[k], log_dispersion).terms)
-    if has_dispersion:
-        gradient[-1] += at_mode.constant
-    gradient *= -2.0
-    return value, Gradient(gradient[:1], gradient[1 : 1 + p], float(gradient[-1]) if has_dispersion else 0.0)
+        spread_moves[:, i] = -0.5 * nodes.spread * change / nodes.precision
+    return mode_moves, spread_moves
