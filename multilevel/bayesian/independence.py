@@ -36,6 +36,9 @@ MOST_COMPONENTS = 7
 ROUNDS = 5
 MOST_PROPOSALS = 16
 ENOUGH_ESS = 800.0
+NO_WEIGHT = -1e6
+"""Log ratio, below the largest, of a point whose density is zero: a tail is fitted to numbers."""
+
 IMPOSSIBLE = -1e30
 """Stands for a density of zero while the mode is sought: a line search needs a number."""
 
@@ -112,10 +115,13 @@ def importance(log_ratios: Floats) -> tuple[Floats, float, float]:
     """Pareto-smoothed normalised weights (S,), k-hat and the importance ESS 1 / sum w^2."""
     from arviz_stats.base import array_stats  # type: ignore[attr-defined]
 
-    finite = np.where(np.isfinite(log_ratios), log_ratios, -1e6)
+    is_finite = np.isfinite(log_ratios)
+    if not is_finite.any():
+        raise FitError("The posterior density is not finite at any point of its proposal; check the outcome and the priors.")
+    finite = np.where(is_finite, log_ratios - log_ratios[is_finite].max(), NO_WEIGHT)
     if np.ptp(finite) < 1e-12:  # a perfect proposal has no tail to fit
         return np.full(len(finite), 1.0 / len(finite)), -np.inf, float(len(finite))
-    smoothed, k = array_stats.psislw(finite.max() - finite)  # it takes log-likelihoods, whose negatives are the ratios
+    smoothed, k = array_stats.psislw(-finite)  # it takes log-likelihoods, whose negatives are the ratios
     weights = np.exp(smoothed - np.max(smoothed))
     weights /= weights.sum()
     return weights, float(k), float(1.0 / (weights**2).sum())

@@ -82,3 +82,18 @@ def test_a_mixture_stays_heavy_where_none_of_its_points_lay() -> None:
     alone = single(points.mean(axis=0), np.cov(points.T), 6.0)
     far = 12.0 * np.array([[1.0, 0.0], [0.6, -0.8]])
     assert (mixture.log_density(far) - alone.log_density(far) > 2.0).all()
+
+
+def test_a_point_of_no_density_has_no_weight_however_small_the_others_are() -> None:
+    """A million rows leave log densities far below any constant that could stand for minus infinity."""
+    ratios = np.random.default_rng(3).normal(size=1000) - 1.3e6
+    weights, k, ess = importance(np.append(ratios, -np.inf))
+    assert weights[-1] < 1e-12
+    plain, k_plain, ess_plain = importance(ratios)
+    np.testing.assert_allclose(weights[:-1], plain, rtol=1e-6)
+    assert (k, ess) == (pytest.approx(k_plain, abs=1e-3), pytest.approx(ess_plain, rel=1e-3))
+
+
+def test_a_proposal_without_any_density_is_refused() -> None:
+    with pytest.raises(FitError, match="not finite at any point"):
+        importance(np.full(100, -np.inf))
