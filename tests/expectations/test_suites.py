@@ -37,6 +37,13 @@ COLUMNS = {
         "weekday": "VARCHAR",
         "income_group": "VARCHAR",
     },
+    "department_months": {
+        "ts": "DATE",
+        "customer_id": "BIGINT",
+        "department": "VARCHAR",
+        "spend": "DECIMAL(18,2)",
+        "income_group": "VARCHAR",
+    },
 }
 
 
