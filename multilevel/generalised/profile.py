@@ -8,9 +8,9 @@ import numpy as np
 
 from multilevel.cells import Floats
 from multilevel.errors import StudyError
-from multilevel.fit import Fit, VarianceComponent
+from multilevel.fit import Fit
 from multilevel.generalised.search import Problem, problem_of
-from multilevel.linear.uncertainty import block_quantities
+from multilevel.linear.profile_component import Components
 from multilevel.profile import Profiler, Quantity
 from multilevel.reduction import reduce_design
 
@@ -40,7 +40,9 @@ def with_profile_intervals(fit: Fit) -> Fit:
     errors = _basis_errors(fit, triangle)
     units = np.concatenate([problem.units, errors, [0.1] if fit.dispersion is not None else []])
     profiler = Profiler(_deviance(problem, n, p), optimum, units)
-    components = tuple(_component(found, fit, problem, profiler) for found in fit.components)
+    sizes = [SIZE / scale for scale in problem.scales]
+    held = Components(design, lambda values: problem.theta_layout.lambdas(values[:n]), lambda _: 1.0, sizes, dispersion=0.3)
+    components = tuple(held.profiled(found, profiler, fit.interval) for found in fit.components)
     inverse = np.linalg.inv(triangle) if p else triangle
     wald = np.sqrt(np.sum((inverse * errors) ** 2, axis=1))
     limits = np.array([_coefficient(inverse[place], n, float(wald[place]), profiler, fit.interval) for place in range(p)]).reshape(p, 2)
@@ -63,27 +65,6 @@ def _deviance(problem: Problem, n: int, p: int):  # type: ignore[no-untyped-def]
         return problem.objective.value(mode), np.append(flat, gradient.log_dispersion) if problem.with_dispersion else flat
 
     return deviance
-
-
-def _component(found: VarianceComponent, fit: Fit, problem: Problem, profiler: Profiler) -> VarianceComponent:
-    if not np.isfinite(found.estimate):
-        return found
-    n = problem.theta_layout.n
-    if found.block is None:
-        quantity = Quantity(lambda values: float(np.exp(values[-1])), found.std_error or 0.3 * found.estimate, lowest=0.0)
-    else:
-        labels = [column.label for column in fit.design.blocks[found.block].columns]
-        every = block_quantities(
-            found.block, found.grouping_factor, labels, lambda values: problem.theta_layout.lambdas(values[:n]), lambda _: 1.0
-        )
-        value = next(q.value for q in every if (q.term, q.other_term) == (found.term, found.other_term))
-        if found.quantity == "correlation":
-            quantity = Quantity(value, found.std_error or 0.3, lowest=-1.0, highest=1.0)
-        else:
-            size = SIZE / float(problem.scales[found.block][labels.index(found.term)])
-            quantity = Quantity(value, found.std_error or size, lowest=0.0)
-    lower, upper = profiler.limits(quantity, fit.interval)
-    return replace(found, lower=lower, upper=upper)
 
 
 def _coefficient(row: Floats, n: int, error: float, profiler: Profiler, interval: float) -> tuple[float, float]:

@@ -10,13 +10,13 @@ from typing import Literal
 import numpy as np
 
 from multilevel.cells import Floats
-from multilevel.design import Design
-from multilevel.fit import Fit, VarianceComponent
+from multilevel.fit import Fit
 from multilevel.linear.assemble import linear_system
 from multilevel.linear.criterion import Criterion
 from multilevel.linear.engine import column_scales, fit_linear, one_thread
 from multilevel.linear.parameters import Theta
-from multilevel.linear.uncertainty import block_quantities, coefficient_covariance
+from multilevel.linear.profile_component import Components
+from multilevel.linear.uncertainty import coefficient_covariance
 from multilevel.profile import Profiler, Quantity, difference_gradient
 from multilevel.reduction import reduce_design
 
@@ -51,52 +51,21 @@ def _profiled(fit: Fit, seed: int) -> Fit:
         return criterion.value(factor, None if known else math.exp(values[-1])), criterion.joint_gradient(values)
 
     profiler = Profiler(deviance, optimum, units)
-    sizes = [0.2 * sigma / scale for scale in column_scales(rows)]
-    components = tuple(_component(found, design, layout, profiler, fit.interval, sizes, known=known) for found in best.components)
-    components = tuple(replace(own, lower=found.lower, upper=found.upper) for own, found in zip(fit.components, components, strict=True))
+    held = Components(
+        design,
+        lambda values: layout.lambdas(values if known else values[:-1]),
+        lambda values: 1.0 if known else math.exp(values[-1]),
+        sizes=[0.2 * sigma / scale for scale in column_scales(rows)],
+        dispersion=0.1,
+    )
+    profiled = [held.profiled(found, profiler, fit.interval) for found in best.components]
+    components = tuple(replace(own, lower=found.lower, upper=found.upper) for own, found in zip(fit.components, profiled, strict=True))
     limits = _coefficients(fit, criterion, profiler, known=known)
     return replace(fit, components=components, coefficient_limits=limits, record=fit.record | {"intervals": "profile"})
 
 
 def _lambdas(fit: Fit) -> Sequence[Floats]:
     return fit.joint.factor.lambdas  # type: ignore[attr-defined]
-
-
-def _component(
-    found: VarianceComponent,
-    design: Design,
-    layout: Theta,
-    profiler: Profiler,
-    interval: float,
-    sizes: Sequence[Floats],
-    *,
-    known: bool,
-) -> VarianceComponent:
-    """With its limits; a correlation that the fit does not determine has none."""
-    if not math.isfinite(found.estimate):
-        return found
-    if found.block is None:
-        quantity = Quantity(lambda values: math.exp(values[-1]), found.std_error or 0.1 * found.estimate, lowest=0.0)
-    else:
-        quantity = _of_block(found, design, layout, sizes[found.block], known=known)
-    lower, upper = profiler.limits(quantity, interval)
-    return replace(found, lower=lower, upper=upper)
-
-
-def _of_block(found: VarianceComponent, design: Design, layout: Theta, sizes: Floats, *, known: bool) -> Quantity:
-    assert found.block is not None
-    labels = [column.label for column in design.blocks[found.block].columns]
-    every = block_quantities(
-        found.block,
-        found.grouping_factor,
-        labels,
-        lambda values: layout.lambdas(values if known else values[:-1]),
-        lambda values: 1.0 if known else math.exp(values[-1]),
-    )
-    value = next(q.value for q in every if (q.term, q.other_term) == (found.term, found.other_term))
-    if found.quantity == "correlation":
-        return Quantity(value, found.std_error or 0.3, lowest=-1.0, highest=1.0)
-    return Quantity(value, found.std_error or float(sizes[labels.index(found.term)]), lowest=0.0)
 
 
 def _coefficients(fit: Fit, criterion: Criterion, profiler: Profiler, *, known: bool) -> Floats:

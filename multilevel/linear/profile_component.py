@@ -1,0 +1,45 @@
+"""The profile interval of one variance component, whichever deviance is profiled."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from multilevel.cells import Floats
+from multilevel.design import Design
+from multilevel.fit import VarianceComponent
+from multilevel.linear.uncertainty import block_quantities
+from multilevel.profile import Profiler, Quantity
+
+
+@dataclass(frozen=True)
+class Components:
+    """How a parameter vector holds the variances.
+
+    lambdas : the relative covariance factors, by block. sigma : what they are relative to. sizes : per block the first step (k,) of a
+    standard deviation, dispersion : that of the last parameter's exponential relative to its estimate; where there is no Wald interval.
+    """
+
+    design: Design
+    lambdas: Callable[[Floats], Sequence[Floats]]
+    sigma: Callable[[Floats], float]
+    sizes: Sequence[Floats]
+    dispersion: float
+
+    def profiled(self, found: VarianceComponent, profiler: Profiler, interval: float) -> VarianceComponent:
+        """With its limits; a correlation that the fit does not determine has none."""
+        if not math.isfinite(found.estimate):
+            return found
+        lower, upper = profiler.limits(self._quantity(found), interval)
+        return replace(found, lower=lower, upper=upper)
+
+    def _quantity(self, found: VarianceComponent) -> Quantity:
+        if found.block is None:
+            return Quantity(lambda values: math.exp(values[-1]), found.std_error or self.dispersion * found.estimate, lowest=0.0)
+        labels = [column.label for column in self.design.blocks[found.block].columns]
+        every = block_quantities(found.block, found.grouping_factor, labels, self.lambdas, self.sigma)
+        value = next(q.value for q in every if (q.term, q.other_term) == (found.term, found.other_term))
+        if found.quantity == "correlation":
+            return Quantity(value, found.std_error or 0.3, lowest=-1.0, highest=1.0)
+        return Quantity(value, found.std_error or float(self.sizes[found.block][labels.index(found.term)]), lowest=0.0)
