@@ -13,7 +13,7 @@ from tasks.object_storage.catalog import follow_pointer
 from tasks.object_storage.pointer import ObjectLayout, move_pointer, read_manifest, require_whole, swap_pointer, version_key
 from tasks.object_storage.sweep import parts
 from tasks.publishing.manifest import parse_manifest
-from tasks.publishing.versions import Version
+from tasks.publishing.versions import Version, check_keep, find_version, in_order
 
 
 def object_versions(layout: ObjectLayout) -> list[Version]:
@@ -23,8 +23,7 @@ def object_versions(layout: ObjectLayout) -> list[Version]:
     removing = [] if latest is None else latest.get("removing", [])
     manifests = layout.store.read_all(layout.store.names(f"{layout.paths.manifests.as_posix()}/"))
     found = [_version(layout, name, data, pointed) for name, data in manifests.items()]
-    kept = [version for version in found if version_key(version.as_of, version.run_id) not in removing]
-    return sorted(kept, key=lambda version: (version.as_of, version.published_at, version.run_id), reverse=True)
+    return in_order(version for version in found if version_key(version.as_of, version.run_id) not in removing)
 
 
 def object_tables(layout: ObjectLayout, version: Version) -> dict[str, pa.Table]:
@@ -36,14 +35,10 @@ def object_tables(layout: ObjectLayout, version: Version) -> dict[str, pa.Table]
 
 def object_rollback(layout: ObjectLayout, run_id: str) -> Version:
     """Make an earlier version the latest one; the only way by which the pointer moves to an earlier as_of."""
-    known = object_versions(layout)
-    wanted = [version for version in known if version.run_id == run_id]
-    if not wanted:
-        names = ", ".join(version.run_id for version in known[:5]) or "none"
-        raise PublishError(f"{layout.study}: no version has the run id {run_id}; the newest are {names}.")
-    move_pointer(layout, wanted[0].as_of, run_id, may_go_back=True)
+    wanted = find_version(object_versions(layout), layout.study, run_id)
+    move_pointer(layout, wanted.as_of, run_id, may_go_back=True)
     follow_pointer(layout)
-    return wanted[0]
+    return wanted
 
 
 def object_prune(layout: ObjectLayout, keep: int) -> list[Version]:
@@ -52,8 +47,7 @@ def object_prune(layout: ObjectLayout, keep: int) -> list[Version]:
     The pointer first names what will be removed, so that no rollback can make one of these the latest meanwhile; a prune that dies is
     finished by the next.
     """
-    if keep < 1:
-        raise PublishError(f"{layout.study}: --keep {keep}: keep at least one version.")
+    check_keep(layout.study, keep)
     doomed: list[Version] = []
 
     def marked(latest: Mapping[str, Any] | None) -> dict[str, Any] | None:

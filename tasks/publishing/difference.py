@@ -12,7 +12,7 @@ import pyarrow as pa
 from multilevel.errors import PublishError
 from tasks.publishing.layout import Layout
 from tasks.publishing.target import LocalFolder, Target
-from tasks.publishing.versions import Version
+from tasks.publishing.versions import Version, find_version
 from tasks.report.changes import Changes, changes_between
 
 
@@ -52,13 +52,7 @@ class Difference:
 def find(target: Target | Layout, run_id: str) -> Version:
     """The version that a run published; PublishError lists those there are."""
     target = _opened(target)
-    known = _published(target)
-    match = [version for version in known if version.run_id == run_id]
-    if not match:
-        shown = ", ".join(version.run_id for version in known[:5])
-        more = f" and {len(known) - 5} more" if len(known) > 5 else ""
-        raise PublishError(f"{target.study}: no version of run {run_id!r}; there are: {shown}{more}.")
-    return match[0]
+    return find_version(_published(target), target.study, run_id)
 
 
 def difference(target: Target | Layout, earlier: str | None = None, later: str | None = None, most: int = 12) -> Difference:

@@ -20,7 +20,7 @@ from tasks.publishing.catalog_sql import write_catalog
 from tasks.publishing.contract import contract_text, put_contract
 from tasks.publishing.layout import MANIFEST_SCHEMA, RUN_ID, Layout, open_layout
 from tasks.publishing.manifest import manifest_of
-from tasks.publishing.stage import Beside, Staged, placed, stage
+from tasks.publishing.stage import NOTHING_BESIDE, Beside, Staged, placed, stage
 from tasks.publishing.sweep import sweep, withdraw
 
 
@@ -42,11 +42,7 @@ def publish(
     as_of: date,
     run_id: str,
     provenance: Mapping[str, Any],
-    report: Path | None = None,
-    validation_page: Path | None = None,
-    quarantine: Path | None = None,
-    joint: Path | None = None,
-    posterior: Path | None = None,
+    beside: Beside = NOTHING_BESIDE,
     waiting: Callable[[str], None] | None = None,
 ) -> Publication:
     """Put a run's tables in place as one version.
@@ -57,7 +53,7 @@ def publish(
     publish_to : root folder.
     study, as_of, run_id : name the version.
     provenance : goes into the manifest (source fingerprint, counts, gates); JSON-able. Its ``study_definition`` words the contract.
-    report, validation_page, quarantine, joint, posterior : files to keep beside the tables.
+    beside : files to keep beside the tables.
     waiting : told when another run of the study holds the lock.
 
     Raises
@@ -68,7 +64,6 @@ def publish(
     check_run_id(study, run_id)
     layout = open_layout(publish_to, study)
     check_contract(tables)
-    beside = Beside(report, validation_page, quarantine, joint, posterior)
     try:
         durable.make_folder(layout.home)
         with turn(layout, waiting):

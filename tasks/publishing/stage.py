@@ -31,6 +31,9 @@ class Beside:
     posterior: Path | None = None
 
 
+NOTHING_BESIDE = Beside()
+
+
 @dataclass(frozen=True)
 class Staged:
     """A version in staging: ``tables`` holds the Parquet files alone; ``files`` are their entries in the manifest."""

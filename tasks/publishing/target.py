@@ -113,11 +113,7 @@ class LocalFolder:
             as_of=as_of,
             run_id=run_id,
             provenance=provenance,
-            report=beside.report,
-            validation_page=beside.validation,
-            quarantine=beside.quarantine,
-            joint=beside.joint,
-            posterior=beside.posterior,
+            beside=beside,
             waiting=waiting,
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,8 +30,7 @@ def versions(layout: Layout) -> list[Version]:
     """Published versions, newest as_of first, then newest published; a folder without a manifest is none."""
     latest = layout.latest()
     pointed = None if latest is None else (latest["as_of"], latest["run_id"])
-    found = [_version(path, layout, pointed) for path in layout.manifests.glob("*/*.json")]
-    return sorted(found, key=lambda version: (version.as_of, version.published_at, version.run_id), reverse=True)
+    return in_order(_version(path, layout, pointed) for path in layout.manifests.glob("*/*.json"))
 
 
 def rollback(layout: Layout, run_id: str, waiting: Callable[[str], None] | None = None) -> Version:
@@ -41,25 +40,21 @@ def rollback(layout: Layout, run_id: str, waiting: Callable[[str], None] | None 
     """
     _require_home(layout)
     with turn(layout, waiting):
-        wanted = [version for version in versions(layout) if version.run_id == run_id]
-        if not wanted:
-            known = ", ".join(version.run_id for version in versions(layout)[:5]) or "none"
-            raise PublishError(f"{layout.study}: no version has the run id {run_id}; the newest are {known}.")
-        folder = layout.version(wanted[0].as_of, run_id)
+        wanted = find_version(versions(layout), layout.study, run_id)
+        folder = layout.version(wanted.as_of, run_id)
         missing = [name for name in TABLES if not (folder / f"{name}.parquet").is_file()]
         if missing:
             raise PublishError(f"{layout.study}: version {folder} has no {', '.join(missing)}; it was removed by hand.")
         try:
-            point_at(layout, wanted[0].as_of, run_id)
+            point_at(layout, wanted.as_of, run_id)
         except OSError as error:
             raise PublishError(f"{layout.study}: cannot move the pointer in {layout.home}: {error.strerror or error}.") from error
-    return wanted[0]
+    return wanted
 
 
 def prune(layout: Layout, keep: int, waiting: Callable[[str], None] | None = None) -> list[Version]:
     """Remove all but the ``keep`` newest versions, and never the latest one; returns what was removed."""
-    if keep < 1:
-        raise PublishError(f"{layout.study}: --keep {keep}: keep at least one version.")
+    check_keep(layout.study, keep)
     _require_home(layout)
     with turn(layout, waiting):
         old = [version for version in versions(layout)[keep:] if not version.is_latest]
@@ -70,6 +65,26 @@ def prune(layout: Layout, keep: int, waiting: Callable[[str], None] | None = Non
                 if path.parent.is_dir() and not any(path.parent.iterdir()):
                     path.parent.rmdir()
     return old
+
+
+def find_version(known: Sequence[Version], study: str, run_id: str) -> Version:
+    """The one that a run published; PublishError names the newest of those there are."""
+    found = next((version for version in known if version.run_id == run_id), None)
+    if found is None:
+        newest = ", ".join(version.run_id for version in known[:5]) or "none"
+        raise PublishError(f"{study}: no version has the run id {run_id}; the newest are {newest}.")
+    return found
+
+
+def check_keep(study: str, keep: int) -> None:
+    """Raise PublishError where nothing would be kept."""
+    if keep < 1:
+        raise PublishError(f"{study}: --keep {keep}: keep at least one version.")
+
+
+def in_order(found: Iterable[Version]) -> list[Version]:
+    """Newest as_of first, then newest published."""
+    return sorted(found, key=lambda version: (version.as_of, version.published_at, version.run_id), reverse=True)
 
 
 def _version(path: Path, layout: Layout, pointed: tuple[str, str] | None) -> Version:

@@ -14,6 +14,7 @@ import pytest
 
 from multilevel.tables.catalogue import TABLES, arrow_schema
 from tasks.publishing.publish import Publication, publish
+from tasks.publishing.stage import Beside
 
 DAY = date(2026, 11, 1)
 STUDY = "small"
@@ -45,11 +46,7 @@ def publish_version(root: Path, run_id: str, as_of: date = DAY, checks: int = 3)
         as_of=as_of,
         run_id=run_id,
         provenance={"rows": {"left": 1}},
-        report=made / "report.html",
-        validation_page=made / "validation.html",
-        quarantine=made / "quarantine.parquet",
-        joint=made / "joint.npz",
-        posterior=made / "posterior.nc",
+        beside=Beside(*(made / name for name in ("report.html", "validation.html", "quarantine.parquet", "joint.npz", "posterior.nc"))),
     )
 
 

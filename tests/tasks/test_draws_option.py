@@ -16,6 +16,7 @@ from multilevel.errors import PublishError
 from multilevel.tables.catalogue import EVERY_TABLE, TABLES, arrow_schema
 from tasks.publishing.layout import Layout
 from tasks.publishing.publish import Publication, publish
+from tasks.publishing.stage import Beside
 from tasks.publishing.versions import prune
 from tasks.study import Study
 
@@ -34,7 +35,7 @@ def put(root: Path, run_id: str, *names: str, as_of: date = DAY) -> Publication:
         as_of=as_of,
         run_id=run_id,
         provenance={},
-        posterior=posterior if "draws" in names else None,
+        beside=Beside(posterior=posterior if "draws" in names else None),
     )
 
 

@@ -101,7 +101,7 @@ def test_the_first_version_has_none_before_it(published: Callable[..., Layout]) 
 
 
 def test_an_unknown_run_is_refused_with_those_there_are(published: Callable[..., Layout]) -> None:
-    with pytest.raises(PublishError, match="no version of run 'run-9'; there are: run-3, run-2, run-1"):
+    with pytest.raises(PublishError, match="no version has the run id run-9; the newest are run-3, run-2, run-1"):
         find(three(published), "run-9")
 
 

@@ -19,6 +19,7 @@ from multilevel.errors import PublishError
 from multilevel.tables.catalogue import TABLES, arrow_schema
 from tasks.publishing.layout import Layout, check_root, open_layout
 from tasks.publishing.publish import Publication, publish
+from tasks.publishing.stage import Beside
 
 DAY = date(2026, 11, 1)
 type Publish = Callable[..., Publication]
@@ -62,7 +63,7 @@ def put(root: Path, tmp_path: Path) -> Publish:
             "as_of": as_of,
             "run_id": run_id,
             "provenance": {"source": {"checksum": "abc"}},
-            "report": report,
+            "beside": Beside(report=report),
         }
         return publish(**({"tables": tables_of(run_id, as_of)} | arguments | changes))  # type: ignore[arg-type]
 
