@@ -1,23 +1,30 @@
 """Published intervals hold what they promise, for large and for tiny groups, over many small shops whose truth is drawn anew."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import expit
 
 from multilevel.bayesian.engine import fit_bayesian
 from multilevel.cells_from_rows import cells_from_frame
 from multilevel.design_build import build_design
 from multilevel.formula.parse import parse_formula
+from multilevel.hurdle import PARTS
+from multilevel.study_fit_two_part import part_designs
 from multilevel.tables.assemble import Heading
 from multilevel.tables.group_coefficients import group_coefficients
 from multilevel.tables.group_estimates import group_estimates
 from multilevel.tables.level_variance import level_variance
 from multilevel.tables.nesting import nesting
+from multilevel.tables.two_part import PartFit, TwoPartFit
+from multilevel.tables.two_part_estimates import TwoPartPooling, two_part_group_estimates
 
 PRIORS = {
     "coefficients": {"Intercept": "normal(0, 2)", "x": "normal(0, 1)"},
@@ -28,6 +35,14 @@ NATURAL_PRIORS = {
     "coefficients": {"Intercept": "normal(0, 1)", "x": "normal(0, 0.3)"},
     "sds": {"region": "half_normal(0.5)", "category": "half_normal(0.5)"},
     "sigma": "exponential(1)",
+}
+PART_PRIORS = {
+    "occurrence": {"coefficients": {"Intercept": "normal(0, 1)"}, "sds": {"region": "half_normal(0.7)", "category": "half_normal(0.7)"}},
+    "amount": {
+        "coefficients": {"Intercept": "normal(0, 1)"},
+        "sds": {"region": "half_normal(0.5)", "category": "half_normal(0.5)"},
+        "dispersion": "log_normal(0.7, 0.5)",
+    },
 }
 HEADING = Heading("shop", date(2026, 1, 1), "run", "bayesian")
 INTERVALS = (0.5, 0.8, 0.95)
@@ -80,6 +95,54 @@ def shop(rng: np.random.Generator, *, natural: bool = False) -> Shop:
     return Shop(frame, coefficients, standardised(region, category, mean))
 
 
+def two_part_shop(rng: np.random.Generator) -> Shop:
+    """A shop of zeros and gamma amounts, both with groups of their own; what is estimated is P(y > 0) E[y | y > 0]."""
+    n = 400
+    region = rng.integers(5, size=n)
+    share = np.arange(1, 16)[::-1] ** 2
+    category = np.concatenate([np.arange(15), rng.choice(15, size=n - 15, p=share / share.sum())])
+    predictors = []
+    for wide in (0.7, 0.5):
+        beta, sds = rng.normal(0, 1), np.abs(rng.normal(0, wide, 2))
+        predictors.append(beta + rng.normal(0, sds[0], (5, 1)) + rng.normal(0, sds[1], (1, 15)))
+    probability, amount, shape = expit(predictors[0]), np.exp(predictors[1]), np.exp(rng.normal(0.7, 0.5))
+    drawn = rng.gamma(shape, amount[region, category] / shape)
+    y = np.where(rng.random(n) < probability[region, category], drawn, 0.0)
+    frame = pd.DataFrame({"region": region.astype(str), "category": [f"c{c:02d}" for c in category], "y": y})
+    return Shop(frame, {}, standardised(region, category, np.broadcast_to(probability * amount, (n, 5, 15))))
+
+
+def covered_two_part(seed: int, draws: int) -> pd.DataFrame:
+    """As ``covered``, of a hurdle's expected values."""
+    made = two_part_shop(np.random.default_rng(seed))
+    formula = parse_formula("y ~ 1 + (1 | region) + (1 | category)")
+    designs = part_designs(formula, cells_from_frame(formula, made.frame, "hurdle_gamma"))
+    fits = [
+        fit_bayesian(
+            designs.by_part[part],
+            designs.by_part[part].cells.family,
+            priors=PART_PRIORS[part],
+            seed=2 * seed + place,
+            sampling={"draws": draws, "tune": 300, "cores": 1},
+        )
+        for place, part in enumerate(PARTS)
+    ]
+    rows = []
+    for interval in INTERVALS:
+        both = TwoPartFit(*(PartFit(replace(fit, interval=interval)) for fit in fits), designs.whole)
+        table = two_part_group_estimates(both, nesting(designs.whole), HEADING, pooling=TwoPartPooling(None, {}), variance=None)
+        for row in table.to_pylist():
+            if not row["is_new"]:
+                truth = made.estimates[row["grouping_factor"], row["level"]]
+                rows.append((seed, "two-part group_estimates", size_of(row["n"]), interval, row["lower"] <= truth <= row["upper"]))
+    return pd.DataFrame(rows, columns=["shop", "table", "size", "interval", "covers"])
+
+
+def size_of(n: int) -> str:
+    """What a group of so many line items is called."""
+    return "tiny" if n <= TINY else "large" if n >= LARGE else "between"
+
+
 def covered(seed: int, draws: int, *, natural: bool) -> pd.DataFrame:
     """A shop's published intervals: table, size of the group, interval, and whether it holds the truth."""
     made = shop(np.random.default_rng(seed), natural=natural)
@@ -99,19 +162,25 @@ def covered(seed: int, draws: int, *, natural: bool) -> pd.DataFrame:
                 continue
             key = (row["grouping_factor"], row["level"])
             truth = made.coefficients[*key, row["term"]] if "term" in row else made.estimates[key]
-            size = "tiny" if row["n"] <= TINY else "large" if row["n"] >= LARGE else "between"
             table = "group_coefficients" if "term" in row else "natural-scale group_estimates" if natural else "group_estimates"
-            rows.append((seed, table, size, interval, row["lower"] <= truth <= row["upper"]))
+            rows.append((seed, table, size_of(row["n"]), interval, row["lower"] <= truth <= row["upper"]))
     return pd.DataFrame(rows, columns=["shop", "table", "size", "interval", "covers"])
 
 
-def coverage(shops: int, draws: int, *, natural: bool) -> pd.DataFrame:
+KINDS: dict[str, Callable[[int, int], pd.DataFrame]] = {
+    "identity": partial(covered, natural=False),
+    "natural-scale": partial(covered, natural=True),
+    "two-part": covered_two_part,
+}
+
+
+def coverage(shops: int, draws: int, kind: str) -> pd.DataFrame:
     """Coverage by table, size and interval, with its Monte Carlo error.
 
     The groups of one shop share its variance parameters, so the shop is the unit: the error is that of a ratio of two totals over shops
     (Cochran 1977, section 6.4).
     """
-    found = pd.concat([covered(seed, draws, natural=natural) for seed in range(shops)])
+    found = pd.concat([KINDS[kind](seed, draws) for seed in range(shops)])
     per_shop = found.groupby(["table", "size", "interval", "shop"]).covers.agg(holding="sum", counted="size").reset_index()
     rows = []
     for key, part in per_shop.groupby(["table", "size", "interval"]):
@@ -134,7 +203,7 @@ def missed(found: pd.DataFrame) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def few() -> pd.DataFrame:
     """Six small shops, and six of log y."""
-    return pd.concat([coverage(6, 150, natural=natural) for natural in (False, True)])
+    return pd.concat([coverage(6, 150, kind) for kind in ("identity", "natural-scale")])
 
 
 def test_intervals_of_a_few_shops_cover_what_they_say(few: pd.DataFrame) -> None:
@@ -147,8 +216,13 @@ def test_intervals_that_are_too_narrow_are_found_out(few: pd.DataFrame) -> None:
 
 @pytest.mark.calibration
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("natural", [False, True], ids=["identity", "natural-scale"])
-def test_intervals_cover_what_they_say_over_two_hundred_shops(natural: bool, figures: Path) -> None:
-    found = coverage(200, 500, natural=natural)
-    (figures / f"coverage-{'natural-scale' if natural else 'identity'}.json").write_text(json.dumps(found.to_dict("records"), indent=1))
+@pytest.mark.parametrize("kind", KINDS)
+def test_intervals_cover_what_they_say_over_two_hundred_shops(kind: str, figures: Path) -> None:
+    found = coverage(200, 500, kind)
+    (figures / f"coverage-{kind}.json").write_text(json.dumps(found.to_dict("records"), indent=1))
+    assert missed(found).empty, found.to_string()
+
+
+def test_intervals_of_a_few_two_part_shops_cover_what_they_say() -> None:
+    found = coverage(3, 150, "two-part")
     assert missed(found).empty, found.to_string()
