@@ -59,6 +59,7 @@ parity: install ## the long comparisons with lme4 and glmmTMB fits
 
 calibration: install ## simulation-based calibration and coverage, the large lane
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m calibration
+	$(BIN)/python -m benchmarks._calibration_page
 
 benchmarks: install ## side by side with peers, in one run; prints the ratios
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-peers.lock

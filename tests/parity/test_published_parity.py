@@ -105,7 +105,7 @@ def test_the_posterior_passes_its_gates_for_five_seeds_and_lies_about_lme4s_answ
             # weakly informative priors and a skewed posterior: small data sets move by up to half a standard error
             failed += [] if abs(estimate - wanted) < MOVED * error else [f"seed {seed}: {label} {estimate:.4g}, lme4 {wanted:.4g}"]
     kept = {"name": name, "formula": facts["formula"], "family": facts["family"], "methods": sorted(methods), "seeds": SEEDS}
-    (figures / f"gates-{name}.json").write_text(json.dumps(kept | {"gates": gates, "seconds": seconds}, indent=1))
+    (figures / f"gates-data-{name}.json").write_text(json.dumps(kept | {"gates": gates, "seconds": seconds}, indent=1))
     assert failed == []
 
 

@@ -1,0 +1,109 @@
+"""Write the measured part of docs/calibration.md from what ``make calibration`` and ``python -m benchmarks seeds`` left behind.
+
+Run: ``python -m benchmarks._calibration_page`` (the end of ``make calibration``). A table without new figures stays as it is on the page.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+FIGURES = Path(".groupwise") / "calibration"
+PAGE = Path("docs") / "calibration.md"
+
+type Entry = Mapping[str, Any]
+
+
+def main() -> None:
+    """Replace every table whose figures are there."""
+    text = PAGE.read_text(encoding="utf-8")
+    for name, pattern, table in TABLES:
+        files = sorted(FIGURES.glob(pattern))
+        if files:
+            text = replace_table(text, name, table([json.loads(file.read_text(encoding="utf-8")) for file in files]))
+            print(f"{PAGE}: {name} from {len(files)} files")
+    PAGE.write_text(text, encoding="utf-8")
+
+
+def replace_table(text: str, name: str, table: str) -> str:
+    """The page with ``table`` between the markers of ``name``."""
+    pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+    if not pattern.search(text):
+        raise ValueError(f"{PAGE} has no place for {name}")
+    return pattern.sub(lambda found: f"{found[1]}{table}{found[2]}", text)
+
+
+def rank_table(entries: Sequence[Entry]) -> str:
+    """Simulation-based calibration, a row for each family and shape."""
+    rows = [
+        (
+            entry["family"],
+            entry["shape"],
+            f"{entry['simulations']:,}",
+            str(entry["quantities"]),
+            f"{entry['smallest_p']:.3f} ({entry['of']})",
+            f"{0.005 / entry['quantities']:.5f}",
+            f"{entry['log_likelihood_p']:.2f}",
+        )
+        for entry in entries
+    ]
+    return markdown(("family", "shape", "simulations", "quantities", "smallest p", "refused below", "p of the log-likelihood"), rows)
+
+
+def coverage_table(entries: Sequence[Sequence[Entry]]) -> str:
+    """Coverage, a row for each table and size of group, a column for each interval."""
+    found: dict[tuple[str, str], dict[float, Entry]] = {}
+    for row in (row for entry in entries for row in entry):
+        found.setdefault((row["table"], row["size"]), {})[row["interval"]] = row
+    rows = []
+    for (table, size), by_interval in sorted(found.items()):
+        first = next(iter(by_interval.values()))
+        shares = [
+            f"{100 * by_interval[interval]['covered']:.1f} ± {100 * by_interval[interval]['error']:.1f}" for interval in (0.5, 0.8, 0.95)
+        ]
+        rows.append((table, size, f"{first['shops']:,}", f"{first['intervals']:,}", *shares))
+    return markdown(("table", "groups", "shops", "intervals", "50 %", "80 %", "95 %"), rows)
+
+
+def gates_table(entries: Sequence[Entry]) -> str:
+    """The worst of all seeds, a row for each model."""
+    rows = []
+    for entry in entries:
+        gates = entry["gates"]
+        divergences = f"{max(gates['n_divergences']):.0f}" if "n_divergences" in gates else ""
+        pareto = f"{max(gates['pareto_k']):.2f}" if "pareto_k" in gates else ""
+        seconds = f"{min(entry['seconds']):.0f} to {max(entry['seconds']):.0f}"
+        ess = f"{min(*gates['min_ess_bulk'], *gates['min_ess_tail']):,.0f}"
+        rows.append(
+            (
+                entry["name"],
+                " ".join(entry["methods"]),
+                str(entry["seeds"]),
+                f"{max(gates['max_r_hat']):.4f}",
+                ess,
+                divergences,
+                pareto,
+                seconds,
+            )
+        )
+    return markdown(("model", "form", "seeds", "largest R-hat", "smallest ESS", "divergences", "Pareto k", "seconds"), rows)
+
+
+def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+TABLES: tuple[tuple[str, str, Callable[[Sequence[Any]], str]], ...] = (
+    ("ranks", "sbc-*.json", rank_table),
+    ("coverage", "coverage-*.json", coverage_table),
+    ("studies", "gates-study-*.json", gates_table),
+    ("classics", "gates-data-*.json", gates_table),
+)
+
+if __name__ == "__main__":
+    main()
