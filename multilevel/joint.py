@@ -57,12 +57,12 @@ class NormalJoint:
         """(q_r + p, q_r + p) A with A A' = Var of the coefficients of [Z_r Q], over sigma^2."""
         root = self.factor.root
         inverse = solve_triangular(root, np.eye(len(root))) if len(root) else root
-        return self.factor._rest_effects(inverse.T).T
+        return self.factor.rest_effects(inverse.T).T
 
     @cached_property
     def _rest_covariance(self) -> Floats:
         """(q_r + p, q_r + p) A A'."""
-        return self.factor._to_effects(self.factor._unit_inverse(len(self.factor.root)))
+        return self.factor.to_effects(self.factor.unit_inverse(len(self.factor.root)))
 
     @cached_property
     def _columns(self) -> tuple[csr_array, csr_array]:

@@ -15,6 +15,7 @@ from multilevel.cells import Floats
 from multilevel.generalised.families import Family
 from multilevel.generalised.pirls import Mode, find_mode
 from multilevel.generalised.reweighting import Coordinates, Reweighting, solve
+from multilevel.linear.effects_gradient import criterion_gradient
 from multilevel.linear.parameters import Theta
 
 
@@ -70,6 +71,6 @@ class Objective:
         direct = layout.by_block(layout.transposed(outward))
         score = layout.by_block(layout.transposed(mode.curvature.score))
         u, a = layout.by_block(mode.spherical), layout.by_block(follow_u)
-        volume = mode.factor.gradient(math.inf, reml=False)
+        volume = criterion_gradient(mode.factor, math.inf, reml=False)
         parts = [np.tril(direct[f].T @ u[f] + score[f].T @ a[f] + volume[f]) for f in range(len(u))]
         return self.theta_layout.flat(parts)

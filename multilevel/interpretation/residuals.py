@@ -6,7 +6,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from multilevel.cells import Floats
-from multilevel.design import Design, DesignColumn
+from multilevel.design import Design
 from multilevel.tables.effect_rows import effect_places
 
 
@@ -62,8 +62,3 @@ def one_hot(design: Design, block: int) -> csr_array:
     factor = design.blocks[block].factor
     shape = (len(factor.codes), factor.n_levels)
     return csr_array((np.ones(len(factor.codes)), (np.arange(len(factor.codes)), factor.codes)), shape=shape)
-
-
-def has_features(columns: tuple[DesignColumn, ...]) -> bool:
-    """Whether any column multiplies a continuous feature."""
-    return any(column.feature for column in columns)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from multilevel.cells import Floats
+from multilevel.linear.effects_gradient import criterion_gradient
 from multilevel.linear.factorise import BlockedFactor, BlockedSystem
 from multilevel.linear.parameters import Theta
 
@@ -50,7 +51,7 @@ class Criterion:
     def gradient(self, factor: BlockedFactor, sigma: float | None = None) -> Floats:
         """With respect to theta; profiled over sigma unless ``sigma`` is given."""
         known = self.fixed_sigma if sigma is None else sigma
-        return self.layout.flat(factor.gradient(None if known is None else known**2, reml=self.reml))
+        return self.layout.flat(criterion_gradient(factor, None if known is None else known**2, reml=self.reml))
 
     def joint_gradient(self, parameters: Floats) -> Floats:
         """Gradient of the unprofiled criterion in (theta, log sigma), or in theta alone where sigma is known."""

@@ -8,30 +8,28 @@ P = A - A D M^-1 D' A. The eliminated factor follows from its own Schur compleme
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from multilevel.cells import Floats
 from multilevel.linear.elimination import scores, spreads
-
-if TYPE_CHECKING:
-    from multilevel.linear.factorise import BlockedFactor
+from multilevel.linear.factorise import BlockedFactor
 
 WELL_CONDITIONED = 1e-2
 """Smallest information-scaled singular value of a Lambda for which I - M^-1 keeps enough digits to be divided by it."""
 
 
-def criterion_gradient(factor: BlockedFactor, pull: float, *, reml: bool) -> tuple[Floats, ...]:
-    """Per block (k, k), lower triangle: of log_det_effects (+ log_det_population if ``reml``) + ``pull`` * penalised_rss."""
+def criterion_gradient(factor: BlockedFactor, sigma2: float | None, *, reml: bool) -> tuple[Floats, ...]:
+    """Per block (k, k) derivative with respect to Lambda's lower triangle of log_det_effects (+ log_det_population if ``reml``)
+    + penalised_rss / sigma2 (or + df * log(penalised_rss) when ``sigma2`` is None, the profiled criterion)."""
     system = factor.system
+    pull = (system.n_rows - (system.n_population if reml else 0)) / factor.rss if sigma2 is None else 1.0 / sigma2
     q = system.rest_starts[-1]
-    unit = factor._unit_inverse(q + system.n_population if reml else q)
-    coefficients = factor._rest_effects(factor.rest_solution[None, :])[0]
+    unit = factor.unit_inverse(q + system.n_population if reml else q)
+    coefficients = factor.rest_effects(factor.rest_solution[None, :])[0]
     result: list[Floats] = [np.zeros((k, k)) for _, k in system.sizes]
     blocks = list(zip(system.rest, system.rest_starts, strict=False))
     diagonals = [_diagonal_blocks(unit, start, system.sizes[index]) for index, start in blocks]
-    covariance = factor._to_effects(unit)
+    covariance = factor.to_effects(unit)
     score_rest = factor.schur[:q, -1] - factor.schur[:q, :-1] @ coefficients
     for (index, start), diagonal in zip(blocks, diagonals, strict=True):
         levels, k = system.sizes[index]

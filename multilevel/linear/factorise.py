@@ -12,8 +12,7 @@ from scipy.sparse import csr_array
 
 from multilevel.cells import Floats
 from multilevel.errors import FitError
-from multilevel.linear.effects_gradient import criterion_gradient
-from multilevel.linear.elimination import add_products, conditional_blocks, conditional_roots, schur_complement, spreads
+from multilevel.linear.elimination import add_products, conditional_blocks, conditional_roots, spreads
 from multilevel.linear.presummed import Presummed, presum
 from multilevel.linear.products import CrossProducts, mirror
 from multilevel.linear.triangular import solve_upper, upper_root
@@ -195,7 +194,7 @@ class BlockedFactor:
         gamma = rest[:, self._q :] + self.system.location
         return solve_upper(self.system.triangle, gamma.T).T
 
-    def _rest_effects(self, rest: Floats) -> Floats:
+    def rest_effects(self, rest: Floats) -> Floats:
         """(n, q_r + p) coefficients of the columns [Z_r Q]: u scaled to b."""
         scaled = rest.copy()
         for index, start in zip(self.system.rest, self.system.rest_starts, strict=False):
@@ -220,7 +219,7 @@ class BlockedFactor:
     def _assemble(self, rest: Floats, noise: Floats | None) -> Floats:
         """(n, p + q) of (beta, b) from (n, q_r + p) of (u_r, gamma); ``noise`` (n, L, k) is added to the eliminated effects."""
         system = self.system
-        coefficients = self._rest_effects(rest)
+        coefficients = self.rest_effects(rest)
         result = np.empty((len(rest), system.n_population + system.n_effects))
         result[:, : system.n_population] = self._beta(rest)
         offsets = system.n_population + np.concatenate([[0], np.cumsum([levels * k for levels, k in system.sizes])])
@@ -254,9 +253,9 @@ class BlockedFactor:
     @cached_property
     def _rest_covariance_given_beta(self) -> Floats:
         """(q_r, q_r) Var(b_r | y, theta, beta) / sigma^2."""
-        return self._to_effects(self._unit_inverse(self._q))
+        return self.to_effects(self.unit_inverse(self._q))
 
-    def _unit_inverse(self, width: int) -> Floats:
+    def unit_inverse(self, width: int) -> Floats:
         """(width, width) inverse of the leading part of M, in (u_r, gamma)."""
         if not width:
             return np.zeros((0, 0))
@@ -269,7 +268,7 @@ class BlockedFactor:
         mirror(inverse)
         return inverse
 
-    def _to_effects(self, inverse: Floats) -> Floats:
+    def to_effects(self, inverse: Floats) -> Floats:
         """The covariance of u as that of b, in place: D inverse D'."""
         for index, start in zip(self.system.rest, self.system.rest_starts, strict=False):
             _scale(inverse, self.lambdas[index].T, start, self.system.sizes[index])
@@ -297,11 +296,6 @@ class BlockedFactor:
         spread = spreads(self.system.cross, covariance, np.arange(len(self.system.own)))
         return self.kernels + self.kernels @ spread @ self.kernels
 
-    def gradient(self, sigma2: float | None, *, reml: bool) -> tuple[Floats, ...]:
-        """Derivative with respect to Lambda; see ``Factorised``."""
-        df = self.system.n_rows - (self.system.n_population if reml else 0)
-        return criterion_gradient(self, 1.0 / sigma2 if sigma2 is not None else df / self.rss, reml=reml)
-
 
 def _matrix_roots(kernels: Floats) -> Floats:
     """(L, k, k) roots A with A A' = kernel; kernels may be singular."""
@@ -309,19 +303,3 @@ def _matrix_roots(kernels: Floats) -> Floats:
         return np.sqrt(kernels)
     values, vectors = np.linalg.eigh(kernels)
     return vectors * np.sqrt(np.clip(values, 0.0, None))[:, None, :]
-
-
-def unpenalised(system: BlockedSystem) -> BlockedFactor:
-    """The system with the eliminated effects free, no penalty at all: least squares with one set of coefficients per level.
-
-    Only for systems without other blocks. Kernels are pseudo-inverses, so a level whose columns are collinear takes the shortest solution.
-    """
-    own = system.own
-    kernels = np.linalg.pinv(own, rcond=1e-10, hermitian=True) if len(own) else own
-    schur = schur_complement(system.gram, system.cross, kernels)
-    p = system.n_population
-    root = upper_root(schur[:p, :p])
-    right = solve_upper(root, schur[:p, -1], transposed=True)
-    rss = float(schur[-1, -1] - right @ right + system.residual_ss)
-    k = own.shape[1] if len(own) else 0
-    return BlockedFactor(system, (), np.eye(k), kernels, 0.0, schur, root, right, rss)

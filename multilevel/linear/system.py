@@ -48,10 +48,6 @@ class Factorised(Protocol):
     def conditional_variance(self) -> tuple[Floats, ...]:
         """Per block (L, k): diagonal of Var(b | y, theta, beta) / sigma^2 (multiply by sigma^2; lme4's condVar)."""
 
-    def gradient(self, sigma2: float | None, *, reml: bool) -> tuple[Floats, ...]:
-        """Per block (k, k) derivative, with respect to Lambda's lower triangle, of log_det_effects (+ log_det_population if ``reml``)
-        + penalised_rss / sigma2 (or + df * log(penalised_rss) when ``sigma2`` is None, the profiled criterion)."""
-
 
 class LinearSystem(Protocol):
     """Cross-products of [Z X y] kept once per study; ``factorise`` costs one blocked Cholesky, however many rows there were."""
