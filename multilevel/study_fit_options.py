@@ -13,15 +13,7 @@ from multilevel.design import Design
 from multilevel.fit import Check, Engine, Fit
 from multilevel.tables.assemble import Heading
 from multilevel.tables.level_variance import LevelVariance
-
-
-@dataclass(frozen=True)
-class NewLevel:
-    """A level to estimate although it was never seen: of which factor, its name, and under which parent (None where not nested)."""
-
-    grouping_factor: str
-    level: str
-    parent_level: str | None = None
+from multilevel.tables.new_levels import NewLevel
 
 
 @dataclass(frozen=True)

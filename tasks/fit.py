@@ -63,7 +63,8 @@ def _posterior_unkept(study: Study) -> tuple[Any, ...]:
 
 
 def _options(study: Study, run: RunFolder, as_of: Any, progress: StepProgress | None, extra_checks: tuple[Any, ...] = ()) -> Any:
-    from multilevel.study_fit_options import FitOptions, NewLevel
+    from multilevel.study_fit_options import FitOptions
+    from multilevel.tables.new_levels import NewLevel
 
     validation = run.read_json("validation")
     return FitOptions(

@@ -9,12 +9,11 @@ import pyarrow as pa
 
 from multilevel.cells import Floats, Integers
 from multilevel.fit import Fit, Summary
-from multilevel.study_fit_options import NewLevel
 from multilevel.tables.assemble import Heading, Values, published_table, stack
 from multilevel.tables.effect_rows import add_population, deviation_rows, population_index, terms_of
 from multilevel.tables.group_predictors import predictors_of
 from multilevel.tables.nesting import Nesting
-from multilevel.tables.new_levels import NewLevels, new_effect, new_levels
+from multilevel.tables.new_levels import NewLevel, NewLevels, new_effect, new_levels
 from multilevel.tables.probabilities import probability_above_average
 
 

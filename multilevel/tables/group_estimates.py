@@ -9,7 +9,6 @@ import pyarrow as pa
 
 from multilevel.cells import Floats
 from multilevel.fit import Fit, Summary
-from multilevel.study_fit_options import NewLevel
 from multilevel.tables.assemble import Heading, Values, published_table, stack
 from multilevel.tables.binning import OnePartBinning
 from multilevel.tables.effect_rows import terms_of
@@ -18,7 +17,7 @@ from multilevel.tables.group_rows import new_rows, seen_rows, with_variance_erro
 from multilevel.tables.level_variance import LevelVariance
 from multilevel.tables.nesting import Nesting
 from multilevel.tables.new_groups import new_group_estimates
-from multilevel.tables.new_levels import new_levels
+from multilevel.tables.new_levels import NewLevel, new_levels
 from multilevel.tables.probabilities import rank_intervals
 from multilevel.tables.response import response_of
 from multilevel.tables.standardise import Standardisation, standardise

@@ -14,8 +14,16 @@ from multilevel.design import Factor
 from multilevel.errors import StudyError
 from multilevel.fit import Fit, Summary
 from multilevel.joint_draws import summary_about
-from multilevel.study_fit_options import NewLevel
 from multilevel.tables.nesting import Nesting
+
+
+@dataclass(frozen=True)
+class NewLevel:
+    """A level to estimate although it was never seen: of which factor, its name, and under which parent (None where not nested)."""
+
+    grouping_factor: str
+    level: str
+    parent_level: str | None = None
 
 
 @dataclass(frozen=True)

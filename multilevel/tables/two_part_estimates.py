@@ -10,13 +10,12 @@ import pyarrow as pa
 
 from multilevel.cells import Floats, Integers
 from multilevel.fit import Fit, Summary
-from multilevel.study_fit_options import NewLevel
 from multilevel.tables.assemble import Heading, Values, published_table, stack
 from multilevel.tables.group_coefficients import level_counts
 from multilevel.tables.group_rows import new_rows, seen_rows, with_variance_error
 from multilevel.tables.level_variance import LevelVariance
 from multilevel.tables.nesting import Nesting
-from multilevel.tables.new_levels import new_levels
+from multilevel.tables.new_levels import NewLevel, new_levels
 from multilevel.tables.probabilities import EXACT_LEVELS, RANK_DRAWS, ranks_of_draws, ranks_of_many
 from multilevel.tables.sides import Sides, split_sides
 from multilevel.tables.standardise import Standardisation, population_averages, standardise

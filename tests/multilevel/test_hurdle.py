@@ -18,8 +18,9 @@ from multilevel.formula.parse import parse_formula
 from multilevel.reduction import reduce_design
 from multilevel.study_fit import fit_study
 from multilevel.study_fit_designs import part_designs
-from multilevel.study_fit_options import FitOptions, NewLevel, StudyFit
+from multilevel.study_fit_options import FitOptions, StudyFit
 from multilevel.tables.catalogue import TABLES, check_table
+from multilevel.tables.new_levels import NewLevel
 
 HURDLES = ["hurdle_lognormal", "hurdle_gamma"]
 ONE_PART = {"hurdle_lognormal": ("log(amount)", "gaussian"), "hurdle_gamma": ("amount", "gamma")}

@@ -12,9 +12,10 @@ from multilevel.cells_from_rows import cells_from_frame
 from multilevel.errors import StudyError
 from multilevel.formula.parse import parse_formula
 from multilevel.study_fit import fit_study
-from multilevel.study_fit_options import FitOptions, NewLevel, StudyFit
+from multilevel.study_fit_options import FitOptions, StudyFit
 from multilevel.tables.catalogue import TABLES, check_table
 from multilevel.tables.diagnostics import ALWAYS
+from multilevel.tables.new_levels import NewLevel
 
 ENGINES = ["likelihood", "bayesian"]
 # R's lm(log_radon ~ 0 + county + floor) on the same 919 houses

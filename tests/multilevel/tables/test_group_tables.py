@@ -8,7 +8,6 @@ import pytest
 from scipy.special import expit
 from scipy.stats import norm
 
-from multilevel.study_fit_options import NewLevel
 from multilevel.tables.assemble import Heading
 from multilevel.tables.catalogue import check_table
 from multilevel.tables.cell_estimates import cell_estimates
@@ -16,6 +15,7 @@ from multilevel.tables.group_coefficients import group_coefficients
 from multilevel.tables.group_estimates import group_estimates
 from multilevel.tables.level_variance import LevelVariance, level_variance
 from multilevel.tables.nesting import nesting
+from multilevel.tables.new_levels import NewLevel
 from multilevel.tables.unpooled import CompletePooling
 
 LINKS = {"gaussian": lambda x: x, "binomial": expit, "poisson": np.exp}
