@@ -33,6 +33,16 @@ class Labels:
 
 
 @dataclass(frozen=True)
+class Outcomes:
+    """Single rows' outcomes of a discrete family: which cell (P,), the outcome (P,), its trials or exposure (P,), how many rows (P,)."""
+
+    cell: Codes
+    value: Floats
+    size: Floats
+    n: Floats
+
+
+@dataclass(frozen=True)
 class CellStatistics:
     """The statistics of C cells, of one study's rows.
 
@@ -55,6 +65,7 @@ class CellStatistics:
         ``sum_log_outcome``.
     histogram : (H, 2) distinct outcome values and their row counts (negative_binomial), or None.
     mix : (C,) each cell's weight in the mix common to all groups, where the study names one; None: its rows, ``n``.
+    outcomes : single rows' outcomes (poisson, negative_binomial, binomial of several trials) where there are not too many, else None.
     known_sigma : True under ``se()``: each row's residual sd is known, weights are 1 / se^2 and sigma is 1.
     """
 
@@ -75,6 +86,7 @@ class CellStatistics:
     histogram: Floats | None = None
     known_sigma: bool = False
     mix: Floats | None = None
+    outcomes: Outcomes | None = None
 
     @property
     def n_cells(self) -> int:
@@ -99,7 +111,8 @@ class CellStatistics:
 
 
 def restrict_cells(cells: CellStatistics, keep: NDArray[np.bool_] | Integers) -> CellStatistics:
-    """The kept cells (a mask or places) with all levels, also those that they do not have; ``once`` and ``histogram`` stay."""
+    """The kept cells (a mask or places) with all levels, also those that they do not have; ``once`` and ``histogram`` stay,
+    single outcomes go."""
     return replace(
         cells,
         groups={name: Labels(labels.codes[keep], labels.values) for name, labels in cells.groups.items()},
@@ -113,4 +126,5 @@ def restrict_cells(cells: CellStatistics, keep: NDArray[np.bool_] | Integers) ->
         total=cells.total[keep],
         offset=cells.offset[keep],
         mix=None if cells.mix is None else cells.mix[keep],
+        outcomes=None,
     )

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import gammaln
 
-from multilevel.cell_plan import HURDLES, CellPlan, feature_label, plan_cells
-from multilevel.cells import CellStatistics, Floats, Labels
+from multilevel.cell_plan import HURDLES, MOST_OUTCOMES, CellPlan, feature_label, plan_cells
+from multilevel.cells import CellStatistics, Floats, Labels, Outcomes
 from multilevel.errors import DataError
 from multilevel.formula.columns import columns_in, formula_columns, predictor_expressions
 from multilevel.formula.labels import expression_label
@@ -102,6 +102,7 @@ def aggregate(plan: CellPlan, schema: Schema, frame: pd.DataFrame) -> CellStatis
         once=_constants(plan, outcome=outcome, raw=raw, weight=weight, trials=trials, offset=offset),
         histogram=_histogram(raw) if plan.family == "negative_binomial" else None,
         known_sigma=plan.known_sigma,
+        outcomes=_single_outcomes(codes, raw, sizes.get(plan.family, np.ones(len(frame)))) if plan.has_single_outcomes else None,
     )
 
 
@@ -221,6 +222,13 @@ def _constants(plan: CellPlan, *, outcome: Floats, raw: Floats, weight: Floats, 
     if plan.family in HURDLES:
         return {"sum_log_outcome": float(np.log(raw[raw > 0]).sum()), "n_negative": float(np.sum(raw < 0))}
     return {"sum_log_outcome": float(np.log(raw).sum())}
+
+
+def _single_outcomes(codes: np.ndarray, raw: Floats, size: Floats) -> Outcomes | None:
+    distinct, n = np.unique(np.column_stack([codes, raw, size]), axis=0, return_counts=True)
+    if len(distinct) > MOST_OUTCOMES:
+        return None
+    return Outcomes(distinct[:, 0].astype(np.int32), distinct[:, 1], distinct[:, 2], n.astype(np.float64))
 
 
 def _histogram(raw: Floats) -> Floats:

@@ -2,6 +2,7 @@
 
 Columns of cells.parquet: ``g.<column>`` a grouping column and ``c.<label>`` a categorical predictor, as text or whole numbers;
 ``x.<label>`` a numeric predictor that the key fixes; ``n``; ``total``, ``weight``, ``size`` and ``offset`` where the study needs them; for
+``outcomes`` maps from (value, size) of a single row to how many rows have it; for
 gaussian ``mean.<i>`` and ``cross.<i>.<j>`` (i <= j), numbered over the features and, last, the outcome (for a lognormal hurdle, the log of
 the outcomes above zero); ``once.<name>`` parts of the constants that are summed over all cells.
 """
@@ -19,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from multilevel.cells import CellStatistics, Floats, Labels
+from multilevel.cells import CellStatistics, Floats, Labels, Outcomes
 from multilevel.errors import DataError
 
 FORMAT = 1
@@ -108,6 +109,7 @@ def read_cells(cells_parquet: Path, cells_json: Path) -> CellStatistics:
         once={name: float(file.floats(f"once.{name}").sum()) for name in spec.once} | spec.constants,
         histogram=np.array(spec.histogram, dtype=np.float64) if spec.histogram else None,
         known_sigma=spec.known_sigma,
+        outcomes=file.outcomes("outcomes"),
     )
 
 
@@ -133,6 +135,16 @@ class _Columns:
                 "in a division, and infinite numbers in the columns of the formula."
             )
         return values
+
+    def outcomes(self, name: str) -> Outcomes | None:
+        """A column of maps from (value, size) to rows, cell by cell; None where the study keeps none."""
+        if name not in self.file.schema_arrow.names:
+            return None
+        column: Any = self.file.read(columns=[name])[name].combine_chunks()
+        counts = np.diff(column.offsets.to_numpy())
+        value, size = (column.keys.field(part).to_numpy(zero_copy_only=False).astype(np.float64) for part in ("value", "size"))
+        n = column.items.to_numpy(zero_copy_only=False).astype(np.float64)
+        return Outcomes(np.repeat(np.arange(len(counts), dtype=np.int32), counts), value, size, n)
 
     def labels(self, name: str, order: str) -> Labels:
         """Codes in reference order: text by code point, numbers by value, false before true."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from multilevel.cells import CellStatistics, Codes, Floats, Labels
+from multilevel.cells import CellStatistics, Codes, Floats, Labels, Outcomes
 from multilevel.errors import DataError
 
 
@@ -56,6 +56,7 @@ def merge_cells(parts: Sequence[CellStatistics], *, tolerance: float = 1e-9) -> 
         size=total(stacked.size),
         total=total(stacked.total),
         offset=stacked.offset[first],
+        outcomes=None if stacked.outcomes is None else replace(stacked.outcomes, cell=codes[stacked.outcomes.cell]),
     )
 
 
@@ -115,6 +116,19 @@ def _stack(parts: Sequence[CellStatistics]) -> CellStatistics:
         offset=np.concatenate([part.offset for part in parts]),
         once={name: sum(part.once[name] for part in parts) for name in parts[0].once},
         histogram=_add_histograms(histograms) if histograms else None,
+        outcomes=_stack_outcomes(parts),
+    )
+
+
+def _stack_outcomes(parts: Sequence[CellStatistics]) -> Outcomes | None:
+    """None unless all parts have them."""
+    known = [part.outcomes for part in parts if part.outcomes is not None]
+    if len(known) < len(parts):
+        return None
+    starts = np.cumsum([0, *(part.n_cells for part in parts[:-1])])
+    return Outcomes(
+        np.concatenate([outcomes.cell + start for outcomes, start in zip(known, starts, strict=True)]).astype(np.int32),
+        *(np.concatenate([getattr(outcomes, name) for outcomes in known]) for name in ("value", "size", "n")),
     )
 
 

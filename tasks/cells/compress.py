@@ -11,7 +11,7 @@ from pathlib import Path
 
 import duckdb
 
-from multilevel.cell_plan import CellPlan, plan_cells
+from multilevel.cell_plan import MOST_OUTCOMES, CellPlan, plan_cells
 from multilevel.cells_io import CellsSpec, write_cells_spec
 from multilevel.errors import DataError
 from multilevel.formula.columns import formula_columns
@@ -96,7 +96,7 @@ def compress_rows(
         schema = read_schema(connection, study_sql, formula, family)
         plan = plan_cells(formula, schema, family)
         refuse_too_many_cells(connection, study_sql, plan, schema, max_cells)
-        query = compile_cells(plan, schema, study_sql)
+        query = compile_cells(plan, schema, study_sql, with_outcomes=has_few_outcomes(connection, study_sql, plan, schema))
         cells = _copy(connection, query.sql, folder / "cells.parquet")
         n_cells, n_rows = _check_cells(connection, cells, plan)
         rows = _copy(connection, sample_query(study_sql, formula, sample_rows), folder / "rows.parquet")
@@ -151,6 +151,18 @@ def refuse_too_many_cells(connection: duckdb.DuckDBPyConnection, study_sql: str,
             f"{exact[0]:,} cells from {rough[0]:,} rows: more than max_cells = {max_cells:,}. Under family {plan.family} every predictor "
             f"joins the key, so {offer}, or raise max_cells in the study (memory and time grow with it)."
         )
+
+
+def has_few_outcomes(connection: duckdb.DuckDBPyConnection, study_sql: str, plan: CellPlan, schema: Schema) -> bool:
+    """Whether single rows' outcomes can be kept: about how many (cell, outcome) pairs differ, from one cheap scan."""
+    if not plan.has_single_outcomes:
+        return False
+    sizes = plan.offsets if plan.family == "poisson" else () if plan.trials is None else (plan.trials,)
+    values = [as_sql(expression, schema.moments) for expression in (plan.raw_outcome, *sizes)]
+    keys = [quote(key.name) if isinstance(key, Column) else as_sql(key, schema.moments) for key in plan.keys]
+    facts = f"approx_count_distinct(hash({', '.join([*keys, *values])})) as n_outcomes"
+    rough = connection.execute(render("cell_schema", study_rows=subquery(study_sql), facts=facts)).fetchone() or (0, 0)
+    return bool(min(rough[0], rough[1]) <= MOST_OUTCOMES)
 
 
 def sample_query(study_sql: str, formula: Formula, sample_rows: int) -> str:

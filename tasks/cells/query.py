@@ -39,13 +39,14 @@ class _Parts:
     columns: dict[str, str]
 
 
-def compile_cells(plan: CellPlan, schema: Schema, study_sql: str) -> CellQuery:
+def compile_cells(plan: CellPlan, schema: Schema, study_sql: str, *, with_outcomes: bool = False) -> CellQuery:
     """The query that reduces the study's rows to cells.
 
     Parameters
     ----------
     plan, schema : from ``plan_cells`` and ``tasks.cells.schema.read_schema``.
     study_sql : one complete SELECT that gives the study's rows.
+    with_outcomes : keep single rows' outcomes too, where the plan's family has such.
     """
     keys = {key: f"key_{i}" for i, key in enumerate(plan.keys)}
     means = {mean: f"level_mean_{i}" for i, mean in enumerate(plan.level_means)}
@@ -58,7 +59,7 @@ def compile_cells(plan: CellPlan, schema: Schema, study_sql: str) -> CellQuery:
     elif plan.family == "gaussian":
         statistics = _gaussian(plan, schema, rows, from_cells)
     else:
-        statistics = _counts(plan, rows, _cell_known(keys, means))
+        statistics = _counts(plan, rows, _cell_known(keys, means), with_outcomes and plan.has_single_outcomes)
     inputs = key_parts.inputs | statistics.inputs
     aggregates = key_parts.aggregates | {"n": "cast(count(*) as bigint)"} | statistics.aggregates
     columns = key_parts.columns | statistics.columns
@@ -166,7 +167,7 @@ def _level(expression: Expression, value: str, schema: Schema) -> str:
     return f"cast({value} as {'bigint' if whole else 'varchar'})"
 
 
-def _counts(plan: CellPlan, rows: _Rows, known: Mapping[Expression, str]) -> _Parts:
+def _counts(plan: CellPlan, rows: _Rows, known: Mapping[Expression, str], with_outcomes: bool) -> _Parts:
     """Binomial, poisson, negative binomial, gamma: sizes, totals and constants."""
     inputs = {"outcome": rows.sql(plan.raw_outcome)}
     aggregates = {"total": "sum(outcome)"}
@@ -189,6 +190,10 @@ def _counts(plan: CellPlan, rows: _Rows, known: Mapping[Expression, str]) -> _Pa
             once["outcome_log_exposure"] = "sum(outcome * log_exposure)"
     aggregates |= {f"once.{name}": sql for name, sql in once.items()}
     columns = {"n": "n", "total": "total"} | ({"size": "size"} if sized else {})
+    if with_outcomes:
+        size = "trials" if "trials" in inputs else "exp(log_exposure)" if "log_exposure" in inputs else "1"
+        aggregates["outcomes"] = f"histogram(struct_pack(value := cast(outcome as double), size := cast({size} as double)))"
+        columns["outcomes"] = "outcomes"
     if plan.offset_in_key:
         columns["offset"] = " + ".join(as_sql(e, rows.schema.moments, known) for e in plan.offsets)
     return _Parts(inputs, aggregates, columns | {f"once.{name}": quote(f"once.{name}") for name in once})

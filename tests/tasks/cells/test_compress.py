@@ -92,6 +92,16 @@ def assert_same_cells(a: CellStatistics, b: CellStatistics) -> None:
         assert value == pytest.approx(b.once[name], rel=1e-11, abs=1e-8), name
     if a.histogram is not None:
         np.testing.assert_array_equal(a.histogram, b.histogram)
+    np.testing.assert_allclose(outcomes_of(a, at), outcomes_of(b, bt), rtol=1e-12)
+
+
+def outcomes_of(cells: CellStatistics, order: np.ndarray) -> np.ndarray:
+    """(P, 4) single rows' outcomes, sorted; the cell by its place in ``order``."""
+    if cells.outcomes is None:
+        return np.zeros((0, 4))
+    kept = cells.outcomes
+    table = np.column_stack([np.argsort(order)[kept.cell], kept.value, np.round(kept.size, 12), kept.n])
+    return table[np.lexsort(table.T[::-1])]
 
 
 STUDIES = {
@@ -129,6 +139,21 @@ def test_query_and_memory_give_the_same_cells(
 ) -> None:
     formula, family = STUDIES[study]
     assert_same_cells(cells_by_query(connection, formula, family, tmp_path), cells_from_frame(parse_formula(formula), rows, family))
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_single_outcomes_are_kept_where_they_are_discrete_and_few(
+    study: str, rows: pd.DataFrame, connection: duckdb.DuckDBPyConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    formula, family = STUDIES[study]
+    cells = cells_by_query(connection, formula, family, tmp_path)
+    is_discrete = family in {"poisson", "negative_binomial"} or formula.startswith("p(")
+    assert (cells.outcomes is not None) == is_discrete
+    if cells.outcomes is not None:
+        np.testing.assert_array_equal(np.bincount(cells.outcomes.cell, cells.outcomes.n), cells.n)
+        np.testing.assert_allclose(np.bincount(cells.outcomes.cell, cells.outcomes.n * cells.outcomes.value), cells.total)
+        monkeypatch.setattr("tasks.cells.compress.MOST_OUTCOMES", 20)
+        assert cells_by_query(connection, formula, family, tmp_path).outcomes is None
 
 
 def test_a_shift_of_a_hundred_million_costs_no_digits(tmp_path: Path) -> None:
