@@ -25,6 +25,9 @@ DRAWS = 1_000
 AT_ONCE = 2_000
 FAMILIES = ("binomial", "poisson", "negative_binomial")
 
+TOO_MANY = 2.0
+"""Effective parameters over coefficients from which on the rows, not the groups, are what the model cannot foresee."""
+
 RELIABLE = 0.7
 """Pareto k beyond which an estimate is not to be trusted."""
 
@@ -52,7 +55,8 @@ def row_loo(fit: Fit) -> tuple[Check, ...]:
     if patterns is None or len(patterns.n) > MOST_OUTCOMES:
         message = f"not calculated: the rows have more than {MOST_OUTCOMES:,} different combinations of cell and outcome"
         return (Check("elpd_loo", None, None, passed=True, message=message),)
-    return (_check(*_scores(fit, patterns), patterns.n),)
+    n_coefficients = len(fit.design.population) + fit.design.n_effects
+    return (_check(*_scores(fit, patterns), patterns.n, n_coefficients),)
 
 
 def patterns_of(design: Design) -> Patterns | None:
@@ -106,14 +110,16 @@ def dispersions(fit: Fit) -> Floats:
     return fit.dispersion_draws[kept]
 
 
-def _check(elpd: Floats, full: Floats, k: Floats, counts: Floats) -> Check:
+def _check(elpd: Floats, full: Floats, k: Floats, counts: Floats, n_coefficients: int) -> Check:
     total = float(counts @ elpd)
     n_rows = float(counts.sum())
     error = float(np.sqrt(n_rows * (counts @ (elpd - total / n_rows) ** 2) / max(n_rows - 1.0, 1.0)))
     parameters = float(counts @ (full - elpd))
     message = f"standard error {error:,.4g} over {n_rows:,.0f} rows; {parameters:,.4g} effective parameters; largest Pareto k {k.max():.2f}"
+    if parameters > TOO_MANY * n_coefficients:
+        message += f"; the model has {n_coefficients:,} coefficients, so single rows vary far more than its family allows"
     if k.max() >= RELIABLE:
-        message += f": {counts[k >= RELIABLE].sum():,.0f} rows have one above {RELIABLE}, for them the estimate is rough"
+        message += f"; {counts[k >= RELIABLE].sum():,.0f} rows have one above {RELIABLE}, for them the estimate is rough"
     return Check("elpd_loo", total, None, passed=bool(k.max() < RELIABLE), message=message)
 
 

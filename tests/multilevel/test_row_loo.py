@@ -144,3 +144,11 @@ def test_merged_partitions_keep_their_rows(counts: pd.DataFrame) -> None:
         return frame.assign(n=cells.outcomes.n).groupby(["g", "x", "y", "e"])["n"].sum()
 
     pd.testing.assert_series_equal(rows_of(merged), rows_of(whole))
+
+
+def test_rows_that_vary_more_than_their_family_allows_are_said(counts: pd.DataFrame) -> None:
+    wild = counts.assign(y=np.random.default_rng(1).negative_binomial(0.3, 0.02, len(counts)))
+    [check] = row_loo(fitted(wild, "y ~ 1 + (1 | g)", "poisson"))
+    assert "single rows vary far more than its family allows" in check.message
+    [calm] = row_loo(fitted(wild, "y ~ 1 + (1 | g)", "negative_binomial"))
+    assert "far more" not in calm.message
