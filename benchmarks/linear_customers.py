@@ -14,8 +14,8 @@ import duckdb
 import numpy as np
 from scipy.sparse import csr_array
 
-from multilevel.cells_io import read_cells
-from multilevel.design_build import build_design
+from multilevel.cells.files import read_cells
+from multilevel.design.build import build_design
 from multilevel.formula.parse import parse_formula
 from multilevel.linear.engine import fit_linear
 from tasks.cells.compress import compress_rows

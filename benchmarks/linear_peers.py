@@ -21,8 +21,8 @@ from pathlib import Path
 import duckdb
 
 from benchmarks._lme4 import NOT_INSTALLED, run_lme4
-from multilevel.cells_io import read_cells
-from multilevel.design_build import build_design
+from multilevel.cells.files import read_cells
+from multilevel.design.build import build_design
 from multilevel.formula.parse import parse_formula
 from multilevel.linear.engine import fit_linear
 from tasks.cells.compress import compress

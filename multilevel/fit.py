@@ -9,8 +9,8 @@ from typing import Literal, Protocol
 import numpy as np
 from scipy.sparse import csr_array
 
-from multilevel.cells import Floats, Integers
-from multilevel.design import Design
+from multilevel.cells.statistics import Floats, Integers
+from multilevel.design.model import Design
 
 type Engine = Literal["bayesian", "likelihood"]
 

@@ -15,7 +15,7 @@ from scipy.linalg import solve_triangular
 from scipy.sparse import csr_array, eye_array, hstack
 from scipy.stats import norm
 
-from multilevel.cells import Floats, Integers
+from multilevel.cells.statistics import Floats, Integers
 from multilevel.fit import Summary
 from multilevel.linear.elimination import spreads
 from multilevel.linear.factorise import BlockedFactor

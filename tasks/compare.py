@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-from multilevel.cells_io import read_cells
-from multilevel.comparison import Comparison, check_comparable, compare, designs, fit_by_likelihood, union
-from multilevel.cross_validation import Score, difference, folds_of, score
-from multilevel.design import Design
+from multilevel.cells.files import read_cells
+from multilevel.checking.comparison import Comparison, check_comparable, compare, designs, fit_by_likelihood, union
+from multilevel.checking.cross_validation import Score, difference, folds_of, score
+from multilevel.design.hurdle import is_hurdle
+from multilevel.design.model import Design
 from multilevel.errors import StudyError
 from multilevel.formula.parse import parse_formula
 from multilevel.formula.tree import Formula
-from multilevel.hurdle import is_hurdle
 from tasks.cells.compress import compress
 from tasks.extract import extract
 from tasks.rules.validate import validate

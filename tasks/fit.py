@@ -10,15 +10,15 @@ from tasks.run_folder import RunFolder
 from tasks.study import Study
 
 if TYPE_CHECKING:
-    from multilevel.study_fit_options import FittedPart
+    from multilevel.study.options import FittedPart
 
 type StepProgress = Callable[[str, float], None]
 
 
 def fit(run: RunFolder, progress: StepProgress | None = None) -> None:
     """Fit the run's study on its cells; write ``tables/``, ``report.json``, ``gates.json`` and what is kept of a posterior."""
-    from multilevel.cells_io import read_cells
-    from multilevel.study_fit import fit_study
+    from multilevel.cells.files import read_cells
+    from multilevel.study.fit import fit_study
     from tasks.cells.mix import mixed_cells
 
     study, relation = run.study(), run.relation()
@@ -40,7 +40,7 @@ def _keep(run: RunFolder, study: Study, parts: Sequence[FittedPart]) -> None:
     """Write the joint distribution for contrasts and predictions; nothing under privacy, nor where there are too many coefficients."""
     if study.privacy is not None:
         return
-    from multilevel.cells_io import read_cells_spec
+    from multilevel.cells.files import read_cells_spec
     from multilevel.kept.file import write_models
     from multilevel.kept.keep import keep_model
 
@@ -63,7 +63,7 @@ def _posterior_unkept(study: Study) -> tuple[Any, ...]:
 
 
 def _options(study: Study, run: RunFolder, as_of: Any, progress: StepProgress | None, extra_checks: tuple[Any, ...] = ()) -> Any:
-    from multilevel.study_fit_options import FitOptions
+    from multilevel.study.options import FitOptions
     from multilevel.tables.new_levels import NewLevel
 
     validation = run.read_json("validation")

@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from multilevel.cells_io import read_cells
-from multilevel.design_build import build_design
+from multilevel.cells.files import read_cells
+from multilevel.design.build import build_design
+from multilevel.design.hurdle import is_hurdle
 from multilevel.errors import DataError, FitError, FormulaError
-from multilevel.hurdle import is_hurdle
 from tasks.cells.compress import compress
 from tasks.plan_two_part import two_part_plan
 from tasks.planned import Plan, planned, with_cost

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from multilevel.cells import CellStatistics
-from multilevel.design import Design
+from multilevel.cells.statistics import CellStatistics
+from multilevel.design.hurdle import PARTS, Part
+from multilevel.design.model import Design
 from multilevel.formula.tree import Formula
-from multilevel.hurdle import PARTS, Part
-from multilevel.study_fit_designs import part_designs
-from multilevel.two_part_words import two_part_mathematics, two_part_words
+from multilevel.study.designs import part_designs
+from multilevel.words.two_part import two_part_mathematics, two_part_words
 from tasks.cells.compress import CompressedStudy
 from tasks.planned import Plan, planned, with_cost
 from tasks.study import Study

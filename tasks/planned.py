@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from multilevel.design import Design
-from multilevel.design_checks import DesignWarning, check_design
+from multilevel.design.checks import DesignWarning, check_design
+from multilevel.design.family_checks import check_family
+from multilevel.design.model import Design
 from multilevel.errors import DataError, FitError, StudyError
-from multilevel.family_checks import check_family
 from multilevel.formula.tree import Formula
-from multilevel.mathematics import Mathematics, mathematics
-from multilevel.words import describe
+from multilevel.words.mathematics import Mathematics, mathematics
+from multilevel.words.model import describe
 from tasks.cells.compress import CompressedStudy
 from tasks.study import Study
 

@@ -61,7 +61,7 @@ def _check_first(study: str, engine: str | None, publish_to: str | None, setting
 
 
 def _heavy(study: Study) -> list[str]:
-    modules = ["duckdb", "pyarrow.parquet", "scipy.sparse", "scipy.optimize", "multilevel.study_fit", "tasks.report"]
+    modules = ["duckdb", "pyarrow.parquet", "scipy.sparse", "scipy.optimize", "multilevel.study.fit", "tasks.report"]
     if study.engine == "bayesian":
         modules += ["arviz", "multilevel.bayesian.engine"]
         if study.family != "gaussian" or study.sampling.form == "nuts":

@@ -18,7 +18,7 @@ import numpy as np
 
 from multilevel.bayesian.parameters import Layout, log_prior
 from multilevel.bayesian.priors import ResolvedPriors
-from multilevel.cells import Floats
+from multilevel.cells.statistics import Floats
 from multilevel.errors import FitError
 from multilevel.linear.system import Factorised, LinearSystem
 

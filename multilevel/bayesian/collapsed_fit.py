@@ -14,11 +14,11 @@ from multilevel.bayesian.parameters import Layout
 from multilevel.bayesian.priors import ResolvedPriors
 from multilevel.bayesian.results import Posterior, build_fit
 from multilevel.bayesian.sampling import Sampling
-from multilevel.cells import Floats
-from multilevel.design import Design
+from multilevel.cells.statistics import Floats
+from multilevel.design.model import Design
+from multilevel.design.reduction import ReducedRows, reduce_design
 from multilevel.fit import Check, Fit
 from multilevel.linear.assemble import linear_system
-from multilevel.reduction import ReducedRows, reduce_design
 
 MAX_PARETO_K = 0.7
 MIN_IMPORTANCE_ESS = 400.0

@@ -22,8 +22,8 @@ from scipy.sparse import csr_array, hstack
 
 from multilevel.bayesian.parameters import Layout
 from multilevel.bayesian.pilot import Pilot, block_values, level_information
-from multilevel.cells import Floats
-from multilevel.reduction import ReducedRows
+from multilevel.cells.statistics import Floats
+from multilevel.design.reduction import ReducedRows
 
 
 @dataclass(frozen=True)

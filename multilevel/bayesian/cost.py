@@ -18,9 +18,9 @@ from multilevel.bayesian.parameters import Layout
 from multilevel.bayesian.pilot import fit_pilot
 from multilevel.bayesian.priors import ResolvedPriors
 from multilevel.bayesian.sampling import Sampling
-from multilevel.design import Design
+from multilevel.design.model import Design
+from multilevel.design.reduction import ReducedRows, reduce_design
 from multilevel.linear.assemble import linear_system
-from multilevel.reduction import ReducedRows, reduce_design
 
 COMPILE_SECONDS = 12.0
 """Of PyMC's and nutpie's compilation, once in a process."""

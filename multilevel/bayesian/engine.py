@@ -10,11 +10,11 @@ from multilevel.bayesian.nuts_fit import fit_nuts
 from multilevel.bayesian.prior_report import describe_priors, prior_sensitivity
 from multilevel.bayesian.priors import Priors, ResolvedPriors, read_priors, resolve_priors
 from multilevel.bayesian.sampling import Sampling, read_sampling
-from multilevel.design import Design
+from multilevel.checking.predictive import predictive_checks
+from multilevel.checking.row_loo import row_loo
+from multilevel.design.model import Design
 from multilevel.errors import FitError, StudyError
 from multilevel.fit import Fit
-from multilevel.predictive import predictive_checks
-from multilevel.row_loo import row_loo
 
 FEWEST_FOR_IMPORTANCE = 1000
 """Draws below which a low importance ESS speaks of their number, not of the proposal."""

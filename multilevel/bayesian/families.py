@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from scipy.special import gammaln
 
-from multilevel.cells import Floats
-from multilevel.design import Design
-from multilevel.reduction import ReducedRows
+from multilevel.cells.statistics import Floats
+from multilevel.design.model import Design
+from multilevel.design.reduction import ReducedRows
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from scipy.optimize import minimize
 
 from multilevel.bayesian.convergence import convergence
 from multilevel.bayesian.mixtures import TMixture, fit_mixture, single
-from multilevel.cells import Floats, Integers
+from multilevel.cells.statistics import Floats, Integers
 from multilevel.errors import FitError
 
 PILOT_DRAWS = (250, 1000)

@@ -21,12 +21,12 @@ from multilevel.bayesian.pilot import Pilot, fit_pilot
 from multilevel.bayesian.priors import ResolvedPriors
 from multilevel.bayesian.results import Posterior, build_fit
 from multilevel.bayesian.sampling import Sampling
-from multilevel.cells import Floats
-from multilevel.design import Design
+from multilevel.cells.statistics import Floats
+from multilevel.design.model import Design
+from multilevel.design.reduction import ReducedRows, reduce_design
 from multilevel.fit import Check, Fit
 from multilevel.linear.assemble import linear_system
 from multilevel.linear.system import LinearSystem
-from multilevel.reduction import ReducedRows, reduce_design
 
 log = logging.getLogger("groupwise.sampling")
 

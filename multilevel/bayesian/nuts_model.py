@@ -22,8 +22,8 @@ from multilevel.bayesian.families import Outcome
 from multilevel.bayesian.parameters import Layout, lkj_exponents
 from multilevel.bayesian.pilot import Pilot
 from multilevel.bayesian.priors import ResolvedPriors
-from multilevel.cells import Floats, Integers
-from multilevel.reduction import ReducedRows
+from multilevel.cells.statistics import Floats, Integers
+from multilevel.design.reduction import ReducedRows
 
 type Arrays = dict[str, Floats | Integers]
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from multilevel.bayesian.priors import ResolvedPriors
-from multilevel.cells import Floats
+from multilevel.cells.statistics import Floats
 
 
 @dataclass(frozen=True)

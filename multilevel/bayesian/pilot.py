@@ -17,9 +17,9 @@ from scipy.sparse import csr_array, hstack
 
 from multilevel.bayesian.families import Outcome, log_likelihood, working
 from multilevel.bayesian.priors import ResolvedPriors
-from multilevel.cells import Floats, Integers
+from multilevel.cells.statistics import Floats, Integers
+from multilevel.design.reduction import ReducedBlock, ReducedRows
 from multilevel.errors import FitError
-from multilevel.reduction import ReducedBlock, ReducedRows
 
 EM_STEPS = 30
 

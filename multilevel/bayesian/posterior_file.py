@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from multilevel.cells import Floats
+from multilevel.cells.statistics import Floats
+from multilevel.design.factors import full_labels
 from multilevel.errors import FitError
-from multilevel.factors import full_labels
 from multilevel.fit import Check, Fit
 from multilevel.joint_draws import DrawsJoint
 from multilevel.tables.draws import component_values

@@ -9,12 +9,12 @@ import numpy as np
 from multilevel.bayesian.parameters import Layout, sample_prior
 from multilevel.bayesian.priors import ResolvedPriors
 from multilevel.bayesian.results import parameter_names, scale_name
-from multilevel.cells import Floats
-from multilevel.design import Design
+from multilevel.cells.statistics import Floats
+from multilevel.checking.predictive import coefficient_matrix
+from multilevel.design.model import Design
+from multilevel.design.reduction import reduce_design
 from multilevel.fit import Fit
 from multilevel.joint_draws import DrawsJoint
-from multilevel.predictive import coefficient_matrix
-from multilevel.reduction import reduce_design
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from multilevel.bayesian.distributions import POSITIVE, Prior, parse_prior
-from multilevel.cells import CellStatistics, Floats
-from multilevel.design import Design, DesignColumn, GroupBlock
+from multilevel.cells.statistics import CellStatistics, Floats
+from multilevel.design.model import Design, DesignColumn, GroupBlock
 from multilevel.errors import StudyError
 
 WIDTH = 2.5

@@ -9,8 +9,8 @@ import numpy as np
 
 from multilevel.bayesian.convergence import convergence, convergence_checks
 from multilevel.bayesian.parameters import Layout
-from multilevel.cells import Floats
-from multilevel.design import Design
+from multilevel.cells.statistics import Floats
+from multilevel.design.model import Design
 from multilevel.fit import Check, Fit, VarianceComponent
 from multilevel.joint_draws import DrawsJoint, summarise
 from multilevel.linear.system import LinearSystem

@@ -9,9 +9,9 @@ import numpy as np
 from multilevel.bayesian.families import Outcome
 from multilevel.bayesian.parameters import Layout, sample_prior
 from multilevel.bayesian.priors import ResolvedPriors
-from multilevel.cells import Floats
-from multilevel.predictive import coefficient_matrix
-from multilevel.reduction import ReducedRows
+from multilevel.cells.statistics import Floats
+from multilevel.checking.predictive import coefficient_matrix
+from multilevel.design.reduction import ReducedRows
 
 
 @dataclass(frozen=True)

@@ -5,17 +5,17 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import norm
 
-from multilevel.cells import Floats
-from multilevel.design import Design
+from multilevel.cells.statistics import Floats
+from multilevel.design.family_checks import check_family
+from multilevel.design.model import Design
+from multilevel.design.reduction import reduce_design
 from multilevel.errors import StudyError
-from multilevel.family_checks import check_family
 from multilevel.fit import Check, Fit, VarianceComponent
 from multilevel.generalised.joint import laplace_joint
 from multilevel.generalised.laplace import UNBOUNDED, LaplaceFit, fit_laplace
 from multilevel.generalised.optimise import DISTANCE
 from multilevel.linear.parameters import Theta
 from multilevel.linear.uncertainty import VarianceParameters, components
-from multilevel.reduction import reduce_design
 
 FAMILIES = ("binomial", "poisson", "negative_binomial", "gamma")
 

@@ -12,9 +12,9 @@ from typing import Literal, Protocol
 import numpy as np
 from scipy.special import expit, gammaln, psi
 
-from multilevel.cells import CellStatistics, Floats
+from multilevel.cells.statistics import CellStatistics, Floats
+from multilevel.design.reduction import ReducedRows
 from multilevel.errors import FitError
-from multilevel.reduction import ReducedRows
 
 type DispersionName = Literal["phi", "shape"]
 

@@ -13,14 +13,14 @@ import numpy as np
 from scipy.linalg import solve_triangular
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from multilevel.cells import Floats
-from multilevel.design import Design
+from multilevel.cells.statistics import Floats
+from multilevel.design.model import Design
+from multilevel.design.reduction import ReducedRows
 from multilevel.errors import FitError
 from multilevel.generalised.optimise import DISTANCE, spectrum
 from multilevel.generalised.quadrature import quadrature_deviance
 from multilevel.generalised.search import Accuracy, Point, Problem, basis_root, problem_of, scaled_sds, search
 from multilevel.linear.factorise import BlockedFactor
-from multilevel.reduction import ReducedRows
 
 FEW_COLUMNS = 1_000
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from multilevel.cells import Floats
+from multilevel.cells.statistics import Floats
 from multilevel.errors import FitError
 from multilevel.generalised.families import Curvature, Family
 from multilevel.generalised.reweighting import Coordinates, Reweighting, solve

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from multilevel.cells import Floats
+from multilevel.cells.statistics import Floats
+from multilevel.design.reduction import reduce_design
 from multilevel.errors import StudyError
 from multilevel.fit import Fit
 from multilevel.generalised.search import Problem, problem_of
+from multilevel.intervals.profile import Profiler, Quantity
 from multilevel.linear.profile_component import Components
-from multilevel.profile import Profiler, Quantity
-from multilevel.reduction import reduce_design
 
 SIZE = 0.2
 """Of a standard deviation's scale on the link: the first step where a Wald interval does not exist."""

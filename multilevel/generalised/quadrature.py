@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from multilevel.cells import Floats
+from multilevel.cells.statistics import Floats
 from multilevel.generalised.families import Family
 from multilevel.generalised.objective import Gradient
 from multilevel.generalised.pirls import Mode

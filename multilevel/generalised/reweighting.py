@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from multilevel.cells import Floats, Integers
+from multilevel.cells.statistics import Floats, Integers
+from multilevel.design.reduction import ReducedRows
 from multilevel.generalised.kernels import accumulate, cross_times, leverages, own_variances, transposed_times
 from multilevel.linear.assemble import linear_system
 from multilevel.linear.factorise import BlockedFactor, BlockedSystem
-from multilevel.reduction import ReducedRows
 
 
 @dataclass(frozen=True)

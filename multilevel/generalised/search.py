@@ -9,8 +9,9 @@ from typing import Literal
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from multilevel.cells import Floats
-from multilevel.design import Design
+from multilevel.cells.statistics import Floats
+from multilevel.design.model import Design
+from multilevel.design.reduction import ReducedRows
 from multilevel.errors import FitError
 from multilevel.generalised.families import Family, family_of
 from multilevel.generalised.objective import Gradient, Objective
@@ -19,7 +20,6 @@ from multilevel.generalised.pirls import Mode
 from multilevel.generalised.quadrature import quadrature_deviance
 from multilevel.generalised.reweighting import Coordinates, reweighting
 from multilevel.linear.parameters import Theta
-from multilevel.reduction import ReducedRows
 
 type Accuracy = Literal["pilot", "full"]
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_array
 
-from multilevel.cells import Floats
-from multilevel.design import Design, DesignColumn
+from multilevel.cells.statistics import Floats
+from multilevel.design.model import Design, DesignColumn
 from multilevel.fit import Fit, Summary
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import expit
 
-from multilevel.cells import CellStatistics, Floats
+from multilevel.cells.statistics import CellStatistics, Floats
 from multilevel.fit import Check, Fit
 from multilevel.interpretation.residuals import linear_predictor
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from multilevel.cells import Floats, Integers
+from multilevel.cells.statistics import Floats, Integers
 from multilevel.fit import Fit
 from multilevel.interpretation.residuals import cell_residual_ss, outcome_variance
 from multilevel.tables.effect_rows import effect_places

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.sparse import csr_array
 
-from multilevel.cells import Floats
-from multilevel.design import Design
+from multilevel.cells.statistics import Floats
+from multilevel.design.model import Design
 from multilevel.tables.effect_rows import effect_places
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from multilevel.cells import Floats
-from multilevel.design import Design, DesignColumn, Factor
+from multilevel.cells.statistics import Floats
+from multilevel.design.model import Design, DesignColumn, Factor
 from multilevel.fit import Check
 from multilevel.tables.nesting import Nesting
 

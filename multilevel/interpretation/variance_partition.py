@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from multilevel.cells import CellStatistics, Floats
-from multilevel.design import Design, DesignColumn
+from multilevel.cells.statistics import CellStatistics, Floats
+from multilevel.design.model import Design, DesignColumn
 from multilevel.fit import Fit
 
 

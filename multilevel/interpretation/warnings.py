@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from multilevel.design import Design
-from multilevel.design_checks import DesignWarning
+from multilevel.design.checks import DesignWarning
+from multilevel.design.model import Design
 from multilevel.fit import Check, Fit
 from multilevel.interpretation.contextual import ContextualEffect
 from multilevel.tables.diagnostics import fact

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from multilevel.cell_plan import LevelMean, level_mean_of
-from multilevel.cells import CellStatistics, Floats
-from multilevel.design import Design, Factor
+from multilevel.cells.plan import LevelMean, level_mean_of
+from multilevel.cells.statistics import CellStatistics, Floats
+from multilevel.design.model import Design, Factor
 from multilevel.fit import Fit
 from multilevel.formula.columns import predictor_expressions
 from multilevel.formula.parse import parse_formula
@@ -18,7 +18,7 @@ from multilevel.formula.tree import Call
 from multilevel.joint import NormalJoint
 from multilevel.joint_draws import DrawsJoint
 from multilevel.kept.model import KeptFactor, KeptMeans, KeptModel
-from multilevel.study_fit_options import FittedPart
+from multilevel.study.options import FittedPart
 from multilevel.tables.effect_rows import add_population, deviation_rows, terms_of
 from multilevel.tables.group_predictors import predictors_of
 from multilevel.tables.level_variance import LevelVariance

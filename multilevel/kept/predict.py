@@ -12,7 +12,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.special import ndtri
 
-from multilevel.cells import Floats
+from multilevel.cells.statistics import Floats
 from multilevel.fit import Summary
 from multilevel.kept.model import KeptModel
 from multilevel.kept.rows import At, PredictionRows, prediction_rows

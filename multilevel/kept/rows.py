@@ -10,16 +10,16 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array, hstack
 
-from multilevel.cells import CellStatistics, Floats, Integers, Labels
-from multilevel.cells_from_rows import evaluate
-from multilevel.coding import code_terms
+from multilevel.cells.from_rows import evaluate
+from multilevel.cells.schema import Schema
+from multilevel.cells.statistics import CellStatistics, Floats, Integers, Labels
+from multilevel.design.coding import code_terms
 from multilevel.errors import DataError
 from multilevel.formula.columns import columns_in, grouping_columns, predictor_expressions
 from multilevel.formula.labels import expression_label
 from multilevel.formula.parse import parse_formula
 from multilevel.formula.tree import Call, Column, Expression, Formula
 from multilevel.kept.model import KeptFactor, KeptModel
-from multilevel.schema import Schema
 
 LISTED = 5
 """Values that a message names."""

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.linalg import qr
 
-from multilevel.cells import Floats
+from multilevel.cells.statistics import Floats
+from multilevel.design.reduction import ReducedBlock, ReducedRows
 from multilevel.errors import FitError
 from multilevel.linear.factorise import BlockedSystem
 from multilevel.linear.products import CrossProducts, eliminated_products, rest_columns, rest_gram
-from multilevel.reduction import ReducedBlock, ReducedRows
 
 DENSE_LIMIT = 10_000
 """Largest number of effects outside the eliminated factor: a dense factor of that size takes 0.8 GB."""

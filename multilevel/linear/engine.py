@@ -11,8 +11,9 @@ from typing import Literal, cast
 import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from multilevel.cells import Floats
-from multilevel.design import Design
+from multilevel.cells.statistics import Floats
+from multilevel.design.model import Design
+from multilevel.design.reduction import ReducedRows, reduce_design
 from multilevel.errors import FitError
 from multilevel.fit import Check, Fit, VarianceComponent
 from multilevel.joint import NormalJoint
@@ -22,7 +23,6 @@ from multilevel.linear.factorise import BlockedSystem
 from multilevel.linear.optimise import GRADIENT_TOLERANCE, Optimum, minimise
 from multilevel.linear.parameters import Theta
 from multilevel.linear.uncertainty import VarianceParameters, components, residual_component, satterthwaite, variance_parameters
-from multilevel.reduction import ReducedRows, reduce_design
 
 SEVERAL_THREADS = 2_000
 """Effects outside the eliminated factor from which on several threads shorten its dense factorisation."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from multilevel.cells import Floats
+from multilevel.cells.statistics import Floats
 
 
 @dataclass(frozen=True)

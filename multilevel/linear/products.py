@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from multilevel.cells import Codes, Floats, Integers
-from multilevel.reduction import ReducedBlock
+from multilevel.cells.statistics import Codes, Floats, Integers
+from multilevel.design.reduction import ReducedBlock
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,16 @@ from typing import Literal
 
 import numpy as np
 
-from multilevel.cells import Floats
+from multilevel.cells.statistics import Floats
+from multilevel.design.reduction import reduce_design
 from multilevel.fit import Fit
+from multilevel.intervals.profile import Profiler, Quantity, difference_gradient
 from multilevel.linear.assemble import linear_system
 from multilevel.linear.criterion import Criterion
 from multilevel.linear.engine import column_scales, fit_linear, one_thread
 from multilevel.linear.parameters import Theta
 from multilevel.linear.profile_component import Components
 from multilevel.linear.uncertainty import coefficient_covariance
-from multilevel.profile import Profiler, Quantity, difference_gradient
-from multilevel.reduction import reduce_design
 
 
 def with_profile_intervals(fit: Fit, *, seed: int = 0) -> Fit:

@@ -6,11 +6,11 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from multilevel.cells import Floats
-from multilevel.design import Design
+from multilevel.cells.statistics import Floats
+from multilevel.design.model import Design
 from multilevel.fit import VarianceComponent
+from multilevel.intervals.profile import Profiler, Quantity
 from multilevel.linear.uncertainty import block_quantities
-from multilevel.profile import Profiler, Quantity
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import numpy as np
 from scipy.linalg import solve_triangular
 from scipy.stats import norm
 
-from multilevel.cells import Floats
-from multilevel.design import Design
+from multilevel.cells.statistics import Floats
+from multilevel.design.model import Design
 from multilevel.fit import VarianceComponent
 from multilevel.linear.criterion import Criterion
 from multilevel.linear.factorise import BlockedFactor

@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 from scipy.sparse import csr_array, diags_array
 
-from multilevel.cells import Floats, Integers
+from multilevel.cells.statistics import Floats, Integers
 from multilevel.fit import Fit
 from multilevel.interpretation.residuals import predictor_variance
 from multilevel.tables.bins import MOST_BINS, MOST_CROSSED, MOST_PATTERNS, distinct_rows, patterns, quantile_bins

@@ -7,7 +7,7 @@ import pyarrow as pa
 from scipy.sparse import csr_array
 from scipy.special import ndtri
 
-from multilevel.cells import Floats
+from multilevel.cells.statistics import Floats
 from multilevel.fit import Fit, Summary
 from multilevel.tables.assemble import Heading
 from multilevel.tables.binning import OnePartBinning

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from scipy.sparse import coo_array, csr_array
 
-from multilevel.cells import Floats, Integers
+from multilevel.cells.statistics import Floats, Integers
 from multilevel.fit import Fit, Summary
 from multilevel.tables.assemble import Heading, Values, published_table
 from multilevel.tables.binning import Binning, CommonBins, OwnBins, draw_in

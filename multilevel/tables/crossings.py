@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import coo_array, csr_array, kron
 
-from multilevel.cells import Floats, Integers
-from multilevel.design import Design
+from multilevel.cells.statistics import Floats, Integers
+from multilevel.design.model import Design
 from multilevel.tables.nesting import Nesting
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from multilevel.cells import Floats, Integers
-from multilevel.design import Design
+from multilevel.cells.statistics import Floats, Integers
+from multilevel.design.model import Design
 from multilevel.errors import StudyError
 from multilevel.fit import Fit, VarianceComponent
 from multilevel.joint_draws import DrawsJoint

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 from scipy.sparse import coo_array, csr_array
 
-from multilevel.cells import Floats, Integers
-from multilevel.design import Design
+from multilevel.cells.statistics import Floats, Integers
+from multilevel.design.model import Design
 
 
 def terms_of(design: Design, factor: str) -> dict[str, tuple[int, int]]:

@@ -6,8 +6,8 @@ import re
 
 import numpy as np
 
-from multilevel.cells import Floats
-from multilevel.design import Design, DesignColumn, Factor
+from multilevel.cells.statistics import Floats
+from multilevel.design.model import Design, DesignColumn, Factor
 from multilevel.tables.nesting import first_cell, is_constant_within
 
 _OUTSIDE_BRACKETS = re.compile(r":(?![^\[(]*[\])])")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from multilevel.cells import Floats, Integers
-from multilevel.design import Factor
+from multilevel.cells.statistics import Floats, Integers
+from multilevel.design.model import Factor
 from multilevel.fit import Summary
 from multilevel.tables.assemble import Values
 from multilevel.tables.level_variance import LevelVariance, widened

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtri
 
-from multilevel.cells import Floats
-from multilevel.design import Design, Factor
+from multilevel.cells.statistics import Floats
+from multilevel.design.model import Design, Factor
 from multilevel.fit import Summary
 from multilevel.interpretation.residuals import cell_residual_ss
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from multilevel.cells import Codes, Floats, Integers
-from multilevel.design import Design, Factor
+from multilevel.cells.statistics import Codes, Floats, Integers
+from multilevel.design.model import Design, Factor
 
 
 @dataclass(frozen=True)

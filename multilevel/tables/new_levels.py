@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from multilevel.cells import Floats, Integers
-from multilevel.design import Factor
+from multilevel.cells.statistics import Floats, Integers
+from multilevel.design.model import Factor
 from multilevel.errors import StudyError
 from multilevel.fit import Fit, Summary
 from multilevel.joint_draws import summary_about

@@ -10,8 +10,8 @@ import pyarrow as pa
 from scipy.sparse import csr_array, eye_array, hstack
 from scipy.special import ndtri, stdtrit
 
-from multilevel.cells import Floats
-from multilevel.design import Design, DesignColumn
+from multilevel.cells.statistics import Floats
+from multilevel.design.model import Design, DesignColumn
 from multilevel.fit import Fit, Summary
 from multilevel.tables.assemble import Heading, Values, published_table, stack
 from multilevel.tables.group_predictors import GROUP_KINDS

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.special import ndtr, ndtri
 
-from multilevel.cells import Floats
+from multilevel.cells.statistics import Floats
 from multilevel.fit import Fit
 
 EXACT_LEVELS = 1_000

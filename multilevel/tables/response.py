@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit, ndtri
 
-from multilevel.cells import CellStatistics, Floats
+from multilevel.cells.statistics import CellStatistics, Floats
 from multilevel.fit import Summary
 
 type Elementwise = Callable[[Floats], Floats]

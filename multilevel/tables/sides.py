@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import coo_array, csr_array, diags_array, kron
 
-from multilevel.cells import Floats, Integers
-from multilevel.design import Design, DesignColumn
+from multilevel.cells.statistics import Floats, Integers
+from multilevel.design.model import Design, DesignColumn
 from multilevel.interpretation.residuals import one_hot
 from multilevel.tables.crossings import Crossing, crossing_pieces
 from multilevel.tables.group_predictors import GROUP_KINDS, column_values, part_values, parts

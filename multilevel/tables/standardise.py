@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import coo_array, csr_array, diags_array, vstack
 
-from multilevel.cells import Floats, Integers
+from multilevel.cells.statistics import Floats, Integers
 from multilevel.fit import Fit, Summary
 from multilevel.tables.binning import MOST_LEAVES, Binning, CommonBins, OwnBins, draw_in
 from multilevel.tables.bins import distinct_rows

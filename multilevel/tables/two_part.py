@@ -13,8 +13,8 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.special import ndtri
 
-from multilevel.cells import Floats, Integers
-from multilevel.design import Design
+from multilevel.cells.statistics import Floats, Integers
+from multilevel.design.model import Design
 from multilevel.fit import Fit, Summary
 from multilevel.joint_draws import summarise
 from multilevel.tables.response import Response, response_of

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from multilevel.cells import Floats, Integers
+from multilevel.cells.statistics import Floats, Integers
 from multilevel.fit import Fit
 from multilevel.tables.binning import MOST_LEAVES, MOST_PAIRS, MOST_ROWS, CommonBins, OwnBins, level_bins, reference_predictor
 from multilevel.tables.bins import MOST_BINS, MOST_CROSSED, MOST_PATTERNS, distinct_rows, patterns, quantile_bins

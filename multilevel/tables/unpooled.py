@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from multilevel.cells import Floats
+from multilevel.cells.statistics import Floats
 from multilevel.fit import Fit
 from multilevel.interpretation.residuals import cell_residual_ss
-from multilevel.pooling import NoPoolingFit
+from multilevel.pooling.extremes import NoPoolingFit
 from multilevel.tables.binning import OnePartBinning
 from multilevel.tables.sides import Sides, split_sides
 from multilevel.tables.standardise import Standardisation, population_averages

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import duckdb
 
-from multilevel.cell_plan import MOST_OUTCOMES, CellPlan, plan_cells
-from multilevel.cells_io import CellsSpec, write_cells_spec
+from multilevel.cells.files import CellsSpec, write_cells_spec
+from multilevel.cells.plan import MOST_OUTCOMES, CellPlan, plan_cells
+from multilevel.cells.schema import Schema
 from multilevel.errors import DataError
 from multilevel.formula.columns import formula_columns
 from multilevel.formula.labels import expression_label
 from multilevel.formula.tree import Call, Column, Expression, Formula
-from multilevel.schema import Schema
 from tasks.cells.expressions import as_sql
 from tasks.cells.query import CellQuery, compile_cells, render, subquery
 from tasks.cells.schema import read_schema

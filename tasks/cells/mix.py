@@ -10,10 +10,10 @@ import duckdb
 import numpy as np
 import pyarrow.parquet as pq
 
-from multilevel.cells import CellStatistics
+from multilevel.cells.mix import MixTable, with_mix
+from multilevel.cells.statistics import CellStatistics
 from multilevel.errors import SourceError, StudyError
 from multilevel.fit import Check
-from multilevel.mix import MixTable, with_mix
 from tasks.relation import first_line, literal, open_source, quote
 from tasks.source_files import is_remote, parquet_files
 from tasks.study import Mix, Study

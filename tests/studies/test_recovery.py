@@ -9,10 +9,10 @@ import duckdb
 import numpy as np
 import pytest
 
-from multilevel.cells_io import read_cells
+from multilevel.cells.files import read_cells
 from multilevel.formula.parse import parse_formula
-from multilevel.study_fit import fit_study
-from multilevel.study_fit_options import FitOptions
+from multilevel.study.fit import fit_study
+from multilevel.study.options import FitOptions
 from sql import read_query
 from tasks.cells.compress import compress
 from tasks.relation import Relation

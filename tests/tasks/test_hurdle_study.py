@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from multilevel.cells_from_rows import cells_from_frame
-from multilevel.cells_io import read_cells
+from multilevel.cells.files import read_cells
+from multilevel.cells.from_rows import cells_from_frame
 from multilevel.errors import StudyError
 from multilevel.formula.parse import parse_formula
-from multilevel.study_fit import fit_study
-from multilevel.study_fit_options import FitOptions
+from multilevel.study.fit import fit_study
+from multilevel.study.options import FitOptions
 from tasks.cells.compress import compress_rows
 from tasks.compare import compare_study
 from tasks.extract import extract

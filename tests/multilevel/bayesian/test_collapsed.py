@@ -10,12 +10,12 @@ from scipy.stats import multivariate_normal
 from multilevel.bayesian.collapsed import Collapsed
 from multilevel.bayesian.parameters import Layout, log_prior
 from multilevel.bayesian.priors import ResolvedPriors, read_priors, resolve_priors
-from multilevel.cells_from_rows import cells_from_frame
-from multilevel.design import Design
-from multilevel.design_build import build_design
+from multilevel.cells.from_rows import cells_from_frame
+from multilevel.design.build import build_design
+from multilevel.design.model import Design
+from multilevel.design.reduction import reduce_design
 from multilevel.formula.parse import parse_formula
 from multilevel.linear.assemble import linear_system
-from multilevel.reduction import reduce_design
 
 FORMULAS = ["y ~ 1 + x + (1 | a)", "y ~ 1 + d + (1 + x | a) + (1 | b)", "y ~ 1 + x + (1 + d | a/b)", "y ~ 1 + d + (1 | a) + (0 + x | b)"]
 

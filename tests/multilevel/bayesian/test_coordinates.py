@@ -18,10 +18,10 @@ from multilevel.bayesian.nuts_model import ARGUMENTS, build_model, model_data, p
 from multilevel.bayesian.parameters import Layout, log_prior
 from multilevel.bayesian.pilot import block_values, fit_pilot
 from multilevel.bayesian.priors import Priors, ResolvedPriors, resolve_priors
-from multilevel.cells_from_rows import cells_from_frame
-from multilevel.design_build import build_design
+from multilevel.cells.from_rows import cells_from_frame
+from multilevel.design.build import build_design
+from multilevel.design.reduction import reduce_design
 from multilevel.formula.parse import parse_formula
-from multilevel.reduction import reduce_design
 
 RESPONSE = {"gaussian": "y", "binomial": "k", "poisson": "c", "negative_binomial": "c", "gamma": "e"}
 

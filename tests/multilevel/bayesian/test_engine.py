@@ -7,9 +7,9 @@ from scipy.special import expit, logsumexp
 
 from multilevel.bayesian.engine import fit_bayesian
 from multilevel.bayesian.sampling import Sampling, read_sampling
-from multilevel.cells_from_rows import cells_from_frame
-from multilevel.design import Design
-from multilevel.design_build import build_design
+from multilevel.cells.from_rows import cells_from_frame
+from multilevel.design.build import build_design
+from multilevel.design.model import Design
 from multilevel.errors import StudyError
 from multilevel.fit import Fit
 from multilevel.formula.parse import parse_formula

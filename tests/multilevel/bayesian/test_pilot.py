@@ -8,11 +8,11 @@ from multilevel.bayesian.families import outcome_of, working
 from multilevel.bayesian.nuts_fit import starting_covariances, starting_dispersion
 from multilevel.bayesian.pilot import fit_pilot
 from multilevel.bayesian.priors import read_priors, resolve_priors
-from multilevel.cells_from_rows import cells_from_frame
-from multilevel.design_build import build_design
+from multilevel.cells.from_rows import cells_from_frame
+from multilevel.checking.predictive import coefficient_matrix
+from multilevel.design.build import build_design
+from multilevel.design.reduction import reduce_design
 from multilevel.formula.parse import parse_formula
-from multilevel.predictive import coefficient_matrix
-from multilevel.reduction import reduce_design
 
 
 @pytest.mark.parametrize("family", ["poisson", "negative_binomial", "gamma"])

@@ -7,9 +7,9 @@ import pytest
 from multilevel.bayesian.engine import fit_bayesian
 from multilevel.bayesian.prior_report import describe_priors, prior_predictive
 from multilevel.bayesian.priors import read_priors, resolve_priors
-from multilevel.cells_from_rows import cells_from_frame
-from multilevel.design import Design
-from multilevel.design_build import build_design
+from multilevel.cells.from_rows import cells_from_frame
+from multilevel.design.build import build_design
+from multilevel.design.model import Design
 from multilevel.formula.parse import parse_formula
 
 

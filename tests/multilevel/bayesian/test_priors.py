@@ -7,9 +7,9 @@ from scipy.integrate import quad
 
 from multilevel.bayesian.distributions import POSITIVE, Prior, parse_prior
 from multilevel.bayesian.priors import Priors, column_moments, read_priors, resolve_priors
-from multilevel.cells_from_rows import cells_from_frame
-from multilevel.design import Design
-from multilevel.design_build import build_design
+from multilevel.cells.from_rows import cells_from_frame
+from multilevel.design.build import build_design
+from multilevel.design.model import Design
 from multilevel.errors import StudyError
 from multilevel.formula.parse import parse_formula
 

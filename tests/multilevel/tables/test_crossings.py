@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 
-from multilevel.cells_from_rows import cells_from_frame
+from multilevel.cells.from_rows import cells_from_frame
 from multilevel.formula.parse import parse_formula
-from multilevel.study_fit import fit_study
-from multilevel.study_fit_options import FitOptions
+from multilevel.study.fit import fit_study
+from multilevel.study.options import FitOptions
 
 INVERSE = {"gaussian": lambda eta: eta, "poisson": np.exp, "binomial": expit}
 # a logit bin draws its row in for what differs within it; the others are exact

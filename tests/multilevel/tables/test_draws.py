@@ -11,11 +11,11 @@ import pytest
 
 from multilevel.bayesian import posterior_file
 from multilevel.bayesian.posterior_file import posterior_tree, unwritable, write_posterior
-from multilevel.cells_from_rows import cells_from_frame
+from multilevel.cells.from_rows import cells_from_frame
 from multilevel.errors import FitError, StudyError
 from multilevel.formula.parse import parse_formula
-from multilevel.study_fit import fit_study
-from multilevel.study_fit_options import FitOptions, StudyFit
+from multilevel.study.fit import fit_study
+from multilevel.study.options import FitOptions, StudyFit
 from multilevel.tables import draws as draws_module
 from multilevel.tables.catalogue import check_table
 

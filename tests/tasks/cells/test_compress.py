@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from multilevel.cells import CellStatistics, Labels
-from multilevel.cells_from_rows import cells_from_frame
-from multilevel.cells_io import read_cells
+from multilevel.cells.files import read_cells
+from multilevel.cells.from_rows import cells_from_frame
+from multilevel.cells.statistics import CellStatistics, Labels
 from multilevel.errors import DataError
 from multilevel.formula.parse import parse_formula
 from tasks.cells.compress import compress_rows, deadline

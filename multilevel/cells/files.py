@@ -1,0 +1,172 @@
+"""Cells between tasks: ``cells.parquet`` (one row per cell) with ``cells.json`` (what its columns mean).
+
+Columns of cells.parquet: ``g.<column>`` a grouping column and ``c.<label>`` a categorical predictor, as text or whole numbers;
+``x.<label>`` a numeric predictor that the key fixes; ``n``; ``total``, ``weight``, ``size`` and ``offset`` where the study needs them; for
+``outcomes`` maps from (value, size) of a single row to how many rows have it; for
+gaussian ``mean.<i>`` and ``cross.<i>.<j>`` (i <= j), numbered over the features and, last, the outcome (for a lognormal hurdle, the log of
+the outcomes above zero); ``once.<name>`` parts of the constants that are summed over all cells.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from multilevel.cells.statistics import CellStatistics, Floats, Labels, Outcomes
+from multilevel.errors import DataError
+
+FORMAT = 1
+"""Version of the pair of files; read_cells refuses any other."""
+
+
+@dataclass(frozen=True)
+class CellsSpec:
+    """What is in cells.parquet.
+
+    groups, labels : name -> order of its levels: "number", "boolean", "text" or "temporal" (numbers are sorted by value).
+    numbers, features, once : names, as in ``CellStatistics``.
+    constants : further values of ``CellStatistics.once``, over all rows.
+    moments : expression inside ``center()`` or ``scale()`` -> its mean and sd over all rows.
+    histogram : distinct outcome values and row counts (negative_binomial), else empty.
+    """
+
+    formula: str
+    family: str
+    log_outcome: bool
+    known_sigma: bool
+    groups: dict[str, str]
+    labels: dict[str, str]
+    numbers: tuple[str, ...]
+    features: tuple[str, ...]
+    once: tuple[str, ...]
+    n_rows: int
+    n_cells: int
+    histogram: list[list[float]] = field(default_factory=list)
+    constants: dict[str, float] = field(default_factory=dict)
+    moments: dict[str, tuple[float, float]] = field(default_factory=dict)
+    format: int = FORMAT
+
+
+def write_cells_spec(spec: CellsSpec, path: Path) -> None:
+    """Write cells.json."""
+    path.write_text(json.dumps(asdict(spec), indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def read_cells_spec(path: Path) -> CellsSpec:
+    """Read cells.json.
+
+    Raises
+    ------
+    DataError
+        If it was written by another version.
+    """
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if content.get("format") != FORMAT:
+        raise DataError(f"{path} has format {content.get('format')!r}, this version reads {FORMAT}: compress the study again.")
+    for name in ("numbers", "features", "once"):
+        content[name] = tuple(content[name])
+    return CellsSpec(**content)
+
+
+def read_cells(cells_parquet: Path, cells_json: Path) -> CellStatistics:
+    """The cell statistics that a study's two files hold.
+
+    Raises
+    ------
+    DataError
+        If a level is null or a statistic is not finite; the message names the column.
+    """
+    spec = read_cells_spec(cells_json)
+    file = _Columns(pq.ParquetFile(cells_parquet))
+    n = file.read("n").astype(np.int64)
+    count = n.astype(np.float64)
+    m = len(spec.features) + 1 if spec.family in {"gaussian", "hurdle_lognormal"} else 0
+    mean = np.empty((len(n), m))
+    for i in range(m):
+        mean[:, i] = file.floats(f"mean.{i}")
+    return CellStatistics(
+        family=spec.family,
+        log_outcome=spec.log_outcome,
+        groups={name: file.labels(f"g.{name}", order) for name, order in spec.groups.items()},
+        labels={name: file.labels(f"c.{name}", order) for name, order in spec.labels.items()},
+        numbers={name: file.floats(f"x.{name}") for name in spec.numbers},
+        features=spec.features,
+        n=n,
+        weight=file.floats("weight", count),
+        mean=mean,
+        cross=_cross(file, len(n), m),
+        size=file.floats("size", count),
+        total=file.floats("total", count * mean[:, -1] if m and spec.family == "gaussian" else None),
+        offset=file.floats("offset", np.zeros(len(n))),
+        once={name: float(file.floats(f"once.{name}").sum()) for name in spec.once} | spec.constants,
+        histogram=np.array(spec.histogram, dtype=np.float64) if spec.histogram else None,
+        known_sigma=spec.known_sigma,
+        outcomes=file.outcomes("outcomes"),
+    )
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """cells.parquet, a column at a time, so that ten million cells are not in memory twice."""
+
+    file: pq.ParquetFile
+
+    def read(self, name: str) -> NDArray[Any]:
+        """A numeric column."""
+        return self.file.read(columns=[name])[name].to_numpy()
+
+    def floats(self, name: str, otherwise: Floats | None = None) -> Floats:
+        """A column of doubles; ``otherwise`` where the study needs no such column (weight and size are then n, offset is 0)."""
+        if otherwise is not None and name not in self.file.schema_arrow.names:
+            return otherwise
+        values = np.asarray(self.read(name), dtype=np.float64)
+        wrong = int(np.sum(~np.isfinite(values)))
+        if wrong:
+            raise DataError(
+                f"{name}: {wrong} of {len(values)} cells have a value that is missing or not finite. Look for nulls, zeros under log( ) or "
+                "in a division, and infinite numbers in the columns of the formula."
+            )
+        return values
+
+    def outcomes(self, name: str) -> Outcomes | None:
+        """A column of maps from (value, size) to rows, cell by cell; None where the study keeps none."""
+        if name not in self.file.schema_arrow.names:
+            return None
+        column: Any = self.file.read(columns=[name])[name].combine_chunks()
+        counts = np.diff(column.offsets.to_numpy())
+        value, size = (column.keys.field(part).to_numpy(zero_copy_only=False).astype(np.float64) for part in ("value", "size"))
+        n = column.items.to_numpy(zero_copy_only=False).astype(np.float64)
+        return Outcomes(np.repeat(np.arange(len(counts), dtype=np.int32), counts), value, size, n)
+
+    def labels(self, name: str, order: str) -> Labels:
+        """Codes in reference order: text by code point, numbers by value, false before true."""
+        column: Any = self.file.read(columns=[name])[name]
+        if column.null_count:
+            raise DataError(f"{name[2:]}: {column.null_count} cells have a null; say under `missing` what such rows should become.")
+        if pa.types.is_integer(column.type):
+            found, values = pd.factorize(column.to_numpy())
+            keys = values
+        else:
+            encoded = column.dictionary_encode().combine_chunks()
+            found, values = encoded.indices.to_numpy(), encoded.dictionary.to_numpy(zero_copy_only=False)
+            keys = values.astype(np.float64) if order == "number" else values
+        ranking = np.argsort(keys, kind="stable")
+        rank = np.empty(len(values), dtype=np.int32)
+        rank[ranking] = np.arange(len(values), dtype=np.int32)
+        return Labels(rank[found], np.array([str(value) for value in values[ranking].tolist()], dtype=object))
+
+
+def _cross(file: _Columns, n_cells: int, m: int) -> Floats:
+    cross = np.empty((n_cells, m, m))
+    for i in range(m):
+        for j in range(i, m):
+            cross[:, i, j] = cross[:, j, i] = file.floats(f"cross.{i}.{j}")
+    return cross

@@ -1,0 +1,130 @@
+"""Cell statistics: what is kept of the line items, and all that any engine ever sees of them (design: lossless by family).
+
+A *cell* is one combination of grouping levels and key predictors. For the gaussian family (and lognormal, ``log(y) ~``) each cell keeps
+the count, the means and the centred cross-products of its continuous features and of the outcome; for the other families the count,
+the size (trials, exposure) and the summed outcome.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+Codes = NDArray[np.int32]
+
+SAME_VALUE = 1e-14
+"""A spread below this part of a feature's size (in the cell, or over all cells) is rounding: the feature takes one value there."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """A column of labels over cells: ``values[codes[c]]`` is the label of cell c.
+
+    ``codes``: (C,) int32; ``values``: (L,) object array of str, in reference order (sorted; numbers by value).
+    """
+
+    codes: Codes
+    values: NDArray[np.object_]
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """Single rows' outcomes of a discrete family: which cell (P,), the outcome (P,), its trials or exposure (P,), how many rows (P,)."""
+
+    cell: Codes
+    value: Floats
+    size: Floats
+    n: Floats
+
+
+@dataclass(frozen=True)
+class CellStatistics:
+    """The statistics of C cells, of one study's rows.
+
+    Attributes
+    ----------
+    family : "gaussian", "binomial", "poisson", "negative_binomial" or "gamma", or a hurdle family (see ``multilevel.design.hurdle``);
+        ``log_outcome`` marks ``log(y) ~`` under gaussian.
+    groups : grouping column -> its labels over cells.
+    labels : categorical predictor (expression label, e.g. ``size`` or ``C(week)``) -> its labels over cells.
+    numbers : numeric key predictor (expression label) -> (C,) its value in each cell.
+    features : labels of the m continuous features (products of numeric expressions such as ``x`` or ``x:z``), gaussian only.
+    n : (C,) rows of each cell.
+    weight : (C,) sum of known precision weights (equal to ``n`` without ``weights()`` or ``se()``).
+    mean : (C, m + 1) weighted means of the features and, last, of the outcome (minus its offset); empty (C, 0) unless gaussian.
+    cross : (C, m + 1, m + 1) weighted centred cross-products about ``mean``; empty unless gaussian.
+    size : (C,) trials (binomial), exposure (poisson), else ``n``.
+    total : (C,) summed outcome (raw scale; for ``log(y)`` the sum of y itself).
+    offset : (C,) offset on the link scale, for families whose offset is in the key; zeros otherwise.
+    once : constants over all rows, e.g. ``log_jacobian``, ``log_weights``, ``log_binomial``, ``log_factorial``, ``outcome_log_exposure``,
+        ``sum_log_outcome``.
+    histogram : (H, 2) distinct outcome values and their row counts (negative_binomial), or None.
+    mix : (C,) each cell's weight in the mix common to all groups, where the study names one; None: its rows, ``n``.
+    outcomes : single rows' outcomes (poisson, negative_binomial, binomial of several trials) where there are not too many, else None.
+    known_sigma : True under ``se()``: each row's residual sd is known, weights are 1 / se^2 and sigma is 1.
+    """
+
+    family: str
+    log_outcome: bool
+    groups: Mapping[str, Labels]
+    labels: Mapping[str, Labels]
+    numbers: Mapping[str, Floats]
+    features: tuple[str, ...]
+    n: Integers
+    weight: Floats
+    mean: Floats
+    cross: Floats
+    size: Floats
+    total: Floats
+    offset: Floats
+    once: Mapping[str, float]
+    histogram: Floats | None = None
+    known_sigma: bool = False
+    mix: Floats | None = None
+    outcomes: Outcomes | None = None
+
+    @property
+    def n_cells(self) -> int:
+        """How many cells there are."""
+        return len(self.n)
+
+    @property
+    def n_rows(self) -> int:
+        """How many line items they stand for."""
+        return int(self.n.sum())
+
+    @property
+    def common_weight(self) -> Floats:
+        """(C,) the weights that average over what is common to all groups: ``mix``, or the rows."""
+        return self.n.astype(np.float64) if self.mix is None else self.mix
+
+    def is_fixed(self, feature: int) -> NDArray[np.bool_]:
+        """(C,) in which cells the feature (an index into ``features``) takes one value; a group-level predictor does in all of them."""
+        square = self.mean[:, feature] ** 2
+        overall = float(self.weight @ square) / float(self.weight.sum())
+        return np.asarray(self.cross[:, feature, feature] <= SAME_VALUE**2 * self.weight * (square + overall))
+
+
+def restrict_cells(cells: CellStatistics, keep: NDArray[np.bool_] | Integers) -> CellStatistics:
+    """The kept cells (a mask or places) with all levels, also those that they do not have; ``once`` and ``histogram`` stay,
+    single outcomes go."""
+    return replace(
+        cells,
+        groups={name: Labels(labels.codes[keep], labels.values) for name, labels in cells.groups.items()},
+        labels={name: Labels(labels.codes[keep], labels.values) for name, labels in cells.labels.items()},
+        numbers={name: values[keep] for name, values in cells.numbers.items()},
+        n=cells.n[keep],
+        weight=cells.weight[keep],
+        mean=cells.mean[keep],
+        cross=cells.cross[keep],
+        size=cells.size[keep],
+        total=cells.total[keep],
+        offset=cells.offset[keep],
+        mix=None if cells.mix is None else cells.mix[keep],
+        outcomes=None,
+    )

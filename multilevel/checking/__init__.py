@@ -1,0 +1,1 @@
+"""Which model, and whether it fits: comparisons, cross-validation, predictive checks."""

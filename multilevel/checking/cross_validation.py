@@ -1,0 +1,149 @@
+"""Out-of-sample fit over groups: the log predictive density of the rows of groups that the fit has not seen.
+
+For each fold the model is fitted without the fold's levels; the score is log p(held-out rows | other rows) at those estimates, all effects
+integrated: the log-likelihood of all rows at the fold's parameters less that of the rows it was fitted to. Effects of other factors that
+the remaining rows speak of are thereby conditioned on, those of the held-out levels have their distribution. Exact for gaussian, by
+Laplace's approximation otherwise. Divided by the number of rows; larger is better; comparable only on the same rows and folds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from multilevel.cells.statistics import CellStatistics, Floats, Integers, restrict_cells
+from multilevel.checking.comparison import fit_by_likelihood
+from multilevel.design.model import Design, DesignColumn, GroupBlock
+from multilevel.design.reduction import ReducedRows, reduce_design
+from multilevel.errors import FitError, StudyError
+from multilevel.fit import Fit
+from multilevel.generalised.objective import Objective
+from multilevel.generalised.search import problem_of
+from multilevel.linear.assemble import linear_system
+from multilevel.linear.criterion import Criterion
+from multilevel.linear.parameters import Theta
+
+FAMILIES = ("gaussian", "binomial", "poisson")
+"""For the others a constant of the likelihood depends on a parameter and is kept over all rows only."""
+
+DETERMINED = 1e-10
+"""Smallest eigenvalue of the predictors' scaled cross-products that a fold's remaining rows must leave."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """Per row: the sum over folds by the number of rows. ``by_fold`` (K,): each fold's log predictive density, not yet divided."""
+
+    per_row: float
+    by_fold: Floats
+
+
+def folds_of(n_levels: int, n_folds: int, seed: int) -> Integers:
+    """(L,) fold of each level: levels in random order, dealt out in turn; as many folds as levels is leave-one-group-out.
+
+    Raises StudyError for fewer than 2 levels or folds.
+    """
+    if n_levels < 2:
+        raise StudyError(f"Cross-validation over groups needs at least 2 levels of the factor, there is {n_levels}.")
+    if n_folds < 2:
+        raise StudyError(f"--folds {n_folds}: write at least 2; as many as there are levels, or more, leaves one group out at a time.")
+    fold = np.empty(n_levels, dtype=np.int64)
+    fold[np.random.default_rng(seed).permutation(n_levels)] = np.arange(n_levels) % min(n_folds, n_levels)
+    return fold
+
+
+def score(design: Design, cell_fold: Integers, seed: int = 0, progress: Callable[[], None] | None = None) -> Score:
+    """Cross-validated score of a model.
+
+    Parameters
+    ----------
+    design : over all cells. cell_fold : (C,) the fold that each cell is held out in. progress : called after each fold.
+
+    Raises
+    ------
+    StudyError
+        The family's likelihood cannot be split by cells. FitError: a fold's remaining rows do not determine a coefficient.
+    """
+    if design.cells.family not in FAMILIES:
+        raise StudyError(
+            f"Cross-validation is not possible for family {design.cells.family}: its likelihood needs sums over the rows of each fold that "
+            f"cells do not keep (it is for {', '.join(FAMILIES)}). AIC and BIC stand; write --folds 0."
+        )
+    density = []
+    for fold in range(int(cell_fold.max()) + 1):
+        kept = restrict(design, cell_fold != fold)
+        _refuse_undetermined(kept)
+        fit = fit_by_likelihood(kept, seed)
+        density.append(marginal(design, fit) - marginal(kept, fit))
+        if progress is not None:
+            progress()
+    by_fold = np.array(density)
+    return Score((float(by_fold.sum()) + _constant(design.cells)) / design.cells.n_rows, by_fold)
+
+
+def difference(full: Score, reduced: Score, n_rows: int) -> tuple[float, float]:
+    """Full minus reduced, per row, and its standard error from the spread between folds."""
+    by_fold = full.by_fold - reduced.by_fold
+    return float(by_fold.sum()) / n_rows, math.sqrt(len(by_fold)) * float(by_fold.std(ddof=1)) / n_rows
+
+
+def restrict(design: Design, keep: NDArray[np.bool_]) -> Design:
+    """The design over some of the cells; all levels stay, those without cells included."""
+
+    def columns(old: tuple[DesignColumn, ...]) -> tuple[DesignColumn, ...]:
+        return tuple(replace(column, multiplier=column.multiplier[keep]) for column in old)
+
+    blocks = tuple(GroupBlock(replace(block.factor, codes=block.factor.codes[keep]), columns(block.columns)) for block in design.blocks)
+    return replace(design, cells=restrict_cells(design.cells, keep), population=columns(design.population), blocks=blocks)
+
+
+def marginal(design: Design, fit: Fit) -> float:
+    """Log-likelihood at the estimates of ``fit``, whatever rows it was made from, less constants that do not depend on parameters."""
+    rows = reduce_design(design)
+    p = len(design.population)
+    predictor = rows.X @ fit.joint.mean[:p]
+    bare = replace(rows, X=np.zeros((len(rows.outcome), 0)))
+    if design.cells.family == "gaussian":
+        return _gaussian(replace(bare, outcome=rows.outcome - predictor), fit)
+    return _laplace(design, replace(bare, offset=rows.offset + predictor), fit)
+
+
+def _gaussian(rows: ReducedRows, fit: Fit) -> float:
+    layout = Theta(tuple(block.values.shape[1] for block in rows.blocks))
+    criterion = Criterion(linear_system(rows), layout, False, 0.0, fit.sigma)
+    return -criterion.value(criterion.factorise(_theta(fit))) / 2.0
+
+
+def _laplace(design: Design, rows: ReducedRows, fit: Fit) -> float:
+    problem = problem_of(design, rows, design.cells.family)
+    mode = problem.objective.mode(_theta(fit), 0.0, None)
+    return -Objective.value(mode) / 2.0 - problem.family.constant(0.0)
+
+
+def _theta(fit: Fit) -> Floats:
+    return np.asarray(cast(list[float], fit.record.get("theta", [])), dtype=np.float64)
+
+
+def _constant(cells: CellStatistics) -> float:
+    """What all rows together add at any parameter."""
+    once = cells.once
+    names = {"gaussian": ("log_weights",), "binomial": ("log_binomial",), "poisson": ("outcome_log_exposure",)}[cells.family]
+    # log_weights is the sum of the logs, of which a normal density takes half
+    total = sum(once.get(name, 0.0) for name in names) * (0.5 if cells.family == "gaussian" else 1.0)
+    return total - (once.get("log_factorial", 0.0) if cells.family == "poisson" else 0.0)
+
+
+def _refuse_undetermined(design: Design) -> None:
+    X = csr_array(reduce_design(design).X)
+    gram = np.asarray((X.T @ X).todense())
+    norms = np.sqrt(np.diagonal(gram))
+    empty = [column.label for column, norm in zip(design.population, norms, strict=True) if norm == 0]
+    if empty or np.linalg.eigvalsh(gram / np.outer(norms, norms))[0] < DETERMINED:
+        who = ", ".join(empty) or "a predictor that varies only between the held-out groups"
+        raise FitError(f"Without a fold's groups the remaining rows do not determine {who}: take more folds, or another factor (--factor).")

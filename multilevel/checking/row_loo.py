@@ -1,0 +1,137 @@
+"""Leave-one-row-out cross-validation from cells, for discrete outcomes.
+
+All rows of a cell with the same outcome (and the same trials or exposure) have the same likelihood, so one importance ratio stands for all
+of them: the sum over rows is the sum over (cell, outcome) by how many rows there are, exactly what the rows would give (Vehtari, Gelman
+and Gabry 2017, section 2; smoothed as in Vehtari et al. 2024). Rows of the other families have densities, not probabilities, and their
+cells keep moments: for them there is cross-validation over groups.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import gammaln
+
+from multilevel.cells.plan import MOST_OUTCOMES
+from multilevel.cells.statistics import Floats, Integers
+from multilevel.checking.predictive import coefficient_matrix
+from multilevel.design.model import Design
+from multilevel.design.reduction import reduce_design
+from multilevel.fit import Check, Fit
+from multilevel.joint_draws import DrawsJoint
+
+DRAWS = 1_000
+AT_ONCE = 2_000
+FAMILIES = ("binomial", "poisson", "negative_binomial")
+
+TOO_MANY = 2.0
+"""Effective parameters over coefficients from which on the rows, not the groups, are what the model cannot foresee."""
+
+RELIABLE = 0.7
+"""Pareto k beyond which an estimate is not to be trusted."""
+
+
+@dataclass(frozen=True)
+class Patterns:
+    """Rows that have the same likelihood: cell, outcome, trials or exposure (P,), and how many rows they are."""
+
+    cell: Integers
+    value: Floats
+    size: Floats
+    n: Floats
+
+
+def row_loo(fit: Fit) -> tuple[Check, ...]:
+    """``elpd_loo``, the expected log predictive density of a new row of each cell, summed over rows; empty for continuous outcomes.
+
+    Larger is better; comparable between models of the same rows only. The message has the standard error, over rows, the effective number
+    of parameters and the largest Pareto k. Without a value where more than ``MOST_OUTCOMES`` patterns would have to be gone through.
+    Never a gate.
+    """
+    if fit.family not in FAMILIES:
+        return ()
+    patterns = patterns_of(fit.design)
+    if patterns is None or len(patterns.n) > MOST_OUTCOMES:
+        message = f"not calculated: the rows have more than {MOST_OUTCOMES:,} different combinations of cell and outcome"
+        return (Check("elpd_loo", None, None, passed=True, message=message),)
+    n_coefficients = len(fit.design.population) + fit.design.n_effects
+    return (_check(*_scores(fit, patterns), patterns.n, n_coefficients),)
+
+
+def patterns_of(design: Design) -> Patterns | None:
+    """The rows' patterns: of true-or-false outcomes from the sums, of others as the cells keep them; None where they do not."""
+    cells = design.cells
+    if cells.family == "binomial" and np.array_equal(cells.size, cells.n):
+        cell = np.tile(np.arange(cells.n_cells), 2)
+        n = np.concatenate([cells.total, cells.size - cells.total])
+        value = np.repeat([1.0, 0.0], cells.n_cells)
+        used = n > 0
+        return Patterns(cell[used], value[used], np.ones(int(used.sum())), n[used])
+    kept = cells.outcomes
+    return None if kept is None else Patterns(kept.cell.astype(np.int64), kept.value, kept.size, kept.n)
+
+
+def _scores(fit: Fit, patterns: Patterns) -> tuple[Floats, Floats, Floats]:
+    """(P,) each: log predictive density with the row left out, the same with it, and Pareto k; ``AT_ONCE`` patterns in memory."""
+    rows, draws, phi = reduce_design(fit.design), fit.joint.draws(DRAWS, 0), dispersions(fit)
+    matrix, place = coefficient_matrix(rows), np.empty(fit.design.cells.n_cells, dtype=np.int64)
+    place[rows.cell] = np.arange(len(rows.cell))
+    pieces = []
+    for start in range(0, len(patterns.n), AT_ONCE):
+        here = slice(start, start + AT_ONCE)
+        own = place[patterns.cell[here]]
+        eta = rows.offset[own, None] + np.asarray(matrix[own] @ draws.T)
+        found = log_likelihoods(fit.family, eta, patterns.value[here, None], patterns.size[here, None], phi)
+        elpd, k = leave_one_out(found)
+        pieces.append((elpd, np.logaddexp.reduce(found, axis=1) - np.log(found.shape[1]), k))
+    elpd, full, k = (np.concatenate(each) for each in zip(*pieces, strict=True))
+    return elpd, full, k
+
+
+def log_likelihoods(family: str, eta: Floats, y: Floats, size: Floats, phi: Floats) -> Floats:
+    """(P, S) log probability of an outcome ``y`` (P, 1) with so many trials or such an exposure (P, 1), at linear predictors (P, S)."""
+    if family == "binomial":
+        ways = gammaln(size + 1) - gammaln(y + 1) - gammaln(size - y + 1)
+        return np.asarray(ways - y * np.logaddexp(0.0, -eta) - (size - y) * np.logaddexp(0.0, eta))
+    if family == "poisson":
+        return np.asarray(y * (eta + np.log(size)) - size * np.exp(eta) - gammaln(y + 1))
+    ways = gammaln(y + phi) - gammaln(phi) - gammaln(y + 1)
+    return np.asarray(ways - y * np.logaddexp(0.0, np.log(phi) - eta) - phi * np.logaddexp(0.0, eta - np.log(phi)))
+
+
+def dispersions(fit: Fit) -> Floats:
+    """(S,) phi of each of the draws, or (1,) the likelihood engine's estimate."""
+    if fit.dispersion_draws is None or not isinstance(fit.joint, DrawsJoint):
+        return np.array([float(fit.dispersion or np.nan)])
+    kept = fit.joint.kept(DRAWS)
+    if fit.joint.n_draws < DRAWS:  # drawn again with replacement, as the joint does
+        kept = np.random.default_rng(0).integers(fit.joint.n_draws, size=DRAWS)
+    return fit.dispersion_draws[kept]
+
+
+def _check(elpd: Floats, full: Floats, k: Floats, counts: Floats, n_coefficients: int) -> Check:
+    total = float(counts @ elpd)
+    n_rows = float(counts.sum())
+    error = float(np.sqrt(n_rows * (counts @ (elpd - total / n_rows) ** 2) / max(n_rows - 1.0, 1.0)))
+    parameters = float(counts @ (full - elpd))
+    message = f"standard error {error:,.4g} over {n_rows:,.0f} rows; {parameters:,.4g} effective parameters; largest Pareto k {k.max():.2f}"
+    if parameters > TOO_MANY * n_coefficients:
+        message += f"; the model has {n_coefficients:,} coefficients, so single rows vary far more than its family allows"
+    if k.max() >= RELIABLE:
+        message += f"; {counts[k >= RELIABLE].sum():,.0f} rows have one above {RELIABLE}, for them the estimate is rough"
+    return Check("elpd_loo", total, None, passed=bool(k.max() < RELIABLE), message=message)
+
+
+def leave_one_out(log_likelihood: Floats) -> tuple[Floats, Floats]:
+    """(P,) log predictive density of each pattern's row with that row left out, and Pareto k (P,), of (P, S) log-likelihoods."""
+    from arviz_stats.base import array_stats  # type: ignore[attr-defined]
+
+    elpd, k = np.empty(len(log_likelihood)), np.empty(len(log_likelihood))
+    for at, row in enumerate(log_likelihood):
+        if np.ptp(row) < 1e-12:  # the same in every draw: leaving the row out changes nothing
+            elpd[at], k[at] = row.mean(), -np.inf
+            continue
+        weights, k[at] = array_stats.psislw(row)
+        elpd[at] = np.logaddexp.reduce(weights + row) - np.logaddexp.reduce(weights)
+    return elpd, k

@@ -1,0 +1,1 @@
+"""Formula and cells to a design: columns, grouping factors, what they mean, what is refused, and the rows that engines use."""

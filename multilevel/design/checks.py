@@ -1,0 +1,183 @@
+"""What can be known to go wrong from the design alone, each with its own words: refused where no fit is possible, else a warning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multilevel.cells.statistics import CellStatistics
+from multilevel.design.coding import code_terms
+from multilevel.design.factors import full_labels, parent_levels
+from multilevel.design.model import Design, DesignColumn, Factor, GroupBlock
+from multilevel.errors import FitError
+from multilevel.formula.tree import Formula
+
+type WarningKind = Literal["no_variation", "aliased", "few_levels", "nearly_constant"]
+
+NEARLY = 0.99
+"""Share of a factor's levels within which a predictor is constant that is suspicious when it is not all of them (design section 8)."""
+
+NAMED = 5
+"""Levels or columns that a warning names."""
+
+
+@dataclass(frozen=True)
+class DesignWarning:
+    """Something that changes how the numbers should be read; ``kind`` names it in ``diagnostics``."""
+
+    kind: WarningKind
+    message: str
+
+
+def check_design(formula: Formula, design: Design) -> tuple[DesignWarning, ...]:
+    """Check a design before anything is fitted.
+
+    Raises
+    ------
+    FitError
+        One level in a factor, factors nested the wrong way round or confounded, more effects than rows, an offset that is not finite.
+    """
+    _check_offset(design.cells)
+    for block in design.blocks:
+        _check_levels(block)
+    _check_confounding(design)
+    _check_room(design)
+    return (*_left_out(formula, design), *_few_levels(design), *_nearly_constant(design))
+
+
+def _check_offset(cells: CellStatistics) -> None:
+    bad = ~np.isfinite(cells.offset) | ~np.isfinite(cells.size)
+    if cells.family == "poisson":
+        bad |= cells.size <= 0
+    if bad.any():
+        raise FitError(
+            f"The offset is not finite in {int(bad.sum())} of {cells.n_cells} cells ({int(cells.n[bad].sum())} rows): "
+            "an exposure of 0 has no logarithm. Leave such rows out with `where`, or mend the column."
+        )
+
+
+def _check_levels(block: GroupBlock) -> None:
+    factor = block.factor
+    if factor.n_levels < 2:
+        raise FitError(
+            f"The grouping factor {factor.name} has one level ({factor.levels[0]}): how much levels differ cannot be learned from one. "
+            "Leave the term out, or widen the window or `where`."
+        )
+
+
+def _check_confounding(design: Design) -> None:
+    labels: dict[str, tuple[Factor, set[str]]] = {}
+    for block in design.blocks:
+        labels.setdefault(block.factor.name, (block.factor, set[str]()))[1].update(column.label for column in block.columns)
+    for (first, first_terms), (second, second_terms) in combinations(labels.values(), 2):
+        if first.n_levels != second.n_levels or not first_terms & second_terms or parent_levels(first, second) is None:
+            continue
+        raise FitError(_confounded(first, second))
+
+
+def _confounded(first: Factor, second: Factor) -> str:
+    outer, inner = sorted((first, second), key=lambda factor: len(factor.columns))
+    if outer.columns == inner.columns[:-1]:
+        a, b = ":".join(outer.columns), inner.columns[-1]
+        return (
+            f"(1 | {a}/{b}) is nested the wrong way round: every {a} lies in one {b} only, so {inner.name} has the same "
+            f"{inner.n_levels} levels as {a}. Write (1 | {b}/{a})."
+        )
+    return (
+        f"The grouping factors {first.name} and {second.name} are the same in these data: each of their {first.n_levels} levels has one "
+        "counterpart in the other, so their effects cannot be told apart. Keep one of them."
+    )
+
+
+def _check_room(design: Design) -> None:
+    """As lme4: with a residual of its own, a model needs more rows than effects per term."""
+    cells = design.cells
+    if cells.family != "gaussian" or cells.known_sigma:
+        return
+    for block in design.blocks:
+        if block.n_effects >= cells.n_rows:
+            raise FitError(
+                f"{block.factor.name} has {block.factor.n_levels} levels with {len(block.columns)} effects each for {cells.n_rows} rows: "
+                "the effects and the residual cannot be told apart. Use a coarser factor, or se( ) if the residual sds are known."
+            )
+    if cells.n_rows <= len(design.population):
+        raise FitError(
+            f"{cells.n_rows} rows cannot carry {len(design.population)} coefficients and a residual: no degrees of freedom are left."
+        )
+
+
+def _left_out(formula: Formula, design: Design) -> Iterator[DesignWarning]:
+    if not design.aliased:
+        return
+    never, determined = [], []
+    for column in code_terms(formula.population, design.cells):
+        if column.label not in design.aliased:
+            continue
+        constant = column.feature == 0 and np.all(column.multiplier == column.multiplier[0])
+        if not constant:
+            determined.append(column.label)
+        elif column.multiplier[0] == 0 and "[" in column.label:
+            never.append(column.label)
+        else:
+            message = f"{column.label} has no variation in these rows (it is {column.multiplier[0]:g} everywhere), so it was left out."
+            yield DesignWarning("no_variation", message)
+    if never:
+        yield DesignWarning("no_variation", f"{_named(never)}: no row is of this kind, so it was left out.")
+    if determined:
+        message = f"{_named(determined)}: determined by the terms before, so left out; the coefficients of those stand for it too."
+        yield DesignWarning("aliased", message)
+
+
+def _few_levels(design: Design) -> Iterator[DesignWarning]:
+    for block in design.blocks:
+        k, levels = len(block.columns), block.factor.n_levels
+        if k > 1 and levels <= max(k, 2):
+            terms = ", ".join(column.label for column in block.columns)
+            yield DesignWarning(
+                "few_levels",
+                f"{block.factor.name} has {levels} levels, too few to learn how {terms} go together: the correlation rests on the "
+                "prior, or is +1 or -1. Write || for | to leave correlations out.",
+            )
+
+
+def _nearly_constant(design: Design) -> Iterator[DesignWarning]:
+    for factor in {block.factor.name: block.factor for block in design.blocks}.values():
+        repeated = np.bincount(factor.codes, weights=design.cells.n, minlength=factor.n_levels) > 1
+        if repeated.sum() * (1 - NEARLY) < 1:
+            continue
+        for column in design.population:
+            varies = levels_with_variation(column, factor, design.cells) & repeated
+            if 0 < varies.sum() <= (1 - NEARLY) * repeated.sum():
+                yield DesignWarning("nearly_constant", _nearly_constant_message(column, factor, varies, int(repeated.sum())))
+
+
+def levels_with_variation(column: DesignColumn, factor: Factor, cells: CellStatistics) -> NDArray[np.bool_]:
+    """(L,) in which levels of the factor a design column takes more than one value."""
+    value = column.multiplier
+    varies = np.zeros(factor.n_levels, dtype=np.bool_)
+    if column.feature:
+        value = value * cells.mean[:, column.feature - 1]
+        inside = ~cells.is_fixed(column.feature - 1) & (column.multiplier != 0)
+        varies[factor.codes[inside]] = True
+    some = np.empty(factor.n_levels)
+    some[factor.codes] = value
+    # means over the rows of a cell differ by rounding even where the rows do not
+    varies[factor.codes[~np.isclose(some[factor.codes], value, rtol=1e-9, atol=1e-9 * float(np.abs(value).mean()))]] = True
+    return varies
+
+
+def _nearly_constant_message(column: DesignColumn, factor: Factor, varies: NDArray[np.bool_], repeated: int) -> str:
+    names = [str(name) for name in full_labels(factor)[varies]]
+    return (
+        f"{column.label} is constant within {repeated - len(names)} of {repeated} levels of {factor.name}, but not within {_named(names)}: "
+        f"if it describes the {factor.name}, these levels hold a mistake, and it is not read as a group-level predictor until it is mended."
+    )
+
+
+def _named(names: list[str]) -> str:
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")

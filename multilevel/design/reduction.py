@@ -1,0 +1,156 @@
+"""Cells as weighted rows that every engine can use: pseudo-rows for the gaussian family, the cells themselves for the others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from multilevel.cells.statistics import CellStatistics, Codes, Floats, Integers
+from multilevel.design.model import Design, DesignColumn
+
+
+@dataclass(frozen=True)
+class ReducedBlock:
+    """One block over reduced rows: ``codes`` (R,) the level of each row, ``values`` (R, k) its columns of Z."""
+
+    codes: Codes
+    values: Floats
+    n_levels: int
+
+
+@dataclass(frozen=True)
+class ReducedRows:
+    """R rows that give the same likelihood as the line items, up to constants.
+
+    gaussian: ``outcome ~ Normal(X beta + Z b, sigma)`` for each row, times ``residual_ss`` with ``n_rows - R`` degrees of freedom:
+    Gamma((N - R) / 2, rate 1 / (2 sigma^2)).
+    binomial: ``outcome ~ Binomial(size, p)``; poisson: ``outcome ~ Poisson(size * mu)``; negative_binomial: ``outcome ~ NB(n mu, n phi)``;
+    gamma: ``outcome ~ Gamma(n a, n a / (n mu))``; ``offset`` is added to the linear predictor.
+
+    X : (R, p); outcome, size, offset, n : (R,); cell : (R,) the cell each row came from.
+    """
+
+    X: Floats
+    blocks: tuple[ReducedBlock, ...]
+    outcome: Floats
+    size: Floats
+    offset: Floats
+    n: Floats
+    cell: Codes
+    n_rows: int
+    residual_ss: float
+
+
+INDEPENDENT = 1e-12
+"""Part of a feature's variance within a cell that other features must leave for it to count as a direction of its own."""
+
+
+def reduce_design(design: Design) -> ReducedRows:
+    """Cells as rows with the same likelihood.
+
+    Gaussian: each cell's Gram matrix of (1, features) is factorised; the first row carries the cell's means times sqrt(weight), the others
+    the centred features, by a Cholesky factorisation that pivots on the feature with most variance left and stops at the cell's rank
+    (Higham 2002, section 10.3). What no direction explains goes into ``residual_ss``. Other families: one row per cell.
+
+    ``n`` sums to the line items (the cell's first row carries them), ``size`` is 1 for gaussian.
+    """
+    cells = design.cells
+    if cells.family != "gaussian":
+        return _cells_as_rows(design)
+    used = sorted({c.feature for columns in _column_sets(design) for c in columns if c.feature})
+    first = _mean_rows(cells, used)
+    extra, residual_ss = _centred_rows(cells, used)
+    cell = np.concatenate([np.arange(cells.n_cells), extra.cell]).astype(np.int32)
+    features = np.concatenate([first.features, extra.features])
+    position = {0: 0} | {feature: index + 1 for index, feature in enumerate(used)}
+    n_rows = len(cell)
+
+    def matrix(columns: tuple[DesignColumn, ...]) -> Floats:
+        values = np.empty((n_rows, len(columns)))
+        for j, column in enumerate(columns):
+            values[:, j] = column.multiplier[cell] * features[:, position[column.feature]]
+        return values
+
+    return ReducedRows(
+        X=matrix(design.population),
+        blocks=tuple(ReducedBlock(b.factor.codes[cell], matrix(b.columns), b.factor.n_levels) for b in design.blocks),
+        outcome=np.concatenate([first.outcome, extra.outcome]),
+        size=np.ones(n_rows),
+        offset=np.zeros(n_rows),
+        n=np.concatenate([cells.n.astype(np.float64), np.zeros(len(extra.cell))]),
+        cell=cell,
+        n_rows=cells.n_rows,
+        residual_ss=residual_ss,
+    )
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Pseudo-rows: ``cell`` (R,), ``features`` (R, 1 + m) for (1, used features), ``outcome`` (R,)."""
+
+    cell: Integers
+    features: Floats
+    outcome: Floats
+
+
+def _cells_as_rows(design: Design) -> ReducedRows:
+    cells = design.cells
+    every = np.arange(cells.n_cells, dtype=np.int32)
+
+    def matrix(columns: tuple[DesignColumn, ...]) -> Floats:
+        return np.column_stack([c.multiplier for c in columns]) if columns else np.zeros((cells.n_cells, 0))
+
+    return ReducedRows(
+        X=matrix(design.population),
+        blocks=tuple(ReducedBlock(b.factor.codes, matrix(b.columns), b.factor.n_levels) for b in design.blocks),
+        outcome=cells.total,
+        size=cells.size,
+        offset=cells.offset,
+        n=cells.n.astype(np.float64),
+        cell=every,
+        n_rows=cells.n_rows,
+        residual_ss=0.0,
+    )
+
+
+def _column_sets(design: Design) -> list[tuple[DesignColumn, ...]]:
+    return [design.population, *(block.columns for block in design.blocks)]
+
+
+def _mean_rows(cells: CellStatistics, used: list[int]) -> _Rows:
+    """One row per cell: sqrt(weight) * (1, mean features, mean outcome)."""
+    root = np.sqrt(cells.weight)
+    columns = [root] + [root * cells.mean[:, feature - 1] for feature in used]
+    return _Rows(np.arange(cells.n_cells), np.column_stack(columns), root * cells.mean[:, -1])
+
+
+def _centred_rows(cells: CellStatistics, used: list[int]) -> tuple[_Rows, float]:
+    """Rows of the pivoted Cholesky factor of each cell's centred cross-products, and the sum of squares that is left."""
+    m = len(used)
+    index = [feature - 1 for feature in used] + [cells.mean.shape[1] - 1]
+    if m == 0:
+        return _Rows(np.zeros(0, dtype=np.int64), np.zeros((0, 1)), np.zeros(0)), float(np.sum(cells.cross[:, -1, -1]))
+    start = np.column_stack([np.where(cells.is_fixed(feature - 1), 0.0, cells.cross[:, feature - 1, feature - 1]) for feature in used])
+    varies = (cells.n > 1) & (start > 0).any(axis=1)
+    residual_ss = float(cells.cross[~varies, -1, -1].sum())
+    varied = np.flatnonzero(varies)
+    start, n = start[varied], cells.n[varied]
+    left = cells.cross[np.ix_(varied, index, index)]
+    active = np.arange(len(varied))
+    pieces = []
+    for step in range(m):
+        # a cell of n rows has at most n - 1 centred directions, whatever rounding says
+        active = active[n[active] > step + 1]
+        remaining = np.diagonal(left[active], axis1=1, axis2=2)[:, :m]
+        part = np.divide(remaining, start[active], out=np.zeros_like(remaining), where=start[active] > 0)
+        pivot = np.argmax(part, axis=1)
+        independent = part[np.arange(len(active)), pivot] > INDEPENDENT
+        active, pivot = active[independent], pivot[independent]
+        rows = left[active, pivot] / np.sqrt(left[active, pivot, pivot])[:, None]
+        left[active] -= rows[:, :, None] * rows[:, None, :]
+        pieces.append((varied[active], rows))
+    cell = np.concatenate([cells_of for cells_of, _ in pieces])
+    rows = np.concatenate([rows for _, rows in pieces])
+    features = np.column_stack([np.zeros(len(rows)), rows[:, :m]])
+    return _Rows(cell, features, rows[:, m]), residual_ss + float(np.maximum(left[:, m, m], 0.0).sum())

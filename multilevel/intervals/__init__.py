@@ -1,0 +1,1 @@
+"""Other intervals than Wald's: profile likelihood and parametric bootstrap."""

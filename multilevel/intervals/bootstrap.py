@@ -1,0 +1,149 @@
+"""Parametric bootstrap in the space of the statistics: new outcomes for the cells, drawn from the fit, fitted again.
+
+What is drawn are the sufficient statistics themselves (cell means and sums of squares, cell totals), never rows, except where a family has
+no smaller ones. Percentile intervals (Efron and Tibshirani 1993, section 13.3), as lme4's ``confint(method = "boot")``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from scipy.special import gammaln
+
+from multilevel.bayesian.simulate import draw_statistics
+from multilevel.cells.statistics import Floats
+from multilevel.checking.predictive import coefficient_matrix
+from multilevel.design.model import Design
+from multilevel.design.reduction import ReducedRows, reduce_design
+from multilevel.errors import FitError
+from multilevel.fit import Check, Fit
+from multilevel.generalised.laplace import fit_laplace
+from multilevel.linear.assemble import linear_system
+from multilevel.linear.criterion import Criterion
+from multilevel.linear.engine import column_scales, one_thread, optimise
+from multilevel.linear.parameters import Theta
+
+FAILURES = 0.05
+"""Share of refits that may fail before the interval is said to be in doubt."""
+
+type Refit = Callable[[Design, ReducedRows, int], tuple[Floats, tuple[Floats, ...], float | None]]
+
+
+def with_bootstrap_intervals(fit: Fit, *, samples: int, seed: int, progress: Callable[[float], None] | None = None) -> Fit:
+    """The same fit with percentile intervals and bootstrap standard errors for coefficients, standard deviations and correlations.
+
+    Parameters
+    ----------
+    fit : of the likelihood engine. samples : how many data sets are drawn and fitted. seed : of every random number.
+    progress : called with the share done.
+
+    Raises
+    ------
+    FitError
+        If not one refit in two converges. Failures below that are counted in the check ``bootstrap_failures``.
+    """
+    design = fit.design
+    rows = reduce_design(design)
+    refit = _refit_linear(fit) if fit.family == "gaussian" else _refit_generalised(fit)
+    rng = np.random.default_rng(seed)
+    found: list[Floats] = []
+    with one_thread(design):
+        for sample in range(samples):
+            changed, drawn = _draw(fit, design, rows, rng)
+            try:
+                found.append(_quantities(fit, *refit(changed, drawn, seed + sample)))
+            except FitError:
+                continue
+            finally:
+                if progress is not None:
+                    progress((sample + 1) / samples)
+    if len(found) < 0.5 * samples:
+        raise FitError(f"Bootstrap: only {len(found)} of {samples} drawn data sets could be fitted. Write intervals: wald or profile.")
+    return _with_intervals(fit, np.array(found), samples)
+
+
+def _draw(fit: Fit, design: Design, rows: ReducedRows, rng: np.random.Generator) -> tuple[Design, ReducedRows]:
+    """New effects, then new statistics; the design's own constants of the outcome follow."""
+    p = len(design.population)
+    effects = [
+        rng.multivariate_normal(np.zeros(len(covariance)), covariance, size=block.n_levels, method="eigh").ravel()
+        for block, covariance in zip(rows.blocks, fit.covariances, strict=True)
+    ]
+    eta = rows.offset + coefficient_matrix(rows) @ np.concatenate([fit.joint.mean[:p], *effects])
+    scale = fit.sigma if fit.family == "gaussian" else fit.dispersion
+    drawn, outcome = draw_statistics(rows, fit.family, np.asarray(eta), 1.0 if scale is None else scale, rng)
+    once = dict(design.cells.once)
+    if fit.family == "gamma":
+        once["sum_log_outcome"] = outcome.sum_log_outcome
+    if fit.family == "negative_binomial":
+        once["log_factorial"] = float(outcome.histogram[:, 1] @ gammaln(outcome.histogram[:, 0] + 1.0))
+    histogram = outcome.histogram if fit.family == "negative_binomial" else design.cells.histogram
+    return replace(design, cells=replace(design.cells, once=once, histogram=histogram)), drawn
+
+
+def _refit_linear(fit: Fit) -> Refit:
+    design = fit.design
+    known = design.cells.known_sigma
+    layout = Theta(tuple(len(block.columns) for block in design.blocks))
+    constant = -float(design.cells.once.get("log_weights", 0.0))
+    names = [block.factor.name for block in design.blocks]
+
+    def refit(_: Design, rows: ReducedRows, seed: int) -> tuple[Floats, tuple[Floats, ...], float | None]:
+        system = linear_system(rows, names=names)
+        criterion = Criterion(system, layout, fit.method == "reml", constant, 1.0 if known else None)
+        factor = criterion.factorise(optimise(criterion, column_scales(rows), seed).theta)
+        sigma = criterion.sigma(factor)
+        return factor.beta, tuple(sigma**2 * part @ part.T for part in factor.lambdas), None if known else sigma
+
+    return refit
+
+
+def _refit_generalised(fit: Fit) -> Refit:
+    points = int(str(fit.record.get("quadrature_points", 1)))
+
+    def refit(design: Design, rows: ReducedRows, seed: int) -> tuple[Floats, tuple[Floats, ...], float | None]:
+        found = fit_laplace(design, rows, fit.family, quadrature_points=points, seed=seed)
+        return found.beta, found.covariances, found.dispersion
+
+    return refit
+
+
+def _quantities(fit: Fit, beta: Floats, covariances: tuple[Floats, ...], scale: float | None) -> Floats:
+    """Coefficients, then the components in the order of ``Fit.components``."""
+    values: list[float] = []
+    for component in fit.components:
+        if component.block is None:
+            values.append(math.nan if scale is None else scale)
+            continue
+        labels = [column.label for column in fit.design.blocks[component.block].columns]
+        covariance, i = covariances[component.block], labels.index(component.term)
+        if component.other_term is None:
+            values.append(math.sqrt(covariance[i, i]))
+        else:
+            j = labels.index(component.other_term)
+            size = math.sqrt(covariance[i, i] * covariance[j, j])
+            values.append(covariance[i, j] / size if size > 0 else math.nan)
+    return np.concatenate([beta, values])
+
+
+def _with_intervals(fit: Fit, found: Floats, samples: int) -> Fit:
+    tail = (1.0 - fit.interval) / 2.0
+    p = len(fit.design.population)
+    lower, upper = np.nanquantile(found, [tail, 1.0 - tail], axis=0)
+    errors = np.nanstd(found, axis=0, ddof=1)
+    # a percentile may lie beyond the estimate, as where a variance is estimated as zero: the interval is widened to hold it
+    estimates = np.concatenate([fit.joint.mean[:p], [component.estimate for component in fit.components]])
+    lower, upper = np.fmin(lower, estimates), np.fmax(upper, estimates)
+    components = tuple(
+        replace(component, std_error=float(errors[p + at]), lower=float(lower[p + at]), upper=float(upper[p + at]))
+        for at, component in enumerate(fit.components)
+    )
+    failures = samples - len(found)
+    message = f"of {samples} data sets drawn from the fit so many could not be fitted; the intervals are of the others"
+    check = Check("bootstrap_failures", float(failures), FAILURES * samples, failures <= FAILURES * samples, message)
+    limits = np.stack([lower[:p], upper[:p]], axis=1)
+    record = fit.record | {"intervals": "bootstrap", "bootstrap_samples": samples}
+    return replace(fit, components=components, coefficient_limits=limits, checks=(*fit.checks, check), record=record)

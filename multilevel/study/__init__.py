@@ -1,0 +1,1 @@
+"""A study from cells to everything that is published of it."""

@@ -1,0 +1,68 @@
+"""A study's designs: one, or those of both parts on the same cells; what the study asks of them is checked before anything is fitted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from multilevel.cells.statistics import CellStatistics
+from multilevel.design.build import build_design
+from multilevel.design.checks import DesignWarning, check_design
+from multilevel.design.hurdle import Part, amount_design, split_cells
+from multilevel.design.model import Design
+from multilevel.formula.labels import expression_label
+from multilevel.formula.tree import Formula
+from multilevel.study.options import FitOptions
+from multilevel.tables.cell_pairs import cell_pair
+from multilevel.tables.nesting import Nesting, nesting
+from multilevel.tables.new_levels import check_named
+
+
+@dataclass(frozen=True)
+class PartDesigns:
+    """``whole`` has every cell; ``amount`` those with rows above zero; ``amount_everywhere`` every cell, with n the rows above zero."""
+
+    whole: Design
+    amount: Design
+    amount_everywhere: Design
+    warnings: tuple[DesignWarning, ...]
+
+    @property
+    def by_part(self) -> dict[Part, Design]:
+        """What is fitted."""
+        return {"occurrence": self.whole, "amount": self.amount}
+
+
+def part_designs(formula: Formula, cells: CellStatistics) -> PartDesigns:
+    """Both designs of a hurdle study.
+
+    Raises
+    ------
+    DataError
+        Outcomes below zero, none at zero, none above. FitError: either part cannot be fitted.
+    """
+    parts = split_cells(cells, expression_label(formula.response.expression))
+    whole = build_design(formula, parts.occurrence)
+    warnings = check_design(formula, whole)
+    amount = amount_design(whole, parts.amount, formula)
+    check_design(formula, amount)
+    return PartDesigns(whole, amount, replace(whole, cells=parts.amount), warnings)
+
+
+def asked_of(design: Design, options: FitOptions) -> Nesting:
+    """How the grouping factors nest; raises StudyError where ``predict_for`` or ``cells`` name what the model does not have."""
+    tree = nesting(design)
+    check_named(tree, options.predict_for)
+    if options.cells_pair is not None:
+        cell_pair(design, tree, options.cells_pair)
+    return tree
+
+
+def tree_of(design: Design, tree: Nesting) -> Nesting:
+    """The study's nesting with the codes of one part's cells."""
+    return replace(tree, factors={name: replace(factor, codes=_codes(design, name)) for name, factor in tree.factors.items()})
+
+
+def _codes(design: Design, name: str) -> np.ndarray:
+    return next(block.factor.codes for block in design.blocks if block.factor.name == name)

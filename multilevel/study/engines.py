@@ -1,0 +1,98 @@
+"""Which engine fits what: partial pooling with the study's own, the model without group-level predictors with the quickest that will do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Literal, cast
+
+from multilevel.bayesian.priors import Priors, ResolvedPriors, read_priors, resolve_priors
+from multilevel.bayesian.sampling import Sampling
+from multilevel.design.family_checks import check_family
+from multilevel.design.model import Design
+from multilevel.errors import StudyError
+from multilevel.fit import Check, Fit
+from multilevel.study.options import FitOptions
+from multilevel.tables.population_coefficients import has_group_predictors, without_group_predictors
+
+_METHODS = ("reml", "ml", None)
+
+
+def fit_partial(design: Design, options: FitOptions) -> Fit:
+    """Partial pooling with the engine that the study names."""
+    family = design.cells.family
+    if options.method not in _METHODS:
+        raise StudyError(f"method: {options.method!r} does not exist; write reml, ml or null.")
+    if options.engine == "bayesian":
+        return _fit_bayesian(design, family, options)
+    return _with_intervals(_fit_likelihood(design, family, options), options)
+
+
+def fit_without_group_predictors(design: Design, options: FitOptions) -> Fit | None:
+    """The same model less its group-level predictors, None where it has none: by REML or Laplace, since it needs no second posterior."""
+    if not has_group_predictors(design):
+        return None
+    bare = without_group_predictors(design)
+    return _fit_likelihood(bare, design.cells.family, options)
+
+
+def resolved_priors(design: Design, options: FitOptions) -> ResolvedPriors:
+    """The priors of a bayesian fit as numbers, the study's own in place of the defaults."""
+    priors = cast(Priors | Mapping[str, object] | None, options.priors)
+    return resolve_priors(design, design.cells.family, priors if isinstance(priors, Priors) else read_priors(priors))
+
+
+def _fit_bayesian(design: Design, family: str, options: FitOptions) -> Fit:
+    if family != "gaussian":
+        check_family(design, family)
+    # PyMC costs seconds to import: only for those who ask for it.
+    from multilevel.bayesian.engine import fit_bayesian
+
+    return fit_bayesian(
+        design,
+        family,
+        priors=cast(Priors | Mapping[str, object] | None, options.priors),
+        sampling=cast(Sampling | Mapping[str, object] | None, options.sampling),
+        seed=options.seed,
+        interval=options.interval,
+        progress=options.progress is not None,
+    )
+
+
+INTERVALS = {
+    "wald": "normal, from the curvature at the optimum; coefficients of linear models by Student's t with their degrees of freedom",
+    "profile": "profile likelihood for coefficients and variance components; of groups normal, from the joint covariance",
+    "bootstrap": "parametric bootstrap's percentiles for coefficients and variance components; of groups normal, from the joint covariance",
+}
+
+
+def _with_intervals(fit: Fit, options: FitOptions) -> Fit:
+    """The intervals that the study asks for, and a line in ``diagnostics`` that says which they are."""
+    if options.intervals == "bootstrap":
+        from multilevel.intervals.bootstrap import with_bootstrap_intervals
+
+        report = options.progress
+        told = None if report is None else lambda done: report("bootstrap", 0.1 + 0.6 * done)
+        fit = with_bootstrap_intervals(fit, samples=options.bootstrap_samples, seed=options.seed, progress=told)
+    elif options.intervals == "profile" and fit.family == "gaussian":
+        from multilevel.linear.profile import with_profile_intervals
+
+        fit = with_profile_intervals(fit, seed=options.seed)
+    elif options.intervals == "profile":
+        from multilevel.generalised.profile import with_profile_intervals as with_profile_of_laplace
+
+        fit = with_profile_of_laplace(fit)
+    return replace(fit, checks=(*fit.checks, Check("interval_method", None, None, passed=True, message=INTERVALS[options.intervals])))
+
+
+def _fit_likelihood(design: Design, family: str, options: FitOptions) -> Fit:
+    if family == "gaussian":
+        from multilevel.linear.engine import fit_linear
+
+        method: Literal["reml", "ml"] = "ml" if options.engine == "likelihood" and options.method == "ml" else "reml"
+        return fit_linear(design, method=method, interval=options.interval, seed=options.seed)
+    from multilevel.generalised.engine import fit_generalised
+
+    if options.engine == "likelihood" and options.method == "reml":
+        raise StudyError(f"method: reml exists for gaussian outcomes only, this one is {family}; write ml or null.")
+    return fit_generalised(design, family, quadrature_points=options.quadrature_points, interval=options.interval, seed=options.seed)

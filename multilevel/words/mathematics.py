@@ -1,0 +1,120 @@
+"""The model in mathematics, as plain text and as LaTeX: likelihood, linear predictor, group-level distributions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from multilevel.design.model import Design, DesignColumn, GroupBlock
+from multilevel.formula.labels import expression_label
+from multilevel.formula.tree import Formula
+
+PLAIN = {
+    "gaussian": "y[i] ~ Normal(μ[i], σ)",
+    "known": "y[i] ~ Normal(μ[i], s[i]), s[i] = {known}",
+    "weighted": "y[i] ~ Normal(μ[i], σ / √w[i]), w[i] = {known}",
+    "binomial": "y[i] ~ Binomial({trials}, p[i]),  logit p[i] = η[i]",
+    "poisson": "y[i] ~ Poisson(exp η[i])",
+    "negative_binomial": "y[i] ~ NegativeBinomial(exp η[i], φ)",
+    "gamma": "y[i] ~ Gamma(mean exp η[i], shape α)",
+}
+LATEX = {
+    "gaussian": r"y_i \sim \mathrm{Normal}(\mu_i, \sigma)",
+    "known": r"y_i \sim \mathrm{Normal}(\mu_i, s_i), \quad s_i = {known}",
+    "weighted": r"y_i \sim \mathrm{Normal}(\mu_i, \sigma / \sqrt{w_i}), \quad w_i = {known}",
+    "binomial": r"y_i \sim \mathrm{Binomial}({trials}, p_i), \quad \mathrm{logit}\, p_i = \eta_i",
+    "poisson": r"y_i \sim \mathrm{Poisson}(\exp \eta_i)",
+    "negative_binomial": r"y_i \sim \mathrm{NegativeBinomial}(\exp \eta_i, \phi)",
+    "gamma": r"y_i \sim \mathrm{Gamma}(\text{mean } \exp \eta_i, \text{shape } \alpha)",
+}
+
+
+@dataclass(frozen=True)
+class Mathematics:
+    """One line per statement, as plain text and as LaTeX."""
+
+    plain: tuple[str, ...]
+    latex: tuple[str, ...]
+
+    @property
+    def text(self) -> tuple[str, ...]:
+        """What a terminal shows."""
+        return self.plain
+
+
+def mathematics(formula: Formula, design: Design, family: str) -> Mathematics:
+    """Write the model out; y is the left-hand side of the formula, i a row, and j[i] the level that row i belongs to."""
+    name = "known" if formula.response.standard_error else "weighted" if formula.response.weights else family
+    known = formula.response.standard_error or formula.response.weights or ""
+    trials = "1" if formula.response.trials is None else expression_label(formula.response.trials)
+    plain = [f"y = {expression_label(formula.response.expression)}", _fill(PLAIN[name], known, trials)]
+    latex = [rf"y = {_text(expression_label(formula.response.expression))}", _fill(LATEX[name], _text(known), _text(trials))]
+    plain.append(_predictor(formula, design, family))
+    latex.append(_predictor_latex(formula, design, family))
+    for index, block in enumerate(design.blocks):
+        plain.append(_distribution(index, block))
+        latex.append(_distribution_latex(index, block))
+    return Mathematics(tuple(plain), tuple(latex))
+
+
+def _fill(template: str, known: str, trials: str) -> str:
+    return template.replace("{known}", known).replace("{trials}", trials)
+
+
+def _predictor(formula: Formula, design: Design, family: str) -> str:
+    left = "μ[i]" if family == "gaussian" else "η[i]"
+    terms = [expression_label(offset) + "[i]" for offset in formula.offsets]
+    terms += [f"β{_sub(j)}" + _times(column) for j, column in enumerate(design.population)]
+    for index, block in enumerate(design.blocks):
+        terms += [f"{_effect(index)}{_sub(j)}[{block.factor.name}[i]]" + _times(c) for j, c in enumerate(block.columns)]
+    return f"{left} = " + (" + ".join(terms) or "0")
+
+
+def _predictor_latex(formula: Formula, design: Design, family: str) -> str:
+    left = r"\mu_i" if family == "gaussian" else r"\eta_i"
+    terms = [rf"{_text(expression_label(offset))}_i" for offset in formula.offsets]
+    terms += [rf"\beta_{{{j}}}" + _times_latex(column) for j, column in enumerate(design.population)]
+    for index, block in enumerate(design.blocks):
+        level = rf"{_text(block.factor.name)}[i]"
+        terms += [rf"{_effect(index)}_{{{j},\,{level}}}" + _times_latex(c) for j, c in enumerate(block.columns)]
+    return f"{left} = " + (" + ".join(terms) or "0")
+
+
+def _distribution(index: int, block: GroupBlock) -> str:
+    letter, name = _effect(index), block.factor.name
+    if len(block.columns) == 1:
+        return f"{letter}₀[j] ~ Normal(0, τ{_sub(index)}),  j = 1 … {block.factor.n_levels} levels of {name}"
+    effects = ", ".join(f"{letter}{_sub(j)}[j]" for j in range(len(block.columns)))
+    return f"({effects}) ~ Normal(0, Σ{_sub(index)}),  j = 1 … {block.factor.n_levels} levels of {name}"
+
+
+def _distribution_latex(index: int, block: GroupBlock) -> str:
+    letter = _effect(index)
+    levels = rf"j = 1, \dots, {block.factor.n_levels} \text{{ levels of }} {_text(block.factor.name)}"
+    if len(block.columns) == 1:
+        return rf"{letter}_{{0,j}} \sim \mathrm{{Normal}}(0, \tau_{{{index}}}), \quad {levels}"
+    effects = ", ".join(rf"{letter}_{{{j}j}}" for j in range(len(block.columns)))
+    return rf"({effects}) \sim \mathrm{{Normal}}(0, \Sigma_{{{index}}}), \quad {levels}"
+
+
+def _effect(index: int) -> str:
+    """b, c, d ... for the blocks; beyond z the letters repeat with primes."""
+    letters = "bcdfghkmqruvwxz"
+    return letters[index % len(letters)] + "'" * (index // len(letters))
+
+
+def _times(column: DesignColumn) -> str:
+    return "" if column.label == "Intercept" else f" · {column.label}[i]"
+
+
+def _times_latex(column: DesignColumn) -> str:
+    return "" if column.label == "Intercept" else rf" \cdot {_text(column.label)}_i"
+
+
+def _sub(number: int) -> str:
+    return "".join("₀₁₂₃₄₅₆₇₈₉"[int(digit)] for digit in str(number))
+
+
+def _text(label: str) -> str:
+    """A label as upright text, LaTeX's special characters escaped."""
+    special = {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}"} | {c: "\\" + c for c in "#$%&_{}"}
+    return rf"\text{{{''.join(special.get(char, char) for char in label)}}}"

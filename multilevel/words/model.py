@@ -1,0 +1,86 @@
+"""The model in words: each term's kind, what varies by what, how the outcome is distributed; for ``groupwise plan`` and the report."""
+
+from __future__ import annotations
+
+from multilevel.cells.statistics import CellStatistics
+from multilevel.design.model import Design, DesignColumn, GroupBlock
+from multilevel.formula.labels import expression_label
+from multilevel.formula.tree import Formula
+
+DISTRIBUTIONS = {
+    "gaussian": "is normally distributed around its expectation",
+    "binomial": "is a number of successes among trials, their probability on the logit scale",
+    "poisson": "is a count with a Poisson distribution, its expectation on the log scale",
+    "negative_binomial": "is a count that varies more than a Poisson count would, its expectation on the log scale",
+    "gamma": "is positive with a gamma distribution, its expectation on the log scale",
+}
+
+
+def describe(formula: Formula, design: Design, family: str) -> list[str]:
+    """One sentence for the outcome, one per population term, one per group term.
+
+    Parameters
+    ----------
+    formula, design : of the same study.
+    family : gaussian, binomial, poisson, negative_binomial or gamma.
+    """
+    sentences = [_outcome(formula, design.cells, family)]
+    sentences += [_offset(formula, family)] if formula.offsets else []
+    sentences += [_coefficient(column, design) for column in design.population]
+    sentences += [f"{label} was left out: the terms before it determine it." for label in design.aliased]
+    return sentences + [_group(block) for block in design.blocks]
+
+
+def outcome_label(formula: Formula) -> str:
+    """The left-hand side as written."""
+    response = formula.response
+    label = expression_label(response.expression)
+    return label if response.trials is None else f"p({label}, {expression_label(response.trials)})"
+
+
+def _outcome(formula: Formula, cells: CellStatistics, family: str) -> str:
+    distribution = DISTRIBUTIONS[family]
+    if family == "gaussian":
+        spread = "known standard errors" if cells.known_sigma else "one residual standard deviation"
+        weighted = f", each row weighted by {formula.response.weights}" if formula.response.weights else ""
+        distribution += f", with {spread}{weighted}"
+    if family == "binomial" and formula.response.trials is None:
+        distribution = "happens or not, its probability on the logit scale"
+    return f"{outcome_label(formula)} {distribution}."
+
+
+def _offset(formula: Formula, family: str) -> str:
+    offsets = " + ".join(expression_label(expression) for expression in formula.offsets)
+    scale = "the expectation" if family == "gaussian" else "the linear predictor"
+    return f"{offsets} is added to {scale} with a coefficient of 1 (an offset)."
+
+
+def _coefficient(column: DesignColumn, design: Design) -> str:
+    if column.label == "Intercept":
+        return "Intercept: the expectation where every other term is 0 (categories at their first level) and the group is an average one."
+    levels = {block.factor.name: block.factor.n_levels for block in design.blocks}
+    within = column.constant_within
+    constant = f"constant within each {within}, so it is learned from {levels[within]} levels, not from the rows" if within else ""
+    meanings = {
+        "individual": "individual-level predictor: it varies between rows of the same group",
+        "group_level": f"group-level predictor: {constant}",
+        "within": "within-group effect: how the outcome goes with a row's difference from its group's mean",
+        "between": f"between-group effect: how groups with a higher mean differ; {constant}",
+        "contextual": f"contextual effect (between minus within): what the group's mean adds for rows with the same value; {constant}",
+        "cross_level": "cross-level interaction: how the slope of a row-level predictor depends on a group-level one",
+    }
+    return f"{column.label}: {meanings[column.kind]}."
+
+
+def _group(block: GroupBlock) -> str:
+    factor, k = block.factor, len(block.columns)
+    terms = [column.label for column in block.columns]
+    nested = f", each inside one {factor.parent_name}" if factor.parent_name else ""
+    if terms == ["Intercept"]:
+        what = "The level of the outcome varies"
+    elif k == 1:
+        what = f"The coefficient of {terms[0]} varies"
+    else:
+        what = f"{', '.join(terms[:-1])} and {terms[-1]} vary, correlated with each other,"
+    effects = f"{block.n_effects:,} effects, {k * (k + 1) // 2} variance parameter{'s' if k > 1 else ''}"
+    return f"{what} by {factor.name} ({factor.n_levels:,} levels{nested}): {effects}, drawn towards the average as far as the data allow."
