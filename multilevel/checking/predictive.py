@@ -54,10 +54,10 @@ def _indicator(block: ReducedBlock) -> csr_array:
 
 
 def _dispersion(fit: Fit, rows: ReducedRows, eta: Floats, rng: np.random.Generator) -> Check:
-    scale = _scale_draws(fit, eta.shape[1])
+    scale = scale_draws(fit, eta.shape[1])
     observed, simulated = np.empty(eta.shape[1]), np.empty(eta.shape[1])
     for draw in range(eta.shape[1]):
-        mean, variance, sample = _MOMENTS[fit.family](rows, eta[:, draw], float(scale[draw]), rng)
+        mean, variance, sample = MOMENTS[fit.family](rows, eta[:, draw], float(scale[draw]), rng)
         observed[draw] = (((rows.outcome - mean) ** 2) / variance).sum()
         simulated[draw] = (((sample - mean) ** 2) / variance).sum()
     ratio = float(observed.mean() / simulated.mean())
@@ -76,7 +76,7 @@ def _dispersion(fit: Fit, rows: ReducedRows, eta: Floats, rng: np.random.Generat
 def _zeros(fit: Fit, rows: ReducedRows, eta: Floats) -> Check:
     histogram = fit.design.cells.histogram
     observed = float(histogram[histogram[:, 0] == 0, 1].sum()) if histogram is not None else 0.0
-    phi = _scale_draws(fit, eta.shape[1])
+    phi = scale_draws(fit, eta.shape[1])
     expected = (rows.n[:, None] * (phi / (phi + np.exp(eta))) ** phi).sum(axis=0)
     ratio = observed / max(float(expected.mean()), 1e-9)
     spread = 3.0 * (np.sqrt(expected.mean()) + expected.std())
@@ -85,7 +85,7 @@ def _zeros(fit: Fit, rows: ReducedRows, eta: Floats) -> Check:
     return Check("predictive_zeros", ratio, MOST_DISPERSION, bool(passed), message)
 
 
-def _scale_draws(fit: Fit, size: int) -> Floats:
+def scale_draws(fit: Fit, size: int) -> Floats:
     """(size,) sigma, phi or shape, in step with evenly spaced draws of the coefficients."""
     draws = fit.sigma_draws if fit.family == "gaussian" else fit.dispersion_draws
     point = fit.sigma if fit.family == "gaussian" else fit.dispersion
@@ -121,7 +121,7 @@ def _gamma(rows: ReducedRows, eta: Floats, shape: float, rng: np.random.Generato
     return mean, mean**2 / size, rng.gamma(size, mean / size)
 
 
-_MOMENTS: Final[dict[str, Callable[[ReducedRows, Floats, float, np.random.Generator], Moments]]] = {
+MOMENTS: Final[dict[str, Callable[[ReducedRows, Floats, float, np.random.Generator], Moments]]] = {
     "gaussian": _gaussian,
     "binomial": _binomial,
     "poisson": _poisson,

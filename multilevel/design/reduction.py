@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -92,6 +92,21 @@ class _Rows:
     cell: Integers
     features: Floats
     outcome: Floats
+
+
+def take_rows(rows: ReducedRows, places: Integers) -> ReducedRows:
+    """Some of the rows, for pictures: no longer the likelihood of all line items."""
+    return replace(
+        rows,
+        X=rows.X[places],
+        blocks=tuple(replace(block, codes=block.codes[places], values=block.values[places]) for block in rows.blocks),
+        outcome=rows.outcome[places],
+        size=rows.size[places],
+        offset=rows.offset[places],
+        n=rows.n[places],
+        cell=rows.cell[places],
+        n_rows=int(rows.n[places].sum()),
+    )
 
 
 def _cells_as_rows(design: Design) -> ReducedRows:

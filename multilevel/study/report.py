@@ -8,6 +8,7 @@ from dataclasses import asdict, is_dataclass
 import numpy as np
 from scipy.sparse import csr_array
 
+from multilevel.checking.predictive_picture import predictive_picture
 from multilevel.fit import Check, Fit
 from multilevel.formula.tree import Formula
 from multilevel.interpretation.contextual import ContextualEffect
@@ -60,6 +61,7 @@ def report_of(
         "factors": [_factor(fit, nesting, name) for name in nesting.factors],
         "variance_shares": variance_shares(fit),
         "group_level_lines": group_level_lines(fit, nesting),
+        "predictive_pictures": predictive_pictures(fit, options.seed),
         "contextual_effects": [jsonable(effect) for effect in contextual],
         "warnings": [check.message for check in checks if not check.passed],
         "fit_record": jsonable(fit.record),
@@ -78,6 +80,12 @@ def priors_in_words(fit: Fit, options: FitOptions) -> list[dict[str, str]] | Non
         entries += [(f"correlation({block.factor.name})", f"lkj({eta:g})")] if len(block.columns) > 1 else []
     entries += [(name, str(prior)) for name, prior in (("sigma", found.sigma), ("dispersion", found.dispersion)) if prior is not None]
     return [{"parameter": parameter, "prior": prior} for parameter, prior in entries]
+
+
+def predictive_pictures(fit: Fit, seed: int, part: str | None = None) -> list[dict[str, object]]:
+    """The one picture of a fit, with its part; none where there are too few cells for one."""
+    found = predictive_picture(fit, seed)
+    return [] if found is None else [{"part": part, **found}]
 
 
 def _factor(fit: Fit, nesting: Nesting, name: str) -> dict[str, object]:

@@ -9,7 +9,7 @@ from multilevel.fit import Check, Fit
 from multilevel.formula.tree import Formula
 from multilevel.interpretation.contextual import ContextualEffect
 from multilevel.study.options import FitOptions
-from multilevel.study.report import group_level_lines, jsonable, priors_in_words, report_of, variance_shares
+from multilevel.study.report import group_level_lines, jsonable, predictive_pictures, priors_in_words, report_of, variance_shares
 from multilevel.tables.nesting import Nesting
 from multilevel.words.two_part import two_part_mathematics, two_part_words
 
@@ -42,6 +42,7 @@ def two_part_report(
             {**entry, "grouping_factor": f"{entry['grouping_factor']} ({part})"} for part in PARTS for entry in variance_shares(fits[part])
         ],
         "group_level_lines": [{**line, "part": part} for part in PARTS for line in group_level_lines(fits[part], trees[part])],
+        "predictive_pictures": [picture for part in PARTS for picture in predictive_pictures(fits[part], options[part].seed, part)],
         "contextual_effects": [jsonable(effect) for part in PARTS for effect in contextual[part]],
         "fit_record": {part: jsonable(fits[part].record) for part in PARTS},
     }

@@ -16,6 +16,7 @@ from tasks.report.group_charts import caterpillar_figure, grid_figure, shrinkage
 from tasks.report.mathematics import model_lines
 from tasks.report.model_charts import pooling_figure, predictor_figures, variance_figure
 from tasks.report.parts import INTERCEPTS
+from tasks.report.predictive_chart import predictive_figures
 from tasks.report.prior_section import priors_section
 from tasks.report.subject import Subject, number, term_words
 
@@ -247,11 +248,12 @@ def _predictive(subject: Subject) -> Section:
         "Does the model reproduce the data?", ("check", "passed", "value", "threshold", "in words"), tuple(_check_row(r) for r in rows)
     )
     text = "Data simulated from the fitted model should look like the data it was fitted to; where they do not, a check fails."
-    return Section("predictive", "Posterior predictive checks", (text,), tables=(table,) if rows else ())
+    figures = tuple(predictive_figures(subject))
+    return Section("predictive", "Posterior predictive checks", (text,), figures=figures, tables=(table,) if rows else ())
 
 
 def _is_predictive(name: str) -> bool:
-    return any(word in name for word in ("predictive", "ppc", "dispersion", "calibration", "fitted_mean"))
+    return any(word in name for word in ("predictive", "ppc", "dispersion", "calibration", "fitted_mean", "elpd"))
 
 
 def _quality(subject: Subject) -> Section:
