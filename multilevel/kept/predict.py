@@ -42,8 +42,7 @@ def predict(models: Sequence[KeptModel], at: At, *, interval: float | None = Non
     step = max(1, VALUES_AT_ONCE // len(models[0].deviations))
     work: Callable[[Sequence[_Part], slice, float], Summary] = _drawn if models[0].engine == "bayesian" else _normal
     pieces = [work(parts, slice(start, start + step), probability) for start in range(0, at.n_rows, step)]
-    summary = Summary(*(np.concatenate([getattr(piece, name) for piece in pieces]) for name in ("estimate", "std_error", "lower", "upper")))
-    return summary, parts[0].rows.is_new
+    return Summary.joined(pieces), parts[0].rows.is_new
 
 
 class _Part:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from flows import command_line
-from tasks.begin import begin
-from tasks.cells.compress import compress
-from tasks.extract import extract
-from tasks.fit import fit
 from tasks.release import release
-from tasks.rules.validate import validate
 from tasks.run_folder import RunFolder
 
 STUDY = """
@@ -32,6 +26,7 @@ cells: [band, store]
 """
 
 type Run = Callable[..., tuple[int, str, str]]
+type Publish = Callable[..., RunFolder]
 
 
 @pytest.fixture
@@ -66,18 +61,17 @@ def groupwise(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
     return run
 
 
-def publish(run_id: str = "r1", settings: tuple[str, ...] = ()) -> RunFolder:
-    run = RunFolder(Path(begin("spend.yaml", engine=None, publish_to=None, settings=list(settings), run_id=run_id)))
-    study = run.study()
-    extract(study, None, run.path, today=date(2026, 1, 1))
-    validate(study, run.relation(), run.path)
-    compress(run.relation(), run.read_json("validation")["study_sql"], study.parsed_formula, study.family, run.path)
-    fit(run)
-    release(run)
+@pytest.fixture
+def publish(run_until_fitted: Callable[..., RunFolder]) -> Callable[..., RunFolder]:
+    def run(run_id: str = "r1", settings: tuple[str, ...] = ()) -> RunFolder:
+        fitted = run_until_fitted("spend.yaml", run_id, settings=settings)
+        release(fitted)
+        return fitted
+
     return run
 
 
-def test_a_contrast_is_printed_with_its_probability_in_words(place: Path, groupwise: Run) -> None:
+def test_a_contrast_is_printed_with_its_probability_in_words(place: Path, groupwise: Run, publish: Publish) -> None:
     tables = publish().read_tables()
     code, out, err = groupwise("contrast", "spend.yaml", "B4", "(missing)")
     assert (code, err) == (0, "")
@@ -88,7 +82,7 @@ def test_a_contrast_is_printed_with_its_probability_in_words(place: Path, groupw
     assert f"{difference:,.3g}" in out
 
 
-def test_predictions_are_written_beside_the_tables_own_columns(place: Path, groupwise: Run) -> None:
+def test_predictions_are_written_beside_the_tables_own_columns(place: Path, groupwise: Run, publish: Publish) -> None:
     tables = publish().read_tables()
     rows = {
         "who": ["a", "b", "c"],
@@ -115,7 +109,7 @@ def test_predictions_are_written_beside_the_tables_own_columns(place: Path, grou
     assert found.std_error[2] > 3 * found.std_error[0]
 
 
-def test_predictions_are_printed_where_no_file_is_named_and_csv_is_read(place: Path, groupwise: Run) -> None:
+def test_predictions_are_printed_where_no_file_is_named_and_csv_is_read(place: Path, groupwise: Run, publish: Publish) -> None:
     publish()
     Path("at.csv").write_text("band,store,on_sale,age\nB1,103,true,25\nB1,103,false,25\n")
     code, out, _ = groupwise("predict", "spend.yaml", "--at", "at.csv", "--interval", "0.5")
@@ -142,7 +136,7 @@ def test_predictions_are_printed_where_no_file_is_named_and_csv_is_read(place: P
     ],
 )
 def test_what_cannot_be_predicted_is_refused_in_one_message(
-    place: Path, groupwise: Run, arguments: tuple[str, ...], complaint: str
+    place: Path, groupwise: Run, publish: Publish, arguments: tuple[str, ...], complaint: str
 ) -> None:
     import re
 
@@ -161,7 +155,7 @@ def test_what_cannot_be_predicted_is_refused_in_one_message(
     assert "Traceback" not in err
 
 
-def test_an_earlier_version_can_be_asked(place: Path, groupwise: Run) -> None:
+def test_an_earlier_version_can_be_asked(place: Path, groupwise: Run, publish: Publish) -> None:
     publish("r1")
     publish("r2", ("where=amount > 5",))
     _, latest, _ = groupwise("contrast", "spend.yaml", "B1", "B2")
@@ -170,7 +164,7 @@ def test_an_earlier_version_can_be_asked(place: Path, groupwise: Run) -> None:
     assert "run r1" in earlier
 
 
-def test_before_anything_is_published_and_where_nothing_is_kept_it_says_why(place: Path, groupwise: Run) -> None:
+def test_before_anything_is_published_and_where_nothing_is_kept_it_says_why(place: Path, groupwise: Run, publish: Publish) -> None:
     code, _, err = groupwise("contrast", "spend.yaml", "B1", "B2")
     assert (code != 0, "nothing is published in published yet" in err) == (True, True)
     publish()
