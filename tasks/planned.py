@@ -118,6 +118,7 @@ def with_cost(made: Plan, study: Study, design: Design, with_priors: bool) -> Pl
     # PyMC's parts cost a second to import: only once there is something to fit.
     from multilevel.bayesian.cost import likelihood_cost, sampling_cost
     from multilevel.bayesian.durations import HOURS
+    from multilevel.bayesian.memory import refuse_too_large
     from multilevel.bayesian.priors import read_priors, resolve_priors
     from multilevel.bayesian.sampling import read_sampling
 
@@ -126,8 +127,13 @@ def with_cost(made: Plan, study: Study, design: Design, with_priors: bool) -> Pl
             raise StudyError(f"{study.name}: engine: likelihood has no priors; leave --prior-predictive out, or write engine: bayesian.")
         found = likelihood_cost(design, made.family)
         return replace(made, cost=found.sentence(), takes_hours=found.seconds > HOURS)
+    sampling = read_sampling(study.sampling.model_dump(exclude_none=True))
+    try:
+        refuse_too_large(design, made.family, sampling)
+    except FitError as error:
+        return replace(made, refusals=(str(error),))
     priors = resolve_priors(design, made.family, read_priors(study.priors))
-    found = sampling_cost(design, made.family, priors, read_sampling(study.sampling.model_dump(exclude_none=True)))
+    found = sampling_cost(design, made.family, priors, sampling)
     made = replace(made, cost=found.sentence(), takes_hours=found.seconds > HOURS)
     if not with_priors:
         return made

@@ -13,6 +13,7 @@ from multilevel.bayesian.collapsed_fit import starting_point
 from multilevel.bayesian.coordinates import build_coordinates
 from multilevel.bayesian.durations import USUAL_STEPS, duration, nuts_seconds, seconds_of, speed
 from multilevel.bayesian.families import outcome_of
+from multilevel.bayesian.memory import draws_bytes
 from multilevel.bayesian.nuts_fit import FEW_COEFFICIENTS, MANY_EFFECTS, starting_covariances, starting_dispersion
 from multilevel.bayesian.parameters import Layout
 from multilevel.bayesian.pilot import fit_pilot
@@ -64,7 +65,7 @@ def _collapsed(rows: ReducedRows, priors: ResolvedPriors, sampling: Sampling, n_
     evaluations = 1.5 * draws / speed(sampling.threads) + 60 * layout.size
     conditional = draws / speed(sampling.threads)
     widest = n_coefficients - max((block.n_levels * block.values.shape[1] for block in rows.blocks), default=0)
-    memory = 8 * (3 * draws * n_coefficients + 8 * sampling.threads * widest**2)
+    memory = draws_bytes(n_coefficients, sampling) + 8 * 8 * sampling.threads * widest**2
     return Cost("collapsed", evaluation * (evaluations + conditional), _with_process(memory))
 
 
@@ -100,8 +101,8 @@ def _nuts(design: Design, rows: ReducedRows, family: str, priors: ResolvedPriors
     thin = 3 if design.n_effects > MANY_EFFECTS else 2
     steps = USUAL_STEPS * (2.0 if n_coefficients < FEW_COEFFICIENTS else 1.0)
     seconds = pilot_seconds + COMPILE_SECONDS + nuts_seconds(gradient, sampling, thin=thin, steps=steps)
-    draws = sampling.chains * sampling.draws * thin
-    return Cost("NUTS", seconds, _with_process(8 * (3 * draws * n_coefficients + sampling.threads * len(packed["numbers"]))))
+    memory = draws_bytes(n_coefficients, sampling, thin=thin) + 8 * sampling.threads * len(packed["numbers"])
+    return Cost("NUTS", seconds, _with_process(memory))
 
 
 def _with_process(memory: int) -> int:

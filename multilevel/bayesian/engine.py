@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 
 from multilevel.bayesian.collapsed_fit import fit_collapsed
+from multilevel.bayesian.memory import refuse_too_large
 from multilevel.bayesian.nuts_fit import fit_nuts
 from multilevel.bayesian.prior_report import describe_priors, prior_sensitivity
 from multilevel.bayesian.priors import Priors, ResolvedPriors, read_priors, resolve_priors
@@ -56,7 +57,7 @@ def fit_bayesian(
     StudyError
         Priors, sampling or family that the model cannot have.
     FitError
-        The posterior cannot be evaluated.
+        The posterior cannot be evaluated, or its draws do not fit into memory.
     """
     if family not in FAMILIES:
         raise StudyError(f"The family {family!r} does not exist; it is one of {', '.join(FAMILIES)}.")
@@ -70,6 +71,7 @@ def fit_bayesian(
         raise StudyError(
             f"sampling: the collapsed form exists for gaussian outcomes only, this one is {family}; leave form out or write nuts."
         )
+    refuse_too_large(design, family, how)
     if how.form == "nuts" or family != "gaussian":
         fit = fit_nuts(design, family, resolved, how, seed=seed, interval=interval, progress=progress)
     else:

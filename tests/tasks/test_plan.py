@@ -80,3 +80,12 @@ def test_the_likelihood_engine_has_a_cost_and_no_priors(database: Path) -> None:
     assert "by the linear form" in str(made.cost)
     with pytest.raises(StudyError, match="has no priors"):
         plan_of(database, "log(amount) ~ 1 + (1 | category)", engine="likelihood", with_priors=True)
+
+
+def test_a_posterior_that_does_not_fit_into_memory_is_refused(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("multilevel.bayesian.memory.machine_bytes", lambda: 1_000_000)
+    found = plan_of(database, "log(amount) ~ on_sale + (1 | department/category)")
+    assert "17 coefficients with 4,000 joint draws take about" in found.refusals[0]
+    assert "department:category (12): leave it out of the formula, write engine: likelihood" in found.refusals[0]
+    assert "sampling: {draws: 306}" in found.refusals[0]
+    assert plan_of(database, "log(amount) ~ on_sale + (1 | department/category)", engine="likelihood").refusals == ()

@@ -10,7 +10,7 @@ from multilevel.bayesian.sampling import Sampling, read_sampling
 from multilevel.cells.from_rows import cells_from_frame
 from multilevel.design.build import build_design
 from multilevel.design.model import Design
-from multilevel.errors import StudyError
+from multilevel.errors import FitError, StudyError
 from multilevel.fit import Fit
 from multilevel.formula.parse import parse_formula
 
@@ -195,3 +195,9 @@ def test_a_slope_that_hardly_varies_keeps_the_collapsed_form(seed: int) -> None:
     assert fit.method == "collapsed"
     assert {check.check: check.passed for check in fit.checks if check.gate}.keys() >= {"pareto_k", "importance_ess", "max_r_hat"}
     assert all(check.passed for check in fit.checks if check.gate)
+
+
+def test_draws_that_do_not_fit_into_memory_are_refused_before_anything_is_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("multilevel.bayesian.memory.machine_bytes", lambda: 100_000)
+    with pytest.raises(FitError, match=r"38 coefficients with 4,000 joint draws.*levels of Subject \(18\).*eliminates it\.$"):
+        fit_bayesian(design_of("Reaction ~ 1 + Days + (1 + Days | Subject)", sleepstudy()), "gaussian")

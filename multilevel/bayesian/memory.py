@@ -1,0 +1,40 @@
+"""What the draws of a posterior take, told before they are made: a study too large for the machine is refused, not killed half way."""
+
+from __future__ import annotations
+
+import os
+
+from multilevel.bayesian.sampling import Sampling
+from multilevel.design.model import Design
+from multilevel.errors import FitError
+
+COPIES = 3
+"""Of all draws at once: as sampled, as coefficients, while the tables are made."""
+
+NUTS_THIN = 2
+
+
+def draws_bytes(n_coefficients: int, sampling: Sampling, *, thin: int = 1) -> int:
+    """Bytes that the joint draws of ``n_coefficients`` take while a study is fitted."""
+    return 8 * COPIES * sampling.chains * sampling.draws * thin * n_coefficients
+
+
+def machine_bytes() -> int:
+    """The machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def refuse_too_large(design: Design, family: str, sampling: Sampling) -> None:
+    """Raise FitError where the draws alone would not fit into the machine's memory; names the widest factor and the ways out."""
+    n_coefficients = len(design.population) + design.n_effects
+    thin = 1 if family == "gaussian" and sampling.form != "nuts" else NUTS_THIN
+    needed, there = draws_bytes(n_coefficients, sampling, thin=thin), machine_bytes()
+    if needed <= there:
+        return
+    widest = max(design.blocks, key=lambda block: block.n_effects)
+    fewer = sampling.draws * there // (2 * needed)
+    raise FitError(
+        f"{n_coefficients:,} coefficients with {sampling.chains * sampling.draws:,} joint draws take about {needed / 1e9:,.0f} GB, this "
+        f"machine has {there / 1e9:,.0f}. Most are levels of {widest.factor.name} ({widest.factor.n_levels:,}): leave it out of the formula, write "
+        "engine: likelihood, which eliminates it" + (f", or take fewer draws (sampling: {{draws: {fewer:,}}})." if fewer >= 100 else ".")
+    )
