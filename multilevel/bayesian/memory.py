@@ -33,8 +33,9 @@ def refuse_too_large(design: Design, family: str, sampling: Sampling) -> None:
         return
     widest = max(design.blocks, key=lambda block: block.n_effects)
     fewer = sampling.draws * there // (2 * needed)
+    ways = f", or take fewer draws (sampling: {{draws: {fewer:,}}})." if fewer >= 100 else "."
     raise FitError(
         f"{n_coefficients:,} coefficients with {sampling.chains * sampling.draws:,} joint draws take about {needed / 1e9:,.0f} GB, this "
-        f"machine has {there / 1e9:,.0f}. Most are levels of {widest.factor.name} ({widest.factor.n_levels:,}): leave it out of the formula, write "
-        "engine: likelihood, which eliminates it" + (f", or take fewer draws (sampling: {{draws: {fewer:,}}})." if fewer >= 100 else ".")
+        f"machine has {there / 1e9:,.0f}. Most are levels of {widest.factor.name} ({widest.factor.n_levels:,}): leave it out of the "
+        f"formula, write engine: likelihood, which eliminates it{ways}"
     )
