@@ -127,11 +127,12 @@ def _factor(factor: Factor, cells: CellStatistics, variance: LevelVariance | Non
 
 
 def _keys(factor: Factor, cells: CellStatistics) -> tuple[tuple[str, ...], ...]:
-    first = first_cell(factor.codes, factor.n_levels)
-    own = factor.columns if len(factor.columns) > 1 else ()
-    if not own:
+    """Per column of the factor, each level's label there."""
+    if len(factor.columns) == 1:
         return (tuple(map(str, factor.levels)),)
-    return tuple(tuple(map(str, cells.groups[name].values[cells.groups[name].codes[first]])) for name in own)
+    first = first_cell(factor.codes, factor.n_levels)
+    labels = [cells.groups[name] for name in factor.columns]
+    return tuple(tuple(map(str, label.values[label.codes[first]])) for label in labels)
 
 
 def _level_means(formula: str, cells: CellStatistics) -> tuple[KeptMeans, ...]:
