@@ -7,7 +7,11 @@ from scipy.sparse import csr_array
 
 from multilevel.cells.statistics import Floats
 from multilevel.design.model import Design
+from multilevel.fit import Joint
 from multilevel.tables.effect_rows import effect_places
+
+_EXCESS_DRAWS, _EXCESS_VALUES = (10, 200), 20_000_000
+"""Fewest and most draws for what fitting uses up of a cell's sum of squares, and the cells and coefficients worked on in all."""
 
 
 def feature_coefficients(design: Design, coefficients: Floats) -> Floats:
@@ -47,6 +51,24 @@ def cell_residual_ss(design: Design, coefficients: Floats) -> Floats:
     within = np.einsum("ci,cij,cj->c", direction, cells.cross, direction)
     between = cells.mean[:, -1] - linear_predictor(design, coefficients)
     return np.asarray(within + cells.weight * between**2)
+
+
+def expected_residual_ss(design: Design, joint: Joint) -> Floats:
+    """(C,) posterior mean of each cell's residual sum of squares: that at the mean of (beta, b) is too small by what fitting used up.
+
+    A cell's excess is the posterior mean of its fitted values' squared deviations, over evenly spaced draws.
+    """
+    cells, mean = design.cells, joint.mean
+    total = np.zeros(cells.n_cells)
+    size = int(np.clip(_EXCESS_VALUES // (cells.n_cells + len(mean)), *_EXCESS_DRAWS))
+    for drawn in joint.draws(size, 0):
+        deviation = feature_coefficients(design, drawn - mean)
+        level = deviation[:, 0].copy()
+        if deviation.shape[1] > 1:
+            level += np.einsum("ci,ci->c", deviation[:, 1:], cells.mean[:, :-1])
+            total += np.einsum("ci,cij,cj->c", deviation[:, 1:], cells.cross[:, :-1, :-1], deviation[:, 1:])
+        total += cells.weight * level**2
+    return cell_residual_ss(design, mean) + total / size
 
 
 def outcome_variance(design: Design) -> float:

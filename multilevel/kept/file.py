@@ -14,8 +14,8 @@ from scipy.sparse import csr_array
 from multilevel.errors import DataError
 from multilevel.kept.model import KeptFactor, KeptMeans, KeptModel
 
-FORMAT = 1
-PLAIN = ("part", "formula", "family", "log_outcome", "engine", "interval", "population", "blocks", "log_variance")
+FORMAT = 2
+PLAIN = ("part", "formula", "family", "log_outcome", "engine", "interval", "population", "blocks", "log_variance", "log_variance_error")
 
 
 def write_models(models: Sequence[KeptModel], file: Path) -> None:

@@ -71,6 +71,7 @@ def keep_model(
         factors={name: _factor(factor, cells, variance) for name, factor in tree.factors.items()},
         blocks=tuple(block.factor.name for block in design.blocks),
         log_variance=None if variance is None else variance.constant,
+        log_variance_error=0.0 if variance is None else variance.mean_error,
         fills=dict(fills),
         mean=mean,
         deviations=deviations,

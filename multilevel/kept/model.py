@@ -52,7 +52,7 @@ class KeptModel:
     population : labels of beta. labels : categorical predictor -> its values in coding order.
     moments : expression inside ``center()`` or ``scale()`` -> mean, sd. means : what ``within`` and ``between`` refer to.
     factors : by name. blocks : the factor's name of each block.
-    log_variance : log sigma^2 of an average level under ``log(y)``, else None.
+    log_variance, log_variance_error : log sigma^2 of an average level under ``log(y)`` and its standard error, else None and 0.
     fills : column -> the mean that stands for a missing value there (``<column>_missing`` is its indicator).
     mean : (p + q,). deviations : (S, p + q), draws about the mean or a root of the covariance: its cross-product over S - 1 is that.
     covariances : per block (k, k). covariance_draws : per block (S, k, k) beside the draws, or None (likelihood engine).
@@ -72,6 +72,7 @@ class KeptModel:
     factors: Mapping[str, KeptFactor]
     blocks: tuple[str, ...]
     log_variance: float | None
+    log_variance_error: float
     fills: Mapping[str, float]
     mean: Floats
     deviations: NDArray[np.float32]

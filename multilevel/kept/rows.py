@@ -255,7 +255,7 @@ def _number(label: str) -> float | None:
 
 def _log_variance(kept: KeptModel, places: Mapping[str, Integers], n_rows: int) -> tuple[Floats, Floats]:
     """(N,) log sigma^2 of each row and its standard error; of a level never seen the average's, with the sd between levels."""
-    centre, squared = np.full(n_rows, kept.log_variance or 0.0), np.zeros(n_rows)
+    centre, squared = np.full(n_rows, kept.log_variance or 0.0), np.full(n_rows, kept.log_variance_error**2)
     for name, factor in kept.factors.items():
         level = places[name]
         if not factor.log_variances:

@@ -14,6 +14,7 @@ from multilevel.fit import Check, Fit
 from multilevel.formula.tree import Formula
 from multilevel.interpretation.contextual import ContextualEffect, contextual_effects
 from multilevel.interpretation.dispersion import dispersion_check
+from multilevel.interpretation.residuals import expected_residual_ss
 from multilevel.interpretation.unsplit_slopes import unsplit_warnings
 from multilevel.interpretation.warnings import design_warnings, effective_sizes, separated_groups, simpson_warnings
 from multilevel.study.calibration import calibration_of_means
@@ -73,7 +74,7 @@ def fit_study(formula: Formula, cells: CellStatistics, options: FitOptions) -> S
     with clock.step("complete and no pooling", 0.85):
         pooling = fit_pooling(design, tree, options)
     with clock.step("tables", 0.97):
-        variance = level_variance(design, fit.joint.mean, dict(tree.factors)) if cells.log_outcome else None
+        variance = level_variance(cells.n, expected_residual_ss(design, fit.joint), dict(tree.factors)) if cells.log_outcome else None
         tables = _tables(fit, tree, options, without=without, pooling=pooling, variance=variance)
         if options.draws is not None:
             tables["draws"] = draws_table(fit, tree, options.heading, options.draws, options.seed)

@@ -15,6 +15,7 @@ from multilevel.fit import Check, Fit
 from multilevel.formula.tree import Formula
 from multilevel.interpretation.contextual import contextual_effects
 from multilevel.interpretation.dispersion import dispersion_check
+from multilevel.interpretation.residuals import expected_residual_ss
 from multilevel.interpretation.unsplit_slopes import unsplit_warnings
 from multilevel.interpretation.warnings import design_warnings, effective_sizes, separated_groups, simpson_warnings
 from multilevel.study.clock import Clock
@@ -78,7 +79,8 @@ def fit_two_parts(formula: Formula, cells: CellStatistics, options: FitOptions) 
     with clock.step("tables", 0.97):
         variance = None
         if designs.amount.cells.log_outcome:
-            variance = level_variance(designs.amount, amount.fit.joint.mean, dict(tree_of(designs.amount, tree).factors))
+            residual_ss = expected_residual_ss(designs.amount, amount.fit.joint)
+            variance = level_variance(designs.amount.cells.n, residual_ss, dict(tree_of(designs.amount, tree).factors))
         tables = _tables(both, fitted, designs, tree, options, variance)
     with clock.step("checks", 1.0):
         checks = [

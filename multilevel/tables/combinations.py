@@ -174,7 +174,7 @@ def log_mean_error(work: Combinations, nesting: Nesting, variance: LevelVariance
         errors.append(np.bincount(labels.codes, cells.n * squared) / n)
         sigma2.append(np.bincount(labels.codes, cells.n * part[own.codes]) / n)
     common = float(work.common.weight @ work.variances[2])
-    return common * np.outer(*sigma2).ravel() / 2.0 * np.sqrt(np.add.outer(*errors)).ravel()
+    return common * np.outer(*sigma2).ravel() / 2.0 * np.sqrt(np.add.outer(*errors) + variance.mean_error**2).ravel()
 
 
 def effect_variance(work: Combinations, fit: Fit) -> float:

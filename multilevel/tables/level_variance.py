@@ -1,9 +1,11 @@
 """Residual variances per level for ``log(y)`` studies, partially pooled, so that natural-scale means use each level's own sigma.
 
-With RSS_c the residual sum of squares of cell c at the fitted coefficients and n_c its rows, RSS_c ~ sigma_c^2 chi^2(n_c) and
-log sigma_c^2 = a + sum over grouping factors of u_f[level], u_f ~ Normal(0, omega_f^2). The u are posterior modes (penalised gamma
-regression, Lee and Nelder 2006, ch. 7; weights n_c / 2 divided by the Pearson dispersion, so that heavy tails do not pass for
-differences), omega_f by EM with the diagonal of the curvature. Cost: a few dozen passes over the cells.
+With RSS_c the expected residual sum of squares of cell c under the joint distribution of the coefficients (at their mean alone it would be
+too small by what fitting used up) and n_c its rows, RSS_c ~ sigma_c^2 chi^2(n_c) and log sigma_c^2 = a + sum over grouping factors of
+u_f[level], u_f ~ Normal(0, omega_f^2). The u are posterior modes (penalised gamma regression, Lee and Nelder 2006, ch. 7; weights n_c / 2
+divided by the Pearson dispersion, so that heavy tails do not pass for differences). omega_f is found by EM with the diagonal of the
+curvature, over L - 1 levels: the gamma(2) prior that keeps an sd off zero (Chung et al. 2013), since a few levels that happen to agree
+would otherwise pass for sigmas known to be equal. Cost: a few dozen passes over the cells.
 """
 
 from __future__ import annotations
@@ -13,10 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtri
 
-from multilevel.cells.statistics import Floats
-from multilevel.design.model import Design, Factor
+from multilevel.cells.statistics import Floats, Integers
+from multilevel.design.model import Factor
 from multilevel.fit import Summary
-from multilevel.interpretation.residuals import cell_residual_ss
 
 _PASSES = 60
 _TOLERANCE = 1e-6
@@ -26,13 +27,15 @@ _TOLERANCE = 1e-6
 class LevelVariance:
     """log sigma^2 of a cell = constant + the sum of its levels' effects.
 
-    effects : factor -> (L,). std_errors : factor -> (L,) posterior sd of an effect given the rest. omega : factor -> sd of the effects.
+    effects : factor -> (L,). std_errors : factor -> (L,) posterior sd of an effect less the factor's mean effect over line items.
+    omega : factor -> sd of the effects. mean_error : posterior sd of the mean log sigma^2 over line items.
     """
 
     constant: float
     effects: dict[str, Floats]
     std_errors: dict[str, Floats]
     omega: dict[str, float]
+    mean_error: float = 0.0
 
     def part(self, factors: dict[str, Factor], names: frozenset[str]) -> Floats:
         """(C,) sum of the effects of the named factors in each cell."""
@@ -41,10 +44,10 @@ class LevelVariance:
         return np.asarray(sum(pieces, np.zeros(n_cells)))
 
 
-def level_variance(design: Design, coefficients: Floats, factors: dict[str, Factor]) -> LevelVariance:
-    """Fit the log-variances at ``coefficients`` = (beta, b)."""
-    n = design.cells.n.astype(float)
-    ss = np.maximum(cell_residual_ss(design, coefficients), 0.0)
+def level_variance(n_rows: Integers, residual_ss: Floats, factors: dict[str, Factor]) -> LevelVariance:
+    """Fit the log-variances to the rows (C,) and the expected residual sums of squares (C,) of the cells."""
+    n = n_rows.astype(float)
+    ss = np.maximum(residual_ss, 0.0)
     constant = float(np.log(ss.sum() / n.sum()))
     effects = {name: np.zeros(factor.n_levels) for name, factor in factors.items()}
     precision = {name: np.ones(factor.n_levels) for name, factor in factors.items()}
@@ -61,14 +64,22 @@ def level_variance(design: Design, coefficients: Floats, factors: dict[str, Fact
             step = np.clip((score - effects[name] / omega2[name]) / precision[name], -1.0, 1.0)
             effects[name] = effects[name] + step
             predictor = predictor + step[factor.codes]
-            omega2[name] = max(float(np.mean(effects[name] ** 2 + 1.0 / precision[name])), 1e-8)
+            omega2[name] = max(float(np.sum(effects[name] ** 2 + 1.0 / precision[name])) / max(factor.n_levels - 1, 1), 1e-8)
         shift = float(np.log(np.sum(ss * np.exp(-predictor)) / n.sum()))
         constant, predictor = constant + shift, predictor + shift
         dispersion = _dispersion(ss, n, predictor)
         if np.max(np.abs(predictor - before)) < _TOLERANCE:
             break
-    errors = {name: np.sqrt(1.0 / value) for name, value in precision.items()}
-    return LevelVariance(constant, effects, errors, {name: float(np.sqrt(value)) for name, value in omega2.items()})
+    errors = {name: _about_the_mean(1.0 / value, np.bincount(factors[name].codes, n)) for name, value in precision.items()}
+    omega = {name: float(np.sqrt(value)) for name, value in omega2.items()}
+    return LevelVariance(constant, effects, errors, omega, float(np.sqrt(2.0 * dispersion / n.sum())))
+
+
+def _about_the_mean(variance: Floats, n: Floats) -> Floats:
+    """(L,) sd of an effect less the mean of all, from the variances of single ones given the rest, taken as independent."""
+    share = n / n.sum()
+    others = np.sum(share**2 * variance) - share**2 * variance
+    return np.asarray(np.sqrt((1.0 - share) ** 2 * variance + others))
 
 
 def widened(summary: Summary, error: Floats, interval: float) -> Summary:

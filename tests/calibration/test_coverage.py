@@ -17,6 +17,7 @@ from multilevel.cells.from_rows import cells_from_frame
 from multilevel.design.build import build_design
 from multilevel.design.hurdle import PARTS
 from multilevel.formula.parse import parse_formula
+from multilevel.interpretation.residuals import expected_residual_ss
 from multilevel.study.two_part import part_designs
 from multilevel.tables.assemble import Heading
 from multilevel.tables.group_coefficients import group_coefficients
@@ -151,7 +152,7 @@ def covered(seed: int, draws: int, *, natural: bool) -> pd.DataFrame:
     sampling = {"draws": draws, "cores": 1}
     fit = fit_bayesian(design, "gaussian", priors=NATURAL_PRIORS if natural else PRIORS, seed=seed, sampling=sampling)
     tree = nesting(design)
-    variance = level_variance(design, fit.joint.mean, dict(tree.factors)) if natural else None
+    variance = level_variance(design.cells.n, expected_residual_ss(design, fit.joint), dict(tree.factors)) if natural else None
     rows = []
     for interval in INTERVALS:
         published = replace(fit, interval=interval)

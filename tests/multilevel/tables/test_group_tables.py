@@ -8,6 +8,7 @@ import pytest
 from scipy.special import expit
 from scipy.stats import norm
 
+from multilevel.interpretation.residuals import expected_residual_ss
 from multilevel.tables.assemble import Heading
 from multilevel.tables.catalogue import check_table
 from multilevel.tables.cell_estimates import cell_estimates
@@ -223,7 +224,7 @@ def test_log_variances_are_found_and_pooled(lognormal) -> None:
     """With a coefficient vector that fits, a level with few rows is pulled to the common variance, one with many keeps its own."""
     fit = lognormal.fit
     factors = dict(nesting(fit.design).factors)
-    found = level_variance(fit.design, fit.joint.mean, factors)
+    found = level_variance(fit.design.cells.n, expected_residual_ss(fit.design, fit.joint), factors)
     assert np.isfinite(found.constant)
     assert all(np.all(np.abs(effects) < 2) for effects in found.effects.values())
     assert all(np.all(error > 0) for error in found.std_errors.values())

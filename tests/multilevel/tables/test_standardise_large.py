@@ -10,6 +10,7 @@ from multilevel.design.build import build_design
 from multilevel.design.model import Design
 from multilevel.fit import Fit, Summary
 from multilevel.formula.parse import parse_formula
+from multilevel.interpretation.residuals import cell_residual_ss
 from multilevel.tables.binning import OnePartBinning
 from multilevel.tables.level_variance import level_variance
 from multilevel.tables.nesting import nesting
@@ -81,7 +82,7 @@ def test_log_variances_of_levels_are_recovered_and_pooled() -> None:
     frame = pd.DataFrame({"g": [f"g{i:02d}" for i in levels], "y": np.exp(rng.normal(size=len(levels)) * np.exp(truth[levels] / 2))})
     formula = parse_formula("log(y) ~ 1 + (1 | g)")
     design = build_design(formula, cells_from_frame(formula, frame, "gaussian"))
-    found = level_variance(design, np.zeros(1 + design.n_effects), dict(nesting(design).factors))
+    found = level_variance(design.cells.n, cell_residual_ss(design, np.zeros(1 + design.n_effects)), dict(nesting(design).factors))
     estimate = found.constant + found.effects["g"]
     raw = np.log(np.log(frame.y).pow(2).groupby(frame.g).mean().to_numpy())
     many, few = np.arange(60) < 30, np.arange(60) >= 30
@@ -96,5 +97,5 @@ def test_heavy_tails_do_not_pass_for_differences_between_levels() -> None:
     frame = pd.DataFrame({"g": [f"g{i:02d}" for i in np.repeat(np.arange(50), 60)], "y": np.exp(rng.standard_t(5, size=3_000))})
     formula = parse_formula("log(y) ~ 1 + (1 | g)")
     design = build_design(formula, cells_from_frame(formula, frame, "gaussian"))
-    found = level_variance(design, np.zeros(1 + design.n_effects), dict(nesting(design).factors))
+    found = level_variance(design.cells.n, cell_residual_ss(design, np.zeros(1 + design.n_effects)), dict(nesting(design).factors))
     assert found.omega["g"] < 0.3
