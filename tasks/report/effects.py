@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import altair as alt
 import numpy as np
 
 from tasks.report.subject import Subject, number
 
-# more than this many levels apart, and factors on the odds are drawn on a logarithmic axis with these ticks
-ODDS_TICKS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]
+LEADS = ((1.0,), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0))
+"""Leading digits of the ticks of a logarithmic axis, by how much of it is seen."""
+
+FEWEST_TICKS, NARROWEST = 4, 1e-4
 
 
 def effect(subject: Subject, coefficient: float) -> float:
@@ -35,10 +39,27 @@ def effect_format(subject: Subject) -> str:
     return {"added": "+,.3~r", "link": "+,.3~r", "percent": "+.0%", "odds": ",.3~r"}[subject.effect_kind]
 
 
-def effect_axis(subject: Subject, term: str) -> tuple[alt.Axis, alt.Scale]:
-    """Axis and scale of effects of a term, in words."""
+def odds_ticks(shown: Iterable[float]) -> list[float]:
+    """Ticks of a logarithmic axis over the values shown, 1 (no effect) among them: as few as tell them apart."""
+    values = np.array([1.0, *(value for value in shown if value > 0)])
+    low, high = float(values.min()), float(values.max())
+    decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    for leads in LEADS:
+        ticks = [float(f"{lead * 10.0**decade:.6g}") for decade in decades for lead in leads]
+        if sum(low <= tick <= high for tick in ticks) >= FEWEST_TICKS:
+            return ticks
+    width = max(high - low, NARROWEST)
+    step = 10.0 ** np.floor(np.log10(width))
+    step = next(step * part for part in (2.0, 1.0, 0.5, 0.2, 0.1) if width / (step * part) >= FEWEST_TICKS)
+    steps = range(int(np.floor((low - 1.0) / step)), int(np.ceil((high - 1.0) / step)) + 1)
+    return [float(f"{1.0 + count * step:.6g}") for count in steps if 1.0 + count * step > 0]
+
+
+def effect_axis(subject: Subject, term: str, shown: Iterable[float]) -> tuple[alt.Axis, alt.Scale]:
+    """Axis and scale of effects of a term, in words; ``shown`` is what will lie on it, on the scale of ``effect``."""
     if subject.effect_kind == "odds":
-        label = alt.Axis(title=f"odds with {term}, times those without", values=ODDS_TICKS, labelExpr="'× ' + format(datum.value, ',.3~r')")
+        title, words = f"odds with {term}, times those without", "'× ' + format(datum.value, ',.4~r')"
+        label = alt.Axis(title=title, values=odds_ticks(shown), labelExpr=words, labelOverlap="greedy", labelSeparation=10)
         return label, alt.Scale(type="log", nice=False)
     if subject.effect_kind == "link":
         title = f"coefficient of {term}: log odds (occurrence) or log of the amount"

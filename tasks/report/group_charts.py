@@ -18,6 +18,9 @@ POOLINGS = ["no pooling", "partial pooling", "complete pooling"]
 SHRINKAGE_LIMIT = 600
 GRID_LIMIT = 40
 
+LONGEST_NAME, NAME_START, NAME_END = 34, 16, 17
+"""Characters of a group's name on an axis, and how many of a longer one's start and end."""
+
 
 def shrinkage_figure(subject: Subject, factor: str, columns: Columns) -> Figure:
     """No pooling -> partial pooling, one arrow a group, small groups at the bottom: they travel furthest."""
@@ -89,7 +92,8 @@ def caterpillar_figure(subject: Subject, factor: str, columns: Columns) -> Figur
 def slope_figure(subject: Subject, factor: str, term: str, columns: Columns, population: float | None) -> Figure:
     """How the effect of one term differs between the levels of a factor."""
     words = term_words(term)
-    axis, scale = effect_axis(subject, words)
+    bounds = [float(str(value)) for name in ("lower", "upper") for value in columns[name] if value is not None]
+    axis, scale = effect_axis(subject, words, bounds)
     axis_format = effect_format(subject)
     tooltip = [
         alt.Tooltip("label:N", title="group"),
@@ -139,7 +143,7 @@ def grid_figure(subject: Subject, columns: Columns, names: tuple[str, str]) -> F
         .mark_square(opacity=1)
         .encode(
             x=alt.X("customer:N", sort=customers, axis=alt.Axis(title=names[0], orient="top", labelAngle=-45, grid=False, labelPadding=4)),
-            y=alt.Y("product:N", sort=alt.EncodingSortField("order", op="min"), axis=alt.Axis(title=None, grid=False)),
+            y=alt.Y("product:N", sort=alt.EncodingSortField("order", op="min"), axis=group_axis()),
             color=alt.Color(
                 "estimate:Q",
                 scale=colour,
@@ -164,11 +168,18 @@ def grid_figure(subject: Subject, columns: Columns, names: tuple[str, str]) -> F
             "an unsure one; pairs never seen have one too. The page shows the product groups with most line items; search for others."
         ),
         description=f"Grid of estimates for {len(customers)} levels of {names[0]} by levels of {names[1]}.",
-        spec=finished(chart, alt.Step(20), width=alt.Step(40)),
+        spec={**finished(chart, alt.Step(20), width=alt.Step(34)), "padding": {"left": 5, "top": 5, "bottom": 5, "right": 40}},
         dataset="cells",
         picker="grid",
         limit=GRID_LIMIT,
     )
+
+
+def group_axis() -> alt.Axis:
+    """An axis of group names: of a long one both ends are shown, since what tells nested groups apart may stand at either."""
+    long = f"length(datum.label) > {LONGEST_NAME}"
+    short = f"slice(datum.label, 0, {NAME_START}) + '…' + slice(datum.label, -{NAME_END})"
+    return alt.Axis(title=None, grid=False, labelLimit=250, labelExpr=f"{long} ? {short} : datum.label")
 
 
 def natural_order(labels: set[str]) -> list[str]:
@@ -190,7 +201,7 @@ def slug(text: str) -> str:
 
 def _caterpillar(axis: alt.Axis, scale: alt.Scale, tooltip: Sequence[alt.Tooltip]) -> list[alt.Chart]:
     base = alt.Chart(named_rows()).encode(
-        y=alt.Y("label:N", sort=alt.EncodingSortField("order", op="min"), axis=alt.Axis(title=None, grid=False, labelLimit=230)),
+        y=alt.Y("label:N", sort=alt.EncodingSortField("order", op="min"), axis=group_axis()),
         tooltip=list(tooltip),
     )
     whisker = base.mark_rule(style="partial", strokeWidth=2, opacity=0.45).encode(x=alt.X("lower:Q", scale=scale, axis=axis), x2="upper:Q")

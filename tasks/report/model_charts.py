@@ -74,7 +74,7 @@ def pooling_figure(subject: Subject) -> Figure | None:
     ]
     if not rows:
         return None
-    axis, scale = effect_axis(subject, "the predictor")
+    axis, scale = effect_axis(subject, "the predictor", [float(str(row[name])) for row in rows for name in ("lower", "upper")])
     axis_format = effect_format(subject)
     base = alt.Chart(alt.Data(values=rows)).encode(
         y=alt.Y("term:N", axis=alt.Axis(title=None, grid=False)),

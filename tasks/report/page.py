@@ -13,9 +13,10 @@ import pyarrow as pa
 
 from multilevel.errors import PublishError
 from tasks.report.charts import Figure
+from tasks.report.check_sections import failed_checks
 from tasks.report.datasets import Columns, cell_dataset, level_datasets, slope_datasets
 from tasks.report.parts import told_apart
-from tasks.report.sections import failed_checks, sections, slope_values
+from tasks.report.sections import sections, slope_values
 from tasks.report.subject import Subject, read_tables
 from tasks.report.theme import PAGE_COLOURS, chart_config
 
@@ -81,6 +82,7 @@ def render(subject: Subject) -> str:
         "effects": subject.effect_kind,
     }
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["breakable"] = _breakable
     return environment.from_string(_template("report.html.j2")).render(
         title=subject.title,
         question=subject.text("question"),
@@ -122,6 +124,14 @@ def _outcome_format(subject: Subject) -> dict[str, object]:
     if len(currency) == 3:
         return {"style": "currency", "currency": currency, "currencyDisplay": "narrowSymbol"}
     return {"maximumSignificantDigits": 3}
+
+
+def _breakable(text: str) -> object:
+    """A name that may be broken after an underscore or a colon rather than in the middle of a word."""
+    import markupsafe
+
+    escaped = markupsafe.escape(text)
+    return escaped.replace("_", markupsafe.Markup("_<wbr>")).replace(":", markupsafe.Markup(":<wbr>"))
 
 
 def _safe(text: str) -> object:

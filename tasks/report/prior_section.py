@@ -21,12 +21,22 @@ def priors_section(subject: Subject) -> Section:
     items = _items(subject.report.get("priors", inner.get("priors")))
     sensitivity = inner.get("prior_sensitivity")
     known = {str(name): float(value) for name, value in sensitivity.items()} if isinstance(sensitivity, Mapping) else {}
-    named = {name for name, _ in items}
-    items += [(name, "") for name in known if name not in named]
-    rows = tuple(_row(name, prior, known.get(name)) for name, prior in items)
+    rows = tuple(_row(name, prior, known.get(name)) for name, prior in _each(items, known))
     paragraphs = (ASSUMED, MOVED.format(told=_told(known))) if known else (ASSUMED,)
     columns = ("parameter", "prior", "sensitivity")
     return Section("priors", "Priors and sensitivity", paragraphs, tables=(ShortTable("Priors", columns, rows),) if rows else ())
+
+
+def _each(items: list[tuple[str, str]], known: Mapping[str, float]) -> list[tuple[str, str]]:
+    """A row a parameter: the prior of a factor's correlations stands beside each of them."""
+    named = {name for name, _ in items}
+    rest = [name for name in known if name not in named]
+    rows: list[tuple[str, str]] = []
+    for name, prior in items:
+        inside = [other for other in rest if name.startswith("correlation(") and other.startswith(f"{name[:-1]}, ")]
+        rest = [other for other in rest if other not in inside]
+        rows += [(other, prior) for other in inside or [name]]
+    return rows + [(name, "") for name in rest]
 
 
 def _items(priors: object) -> list[tuple[str, str]]:

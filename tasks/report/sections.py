@@ -10,13 +10,13 @@ from typing import Any
 from tasks.report.answer import answer
 from tasks.report.blocks import Cell, Fact, LongColumn, LongTable, Row, Section, ShortTable
 from tasks.report.changes import changes
+from tasks.report.check_sections import checks, diagnostics_section, number_cell, predictive_section, quality_section
 from tasks.report.datasets import MOST_LEVELS, Columns
 from tasks.report.effects import effect
 from tasks.report.group_charts import caterpillar_figure, grid_figure, shrinkage_figure, slope_figure
 from tasks.report.mathematics import model_lines
 from tasks.report.model_charts import pooling_figure, predictor_figures, variance_figure
 from tasks.report.parts import INTERCEPTS
-from tasks.report.predictive_chart import predictive_figures
 from tasks.report.prior_section import priors_section
 from tasks.report.subject import Subject, number, term_words
 
@@ -41,10 +41,10 @@ def sections(subject: Subject, levels: Levels, slopes: Slopes, cells: Columns | 
         _grid(subject, cells),
         _variance(subject),
         _pooling(subject),
-        _predictive(subject),
-        _quality(subject),
+        predictive_section(subject),
+        quality_section(subject),
         priors_section(subject),
-        _diagnostics(subject),
+        diagnostics_section(subject),
         _model(subject),
         _reproduce(subject),
     ]
@@ -142,7 +142,7 @@ def _predictors(subject: Subject) -> Section:
                 Cell(str(effect["predictor"])),
                 Cell(str(effect["factor"])),
                 *(_summary_cell(effect[name]) for name in ("within", "between", "contextual")),
-                _number_cell(effect.get("pooled_slope")),
+                number_cell(effect.get("pooled_slope")),
             ),
             "failed" if effect.get("changes_sign") else "",
         )
@@ -204,7 +204,7 @@ def _variance(subject: Subject) -> Section:
                 Cell(row["grouping_factor"]),
                 Cell(row["term"] if row["other_term"] is None else f"{row['term']} with {row['other_term']}"),
                 Cell(row["quantity"]),
-                *(_number_cell(row[name]) for name in ("estimate", "lower", "upper", "pooling_factor", "r_squared")),
+                *(number_cell(row[name]) for name in ("estimate", "lower", "upper", "pooling_factor", "r_squared")),
             )
         )
         for row in sorted(subject.tables["variance_components"].to_pylist(), key=_component_order)
@@ -231,8 +231,8 @@ def _pooling(subject: Subject) -> Section:
                 Cell(row["term"]),
                 Cell(row["pooling"]),
                 Cell(row["kind"].replace("_", "-")),
-                *(_number_cell(row[name]) for name in ("estimate", "std_error", "lower", "upper", "ess_bulk")),
-                _number_cell(row["r_hat"], 4),
+                *(number_cell(row[name]) for name in ("estimate", "std_error", "lower", "upper", "ess_bulk")),
+                number_cell(row["r_hat"], 4),
             )
         )
         for row in found
@@ -240,68 +240,6 @@ def _pooling(subject: Subject) -> Section:
     columns = ("term", "pooling", "kind", "estimate", "std. error", "from", "to", "ESS", "R-hat")
     table = ShortTable("Population-level coefficients, on the link scale", columns, rows)
     return Section("pooling", "Complete, no and partial pooling", figures=(figure,) if figure else (), tables=(table,) if rows else ())
-
-
-def _predictive(subject: Subject) -> Section:
-    rows = [row for row in subject.tables["diagnostics"].to_pylist() if _is_predictive(row["check"])]
-    table = ShortTable(
-        "Does the model reproduce the data?", ("check", "passed", "value", "threshold", "in words"), tuple(_check_row(r) for r in rows)
-    )
-    text = "Data simulated from the fitted model should look like the data it was fitted to; where they do not, a check fails."
-    figures = tuple(predictive_figures(subject))
-    return Section("predictive", "Posterior predictive checks", (text,), figures=figures, tables=(table,) if rows else ())
-
-
-def _is_predictive(name: str) -> bool:
-    return any(word in name for word in ("predictive", "ppc", "dispersion", "calibration", "fitted_mean", "elpd"))
-
-
-def _quality(subject: Subject) -> Section:
-    rules = subject.validation.get("rules")
-    rows = tuple(_rule_row(rule) for rule in rules if isinstance(rule, Mapping)) if isinstance(rules, Sequence) else ()
-    table = ShortTable("The rules that every row had to keep", ("rule", "severity", "rows that broke it", "why it is there"), rows)
-    text = (
-        "Rows that broke a rule were put aside (quarantined) before anything was estimated; what the study leaves out is counted.",
-        f"The study leaves out rows that do not satisfy: {subject.text('where')}." if subject.text("where") else "",
-    )
-    return Section("quality", "Data quality", tuple(filter(None, text)), facts=_row_counts(subject), tables=(table,) if rows else ())
-
-
-def _row_counts(subject: Subject) -> tuple[Fact, ...]:
-    """Rows by what became of them, from the validation where there is one, else from the diagnostics."""
-    named = {
-        "rows": "rows in the window",
-        "quarantined": "quarantined",
-        "excluded_where": "left out by the study's condition",
-        "excluded_missing": "left out for a missing value",
-        "left": "used",
-    }
-    found = {words: subject.validation.get(name) for name, words in named.items()}
-    if not any(isinstance(value, int) for value in found.values()):
-        values = checks(subject)
-        found = {"used": values.get("n_line_items"), "left out": values.get("n_excluded"), "quarantined": values.get("n_quarantined")}
-    return tuple(Fact(words, f"{value:,.0f}") for words, value in found.items() if isinstance(value, int | float))
-
-
-def _rule_row(rule: Mapping[str, Any]) -> Row:
-    broken = rule.get("unexpected")
-    count = float(broken) if isinstance(broken, int | float) else None
-    rule_id, severity, why = (str(rule.get(name, "")) for name in ("rule_id", "severity", "why"))
-    cells = (Cell(rule_id), Cell(severity), Cell("" if count is None else f"{count:,.0f}", count), Cell(why))
-    return Row(cells, "failed" if rule.get("success") is False else "")
-
-
-def _diagnostics(subject: Subject) -> Section:
-    rows = [row for row in subject.tables["diagnostics"].to_pylist() if row["value"] is not None or not row["passed"]]
-    found = sorted(rows, key=lambda row: (row["passed"], row["check"]))
-    table = ShortTable("Every check", ("check", "passed", "value", "threshold", "in words"), tuple(_check_row(row) for row in found))
-    return Section("diagnostics", "Diagnostics", tables=(table,))
-
-
-def _check_row(row: Mapping[str, object]) -> Row:
-    passed = bool(row["passed"])
-    words = (Cell(str(row["check"])), Cell("yes" if passed else "no"), _number_cell(row["value"], 4), _number_cell(row["threshold"], 4))
-    return Row((*words, Cell(str(row["message"] or ""))), "" if passed else "failed")
 
 
 def _model(subject: Subject) -> Section:
@@ -329,17 +267,6 @@ def _reproduce(subject: Subject) -> Section:
     return Section("reproduce", "Reproduce this", facts=tuple(facts), code=(command,))
 
 
-def checks(subject: Subject) -> dict[str, float | None]:
-    """Check -> value."""
-    table = subject.tables["diagnostics"]
-    return {row["check"]: row["value"] for row in table.select(["check", "value"]).to_pylist()}
-
-
-def failed_checks(subject: Subject) -> list[dict[str, object]]:
-    """The rows of diagnostics that did not pass."""
-    return [row for row in subject.tables["diagnostics"].to_pylist() if not row["passed"]]
-
-
 def slope_values(subject: Subject, columns: Columns) -> Columns:
     """A slope dataset with its coefficients as the page shows them."""
     shown: Columns = {
@@ -358,9 +285,3 @@ def _level_counts(subject: Subject) -> dict[str, int]:
     counts = subject.seen_estimates.group_by("grouping_factor").aggregate([("level", "count")]).to_pylist()
     found = {row["grouping_factor"]: row["level_count"] for row in counts}
     return {factor: found[factor] for factor in subject.factors}
-
-
-def _number_cell(value: object, digits: int = 3) -> Cell:
-    if not isinstance(value, int | float):
-        return Cell("")
-    return Cell(number(float(value), digits), float(value))

@@ -8,6 +8,7 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from tasks.report import write_report
@@ -150,3 +151,23 @@ def test_axe_finds_no_serious_problem(page, mode):
     page.emulate_media(color_scheme=mode)
     found = Axe().run(page).response["violations"]
     assert [(problem["id"], problem["nodes"][0]["html"][:120]) for problem in found if problem["impact"] in {"serious", "critical"}] == []
+
+
+def test_groups_inside_several_others_can_be_told_apart(browser, make_tables, study, tmp_path):
+    """What a level's name repeats of its parent is said once, and a long name keeps both of its ends."""
+    tables = make_tables(4)
+    estimates = tables["group_estimates"].to_pylist()
+    nested = next(row for row in estimates if row["grouping_factor"] == "department:category_key" and row["level"] is not None)
+    places = [(income, name) for income in ("15-24K", "250K+") for name in ("GROCERY / EGGS", "GROCERY / ORGANIC FRUIT AND VEGETABLES")]
+    added = [
+        nested | {"grouping_factor": "income:key", "level": name, "parent_level": f"{income}:GROCERY", "estimate": 2.0 + place}
+        for place, (income, name) in enumerate(places)
+    ]
+    table = pa.Table.from_pylist(estimates + added, schema=tables["group_estimates"].schema)
+    file = write_report({**tables, "group_estimates": table}, {}, {}, tmp_path / "nested.html", study=study)
+    page = opened(browser, file)
+    shown = [text for text in labels(page, "caterpillar-income-key") if "GROC" in text]
+    assert shown[1::2] == ["250K+: GROCERY / EGGS", "15-24K: GROCERY / EGGS"]
+    assert [text[:6] + text[-6:] for text in shown[0::2]] == ["250K+:TABLES", "15-24KTABLES"]
+    assert page.problems == []
+    page.close()

@@ -3,6 +3,16 @@
   const page = JSON.parse(document.getElementById("page-data").textContent);
   const cache = new Map();
 
+  // "15-24K:GROCERY" and "GROCERY / EGGS" make "15-24K: GROCERY / EGGS": what a level repeats of its parent is said once
+  function nestedName(parent, level) {
+    for (let from = 0; from < parent.length; from += 1) {
+      const tail = parent.slice(from);
+      const starts = from === 0 || parent[from - 1] === ":" || parent.slice(from - 3, from) === " / ";
+      if (starts && level.startsWith(`${tail} / `)) return from === 0 ? level : `${parent.slice(0, from).replace(/:$/, ": ")}${level}`;
+    }
+    return `${parent} / ${level}`;
+  }
+
   // ---- rows of the embedded datasets -------------------------------------------------------------------------------------------
   function rowsOf(name) {
     if (!cache.has(name)) {
@@ -10,7 +20,7 @@
       const keys = Object.keys(columns);
       const rows = keys.length ? columns[keys[0]].map((_, i) => Object.fromEntries(keys.map((key) => [key, columns[key][i]]))) : [];
       const repeated = new Set(rows.map((row) => row.level)).size < rows.length;
-      for (const row of rows) row.label = repeated && row.parent ? `${row.parent} / ${row.level}` : row.level;
+      for (const row of rows) row.label = repeated && row.parent ? nestedName(row.parent, row.level) : row.level;
       cache.set(name, rows);
     }
     return cache.get(name);
