@@ -17,7 +17,7 @@ from multilevel.design.model import Design, DesignColumn, Factor, GroupBlock
 from multilevel.errors import FitError
 from multilevel.formula.tree import Formula
 
-type WarningKind = Literal["no_variation", "aliased", "few_levels", "nearly_constant"]
+type WarningKind = Literal["no_variation", "aliased", "few_levels", "level_per_row", "nearly_constant"]
 
 NEARLY = 0.99
 """Share of a factor's levels within which a predictor is constant that is suspicious when it is not all of them (design section 8)."""
@@ -47,7 +47,7 @@ def check_design(formula: Formula, design: Design) -> tuple[DesignWarning, ...]:
         _check_levels(block)
     _check_confounding(design)
     _check_room(design)
-    return (*_left_out(formula, design), *_few_levels(design), *_nearly_constant(design))
+    return (*_left_out(formula, design), *_few_levels(design), *_level_per_row(design), *_nearly_constant(design))
 
 
 def _check_offset(cells: CellStatistics) -> None:
@@ -142,6 +142,23 @@ def _few_levels(design: Design) -> Iterator[DesignWarning]:
                 "few_levels",
                 f"{block.factor.name} has {levels} levels, too few to learn how {terms} go together: the correlation rests on the "
                 "prior, or is +1 or -1. Write || for | to leave correlations out.",
+            )
+
+
+def _level_per_row(design: Design) -> Iterator[DesignWarning]:
+    """Families whose own variation is hardly different from an effect for every row; under gaussian it is not different at all."""
+    cells = design.cells
+    single = cells.family == "binomial" and bool(cells.size.sum() <= cells.n_rows)
+    if cells.family not in {"gamma", "negative_binomial"} and not single:
+        return
+    own = "chance of a single 0 or 1" if single else {"gamma": "shape", "negative_binomial": "phi"}[cells.family]
+    advice = ", or poisson, whose rows may have effects of their own" if own == "phi" else ""
+    for block in design.blocks:
+        if block.n_effects >= cells.n_rows:
+            yield DesignWarning(
+                "level_per_row",
+                f"{block.factor.name} has {block.n_effects:,} effects for {cells.n_rows:,} rows: how much they differ can hardly be told "
+                f"from the {own}, and sampling may not converge. Use a coarser factor{advice}.",
             )
 
 

@@ -89,6 +89,17 @@ def test_what_changes_the_reading_is_a_warning(formula: str, kind: str, message:
     assert message in warning.message
 
 
+@pytest.mark.parametrize(
+    ("outcome", "family", "own"), [("w", "gamma", "shape"), ("k", "negative_binomial", "phi"), ("half", "binomial", "0 or 1")]
+)
+def test_a_level_per_row_is_warned_of_where_the_family_varies_like_it(outcome: str, family: str, own: str, rows: pd.DataFrame) -> None:
+    (warning,) = check(f"{outcome} ~ 1 + (1 | line)", rows, family)
+    assert warning.kind == "level_per_row"
+    assert "line has 3,000 effects for 3,000 rows" in warning.message
+    assert own in warning.message
+    assert check(f"{outcome} ~ 1 + (1 | store)", rows, family) == ()
+
+
 def test_two_levels_without_correlation_are_no_warning(rows: pd.DataFrame) -> None:
     assert check("y ~ x + (1 + x || half)", rows) == ()
 
