@@ -8,19 +8,27 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 from multilevel.cells.files import read_cells
-from multilevel.checking.comparison import Comparison, check_comparable, compare, designs, fit_by_likelihood, union
-from multilevel.checking.cross_validation import Score, difference, folds_of, score
+from multilevel.cells.plan import MOST_OUTCOMES
+from multilevel.cells.statistics import CellStatistics
+from multilevel.checking.comparison import Comparison, check_comparable, compare, fit_by_likelihood, union
+from multilevel.checking.cross_validation import Score, difference, folds_of, joined, score
+from multilevel.design.build import build_design
 from multilevel.design.hurdle import is_hurdle
 from multilevel.design.model import Design
 from multilevel.errors import StudyError
 from multilevel.formula.parse import parse_formula
 from multilevel.formula.tree import Formula
+from multilevel.study.designs import part_designs
 from tasks.cells.compress import compress
 from tasks.extract import extract
 from tasks.rules.validate import validate
 from tasks.study import Study
 
 type Progress = Callable[[str, float], None]
+type Parts = tuple[Design, ...]
+
+MOST_COUNTS = 5_000_000
+"""Different (cell, count) pairs that are kept for the folds of a negative binomial model; a run keeps what leave-one-row-out needs."""
 
 
 @dataclass(frozen=True)
@@ -75,11 +83,6 @@ def compare_study(
     full = study.parsed_formula
     reduced = complete_pooling(full) if reduced_text is None else parse_formula(reduced_text)
     check_comparable(full, reduced)
-    if is_hurdle(study.family):
-        raise StudyError(
-            f"{study.name}: family {study.family}: its two parts share no parameter, so they are compared one at a time: family: binomial "
-            "with a column that says whether the outcome is above zero, and the amount alone with `where`."
-        )
     if study.quadrature_points > 1:
         raise StudyError(f"{study.name}: quadrature_points {study.quadrature_points}: models are compared by Laplace; --set it to 1.")
     tell = progress or (lambda step, share: None)
@@ -88,16 +91,24 @@ def compare_study(
     validated = validate(study, relation, folder)
     both = union(full, reduced)
     tell("compressing to cells", 0.1)
-    compressed = compress(relation, validated.study_sql, both, study.family, folder, max_cells=study.max_cells)
+    most = MOST_COUNTS if study.family == "negative_binomial" else MOST_OUTCOMES
+    compressed = compress(relation, validated.study_sql, both, study.family, folder, max_cells=study.max_cells, most_outcomes=most)
     cells = read_cells(compressed.cells_path, compressed.spec_path)
-    models = designs(full, reduced, cells)
+    models = (parts_of(full, cells), parts_of(reduced, cells))
     fits = []
-    for share, name, design in ((0.2, "the study's model", models[0]), (0.3, "the reduced model", models[1])):
+    for share, name, parts in ((0.2, "the study's model", models[0]), (0.3, "the reduced model", models[1])):
         tell(f"fitting {name}", share)
-        fits.append(fit_by_likelihood(design, seed))
+        fits.append([fit_by_likelihood(design, seed) for design in parts])
     found = compare(full, reduced, (fits[0], fits[1]))
     validation = None if n_folds == 0 else _validate(models, factor, n_folds, seed, tell)
     return StudyComparison(relation.as_of, cells.n_rows, cells.n_cells, found, validation)
+
+
+def parts_of(formula: Formula, cells: CellStatistics) -> tuple[Design, ...]:
+    """A model's designs: one, or of a hurdle whether there is an amount (all rows), then how much."""
+    if is_hurdle(cells.family):
+        return tuple(part_designs(formula, cells).by_part.values())
+    return (build_design(formula, cells),)
 
 
 def complete_pooling(formula: Formula) -> Formula:
@@ -105,20 +116,25 @@ def complete_pooling(formula: Formula) -> Formula:
     return replace(formula, text="complete pooling, the formula without its group terms", groups=())
 
 
-def _validate(models: tuple[Design, Design], factor: str | None, n_folds: int, seed: int, tell: Progress) -> CrossValidation:
-    factors = {block.factor.name: block.factor for block in models[0].blocks}
+def _validate(models: tuple[Parts, Parts], factor: str | None, n_folds: int, seed: int, tell: Progress) -> CrossValidation:
+    factors = {block.factor.name: block.factor for block in models[0][0].blocks}
     name = next(iter(factors)) if factor is None else factor
     if name not in factors:
         raise StudyError(f"--factor {name}: the formula's grouping factors are {', '.join(factors)}.")
     fold = folds_of(factors[name].n_levels, n_folds, seed)
     count = int(fold.max()) + 1
-    done = 0
+    codes = [next(block.factor.codes for block in part.blocks if block.factor.name == name) for part in models[0]]
+    done, of = 0, 2 * count * len(codes)
 
     def step() -> None:
         nonlocal done
         done += 1
-        tell(f"fold {done} of {2 * count}", 0.4 + 0.6 * done / (2 * count))
+        tell(f"fold {done} of {of}", 0.4 + 0.6 * done / of)
 
-    scores = [score(design, fold[factors[name].codes], seed, step) for design in models]
-    gain, error = difference(scores[0], scores[1], models[0].cells.n_rows)
+    n_rows = models[0][0].cells.n_rows
+    scores = []
+    for parts in models:
+        own = [score(part, fold[code], seed, step, n_folds=count) for part, code in zip(parts, codes, strict=True)]
+        scores.append(own[0] if len(own) == 1 else joined(own, parts, n_rows))
+    gain, error = difference(scores[0], scores[1], n_rows)
     return CrossValidation(name, factors[name].n_levels, count, seed, scores[0], scores[1], gain, error)

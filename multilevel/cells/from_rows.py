@@ -103,6 +103,7 @@ def aggregate(plan: CellPlan, schema: Schema, frame: pd.DataFrame) -> CellStatis
         histogram=_histogram(raw) if plan.family == "negative_binomial" else None,
         known_sigma=plan.known_sigma,
         outcomes=_single_outcomes(codes, raw, sizes.get(plan.family, np.ones(len(frame)))) if plan.has_single_outcomes else None,
+        log_total=total(np.log(np.where(raw > 0, raw, 1.0))) if plan.family in {"gamma", "hurdle_gamma"} else None,
     )
 
 

@@ -57,6 +57,7 @@ def merge_cells(parts: Sequence[CellStatistics], *, tolerance: float = 1e-9) -> 
         total=total(stacked.total),
         offset=stacked.offset[first],
         outcomes=None if stacked.outcomes is None else replace(stacked.outcomes, cell=codes[stacked.outcomes.cell]),
+        log_total=None if stacked.log_total is None else total(stacked.log_total),
     )
 
 
@@ -102,6 +103,7 @@ def _check_same(parts: Sequence[CellStatistics]) -> None:
 def _stack(parts: Sequence[CellStatistics]) -> CellStatistics:
     """All cells of all parts under common labels, with the constants added up."""
     histograms = [part.histogram for part in parts if part.histogram is not None]
+    log_totals = [part.log_total for part in parts if part.log_total is not None]
     return replace(
         parts[0],
         groups={name: _stack_labels([part.groups[name] for part in parts]) for name in parts[0].groups},
@@ -117,6 +119,7 @@ def _stack(parts: Sequence[CellStatistics]) -> CellStatistics:
         once={name: sum(part.once[name] for part in parts) for name in parts[0].once},
         histogram=_add_histograms(histograms) if histograms else None,
         outcomes=_stack_outcomes(parts),
+        log_total=np.concatenate(log_totals) if len(log_totals) == len(parts) else None,
     )
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import gammaln
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -66,6 +67,7 @@ class CellStatistics:
     histogram : (H, 2) distinct outcome values and their row counts (negative_binomial), or None.
     mix : (C,) each cell's weight in the mix common to all groups, where the study names one; None: its rows, ``n``.
     outcomes : single rows' outcomes (poisson, negative_binomial, binomial of several trials) where there are not too many, else None.
+    log_total : (C,) sum of log y (gamma; hurdle_gamma: of the rows above zero), or None.
     known_sigma : True under ``se()``: each row's residual sd is known, weights are 1 / se^2 and sigma is 1.
     """
 
@@ -87,6 +89,7 @@ class CellStatistics:
     known_sigma: bool = False
     mix: Floats | None = None
     outcomes: Outcomes | None = None
+    log_total: Floats | None = None
 
     @property
     def n_cells(self) -> int:
@@ -111,20 +114,45 @@ class CellStatistics:
 
 
 def restrict_cells(cells: CellStatistics, keep: NDArray[np.bool_] | Integers) -> CellStatistics:
-    """The kept cells (a mask or places) with all levels, also those that they do not have; ``once`` and ``histogram`` stay,
-    single outcomes go."""
+    """The kept cells (a mask or places) with all levels, also those that they do not have.
+
+    ``once`` and ``histogram`` become those of the kept rows where the cells say what is theirs (gamma by ``log_total``, negative_binomial
+    by ``outcomes``); else they stay.
+    """
+    kept = np.arange(cells.n_cells)[keep]
+    outcomes = None if cells.outcomes is None else _restrict_outcomes(cells.outcomes, kept, cells.n_cells)
+    log_total = None if cells.log_total is None else cells.log_total[kept]
+    once, histogram = dict(cells.once), cells.histogram
+    if log_total is not None:
+        once["sum_log_outcome"] = float(log_total.sum())
+    if histogram is not None and outcomes is not None:
+        values, place = np.unique(outcomes.value, return_inverse=True)
+        histogram = np.column_stack([values, np.bincount(place, outcomes.n, len(values))])
+        once["log_factorial"] = float(histogram[:, 1] @ gammaln(values + 1.0))
     return replace(
         cells,
-        groups={name: Labels(labels.codes[keep], labels.values) for name, labels in cells.groups.items()},
-        labels={name: Labels(labels.codes[keep], labels.values) for name, labels in cells.labels.items()},
-        numbers={name: values[keep] for name, values in cells.numbers.items()},
-        n=cells.n[keep],
-        weight=cells.weight[keep],
-        mean=cells.mean[keep],
-        cross=cells.cross[keep],
-        size=cells.size[keep],
-        total=cells.total[keep],
-        offset=cells.offset[keep],
-        mix=None if cells.mix is None else cells.mix[keep],
-        outcomes=None,
+        groups={name: Labels(labels.codes[kept], labels.values) for name, labels in cells.groups.items()},
+        labels={name: Labels(labels.codes[kept], labels.values) for name, labels in cells.labels.items()},
+        numbers={name: values[kept] for name, values in cells.numbers.items()},
+        n=cells.n[kept],
+        weight=cells.weight[kept],
+        mean=cells.mean[kept],
+        cross=cells.cross[kept],
+        size=cells.size[kept],
+        total=cells.total[kept],
+        offset=cells.offset[kept],
+        mix=None if cells.mix is None else cells.mix[kept],
+        once=once,
+        histogram=histogram,
+        outcomes=outcomes,
+        log_total=log_total,
     )
+
+
+def _restrict_outcomes(outcomes: Outcomes, kept: Integers, n_cells: int) -> Outcomes:
+    """Those of the kept cells, which are counted anew."""
+    place = np.full(n_cells, -1, dtype=np.int32)
+    place[kept] = np.arange(len(kept))
+    cell = place[outcomes.cell]
+    inside = cell >= 0
+    return Outcomes(cell[inside], outcomes.value[inside], outcomes.size[inside], outcomes.n[inside])

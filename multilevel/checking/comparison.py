@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from scipy.stats import chi2
 
-from multilevel.cells.statistics import CellStatistics
-from multilevel.design.build import build_design
 from multilevel.design.model import Design
 from multilevel.errors import FitError, StudyError
 from multilevel.fit import Fit
@@ -83,11 +82,6 @@ def is_nested(full: Formula, reduced: Formula) -> bool:
     )
 
 
-def designs(full: Formula, reduced: Formula, cells: CellStatistics) -> tuple[Design, Design]:
-    """Both model matrices over the cells of ``union``."""
-    return build_design(full, cells), build_design(reduced, cells)
-
-
 def fit_by_likelihood(design: Design, seed: int = 0) -> Fit:
     """Maximum likelihood (gaussian) or Laplace's approximation; without group terms, of the population coefficients alone.
 
@@ -107,8 +101,12 @@ def fit_by_likelihood(design: Design, seed: int = 0) -> Fit:
     return fit
 
 
-def compare(full: Formula, reduced: Formula, fits: tuple[Fit, Fit]) -> Comparison:
-    """Criteria of two fits on the same rows, the larger model's first, and the test between them.
+def compare(full: Formula, reduced: Formula, fits: tuple[Sequence[Fit], Sequence[Fit]]) -> Comparison:
+    """Criteria of two models on the same rows, the larger one's first, and the test between them.
+
+    Parameters
+    ----------
+    fits : each model's, of every part of its outcome (one; two of a hurdle, that of all rows first).
 
     Raises
     ------
@@ -123,16 +121,24 @@ def compare(full: Formula, reduced: Formula, fits: tuple[Fit, Fit]) -> Compariso
     if statistic < -1e-4 * (1.0 + abs(larger.log_likelihood) * 1e-4):
         raise FitError(f"The larger model's log-likelihood is the smaller by {-statistic / 2:.3g}: its optimum was not found; set a seed.")
     statistic = max(statistic, 0.0)
-    population = len(fits[0].design.population) - len(fits[1].design.population)
+    population = sum(len(a.design.population) - len(b.design.population) for a, b in zip(*fits, strict=True))
     return Comparison(larger, smaller, LikelihoodRatio(statistic, df, float(chi2.sf(statistic, df)), df - population))
 
 
-def criteria(text: str, fit: Fit) -> Criteria:
-    """AIC and BIC of a maximum-likelihood fit; FitError for one without a log-likelihood, or by REML."""
-    if fit.log_likelihood is None or fit.method == "reml":
-        raise FitError(f"{text}: a {fit.method} fit has no likelihood that other models' can be compared with.")
-    k, value = fit.n_parameters, fit.log_likelihood
-    return Criteria(text, k, value, 2.0 * k - 2.0 * value, k * math.log(fit.design.cells.n_rows) - 2.0 * value)
+def criteria(text: str, fits: Sequence[Fit]) -> Criteria:
+    """AIC and BIC of a model fitted by maximum likelihood; parts share no parameter, so that their log-likelihoods add.
+
+    Of one part the scale is that of the formula's response, as in lme4; of a hurdle it is y, also where amounts are modelled as log y.
+
+    Raises FitError for a fit without a log-likelihood, or by REML.
+    """
+    value = 0.0
+    for fit in fits:
+        if fit.log_likelihood is None or fit.method == "reml":
+            raise FitError(f"{text}: a {fit.method} fit has no likelihood that other models' can be compared with.")
+        value += fit.log_likelihood + (fit.design.cells.once.get("log_jacobian", 0.0) if len(fits) > 1 else 0.0)
+    k, n_rows = sum(fit.n_parameters for fit in fits), fits[0].design.cells.n_rows
+    return Criteria(text, k, value, 2.0 * k - 2.0 * value, k * math.log(n_rows) - 2.0 * value)
 
 
 def _terms(group: GroupTerm) -> set[str]:

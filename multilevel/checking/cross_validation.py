@@ -4,12 +4,15 @@ For each fold the model is fitted without the fold's levels; the score is log p(
 integrated: the log-likelihood of all rows at the fold's parameters less that of the rows it was fitted to. Effects of other factors that
 the remaining rows speak of are thereby conditioned on, those of the held-out levels have their distribution. Exact for gaussian, by
 Laplace's approximation otherwise. Divided by the number of rows; larger is better; comparable only on the same rows and folds.
+
+What a likelihood has beyond the sums of its cells, and beside a dispersion that each fold estimates anew, is that of the fold's own rows:
+of gamma the sum of log y, of negative binomial the histogram of y (``restrict_cells``).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -28,9 +31,6 @@ from multilevel.generalised.search import problem_of
 from multilevel.linear.assemble import linear_system
 from multilevel.linear.criterion import Criterion
 from multilevel.linear.parameters import Theta
-
-FAMILIES = ("gaussian", "binomial", "poisson")
-"""For the others a constant of the likelihood depends on a parameter and is kept over all rows only."""
 
 DETERMINED = 1e-10
 """Smallest eigenvalue of the predictors' scaled cross-products that a fold's remaining rows must leave."""
@@ -58,25 +58,25 @@ def folds_of(n_levels: int, n_folds: int, seed: int) -> Integers:
     return fold
 
 
-def score(design: Design, cell_fold: Integers, seed: int = 0, progress: Callable[[], None] | None = None) -> Score:
+def score(
+    design: Design, cell_fold: Integers, seed: int = 0, progress: Callable[[], None] | None = None, *, n_folds: int | None = None
+) -> Score:
     """Cross-validated score of a model.
 
     Parameters
     ----------
     design : over all cells. cell_fold : (C,) the fold that each cell is held out in. progress : called after each fold.
+    n_folds : K, where the last fold may have no cell; None: as many as ``cell_fold`` names.
 
     Raises
     ------
     StudyError
-        The family's likelihood cannot be split by cells. FitError: a fold's remaining rows do not determine a coefficient.
+        The cells of a negative binomial study do not keep single rows' outcomes. FitError: a fold's remaining rows do not determine a
+        coefficient, or leave nothing to fit.
     """
-    if design.cells.family not in FAMILIES:
-        raise StudyError(
-            f"Cross-validation is not possible for family {design.cells.family}: its likelihood needs sums over the rows of each fold that "
-            f"cells do not keep (it is for {', '.join(FAMILIES)}). AIC and BIC stand; write --folds 0."
-        )
+    _refuse_unsplittable(design.cells)
     density = []
-    for fold in range(int(cell_fold.max()) + 1):
+    for fold in range(int(cell_fold.max()) + 1 if n_folds is None else n_folds):
         kept = restrict(design, cell_fold != fold)
         _refuse_undetermined(kept)
         fit = fit_by_likelihood(kept, seed)
@@ -85,6 +85,18 @@ def score(design: Design, cell_fold: Integers, seed: int = 0, progress: Callable
             progress()
     by_fold = np.array(density)
     return Score((float(by_fold.sum()) + _constant(design.cells)) / design.cells.n_rows, by_fold)
+
+
+def joined(scores: Sequence[Score], designs: Sequence[Design], n_rows: int) -> Score:
+    """The score of a model of several parts without a parameter in common, over the same folds; ``n_rows`` of the whole.
+
+    Of a part of log y the Jacobian is added: the score is that of y.
+    """
+    total = sum(
+        part.per_row * design.cells.n_rows + design.cells.once.get("log_jacobian", 0.0)
+        for part, design in zip(scores, designs, strict=True)
+    )
+    return Score(total / n_rows, np.sum([part.by_fold for part in scores], axis=0))
 
 
 def difference(full: Score, reduced: Score, n_rows: int) -> tuple[float, float]:
@@ -104,7 +116,8 @@ def restrict(design: Design, keep: NDArray[np.bool_]) -> Design:
 
 
 def marginal(design: Design, fit: Fit) -> float:
-    """Log-likelihood at the estimates of ``fit``, whatever rows it was made from, less constants that do not depend on parameters."""
+    """Log-likelihood at the estimates of ``fit``, whatever rows it was made from; of gaussian, binomial and poisson less the constants
+    that do not depend on parameters."""
     rows = reduce_design(design)
     p = len(design.population)
     predictor = rows.X @ fit.joint.mean[:p]
@@ -122,8 +135,9 @@ def _gaussian(rows: ReducedRows, fit: Fit) -> float:
 
 def _laplace(design: Design, rows: ReducedRows, fit: Fit) -> float:
     problem = problem_of(design, rows, design.cells.family)
-    mode = problem.objective.mode(_theta(fit), 0.0, None)
-    return -Objective.value(mode) / 2.0 - problem.family.constant(0.0)
+    log_dispersion = 0.0 if fit.dispersion is None else math.log(fit.dispersion)
+    mode = problem.objective.mode(_theta(fit), log_dispersion, None)
+    return -Objective.value(mode) / 2.0 - (problem.family.constant(0.0) if fit.dispersion is None else 0.0)
 
 
 def _theta(fit: Fit) -> Floats:
@@ -131,12 +145,20 @@ def _theta(fit: Fit) -> Floats:
 
 
 def _constant(cells: CellStatistics) -> float:
-    """What all rows together add at any parameter."""
+    """What all rows together add at any parameter; of families with a dispersion ``marginal`` has it already."""
     once = cells.once
-    names = {"gaussian": ("log_weights",), "binomial": ("log_binomial",), "poisson": ("outcome_log_exposure",)}[cells.family]
+    names = {"gaussian": ("log_weights",), "binomial": ("log_binomial",), "poisson": ("outcome_log_exposure",)}.get(cells.family, ())
     # log_weights is the sum of the logs, of which a normal density takes half
     total = sum(once.get(name, 0.0) for name in names) * (0.5 if cells.family == "gaussian" else 1.0)
     return total - (once.get("log_factorial", 0.0) if cells.family == "poisson" else 0.0)
+
+
+def _refuse_unsplittable(cells: CellStatistics) -> None:
+    if cells.family == "negative_binomial" and cells.outcomes is None:
+        raise StudyError(
+            "Cross-validation of a negative binomial model needs the counts of each fold's own rows, and there are too many different ones "
+            "to keep. AIC and BIC stand; write --folds 0."
+        )
 
 
 def _refuse_undetermined(design: Design) -> None:

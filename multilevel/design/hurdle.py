@@ -69,6 +69,7 @@ def split_cells(cells: CellStatistics, outcome: str) -> TwoParts:
         mean=np.zeros((n_cells, 0)),
         cross=np.zeros((n_cells, 0, 0)),
         once={"log_binomial": 0.0},
+        log_total=None,
     )
     amount = replace(
         cells,

@@ -81,7 +81,7 @@ def _draw(fit: Fit, design: Design, rows: ReducedRows, rng: np.random.Generator)
     if fit.family == "negative_binomial":
         once["log_factorial"] = float(outcome.histogram[:, 1] @ gammaln(outcome.histogram[:, 0] + 1.0))
     histogram = outcome.histogram if fit.family == "negative_binomial" else design.cells.histogram
-    return replace(design, cells=replace(design.cells, once=once, histogram=histogram)), drawn
+    return replace(design, cells=replace(design.cells, once=once, histogram=histogram, outcomes=None, log_total=None)), drawn
 
 
 def _refit_linear(fit: Fit) -> Refit:

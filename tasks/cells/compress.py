@@ -53,6 +53,7 @@ def compress(
     *,
     max_cells: int = MAX_CELLS,
     sample_rows: int = SAMPLE_ROWS,
+    most_outcomes: int = MOST_OUTCOMES,
     timeout_seconds: float | None = None,
 ) -> CompressedStudy:
     """Write cells.parquet, cells.json and rows.parquet into ``folder``.
@@ -63,6 +64,7 @@ def compress(
     study_sql : one complete SELECT giving the study's rows (after window, where, missing values and quarantine).
     max_cells : limit for the families whose predictors must all join the key; gaussian has none.
     sample_rows : rows kept for residual plots.
+    most_outcomes : different (cell, outcome) pairs up to which single rows' outcomes are kept.
     timeout_seconds : the query is interrupted after so long; None waits.
 
     Raises
@@ -75,7 +77,9 @@ def compress(
     connection = connect(relation)
     try:
         with deadline(connection, timeout_seconds):
-            return compress_rows(connection, study_sql, formula, family, folder, max_cells=max_cells, sample_rows=sample_rows)
+            return compress_rows(
+                connection, study_sql, formula, family, folder, max_cells=max_cells, sample_rows=sample_rows, most_outcomes=most_outcomes
+            )
     finally:
         connection.close()
 
@@ -89,6 +93,7 @@ def compress_rows(
     *,
     max_cells: int = MAX_CELLS,
     sample_rows: int = SAMPLE_ROWS,
+    most_outcomes: int = MOST_OUTCOMES,
 ) -> CompressedStudy:
     """``compress`` on an open connection."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -96,7 +101,8 @@ def compress_rows(
         schema = read_schema(connection, study_sql, formula, family)
         plan = plan_cells(formula, schema, family)
         refuse_too_many_cells(connection, study_sql, plan, schema, max_cells)
-        query = compile_cells(plan, schema, study_sql, with_outcomes=has_few_outcomes(connection, study_sql, plan, schema))
+        with_outcomes = has_few_outcomes(connection, study_sql, plan, schema, most_outcomes)
+        query = compile_cells(plan, schema, study_sql, with_outcomes=with_outcomes)
         cells = _copy(connection, query.sql, folder / "cells.parquet")
         n_cells, n_rows = _check_cells(connection, cells, plan)
         rows = _copy(connection, sample_query(study_sql, formula, sample_rows), folder / "rows.parquet")
@@ -153,7 +159,9 @@ def refuse_too_many_cells(connection: duckdb.DuckDBPyConnection, study_sql: str,
         )
 
 
-def has_few_outcomes(connection: duckdb.DuckDBPyConnection, study_sql: str, plan: CellPlan, schema: Schema) -> bool:
+def has_few_outcomes(
+    connection: duckdb.DuckDBPyConnection, study_sql: str, plan: CellPlan, schema: Schema, most_outcomes: int = MOST_OUTCOMES
+) -> bool:
     """Whether single rows' outcomes can be kept: about how many (cell, outcome) pairs differ, from one cheap scan."""
     if not plan.has_single_outcomes:
         return False
@@ -162,7 +170,7 @@ def has_few_outcomes(connection: duckdb.DuckDBPyConnection, study_sql: str, plan
     keys = [quote(key.name) if isinstance(key, Column) else as_sql(key, schema.moments) for key in plan.keys]
     facts = f"approx_count_distinct(hash({', '.join([*keys, *values])})) as n_outcomes"
     rough = connection.execute(render("cell_schema", study_rows=subquery(study_sql), facts=facts)).fetchone() or (0, 0)
-    return bool(min(rough[0], rough[1]) <= MOST_OUTCOMES)
+    return bool(min(rough[0], rough[1]) <= most_outcomes)
 
 
 def sample_query(study_sql: str, formula: Formula, sample_rows: int) -> str:

