@@ -40,6 +40,12 @@ def convergence(chains: Floats) -> Convergence:
     return Convergence(*(np.concatenate([piece[i] for piece in pieces]) if pieces else np.empty(0) for i in range(3)))
 
 
+def joined(first: Convergence, second: Convergence) -> Convergence:
+    """The figures of both lots of parameters, in this order."""
+    pairs = ((getattr(first, name), getattr(second, name)) for name in ("r_hat", "ess_bulk", "ess_tail"))
+    return Convergence(*(np.concatenate(pair) for pair in pairs))
+
+
 def convergence_checks(names: Sequence[str], found: Convergence) -> tuple[Check, Check, Check]:
     """The gates on R-hat, bulk ESS and tail ESS over all parameters, each naming the worst one."""
     worst_r, worst_bulk, worst_tail = int(np.argmax(found.r_hat)), int(np.argmin(found.ess_bulk)), int(np.argmin(found.ess_tail))

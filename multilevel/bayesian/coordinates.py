@@ -1,14 +1,21 @@
-"""The coordinates in which NUTS moves: given all that comes before it, every effect is standard normal under the pilot's likelihood.
+"""The coordinates in which NUTS moves: whatever the covariances are, coefficients are standard normal under the pilot's likelihood.
 
-With the likelihood replaced by the pilot's quadratic one, the effects b_j = L u_j of a level (Sigma = L L') with information I_j and
-linear term h_j have, whatever Sigma is,
+With the likelihood replaced by the pilot's quadratic one, and effects b = L u (Sigma = L L'), coefficients with information I and linear
+term h have, whatever Sigma is,
 
-    Var(u_j) = (I + L' I_j L)^-1 = (C_j C_j')^-1,    u_j = C_j^-T (C_j^-1 L' h_j + z_j),    z_j ~ N(0, 1).
+    Var(u) = (1 + L' I L)^-1 = (C C')^-1,    u = C^-T (C^-1 L' h + z),    z ~ N(0, 1).
 
-Sampling z therefore centres a level that the data inform and leaves one uncentred that they do not, by as much as each needs and anew at
-every Sigma (a partially non-centred form, Papaspiliopoulos, Roberts and Skold 2007, with the data's own weights). For the finest block
-I_j and h_j are exact; for coarser ones the joint posterior of the pilot gives a dense map from w to z and the h that earlier blocks
-imply. The change of variables costs -sum log diag C_j, the prior of u is standard normal, and the posterior is exact for any pilot.
+Sampling z therefore centres what the data inform and leaves uncentred what they do not, by as much as each needs and anew at every Sigma
+(a partially non-centred form, Papaspiliopoulos, Roberts and Skold 2007, with the data's own weights).
+
+- The population coefficients and the factors with few levels are taken *jointly*, I being that of all of them with the other effects
+  integrated out. Levels in common, less the intercept, are a direction that no line item speaks of, as wide as Sigma: with three levels it
+  is much of what there is, and level by level it would be missed.
+- For the finest block I and h are exact, level by level, given all else.
+- For other blocks in between, level by level too, the joint posterior of the pilot gives a dense map from w to z and the h that earlier
+  blocks imply.
+
+The change of variables costs -sum log diag C, the prior of u is standard normal, and the posterior is exact for any pilot.
 """
 
 from __future__ import annotations
@@ -17,18 +24,31 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.linalg import solve_triangular
+from scipy.linalg import block_diag, solve_triangular
 from scipy.sparse import csr_array, hstack
 
 from multilevel.bayesian.parameters import Layout
-from multilevel.bayesian.pilot import Pilot, block_values, level_information
+from multilevel.bayesian.pilot import MOST_JOINT, Pilot, block_values, level_information
 from multilevel.cells.statistics import Floats
 from multilevel.design.reduction import ReducedRows
+
+CHUNK = 500
+"""Draws whose joint matrices are in memory together."""
+
+
+@dataclass(frozen=True)
+class JointBlock:
+    """beta and the blocks with few levels, in the pilot's order: information (m, m), positive semi-definite, and linear term (m,)."""
+
+    blocks: tuple[int, ...]
+    n_levels: tuple[int, ...]
+    information: Floats
+    shift: Floats
 
 
 @dataclass(frozen=True)
 class CoarseBlock:
-    """A block before the finest one: information (L, k, k); z = mixing @ w (L k, L k); h = shift + pull @ (earlier - earlier_mode)."""
+    """A block between: information (L, k, k); z = mixing @ w (L k, L k); h = shift + pull @ (earlier - earlier_mode)."""
 
     block: int
     information: Floats
@@ -51,18 +71,20 @@ class FineBlock:
 class Coordinates:
     """The map from w (p + q,) and theta to (beta, effects).
 
-    ``mode`` (m,) of beta and the coarse effects; ``root`` (p, p) lower-triangular root of beta's covariance.
+    ``mode``: of beta and all effects but the finest; ``n_population``: p.
     """
 
+    n_population: int
     mode: Floats
-    root: Floats
+    joint: JointBlock
     coarse: tuple[CoarseBlock, ...]
     fine: FineBlock | None
 
     @property
-    def n_population(self) -> int:
-        """p."""
-        return len(self.root)
+    def order(self) -> tuple[int, ...]:
+        """The blocks in the order of w."""
+        rest = () if self.fine is None else (self.fine.block,)
+        return (*self.joint.blocks, *(block.block for block in self.coarse), *rest)
 
 
 def build_coordinates(rows: ReducedRows, pilot: Pilot) -> Coordinates:
@@ -70,8 +92,24 @@ def build_coordinates(rows: ReducedRows, pilot: Pilot) -> Coordinates:
     order, p = pilot.order, rows.X.shape[1]
     reverse = np.linalg.cholesky(pilot.schur[::-1, ::-1])[::-1, ::-1]  # schur = reverse reverse', reverse upper triangular
     root = solve_triangular(reverse, np.eye(order.n_coarse), lower=False).T  # lower triangular, root root' = schur^-1
-    coarse = tuple(_coarse_block(pilot, root, f, start) for f, start in zip(order.coarse, order.starts, strict=True))
-    return Coordinates(pilot.coarse, root[:p, :p], coarse, None if order.finest is None else _fine_block(rows, pilot, order.finest))
+    ends = (*order.starts, order.n_coarse)[1:]
+    n_joint = sum(end <= MOST_JOINT for end in ends)
+    joint = _joint_block(pilot, root, p, order.coarse[:n_joint])
+    rest = zip(order.coarse[n_joint:], order.starts[n_joint:], strict=True)
+    coarse = tuple(_coarse_block(pilot, root, f, start) for f, start in rest)
+    return Coordinates(p, pilot.coarse, joint, coarse, None if order.finest is None else _fine_block(rows, pilot, order.finest))
+
+
+def _joint_block(pilot: Pilot, root: Floats, p: int, blocks: tuple[int, ...]) -> JointBlock:
+    """What the data say of beta and these blocks: their precision at the pilot, less that of the effects' own distribution."""
+    m = p + sum(pilot.effects[f].size for f in blocks)
+    inverse = solve_triangular(root[:m, :m], np.eye(m), lower=True)
+    precision = inverse.T @ inverse
+    own = block_diag(np.zeros((p, p)), *(np.kron(np.eye(len(pilot.effects[f])), np.linalg.inv(pilot.covariances[f])) for f in blocks))
+    units = np.sqrt(np.diag(precision))
+    values, vectors = np.linalg.eigh((precision - own) / np.outer(units, units))
+    information = np.outer(units, units) * ((vectors * np.maximum(values, 0.0)) @ vectors.T)
+    return JointBlock(blocks, tuple(len(pilot.effects[f]) for f in blocks), information, (information + own) @ pilot.coarse[:m])
 
 
 def _coarse_block(pilot: Pilot, root: Floats, f: int, start: int) -> CoarseBlock:
@@ -161,10 +199,17 @@ def conditional_effects(
 
 def coefficients(coordinates: Coordinates, layout: Layout, theta: Floats, w: Floats) -> tuple[Floats, tuple[Floats, ...]]:
     """(S, p) beta and per block (S, L k) effects, of (S, d) thetas and (S, p + q) w."""
-    p = coordinates.n_population
-    found = [coordinates.mode[:p] + w[:, :p] @ coordinates.root.T]
+    p, m = coordinates.n_population, len(coordinates.joint.shift)
+    first = np.concatenate(
+        [_joint_coefficients(coordinates, layout, theta[at : at + CHUNK], w[at : at + CHUNK, :m]) for at in range(0, len(w), CHUNK)]
+    )
+    found: list[Floats] = [first]
     effects: dict[int, Floats] = {}
     at = p
+    for f, levels in zip(coordinates.joint.blocks, coordinates.joint.n_levels, strict=True):
+        size = levels * layout.widths[f]
+        effects[f] = first[:, at : at + size]
+        at += size
     for block in coordinates.coarse:
         size = len(block.mixing)
         earlier = np.concatenate(found, axis=1)
@@ -178,6 +223,26 @@ def coefficients(coordinates: Coordinates, layout: Layout, theta: Floats, w: Flo
         h = fine.shift - (fine.coupling @ coarse.T).T
         effects[fine.block] = _effects(_factor(theta, layout, fine.block), fine.information, h, w[:, at:])
     return coarse[:, :p], tuple(effects[block] for block in sorted(effects))
+
+
+def _joint_coefficients(coordinates: Coordinates, layout: Layout, theta: Floats, w: Floats) -> Floats:
+    """(S, m) beta and the joint blocks' effects."""
+    joint, p, m = coordinates.joint, coordinates.n_population, w.shape[1]
+    spread = np.zeros((len(theta), m, m))
+    spread[:, np.arange(p), np.arange(p)] = 1.0
+    at = p
+    for f, levels in zip(joint.blocks, joint.n_levels, strict=True):
+        factor = layout.factor(theta, f)
+        for _ in range(levels):
+            own = slice(at, at + layout.widths[f])
+            spread[:, own, own] = factor
+            at = own.stop
+    inner = np.swapaxes(spread, 1, 2) @ joint.information @ spread
+    inner[:, np.arange(p, m), np.arange(p, m)] += 1.0
+    chol = np.linalg.cholesky(inner)
+    right = np.einsum("sij,i->sj", spread, joint.shift)
+    x = np.linalg.solve(chol, right[..., None])
+    return (spread @ np.linalg.solve(np.swapaxes(chol, 1, 2), x + w[..., None]))[..., 0]
 
 
 def _effects(factor: list[list[Floats]], information: Floats, h: Floats, z: Floats) -> Floats:

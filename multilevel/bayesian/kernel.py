@@ -23,38 +23,53 @@ HALF_NORMAL, HALF_STUDENT_T, EXPONENTIAL, LOG_NORMAL, CORRELATION = range(5)
 
 @njit(cache=True, nogil=True)
 def log_posterior(
-    theta, w, kinds, prior, y, size, once, histogram, offset, X, weights, codes, values, widths, levels, starts, mode, root, information,
-    mixing, pull, shift, beta_location, beta_precision,
+    theta, w, kinds, prior, y, size, once, histogram, offset, X, weights, codes, values, widths, levels, starts, mode, joint_information,
+    joint_shift, information, mixing, pull, shift, beta_location, beta_precision,
 ):  # fmt: skip
     """Value and gradients (d,), (p + q,).
 
-    theta (d,), w (p + q,); kinds: the family's code, and whether theta ends with log sigma, phi or shape; prior (d, 4): kind, two
-    arguments, and 1 where the prior speaks of 1 / sqrt(exp(theta)); y, size, offset, weights (R,); once: residual_ss, N, sum of log y;
-    codes (B, R), values (K, R), widths, levels, starts (in theta) (B,): blocks in the pilot's order; mode, root and the flat arrays as in
-    ``coordinates``.
+    theta (d,), w (p + q,); kinds: the family's code, whether theta ends with log sigma, phi or shape, and how many blocks are joint with
+    beta; prior (d, 4): kind, two arguments, and 1 where the prior speaks of 1 / sqrt(exp(theta)); y, size, offset, weights (R,); once:
+    residual_ss, N, sum of log y; codes (B, R), values (K, R), widths, levels, starts (in theta) (B,): blocks in the pilot's order; mode,
+    joint_information (m, m), joint_shift (m,) and the flat arrays as in ``coordinates``.
     """
-    p, n_blocks, n_rows = len(root), len(widths), len(y)
+    p, m, n_blocks, n_rows, n_joint = X.shape[1], len(joint_shift), len(widths), len(y), kinds[2]
     value, g_theta = _log_prior(theta, prior)
     g_w = np.zeros(len(w))
-    beta = mode[:p] + root @ w[:p]
+    factors = _factors(theta, widths, starts)
+    spread = _spread(factors, widths, levels, n_joint, p, m)
+    root, inverse = _joint_root(spread, joint_information, p)
+    joint_x = inverse @ (spread.T @ joint_shift)
+    joint_v = inverse.T @ (joint_x + w[:m])
+    first = spread @ joint_v
+    for i in range(m):
+        value -= math.log(root[i, i])
+        if i >= p:
+            value -= 0.5 * joint_v[i] ** 2
+    beta = first[:p].copy()
     pull_back = beta_precision @ (beta - beta_location)
     value -= 0.5 * np.dot(beta - beta_location, pull_back)
 
     # forward: coefficients block by block, and the linear predictor
     eta = offset + X @ beta
-    off = np.zeros(len(w))  # coefficients of beta and the coarse blocks, minus their mode
-    off[:p] = beta - mode[:p]
-    factors = _factors(theta, widths, starts)
+    off = np.zeros(len(w))  # coefficients of beta and all blocks but the finest, minus their mode
+    off[:m] = first - mode[:m]
     u = np.zeros(len(w))
     x0, h = np.zeros(len(w)), np.zeros(len(w))
     effects = np.zeros(len(w))
     at, row, at_info, at_mix, at_pull = p, 0, 0, 0, 0
-    for block in range(n_blocks):
+    for block in range(n_joint):
+        k = widths[block]
+        for i in range(k):
+            for r in range(n_rows):
+                eta[r] += values[row + i, r] * first[at + codes[block, r] * k + i]
+        at, row = at + k * levels[block], row + k
+    for block in range(n_joint, n_blocks):
         k, n = widths[block], levels[block]
         count = k * n
         own = slice(at, at + count)
         is_fine = block == n_blocks - 1
-        h[own] = shift[at - p : at - p + count]
+        h[own] = shift[at - m : at - m + count]
         if is_fine:
             z = w[own]
             for i in range(k):
@@ -81,7 +96,7 @@ def log_posterior(
 
     # backward, in the opposite order
     g_off = np.zeros(len(w))
-    for block in range(n_blocks - 1, -1, -1):
+    for block in range(n_blocks - 1, n_joint - 1, -1):
         k, n = widths[block], levels[block]
         count = k * n
         at, row, at_info = at - count, row - k, at_info - n * k * k
@@ -103,9 +118,89 @@ def log_posterior(
             at_pull -= count * at
             g_w[own] = mixing[at_mix : at_mix + count * count].reshape((count, count)).T @ g_z
             g_off[:at] += pull[at_pull : at_pull + count * at].reshape((count, at)).T @ g_h
-    g_beta = X.T @ g_eta + g_off[:p] - pull_back
-    g_w[:p] = root.T @ g_beta
+    g_first = g_off[:m].copy()
+    g_first[:p] += X.T @ g_eta - pull_back
+    for block in range(n_joint - 1, -1, -1):
+        k = widths[block]
+        at, row = at - k * levels[block], row - k
+        for i in range(k):
+            for r in range(n_rows):
+                g_first[at + codes[block, r] * k + i] += values[row + i, r] * g_eta[r]
+    g_v = spread.T @ g_first
+    g_v[p:] -= joint_v[p:]
+    g_z = inverse @ g_v
+    g_w[:m] = g_z
+    g_right = inverse.T @ g_z
+    g_inner = _joint_root_back(root, inverse, joint_v, g_z, g_right, joint_x)
+    g_spread = 2.0 * (joint_information @ spread) @ g_inner
+    g_factor = np.zeros((factors.shape[1], factors.shape[1]))
+    at = p
+    for block in range(n_joint):
+        k = widths[block]
+        g_factor[:] = 0.0
+        for _ in range(levels[block]):
+            for i in range(k):
+                for j in range(i + 1):
+                    g_factor[i, j] += g_spread[at + i, at + j] + g_first[at + i] * joint_v[at + j] + joint_shift[at + i] * g_right[at + j]
+            at += k
+        _factor_back(theta, starts[block], k, factors[block], g_factor, g_theta)
     return value, g_theta, g_w
+
+
+@njit(cache=True, nogil=True)
+def _spread(factors, widths, levels, n_joint, p, m):
+    """(m, m) block-diagonal: ones for beta, then every level's factor."""
+    spread = np.zeros((m, m))
+    for i in range(p):
+        spread[i, i] = 1.0
+    at = p
+    for block in range(n_joint):
+        k = widths[block]
+        for _ in range(levels[block]):
+            spread[at : at + k, at : at + k] = factors[block, :k, :k]
+            at += k
+    return spread
+
+
+@njit(cache=True, nogil=True)
+def _joint_root(spread, information, p):
+    """Lower Cholesky factor C of spread' I spread + 1 (beta without the 1), and its inverse."""
+    m = len(spread)
+    inner = spread.T @ (information @ spread)
+    for i in range(p, m):
+        inner[i, i] += 1.0
+    root, inverse = np.zeros((m, m)), np.zeros((m, m))
+    for i in range(m):
+        for j in range(i + 1):
+            total = inner[i, j]
+            for k in range(j):
+                total -= root[i, k] * root[j, k]
+            root[i, j] = math.sqrt(total) if i == j else total / root[j, j]
+    for i in range(m):
+        inverse[i, i] = 1.0 / root[i, i]
+        for k in range(i):  # row i of C^-1 from the rows before
+            ratio = root[i, k] * inverse[i, i]
+            for j in range(k + 1):
+                inverse[i, j] -= ratio * inverse[k, j]
+    return root, inverse
+
+
+@njit(cache=True, nogil=True)
+def _joint_root_back(root, inverse, v, g_z, g_right, x):
+    """Adjoint of C C' by v = C^-T (x + z), x = C^-1 r and -sum log diag C (Murray 2016, eq. 8)."""
+    m = len(root)
+    g_root = np.zeros((m, m))
+    for i in range(m):
+        for j in range(i + 1):
+            g_root[i, j] = -v[i] * g_z[j] - g_right[i] * x[j]
+        g_root[i, i] -= 1.0 / root[i, i]
+    moved = root.T @ g_root
+    for i in range(m):
+        moved[i, i] *= 0.5
+        for j in range(i + 1, m):
+            moved[i, j] = 0.0
+    moved = inverse.T @ (moved @ inverse)
+    return 0.5 * (moved + moved.T)
 
 
 @njit(cache=True, nogil=True)
@@ -116,17 +211,22 @@ def packed_log_posterior(x, w, numbers, counts):
 
     PyTensor and nutpie compile code for every array that a model holds, so two of them compile in a fraction of the time of twenty.
     """
-    n_rows, p, n_blocks, n_values = np.int64(counts[2]), np.int64(counts[3]), np.int64(counts[4]), np.int64(counts[5])
-    at = 6
+    n_joint, n_rows, p = np.int64(counts[2]), np.int64(counts[3]), np.int64(counts[4])
+    n_blocks, n_values = np.int64(counts[5]), np.int64(counts[6])
+    at = 7
     codes = counts[at : at + n_blocks * n_rows].reshape((n_blocks, n_rows))
     at += n_blocks * n_rows
     widths = counts[at : at + n_blocks]
     levels = counts[at + n_blocks : at + 2 * n_blocks]
     starts = counts[at + 2 * n_blocks : at + 3 * n_blocks]
-    n_columns, n_shift, n_information, n_mixing, n_pull, n_coarse = 0, 0, 0, 0, 0, p
+    n_columns, n_shift, n_information, n_mixing, n_pull, n_coarse, m = 0, 0, 0, 0, 0, p, p
     for block in range(n_blocks):
         size = np.int64(widths[block]) * np.int64(levels[block])
         n_columns += widths[block]
+        if block < n_joint:
+            m += size
+            n_coarse += size
+            continue
         n_shift += size
         n_information += size * widths[block]
         if block < n_blocks - 1:
@@ -134,17 +234,17 @@ def packed_log_posterior(x, w, numbers, counts):
             n_pull += size * n_coarse
             n_coarse += size
     lengths = np.array([
-        4 * len(x), n_rows, n_rows, n_rows, n_rows, 3, 2 * n_values, n_rows * p, n_columns * n_rows, n_coarse, p * p, n_information,
+        4 * len(x), n_rows, n_rows, n_rows, n_rows, 3, 2 * n_values, n_rows * p, n_columns * n_rows, n_coarse, m * m, m, n_information,
         n_mixing, n_pull, n_shift, p, p * p, len(x),
     ])  # fmt: skip
     ends = np.zeros(len(lengths) + 1, dtype=np.int64)
     for i in range(len(lengths)):
         ends[i + 1] = ends[i] + lengths[i]
-    theta, slope, jacobian, g_jacobian = stretch(x, numbers[ends[17] : ends[18]])
+    theta, slope, jacobian, g_jacobian = stretch(x, numbers[ends[18] : ends[19]])
     value, g_theta, g_w = log_posterior(
         theta,
         w,
-        counts[:2],
+        counts[:3],
         numbers[ends[0] : ends[1]].reshape((len(x), 4)),
         numbers[ends[1] : ends[2]],
         numbers[ends[2] : ends[3]],
@@ -159,13 +259,14 @@ def packed_log_posterior(x, w, numbers, counts):
         levels,
         starts,
         numbers[ends[9] : ends[10]],
-        numbers[ends[10] : ends[11]].reshape((p, p)),
+        numbers[ends[10] : ends[11]].reshape((m, m)),
         numbers[ends[11] : ends[12]],
         numbers[ends[12] : ends[13]],
         numbers[ends[13] : ends[14]],
         numbers[ends[14] : ends[15]],
         numbers[ends[15] : ends[16]],
-        numbers[ends[16] : ends[17]].reshape((p, p)),
+        numbers[ends[16] : ends[17]],
+        numbers[ends[17] : ends[18]].reshape((p, p)),
     )
     return np.asarray(value + jacobian), g_theta * slope + g_jacobian, g_w
 

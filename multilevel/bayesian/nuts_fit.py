@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from multilevel.bayesian.bookkeeping import Clock, one_blas_thread
-from multilevel.bayesian.convergence import MAX_R_HAT, MIN_ESS, convergence
+from multilevel.bayesian.convergence import MAX_R_HAT, MIN_ESS, Convergence, convergence
 from multilevel.bayesian.coordinates import build_coordinates, coefficients
 from multilevel.bayesian.durations import HOURS, duration, nuts_seconds, seconds_of
 from multilevel.bayesian.families import Outcome, outcome_of
@@ -40,16 +40,19 @@ energy): their ESS is 40 % of the draws, and the largest of a thousand folded R-
 FEW_COEFFICIENTS = 200
 """Below so many coefficients steps are shorter: they cost little, and little data leave the posterior far from normal."""
 
-ATTEMPTS = ((0.8, 1), (0.95, 2), (0.99, 3), (0.995, 4))
-"""Target acceptance and multiple of ``tune`` of each attempt; the next is made only where the last diverged or did not converge."""
+TARGETS = (0.8, 0.95, 0.99, 0.995)
+"""Target acceptances: the next where an attempt diverged. Where it did not, but has too few effective draws, chains twice as long."""
+
+ATTEMPTS = 4
 
 
 @dataclass(frozen=True)
 class NutsDraws:
-    """thetas (chains, draws, d), values (chains * draws, p + q), divergences after tuning, seconds by step."""
+    """thetas (chains, draws, d), values (chains * draws, p + q) and their convergence, divergences after tuning, seconds by step."""
 
     thetas: Floats
     values: Floats
+    figures: Convergence
     divergences: int
     layout: Layout
     pilot: Pilot
@@ -62,33 +65,51 @@ def fit_nuts(design: Design, family: str, priors: ResolvedPriors, sampling: Samp
     rows = reduce_design(design)
     found = sample_nuts(rows, outcome_of(design, rows, family), priors, sampling, seed=seed, progress=progress)
     system = quadratic_system(rows, found.pilot)
-    posterior = Posterior(design, family, found.layout, found.thetas, found.values, system, False)
+    posterior = Posterior(design, family, found.layout, found.thetas, found.values, system, False, found.figures)
     return build_fit(posterior, method="nuts", interval=interval, checks=(_divergence_check(found.divergences),), record=found.record)
 
 
 def sample_nuts(
     rows: ReducedRows, outcome: Outcome, priors: ResolvedPriors, sampling: Sampling, *, seed: int, progress: bool = False
 ) -> NutsDraws:
-    """Draw from the posterior of reduced rows; where NUTS diverges, again with shorter steps, longer tuning and the pilot moved."""
+    """Draw from the posterior of reduced rows; where that is not sound, again from where it was, with shorter steps or longer chains."""
     with_scale = priors.sigma is not None or priors.dispersion is not None
     layout = Layout(tuple(block.values.shape[1] for block in rows.blocks), with_scale)
     n_coefficients = rows.X.shape[1] + sum(block.n_levels * block.values.shape[1] for block in rows.blocks)
     clock = Clock()
     pilot = fit_pilot(rows, outcome, priors, starting_covariances(priors), starting_dispersion(priors))
     clock.lap("pilot")
-    attempts = ATTEMPTS[1:] if n_coefficients < FEW_COEFFICIENTS else ATTEMPTS
+    effort = _Effort(step=int(n_coefficients < FEW_COEFFICIENTS), longer=1)
     before: list[dict[str, object]] = []
-    for number, (target, longer) in enumerate(attempts):
-        how = replace(sampling, tune=sampling.tune * longer)
-        found = _attempt(_Model(rows, outcome, priors, layout, pilot), how, target=target, seed=seed + number, progress=progress)
-        if number == len(attempts) - 1 or _is_sound(found):
+    for number in range(ATTEMPTS):
+        found = _attempt(_Model(rows, outcome, priors, layout, pilot), sampling, effort, seed=seed + number, progress=progress)
+        if number == ATTEMPTS - 1 or _is_sound(found):
             break
-        before.append({"target_accept": target, "tune": how.tune, "divergences": found.divergences})
+        before.append({name: found.record[name] for name in ("target_accept", "tune", "thin")} | {"divergences": found.divergences})
+        effort = effort.after(found.divergences)
         centre = np.median(found.thetas.reshape(-1, layout.size), axis=0)
         factors = [layout.factor(centre, block) for block in range(len(rows.blocks))]
         pilot = fit_pilot(rows, outcome, priors, [f @ f.T for f in factors], float(layout.scale(centre)), em_steps=0)
     seconds = clock.seconds | found.seconds
     return replace(found, record=found.record | {"earlier_attempts": before, "seconds": seconds})
+
+
+@dataclass(frozen=True)
+class _Effort:
+    """``step``: which of ``TARGETS``; ``longer``: multiple of the transitions that make one draw, and of tuning."""
+
+    step: int
+    longer: int
+
+    @property
+    def target(self) -> float:
+        return TARGETS[self.step]
+
+    def after(self, divergences: int) -> _Effort:
+        """What to try next."""
+        if divergences and self.step < len(TARGETS) - 1:
+            return replace(self, step=self.step + 1)
+        return replace(self, longer=2 * self.longer)
 
 
 @dataclass(frozen=True)
@@ -102,9 +123,10 @@ class _Model:
     pilot: Pilot
 
 
-def _attempt(model: _Model, sampling: Sampling, *, target: float, seed: int, progress: bool) -> NutsDraws:
+def _attempt(model: _Model, sampling: Sampling, effort: _Effort, *, seed: int, progress: bool) -> NutsDraws:
     from multilevel.bayesian.nuts_model import model_data, pack, sd_units
 
+    sampling = replace(sampling, tune=sampling.tune * (1 + effort.step) * effort.longer)
     clock, layout, pilot = Clock(), model.layout, model.pilot
     coordinates = build_coordinates(model.rows, pilot)
     data = model_data(model.rows, model.outcome, coordinates, layout, model.priors, pilot=pilot)
@@ -114,14 +136,14 @@ def _attempt(model: _Model, sampling: Sampling, *, target: float, seed: int, pro
     start = np.concatenate([centre, np.zeros(model.rows.X.shape[1] + n_effects)])
     compiled = compiled_model(layout.size, len(start) - layout.size)
     clock.lap("compile")
-    thin = 3 if n_effects > MANY_EFFECTS else 2
+    thin = (3 if n_effects > MANY_EFFECTS else 2) * effort.longer
     packed = pack(data)
     gradient = seconds_of(lambda: packed_log_posterior(start[: layout.size], start[layout.size :], packed["numbers"], packed["counts"]))
     expected = nuts_seconds(gradient, sampling, thin=thin)
     if expected > HOURS:
         log.warning("NUTS will take about %s for %s coefficients; stop here if that is too long.", duration(expected), f"{len(start):,}")
     ready = replace(compiled.with_data(**packed), initial_point_func=_starts(start, layout.size))
-    trace = run_nuts(ready, sampling, thin=thin, target=target, seed=seed, progress=progress)
+    trace = run_nuts(ready, sampling, thin=thin, target=effort.target, seed=seed, progress=progress)
     clock.lap("sampling")
     x, w = (trace.posterior[name].values[:, ::thin] for name in ("x", "w"))
     thetas = stretched(x, units)
@@ -135,21 +157,25 @@ def _attempt(model: _Model, sampling: Sampling, *, target: float, seed: int, pro
         "tune": sampling.tune,
         "thin": thin,
         "seed": seed,
-        "target_accept": target,
+        "target_accept": effort.target,
         "acceptance": float(statistics["mean_tree_accept"].values.mean()),
         "expected_seconds": expected,
         "steps_per_draw": float(statistics["n_steps"].values.mean()),
     }
     divergences = int(statistics["diverging"].values.sum())
-    return NutsDraws(thetas, np.concatenate([beta, *effects], axis=1), divergences, layout, pilot, clock.seconds, record)
+    values = np.concatenate([beta, *effects], axis=1)
+    figures = convergence(values.reshape(*thetas.shape[:2], -1))
+    return NutsDraws(thetas, values, figures, divergences, layout, pilot, clock.seconds, record)
 
 
 def _is_sound(found: NutsDraws) -> bool:
-    """No divergence, and the variance parameters converged (they are the last to)."""
-    figures = convergence(found.thetas)
+    """No divergence, and variance parameters and coefficients converged."""
     enough = min(MIN_ESS, 0.1 * found.thetas.shape[0] * found.thetas.shape[1])
-    converged = figures.r_hat.max() <= MAX_R_HAT and min(figures.ess_bulk.min(), figures.ess_tail.min()) >= enough
-    return found.divergences == 0 and bool(converged)
+    converged = [
+        figures.r_hat.max() <= MAX_R_HAT and min(figures.ess_bulk.min(), figures.ess_tail.min()) >= enough
+        for figures in (convergence(found.thetas), found.figures)
+    ]
+    return found.divergences == 0 and all(converged)
 
 
 def starting_covariances(priors: ResolvedPriors) -> list[Floats]:
@@ -184,7 +210,7 @@ def compiled_model(n_theta: int, n_coefficients: int) -> Any:
 
     from multilevel.bayesian.nuts_model import build_model
 
-    nothing: dict[str, Any] = {"numbers": np.zeros(1), "counts": np.zeros(6, dtype=np.int64)}
+    nothing: dict[str, Any] = {"numbers": np.zeros(1), "counts": np.zeros(7, dtype=np.int64)}
     return nutpie.compile_pymc_model(build_model(nothing, n_theta, n_coefficients))
 
 

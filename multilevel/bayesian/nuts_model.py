@@ -38,13 +38,13 @@ _FAMILY = {
 
 ARGUMENTS = (
     "kinds", "prior", "y", "size", "once", "histogram", "offset", "X", "weights", "codes", "values", "widths", "levels", "starts", "mode",
-    "root", "information", "mixing", "pull", "shift", "beta_location", "beta_precision",
+    "joint_information", "joint_shift", "information", "mixing", "pull", "shift", "beta_location", "beta_precision",
 )  # fmt: skip
 """The data of ``kernel.log_posterior``, in its order."""
 
 PACKED = (
-    "prior", "y", "size", "offset", "weights", "once", "histogram", "X", "values", "mode", "root", "information", "mixing", "pull", "shift",
-    "beta_location", "beta_precision", "units",
+    "prior", "y", "size", "offset", "weights", "once", "histogram", "X", "values", "mode", "joint_information", "joint_shift",
+    "information", "mixing", "pull", "shift", "beta_location", "beta_precision", "units",
 )  # fmt: skip
 """The order of ``numbers`` in ``kernel.packed_log_posterior``."""
 
@@ -82,13 +82,13 @@ def model_data(
     rows: ReducedRows, outcome: Outcome, coordinates: Coordinates, layout: Layout, priors: ResolvedPriors, *, pilot: Pilot
 ) -> Arrays:
     """Every array of the model by its name in it, in the kernel's order."""
-    order = [*(block.block for block in coordinates.coarse), *([] if coordinates.fine is None else [coordinates.fine.block])]
+    order = coordinates.order
     blocks = [rows.blocks[f] for f in order]
     every: list[CoarseBlock | FineBlock] = [*coordinates.coarse, *([] if coordinates.fine is None else [coordinates.fine])]
     none = np.zeros((0, len(rows.outcome)))
     is_counted = outcome.family in ("negative_binomial", "gamma")
     return {
-        "kinds": np.array([_FAMILY[outcome.family], int(layout.with_scale)]),
+        "kinds": np.array([_FAMILY[outcome.family], int(layout.with_scale), len(coordinates.joint.blocks)]),
         "prior": prior_table(layout, priors),
         "y": outcome.outcome,
         "size": (outcome.n if is_counted else outcome.size).astype(np.float64),
@@ -103,7 +103,8 @@ def model_data(
         "levels": np.array([block.n_levels for block in blocks], dtype=np.int64),
         "starts": np.array([layout.starts[f] for f in order], dtype=np.int64),
         "mode": coordinates.mode,
-        "root": np.ascontiguousarray(coordinates.root),
+        "joint_information": np.ascontiguousarray(coordinates.joint.information),
+        "joint_shift": coordinates.joint.shift,
         "information": _joined([block.information for block in every]),
         "mixing": _joined([block.mixing for block in coordinates.coarse]),
         "pull": _joined([block.pull for block in coordinates.coarse]),

@@ -23,12 +23,16 @@ from multilevel.errors import FitError
 
 EM_STEPS = 30
 
+MOST_JOINT = 32
+"""Coefficients that are taken together at every step of the sampler: their cube costs less than a pass over a thousand cells, and what the
+levels of a larger factor have in common is known well enough."""
+
 
 @dataclass(frozen=True)
 class Order:
     """How coefficients are ordered: beta, the blocks from few to many levels, and last the finest block, treated level by level.
 
-    coarse : indices of the blocks before the finest. finest : its index, or None without group terms.
+    coarse : indices of the blocks before the finest. finest : its index, or None where all coefficients together are few.
     starts : where each coarse block begins among the m coarse coefficients (beta first).
     """
 
@@ -61,13 +65,14 @@ MOST_HALVINGS = 30
 
 
 def coefficient_order(rows: ReducedRows) -> Order:
-    """The order for these rows: the block with the most effects is the finest."""
-    blocks = rows.blocks
-    by_size = sorted(range(len(blocks)), key=lambda f: (blocks[f].n_levels * blocks[f].values.shape[1], f))
-    coarse = tuple(sorted(by_size[:-1], key=lambda f: (blocks[f].n_levels, f)))
-    sizes = [rows.X.shape[1], *(blocks[f].n_levels * blocks[f].values.shape[1] for f in coarse)]
-    starts = np.cumsum(sizes)
-    return Order(coarse, by_size[-1] if by_size else None, tuple(int(at) for at in starts[:-1]), int(starts[-1]))
+    """The order for these rows: the block with the most effects is the finest, unless all coefficients together are few."""
+    blocks, p = rows.blocks, rows.X.shape[1]
+    effects = [block.n_levels * block.values.shape[1] for block in blocks]
+    by_size = sorted(range(len(blocks)), key=lambda f: (effects[f], f))
+    finest = by_size.pop() if by_size and p + sum(effects) > MOST_JOINT else None
+    coarse = tuple(sorted(by_size, key=lambda f: (blocks[f].n_levels, f)))
+    starts = np.cumsum([p, *(effects[f] for f in coarse)])
+    return Order(coarse, finest, tuple(int(at) for at in starts[:-1]), int(starts[-1]))
 
 
 def fit_pilot(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from multilevel.bayesian.convergence import convergence, convergence_checks
+from multilevel.bayesian.convergence import Convergence, convergence, convergence_checks, joined
 from multilevel.bayesian.parameters import Layout
 from multilevel.cells.statistics import Floats
 from multilevel.design.model import Design
@@ -24,7 +24,8 @@ class Posterior:
     """What either form of sampling leaves.
 
     thetas (chains, draws, d) in the order of ``layout``; values (chains * draws, p + q): beta, then effects in the order of ``Design``;
-    system: the (weighted) least-squares system whose ``conditional_variance`` is Var(b | y, theta, beta).
+    system: the (weighted) least-squares system whose ``conditional_variance`` is Var(b | y, theta, beta). figures: convergence of values,
+    where it is known already.
     """
 
     design: Design
@@ -34,6 +35,7 @@ class Posterior:
     values: Floats
     system: LinearSystem
     scaled_by_sigma: bool
+    figures: Convergence | None = None
 
 
 def build_fit(posterior: Posterior, *, method: str, interval: float, checks: tuple[Check, ...], record: dict[str, object]) -> Fit:
@@ -42,8 +44,9 @@ def build_fit(posterior: Posterior, *, method: str, interval: float, checks: tup
     flat = posterior.thetas.reshape(-1, layout.size)
     joint = DrawsJoint(posterior.values, n_chains=len(posterior.thetas))
     components = tuple(_components(posterior, flat, interval))
-    everything = np.concatenate([component_draws(flat, layout), posterior.values], axis=1)
-    found = convergence(everything.reshape(*posterior.thetas.shape[:2], -1))
+    shape = posterior.thetas.shape[:2]
+    of_values = posterior.figures or convergence(posterior.values.reshape(*shape, -1))
+    found = joined(convergence(component_draws(flat, layout).reshape(*shape, -1)), of_values)
     n_theta, p = layout.size, len(design.population)
     population = slice(n_theta, n_theta + p)
     factors = [layout.factor(flat, block) for block in range(len(design.blocks))]

@@ -19,9 +19,12 @@ from tasks.report.model_charts import pooling_figure, predictor_figures, varianc
 from tasks.report.parts import INTERCEPTS
 from tasks.report.prior_section import priors_section
 from tasks.report.subject import Subject, number, term_words
+from tasks.report.variance_words import variance_sentences
 
 # smaller moves than this, in standard errors, are not worth a row
 SMALLEST_MOVE = 0.5
+
+WITHOUT = "estimate_without_group_predictors"
 
 SPECIAL_RESPONSE = re.compile(r"\b(weights|se|p|offset)\(")
 
@@ -204,14 +207,20 @@ def _variance(subject: Subject) -> Section:
                 Cell(row["grouping_factor"]),
                 Cell(row["term"] if row["other_term"] is None else f"{row['term']} with {row['other_term']}"),
                 Cell(row["quantity"]),
-                *(number_cell(row[name]) for name in ("estimate", "lower", "upper", "pooling_factor", "r_squared")),
+                *(number_cell(row[name]) for name in ("estimate", "lower", "upper", "pooling_factor", "r_squared", WITHOUT)),
             )
         )
         for row in sorted(subject.tables["variance_components"].to_pylist(), key=_component_order)
     )
-    columns = ("factor", "term", "quantity", "estimate", "from", "to", "pooling factor", "R²")
+    columns = ("factor", "term", "quantity", "estimate", "from", "to", "pooling factor", "R²", "without group-level predictors")
     table = ShortTable("Variance components, on the link scale", columns, rows)
-    return Section("variance", "Where the differences are", figures=(figure,) if figure else (), tables=(table,) if rows else ())
+    return Section(
+        "variance",
+        "Where the differences are",
+        variance_sentences(subject),
+        figures=(figure,) if figure else (),
+        tables=(table,) if rows else (),
+    )
 
 
 def _component_order(row: Mapping[str, Any]) -> tuple[bool, str, bool]:

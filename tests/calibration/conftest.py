@@ -33,12 +33,15 @@ ENVELOPES = 50_000
 
 
 def rows_of(shape: str, n: int, rng: np.random.Generator) -> ReducedRows:
-    """Cells of a small shop: ``crossed`` (a slope on the second factor) or ``nested``."""
+    """Cells of a small shop: ``crossed`` (a slope on the second factor) or ``nested``.
+
+    NUTS takes all coefficients of the first together, of the second the parents and beta, then child by child.
+    """
     x = rng.integers(2, size=n).astype(float)
     X = np.column_stack([np.ones(n), x])
-    first, second = (4, 8) if shape == "crossed" else (3, 9)
+    first, second = (4, 8) if shape == "crossed" else (3, 30)
     b = rng.integers(second, size=n)
-    a = rng.integers(first, size=n) if shape == "crossed" else b // 3
+    a = rng.integers(first, size=n) if shape == "crossed" else b // 10
     inner = X if shape == "crossed" else np.ones((n, 1))
     blocks = (ReducedBlock(a.astype(np.int32), np.ones((n, 1)), first), ReducedBlock(b.astype(np.int32), inner, second))
     size = rng.integers(1, 6, size=n).astype(float)

@@ -1,10 +1,12 @@
-"""Small parts of the report's wording: ticks of factors on the odds, a prior beside each of the parameters that it is for."""
+"""Small parts of the report's wording: ticks of odds, a prior beside each of its parameters, variance components in sentences."""
 
+import pyarrow as pa
 import pytest
 
 from tasks.report.effects import FEWEST_TICKS, odds_ticks
 from tasks.report.prior_section import priors_section
 from tasks.report.subject import Subject
+from tasks.report.variance_words import variance_sentences
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.013, 65.0), (0.2, 6.0), (0.7, 1.96), (0.99, 1.004), (1.2, 1.3), (0.4, 0.5), (2e-4, 0.1)])
@@ -35,3 +37,48 @@ def test_the_prior_of_correlations_stands_beside_each_of_them() -> None:
         ("correlation(h)", "lkj(2)", ""),
         ("sigma", "exponential(1)", "0.000"),
     ]
+
+
+def component(factor: str, term: str = "Intercept", **values: object) -> dict[str, object]:
+    empty = dict.fromkeys(("part", "other_term", "variance_share", "r_squared", "pooling_factor", "estimate_without_group_predictors"))
+    return {"grouping_factor": factor, "term": term, "quantity": "sd", "estimate": 0.2, **empty, **values}
+
+
+def sentences(*rows: dict[str, object], family: str = "gaussian") -> list[str]:
+    groups = pa.table({"grouping_factor": ["county", "state"], "is_new": [False, False], "parent_level": pa.nulls(2, pa.string())})
+    tables = {"variance_components": pa.Table.from_pylist(list(rows)), "group_estimates": groups}
+    return list(variance_sentences(Subject(tables, {"family": family}, {}, {})))
+
+
+def test_the_share_of_a_varying_intercept_is_called_the_intraclass_correlation() -> None:
+    said = sentences(component("county", variance_share=0.125), component("residual", "sigma", variance_share=0.875))
+    assert said[0].startswith(
+        "12.5% of the variance that predictors leave lies between levels of county. That is the intraclass correlation"
+    )
+    assert len(said) == 1
+
+
+def test_with_slopes_a_share_is_not_called_so() -> None:
+    said = sentences(component("county", variance_share=0.125), component("county", "floor"))
+    assert "intraclass" not in said[0]
+    assert "its slopes included" in said[0]
+
+
+def test_what_group_level_predictors_explain_is_told_with_both_sds() -> None:
+    said = sentences(component("county", estimate_without_group_predictors=0.4, r_squared=0.75))
+    assert said == [
+        "Levels differ in Intercept of county by an sd of 0.2; without the group-level predictors it would be 0.4: they explain 75% of how "
+        "these coefficients differ (R²)."
+    ]
+    nothing = sentences(component("county", estimate_without_group_predictors=0.2, r_squared=-0.02))
+    assert "they explain nothing of it" in nothing[0]
+
+
+def test_pooling_factors_tell_on_what_the_levels_rest() -> None:
+    said = sentences(component("county", pooling_factor=0.8), component("state", pooling_factor=0.1))
+    assert "Intercept of county (0.80) rest mostly on what the levels have in common" in said[0]
+    assert "Intercept of state (0.10) rest mostly on each level's own line items" in said[0]
+
+
+def test_the_residual_of_true_or_false_outcomes_is_said_to_be_latent() -> None:
+    assert "π²/3" in sentences(component("county", variance_share=0.1), family="binomial")[-1]

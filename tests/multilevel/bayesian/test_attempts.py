@@ -1,0 +1,65 @@
+"""What NUTS does when draws are not sound: shorter steps after divergences, longer chains where effective draws are too few."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from multilevel.bayesian import nuts_fit
+from multilevel.bayesian.convergence import convergence
+from multilevel.bayesian.families import outcome_of
+from multilevel.bayesian.nuts_fit import NutsDraws, _Effort, _is_sound, sample_nuts
+from multilevel.bayesian.priors import Priors, resolve_priors
+from multilevel.bayesian.sampling import Sampling
+from multilevel.cells.from_rows import cells_from_frame
+from multilevel.design.build import build_design
+from multilevel.design.reduction import reduce_design
+from multilevel.formula.parse import parse_formula
+
+
+def sampled(draws: int) -> NutsDraws:
+    frame = pd.DataFrame({"g": list("abcdef") * 20, "y": np.random.default_rng(0).integers(0, 2, 120)})
+    formula = parse_formula("y ~ 1 + (1 | g)")
+    design = build_design(formula, cells_from_frame(formula, frame, "binomial"))
+    rows, priors = reduce_design(design), resolve_priors(design, "binomial", Priors())
+    return sample_nuts(rows, outcome_of(design, rows, "binomial"), priors, Sampling(draws=draws, tune=100, cores=1), seed=1)
+
+
+@pytest.fixture(scope="module")
+def drawn() -> NutsDraws:
+    return sampled(300)
+
+
+def test_divergences_call_for_shorter_steps_until_there_are_none_shorter() -> None:
+    efforts = [_Effort(0, 1)]
+    for _ in range(4):
+        efforts.append(efforts[-1].after(divergences=3))
+    assert [effort.target for effort in efforts] == [0.8, 0.95, 0.99, 0.995, 0.995]
+    assert [effort.longer for effort in efforts] == [1, 1, 1, 1, 2]
+
+
+def test_too_few_effective_draws_call_for_longer_chains() -> None:
+    assert _Effort(1, 1).after(divergences=0) == _Effort(1, 2)
+
+
+def test_a_coefficient_that_moves_slowly_is_not_sound(drawn: NutsDraws) -> None:
+    assert _is_sound(drawn)
+    values = drawn.values.reshape(4, 300, -1).copy()
+    values[:, :, 2] = np.sort(values[:, :, 2], axis=1)
+    slow = replace(drawn, values=values.reshape(1200, -1), figures=convergence(values))
+    assert not _is_sound(slow)
+    assert not _is_sound(replace(drawn, divergences=1))
+
+
+def test_what_was_tried_before_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    verdicts = iter([False, False, True])
+    monkeypatch.setattr(nuts_fit, "_is_sound", lambda found: next(verdicts))
+    found = sampled(100)
+    before = found.record["earlier_attempts"]
+    assert isinstance(before, list)
+    assert len(before) == 2
+    # fewer than two hundred coefficients: tuning is doubled from the start; each attempt without a divergence is twice as long
+    assert [attempt["divergences"] for attempt in before] == [0, 0]
+    assert [(attempt["thin"], attempt["tune"]) for attempt in before] == [(2, 200), (4, 400)]
+    assert found.record["thin"] == 8
