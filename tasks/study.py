@@ -98,12 +98,38 @@ class Privacy(_Part):
     k: int = Field(ge=2, description="smallest number of distinct values that a published group may have")
 
 
+def _label(value: object) -> object:
+    """A level as DuckDB casts it to text: YAML reads 7, true and 2026-01-01 as no strings."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int | float | date) else value
+
+
+type Label = Annotated[str, BeforeValidator(_label)]
+
+
 class NewLevels(_Part):
     """Levels to estimate although no line item has them."""
 
     grouping_factor: str = Field(description="the factor as the tables name it, such as department:category_key")
-    level: str = Field(description="the level's label")
-    parent_level: str | None = Field(None, description="the label of the outer level, for nested factors")
+    level: Label = Field(description="the level's label")
+    parent_level: Label | None = Field(None, description="the label of the outer level, for nested factors")
+
+
+def _new_levels(value: object) -> object:
+    """``{region: [NORTH, SOUTH]}`` as the list of levels that it stands for; a nested level is ``{level: ..., parent_level: ...}``."""
+    if value is None:
+        return ()
+    if not isinstance(value, Mapping):
+        if isinstance(value, list | tuple):
+            return value
+        raise ValueError("write {region: [NORTH]}, or for nested factors {department:category: [{level: RUGS, parent_level: HOME}]}")
+    found = []
+    for factor, levels in value.items():
+        for level in levels if isinstance(levels, list | tuple) else [levels]:
+            own = dict(level) if isinstance(level, Mapping) else {"level": level}
+            found.append({"grouping_factor": str(factor), **own})
+    return found
 
 
 class Study(_Part):
@@ -132,7 +158,10 @@ class Study(_Part):
     currency: str | None = Field(None, pattern=r"^[A-Z]{3}$", description="ISO 4217 code")
     quarantine_limit: float = Field(0.01, ge=0, le=1, description="largest share of line items that may be quarantined")
     max_cells: int = Field(2_000_000, gt=0, description="limit for families whose predictors must all join the key")
-    predict_for: tuple[NewLevels, ...] = Field((), description="levels to estimate although unseen")
+    predict_for: Annotated[tuple[NewLevels, ...], BeforeValidator(_new_levels)] = Field(
+        (),
+        description="levels to estimate although unseen: {region: [NORTH]}, nested {department:category: [{level: .., parent_level: ..}]}",
+    )
     standardise_to: Mix | None = Field(
         None, description="a table of weights, the mix that group_estimates and cell_estimates are averaged over; null: the line items"
     )

@@ -145,7 +145,8 @@ def syntax_tree(text: str) -> Node:
         raise refusal(text, getattr(rest, "position", None), _unreadable(rest)) from None
     except RecursionError:
         raise refusal(text, None, "it is nested too deeply") from None
-    if not (isinstance(tree, Binary) and tree.operator.kind == "TILDE"):
+    is_whole = isinstance(tree, Binary) and tree.operator.kind == "TILDE"
+    if not is_whole and (parser.at_end() or len(tildes) != 1):
         _refuse_tildes(text, tildes)
     if not parser.at_end():
         rest = parser.peek()
@@ -164,7 +165,7 @@ def _unreadable(token: Node) -> str:
         return "it ends too early; a name, a number or a closing bracket is missing"
     if token.kind == "TILDE":
         return "the outcome is missing before the ~"
-    return f"a name, a number or a bracket was expected before `{token.lexeme}`"
+    return f"a name, a number or a bracket was expected before `{token.lexeme}` (a name with spaces needs backticks: `unit price`)"
 
 
 def _left_over(kind: str) -> str:
@@ -172,4 +173,4 @@ def _left_over(kind: str) -> str:
         return "a group term needs its own brackets; write (1 | group)"
     if kind == "RIGHT_PAREN":
         return "this bracket was never opened"
-    return "an operator (+ - : * /) is missing before this"
+    return "an operator (+ - : * /) is missing before this, or a name with spaces needs backticks (`unit price`)"

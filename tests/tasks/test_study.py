@@ -31,10 +31,22 @@ def test_what_is_left_out_has_the_documented_defaults(tmp_path: Path) -> None:
     assert study.quarantine_limit == 0.01
 
 
+def test_levels_to_predict_for_are_named_by_factor_and_are_text_whatever_yaml_reads(tmp_path: Path) -> None:
+    study = load_study(write(tmp_path, predict_for="{region: [NORTH, 7, true], 'a:b': [{level: 2026-01-01, parent_level: 3}]}"))
+    found = [(new.grouping_factor, new.level, new.parent_level) for new in study.predict_for]
+    assert found == [("region", "NORTH", None), ("region", "7", None), ("region", "true", None), ("a:b", "2026-01-01", "3")]
+    listed = load_study(write(tmp_path, predict_for="[{grouping_factor: region, level: NORTH}]"))
+    assert listed.predict_for == study.predict_for[:1]
+    assert load_study(write(tmp_path, predict_for="{region: NORTH}")).predict_for == study.predict_for[:1]
+
+
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
         ("name", None, "name: this field is needed"),
+        ("predict_for", "NORTH", "predict_for: 'NORTH': write {region"),
+        ("formula", "unit price ~ 1 + (1 | region)", "a name with spaces needs backticks"),
+        ("formula", "log(unit price) ~ 1 + (1 | region)", "a name with spaces needs backticks"),
         ("name", "1st", "write letters, digits"),
         ("name", "spend/../x", "write letters, digits"),
         ("name", '"spend; drop table lines"', "write letters, digits"),
