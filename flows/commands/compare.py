@@ -8,6 +8,7 @@ from datetime import date
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from flows.commands import terminal
@@ -42,7 +43,9 @@ def show_comparison(
             seed=study.seed if seed is None else seed,
             progress=progress,
         )
-    console.print(f"[bold]{study.title or study.name}[/bold]  as of {found.as_of}: {found.n_rows:,} rows in {found.n_cells:,} cells")
+    console.print(
+        f"[bold]{escape(study.title or study.name)}[/bold]  as of {found.as_of}: {found.n_rows:,} rows in {found.n_cells:,} cells"
+    )
     console.print(f"full:    {found.comparison.full.formula}", markup=False)
     console.print(f"reduced: {found.comparison.reduced.formula}", markup=False)
     console.print(_criteria(found))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+from rich.markup import escape
 from rich.table import Table
 
 from flows.commands import terminal
@@ -25,7 +26,7 @@ def show_contrast(study_file: str, level_a: str, level_b: str, *, factor: str | 
     kept = read_kept(study, run_id)
     found = contrast_levels(kept, level_a, level_b, factor)
     console = terminal.console()
-    console.print(f"[bold]{found[0].grouping_factor}: {level_a} minus {level_b}[/bold], {_named(kept)}", soft_wrap=True)
+    console.print(f"[bold]{escape(f'{found[0].grouping_factor}: {level_a} minus {level_b}')}[/bold], {_named(kept)}", soft_wrap=True)
     console.print(_differences(found, study.interval))
     for each in found:
         console.print(_sentence(each, kept), soft_wrap=True, markup=False)
@@ -85,7 +86,8 @@ def _sentence(each: KeptContrast, kept: Kept) -> str:
     if each.ratio is None:
         return text + "."
     kind = "odds" if model.family == "binomial" else "median" if model.log_outcome else "mean"
-    return text + f"; the {kind} in {each.level_a} is {each.ratio[0]:,.3g} times that in {each.level_b}."
+    verb, those = ("are", "those") if kind == "odds" else ("is", "that")
+    return text + f"; the {kind} in {each.level_a} {verb} {each.ratio[0]:,.3g} times {those} in {each.level_b}."
 
 
 def _predictions(table: pa.Table) -> Table:

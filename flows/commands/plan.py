@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.syntax import Syntax
 
 from flows.commands import terminal
@@ -33,7 +34,7 @@ def show_plan(study_file: str, *, as_of: date | None, settings: Sequence[str], w
         relation = extract(study, as_of, Path(folder), today=datetime.now(UTC).date())
         validated = validate(study, relation, Path(folder))
         made = plan(study, relation, validated.study_sql, folder=Path(folder), with_priors=with_priors)
-    console.print(f"[bold]{study.title or study.name}[/bold]  as of {relation.as_of}")
+    console.print(f"[bold]{escape(study.title or study.name)}[/bold]  as of {relation.as_of}")
     console.print(
         f"{validated.n_rows:,} line items in the window: {validated.n_quarantined:,} quarantined, {validated.n_excluded:,} excluded, "
         f"{validated.n_left:,} used"

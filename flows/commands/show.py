@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from rich.markup import escape
 from rich.table import Table
 
 from flows.commands import terminal
@@ -41,7 +42,7 @@ def show_tables(target: str, rows: int) -> None:
         console.print(_table("Checks that did not pass", failed, ("check", "value", "threshold", "message")))
     else:
         console.print("All checks passed.")
-    console.print(f"[dim]{folder}[/dim]", soft_wrap=True)
+    console.print(f"[dim]{escape(str(folder))}[/dim]", soft_wrap=True)
 
 
 def _with_part(table: pa.Table, columns: tuple[str, ...]) -> tuple[str, ...]:
