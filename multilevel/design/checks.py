@@ -17,7 +17,7 @@ from multilevel.design.model import Design, DesignColumn, Factor, GroupBlock
 from multilevel.errors import FitError
 from multilevel.formula.tree import Formula
 
-type WarningKind = Literal["no_variation", "aliased", "few_levels", "level_per_row", "nearly_constant"]
+type WarningKind = Literal["no_variation", "aliased", "few_levels", "level_per_row", "constant_slope", "nearly_constant"]
 
 NEARLY = 0.99
 """Share of a factor's levels within which a predictor is constant that is suspicious when it is not all of them (design section 8)."""
@@ -47,7 +47,13 @@ def check_design(formula: Formula, design: Design) -> tuple[DesignWarning, ...]:
         _check_levels(block)
     _check_confounding(design)
     _check_room(design)
-    return (*_left_out(formula, design), *_few_levels(design), *_level_per_row(design), *_nearly_constant(design))
+    return (
+        *_left_out(formula, design),
+        *_few_levels(design),
+        *_level_per_row(design),
+        *_constant_slopes(design),
+        *_nearly_constant(design),
+    )
 
 
 def _check_offset(cells: CellStatistics) -> None:
@@ -159,6 +165,24 @@ def _level_per_row(design: Design) -> Iterator[DesignWarning]:
                 "level_per_row",
                 f"{block.factor.name} has {block.n_effects:,} effects for {cells.n_rows:,} rows: how much they differ can hardly be told "
                 f"from the {own}, and sampling may not converge. Use a coarser factor{advice}.",
+            )
+
+
+def _constant_slopes(design: Design) -> Iterator[DesignWarning]:
+    """Slopes of what is the same throughout each level: no level can tell its slope from its intercept."""
+    with_intercept = {block.factor.name for block in design.blocks if any(column.label == "Intercept" for column in block.columns)}
+    for block in design.blocks:
+        factor = block.factor
+        if factor.name not in with_intercept:
+            continue
+        slopes = [column for column in block.columns if column.label != "Intercept"]
+        constant = [column.label for column in slopes if not levels_with_variation(column, factor, design.cells).any()]
+        if constant:
+            verb, its = ("is", "its slope") if len(constant) == 1 else ("are", "their slopes")
+            yield DesignWarning(
+                "constant_slope",
+                f"{_named(constant)} {verb} constant within every level of {factor.name}, so no level can tell {its} from its intercept: "
+                f"the variances say how far levels lie apart at different values. Leave {constant[0]} out of the brackets: (1 | ...).",
             )
 
 

@@ -25,7 +25,7 @@ from multilevel.generalised.engine import fit_generalised
 from multilevel.joint import NormalJoint
 from multilevel.linear.assemble import linear_system
 from multilevel.linear.factorise import BlockedFactor
-from multilevel.pooling.levels import Flags, common_columns, independent_common, level_basis, with_kernels
+from multilevel.pooling.levels import Flags, common_columns, independent_common, level_basis, level_coefficients, with_kernels
 from multilevel.pooling.scoring import fit_levels
 
 
@@ -78,11 +78,17 @@ def fit_no_pooling(design: Design, family: str, block_index: int, interval: floa
     unpooled, rows = replace(unpooled, population=columns), replace(rows, X=rows.X[:, kept])
     if family != "gaussian":
         return _generalised_levels(unpooled, rows, family, interval)
+    # what the levels' own terms say of the outcome is taken off first and given back: a large mean would cost the digits of the residuals
+    own = level_coefficients(rows.outcome[:, None], rows.blocks[0])[:, :, 0]
+    rows = replace(rows, outcome=rows.outcome - np.einsum("rk,rk->r", rows.blocks[0].values, own[rows.blocks[0].codes]))
     system = linear_system(rows)
     solution = level_basis(system.own).solve(system.own)
     rank = len(columns) + int(solution.rank.sum())
-    fit = _least_squares(unpooled, rows, with_kernels(system, solution.kernels), rank, interval)
-    return _no_pooling(fit, solution.estimable)
+    factor = with_kernels(system, solution.kernels)
+    fit = _least_squares(unpooled, rows, factor, rank, interval)
+    location = np.concatenate([factor.beta, factor.effects + own.ravel()])
+    sigma = 1.0 if fit.sigma is None else fit.sigma
+    return _no_pooling(replace(fit, joint=NormalJoint(factor, sigma, None, location)), solution.estimable)
 
 
 def _unpooled_design(design: Design, block_index: int) -> Design:

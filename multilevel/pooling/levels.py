@@ -156,8 +156,8 @@ def level_gram(block: ReducedBlock, weights: Floats) -> Floats:
     return gram
 
 
-def within_levels(values: Floats, block: ReducedBlock) -> Floats:
-    """``values`` (R, m) less their least-squares fit on the block's columns, level by level."""
+def level_coefficients(values: Floats, block: ReducedBlock) -> Floats:
+    """(L, k, m) least-squares coefficients of ``values`` (R, m) on the block's columns, level by level."""
     gram = level_gram(block, np.ones(len(block.codes)))
     kernels = level_basis(gram).solve(gram).kernels
     m = values.shape[1]
@@ -165,5 +165,9 @@ def within_levels(values: Floats, block: ReducedBlock) -> Floats:
     for i in range(block.values.shape[1]):
         for j in range(m):
             cross[:, i, j] = np.bincount(block.codes, block.values[:, i] * values[:, j], block.n_levels)
-    coefficients = kernels @ cross
-    return np.asarray(values - np.einsum("rk,rkm->rm", block.values, coefficients[block.codes]))
+    return np.asarray(kernels @ cross)
+
+
+def within_levels(values: Floats, block: ReducedBlock) -> Floats:
+    """``values`` (R, m) less their least-squares fit on the block's columns, level by level."""
+    return np.asarray(values - np.einsum("rk,rkm->rm", block.values, level_coefficients(values, block)[block.codes]))

@@ -33,13 +33,19 @@ def probability_above_average(fit: Fit, rows: csr_array, independent_sd: Floats)
     """
     if fit.engine == "bayesian":
         return _from_draws(fit, rows)
+    unit = _unit(fit)
     mean_row = csr_array(rows.mean(axis=0).reshape(1, -1))
     if rows.shape[0] <= EXACT_LEVELS:
         every = csr_array(np.ones((rows.shape[0], 1)))
         difference = fit.joint.combine(csr_array(rows - every @ mean_row), fit.interval)
-        return _above(difference.estimate, difference.std_error)
+        return _above(difference.estimate, difference.std_error, unit)
     values = np.asarray(rows @ fit.joint.mean)
-    return _above(values - values.mean(), independent_sd)
+    return _above(values - values.mean(), independent_sd, unit)
+
+
+def _unit(fit: Fit) -> float:
+    """The scale of the linear predictor, beside which a spread is rounding."""
+    return fit.sigma if fit.family == "gaussian" and fit.sigma else 1.0
 
 
 def rank_intervals(
@@ -69,8 +75,10 @@ def rank_intervals(
 
 def ranks_of_draws(estimates: Floats, noise: Floats, interval: float, seed: int) -> tuple[Floats, Floats]:
     """Equal-tailed intervals of the ranks of ``estimates`` (L,) + ``noise`` (L, draws), 1 the highest."""
-    # Levels that cannot be told apart (tau = 0) take turns: a tie is broken anew in every draw.
-    tie = _TIE * float(np.abs(estimates).max()) * np.random.default_rng(seed).standard_normal(noise.shape)
+    # Levels that cannot be told apart (tau = 0) take turns: a tie, up to rounding, is broken anew in every draw.
+    rounding = 8.0 * np.finfo(float).eps * float(np.abs(estimates).max())
+    size = max(_TIE * float(np.ptp(estimates) + np.abs(noise).max(initial=0.0)), rounding)
+    tie = size * np.random.default_rng(seed).standard_normal(noise.shape)
     draws = estimates[:, None] + noise + tie
     ranks = 1.0 + (-draws).argsort(axis=0).argsort(axis=0)
     tail = (1.0 - interval) / 2.0
@@ -100,18 +108,19 @@ def _from_draws(fit: Fit, rows: csr_array) -> Floats:
     draws = fit.joint.draws(4_000, 0) if fit.covariance_draws is None else fit.joint.draws(_n_draws(fit), 0)
     average = np.asarray(csr_array(rows.mean(axis=0).reshape(1, -1)) @ draws.T).ravel()
     step = max(1, _CHUNK_VALUES // len(draws))
-    pieces = [_share_above(np.asarray(rows[at : at + step] @ draws.T) - average) for at in range(0, rows.shape[0], step)]
+    unit = _unit(fit)
+    pieces = [_share_above(np.asarray(rows[at : at + step] @ draws.T) - average, unit) for at in range(0, rows.shape[0], step)]
     return np.concatenate(pieces)
 
 
-def _share_above(difference: Floats) -> Floats:
+def _share_above(difference: Floats, unit: float) -> Floats:
     share = (difference > 0).mean(axis=1)
-    return np.where(np.abs(difference).max(axis=1) > 1e-12, share, np.nan)
+    return np.where(np.abs(difference).max(axis=1) > 1e-12 * unit, share, np.nan)
 
 
-def _above(difference: Floats, std_error: Floats) -> Floats:
+def _above(difference: Floats, std_error: Floats, unit: float) -> Floats:
     # A difference of rounding errors over a standard error of rounding errors says nothing.
-    possible = std_error > 1e-10
+    possible = std_error > 1e-10 * unit
     return np.where(possible, ndtr(difference / np.where(possible, std_error, 1.0)), np.nan)
 
 

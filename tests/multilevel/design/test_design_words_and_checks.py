@@ -81,6 +81,7 @@ def test_two_factors_may_be_the_same_where_different_terms_vary(rows: pd.DataFra
         ("y ~ x + I(2*x) + (1 | store)", "aliased", "I(2 * x): determined by the terms before"),
         ("y ~ C(half):C(region) + (1 | store)", "no_variation", "no row is of this kind"),
         ("y ~ x + (1 + x | half)", "few_levels", "half has 2 levels, too few to learn how Intercept, x go together"),
+        ("y ~ x + (1 + size | store)", "constant_slope", "size is constant within every level of store, so no level can tell its slope"),
         ("y ~ mistake + (1 | store)", "nearly_constant", "mistake is constant within 299 of 300 levels of store, but not within 17"),
     ],
 )
@@ -98,6 +99,11 @@ def test_a_level_per_row_is_warned_of_where_the_family_varies_like_it(outcome: s
     assert "line has 3,000 effects for 3,000 rows" in warning.message
     assert own in warning.message
     assert check(f"{outcome} ~ 1 + (1 | store)", rows, family) == ()
+
+
+def test_a_constant_slope_without_an_intercept_beside_it_is_no_warning(rows: pd.DataFrame) -> None:
+    assert check("y ~ x + (0 + size | store)", rows) == ()
+    assert check("y ~ x + (1 + size | region)", rows) == ()
 
 
 def test_two_levels_without_correlation_are_no_warning(rows: pd.DataFrame) -> None:

@@ -50,6 +50,18 @@ def common(fit: NoPoolingFit) -> dict[str, tuple[float, float]]:
     return {c.label: (e, s) for c, e, s in zip(fit.common, summary.estimate, summary.std_error, strict=True)}
 
 
+@pytest.mark.parametrize("formula", ["y ~ floor + (1 | county)", "y ~ uranium + (1 + floor | county)"])
+def test_a_large_mean_costs_no_digits_of_the_residuals(formula: str) -> None:
+    frame = radon()
+    plain, moved = (fit_no_pooling(design_of(formula, f), "gaussian", 0) for f in (frame, frame.assign(y=frame.y + 1e9)))
+    # an outcome of a billion is itself rounded to 1e-7
+    assert moved.fit.sigma == pytest.approx(plain.fit.sigma, rel=1e-7)
+    np.testing.assert_allclose(moved.std_error, plain.std_error, rtol=1e-6)
+    np.testing.assert_allclose(moved.estimate[:, 0] - 1e9, plain.estimate[:, 0], atol=1e-5)
+    for label, (estimate, error) in common(plain).items():
+        assert common(moved)[label] == pytest.approx((estimate, error), rel=1e-5)
+
+
 def test_complete_and_no_pooling_of_radon_are_rs_lm() -> None:
     # R 4.2.2: lm(log_radon ~ floor) and lm(log_radon ~ 0 + county + floor); the tolerance is the rounding of a QR
     design = design_of("y ~ floor + (1 | county)", radon())

@@ -17,6 +17,7 @@ from multilevel.tables.group_estimates import group_estimates
 from multilevel.tables.level_variance import LevelVariance, level_variance
 from multilevel.tables.nesting import nesting
 from multilevel.tables.new_levels import NewLevel
+from multilevel.tables.probabilities import ranks_of_draws
 from multilevel.tables.unpooled import CompletePooling
 
 LINKS = {"gaussian": lambda x: x, "binomial": expit, "poisson": np.exp}
@@ -235,3 +236,11 @@ def test_a_heading_stands_in_every_row(gaussian, heading: Heading) -> None:
     assert set(table.study) == {"example"}
     assert set(table.pooling) == {"partial"}
     assert norm.ppf(0.975) == pytest.approx(((table.upper - table.estimate) / table.std_error).iloc[0])
+
+
+@pytest.mark.parametrize(("shift", "unit"), [(1e10, 1.0), (0.0, 1e-12), (-3e8, 1e3)])
+def test_ranks_do_not_depend_on_a_common_shift_or_on_the_unit(shift: float, unit: float) -> None:
+    rng = np.random.default_rng(1)
+    estimates, noise = rng.normal(size=12), 0.3 * rng.normal(size=(12, 400))
+    plain = ranks_of_draws(estimates, noise, 0.95, 1)
+    np.testing.assert_array_equal(ranks_of_draws(unit * estimates + shift, unit * noise, 0.95, 1), plain)
