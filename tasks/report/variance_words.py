@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tasks.report.parts import INTERCEPTS
 from tasks.report.subject import Subject, number, term_words
 
 type Component = Mapping[str, Any]
@@ -26,7 +25,9 @@ def variance_sentences(subject: Subject) -> tuple[str, ...]:
     """Shares of each factor, what its group-level predictors explain, which coefficients are pooled; empty where there is no variance."""
     sds = [row for row in subject.tables["variance_components"].to_pylist() if row["quantity"] == "sd"]
     sds = [row for row in sds if row["grouping_factor"] != "residual"]
-    sentences = [sentence for row in sds if row["term"] in INTERCEPTS for sentence in _share(subject, row, sds)]
+    sentences = [sentence for part in dict.fromkeys(row["part"] for row in sds) for sentence in _shares(subject, sds, part)]
+    if sentences:
+        sentences.append("Such a share is the intraclass correlation (ICC): what being of one level adds to how alike two line items are.")
     sentences += [sentence for row in sds for sentence in _explained(subject, row)]
     sentences += _pooled(subject, sds)
     if subject.family in LATENT and sentences:
@@ -34,19 +35,20 @@ def variance_sentences(subject: Subject) -> tuple[str, ...]:
     return tuple(sentences)
 
 
-def _share(subject: Subject, row: Component, sds: Sequence[Component]) -> list[str]:
-    """The intraclass correlation where only the level varies; else a share, which depends on where the predictors lie."""
-    share, factor = row["variance_share"], subject.factor_words(row["grouping_factor"])
-    if share is None:
-        return []
-    alone = sum(other["grouping_factor"] == row["grouping_factor"] and other["part"] == row["part"] for other in sds) == 1
-    part = f" ({row['part']})" if row["part"] else ""
-    if alone:
-        return [
-            f"{share:.1%} of the variance that predictors leave lies between levels of {factor}{part}. That is the intraclass correlation "
-            "(ICC): how alike two line items are that have no more in common than this."
-        ]
-    return [f"{share:.1%} of the variance that predictors leave is of {factor}{part}, its slopes included, at the predictors' own values."]
+def _shares(subject: Subject, sds: Sequence[Component], part: str | None) -> list[str]:
+    """One sentence for the model, or for one of its two parts."""
+    own = [row for row in sds if row["part"] == part]
+    said = []
+    for row in own:
+        if row["variance_share"] is None:
+            continue
+        varying = [other for other in own if other["grouping_factor"] == row["grouping_factor"]]
+        slopes = " (slopes included, at the predictors' own values)" if len(varying) > 1 else ""
+        said.append(
+            f"{row['variance_share']:.1%} {'' if said else 'lies '}between levels of {subject.factor_words(row['grouping_factor'])}{slopes}"
+        )
+    of_part = f" of {part}" if part else ""
+    return [f"Of the variance{of_part} that predictors leave {', '.join(said)}."] if said else []
 
 
 def _explained(subject: Subject, row: Component) -> list[str]:
@@ -66,11 +68,11 @@ def _pooled(subject: Subject, sds: Sequence[Component]) -> list[str]:
     """Which coefficients lean on the other levels, and which on their own rows."""
     known = [row for row in sds if row["pooling_factor"] is not None]
     sides = {
-        "rest mostly on what the levels have in common": [row for row in known if row["pooling_factor"] >= MOSTLY],
-        "rest mostly on each level's own line items": [row for row in known if row["pooling_factor"] < MOSTLY],
+        "mostly from what the levels have in common": [row for row in known if row["pooling_factor"] >= MOSTLY],
+        "mostly from each level's own line items": [row for row in known if row["pooling_factor"] < MOSTLY],
     }
-    said = [f"{', '.join(_named(subject, row) for row in rows)} {words}" for words, rows in sides.items() if rows]
-    return [f"Pooling factors (0 none, 1 complete): {'; '.join(said)}."] if said else []
+    said = [f"{words}: {', '.join(_named(subject, row) for row in rows)}" for words, rows in sides.items() if rows]
+    return [f"Coefficients with their pooling factors (0 none, 1 complete), {'; '.join(said)}."] if said else []
 
 
 def _named(subject: Subject, row: Component) -> str:

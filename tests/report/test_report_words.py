@@ -50,18 +50,24 @@ def sentences(*rows: dict[str, object], family: str = "gaussian") -> list[str]:
     return list(variance_sentences(Subject(tables, {"family": family}, {}, {})))
 
 
-def test_the_share_of_a_varying_intercept_is_called_the_intraclass_correlation() -> None:
-    said = sentences(component("county", variance_share=0.125), component("residual", "sigma", variance_share=0.875))
-    assert said[0].startswith(
-        "12.5% of the variance that predictors leave lies between levels of county. That is the intraclass correlation"
-    )
-    assert len(said) == 1
+def test_shares_of_the_variance_are_called_intraclass_correlations() -> None:
+    said = sentences(component("county", variance_share=0.125), component("state", variance_share=0.25), component("residual", "sigma"))
+    assert said[0] == "Of the variance that predictors leave 12.5% lies between levels of county, 25.0% between levels of state."
+    assert "intraclass correlation (ICC)" in said[1]
+    assert len(said) == 2
 
 
-def test_with_slopes_a_share_is_not_called_so() -> None:
+def test_a_share_with_slopes_says_so() -> None:
     said = sentences(component("county", variance_share=0.125), component("county", "floor"))
-    assert "intraclass" not in said[0]
-    assert "its slopes included" in said[0]
+    assert "county (slopes included, at the predictors' own values)" in said[0]
+
+
+def test_both_parts_have_shares_of_their_own() -> None:
+    said = sentences(*(component("county", f"Intercept ({p})", part=p, variance_share=0.1) for p in ("amount", "occurrence")))
+    assert [sentence[:40] for sentence in said[:2]] == [
+        "Of the variance of amount that predictor",
+        "Of the variance of occurrence that predi",
+    ]
 
 
 def test_what_group_level_predictors_explain_is_told_with_both_sds() -> None:
@@ -76,8 +82,8 @@ def test_what_group_level_predictors_explain_is_told_with_both_sds() -> None:
 
 def test_pooling_factors_tell_on_what_the_levels_rest() -> None:
     said = sentences(component("county", pooling_factor=0.8), component("state", pooling_factor=0.1))
-    assert "Intercept of county (0.80) rest mostly on what the levels have in common" in said[0]
-    assert "Intercept of state (0.10) rest mostly on each level's own line items" in said[0]
+    assert "mostly from what the levels have in common: Intercept of county (0.80);" in said[0]
+    assert "mostly from each level's own line items: Intercept of state (0.10)." in said[0]
 
 
 def test_the_residual_of_true_or_false_outcomes_is_said_to_be_latent() -> None:
