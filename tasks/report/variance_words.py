@@ -38,7 +38,7 @@ def variance_sentences(subject: Subject) -> tuple[str, ...]:
 def _shares(subject: Subject, sds: Sequence[Component], part: str | None) -> list[str]:
     """One sentence for the model, or for one of its two parts."""
     own = [row for row in sds if row["part"] == part]
-    said = []
+    said: list[str] = []
     for row in own:
         if row["variance_share"] is None:
             continue
