@@ -37,8 +37,8 @@ def log_posterior(
     value, g_theta = _log_prior(theta, prior)
     g_w = np.zeros(len(w))
     factors = _factors(theta, widths, starts)
-    spread = _spread(factors, widths, levels, n_joint, p, m)
-    root, inverse = _joint_root(spread, joint_information, p)
+    spread, ends = _spread(factors, widths, levels, n_joint, p, m)
+    informed, root, inverse = _joint_root(spread, ends, joint_information, p)
     joint_x = inverse @ (spread.T @ joint_shift)
     joint_v = inverse.T @ (joint_x + w[:m])
     first = spread @ joint_v
@@ -131,8 +131,7 @@ def log_posterior(
     g_z = inverse @ g_v
     g_w[:m] = g_z
     g_right = inverse.T @ g_z
-    g_inner = _joint_root_back(root, inverse, joint_v, g_z, g_right, joint_x)
-    g_spread = 2.0 * (joint_information @ spread) @ g_inner
+    g_inner = _joint_root_back(inverse, joint_x, w[:m], g_z, g_right)
     g_factor = np.zeros((factors.shape[1], factors.shape[1]))
     at = p
     for block in range(n_joint):
@@ -141,7 +140,8 @@ def log_posterior(
         for _ in range(levels[block]):
             for i in range(k):
                 for j in range(i + 1):
-                    g_factor[i, j] += g_spread[at + i, at + j] + g_first[at + i] * joint_v[at + j] + joint_shift[at + i] * g_right[at + j]
+                    through_inner = np.dot(informed[at + i], g_inner[at + j])
+                    g_factor[i, j] += 2.0 * through_inner + g_first[at + i] * joint_v[at + j] + joint_shift[at + i] * g_right[at + j]
             at += k
         _factor_back(theta, starts[block], k, factors[block], g_factor, g_theta)
     return value, g_theta, g_w
@@ -149,30 +149,34 @@ def log_posterior(
 
 @njit(cache=True, nogil=True)
 def _spread(factors, widths, levels, n_joint, p, m):
-    """(m, m) block-diagonal: ones for beta, then every level's factor."""
-    spread = np.zeros((m, m))
+    """T (m, m), block-diagonal: ones for beta, then every level's factor; and (m,) where in each column its level ends."""
+    spread, ends = np.zeros((m, m)), np.zeros(m, dtype=np.int64)
     for i in range(p):
-        spread[i, i] = 1.0
+        spread[i, i], ends[i] = 1.0, i + 1
     at = p
     for block in range(n_joint):
         k = widths[block]
         for _ in range(levels[block]):
             spread[at : at + k, at : at + k] = factors[block, :k, :k]
+            ends[at : at + k] = at + k
             at += k
-    return spread
+    return spread, ends
 
 
 @njit(cache=True, nogil=True)
-def _joint_root(spread, information, p):
-    """Lower Cholesky factor C of spread' I spread + 1 (beta without the 1), and its inverse."""
+def _joint_root(spread, ends, information, p):
+    """A T, the lower Cholesky factor C of T' A T + 1 (beta without the 1), and its inverse; A is the information."""
     m = len(spread)
-    inner = spread.T @ (information @ spread)
-    for i in range(p, m):
-        inner[i, i] += 1.0
-    root, inverse = np.zeros((m, m)), np.zeros((m, m))
+    informed, root, inverse = np.zeros((m, m)), np.zeros((m, m)), np.zeros((m, m))
+    for i in range(m):
+        for j in range(m):
+            for a in range(j, ends[j]):
+                informed[i, j] += information[i, a] * spread[a, j]
     for i in range(m):
         for j in range(i + 1):
-            total = inner[i, j]
+            total = 1.0 if i == j and i >= p else 0.0
+            for a in range(i, ends[i]):
+                total += spread[a, i] * informed[a, j]
             for k in range(j):
                 total -= root[i, k] * root[j, k]
             root[i, j] = math.sqrt(total) if i == j else total / root[j, j]
@@ -182,25 +186,37 @@ def _joint_root(spread, information, p):
             ratio = root[i, k] * inverse[i, i]
             for j in range(k + 1):
                 inverse[i, j] -= ratio * inverse[k, j]
-    return root, inverse
+    return informed, root, inverse
 
 
 @njit(cache=True, nogil=True)
-def _joint_root_back(root, inverse, v, g_z, g_right, x):
-    """Adjoint of C C' by v = C^-T (x + z), x = C^-1 r and -sum log diag C (Murray 2016, eq. 8)."""
-    m = len(root)
-    g_root = np.zeros((m, m))
+def _joint_root_back(inverse, x, z, g_z, g_right):
+    """Adjoint of C C' by v = C^-T (x + z), x = C^-1 r and -sum log diag C, where g_right = C^-T g_z.
+
+    In Murray (2016, eq. 8) the triangle of C' g_C is then made of outer products, so that what stands between C^-T and C^-1 is
+    x g' + g x' + 1 and the symmetric matrix with lower triangle z g': its product with C^-1 needs running sums alone.
+    """
+    m = len(inverse)
+    x_right = inverse.T @ x
+    product, g_inner = np.zeros((m, m)), np.zeros((m, m))
+    before, after = np.zeros(m), np.zeros(m)
     for i in range(m):
-        for j in range(i + 1):
-            g_root[i, j] = -v[i] * g_z[j] - g_right[i] * x[j]
-        g_root[i, i] -= 1.0 / root[i, i]
-    moved = root.T @ g_root
+        for j in range(m):
+            before[j] += g_z[i] * inverse[i, j]
+            product[i, j] = inverse[i, j] + z[i] * before[j] + x[i] * g_right[j] + g_z[i] * x_right[j]
+    for i in range(m - 1, -1, -1):
+        for j in range(m):
+            product[i, j] += g_z[i] * after[j]
+            after[j] += z[i] * inverse[i, j]
     for i in range(m):
-        moved[i, i] *= 0.5
-        for j in range(i + 1, m):
-            moved[i, j] = 0.0
-    moved = inverse.T @ (moved @ inverse)
-    return 0.5 * (moved + moved.T)
+        for a in range(i + 1):
+            weight = -0.5 * inverse[i, a]
+            for b in range(a + 1):
+                g_inner[a, b] += weight * product[i, b]
+    for a in range(m):
+        for b in range(a):
+            g_inner[b, a] = g_inner[a, b]
+    return g_inner
 
 
 @njit(cache=True, nogil=True)
