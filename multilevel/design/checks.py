@@ -17,10 +17,13 @@ from multilevel.design.model import Design, DesignColumn, Factor, GroupBlock
 from multilevel.errors import FitError
 from multilevel.formula.tree import Formula
 
-type WarningKind = Literal["no_variation", "aliased", "few_levels", "level_per_row", "constant_slope", "nearly_constant"]
+type WarningKind = Literal["no_variation", "aliased", "few_levels", "level_per_row", "constant_slope", "far_from_zero", "nearly_constant"]
 
 NEARLY = 0.99
 """Share of a factor's levels within which a predictor is constant that is suspicious when it is not all of them (design section 8)."""
+
+FAR = 5.0
+"""Standard deviations between a predictor's mean and 0 from which a varying intercept is an extrapolation."""
 
 NAMED = 5
 """Levels or columns that a warning names."""
@@ -52,6 +55,7 @@ def check_design(formula: Formula, design: Design) -> tuple[DesignWarning, ...]:
         *_few_levels(design),
         *_level_per_row(design),
         *_constant_slopes(design),
+        *_far_from_zero(design),
         *_nearly_constant(design),
     )
 
@@ -170,12 +174,7 @@ def _level_per_row(design: Design) -> Iterator[DesignWarning]:
 
 def _constant_slopes(design: Design) -> Iterator[DesignWarning]:
     """Slopes of what is the same throughout each level: no level can tell its slope from its intercept."""
-    with_intercept = {block.factor.name for block in design.blocks if any(column.label == "Intercept" for column in block.columns)}
-    for block in design.blocks:
-        factor = block.factor
-        if factor.name not in with_intercept:
-            continue
-        slopes = [column for column in block.columns if column.label != "Intercept"]
+    for factor, slopes in _slopes_beside_intercepts(design):
         constant = [column.label for column in slopes if not levels_with_variation(column, factor, design.cells).any()]
         if constant:
             verb, its = ("is", "its slope") if len(constant) == 1 else ("are", "their slopes")
@@ -184,6 +183,35 @@ def _constant_slopes(design: Design) -> Iterator[DesignWarning]:
                 f"{_named(constant)} {verb} constant within every level of {factor.name}, so no level can tell {its} from its intercept: "
                 f"the variances say how far levels lie apart at different values. Leave {constant[0]} out of the brackets: (1 | ...).",
             )
+
+
+def _far_from_zero(design: Design) -> Iterator[DesignWarning]:
+    """Varying intercepts where no line item is: their sd and their correlation with the slope are about 0 of the predictor."""
+    cells = design.cells
+    for factor, slopes in _slopes_beside_intercepts(design):
+        for column in slopes:
+            value, spread = column.multiplier, np.zeros(cells.n_cells)
+            if column.feature:
+                value = value * cells.mean[:, column.feature - 1]
+                spread = column.multiplier**2 * cells.cross[:, column.feature - 1, column.feature - 1]
+            mean = float(np.average(value, weights=cells.n))
+            sd = float(np.sqrt((cells.n * (value - mean) ** 2 + spread).sum() / cells.n.sum()))
+            if (value.min() > 0 or value.max() < 0) and abs(mean) > FAR * sd > 0:
+                yield DesignWarning(
+                    "far_from_zero",
+                    f"{column.label} lies far from 0 (mean {mean:.6g}, sd {sd:.3g}), where the intercepts of {factor.name} are: their sd and "
+                    f"their correlation with the slopes of {column.label} are extrapolated, and the fit may be slow or fail. Write "
+                    f"center({column.label}) for {column.label}, in the brackets too.",
+                )
+
+
+def _slopes_beside_intercepts(design: Design) -> Iterator[tuple[Factor, list[DesignColumn]]]:
+    """Of every block with slopes whose factor has a varying intercept too."""
+    with_intercept = {block.factor.name for block in design.blocks if any(column.label == "Intercept" for column in block.columns)}
+    for block in design.blocks:
+        slopes = [column for column in block.columns if column.label != "Intercept"]
+        if slopes and block.factor.name in with_intercept:
+            yield block.factor, slopes
 
 
 def _nearly_constant(design: Design) -> Iterator[DesignWarning]:

@@ -64,7 +64,8 @@ def minimise(
     if not best.converged:
         message = (
             f"The likelihood's optimiser did not converge from {starts} starts ({counter.calls} evaluations, largest scaled gradient "
-            f"{best.gradient_norm:.2g}). Simplify the group terms, or rescale predictors of very different size."
+            f"{best.gradient_norm:.2g}). Simplify the group terms, centre predictors far from zero (center(x)), or rescale those of "
+            "very different size."
         )
         raise FitError(message)
     return Optimum(best.theta * units, best.value, best.gradient_norm, counter.calls, starts, True)

@@ -106,6 +106,25 @@ def test_a_constant_slope_without_an_intercept_beside_it_is_no_warning(rows: pd.
     assert check("y ~ x + (1 + size | region)", rows) == ()
 
 
+@pytest.mark.parametrize("written", ["year", "I(-1 * year)"])
+@pytest.mark.parametrize("family", ["gaussian", "poisson"])
+def test_intercepts_far_from_the_rows_are_a_warning(written: str, family: str, rows: pd.DataFrame) -> None:
+    frame = rows.assign(year=2000.0 + np.arange(len(rows)) % 7)
+    outcome = "y" if family == "gaussian" else "k"
+    (warning,) = check(f"{outcome} ~ {written} + (1 + {written} | store)", frame, family)
+    assert warning.kind == "far_from_zero"
+    assert "lies far from 0 (mean " in warning.message
+    assert "2003, sd 2), where the intercepts of store are" in warning.message
+    assert check(f"{outcome} ~ center(year) + (1 + center(year) | store)", frame, family) == ()
+    assert check(f"{outcome} ~ {written} + (1 | store)", frame, family) == ()
+    assert check(f"{outcome} ~ {written} + (0 + {written} | store)", frame, family) == ()
+
+
+def test_a_rare_category_is_not_far_from_zero(rows: pd.DataFrame) -> None:
+    frame = rows.assign(usual=np.where(np.arange(len(rows)) % 200 == 0, "no", "yes"))
+    assert check("y ~ usual + (1 + usual | region)", frame) == ()
+
+
 def test_two_levels_without_correlation_are_no_warning(rows: pd.DataFrame) -> None:
     assert check("y ~ x + (1 + x || half)", rows) == ()
 
