@@ -199,8 +199,8 @@ def _far_from_zero(design: Design) -> Iterator[DesignWarning]:
             if (value.min() > 0 or value.max() < 0) and abs(mean) > FAR * sd > 0:
                 yield DesignWarning(
                     "far_from_zero",
-                    f"{column.label} lies far from 0 (mean {mean:.6g}, sd {sd:.3g}), where the intercepts of {factor.name} are: their sd and "
-                    f"their correlation with the slopes of {column.label} are extrapolated, and the fit may be slow or fail. Write "
+                    f"{column.label} lies far from 0 (mean {mean:.6g}, sd {sd:.3g}), where the intercepts of {factor.name} are: their sd "
+                    f"and their correlation with the slopes of {column.label} are extrapolated, and the fit may be slow or fail. Write "
                     f"center({column.label}) for {column.label}, in the brackets too.",
                 )
 

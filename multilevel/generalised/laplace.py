@@ -119,8 +119,8 @@ def _not_converged(problem: Problem, best: Point, starts: int, names: list[str])
         )
     return (
         f"The likelihood's optimiser did not converge from {starts} starts ({problem.objective.evaluations} evaluations; the optimum "
-        f"is still {best.local.distance:.2g} standard errors away). Simplify the group terms, centre predictors far from zero (center(x)), or "
-        "rescale those of unlike size."
+        f"is still {best.local.distance:.2g} standard errors away). Simplify the group terms, centre predictors far from zero (center(x)), "
+        "or rescale those of unlike size."
     )
 
 
