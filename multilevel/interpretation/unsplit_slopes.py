@@ -1,19 +1,22 @@
 """Row-level predictors that the formula does not split: do their slopes within and between groups point the same way?
 
-From the moments that the cells keep, one predictor at a time and unadjusted for the others: a warning to look, not an estimate. The within
-slope is the fixed-effects slope; the between slope that of the groups' means (each group once), as in Robinson (1950) and Mundlak (1978).
+Gaussian studies: from the moments that the cells keep, one predictor at a time and unadjusted for the others: a warning to look, not an
+estimate. The within slope is the fixed-effects slope; the between slope that of the groups' means (each group once), as in Robinson (1950)
+and Mundlak (1978). Other families keep no such moments: there complete pooling is held against no pooling, all predictors in both.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from multilevel.cells.statistics import Floats
 from multilevel.design.model import Design, DesignColumn, Factor
-from multilevel.fit import Check
+from multilevel.fit import Check, Fit
 from multilevel.tables.nesting import Nesting
+from multilevel.tables.population_coefficients import coefficients_of
 
 FEWEST_LEVELS = 10
 """Below so many levels a slope of means is too uncertain to warn by."""
@@ -43,16 +46,57 @@ def unsplit_warnings(design: Design, nesting: Nesting) -> list[Check]:
     """One failed row per predictor and factor whose two slopes point in opposite directions; gaussian studies only."""
     if design.cells.family != "gaussian":
         return []
-    split = " ".join(column.label for column in design.population if column.kind in ("within", "between", "contextual"))
     found = []
-    for column in design.population:
-        if column.kind != "individual" or column.label == "Intercept" or f"({column.label}," in split:
-            continue
+    for column in _unsplit(design):
         for name, factor in nesting.factors.items():
             slopes = slopes_of(design, column, factor) if factor.n_levels >= FEWEST_LEVELS else None
             if slopes is not None and slopes.are_opposite:
                 found.append(_warning(column.label, name, factor.columns[-1], slopes))
     return found
+
+
+def reversal_warnings(design: Design, complete: Fit | None, separate: Mapping[str, Fit]) -> list[Check]:
+    """One failed row per predictor and factor whose slope has one sign with the factor ignored and another within its levels.
+
+    ``separate``: by factor the fit with its terms free in each level. Not gaussian: see ``unsplit_warnings``.
+    """
+    if design.cells.family == "gaussian" or complete is None:
+        return []
+    ignored = _slopes(complete)
+    found = []
+    for name, fit in separate.items():
+        within = _slopes(fit)
+        for column in _unsplit(design):
+            if column.label not in ignored or column.label not in within:
+                continue
+            (pooled, pooled_error), (own, own_error) = ignored[column.label], within[column.label]
+            if own * pooled < 0 and abs(pooled) > CERTAIN * pooled_error and abs(own - pooled) > CERTAIN * own_error:
+                message = (
+                    f"{column.label}: over all line items, groups ignored, its coefficient is {pooled:.4g}, within levels of {name} "
+                    f"{own:.4g} (standard error {own_error:.2g}; link scale): the direction over all line items is one between groups "
+                    "(Simpson's paradox)"
+                )
+                found.append(Check(f"opposite_slopes[{column.label}, {name}]", pooled - own, 0.0, passed=False, message=message))
+    return found
+
+
+def _slopes(fit: Fit) -> dict[str, tuple[float, float]]:
+    """Estimate and standard error of each population coefficient."""
+    found = coefficients_of(fit, "")
+    return {
+        column.label: (float(estimate), float(error))
+        for column, estimate, error in zip(found.columns, found.summary.estimate, found.summary.std_error, strict=True)
+    }
+
+
+def _unsplit(design: Design) -> list[DesignColumn]:
+    """Row-level predictors that the formula does not split into within and between."""
+    split = " ".join(column.label for column in design.population if column.kind in ("within", "between", "contextual"))
+    return [
+        column
+        for column in design.population
+        if column.kind == "individual" and column.label != "Intercept" and f"({column.label}," not in split
+    ]
 
 
 def _warning(label: str, name: str, group: str, slopes: Slopes) -> Check:

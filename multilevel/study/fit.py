@@ -15,7 +15,7 @@ from multilevel.formula.tree import Formula
 from multilevel.interpretation.contextual import ContextualEffect, contextual_effects
 from multilevel.interpretation.dispersion import dispersion_check
 from multilevel.interpretation.residuals import expected_residual_ss
-from multilevel.interpretation.unsplit_slopes import unsplit_warnings
+from multilevel.interpretation.unsplit_slopes import reversal_warnings, unsplit_warnings
 from multilevel.interpretation.warnings import design_warnings, effective_sizes, separated_groups, simpson_warnings
 from multilevel.study.calibration import calibration_of_means
 from multilevel.study.clock import Clock
@@ -128,6 +128,7 @@ def _checks(
         *design_warnings(warnings),
         *effective_sizes(fit.design, tree),
         *unsplit_warnings(fit.design, tree),
+        *reversal_warnings(fit.design, pooling.complete, pooling.separate_fits),
         *separated_groups(fit, tree),
         *dispersion_check(fit),
         *calibration_of_means(fit, tree, variance),

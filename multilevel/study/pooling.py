@@ -25,6 +25,11 @@ class Pooling:
     checks: list[Check] = field(default_factory=list)
 
     @property
+    def separate_fits(self) -> dict[str, Fit]:
+        """By factor, the fit with its terms free in each level."""
+        return {name: entry.separate.fit for name, entry in self.separate.items()}
+
+    @property
     def complete_response(self) -> CompletePooling | None:
         """Complete pooling as ``group_estimates`` uses it."""
         return None if self.complete is None else CompletePooling(self.complete)

@@ -16,7 +16,7 @@ from multilevel.formula.tree import Formula
 from multilevel.interpretation.contextual import contextual_effects
 from multilevel.interpretation.dispersion import dispersion_check
 from multilevel.interpretation.residuals import expected_residual_ss
-from multilevel.interpretation.unsplit_slopes import unsplit_warnings
+from multilevel.interpretation.unsplit_slopes import reversal_warnings, unsplit_warnings
 from multilevel.interpretation.warnings import design_warnings, effective_sizes, separated_groups, simpson_warnings
 from multilevel.study.clock import Clock
 from multilevel.study.designs import PartDesigns, asked_of, part_designs, tree_of
@@ -114,6 +114,7 @@ def _fit_part(design: Design, tree: Nesting, options: FitOptions) -> PartResults
         *criteria(fit),
         *simpson_warnings(contextual_effects(fit, pooling.complete)),
         *unsplit_warnings(design, tree_of(design, tree)),
+        *reversal_warnings(design, pooling.complete, pooling.separate_fits),
         *separated_groups(fit, tree_of(design, tree)),
         *dispersion_check(fit),
         *pooling.checks,
