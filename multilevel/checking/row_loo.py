@@ -119,7 +119,7 @@ def _check(elpd: Floats, full: Floats, k: Floats, counts: Floats, n_coefficients
     if parameters > TOO_MANY * n_coefficients:
         message += f"; the model has {n_coefficients:,} coefficients, so single rows vary far more than its family allows"
     if k.max() >= RELIABLE:
-        message += f"; {counts[k >= RELIABLE].sum():,.0f} rows have one above {RELIABLE}, for them the estimate is rough"
+        message += f"; {counts[k >= RELIABLE].sum():,.0f} rows have one above {RELIABLE}: of them this score is rough, not the estimates"
     return Check("elpd_loo", total, None, passed=bool(k.max() < RELIABLE), message=message)
 
 
