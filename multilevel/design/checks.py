@@ -17,7 +17,9 @@ from multilevel.design.model import Design, DesignColumn, Factor, GroupBlock
 from multilevel.errors import FitError
 from multilevel.formula.tree import Formula
 
-type WarningKind = Literal["no_variation", "aliased", "few_levels", "level_per_row", "constant_slope", "far_from_zero", "nearly_constant"]
+type WarningKind = Literal[
+    "no_variation", "aliased", "few_levels", "level_per_row", "constant_slope", "no_average", "far_from_zero", "nearly_constant"
+]
 
 NEARLY = 0.99
 """Share of a factor's levels within which a predictor is constant that is suspicious when it is not all of them (design section 8)."""
@@ -55,6 +57,7 @@ def check_design(formula: Formula, design: Design) -> tuple[DesignWarning, ...]:
         *_few_levels(design),
         *_level_per_row(design),
         *_constant_slopes(design),
+        *_no_average(design),
         *_far_from_zero(design),
         *_nearly_constant(design),
     )
@@ -183,6 +186,25 @@ def _constant_slopes(design: Design) -> Iterator[DesignWarning]:
                 f"{_named(constant)} {verb} constant within every level of {factor.name}, so no level can tell {its} from its intercept: "
                 f"the variances say how far levels lie apart at different values. Leave {constant[0]} out of the brackets: (1 | ...).",
             )
+
+
+def _no_average(design: Design) -> Iterator[DesignWarning]:
+    """Slopes of numbers that differ between levels around nothing: no population-level coefficient says what they are on average."""
+    known = {column.label for column in design.population} | set(design.aliased)
+    for block in design.blocks:
+        for column in block.columns:
+            if column.label == "Intercept" or column.label in known or "[" in column.label:
+                continue
+            own = f"within({column.label}, {block.factor.columns[-1]})"
+            if own not in known and any(label.startswith(f"within({column.label},") for label in known):
+                continue  # split by another factor, the predictor has slopes on average
+            message = f"{column.label} varies by {block.factor.name} but has no coefficient outside the brackets: "
+            message += (
+                f"its slopes are published as differences from that of {own}. Write {own} in the brackets too."
+                if own in known
+                else f"its slopes are taken to be 0 on average. Add {column.label} outside the brackets, unless that is meant."
+            )
+            yield DesignWarning("no_average", message)
 
 
 def _far_from_zero(design: Design) -> Iterator[DesignWarning]:

@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 from tasks.report.effects import effect, effect_words, no_effect
 from tasks.report.model_charts import WITHIN, variance_shares
 from tasks.report.parts import INTERCEPTS, of_part
-from tasks.report.subject import Subject, term_words
+from tasks.report.subject import Subject, overall_average, term_words
 
 
 def answer(subject: Subject) -> list[str]:
@@ -23,7 +23,7 @@ def _level(subject: Subject) -> str:
     factor = factors[0]
     rows = subject.seen_estimates.filter(pc.field("grouping_factor") == factor).sort_by([("estimate", "ascending")]).to_pylist()
     low, high = rows[0], rows[-1]
-    overall = low["complete_pooling_estimate"]
+    overall = overall_average([row["complete_pooling_estimate"] for row in rows], [row["n"] for row in rows])
     if overall is None:
         start = f"By {factor}, the estimate ({subject.unit})"
     else:

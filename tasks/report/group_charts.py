@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tasks.report.charts import Figure, finished, named_rows, outcome_axis
 from tasks.report.datasets import Columns
 from tasks.report.effects import effect, effect_axis, effect_format, no_effect
-from tasks.report.subject import Subject, term_words
+from tasks.report.subject import Subject, overall_average, term_words
 
 POOLINGS = ["no pooling", "partial pooling", "complete pooling"]
 SHRINKAGE_LIMIT = 600
@@ -41,9 +41,9 @@ def shrinkage_figure(subject: Subject, factor: str, columns: Columns) -> Figure:
         x=partial_x, color=alt.datum("partial pooling", scale=colour, title=None)
     )
     average = (
-        alt.Chart(named_rows())
+        alt.Chart(_overall(columns))
         .mark_rule(strokeDash=[4, 4], strokeWidth=1.4)
-        .encode(x=alt.X("mean(complete):Q", scale=x_scale), color=alt.datum("complete pooling", scale=colour, title=None))
+        .encode(x=alt.X("x:Q", scale=x_scale), color=alt.datum("complete pooling", scale=colour, title=None))
     )
     return Figure(
         id=f"shrinkage-{slug(factor)}",
@@ -69,11 +69,7 @@ def caterpillar_figure(subject: Subject, factor: str, columns: Columns) -> Figur
     chart = _caterpillar(
         axis, alt.Scale(type=kind, nice=False) if kind == "log" else alt.Scale(zero=False, nice=False), _tooltip(subject, none=True)
     )
-    average = (
-        alt.Chart(named_rows())
-        .mark_rule(strokeDash=[4, 4], style="complete", strokeWidth=1.4)
-        .encode(x=alt.X("mean(complete):Q", axis=axis))
-    )
+    average = alt.Chart(_overall(columns)).mark_rule(strokeDash=[4, 4], style="complete", strokeWidth=1.4).encode(x=alt.X("x:Q", axis=axis))
     return Figure(
         id=f"caterpillar-{slug(factor)}",
         title=f"{subject.factor_words(factor)}: the groups, ranked",
@@ -87,6 +83,12 @@ def caterpillar_figure(subject: Subject, factor: str, columns: Columns) -> Figur
         picker="ranked",
         sorts=(("estimate", "estimate"), ("n", "line items"), ("level", "name")),
     )
+
+
+def _overall(columns: Columns) -> alt.Data:
+    """Where the dashed line is; nowhere without complete pooling."""
+    overall = overall_average(columns["complete"], columns["n"])
+    return alt.Data(values=[] if overall is None else [{"x": overall}])
 
 
 def slope_figure(subject: Subject, factor: str, term: str, columns: Columns, population: float | None) -> Figure:
@@ -118,8 +120,8 @@ def slope_figure(subject: Subject, factor: str, term: str, columns: Columns, pop
         id=f"slope-{slug(factor)}-{slug(term)}",
         title=f"{words}: where it works most and least, by {subject.factor_words(factor)}",
         caption=(
-            f"How much {words} changes the outcome in each group, with its {subject.interval} interval. The solid line is no effect, "
-            "the dashed line the effect in the average group."
+            f"How much {words} changes the outcome in each group, with its {subject.interval} interval. The solid line is no effect"
+            f"{'.' if population is None else ', the dashed line the effect in the average group.'}"
         ),
         description=f"Ranked effects of {words} in {len(columns['level'])} levels of {factor}.",
         spec=finished(alt.layer(*marks, *chart), alt.Step(17)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -129,6 +129,13 @@ class Subject:
         """The probability of the intervals, as prose writes it."""
         value = self.study.get("interval", self.report.get("interval", 0.95))
         return f"{100 * float(str(value)):g} %"
+
+
+def overall_average(averages: Sequence[object], n: Sequence[object]) -> float | None:
+    """Complete pooling over all line items, of its averages over each level's own mix: weighted by how many line items a level has."""
+    known = [(float(str(average)), float(str(weight))) for average, weight in zip(averages, n, strict=True) if average is not None]
+    total = sum(weight for _, weight in known)
+    return sum(average * weight for average, weight in known) / total if total else None
 
 
 def term_words(term: str) -> str:

@@ -3,9 +3,10 @@
 import pyarrow as pa
 import pytest
 
+from tasks.report.answer import answer
 from tasks.report.effects import FEWEST_TICKS, odds_ticks
 from tasks.report.prior_section import priors_section
-from tasks.report.subject import Subject
+from tasks.report.subject import Subject, overall_average
 from tasks.report.variance_words import variance_sentences
 
 
@@ -37,6 +38,26 @@ def test_the_prior_of_correlations_stands_beside_each_of_them() -> None:
         ("correlation(h)", "lkj(2)", ""),
         ("sigma", "exponential(1)", "0.000"),
     ]
+
+
+def test_the_overall_average_is_that_of_all_line_items_whatever_each_groups_own_mix() -> None:
+    assert overall_average([-0.5, None, 0.25], [10, 1000, 30]) == pytest.approx(0.0625)
+    assert overall_average([None], [3]) is None
+    estimates = pa.table(
+        {
+            "grouping_factor": ["school"] * 3,
+            "level": ["a", "b", "new"],
+            "parent_level": pa.nulls(3, pa.string()),
+            "is_new": [False, False, True],
+            "n": [10, 30, 0],
+            "complete_pooling_estimate": [-0.5, 0.25, 9.0],
+            "no_pooling_estimate": [-0.7, 0.5, None],
+            **{name: [-0.6, 0.4, 0.0] for name in ("estimate", "lower", "upper")},
+        }
+    )
+    empty = pa.table({name: [] for name in ("pooling", "term", "std_error", "lower")})
+    tables = {"group_estimates": estimates, "population_coefficients": empty, "variance_components": pa.table({"grouping_factor": []})}
+    assert answer(Subject(tables, {}, {}, {}))[0].startswith("Over all groups together the estimate is 0.0625 (outcome); by school it runs")
 
 
 def component(factor: str, term: str = "Intercept", **values: object) -> dict[str, object]:

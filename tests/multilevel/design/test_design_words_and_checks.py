@@ -74,6 +74,11 @@ def test_two_factors_may_be_the_same_where_different_terms_vary(rows: pd.DataFra
     assert check("y ~ x + (1 | region) + (0 + x | twin)", rows) == ()
 
 
+def test_slopes_that_the_terms_outside_span_are_no_warning(rows: pd.DataFrame) -> None:
+    assert check("y ~ C(half) + (0 + C(half) | region)", rows) == ()
+    assert check("y ~ x + I(2*x) + (0 + I(2*x) | region)", rows)[1:] == ()
+
+
 @pytest.mark.parametrize(
     ("formula", "kind", "message"),
     [
@@ -82,6 +87,16 @@ def test_two_factors_may_be_the_same_where_different_terms_vary(rows: pd.DataFra
         ("y ~ C(half):C(region) + (1 | store)", "no_variation", "no row is of this kind"),
         ("y ~ x + (1 + x | half)", "few_levels", "half has 2 levels, too few to learn how Intercept, x go together"),
         ("y ~ x + (1 + size | store)", "constant_slope", "size is constant within every level of store, so no level can tell its slope"),
+        (
+            "y ~ 1 + (1 + x | store)",
+            "no_average",
+            "x varies by store but has no coefficient outside the brackets: its slopes are taken to be 0",
+        ),
+        (
+            "y ~ within(x, region) + (1 + x | region)",
+            "no_average",
+            "differences from that of within(x, region). Write within(x, region) in",
+        ),
         ("y ~ mistake + (1 | store)", "nearly_constant", "mistake is constant within 299 of 300 levels of store, but not within 17"),
     ],
 )
@@ -102,8 +117,8 @@ def test_a_level_per_row_is_warned_of_where_the_family_varies_like_it(outcome: s
 
 
 def test_a_constant_slope_without_an_intercept_beside_it_is_no_warning(rows: pd.DataFrame) -> None:
-    assert check("y ~ x + (0 + size | store)", rows) == ()
-    assert check("y ~ x + (1 + size | region)", rows) == ()
+    assert check("y ~ x + size + (0 + size | store)", rows) == ()
+    assert check("y ~ x + size + (1 + size | region)", rows) == ()
 
 
 @pytest.mark.parametrize("written", ["year", "I(-1 * year)"])
