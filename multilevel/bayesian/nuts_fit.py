@@ -17,7 +17,7 @@ from multilevel.bayesian.durations import HOURS, duration, nuts_seconds, seconds
 from multilevel.bayesian.families import Outcome, outcome_of
 from multilevel.bayesian.kernel import packed_log_posterior
 from multilevel.bayesian.parameters import Layout
-from multilevel.bayesian.pilot import Pilot, fit_pilot
+from multilevel.bayesian.pilot import Pilot, fit_pilot, level_information
 from multilevel.bayesian.priors import ResolvedPriors
 from multilevel.bayesian.results import Posterior, build_fit
 from multilevel.bayesian.sampling import Sampling
@@ -44,6 +44,15 @@ TARGETS = (0.8, 0.95, 0.99, 0.995)
 """Target acceptances: the next where an attempt diverged. Where it did not, but has too few effective draws, chains twice as long."""
 
 ATTEMPTS = 4
+
+LITTLE = 2.0
+"""A level's information about its effect, times the effects' variance at the pilot, below which that variance is not to be trusted."""
+
+SCOUT_TUNE, SCOUT_DRAWS = 150, 50
+"""Tuning and draws of the short run that finds better variances for such a pilot."""
+
+FAR = 0.2
+"""Difference in log sd from which the pilot is fitted again."""
 
 USUAL_DRAWS = 4_000
 """Of fewer draws R-hats are larger by chance, as their number is smaller."""
@@ -83,16 +92,16 @@ def sample_nuts(
     pilot = fit_pilot(rows, outcome, priors, starting_covariances(priors), starting_dispersion(priors))
     clock.lap("pilot")
     effort = _Effort(step=int(n_coefficients < FEW_COEFFICIENTS), longer=1)
+    model = _scouted(_Model(rows, outcome, priors, layout, pilot), sampling, effort, seed=seed + ATTEMPTS, progress=progress)
+    clock.lap("scout")
     before: list[dict[str, object]] = []
     for number in range(ATTEMPTS):
-        found = _attempt(_Model(rows, outcome, priors, layout, pilot), sampling, effort, seed=seed + number, progress=progress)
+        found = _attempt(model, sampling, effort, seed=seed + number, progress=progress)
         if number == ATTEMPTS - 1 or _is_sound(found):
             break
         before.append({name: found.record[name] for name in ("target_accept", "tune", "thin")} | {"divergences": found.divergences})
         effort = effort.after(found.divergences)
-        centre = np.median(found.thetas.reshape(-1, layout.size), axis=0)
-        factors = [layout.factor(centre, block) for block in range(len(rows.blocks))]
-        pilot = fit_pilot(rows, outcome, priors, [f @ f.T for f in factors], float(layout.scale(centre)), em_steps=0)
+        model = _at(model, found.thetas)
     seconds = clock.seconds | found.seconds
     return replace(found, record=found.record | {"earlier_attempts": before, "seconds": seconds})
 
@@ -124,6 +133,41 @@ class _Model:
     priors: ResolvedPriors
     layout: Layout
     pilot: Pilot
+
+
+def _scouted(model: _Model, sampling: Sampling, effort: _Effort, *, seed: int, progress: bool) -> _Model:
+    """The model with its pilot where a short run finds the variances.
+
+    Where levels say little, as with a few zeros and ones each, the pilot's normal approximation makes variances far too small (Breslow and
+    Lin 1995), and coordinates that fit there are slow where the posterior is.
+    """
+    if not _says_little(model):
+        return model
+    found = _attempt(model, replace(sampling, tune=SCOUT_TUNE, draws=SCOUT_DRAWS), effort, seed=seed, progress=progress)
+    sds = np.array([start + i for start, k in zip(model.layout.starts, model.layout.widths, strict=True) for i in range(k)], dtype=int)
+    moved = np.median(found.thetas.reshape(-1, model.layout.size), axis=0) - model.layout.pack(
+        model.pilot.covariances, model.pilot.dispersion
+    )
+    return _at(model, found.thetas) if np.abs(moved[sds]).max() > FAR else model
+
+
+def _says_little(model: _Model) -> bool:
+    """Whether most levels of some block have less information about their effects than the distribution of the effects."""
+    for block, covariance in zip(model.rows.blocks, model.pilot.covariances, strict=True):
+        information = level_information(block, model.pilot.weights)
+        if (np.median(np.diagonal(information, axis1=1, axis2=2), axis=0) * np.diag(covariance)).min() < LITTLE:
+            return True
+    return False
+
+
+def _at(model: _Model, thetas: Floats) -> _Model:
+    """The model with a pilot at the medians of these (chains, draws, d) parameters."""
+    layout = model.layout
+    centre = np.median(thetas.reshape(-1, layout.size), axis=0)
+    factors = [layout.factor(centre, block) for block in range(len(model.rows.blocks))]
+    covariances = [factor @ factor.T for factor in factors]
+    pilot = fit_pilot(model.rows, model.outcome, model.priors, covariances, float(layout.scale(centre)), em_steps=0)
+    return replace(model, pilot=pilot)
 
 
 def _attempt(model: _Model, sampling: Sampling, effort: _Effort, *, seed: int, progress: bool) -> NutsDraws:

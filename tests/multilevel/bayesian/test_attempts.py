@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import expit
 
 from multilevel.bayesian import nuts_fit
 from multilevel.bayesian.convergence import convergence
@@ -17,9 +18,12 @@ from multilevel.design.build import build_design
 from multilevel.design.reduction import reduce_design
 from multilevel.formula.parse import parse_formula
 
+scouted, attempt = nuts_fit._scouted, nuts_fit._attempt
 
-def sampled(draws: int) -> NutsDraws:
-    frame = pd.DataFrame({"g": list("abcdef") * 20, "y": np.random.default_rng(0).integers(0, 2, 120)})
+
+def sampled(draws: int, frame: pd.DataFrame | None = None) -> NutsDraws:
+    if frame is None:
+        frame = pd.DataFrame({"g": list("abcdef") * 20, "y": np.random.default_rng(0).integers(0, 2, 120)})
     formula = parse_formula("y ~ 1 + (1 | g)")
     design = build_design(formula, cells_from_frame(formula, frame, "binomial"))
     rows, priors = reduce_design(design), resolve_priors(design, "binomial", Priors())
@@ -50,6 +54,31 @@ def test_a_coefficient_that_moves_slowly_is_not_sound(drawn: NutsDraws) -> None:
     slow = replace(drawn, values=values.reshape(1200, -1), figures=convergence(values))
     assert not _is_sound(slow)
     assert not _is_sound(replace(drawn, divergences=1))
+
+
+def zeros_and_ones(levels: int, rows_each: int, sd: float) -> pd.DataFrame:
+    rng = np.random.default_rng(3)
+    g = np.repeat(np.arange(levels), rows_each)
+    y = rng.random(len(g)) < expit(sd * rng.normal(size=levels))[g]
+    return pd.DataFrame({"g": [f"level {i:03d}" for i in g], "y": y.astype(int)})
+
+
+def test_where_levels_say_little_the_pilot_goes_where_a_short_run_finds_the_variance(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = []
+    monkeypatch.setattr(nuts_fit, "_scouted", lambda model, *_, **__: own.append(model) or scouted(model, *_, **__))
+    found = sampled(150, zeros_and_ones(150, 3, 2.5))
+    (before,), after = own[0].pilot.covariances, found.pilot.covariances[0]
+    posterior = np.median(found.thetas[..., 0])
+    assert np.log(before[0, 0]) / 2 < posterior - 0.4, "the normal approximation makes the variance too small"
+    assert np.log(after[0, 0]) / 2 == pytest.approx(posterior, abs=0.2)
+    assert found.record["tune"] == 200, "the draws are from a run of their own, tuned in full"
+
+
+def test_where_levels_say_enough_no_short_run_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = []
+    monkeypatch.setattr(nuts_fit, "_attempt", lambda *arguments, **named: runs.append(named["seed"]) or attempt(*arguments, **named))
+    sampled(150, zeros_and_ones(12, 60, 1.0))
+    assert runs == [1]
 
 
 def test_what_was_tried_before_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
