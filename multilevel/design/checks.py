@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multilevel.cells.statistics import CellStatistics
-from multilevel.design.coding import code_terms
+from multilevel.design.aliasing import independent_columns
+from multilevel.design.coding import CodedColumn, code_terms
 from multilevel.design.factors import full_labels, parent_levels
 from multilevel.design.model import Design, DesignColumn, Factor, GroupBlock
 from multilevel.errors import FitError
@@ -57,7 +58,7 @@ def check_design(formula: Formula, design: Design) -> tuple[DesignWarning, ...]:
         *_few_levels(design),
         *_level_per_row(design),
         *_constant_slopes(design),
-        *_no_average(design),
+        *_no_average(formula, design),
         *_far_from_zero(design),
         *_nearly_constant(design),
     )
@@ -188,23 +189,27 @@ def _constant_slopes(design: Design) -> Iterator[DesignWarning]:
             )
 
 
-def _no_average(design: Design) -> Iterator[DesignWarning]:
+def _no_average(formula: Formula, design: Design) -> Iterator[DesignWarning]:
     """Slopes of numbers that differ between levels around nothing: no population-level coefficient says what they are on average."""
-    known = {column.label for column in design.population} | set(design.aliased)
-    for block in design.blocks:
-        for column in block.columns:
+    cells, known = design.cells, {column.label for column in design.population} | set(design.aliased)
+    for group, block in zip(formula.groups, design.blocks, strict=True):
+        for column in code_terms(group.terms, cells):
             if column.label == "Intercept" or column.label in known or "[" in column.label:
                 continue
             own = f"within({column.label}, {block.factor.columns[-1]})"
-            if own not in known and any(label.startswith(f"within({column.label},") for label in known):
-                continue  # split by another factor, the predictor has slopes on average
-            message = f"{column.label} varies by {block.factor.name} but has no coefficient outside the brackets: "
-            message += (
-                f"its slopes are published as differences from that of {own}. Write {own} in the brackets too."
-                if own in known
-                else f"its slopes are taken to be 0 on average. Add {column.label} outside the brackets, unless that is meant."
-            )
+            if own in known:
+                advice = f"its slopes are published as differences from that of {own}. Write {own} in the brackets too."
+            elif any(label.startswith(f"within({column.label},") for label in known) or _is_spanned(column, formula, cells):
+                continue
+            else:
+                advice = f"its slopes are taken to be 0 on average. Add {column.label} outside the brackets, unless that is meant."
+            message = f"{column.label} varies by {block.factor.name} but has no coefficient outside the brackets: {advice}"
             yield DesignWarning("no_average", message)
+
+
+def _is_spanned(column: CodedColumn, formula: Formula, cells: CellStatistics) -> bool:
+    """Whether population columns add up to it, as x and the intercept do to center(x)."""
+    return not independent_columns([*code_terms(formula.population, cells), column], cells)[-1]
 
 
 def _far_from_zero(design: Design) -> Iterator[DesignWarning]:
