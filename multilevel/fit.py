@@ -11,6 +11,7 @@ from scipy.sparse import csr_array
 
 from multilevel.cells.statistics import Floats, Integers
 from multilevel.design.model import Design
+from multilevel.design.unit_free import UnitFree
 
 type Engine = Literal["bayesian", "likelihood"]
 
@@ -104,6 +105,22 @@ class Check:
 
 
 @dataclass(frozen=True)
+class UnitFreeFit:
+    """The same fit in the coordinates in which it was made: what is not linear in the coefficients is computed here, since far from zero the
+    coefficients as written would cancel.
+
+    form : the design and the maps back. covariances, covariance_draws : as in ``Fit``. joint : the likelihood engine's, else None.
+    lambdas : the likelihood engine's relative covariance factors, else empty.
+    """
+
+    form: UnitFree
+    covariances: tuple[Floats, ...]
+    covariance_draws: tuple[Floats, ...] | None = None
+    joint: Joint | None = None
+    lambdas: tuple[Floats, ...] = ()
+
+
+@dataclass(frozen=True)
 class Fit:
     """A fitted model.
 
@@ -120,6 +137,7 @@ class Fit:
     n_parameters : beta, theta and dispersion.
     checks : computation checks, gates among them.
     record : audit: optimiser, evaluations, tolerances, gradient norm, form of the sampler, seconds by step.
+    unit_free : the fit in unit-free coordinates; None of a fit without distributions over effects.
     """
 
     design: Design
@@ -148,3 +166,11 @@ class Fit:
     singular: bool = False
     checks: tuple[Check, ...] = ()
     record: dict[str, object] = field(default_factory=dict)
+    unit_free: UnitFreeFit | None = None
+
+    def effect_variance(self, block: int, z: Floats) -> Floats:
+        """(R,) z'Sigma z of a block, for ``z`` (R, k) in the columns as written."""
+        if self.unit_free is None:
+            return np.asarray(np.einsum("ri,ij,rj->r", z, self.covariances[block], z))
+        turned = z @ self.unit_free.form.maps.blocks[block]
+        return np.asarray(np.einsum("ri,ij,rj->r", turned, self.unit_free.covariances[block], turned))

@@ -16,6 +16,7 @@ from scipy.sparse import csr_array, eye_array, hstack
 from scipy.stats import norm
 
 from multilevel.cells.statistics import Floats, Integers
+from multilevel.design.unit_free import Maps
 from multilevel.fit import Summary
 from multilevel.linear.elimination import spreads
 from multilevel.linear.factorise import BlockedFactor
@@ -185,6 +186,50 @@ class NormalJoint:
         if self.extra is not None:
             values = values + rng.multivariate_normal(np.zeros(len(self.extra)), self.extra, size, method="eigh") @ self._sensitivity.T
         return values
+
+
+@dataclass(frozen=True)
+class MappedJoint:
+    """The distribution of W (beta', b'), for a joint distribution ``inner`` of unit-free coefficients: rows are mapped, never covariances."""
+
+    inner: NormalJoint
+    matrix: csr_array
+
+    @cached_property
+    def mean(self) -> Floats:
+        """(p + q,) estimates and conditional modes."""
+        return np.asarray(self.matrix @ self.inner.mean)
+
+    def _mapped(self, rows: csr_array) -> csr_array:
+        return csr_array(rows @ self.matrix)
+
+    def variance(self, rows: csr_array) -> Floats:
+        """(m,) variances of ``rows @ (beta, b)``."""
+        return self.inner.variance(self._mapped(rows))
+
+    def combine(self, rows: csr_array, interval: float) -> Summary:
+        """Linear combinations ``rows @ (beta, b)`` with Wald intervals."""
+        return self.inner.combine(self._mapped(rows), interval)
+
+    def respond(
+        self,
+        rows: csr_array,
+        weights: csr_array,
+        response: Callable[[Floats], Floats],
+        slope: Callable[[Floats], Floats],
+        interval: float,
+    ) -> Summary:
+        """As ``NormalJoint.respond``."""
+        return self.inner.respond(self._mapped(rows), weights, response, slope, interval)
+
+    def draws(self, size: int, seed: int) -> Floats:
+        """(size, p + q) draws of the normal approximation."""
+        return np.asarray((self.matrix @ self.inner.draws(size, seed).T).T)
+
+
+def mapped_joint(inner: NormalJoint, maps: Maps) -> NormalJoint | MappedJoint:
+    """In the coefficients of the design as written."""
+    return inner if maps.is_identity else MappedJoint(inner, maps.matrix)
 
 
 def quadratic_forms(rows: csr_array, covariance: Floats) -> Floats:

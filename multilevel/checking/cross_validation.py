@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +23,7 @@ from multilevel.cells.statistics import CellStatistics, Floats, Integers, restri
 from multilevel.checking.comparison import fit_by_likelihood
 from multilevel.design.model import Design, DesignColumn, GroupBlock
 from multilevel.design.reduction import ReducedRows, reduce_design
+from multilevel.design.unit_free import unit_free
 from multilevel.errors import FitError, StudyError
 from multilevel.fit import Fit
 from multilevel.generalised.objective import Objective
@@ -118,9 +118,10 @@ def restrict(design: Design, keep: NDArray[np.bool_]) -> Design:
 def marginal(design: Design, fit: Fit) -> float:
     """Log-likelihood at the estimates of ``fit``, whatever rows it was made from; of gaussian, binomial and poisson less the constants
     that do not depend on parameters."""
-    rows = reduce_design(design)
+    assert fit.unit_free is not None and fit.unit_free.joint is not None
+    rows = reduce_design(unit_free(design, units=fit.unit_free.form.units).design)
     p = len(design.population)
-    predictor = rows.X @ fit.joint.mean[:p]
+    predictor = rows.X @ fit.unit_free.joint.mean[:p]
     bare = replace(rows, X=np.zeros((len(rows.outcome), 0)))
     if design.cells.family == "gaussian":
         return _gaussian(replace(bare, outcome=rows.outcome - predictor), fit)
@@ -141,7 +142,9 @@ def _laplace(design: Design, rows: ReducedRows, fit: Fit) -> float:
 
 
 def _theta(fit: Fit) -> Floats:
-    return np.asarray(cast(list[float], fit.record.get("theta", [])), dtype=np.float64)
+    assert fit.unit_free is not None
+    lambdas = fit.unit_free.lambdas
+    return Theta(tuple(map(len, lambdas))).flat(lambdas)
 
 
 def _constant(cells: CellStatistics) -> float:
@@ -162,7 +165,7 @@ def _refuse_unsplittable(cells: CellStatistics) -> None:
 
 
 def _refuse_undetermined(design: Design) -> None:
-    X = csr_array(reduce_design(design).X)
+    X = csr_array(reduce_design(unit_free(design).design).X)
     gram = np.asarray((X.T @ X).todense())
     norms = np.sqrt(np.diagonal(gram))
     empty = [column.label for column, norm in zip(design.population, norms, strict=True) if norm == 0]

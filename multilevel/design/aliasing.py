@@ -9,6 +9,7 @@ from scipy.linalg import solve_triangular
 
 from multilevel.cells.statistics import CellStatistics, Floats
 from multilevel.design.coding import CodedColumn
+from multilevel.design.unit_free import unit_free_columns
 
 NO_VARIATION = 1e-20
 """Variance left, relative to the mean square, below which a column is constant: 1e-10 as a ratio of standard deviations."""
@@ -22,11 +23,12 @@ CHUNK = 1_000_000
 
 
 def independent_columns(columns: Sequence[CodedColumn], cells: CellStatistics) -> list[bool]:
-    """Whether each column, in order, adds to the span of those before it.
+    """Whether each column, in order, adds to the span of those before it; products are formed of unit-free numbers.
 
     Source: sequential Cholesky of the columns' cross-products, centred where the first column is the intercept, so that large means
     cost no digits.
     """
+    columns = unit_free_columns(columns, cells)
     has_intercept = bool(columns) and columns[0].term.is_intercept
     tested = columns[1:] if has_intercept else columns
     spread, mean_square = _cross_products(tested, cells, centred=has_intercept)
@@ -74,4 +76,4 @@ def _cross_products(columns: Sequence[CodedColumn], cells: CellStatistics, *, ce
 def _cell_mean(column: CodedColumn, cells: CellStatistics, at: slice) -> Floats:
     if column.feature == 0:
         return column.multiplier[at]
-    return np.asarray(column.multiplier[at] * cells.mean[at, column.feature - 1])
+    return np.asarray(column.multiplier[at] * (cells.mean[at, column.feature - 1] - column.shift))

@@ -15,6 +15,7 @@ from multilevel.design.aliasing import independent_columns
 from multilevel.design.coding import CodedColumn, code_terms
 from multilevel.design.factors import full_labels, parent_levels
 from multilevel.design.model import Design, DesignColumn, Factor, GroupBlock
+from multilevel.design.predictor_kinds import rounding_of
 from multilevel.errors import FitError
 from multilevel.formula.tree import Formula
 
@@ -263,7 +264,7 @@ def levels_with_variation(column: DesignColumn, factor: Factor, cells: CellStati
     some = np.empty(factor.n_levels)
     some[factor.codes] = value
     # means over the rows of a cell differ by rounding even where the rows do not
-    varies[factor.codes[~np.isclose(some[factor.codes], value, rtol=1e-9, atol=1e-9 * float(np.abs(value).mean()))]] = True
+    varies[factor.codes[np.abs(some[factor.codes] - value) > rounding_of(value)]] = True
     return varies
 
 

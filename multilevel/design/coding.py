@@ -17,12 +17,15 @@ from multilevel.formula.tree import Expression, Term
 
 @dataclass(frozen=True)
 class CodedColumn:
-    """A column of a term before it is interpreted: ``multiplier`` (C,), ``feature`` as in ``DesignColumn``."""
+    """A column of a term before it is interpreted; ``multiplier`` (C,), the rest as in ``DesignColumn``."""
 
     label: str
     term: Term
     multiplier: Floats
     feature: int
+    numbers: tuple[str, ...] = ()
+    indicators: tuple[tuple[str, int], ...] = ()
+    shift: float = 0.0
 
 
 def code_terms(terms: Sequence[Term], cells: CellStatistics, ones: Floats | None = None) -> list[CodedColumn]:
@@ -64,7 +67,7 @@ def _names(term: Term) -> frozenset[str]:
 
 
 def _code_term(term: Term, full: set[tuple[str, str]], cells: CellStatistics, ones: Floats) -> list[CodedColumn]:
-    numeric, feature = _numeric_part(term, cells, ones)
+    numeric, feature, numbers = _numeric_part(term, cells, ones)
     choices = [_choices(term, factor, full, cells.labels) for factor in term.factors]
     coded = []
     # reversed twice: itertools.product runs the last factor fastest, R the first
@@ -76,7 +79,8 @@ def _code_term(term: Term, full: set[tuple[str, str]], cells: CellStatistics, on
                 labels = cells.labels[part]
                 multiplier = multiplier * (labels.codes == level)
         label = ":".join(part if level is None else f"{part}[{cells.labels[part].values[level]}]" for part, level in parts)
-        coded.append(CodedColumn(label or "Intercept", term, multiplier, feature))
+        indicators = tuple((part, level) for part, level in parts if level is not None)
+        coded.append(CodedColumn(label or "Intercept", term, multiplier, feature, numbers, indicators))
     return coded
 
 
@@ -88,18 +92,20 @@ def _choices(term: Term, factor: Expression, full: set[tuple[str, str]], labels:
     return [(name, level) for level in range(first, len(labels[name].values))]
 
 
-def _numeric_part(term: Term, cells: CellStatistics, ones: Floats) -> tuple[Floats, int]:
-    """Product of the key numbers, and which feature multiplies it (0: none, because all is fixed within a cell)."""
+def _numeric_part(term: Term, cells: CellStatistics, ones: Floats) -> tuple[Floats, int, tuple[str, ...]]:
+    """Product of the key numbers, which feature multiplies it (0: none, because all is fixed within a cell), and the labels of both."""
     multiplier = ones
     rest = []
+    numbers = []
     for factor in term.factors:
         name = expression_label(factor)
         if name in cells.numbers:
             multiplier = multiplier * cells.numbers[name]
+            numbers.append(name)
         elif name not in cells.labels:
             rest.append(factor)
     if not rest:
-        return multiplier, 0
+        return multiplier, 0, tuple(numbers)
     label = feature_label(rest)
     if label not in cells.features:
         raise FitError(
@@ -107,5 +113,5 @@ def _numeric_part(term: Term, cells: CellStatistics, ones: Floats) -> tuple[Floa
         )
     index = cells.features.index(label)
     if cells.is_fixed(index).all():
-        return multiplier * cells.mean[:, index], 0
-    return multiplier, index + 1
+        return multiplier * cells.mean[:, index], 0, (*numbers, label)
+    return multiplier, index + 1, (*numbers, label)

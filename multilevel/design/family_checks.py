@@ -16,6 +16,7 @@ from scipy.special import expit
 from multilevel.cells.statistics import CellStatistics, Floats
 from multilevel.design.model import Design
 from multilevel.design.reduction import ReducedRows, reduce_design
+from multilevel.design.unit_free import unit_free
 from multilevel.errors import DataError, FitError
 
 SCORING_STEPS = 25
@@ -41,7 +42,7 @@ def check_family(design: Design, family: str) -> None:
         return
     _check_ranges(design.cells, family)
     _check_variation(design.cells, family)
-    rows = reduce_design(design)
+    rows = reduce_design(unit_free(design).design)
     names = separating_columns(rows, family, [column.label for column in design.population])
     if names:
         raise FitError(_separation_message(names, family))

@@ -25,6 +25,9 @@ class DesignColumn:
     multiplier : (C,) what the cell fixes.
     feature : 0 for the constant 1, else 1 + the index into ``CellStatistics.features``.
     kind, constant_within : how to read it (design section 8): the coarsest factor within whose levels it is constant, or None.
+    numbers, indicators : what it is the product of: labels of numeric expressions (in ``CellStatistics.numbers`` or ``features``), and
+        (categorical predictor, place of the level).
+    shift : taken off the feature (see ``multilevel.design.unit_free``).
     """
 
     label: str
@@ -32,6 +35,9 @@ class DesignColumn:
     feature: int = 0
     kind: PredictorKind = "individual"
     constant_within: str | None = None
+    numbers: tuple[str, ...] = ()
+    indicators: tuple[tuple[str, int], ...] = ()
+    shift: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,8 @@ def reader_of(cells: CellStatistics, factors: Mapping[tuple[str, ...], Factor], 
 def interpret(column: CodedColumn, reader: Reader) -> DesignColumn:
     """The design column, with its kind and the coarsest factor within whose levels it is constant."""
     constant = None if column.feature or column.term.is_intercept else constant_within(column.multiplier, reader.factors)
-    return DesignColumn(column.label, column.multiplier, column.feature, _kind(column.term, constant, reader), constant)
+    kind = _kind(column.term, constant, reader)
+    return DesignColumn(column.label, column.multiplier, column.feature, kind, constant, column.numbers, column.indicators)
 
 
 def constant_within(values: Floats, factors: Sequence[Factor]) -> str | None:
@@ -46,7 +47,13 @@ def is_constant_within(values: Floats, factor: Factor) -> bool:
     """Whether cells of the same level always have the same value, up to the rounding of means over their rows."""
     of_level = np.empty(factor.n_levels, dtype=values.dtype)
     of_level[factor.codes] = values
-    return bool(np.allclose(of_level[factor.codes], values, rtol=1e-9, atol=1e-9 * float(np.abs(values).mean())))
+    return bool(np.all(np.abs(of_level[factor.codes] - values) <= rounding_of(values)))
+
+
+def rounding_of(values: Floats) -> float:
+    """Differences up to here are rounding of means over rows: 1e-9 of the spread of ``values`` (C,), and a few hundred units in the last place
+    of the largest, which is all there is of a value far from zero."""
+    return 1e-9 * float(np.std(values)) + 1e-13 * float(np.abs(values).max(initial=0.0))
 
 
 def _kind(term: Term, constant: str | None, reader: Reader) -> PredictorKind:

@@ -69,7 +69,7 @@ def reduce_design(design: Design) -> ReducedRows:
     def matrix(columns: tuple[DesignColumn, ...]) -> Floats:
         values = np.empty((n_rows, len(columns)))
         for j, column in enumerate(columns):
-            values[:, j] = column.multiplier[cell] * features[:, position[column.feature]]
+            values[:, j] = column.multiplier[cell] * (features[:, position[column.feature]] - column.shift * features[:, 0])
         return values
 
     return ReducedRows(

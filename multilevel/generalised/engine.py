@@ -9,12 +9,14 @@ from multilevel.cells.statistics import Floats
 from multilevel.design.family_checks import check_family
 from multilevel.design.model import Design
 from multilevel.design.reduction import reduce_design
+from multilevel.design.unit_free import Maps, unit_free
 from multilevel.errors import StudyError
-from multilevel.fit import Check, Fit, VarianceComponent
+from multilevel.fit import Check, Fit, UnitFreeFit, VarianceComponent
 from multilevel.generalised.joint import laplace_joint
 from multilevel.generalised.laplace import UNBOUNDED, LaplaceFit, fit_laplace
 from multilevel.generalised.optimise import DISTANCE
-from multilevel.linear.parameters import Theta
+from multilevel.joint import mapped_joint
+from multilevel.linear.parameters import Theta, mapped_lambdas, written_lambdas
 from multilevel.linear.uncertainty import VarianceParameters, components
 
 FAMILIES = ("binomial", "poisson", "negative_binomial", "gamma")
@@ -48,34 +50,39 @@ def fit_generalised(design: Design, family: str, *, quadrature_points: int = 1, 
     if not 1 <= quadrature_points <= MOST_POINTS:
         raise StudyError(f"quadrature_points: {quadrature_points} must be between 1 (Laplace) and {MOST_POINTS}; 9 is usual.")
     check_family(design, family)
-    rows = reduce_design(design)
-    found = fit_laplace(design, rows, family, quadrature_points=quadrature_points, seed=seed)
-    conditional = found.factor.conditional_variance()
+    form = unit_free(design)
+    maps = form.maps
+    found = fit_laplace(form.design, reduce_design(form.design), family, quadrature_points=quadrature_points, seed=seed)
+    conditional = found.factor.conditional_variance(maps.blocks)
+    covariances = maps.covariances(found.covariances)
+    joint = laplace_joint(found)
     return Fit(
         design=design,
         family=family,
         engine="likelihood",
         method="ml" if not design.blocks else "laplace" if quadrature_points == 1 else "quadrature",
         interval=interval,
-        joint=laplace_joint(found),
-        components=variance_components(design, family, found, interval),
-        covariances=found.covariances,
+        joint=mapped_joint(joint, maps),
+        components=variance_components(design, family, found, interval, maps),
+        covariances=covariances,
         conditional_variance=conditional,
-        shrinkage=tuple(_shrinkage(part, covariance) for part, covariance in zip(conditional, found.covariances, strict=True)),
+        shrinkage=tuple(_shrinkage(part, covariance) for part, covariance in zip(conditional, covariances, strict=True)),
         dispersion=found.dispersion,
         log_likelihood=found.log_likelihood,
         n_parameters=len(found.parameters),
         singular=found.singular,
         checks=_checks(found),
-        record=_record(found, quadrature_points),
+        record=_record(found, quadrature_points, maps),
+        unit_free=UnitFreeFit(form, found.covariances, joint=joint, lambdas=found.lambdas),
     )
 
 
-def variance_components(design: Design, family: str, found: LaplaceFit, interval: float) -> tuple[VarianceComponent, ...]:
+def variance_components(design: Design, family: str, found: LaplaceFit, interval: float, maps: Maps) -> tuple[VarianceComponent, ...]:
     """Standard deviations and correlations with Wald intervals on the log and Fisher z scales; phi or shape on the log scale."""
     layout = Theta(tuple(len(block.columns) for block in design.blocks))
-    parameters = VarianceParameters(found.parameters, found.parameter_covariance, found.flat)
-    groups = components(design, lambda values: layout.lambdas(values[: layout.n]), lambda _: 1.0, parameters, interval)
+    # unit-free effects are on the link's own scale, and so is theta
+    parameters = VarianceParameters(found.parameters, found.parameter_covariance, found.flat, np.ones(len(found.parameters)))
+    groups = components(design, lambda values: mapped_lambdas(layout.lambdas(values[: layout.n]), maps), lambda _: 1.0, parameters, interval)
     if found.dispersion is None:
         return groups
     name = {"negative_binomial": "phi", "gamma": "shape"}[family]
@@ -120,7 +127,7 @@ def _largest(found: LaplaceFit) -> tuple[Check, ...]:
     return (Check("largest_group_sd", found.largest_sd, UNBOUNDED, False, message),)
 
 
-def _record(found: LaplaceFit, quadrature_points: int) -> dict[str, object]:
+def _record(found: LaplaceFit, quadrature_points: int, maps: Maps) -> dict[str, object]:
     return {
         "optimiser": "BFGS with beta profiled, then Newton over theta and beta jointly; analytic gradient, unconstrained",
         "quadrature_points": quadrature_points,
@@ -128,6 +135,6 @@ def _record(found: LaplaceFit, quadrature_points: int) -> dict[str, object]:
         "starts": found.starts,
         "distance": found.distance,
         "distance_tolerance": DISTANCE,
-        "theta": [float(value) for value in found.theta],
+        "theta": [float(value) for value in Theta(tuple(map(len, found.lambdas))).flat(written_lambdas(found.lambdas, maps))],
         "seconds": {"fit": found.seconds},
     }

@@ -12,7 +12,7 @@ import numpy as np
 
 from multilevel.cells.statistics import Floats
 from multilevel.linear.elimination import scores, spreads
-from multilevel.linear.factorise import BlockedFactor
+from multilevel.linear.factorise import BlockedFactor, diagonal_blocks
 
 WELL_CONDITIONED = 1e-2
 """Smallest information-scaled singular value of a Lambda for which I - M^-1 keeps enough digits to be divided by it."""
@@ -28,7 +28,7 @@ def criterion_gradient(factor: BlockedFactor, sigma2: float | None, *, reml: boo
     coefficients = factor.rest_effects(factor.rest_solution[None, :])[0]
     result: list[Floats] = [np.zeros((k, k)) for _, k in system.sizes]
     blocks = list(zip(system.rest, system.rest_starts, strict=False))
-    diagonals = [_diagonal_blocks(unit, start, system.sizes[index]) for index, start in blocks]
+    diagonals = [diagonal_blocks(unit, start, system.sizes[index]) for index, start in blocks]
     covariance = factor.to_effects(unit)
     score_rest = factor.schur[:q, -1] - factor.schur[:q, :-1] @ coefficients
     for (index, start), diagonal in zip(blocks, diagonals, strict=True):
@@ -44,13 +44,6 @@ def criterion_gradient(factor: BlockedFactor, sigma2: float | None, *, reml: boo
             result[index] = np.tril(whole[column : column + k, column : column + k])
             column += k
     return tuple(result)
-
-
-def _diagonal_blocks(matrix: Floats, start: int, size: tuple[int, int]) -> Floats:
-    """(L, k, k) copies of the diagonal blocks of one factor."""
-    levels, k = size
-    here = matrix[start : start + levels * k, start : start + levels * k]
-    return np.einsum("lalb->lab", here.reshape(levels, k, levels, k)).copy()
 
 
 def _volume(factor: BlockedFactor, index: int, start: int, diagonal: Floats, covariance: Floats) -> Floats:

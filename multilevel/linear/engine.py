@@ -14,14 +14,15 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from multilevel.cells.statistics import Floats
 from multilevel.design.model import Design
 from multilevel.design.reduction import ReducedRows, reduce_design
+from multilevel.design.unit_free import Maps, unit_free
 from multilevel.errors import FitError
-from multilevel.fit import Check, Fit, VarianceComponent
-from multilevel.joint import NormalJoint
+from multilevel.fit import Check, Fit, UnitFreeFit, VarianceComponent
+from multilevel.joint import NormalJoint, mapped_joint
 from multilevel.linear.assemble import linear_system
 from multilevel.linear.criterion import Criterion
 from multilevel.linear.factorise import BlockedSystem
 from multilevel.linear.optimise import GRADIENT_TOLERANCE, Optimum, minimise
-from multilevel.linear.parameters import Theta
+from multilevel.linear.parameters import Theta, mapped_lambdas, written_lambdas
 from multilevel.linear.uncertainty import VarianceParameters, components, residual_component, satterthwaite, variance_parameters
 
 SEVERAL_THREADS = 2_000
@@ -60,7 +61,9 @@ def one_thread(design: Design) -> AbstractContextManager[object]:
 
 def _fit(design: Design, method: Literal["reml", "ml"], interval: float, seed: int) -> Fit:
     began = time.perf_counter()
-    rows = reduce_design(design)
+    form = unit_free(design)
+    maps = form.maps
+    rows = reduce_design(form.design)
     system = linear_system(rows, names=[block.factor.name for block in design.blocks])
     known = design.cells.known_sigma
     layout = Theta(tuple(len(block.columns) for block in design.blocks))
@@ -73,28 +76,32 @@ def _fit(design: Design, method: Literal["reml", "ml"], interval: float, seed: i
     sigma = criterion.sigma(factor)
     parameters = variance_parameters(criterion, theta, sigma, layout.units(scales))
     singular = layout.is_singular(theta, scales)
-    value = criterion.value(factor)
-    covariances = tuple(sigma**2 * part @ part.T for part in factor.lambdas)
-    conditional = tuple(sigma**2 * part for part in factor.conditional_variance())
+    # REML integrates over beta in the unit of the columns as written
+    value = criterion.value(factor) - (2.0 * float(np.linalg.slogdet(maps.population)[1]) if method == "reml" else 0.0)
+    inner = tuple(sigma**2 * part @ part.T for part in factor.lambdas)
+    covariances = maps.covariances(inner)
+    conditional = tuple(sigma**2 * part for part in factor.conditional_variance(maps.blocks))
+    joint = NormalJoint(factor, sigma)
     return Fit(
         design=design,
         family="gaussian",
         engine="likelihood",
         method=method,
         interval=interval,
-        joint=NormalJoint(factor, sigma),
-        components=_components(design, layout, parameters, interval, known=known),
+        joint=mapped_joint(joint, maps),
+        components=_components(design, layout, parameters, interval, maps, known=known),
         covariances=covariances,
         conditional_variance=conditional,
         shrinkage=tuple(_shrinkage(part, sigma2) for part, sigma2 in zip(conditional, covariances, strict=True)),
         sigma=sigma,
-        degrees_of_freedom=satterthwaite(criterion, parameters),
+        degrees_of_freedom=satterthwaite(criterion, parameters, maps.population),
         log_likelihood=-value / 2.0,
         reml_criterion=value if method == "reml" else None,
         n_parameters=len(design.population) + layout.n + (0 if known else 1),
         singular=singular,
         checks=_checks(optimum, singular=singular),
-        record=_record(optimum, theta, system, time.perf_counter() - began),
+        record=_record(optimum, layout.flat(written_lambdas(factor.lambdas, maps)), system, time.perf_counter() - began),
+        unit_free=UnitFreeFit(form, inner, joint=joint, lambdas=factor.lambdas),
     )
 
 
@@ -156,10 +163,10 @@ def _snap(criterion: Criterion, theta: Floats, value: float, scales: Sequence[Fl
 
 
 def _components(
-    design: Design, layout: Theta, parameters: VarianceParameters, interval: float, *, known: bool
+    design: Design, layout: Theta, parameters: VarianceParameters, interval: float, maps: Maps, *, known: bool
 ) -> tuple[VarianceComponent, ...]:
     def lambdas_of(values: Floats) -> tuple[Floats, ...]:
-        return layout.lambdas(values if known else values[:-1])
+        return mapped_lambdas(layout.lambdas(values if known else values[:-1]), maps)
 
     def sigma_of(values: Floats) -> float:
         return 1.0 if known else math.exp(values[-1])

@@ -274,20 +274,24 @@ class BlockedFactor:
             _scale(inverse, self.lambdas[index].T, start, self.system.sizes[index])
         return inverse
 
-    def conditional_variance(self) -> tuple[Floats, ...]:
-        """Per block (L, k): diagonal of Var(b | y, theta, beta) / sigma^2."""
+    def conditional_variance(self, maps: Sequence[Floats] | None = None) -> tuple[Floats, ...]:
+        """Per block (L, k): diagonal of Var(A b | y, theta, beta) / sigma^2, with A (k, k) of each block in ``maps``, else the identity."""
         system = self.system
+        if maps is None:
+            maps = [np.eye(k) for _, k in system.sizes]
         covariance = self._rest_covariance_given_beta
         result: list[Floats] = [np.zeros(size) for size in system.sizes]
         for index, start in zip(system.rest, system.rest_starts, strict=False):
             levels, k = system.sizes[index]
-            result[index] = np.diagonal(covariance)[start : start + levels * k].reshape(levels, k).copy()
+            blocks = diagonal_blocks(covariance, start, (levels, k))
+            result[index] = np.einsum("ai,lij,aj->la", maps[index], blocks, maps[index])
         if system.merged:
-            own = np.einsum("lii->li", self._own_covariance(covariance))
+            own = self._own_covariance(covariance)
             column = 0
             for index in system.merged:
                 k = system.sizes[index][1]
-                result[index] = own[:, column : column + k].copy()
+                here = slice(column, column + k)
+                result[index] = np.einsum("ai,lij,aj->la", maps[index], own[:, here, here], maps[index])
                 column += k
         return tuple(result)
 
@@ -295,6 +299,13 @@ class BlockedFactor:
         """(L, k, k) covariance of the eliminated effects, K + K H C H' K, where the rest has ``covariance`` C."""
         spread = spreads(self.system.cross, covariance, np.arange(len(self.system.own)))
         return self.kernels + self.kernels @ spread @ self.kernels
+
+
+def diagonal_blocks(matrix: Floats, start: int, size: tuple[int, int]) -> Floats:
+    """(L, k, k) copies of the diagonal blocks of one factor."""
+    levels, k = size
+    here = matrix[start : start + levels * k, start : start + levels * k]
+    return np.einsum("lalb->lab", here.reshape(levels, k, levels, k)).copy()
 
 
 def _matrix_roots(kernels: Floats) -> Floats:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from multilevel.cells.statistics import Floats
+from multilevel.design.unit_free import Maps
 
 
 @dataclass(frozen=True)
@@ -58,3 +59,17 @@ class Theta:
         return any(
             bool(np.any(np.abs(np.diagonal(factor)) * scale < tolerance)) for factor, scale in zip(self.lambdas(theta), scales, strict=True)
         )
+
+
+def mapped_lambdas(lambdas: Sequence[Floats], maps: Maps) -> tuple[Floats, ...]:
+    """Per block (k, k) A Lambda, a root of the relative covariance in the columns as written; not triangular."""
+    return tuple(own @ part for own, part in zip(maps.blocks, lambdas, strict=True))
+
+
+def written_lambdas(lambdas: Sequence[Floats], maps: Maps) -> tuple[Floats, ...]:
+    """Per block the lower-triangular (k, k) factor in the columns as written, its diagonal not negative."""
+    found = []
+    for part in mapped_lambdas(lambdas, maps):
+        root = part if np.array_equal(part, np.tril(part)) else np.linalg.qr(part.T)[1].T
+        found.append(root * np.where(np.diagonal(root) < 0, -1.0, 1.0))
+    return tuple(found)

@@ -11,6 +11,7 @@ import numpy as np
 
 from multilevel.cells.statistics import Floats
 from multilevel.design.reduction import reduce_design
+from multilevel.design.unit_free import unit_free
 from multilevel.fit import Fit
 from multilevel.intervals.profile import Profiler, Quantity, difference_gradient
 from multilevel.linear.assemble import linear_system
@@ -18,7 +19,7 @@ from multilevel.linear.criterion import Criterion
 from multilevel.linear.engine import column_scales, fit_linear, one_thread
 from multilevel.linear.parameters import Theta
 from multilevel.linear.profile_component import Components
-from multilevel.linear.uncertainty import coefficient_covariance
+from multilevel.linear.uncertainty import combined_variances
 
 
 def with_profile_intervals(fit: Fit, *, seed: int = 0) -> Fit:
@@ -34,13 +35,14 @@ def _profiled(fit: Fit, seed: int) -> Fit:
     design = fit.design
     method: Literal["ml"] = "ml"
     best = fit if fit.method == "ml" else fit_linear(design, method=method, interval=fit.interval, seed=seed)
-    rows = reduce_design(design)
+    form = unit_free(design)
+    rows = reduce_design(form.design)
     known = design.cells.known_sigma
     layout = Theta(tuple(len(block.columns) for block in design.blocks))
     constant = -float(design.cells.once.get("log_weights", 0.0))
     system = linear_system(rows, names=[block.factor.name for block in design.blocks])
     criterion = Criterion(system, layout, False, constant, 1.0 if known else None)
-    theta = layout.flat([np.asarray(part) for part in _lambdas(best)])
+    theta = layout.flat(_lambdas(best))
     sigma = best.sigma or 1.0
     optimum = theta if known else np.append(theta, math.log(sigma))
     units = layout.units(column_scales(rows))
@@ -53,28 +55,32 @@ def _profiled(fit: Fit, seed: int) -> Fit:
     profiler = Profiler(deviance, optimum, units)
     held = Components(
         design,
+        form.maps,
         lambda values: layout.lambdas(values if known else values[:-1]),
         lambda values: 1.0 if known else math.exp(values[-1]),
-        sizes=[0.2 * sigma / scale for scale in column_scales(rows)],
+        sizes=[0.2 * sigma * np.abs(own) @ (1.0 / scale) for own, scale in zip(form.maps.blocks, column_scales(rows), strict=True)],
         dispersion=0.1,
     )
     profiled = [held.profiled(found, profiler, fit.interval) for found in best.components]
     components = tuple(replace(own, lower=found.lower, upper=found.upper) for own, found in zip(fit.components, profiled, strict=True))
-    limits = _coefficients(fit, criterion, profiler, known=known)
+    limits = _coefficients(fit, criterion, profiler, form.maps.population, known=known)
     return replace(fit, components=components, coefficient_limits=limits, record=fit.record | {"intervals": "profile"})
 
 
 def _lambdas(fit: Fit) -> Sequence[Floats]:
-    return fit.joint.factor.lambdas  # type: ignore[attr-defined]
+    assert fit.unit_free is not None
+    return fit.unit_free.lambdas
 
 
-def _coefficients(fit: Fit, criterion: Criterion, profiler: Profiler, *, known: bool) -> Floats:
-    """(p, 2) limits. With the variances fixed the deviance is quadratic in one coefficient, the others following it."""
+def _coefficients(fit: Fit, criterion: Criterion, profiler: Profiler, combinations: Floats, *, known: bool) -> Floats:
+    """(p, 2) limits. With the variances fixed the deviance is quadratic in one coefficient, a row of ``combinations`` (p, p) times those of the
+    system, the others following it."""
 
     def quadratic(values: Floats, place: int) -> tuple[float, float]:
         factor = criterion.factorise(values if known else values[:-1])
         sigma = 1.0 if known else math.exp(values[-1])
-        return float(factor.beta[place]), float(coefficient_covariance(factor, sigma)[place, place])
+        own = combinations[[place]]
+        return float((own @ factor.beta)[0]), float(combined_variances(factor, sigma, own)[0])
 
     def along(place: int) -> Profiler:
         def penalty(values: Floats) -> float:
@@ -83,12 +89,14 @@ def _coefficients(fit: Fit, criterion: Criterion, profiler: Profiler, *, known: 
 
         def deviance(values: Floats) -> tuple[float, Floats]:
             value, gradient = profiler.deviance(values[:-1])
-            slopes = difference_gradient(lambda x: penalty(x * units), values / units) / units
+            # in units about the optimum: a coefficient far from zero beside its error would leave a difference no digits
+            slopes = difference_gradient(lambda x: penalty(middle + x * units), (values - middle) / units) / units
             return value + penalty(values), np.append(gradient, 0.0) + slopes
 
         centre, variance = quadratic(profiler.optimum, place)
         units = np.append(profiler.units, math.sqrt(variance))
-        return Profiler(deviance, np.append(profiler.optimum, centre), units)
+        middle = np.append(profiler.optimum, centre)
+        return Profiler(deviance, middle, units)
 
     limits = np.empty((len(fit.design.population), 2))
     for place in range(len(limits)):

@@ -24,11 +24,12 @@ SMALLEST_EIGENVALUE = 1e-6
 @dataclass(frozen=True)
 class VarianceParameters:
     """(theta, log sigma), or theta alone where sigma is known, with the covariance 2 H^-1 of the criterion's Hessian H; ``flat`` marks
-    parameters that take part in a direction without information."""
+    parameters that take part in a direction without information; ``units`` are their natural scales."""
 
     values: Floats
     covariance: Floats
     flat: Floats
+    units: Floats
 
 
 def variance_parameters(criterion: Criterion, theta: Floats, sigma: float, units: Floats) -> VarianceParameters:
@@ -37,7 +38,7 @@ def variance_parameters(criterion: Criterion, theta: Floats, sigma: float, units
     values = theta if known else np.append(theta, math.log(sigma))
     scale = units if known else np.append(units, 1.0)
     if not len(values):
-        return VarianceParameters(values, np.zeros((0, 0)), np.zeros(0))
+        return VarianceParameters(values, np.zeros((0, 0)), np.zeros(0), np.zeros(0))
     hessian = difference_hessian(
         lambda scaled: criterion.joint_gradient(scaled * scale) * scale, values / scale, np.full(len(values), 1e-4)
     )
@@ -45,40 +46,51 @@ def variance_parameters(criterion: Criterion, theta: Floats, sigma: float, units
     kept = eigenvalues > SMALLEST_EIGENVALUE * eigenvalues[-1]
     inverse = np.where(kept, 1.0 / np.where(kept, eigenvalues, 1.0), 0.0)
     covariance = 2.0 * (vectors * inverse) @ vectors.T * np.outer(scale, scale)
-    return VarianceParameters(values, covariance, np.sum(vectors[:, ~kept] ** 2, axis=1))
+    return VarianceParameters(values, covariance, np.sum(vectors[:, ~kept] ** 2, axis=1), scale)
 
 
 def coefficient_covariance(factor: BlockedFactor, sigma: float) -> Floats:
     """(p, p) sigma^2 R_XX^-1 R_XX^-T in the coordinates of the original X (Bates et al. 2015, eq. 54)."""
+    root = _coefficient_root(factor)
+    return np.asarray(sigma**2 * root @ root.T)
+
+
+def combined_variances(factor: BlockedFactor, sigma: float, combinations: Floats) -> Floats:
+    """(m,) variances of ``combinations`` (m, p) of the coefficients, as sums of squares: large coefficients that cancel keep their digits."""
+    return np.asarray(sigma**2 * np.sum((combinations @ _coefficient_root(factor)) ** 2, axis=1))
+
+
+def _coefficient_root(factor: BlockedFactor) -> Floats:
+    """(p, p) R_XX^-1."""
     system = factor.system
     q, p = system.rest_starts[-1], system.n_population
     if not p:
         return np.zeros((0, 0))
-    inverse = solve_triangular(system.triangle, solve_triangular(factor.root[q:, q:], np.eye(p)))
-    return np.asarray(sigma**2 * inverse @ inverse.T)
+    return np.asarray(solve_triangular(system.triangle, solve_triangular(factor.root[q:, q:], np.eye(p))))
 
 
-def satterthwaite(criterion: Criterion, parameters: VarianceParameters) -> Floats:
-    """(p,) degrees of freedom 2 v^2 / Var(v) of each coefficient's variance v (Satterthwaite 1946; Fai and Cornelius 1996)."""
+def satterthwaite(criterion: Criterion, parameters: VarianceParameters, combinations: Floats) -> Floats:
+    """(m,) degrees of freedom 2 v^2 / Var(v) of the variance v of each row of ``combinations`` (m, p) of coefficients (Satterthwaite 1946;
+    Fai and Cornelius 1996)."""
 
     def variances(values: Floats) -> Floats:
         known = criterion.fixed_sigma is not None
         factor = criterion.factorise(values if known else values[:-1])
-        return np.diagonal(coefficient_covariance(factor, criterion.fixed_sigma or math.exp(values[-1])))
+        return combined_variances(factor, criterion.fixed_sigma or math.exp(values[-1]), combinations)
 
     at = parameters.values
     v = variances(at)
-    jacobian = numerical_jacobian(variances, at)
+    jacobian = numerical_jacobian(variances, at, parameters.units)
     spread = np.einsum("ij,jk,ik->i", jacobian, parameters.covariance, jacobian)
     with np.errstate(divide="ignore"):
         return np.where(spread > 0, 2.0 * v**2 / spread, np.inf)
 
 
-def numerical_jacobian(function: Callable[[Floats], Floats], at: Floats) -> Floats:
-    """(m, n) by central differences, each step relative to the parameter's size."""
+def numerical_jacobian(function: Callable[[Floats], Floats], at: Floats, units: Floats) -> Floats:
+    """(m, n) by central differences, each step relative to the parameter's size and to its natural scale ``units`` (n,)."""
     columns = []
     for index in range(len(at)):
-        step = 1e-5 * max(abs(at[index]), 1e-2)
+        step = 1e-5 * max(abs(at[index]), 1e-2 * units[index])
         move = np.zeros(len(at))
         move[index] = step
         columns.append((function(at + move) - function(at - move)) / (2.0 * step))
@@ -163,8 +175,9 @@ def _wald(
     nothing = (None, None, None)
     if not math.isfinite(estimate) or (is_sd and estimate <= 0) or (not is_sd and abs(estimate) >= 1 - 1e-9):
         return nothing
-    gradient = numerical_jacobian(lambda values: np.array([quantity.value(values)]), parameters.values)[0]
-    if not np.isfinite(gradient).all() or np.any((np.abs(gradient) > 1e-8) & (parameters.flat > 0.01)):
+    gradient = numerical_jacobian(lambda values: np.array([quantity.value(values)]), parameters.values, parameters.units)[0]
+    felt = 1e-8 * (estimate if is_sd else 1.0)
+    if not np.isfinite(gradient).all() or np.any((np.abs(gradient) * parameters.units > felt) & (parameters.flat > 0.01)):
         return nothing
     std_error = math.sqrt(max(float(gradient @ parameters.covariance @ gradient), 0.0))
     if std_error == 0.0:

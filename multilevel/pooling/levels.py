@@ -15,6 +15,7 @@ from scipy.linalg import cholesky, solve_triangular
 
 from multilevel.cells.statistics import Floats
 from multilevel.design.model import DesignColumn, GroupBlock
+from multilevel.design.predictor_kinds import rounding_of
 from multilevel.design.reduction import ReducedBlock, ReducedRows
 from multilevel.errors import FitError
 from multilevel.linear.elimination import schur_complement
@@ -125,7 +126,7 @@ def _is_constant(values: Floats, free: GroupBlock) -> bool:
     low, high = np.full(n_levels, np.inf), np.full(n_levels, -np.inf)
     np.minimum.at(low, codes, values)
     np.maximum.at(high, codes, values)
-    return bool(np.all(high - low <= 1e-12 * (1.0 + np.abs(high))))
+    return bool(np.all(high - low <= rounding_of(values)))
 
 
 def independent_common(rows: ReducedRows) -> Flags:

@@ -9,6 +9,7 @@ import numpy as np
 
 from multilevel.cells.statistics import Codes, Floats, Integers
 from multilevel.design.model import Design, Factor
+from multilevel.design.predictor_kinds import rounding_of
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def first_cell(codes: Codes | Integers, n_levels: int) -> Integers:
 def is_constant_within(values: Floats, codes: Codes | Integers, n_levels: int) -> bool:
     """Whether ``values`` (C,) does not differ between cells of one level, up to rounding."""
     centre = values[first_cell(codes, n_levels)][codes]
-    return bool(np.all(np.abs(values - centre) <= 1e-9 * (1.0 + np.abs(centre))))
+    return bool(np.all(np.abs(values - centre) <= rounding_of(values)))
 
 
 def _levels_above(factor: Factor, other: Factor) -> Integers | None:
