@@ -119,8 +119,9 @@ def with_cost(made: Plan, study: Study, design: Design, with_priors: bool) -> Pl
     from multilevel.bayesian.cost import likelihood_cost, sampling_cost
     from multilevel.bayesian.durations import HOURS
     from multilevel.bayesian.memory import refuse_too_large
-    from multilevel.bayesian.priors import read_priors, resolve_priors
+    from multilevel.bayesian.priors import read_priors
     from multilevel.bayesian.sampling import read_sampling
+    from multilevel.bayesian.unit_free_priors import model_priors
 
     if study.engine == "likelihood":
         if with_priors:
@@ -132,15 +133,15 @@ def with_cost(made: Plan, study: Study, design: Design, with_priors: bool) -> Pl
         refuse_too_large(design, made.family, sampling)
     except FitError as error:
         return replace(made, refusals=(str(error),))
-    priors = resolve_priors(design, made.family, read_priors(study.priors))
-    found = sampling_cost(design, made.family, priors, sampling)
+    priors = model_priors(design, made.family, read_priors(study.priors))
+    found = sampling_cost(priors.form.design, made.family, priors.inner, sampling)
     made = replace(made, cost=found.sentence(), takes_hours=found.seconds > HOURS)
     if not with_priors:
         return made
     from multilevel.bayesian.prior_report import describe_priors, prior_predictive
 
-    lines = tuple(f"{line.parameter} ~ {line.prior}: {line.meaning}" for line in describe_priors(design, made.family, priors))
-    allowed = prior_predictive(design, made.family, priors, seed=study.seed)
+    lines = tuple(f"{line.parameter} ~ {line.prior}: {line.meaning}" for line in describe_priors(design, made.family, priors.written))
+    allowed = prior_predictive(priors.form.design, made.family, priors.inner, seed=study.seed)
     expected = ", ".join(f"{p:.1%} below {q:,.4g}" for p, q in zip(allowed.probabilities, allowed.quantiles, strict=True))
     outcome = study.parsed_formula.text.split("~")[0].strip()
     sentences = (

@@ -14,6 +14,7 @@ from multilevel.bayesian.parameters import Layout
 from multilevel.bayesian.priors import ResolvedPriors
 from multilevel.bayesian.results import Posterior, build_fit
 from multilevel.bayesian.sampling import Sampling
+from multilevel.bayesian.unit_free_priors import ModelPriors
 from multilevel.cells.statistics import Floats
 from multilevel.design.model import Design
 from multilevel.design.reduction import ReducedRows, reduce_design
@@ -37,10 +38,10 @@ class CollapsedDraws:
     record: dict[str, object]
 
 
-def fit_collapsed(design: Design, priors: ResolvedPriors, sampling: Sampling, *, seed: int, interval: float) -> Fit:
+def fit_collapsed(design: Design, priors: ModelPriors, sampling: Sampling, *, seed: int, interval: float) -> Fit:
     """Fit a gaussian model; see ``engine.fit_bayesian``."""
-    found = sample_collapsed(reduce_design(design), priors, sampling, seed)
-    posterior = Posterior(design, "gaussian", found.density.layout, found.thetas, found.values, found.density.system, True)
+    found = sample_collapsed(reduce_design(priors.form.design), priors.inner, sampling, seed)
+    posterior = Posterior(design, priors.form, "gaussian", found.density.layout, found.thetas, found.values, found.density.system, True)
     checks = importance_checks(found.independence)
     return build_fit(posterior, method="collapsed", interval=interval, checks=checks, record=found.record)
 

@@ -21,6 +21,7 @@ from multilevel.bayesian.priors import ResolvedPriors
 from multilevel.bayesian.sampling import Sampling
 from multilevel.design.model import Design
 from multilevel.design.reduction import ReducedRows, reduce_design
+from multilevel.design.unit_free import unit_free
 from multilevel.linear.assemble import linear_system
 
 COMPILE_SECONDS = 12.0
@@ -71,7 +72,7 @@ def _collapsed(rows: ReducedRows, priors: ResolvedPriors, sampling: Sampling, n_
 
 def likelihood_cost(design: Design, family: str) -> Cost:
     """What the likelihood engine would cost: a factorisation, timed, times how many a search for the maximum takes."""
-    rows = reduce_design(design)
+    rows = reduce_design(unit_free(design).design)
     system = linear_system(rows)
     factors = [np.eye(block.values.shape[1]) for block in rows.blocks]
     factorisation = seconds_of(lambda: system.factorise(factors))

@@ -9,8 +9,9 @@ from multilevel.bayesian.collapsed_fit import fit_collapsed
 from multilevel.bayesian.memory import refuse_too_large
 from multilevel.bayesian.nuts_fit import fit_nuts
 from multilevel.bayesian.prior_report import describe_priors, prior_sensitivity
-from multilevel.bayesian.priors import Priors, ResolvedPriors, read_priors, resolve_priors
+from multilevel.bayesian.priors import Priors, read_priors
 from multilevel.bayesian.sampling import Sampling, read_sampling
+from multilevel.bayesian.unit_free_priors import ModelPriors, model_priors
 from multilevel.checking.predictive import predictive_checks
 from multilevel.checking.row_loo import row_loo
 from multilevel.design.model import Design
@@ -66,7 +67,7 @@ def fit_bayesian(
     if not design.blocks:
         raise FitError("The model has no group-level terms; the bayesian engine needs at least one, as in (1 | group).")
     how = read_sampling(sampling)
-    resolved = resolve_priors(design, family, priors if isinstance(priors, Priors) else read_priors(priors))
+    resolved = model_priors(design, family, priors if isinstance(priors, Priors) else read_priors(priors))
     if how.form == "collapsed" and family != "gaussian":
         raise StudyError(
             f"sampling: the collapsed form exists for gaussian outcomes only, this one is {family}; leave form out or write nuts."
@@ -85,7 +86,7 @@ def fit_bayesian(
     return replace(fit, checks=checks, record=fit.record | _prior_record(fit, resolved))
 
 
-def _prior_record(fit: Fit, priors: ResolvedPriors) -> dict[str, object]:
+def _prior_record(fit: Fit, priors: ModelPriors) -> dict[str, object]:
     """The priors in words, and how much each result depends on them."""
-    lines = [asdict(line) for line in describe_priors(fit.design, fit.family, priors)]
-    return {"priors": lines, "prior_sensitivity": prior_sensitivity(fit, priors)}
+    lines = [asdict(line) for line in describe_priors(fit.design, fit.family, priors.written)]
+    return {"priors": lines, "prior_sensitivity": prior_sensitivity(fit, priors.inner)}

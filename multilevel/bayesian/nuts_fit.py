@@ -21,6 +21,7 @@ from multilevel.bayesian.pilot import Pilot, fit_pilot, level_information
 from multilevel.bayesian.priors import ResolvedPriors
 from multilevel.bayesian.results import Posterior, build_fit
 from multilevel.bayesian.sampling import Sampling
+from multilevel.bayesian.unit_free_priors import ModelPriors
 from multilevel.cells.statistics import Floats
 from multilevel.design.model import Design
 from multilevel.design.reduction import ReducedRows, reduce_design
@@ -72,12 +73,12 @@ class NutsDraws:
     record: dict[str, object]
 
 
-def fit_nuts(design: Design, family: str, priors: ResolvedPriors, sampling: Sampling, *, seed: int, interval: float, progress: bool) -> Fit:
+def fit_nuts(design: Design, family: str, priors: ModelPriors, sampling: Sampling, *, seed: int, interval: float, progress: bool) -> Fit:
     """Fit any family with NUTS; see ``engine.fit_bayesian``."""
-    rows = reduce_design(design)
-    found = sample_nuts(rows, outcome_of(design, rows, family), priors, sampling, seed=seed, progress=progress)
+    rows = reduce_design(priors.form.design)
+    found = sample_nuts(rows, outcome_of(design, rows, family), priors.inner, sampling, seed=seed, progress=progress)
     system = quadratic_system(rows, found.pilot)
-    posterior = Posterior(design, family, found.layout, found.thetas, found.values, system, False, found.figures)
+    posterior = Posterior(design, priors.form, family, found.layout, found.thetas, found.values, system, False, found.figures)
     return build_fit(posterior, method="nuts", interval=interval, checks=(_divergence_check(found.divergences),), record=found.record)
 
 

@@ -80,7 +80,7 @@ def prior_predictive(
 def prior_sensitivity(fit: Fit, priors: ResolvedPriors) -> dict[str, float]:
     """Power-scaling sensitivity of each coefficient and variance component to the priors (Kallioinen et al. 2024).
 
-    Above 0.05 the prior is informative: raising it to a power near one moves the posterior.
+    Above 0.05 the prior is informative: raising it to a power near one moves the posterior. ``priors`` are those of the unit-free design.
     """
     import arviz as az
 
@@ -90,16 +90,18 @@ def prior_sensitivity(fit: Fit, priors: ResolvedPriors) -> dict[str, float]:
     names = parameter_names(fit.design, fit.family, with_scale=priors.sigma is not None or priors.dispersion is not None)
     columns = np.concatenate([components, beta], axis=1)
     posterior = {name: columns[:, at].reshape(chains, -1) for at, name in enumerate(names[: columns.shape[1]])}
-    log_prior = {"all": _log_density(fit, beta, priors).reshape(chains, -1)}
+    assert fit.unit_free is not None
+    inner = beta @ np.linalg.inv(fit.unit_free.form.maps.population).T
+    log_prior = {"all": _log_density(fit, inner, fit.unit_free.covariance_draws or (), priors).reshape(chains, -1)}
     found = az.psense(az.from_dict({"posterior": posterior, "log_prior": log_prior}))
     return {name: float(found[name]) for name in posterior}
 
 
-def _log_density(fit: Fit, beta: Floats, priors: ResolvedPriors) -> Floats:
+def _log_density(fit: Fit, beta: Floats, covariances: tuple[Floats, ...], priors: ResolvedPriors) -> Floats:
     """Log prior density of what the study writes priors for: coefficients, sds, correlations, sigma, 1 / sqrt(phi)."""
     off = beta - priors.beta_location
     total = -0.5 * np.einsum("si,ij,sj->s", off, priors.beta_precision, off)
-    for covariance, sd_priors, eta in zip(fit.covariance_draws or (), priors.sds, priors.correlations, strict=True):
+    for covariance, sd_priors, eta in zip(covariances, priors.sds, priors.correlations, strict=True):
         sds = np.sqrt(np.einsum("sii->si", covariance))
         total = total + sum(prior.log_density(sds[:, at]) for at, prior in enumerate(sd_priors))
         total = total + (eta - 1.0) * np.linalg.slogdet(covariance / (sds[:, :, None] * sds[:, None, :]))[1]
@@ -117,7 +119,7 @@ def component_values(fit: Fit) -> Floats:
         k = covariance.shape[1]
         sds = np.sqrt(np.einsum("sii->si", covariance))
         columns.extend(sds.T)
-        columns += [covariance[:, i, j] / (sds[:, i] * sds[:, j]) for i in range(k) for j in range(i)]
+        columns += [np.clip(covariance[:, i, j] / (sds[:, i] * sds[:, j]), -1.0, 1.0) for i in range(k) for j in range(i)]
     scale = fit.sigma_draws if fit.family == "gaussian" and not fit.design.cells.known_sigma else fit.dispersion_draws
     return np.stack([*columns, scale] if scale is not None else columns, axis=1)
 

@@ -4,7 +4,8 @@ Defaults, with sd(y) the outcome's sd (1 on a link scale) and sd(x) that of a co
 
 - the intercept, at the mean of the other columns: normal(mean y, 2.5 sd(y)), on the link scale for generalised models;
 - other coefficients: normal(0, 2.5 sd(y) / sd(x));
-- sds of group-level effects: half_normal(2.5 sd(y) / sd(x)), sd(x) = 1 for the intercept;
+- sds of group-level effects: half_normal(2.5 sd(y) / sd(x)), sd(x) = 1 for the intercept, which like the other terms is taken at the mean of
+  the numeric predictors whose slopes vary with it (``multilevel.bayesian.unit_free_priors``);
 - correlations: lkj(2); sigma: exponential(sd(y));
 - negative binomial and gamma: the coefficient of variation that the dispersion stands for, 1 / sqrt(phi) or 1 / sqrt(shape):
   half_student_t(4, 1).
@@ -22,6 +23,7 @@ import numpy as np
 from multilevel.bayesian.distributions import POSITIVE, Prior, parse_prior
 from multilevel.cells.statistics import CellStatistics, Floats
 from multilevel.design.model import Design, DesignColumn, GroupBlock
+from multilevel.design.unit_free import CONSTANT
 from multilevel.errors import StudyError
 
 WIDTH = 2.5
@@ -96,7 +98,7 @@ def read_priors(written: Mapping[str, object] | None) -> Priors:
 
 def resolve_priors(design: Design, family: str, priors: Priors) -> ResolvedPriors:
     """Fill the defaults in from the statistics; a prior for a parameter that the model does not have is a ``StudyError``."""
-    _refuse_strangers(design, family, priors)
+    refuse_strangers(design, family, priors)
     location, spread = outcome_scale(design.cells, family)
     moments = [column_moments(column, design.cells) for column in design.population]
     intercept = next((j for j, column in enumerate(design.population) if column.label == "Intercept"), None)
@@ -146,7 +148,7 @@ def column_moments(column: DesignColumn, cells: CellStatistics) -> tuple[float, 
     centre = column.multiplier
     if column.feature:
         j = column.feature - 1
-        centre = column.multiplier * cells.mean[:, j]
+        centre = column.multiplier * (cells.mean[:, j] - column.shift)
         within = column.multiplier**2 * cells.cross[:, j, j]
     mean = float(np.average(centre, weights=weight))
     return mean, float(np.sqrt((within.sum() + weight @ (centre - mean) ** 2) / weight.sum()))
@@ -164,7 +166,7 @@ def _default_coefficient(mean_sd: tuple[float, float], location: float, spread: 
 def _scale(mean_sd: tuple[float, float], scale: float) -> float:
     """A column's scale, or its size where it does not vary."""
     size = float(np.hypot(*mean_sd))
-    return scale if scale > 1e-8 * size else (size or 1.0)
+    return scale if scale > CONSTANT * size else (size or 1.0)
 
 
 def _sd_prior(priors: Priors, block: GroupBlock, column: DesignColumn, cells: CellStatistics, spread: float) -> Prior:
@@ -197,7 +199,8 @@ def _as_mapping(value: object, name: str) -> dict[str, object]:
     return {str(key): item for key, item in value.items()}
 
 
-def _refuse_strangers(design: Design, family: str, priors: Priors) -> None:
+def refuse_strangers(design: Design, family: str, priors: Priors) -> None:
+    """A prior for a parameter that the model does not have is a ``StudyError``."""
     terms = [column.label for column in design.population]
     factors = [block.factor.name for block in design.blocks]
     for given, known, what in (

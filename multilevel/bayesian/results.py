@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,8 @@ from multilevel.bayesian.convergence import Convergence, convergence, convergenc
 from multilevel.bayesian.parameters import Layout
 from multilevel.cells.statistics import Floats
 from multilevel.design.model import Design
-from multilevel.fit import Check, Fit, VarianceComponent
+from multilevel.design.unit_free import UnitFree
+from multilevel.fit import Check, Fit, UnitFreeFit, VarianceComponent
 from multilevel.joint_draws import DrawsJoint, summarise
 from multilevel.linear.system import LinearSystem
 
@@ -21,7 +22,7 @@ VARIANCE_DRAWS = 160
 
 @dataclass(frozen=True)
 class Posterior:
-    """What either form of sampling leaves.
+    """What either form of sampling leaves, in the coordinates of ``form``, the unit-free ``design``.
 
     thetas (chains, draws, d) in the order of ``layout``; values (chains * draws, p + q): beta, then effects in the order of ``Design``;
     system: the (weighted) least-squares system whose ``conditional_variance`` is Var(b | y, theta, beta). figures: convergence of values,
@@ -29,6 +30,7 @@ class Posterior:
     """
 
     design: Design
+    form: UnitFree
     family: str
     layout: Layout
     thetas: Floats
@@ -41,16 +43,18 @@ class Posterior:
 def build_fit(posterior: Posterior, *, method: str, interval: float, checks: tuple[Check, ...], record: dict[str, object]) -> Fit:
     """Summaries, convergence figures and gates of a posterior."""
     design, layout = posterior.design, posterior.layout
-    flat = posterior.thetas.reshape(-1, layout.size)
-    joint = DrawsJoint(posterior.values, n_chains=len(posterior.thetas))
+    flat, maps = posterior.thetas.reshape(-1, layout.size), posterior.form.maps
+    values = posterior.values if maps.is_identity else np.ascontiguousarray((maps.matrix @ posterior.values.T).T)
+    joint = DrawsJoint(values, n_chains=len(posterior.thetas))
     components = tuple(_components(posterior, flat, interval))
     shape = posterior.thetas.shape[:2]
-    of_values = posterior.figures or convergence(posterior.values.reshape(*shape, -1))
+    of_values = posterior.figures if posterior.figures and maps.is_identity else convergence(values.reshape(*shape, -1))
     found = joined(convergence(component_draws(flat, layout).reshape(*shape, -1)), of_values)
     n_theta, p = layout.size, len(design.population)
     population = slice(n_theta, n_theta + p)
     factors = [layout.factor(flat, block) for block in range(len(design.blocks))]
-    covariances = tuple(np.einsum("sij,skj->sik", factor, factor) for factor in factors)
+    inner = tuple(np.einsum("sij,skj->sik", factor, factor) for factor in factors)
+    covariances = maps.covariances(inner)
     conditional, shrinkage = _shrinkage(posterior, flat)
     scale = layout.scale(flat) if layout.with_scale else None
     is_gaussian = posterior.family == "gaussian"
@@ -77,18 +81,19 @@ def build_fit(posterior: Posterior, *, method: str, interval: float, checks: tup
         n_parameters=p + n_theta,
         checks=(*convergence_checks(parameter_names(design, posterior.family, with_scale=layout.with_scale), found), *checks),
         record=record,
+        unit_free=UnitFreeFit(posterior.form, tuple(draws.mean(axis=0) for draws in inner), covariance_draws=inner),
     )
 
 
-def component_draws(flat: Floats, layout: Layout) -> Floats:
-    """(S, d) sds and correlations of each block (lower triangle, row by row), then sigma, phi or shape."""
+def component_draws(flat: Floats, layout: Layout, maps: Sequence[Floats] | None = None) -> Floats:
+    """(S, d) sds and correlations of each block (lower triangle, row by row), then sigma, phi or shape; of A b with A per block in ``maps``."""
     columns: list[Floats] = []
     for block, k in enumerate(layout.widths):
-        factor = layout.factor(flat, block)
-        sds = layout.sds(flat, block)
+        factor = layout.factor(flat, block) if maps is None else maps[block] @ layout.factor(flat, block)
+        sds = layout.sds(flat, block) if maps is None else np.sqrt(np.sum(factor**2, axis=2))
         columns.extend(sds.T)
         covariance = np.einsum("sij,skj->sik", factor, factor)
-        columns += [covariance[:, i, j] / (sds[:, i] * sds[:, j]) for i in range(k) for j in range(i)]
+        columns += [np.clip(covariance[:, i, j] / (sds[:, i] * sds[:, j]), -1.0, 1.0) for i in range(k) for j in range(i)]
     if layout.with_scale:
         columns.append(layout.scale(flat))
     return np.stack(columns, axis=1) if columns else np.empty((len(flat), 0))
@@ -129,7 +134,8 @@ def _component_name(factor: str, term: str, other: str | None) -> str:
 
 
 def _components(posterior: Posterior, flat: Floats, interval: float) -> Iterator[VarianceComponent]:
-    draws = component_draws(flat, posterior.layout)
+    maps = posterior.form.maps
+    draws = component_draws(flat, posterior.layout, None if maps.is_identity else maps.blocks)
     if not draws.shape[1]:
         return
     summary = summarise(draws.T, interval)
@@ -149,7 +155,7 @@ def _components(posterior: Posterior, flat: Floats, interval: float) -> Iterator
 
 def _shrinkage(posterior: Posterior, flat: Floats) -> tuple[tuple[Floats, ...], tuple[Floats, ...]]:
     """Per block (L, k): Var(b | y, theta, beta) and its share of tau^2, averaged over evenly spaced draws."""
-    design, layout = posterior.design, posterior.layout
+    design, layout, maps = posterior.design, posterior.layout, posterior.form.maps.blocks
     if not design.blocks:
         return (), ()
     shapes = [(block.factor.n_levels, len(block.columns)) for block in design.blocks]
@@ -158,8 +164,9 @@ def _shrinkage(posterior: Posterior, flat: Floats) -> tuple[tuple[Floats, ...], 
     kept = flat[:: max(1, len(flat) // VARIANCE_DRAWS)]
     for theta in kept:
         sigma = float(layout.scale(theta)) if posterior.scaled_by_sigma else 1.0
-        lambdas = [layout.factor(theta, block) / sigma for block in range(len(shapes))]
-        for block, relative in enumerate(posterior.system.factorise(lambdas).conditional_variance()):
+        factors = [layout.factor(theta, block) for block in range(len(shapes))]
+        found = posterior.system.factorise([factor / sigma for factor in factors]).conditional_variance(maps)
+        for block, relative in enumerate(found):
             variance[block] += sigma**2 * relative / len(kept)
-            share[block] += sigma**2 * relative / layout.sds(theta, block) ** 2 / len(kept)
+            share[block] += sigma**2 * relative / np.sum((maps[block] @ factors[block]) ** 2, axis=1) / len(kept)
     return tuple(variance), tuple(np.clip(s, 0.0, 1.0) for s in share)

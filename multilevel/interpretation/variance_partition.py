@@ -43,9 +43,11 @@ class VariancePartition:
 
 def variance_partition(fit: Fit) -> VariancePartition:
     """The variance partition at the estimates."""
+    plain = fit.unit_free
+    design, covariances = (fit.design, fit.covariances) if plain is None else (plain.form.design, plain.covariances)
     blocks = [
-        float(np.sum(second_moments(fit.design, block.columns) * covariance))
-        for block, covariance in zip(fit.design.blocks, fit.covariances, strict=True)
+        float(np.sum(second_moments(design, block.columns) * covariance))
+        for block, covariance in zip(design.blocks, covariances, strict=True)
     ]
     return VariancePartition(np.array(blocks), residual_variance(fit))
 
@@ -81,15 +83,15 @@ def second_moments(design: Design, columns: tuple[DesignColumn, ...]) -> Floats:
     moments = np.empty((len(columns), len(columns)))
     for i, left in enumerate(columns):
         for j, right in enumerate(columns):
-            product = _feature_mean(cells, left.feature) * _feature_mean(cells, right.feature)
+            product = _feature_mean(cells, left) * _feature_mean(cells, right)
             if left.feature and right.feature:
                 product = product + cells.cross[:, left.feature - 1, right.feature - 1] / cells.weight
             moments[i, j] = np.sum(share * left.multiplier * right.multiplier * product)
     return moments
 
 
-def _feature_mean(cells: CellStatistics, feature: int) -> Floats:
-    return np.asarray(cells.mean[:, feature - 1]) if feature else np.ones(cells.n_cells)
+def _feature_mean(cells: CellStatistics, column: DesignColumn) -> Floats:
+    return np.asarray(cells.mean[:, column.feature - 1] - column.shift) if column.feature else np.ones(cells.n_cells)
 
 
 def _dispersion(fit: Fit) -> float:

@@ -45,7 +45,8 @@ def with_bootstrap_intervals(fit: Fit, *, samples: int, seed: int, progress: Cal
     FitError
         If not one refit in two converges. Failures below that are counted in the check ``bootstrap_failures``.
     """
-    design = fit.design
+    assert fit.unit_free is not None
+    design = fit.unit_free.form.design
     rows = reduce_design(design)
     refit = _refit_linear(fit) if fit.family == "gaussian" else _refit_generalised(fit)
     rng = np.random.default_rng(seed)
@@ -67,12 +68,13 @@ def with_bootstrap_intervals(fit: Fit, *, samples: int, seed: int, progress: Cal
 
 def _draw(fit: Fit, design: Design, rows: ReducedRows, rng: np.random.Generator) -> tuple[Design, ReducedRows]:
     """New effects, then new statistics; the design's own constants of the outcome follow."""
-    p = len(design.population)
+    p, plain = len(design.population), fit.unit_free
+    assert plain is not None and plain.joint is not None
     effects = [
         rng.multivariate_normal(np.zeros(len(covariance)), covariance, size=block.n_levels, method="eigh").ravel()
-        for block, covariance in zip(rows.blocks, fit.covariances, strict=True)
+        for block, covariance in zip(rows.blocks, plain.covariances, strict=True)
     ]
-    eta = rows.offset + coefficient_matrix(rows) @ np.concatenate([fit.joint.mean[:p], *effects])
+    eta = rows.offset + coefficient_matrix(rows) @ np.concatenate([plain.joint.mean[:p], *effects])
     scale = fit.sigma if fit.family == "gaussian" else fit.dispersion
     drawn, outcome = draw_statistics(rows, fit.family, np.asarray(eta), 1.0 if scale is None else scale, rng)
     once = dict(design.cells.once)
@@ -112,7 +114,10 @@ def _refit_generalised(fit: Fit) -> Refit:
 
 
 def _quantities(fit: Fit, beta: Floats, covariances: tuple[Floats, ...], scale: float | None) -> Floats:
-    """Coefficients, then the components in the order of ``Fit.components``."""
+    """Coefficients, then the components in the order of ``Fit.components``, in the columns as written."""
+    assert fit.unit_free is not None
+    maps = fit.unit_free.form.maps
+    beta, covariances = maps.population @ beta, maps.covariances(covariances)
     values: list[float] = []
     for component in fit.components:
         if component.block is None:

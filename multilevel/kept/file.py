@@ -14,7 +14,7 @@ from scipy.sparse import csr_array
 from multilevel.errors import DataError
 from multilevel.kept.model import KeptFactor, KeptMeans, KeptModel
 
-FORMAT = 2
+FORMAT = 3
 PLAIN = ("part", "formula", "family", "log_outcome", "engine", "interval", "population", "blocks", "log_variance", "log_variance_error")
 
 
@@ -60,6 +60,8 @@ def _described(model: KeptModel) -> dict[str, Any]:
 
 def _arrays(model: KeptModel) -> dict[str, Any]:
     arrays: dict[str, Any] = {"mean": model.mean, "deviations": model.deviations}
+    arrays |= {f"matrix.{name}": getattr(model.matrix, name) for name in ("data", "indices", "indptr")}
+    arrays |= {f"map.{index}": own for index, own in enumerate(model.maps)}
     for index, covariance in enumerate(model.covariances):
         arrays[f"covariance.{index}"] = covariance
         if model.covariance_draws is not None:
@@ -92,6 +94,8 @@ def _restored(described: dict[str, Any], stored: Any, prefix: str) -> KeptModel:
         covariances=tuple(array(f"covariance.{index}") for index in range(n_blocks)),
         covariance_draws=tuple(array(f"covariance_draws.{index}") for index in range(n_blocks)) if has_draws else None,
         contrasts=contrasts,
+        matrix=csr_array((array("matrix.data"), array("matrix.indices"), array("matrix.indptr")), shape=(width, width)),
+        maps=tuple(array(f"map.{index}") for index in range(n_blocks)),
     )
 
 

@@ -11,7 +11,7 @@ from scipy.sparse import csr_array
 from multilevel.cells.plan import LevelMean, level_mean_of
 from multilevel.cells.statistics import CellStatistics, Floats
 from multilevel.design.model import Design, Factor
-from multilevel.fit import Fit
+from multilevel.fit import Fit, UnitFreeFit
 from multilevel.formula.columns import predictor_expressions
 from multilevel.formula.parse import parse_formula
 from multilevel.formula.tree import Call
@@ -53,10 +53,11 @@ def keep_model(
     if width > MOST_COEFFICIENTS:
         return None
     mean, deviations, picks = _deviations(fit, seed)
+    plain = unit_free_of(fit)
     tree = nesting(design)
     cells = design.cells
     variance = fitted.variance
-    covariance_draws = fit.covariance_draws if picks is not None else None
+    covariance_draws = plain.covariance_draws if picks is not None else None
     return KeptModel(
         part=fitted.part,
         formula=formula,
@@ -75,27 +76,36 @@ def keep_model(
         fills=dict(fills),
         mean=mean,
         deviations=deviations,
-        covariances=fit.covariances,
+        covariances=plain.covariances,
         covariance_draws=None if covariance_draws is None else tuple(draws[picks].astype(np.float32) for draws in covariance_draws),
         contrasts=_contrasts(design, tree),
+        matrix=plain.form.maps.matrix,
+        maps=plain.form.maps.blocks,
     )
 
 
+def unit_free_of(fit: Fit) -> UnitFreeFit:
+    """The fit in unit-free coordinates, which its engine always gives."""
+    assert fit.unit_free is not None
+    return fit.unit_free
+
+
 def _deviations(fit: Fit, seed: int) -> tuple[Floats, NDArray[np.float32], NDArray[np.int64] | None]:
-    """Mean, deviations, and which posterior draws they are (None: no posterior draws)."""
-    joint = fit.joint
+    """Mean of (beta, b), deviations of the unit-free coefficients (single precision would lose those of coefficients far from zero), and
+    which posterior draws they are (None: no posterior draws)."""
+    joint, plain = fit.joint, unit_free_of(fit)
     width = len(joint.mean)
     size = _size(width)
     if isinstance(joint, DrawsJoint):
         picks = joint.kept(min(size, joint.n_draws))
         draws = joint.values[picks]
         mean = draws.mean(axis=0)
-        return mean, (draws - mean).astype(np.float32), picks
-    if isinstance(joint, NormalJoint):
-        root = joint.covariance_root() if width <= MOST_DRAWS else None
+        return mean, np.asarray((plain.form.maps.inverse @ (draws - mean).T).T).astype(np.float32), picks
+    if isinstance(plain.joint, NormalJoint):
+        root = plain.joint.covariance_root() if width <= MOST_DRAWS else None
         if root is not None and root.size <= MOST_VALUES:
             return joint.mean, (root * np.sqrt(max(len(root) - 1, 1))).astype(np.float32), None
-    draws = joint.draws(size, seed)
+    draws = (joint if plain.joint is None else plain.joint).draws(size, seed)
     return joint.mean, (draws - draws.mean(axis=0)).astype(np.float32), None
 
 

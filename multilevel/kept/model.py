@@ -57,6 +57,7 @@ class KeptModel:
     mean : (p + q,). deviations : (S, p + q), draws about the mean or a root of the covariance: its cross-product over S - 1 is that.
     covariances : per block (k, k). covariance_draws : per block (S, k, k) beside the draws, or None (likelihood engine).
     contrasts : (factor, term) -> (L, p + q) rows of a level's coefficient, group-level predictors included.
+    matrix, maps : from the unit-free coefficients, which ``deviations`` and the covariances are of, to (beta, b), and per block (k, k).
     """
 
     part: str | None
@@ -79,10 +80,12 @@ class KeptModel:
     covariances: tuple[Floats, ...]
     covariance_draws: tuple[NDArray[np.float32], ...] | None
     contrasts: Mapping[tuple[str, str], csr_array]
+    matrix: csr_array
+    maps: tuple[Floats, ...]
 
     def spread(self, rows: csr_array) -> Floats:
         """(m, S) deviations of ``rows @ (beta, b)`` from their means."""
-        return np.asarray(rows @ self.deviations.T.astype(np.float64))
+        return np.asarray(csr_array(rows @ self.matrix) @ self.deviations.T.astype(np.float64))
 
     def std_error(self, rows: csr_array) -> Floats:
         """(m,) standard errors of ``rows @ (beta, b)``."""

@@ -76,7 +76,7 @@ class _Part:
         total = np.zeros((size, len(self.of_effects) if draws else 1))
         for new in self.rows.new:
             inside = (new.rows >= here.start) & (new.rows < here.stop)
-            z = new.z[inside]
+            z = new.z[inside] @ self.model.maps[new.block]
             if draws and self.model.covariance_draws is not None:
                 part = np.einsum("nk,skl,nl->ns", z, self.model.covariance_draws[new.block].astype(np.float64), z, optimize=True)
             else:

@@ -19,10 +19,11 @@ from scipy.sparse import csr_array
 from multilevel.cells.statistics import Floats
 from multilevel.design.model import Design, DesignColumn, GroupBlock
 from multilevel.design.reduction import ReducedRows, reduce_design
+from multilevel.design.unit_free import Maps, unit_free
 from multilevel.errors import FitError
 from multilevel.fit import Fit, Joint, VarianceComponent
 from multilevel.generalised.engine import fit_generalised
-from multilevel.joint import NormalJoint
+from multilevel.joint import NormalJoint, mapped_joint
 from multilevel.linear.assemble import linear_system
 from multilevel.linear.factorise import BlockedFactor
 from multilevel.pooling.levels import Flags, common_columns, independent_common, level_basis, level_coefficients, with_kernels
@@ -62,8 +63,9 @@ def fit_complete(design: Design, family: str, interval: float = 0.95) -> Fit:
     bare = replace(design, blocks=())
     if family != "gaussian":
         return fit_generalised(bare, family, interval=interval)
-    rows = reduce_design(bare)
-    return _least_squares(bare, rows, linear_system(rows).factorise([]), len(bare.population), interval)
+    form = unit_free(bare)
+    rows = reduce_design(form.design)
+    return _least_squares(bare, form.maps, rows, linear_system(rows).factorise([]), len(bare.population), interval)
 
 
 def fit_no_pooling(design: Design, family: str, block_index: int, interval: float = 0.95) -> NoPoolingFit:
@@ -72,23 +74,24 @@ def fit_no_pooling(design: Design, family: str, block_index: int, interval: floa
     Raises FitError without residual degrees of freedom (gaussian), or where a common coefficient has no finite estimate.
     """
     unpooled = _unpooled_design(design, block_index)
-    rows = reduce_design(unpooled)
-    kept = independent_common(rows)
-    columns = tuple(column for column, keep in zip(unpooled.population, kept, strict=True) if keep)
-    unpooled, rows = replace(unpooled, population=columns), replace(rows, X=rows.X[:, kept])
+    kept = independent_common(reduce_design(unit_free(unpooled, free_levels=True).design))
+    unpooled = replace(unpooled, population=tuple(column for column, keep in zip(unpooled.population, kept, strict=True) if keep))
+    form = unit_free(unpooled, free_levels=True)
+    maps, rows = form.maps, reduce_design(form.design)
     if family != "gaussian":
-        return _generalised_levels(unpooled, rows, family, interval)
+        return _generalised_levels(unpooled, maps, rows, family, interval)
     # what the levels' own terms say of the outcome is taken off first and given back: a large mean would cost the digits of the residuals
     own = level_coefficients(rows.outcome[:, None], rows.blocks[0])[:, :, 0]
     rows = replace(rows, outcome=rows.outcome - np.einsum("rk,rk->r", rows.blocks[0].values, own[rows.blocks[0].codes]))
     system = linear_system(rows)
     solution = level_basis(system.own).solve(system.own)
-    rank = len(columns) + int(solution.rank.sum())
+    rank = len(unpooled.population) + int(solution.rank.sum())
     factor = with_kernels(system, solution.kernels)
-    fit = _least_squares(unpooled, rows, factor, rank, interval)
+    fit = _least_squares(unpooled, maps, rows, factor, rank, interval)
     location = np.concatenate([factor.beta, factor.effects + own.ravel()])
     sigma = 1.0 if fit.sigma is None else fit.sigma
-    return _no_pooling(replace(fit, joint=NormalJoint(factor, sigma, None, location)), solution.estimable)
+    joint = mapped_joint(NormalJoint(factor, sigma, None, location), maps)
+    return _no_pooling(replace(fit, joint=joint), solution.estimable_terms(maps.blocks[0]))
 
 
 def _unpooled_design(design: Design, block_index: int) -> Design:
@@ -99,17 +102,17 @@ def _unpooled_design(design: Design, block_index: int) -> Design:
     return replace(design, population=common_columns(design.population, free), blocks=(free,))
 
 
-def _generalised_levels(design: Design, rows: ReducedRows, family: str, interval: float) -> NoPoolingFit:
+def _generalised_levels(design: Design, maps: Maps, rows: ReducedRows, family: str, interval: float) -> NoPoolingFit:
     found = fit_levels(design.cells, rows, family)
     location = np.concatenate([found.beta, found.effects.ravel()])
     has_dispersion = found.dispersion is not None
     fit = replace(
-        _bare_fit(design, family, interval, NormalJoint(found.factor, 1.0, None, location)),
+        _bare_fit(design, family, interval, mapped_joint(NormalJoint(found.factor, 1.0, None, location), maps)),
         dispersion=found.dispersion,
         log_likelihood=found.log_likelihood,
         n_parameters=len(design.population) + int(found.solution.rank.sum()) + int(has_dispersion),
     )
-    return _no_pooling(fit, found.solution.estimable)
+    return _no_pooling(fit, found.solution.estimable_terms(maps.blocks[0]))
 
 
 def _no_pooling(fit: Fit, estimable: Flags) -> NoPoolingFit:
@@ -122,7 +125,7 @@ def _no_pooling(fit: Fit, estimable: Flags) -> NoPoolingFit:
     return NoPoolingFit(fit, estimate.reshape(estimable.shape), std_error.reshape(estimable.shape), estimable)
 
 
-def _least_squares(design: Design, rows: ReducedRows, factor: BlockedFactor, rank: int, interval: float) -> Fit:
+def _least_squares(design: Design, maps: Maps, rows: ReducedRows, factor: BlockedFactor, rank: int, interval: float) -> Fit:
     """The fit of a gaussian model without penalties; sigma is unbiased, the log-likelihood is the maximised one."""
     n, known = rows.n_rows, design.cells.known_sigma
     if n <= rank and not known:
@@ -134,7 +137,7 @@ def _least_squares(design: Design, rows: ReducedRows, factor: BlockedFactor, ran
     deviance = n * math.log(2.0 * math.pi) + rss if known else n * (1.0 + math.log(2.0 * math.pi * max(rss, 1e-300) / n))
     residual = VarianceComponent("residual", "sigma", None, "sd", sigma, None, None, None)
     return replace(
-        _bare_fit(design, "gaussian", interval, NormalJoint(factor, sigma)),
+        _bare_fit(design, "gaussian", interval, mapped_joint(NormalJoint(factor, sigma), maps)),
         method="least_squares",
         components=() if known else (residual,),
         sigma=sigma,

@@ -39,11 +39,18 @@ OWN_DIRECTION = 1e-7
 @dataclass(frozen=True)
 class LevelSolution:
     """kernels (L, k, k): generalised inverses of the levels' Gram matrices over the directions that are determined; rank (L,) how many
-    those are; estimable (L, k): terms that the level's own data determine by themselves."""
+    those are; missing (L, k, k): what the projection onto them lacks, in columns of mean square one; size (k,): their root mean squares."""
 
     kernels: Floats
     rank: NDArray[np.int64]
-    estimable: Flags
+    missing: Floats
+    size: Floats
+
+    def estimable_terms(self, maps: Floats) -> Flags:
+        """(L, k) terms that the level's own data determine by themselves: rows of ``maps`` (k, k) times the columns' coefficients."""
+        wanted = maps / self.size
+        wanted = wanted / np.abs(wanted).max(axis=1, keepdims=True)
+        return np.asarray(np.abs(wanted @ self.missing).max(axis=2) < ESTIMABLE)
 
 
 @dataclass(frozen=True)
@@ -69,8 +76,7 @@ class LevelBasis:
         kernels = (back * inverse[:, None, :]) @ np.swapaxes(back, 1, 2)
         projection = (back * kept[:, None, :]) @ np.swapaxes(self.duals @ axes, 1, 2)
         unitless = projection * self.size[:, None] / self.size
-        estimable = np.abs(unitless - np.eye(len(self.size))).max(axis=2) < ESTIMABLE
-        return LevelSolution(kernels, kept.sum(axis=1), estimable)
+        return LevelSolution(kernels, kept.sum(axis=1), unitless - np.eye(len(self.size)), self.size)
 
 
 def level_basis(base: Floats) -> LevelBasis:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal, cast
 
-from multilevel.bayesian.priors import Priors, ResolvedPriors, read_priors, resolve_priors
+from multilevel.bayesian.priors import Priors, ResolvedPriors, read_priors
 from multilevel.bayesian.sampling import Sampling
+from multilevel.bayesian.unit_free_priors import model_priors
 from multilevel.design.family_checks import check_family
 from multilevel.design.model import Design
 from multilevel.errors import StudyError
@@ -37,9 +38,9 @@ def fit_without_group_predictors(design: Design, options: FitOptions) -> Fit | N
 
 
 def resolved_priors(design: Design, options: FitOptions) -> ResolvedPriors:
-    """The priors of a bayesian fit as numbers, the study's own in place of the defaults."""
+    """The priors of a bayesian fit as a study would write them, the study's own in place of the defaults."""
     priors = cast(Priors | Mapping[str, object] | None, options.priors)
-    return resolve_priors(design, design.cells.family, priors if isinstance(priors, Priors) else read_priors(priors))
+    return model_priors(design, design.cells.family, priors if isinstance(priors, Priors) else read_priors(priors)).written
 
 
 def _fit_bayesian(design: Design, family: str, options: FitOptions) -> Fit:

@@ -183,7 +183,7 @@ def effect_variance(work: Combinations, fit: Fit) -> float:
     total = 0.0
     for block in work.members:
         z = np.column_stack([np.prod(split, axis=0) for split in work.sides.effects[block]])
-        total += float(np.average(np.einsum("ri,ij,rj->r", z, fit.covariances[block], z), weights=weights))
+        total += float(np.average(fit.effect_variance(block, z), weights=weights))
     return total
 
 

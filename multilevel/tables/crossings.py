@@ -80,10 +80,10 @@ def crossing_pieces(
     return [(picked.data * z[row, column], row, first + level * width + column) for column in range(width)]
 
 
-def unseen_variance(crossing: Crossing, averages: Sequence[csr_array], z: Floats, covariance: Floats) -> Floats:
-    """(rows,) variance of the linear predictor from combinations that were never seen: their share of z'Sigma z."""
+def unseen_share(crossing: Crossing, averages: Sequence[csr_array]) -> Floats:
+    """(rows,) share of combinations that were never seen: of z'Sigma z it is the variance of the linear predictor that they bring."""
     share = np.clip(1.0 - np.asarray(chosen_levels(crossing, averages).sum(axis=1)).ravel(), 0.0, 1.0)
-    return np.where(share > 1e-12, share, 0.0) * np.einsum("ri,ij,rj->r", z, covariance, z)
+    return np.where(share > 1e-12, share, 0.0)
 
 
 def _joint_code(columns: Sequence[Integers], n_cells: int) -> Integers:

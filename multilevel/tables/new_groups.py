@@ -39,7 +39,7 @@ def new_group_estimates(standard: Standardisation, nesting: Nesting, name: str, 
 
 def _z_sigma_z(standard: Standardisation, mixes: NewMixes, block: int) -> Floats:
     z = scales(standard.sides, [mixes.parents, mixes.common], block)
-    return np.asarray(np.einsum("ri,ij,rj->r", z, standard.fit.covariances[block], z))
+    return standard.fit.effect_variance(block, z)
 
 
 def _normal(fit: Fit, rows: csr_array, variance: Floats) -> Summary:

@@ -48,15 +48,18 @@ def new_mixes(standard: Standardisation, nesting: Nesting, name: str, new: NewLe
 
 def new_effects(fit: Fit, block: int, size: int, rng: np.random.Generator) -> Floats:
     """(S, k) draws of b ~ N(0, Sigma), with each draw's own Sigma where the engine keeps them."""
-    covariance = fit.covariances[block]
+    plain = fit if fit.unit_free is None else fit.unit_free
+    covariance, back = plain.covariances[block], np.eye(len(fit.covariances[block]))
+    if fit.unit_free is not None:
+        back = fit.unit_free.form.maps.blocks[block]
     noise = rng.standard_normal((size, len(covariance)))
     noise = noise - noise.mean(axis=0)
-    if fit.covariance_draws is None:
-        return noise @ square_root(covariance).T
-    covariances = fit.covariance_draws[block]
+    if plain.covariance_draws is None:
+        return np.asarray(noise @ square_root(covariance).T @ back.T)
+    covariances = plain.covariance_draws[block]
     if isinstance(fit.joint, DrawsJoint):
         covariances = covariances[fit.joint.kept(size)]
-    return np.asarray(np.einsum("sij,sj->si", square_root(covariances), noise))
+    return np.asarray(np.einsum("sij,sj->si", square_root(covariances), noise) @ back.T)
 
 
 def shifts_of_groups(fit: Fit, rows: csr_array, share: Floats, size: int, rng: np.random.Generator) -> Floats:

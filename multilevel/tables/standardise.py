@@ -17,7 +17,7 @@ from multilevel.cells.statistics import Floats, Integers
 from multilevel.fit import Fit, Summary
 from multilevel.tables.binning import MOST_LEAVES, Binning, CommonBins, OwnBins, draw_in
 from multilevel.tables.bins import distinct_rows
-from multilevel.tables.crossings import crossings, unseen_variance
+from multilevel.tables.crossings import crossings, unseen_share
 from multilevel.tables.level_variance import LevelVariance
 from multilevel.tables.nesting import Nesting
 from multilevel.tables.response import Response, response_interval
@@ -59,7 +59,7 @@ class Standardisation:
         total = np.zeros(int(np.prod([average.shape[0] for average in averages])))
         for crossing in self.sides.crossings:
             z = scales(self.sides, averages, crossing.block)
-            total += unseen_variance(crossing, averages, z, self.fit.covariances[crossing.block])
+            total += unseen_share(crossing, averages) * self.fit.effect_variance(crossing.block, z)
         return total
 
     def respond(self) -> Summary:

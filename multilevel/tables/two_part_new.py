@@ -55,7 +55,7 @@ def new_two_part_estimates(both: TwoPartFit, standard: Standardisation, tree: Ne
 def _variance(part: PartFit, z: dict[int, Floats], blocks: tuple[int, ...]) -> Floats:
     """(M,) z'Sigma z of one part's blocks together."""
     n = len(next(iter(z.values())))
-    return sum((np.einsum("ri,ij,rj->r", z[index], part.fit.covariances[index], z[index]) for index in blocks), np.zeros(n))
+    return sum((part.fit.effect_variance(index, z[index]) for index in blocks), np.zeros(n))
 
 
 def _shifts(both: TwoPartFit, mixes: NewMixes, rng: np.random.Generator) -> list[Floats]:
