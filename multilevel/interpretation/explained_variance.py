@@ -8,17 +8,23 @@ what (RE)ML sets it to (the EM stationarity condition, Laird and Ware 1982).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from multilevel.cells.statistics import Floats, Integers
+from multilevel.design.model import DesignColumn
 from multilevel.fit import Fit
 from multilevel.interpretation.residuals import cell_residual_ss, outcome_variance
 from multilevel.tables.effect_rows import effect_places
 from multilevel.tables.group_predictors import predictors_of
 
 _DRAWS = 2_000
+
+NOTHING = 1e-14
+"""A variance of effects up to here, on their own scale, is rounding."""
+
 _CHUNK_VALUES = 8_000_000
 
 
@@ -44,7 +50,8 @@ def explained_variance(fit: Fit, block: int, column: int) -> ExplainedVariance:
         expected_error = float(np.var(errors, ddof=1)) + remaining
         expected_total = float(np.var(errors + predicted, ddof=1)) + remaining
     r_squared = 1.0 - expected_error / expected_total if predictors and expected_total > 0 else None
-    pooling = 1.0 - float(np.var(errors, ddof=1)) / expected_error if _is_positive(expected_error, errors) else None
+    is_positive = expected_error > NOTHING * _unit(fit, fit.design.blocks[block].columns[column]) ** 2
+    pooling = 1.0 - float(np.var(errors, ddof=1)) / expected_error if is_positive else None
     return ExplainedVariance(r_squared, pooling)
 
 
@@ -73,5 +80,8 @@ def _from_draws(fit: Fit, places: Integers, predictors: dict[int, Floats]) -> tu
     return float(np.concatenate(error).mean()), float(np.concatenate(total).mean())
 
 
-def _is_positive(variance: float, errors: Floats) -> bool:
-    return variance > 1e-14 * (1.0 + float(np.abs(errors).max()))
+def _unit(fit: Fit, column: DesignColumn) -> float:
+    """The scale of an effect: the outcome's sd (1 on a link scale) for one sd of each number in the column."""
+    outcome = math.sqrt(outcome_variance(fit.design)) if fit.family == "gaussian" else 1.0
+    units = {} if fit.unit_free is None else fit.unit_free.form.units
+    return outcome / math.prod(units[label][1] for label in column.numbers if label in units)

@@ -33,7 +33,7 @@ def probability_above_average(fit: Fit, rows: csr_array, independent_sd: Floats)
     """
     if fit.engine == "bayesian":
         return _from_draws(fit, rows)
-    unit = _unit(fit)
+    unit = _unit(fit, rows)
     mean_row = csr_array(rows.mean(axis=0).reshape(1, -1))
     if rows.shape[0] <= EXACT_LEVELS:
         every = csr_array(np.ones((rows.shape[0], 1)))
@@ -43,9 +43,11 @@ def probability_above_average(fit: Fit, rows: csr_array, independent_sd: Floats)
     return _above(values - values.mean(), independent_sd, unit)
 
 
-def _unit(fit: Fit) -> float:
-    """The scale of the linear predictor, beside which a spread is rounding."""
-    return fit.sigma if fit.family == "gaussian" and fit.sigma else 1.0
+def _unit(fit: Fit, rows: csr_array) -> float:
+    """The scale of ``rows @ (beta, b)``, beside which a spread is rounding."""
+    unit_free = rows if fit.unit_free is None else rows @ fit.unit_free.form.maps.matrix
+    size = float(np.abs(unit_free.data).max(initial=0.0))
+    return size * (fit.sigma if fit.family == "gaussian" and fit.sigma else 1.0)
 
 
 def rank_intervals(
@@ -62,7 +64,8 @@ def rank_intervals(
     gradients = differentiate()
     every = csr_array(np.ones((len(estimates), 1)))
     differences = csr_array(gradients - every @ csr_array(gradients.mean(axis=0).reshape(1, -1)))
-    differences.data[np.abs(differences.data) < _ROUNDING] = 0.0
+    largest = np.asarray(abs(gradients).max(axis=0).todense()).ravel()
+    differences.data[np.abs(differences.data) < _ROUNDING * largest[differences.indices]] = 0.0
     differences.eliminate_zeros()
     if fit.engine == "likelihood" and len(fit.joint.mean) * RANK_DRAWS > _MOST_VALUES:
         if len(estimates) > _MOST_PAIRED:
@@ -108,7 +111,7 @@ def _from_draws(fit: Fit, rows: csr_array) -> Floats:
     draws = fit.joint.draws(4_000, 0) if fit.covariance_draws is None else fit.joint.draws(_n_draws(fit), 0)
     average = np.asarray(csr_array(rows.mean(axis=0).reshape(1, -1)) @ draws.T).ravel()
     step = max(1, _CHUNK_VALUES // len(draws))
-    unit = _unit(fit)
+    unit = _unit(fit, rows)
     pieces = [_share_above(np.asarray(rows[at : at + step] @ draws.T) - average, unit) for at in range(0, rows.shape[0], step)]
     return np.concatenate(pieces)
 
