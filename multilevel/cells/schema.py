@@ -29,6 +29,7 @@ class Schema:
     shifts : expression label -> its mean over all rows, by which weighted sums are centred.
     n_rows : rows, where a scan was needed, else None.
     integers : columns of whole numbers, whose text is that of the number.
+    wide : numeric column -> its DuckDB type, where that holds numbers which a double does not.
     """
 
     kinds: Mapping[str, ColumnKind]
@@ -37,6 +38,7 @@ class Schema:
     shifts: Mapping[str, float] = field(default_factory=dict)
     n_rows: int | None = None
     integers: frozenset[str] = frozenset()
+    wide: Mapping[str, str] = field(default_factory=dict)
 
     def kind(self, column: str) -> ColumnKind:
         """Kind of a column.

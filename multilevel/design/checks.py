@@ -16,8 +16,9 @@ from multilevel.design.coding import CodedColumn, code_terms
 from multilevel.design.factors import full_labels, parent_levels
 from multilevel.design.model import Design, DesignColumn, Factor, GroupBlock
 from multilevel.design.predictor_kinds import rounding_of
+from multilevel.design.unit_free import unit_of
 from multilevel.errors import FitError
-from multilevel.formula.tree import Formula
+from multilevel.formula.tree import Column, Formula
 
 type WarningKind = Literal[
     "no_variation", "aliased", "few_levels", "level_per_row", "constant_slope", "no_average", "far_from_zero", "nearly_constant"
@@ -28,6 +29,9 @@ NEARLY = 0.99
 
 FAR = 5.0
 """Standard deviations between a predictor's mean and 0 from which a varying intercept is an extrapolation."""
+
+PRODUCT_FAR = 1e4
+"""Standard deviations between zero and the mean of a product or power from which its being determined by other terms is rounding."""
 
 NAMED = 5
 """Levels or columns that a warning names."""
@@ -50,6 +54,7 @@ def check_design(formula: Formula, design: Design) -> tuple[DesignWarning, ...]:
         One level in a factor, factors nested the wrong way round or confounded, more effects than rows, an offset that is not finite.
     """
     _check_offset(design.cells)
+    _check_products_far_from_zero(formula, design)
     for block in design.blocks:
         _check_levels(block)
     _check_confounding(design)
@@ -74,6 +79,29 @@ def _check_offset(cells: CellStatistics) -> None:
             f"The offset is not finite in {int(bad.sum())} of {cells.n_cells} cells ({int(cells.n[bad].sum())} rows): "
             "an exposure of 0 has no logarithm. Leave such rows out with `where`, or mend the column."
         )
+
+
+def _check_products_far_from_zero(formula: Formula, design: Design) -> None:
+    """A product or power of numbers far from zero is, to all the digits of a double, a multiple of the numbers themselves."""
+    if not design.aliased:
+        return
+    for column in code_terms(formula.population, design.cells):
+        if column.label not in design.aliased:
+            continue
+        formed = [label for label in column.numbers if not _is_plain(label, column)]
+        for label in formed:
+            centre, spread = unit_of(design.cells, label)
+            if abs(centre) > PRODUCT_FAR * spread:
+                raise FitError(
+                    f"{column.label} cannot be told from the terms before it: {label} is formed of numbers so far from zero (its mean is "
+                    f"{centre:.6g}, its sd {spread:.3g}) that what is left of it beside them is below the precision of a double. Subtract a "
+                    "typical value first, in the line_items query or in the formula: I((x - 2000) ** 2) for I(x ** 2), center(x):z for x:z."
+                )
+
+
+def _is_plain(label: str, column: CodedColumn) -> bool:
+    """Whether a number of the column is a column of the rows as it stands."""
+    return any(isinstance(factor, Column) and factor.name == label for factor in column.term.factors)
 
 
 def _check_levels(block: GroupBlock) -> None:

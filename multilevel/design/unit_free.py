@@ -109,7 +109,7 @@ def unit_free(design: Design, *, units: Units | None = None, free_levels: bool =
     """
     used = [design.population, *(block.columns for block in design.blocks)]
     labels = dict.fromkeys(label for columns in used for column in columns for label in column.numbers)
-    units = {label: _unit(design.cells, label) for label in labels} if units is None else units
+    units = {label: unit_of(design.cells, label) for label in labels} if units is None else units
     beside = design.blocks[0].columns if free_levels and design.blocks else ()
     population, of_population, onto = _changed(design.population, design.cells, units, beside)
     changed = [_changed(block.columns, design.cells, units, ()) for block in design.blocks]
@@ -126,7 +126,7 @@ def unit_free(design: Design, *, units: Units | None = None, free_levels: bool =
 def unit_free_columns(columns: Sequence[CodedColumn], cells: CellStatistics) -> list[CodedColumn]:
     """Coded columns, each changed by its scale and by multiples of *earlier* columns only: spans of the first j stay what they are."""
     labels = dict.fromkeys(label for column in columns for label in column.numbers)
-    units = {label: _unit(cells, label) for label in labels}
+    units = {label: unit_of(cells, label) for label in labels}
     places = {_key(column): at for at, column in reversed(list(enumerate(columns)))}
     centred = {
         label
@@ -201,7 +201,7 @@ def cell_values(cells: CellStatistics, label: str) -> Floats:
     return cells.numbers[label] if label in cells.numbers else cells.mean[:, cells.features.index(label)]
 
 
-def _unit(cells: CellStatistics, label: str) -> Unit:
+def unit_of(cells: CellStatistics, label: str) -> Unit:
     """Mean and sd over the rows, as the likelihood weighs them; a number that does not vary has its size for unit, and is not moved."""
     values, weight = cell_values(cells, label), cells.weight
     total = float(weight.sum())

@@ -19,7 +19,7 @@ from multilevel.formula.columns import formula_columns
 from multilevel.formula.labels import expression_label
 from multilevel.formula.tree import Call, Column, Expression, Formula
 from tasks.cells.expressions import as_sql
-from tasks.cells.query import CellQuery, compile_cells, render, subquery
+from tasks.cells.query import INEXACT, CellQuery, compile_cells, render, subquery
 from tasks.cells.schema import read_schema
 from tasks.relation import Relation, connect, first_line, literal, quote
 
@@ -227,14 +227,18 @@ def _check_cells(connection: duckdb.DuckDBPyConnection, cells: Path, plan: CellP
     floats = [name for name, kind in zip(table.columns, table.types, strict=True) if str(kind) == "DOUBLE"]
     bad = ", ".join(f"count(*) filter (not coalesce(isfinite({quote(name)}), false))" for name in floats)
     texts = [name for name in table.columns if name.startswith(("g.", "c."))]
+    wide = [name for name in table.columns if name.startswith(INEXACT)]
     null = "".join(f", count(*) - count({quote(name)})" for name in texts)
-    counts = f"select count(*), cast(coalesce(sum(n), 0) as bigint), {bad}{null} from read_parquet($path)"
+    inexact = "".join(f", cast(coalesce(sum({quote(name)}), 0) as bigint)" for name in wide)
+    counts = f"select count(*), cast(coalesce(sum(n), 0) as bigint), {bad}{null}{inexact} from read_parquet($path)"
     row = connection.execute(counts, {"path": str(cells)}).fetchone() or (0, 0)
     n_cells, n_rows = int(row[0]), int(row[1])
     if n_rows == 0:
         cells.unlink()
         raise DataError("There are no rows to compress: the window, `where` or the quarantine left none.")
-    wrong = {_plain(name, plan): count for name, count in zip([*floats, *texts], row[2:], strict=True) if count}
+    _refuse_inexact(cells, dict(zip(wide, row[len(row) - len(wide) :], strict=True)))
+    found = row[2 : len(row) - len(wide)]
+    wrong = {_plain(name, plan): count for name, count in zip([*floats, *texts], found, strict=True) if count}
     if wrong:
         cells.unlink()
         precision = plan.weights or plan.standard_error
@@ -245,6 +249,18 @@ def _check_cells(connection: duckdb.DuckDBPyConnection, cells: Path, plan: CellP
         listed = ", ".join(f"`{name}` ({count:,} cells)" for name, count in list(wrong.items())[:5])
         raise DataError(f"Values that are null or not finite in {listed}. Leave such rows out with `where` or `missing`.")
     return n_cells, n_rows
+
+
+def _refuse_inexact(cells: Path, counts: dict[str, int]) -> None:
+    """Whole numbers and decimals whose last digits a double would drop, which is all that tells them apart where they are all alike."""
+    for column, count in counts.items():
+        if count:
+            cells.unlink()
+            name = column.removeprefix(INEXACT)
+            raise DataError(
+                f"`{name}` has more digits than a double holds (about 16) in {count:,} rows, so its last digits would be lost. Subtract a "
+                f"typical value, or divide, in the line_items query before it becomes a double: {name} - 1700000000000000000 as {name}."
+            )
 
 
 def _plain(name: str, plan: CellPlan) -> str:

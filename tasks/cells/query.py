@@ -8,15 +8,19 @@ from string import Template
 
 from multilevel.cells.plan import HURDLES, CellPlan, LevelMean
 from multilevel.cells.schema import Schema
+from multilevel.formula.columns import columns_in
 from multilevel.formula.labels import expression_label
 from multilevel.formula.tree import Call, Column, Expression
 from sql import read_query
-from tasks.cells.expressions import as_sql, double
+from tasks.cells.expressions import TABLE, as_sql, double
 from tasks.relation import quote
 
 SAME_VALUE = 1e-14
 """Weighted sum of squares about a cell's mean, relative to that about the overall mean, below which it is rounding and written as 0."""
 
+
+INEXACT = "inexact."
+"""Prefix of the columns that count values which a double does not hold."""
 
 LINTER_NOTE = "  -- noqa: ST03"
 """For the linter of the template only."""
@@ -60,9 +64,10 @@ def compile_cells(plan: CellPlan, schema: Schema, study_sql: str, *, with_outcom
         statistics = _gaussian(plan, schema, rows, from_cells)
     else:
         statistics = _counts(plan, rows, _cell_known(keys, means), with_outcomes and plan.has_single_outcomes)
-    inputs = key_parts.inputs | statistics.inputs
-    aggregates = key_parts.aggregates | {"n": "cast(count(*) as bigint)"} | statistics.aggregates
-    columns = key_parts.columns | statistics.columns
+    exactness = _exactness(plan, schema)
+    inputs = key_parts.inputs | statistics.inputs | exactness.inputs
+    aggregates = key_parts.aggregates | {"n": "cast(count(*) as bigint)"} | statistics.aggregates | exactness.aggregates
+    columns = key_parts.columns | statistics.columns | exactness.columns
     sql = render(
         "cell_statistics",
         study_rows=subquery(study_sql),
@@ -118,7 +123,7 @@ def _relation(means: Mapping[LevelMean, str], schema: Schema) -> str:
         columns = ", ".join(quote(name) for name in mean.columns)
         match = " and ".join(f"study.{quote(name)} is not distinct from {alias}.{quote(name)}" for name in mean.columns)
         value = as_sql(mean.value, schema.moments)
-        joins.append(f"inner join (select {columns}, avg({value}) as mean from study group by {columns}) as {alias} on {match}")
+        joins.append(f"inner join (select {columns}, favg({value}) as mean from study group by {columns}) as {alias} on {match}")
     return "\n    ".join(joins)
 
 
@@ -146,7 +151,7 @@ def _key_parts(plan: CellPlan, schema: Schema, keys: Mapping[Expression, str], m
     for mean, alias in means.items():
         if mean in plan.means_from_cells:
             inputs[f"{alias}_of_row"] = rows.sql(mean.value)
-            aggregates[f"{alias}_in_cell"] = f"avg({alias}_of_row)"
+            aggregates[f"{alias}_in_cell"] = f"favg({alias}_of_row)"
         else:
             inputs[alias] = f"{alias}.mean"
             aggregates[alias] = f"any_value({alias})"
@@ -165,6 +170,21 @@ def _level(expression: Expression, value: str, schema: Schema) -> str:
     """Levels as text; whole numbers stay numbers in the file, which a million customers read ten times faster."""
     whole = isinstance(expression, Column) and expression.name in schema.integers
     return f"cast({value} as {'bigint' if whole else 'varchar'})"
+
+
+def _exactness(plan: CellPlan, schema: Schema) -> _Parts:
+    """Per wide column that is calculated with, how many of a cell's rows have a value that a double does not hold: a microsecond's or a
+    nanosecond's digits would be gone before anything could be centred."""
+    used = (plan.outcome, plan.raw_outcome, *([plan.trials] if plan.trials else []), *plan.numbers, *plan.offsets)
+    names = [name for e in (*used, *(e for product in plan.features for e in product)) for name in columns_in(e)]
+    names += [name for name in (plan.weights, plan.standard_error) if name]
+    wide = [name for name in dict.fromkeys(names) if name in schema.wide]
+    inputs = {
+        f"inexact_{i}": f"try_cast(cast({TABLE}.{quote(name)} as double) as {schema.wide[name]}) is distinct from {TABLE}.{quote(name)}"
+        for i, name in enumerate(wide)
+    }
+    aggregates = {f"{INEXACT}{name}": f"count(*) filter (inexact_{i})" for i, name in enumerate(wide)}
+    return _Parts(inputs, aggregates, {name: quote(name) for name in aggregates})
 
 
 def _counts(plan: CellPlan, rows: _Rows, known: Mapping[Expression, str], with_outcomes: bool) -> _Parts:
@@ -216,7 +236,7 @@ def _hurdle(plan: CellPlan, rows: _Rows) -> _Parts:
 
 
 def _gaussian(plan: CellPlan, schema: Schema, rows: _Rows, means: Mapping[LevelMean, str]) -> _Parts:
-    """Means and centred cross-products of the features and the outcome."""
+    """Means (favg: compensated sums, which keep the digits of values far from zero) and centred cross-products of features and outcome."""
     centred = {i: mean for i, mean in enumerate(map(plan.centred_feature, plan.features)) if mean is not None}
     inputs = {f"v{i}": rows.sql(centred[i].value) if i in centred else rows.product(p) for i, p in enumerate(plan.features)}
     last = len(inputs)
@@ -236,7 +256,7 @@ def _gaussian(plan: CellPlan, schema: Schema, rows: _Rows, means: Mapping[LevelM
         moments, columns = _weighted(plan, schema, last, pairs)
         once["log_weights"] = "sum(ln(weight))"
     else:
-        moments = {f"mean.{i}": f"avg(v{i})" for i in range(last + 1)}
+        moments = {f"mean.{i}": f"favg(v{i})" for i in range(last + 1)}
         moments |= {f"cross.{i}.{j}": f"var_pop(v{i}) * count(*)" if i == j else f"covar_pop(v{i}, v{j}) * count(*)" for i, j in pairs}
         columns = {name: quote(name) for name in moments}
     # within(x, g): the spread of x, its mean moved by that of the level

@@ -19,6 +19,11 @@ from tasks.relation import quote
 
 TEMPORAL = ("DATE", "TIME", "INTERVAL")
 WHOLE = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER")
+WIDE = ("BIGINT", "UBIGINT", "HUGEINT", "UHUGEINT")
+
+DIGITS = 15
+"""Decimal digits that every double holds."""
+
 NUMERIC = (
     "TINYINT",
     "SMALLINT",
@@ -42,6 +47,17 @@ def column_kinds(connection: duckdb.DuckDBPyConnection, study_sql: str) -> tuple
     return {name: _kind(kind) for name, kind in types.items()}, frozenset(name for name, kind in types.items() if kind in WHOLE)
 
 
+def wide_types(connection: duckdb.DuckDBPyConnection, study_sql: str) -> dict[str, str]:
+    """Numeric column -> type, where the type holds numbers of more than 15 digits exactly."""
+    relation = connection.sql(study_sql)
+    types = {name: str(kind) for name, kind in zip(relation.columns, relation.types, strict=True)}
+    return {name: kind for name, kind in types.items() if kind in WIDE or (kind.startswith("DECIMAL(") and _digits(kind) > DIGITS)}
+
+
+def _digits(decimal: str) -> int:
+    return int(decimal.removeprefix("DECIMAL(").split(",")[0]) if decimal.endswith(")") else 0
+
+
 def read_schema(connection: duckdb.DuckDBPyConnection, study_sql: str, formula: Formula, family: str) -> Schema:
     """What ``plan_cells`` and the query need to know: one scan where the formula asks for counts or moments, else none.
 
@@ -51,7 +67,7 @@ def read_schema(connection: duckdb.DuckDBPyConnection, study_sql: str, formula: 
         If the formula names a column that the rows do not have.
     """
     kinds, integers = column_kinds(connection, study_sql)
-    schema = Schema(kinds, integers=integers)
+    schema = Schema(kinds, integers=integers, wide=wide_types(connection, study_sql))
     numeric = _numeric_predictors(formula, schema) if family == "gaussian" else []
     facts = {f"distinct.{name}": f"approx_count_distinct({TABLE}.{quote(name)})" for name in numeric}
     pending = list(dict.fromkeys(inner for e in predictor_expressions(formula) for inner in standardised(e)))
