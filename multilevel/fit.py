@@ -106,8 +106,8 @@ class Check:
 
 @dataclass(frozen=True)
 class UnitFreeFit:
-    """The same fit in the coordinates in which it was made: what is not linear in the coefficients is computed here, since far from zero the
-    coefficients as written would cancel.
+    """The same fit in the coordinates in which it was made: what is not linear in the coefficients is computed here, since far from zero
+    the coefficients as written would cancel.
 
     form : the design and the maps back. covariances, covariance_draws : as in ``Fit``. joint : the likelihood engine's, else None.
     lambdas : the likelihood engine's relative covariance factors, else empty.

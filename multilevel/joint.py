@@ -190,7 +190,7 @@ class NormalJoint:
 
 @dataclass(frozen=True)
 class MappedJoint:
-    """The distribution of W (beta', b'), for a joint distribution ``inner`` of unit-free coefficients: rows are mapped, never covariances."""
+    """The distribution of W (beta', b'), ``inner`` being that of the unit-free coefficients: rows are mapped, never covariances."""
 
     inner: NormalJoint
     matrix: csr_array

@@ -4,8 +4,8 @@ Defaults, with sd(y) the outcome's sd (1 on a link scale) and sd(x) that of a co
 
 - the intercept, at the mean of the other columns: normal(mean y, 2.5 sd(y)), on the link scale for generalised models;
 - other coefficients: normal(0, 2.5 sd(y) / sd(x));
-- sds of group-level effects: half_normal(2.5 sd(y) / sd(x)), sd(x) = 1 for the intercept, which like the other terms is taken at the mean of
-  the numeric predictors whose slopes vary with it (``multilevel.bayesian.unit_free_priors``);
+- sds of group-level effects: half_normal(2.5 sd(y) / sd(x)), sd(x) = 1 for the intercept, which is taken at the mean of the numeric
+  predictors whose slopes vary with it (``multilevel.bayesian.unit_free_priors``);
 - correlations: lkj(2); sigma: exponential(sd(y));
 - negative binomial and gamma: the coefficient of variation that the dispersion stands for, 1 / sqrt(phi) or 1 / sqrt(shape):
   half_student_t(4, 1).

@@ -86,7 +86,7 @@ def build_fit(posterior: Posterior, *, method: str, interval: float, checks: tup
 
 
 def component_draws(flat: Floats, layout: Layout, maps: Sequence[Floats] | None = None) -> Floats:
-    """(S, d) sds and correlations of each block (lower triangle, row by row), then sigma, phi or shape; of A b with A per block in ``maps``."""
+    """(S, d) sds and correlations of each block (lower triangle, row by row), then sigma, phi or shape; of A b, A per block in ``maps``."""
     columns: list[Floats] = []
     for block, k in enumerate(layout.widths):
         factor = layout.factor(flat, block) if maps is None else maps[block] @ layout.factor(flat, block)

@@ -28,29 +28,35 @@ def independent_columns(columns: Sequence[CodedColumn], cells: CellStatistics) -
     Source: sequential Cholesky of the columns' cross-products, centred where the first column is the intercept, so that large means
     cost no digits.
     """
+    return [left > NOTHING_LEFT for left in variance_left(columns, cells)]
+
+
+def variance_left(columns: Sequence[CodedColumn], cells: CellStatistics) -> list[float]:
+    """Part of each column's variance that those before it leave unexplained; 0 of a column that does not vary, 1 of the intercept."""
     columns = unit_free_columns(columns, cells)
     has_intercept = bool(columns) and columns[0].term.is_intercept
     tested = columns[1:] if has_intercept else columns
     spread, mean_square = _cross_products(tested, cells, centred=has_intercept)
     varies = np.diag(spread) > NO_VARIATION * mean_square
     scale = np.where(varies, np.sqrt(np.where(varies, np.diag(spread), 1.0)), 1.0)
-    kept = _sequential(spread / np.outer(scale, scale), varies)
-    return [True, *kept] if has_intercept else kept
+    found = _sequential(spread / np.outer(scale, scale), varies)
+    return [1.0, *found] if has_intercept else found
 
 
-def _sequential(correlation: Floats, varies: np.ndarray) -> list[bool]:
+def _sequential(correlation: Floats, varies: np.ndarray) -> list[float]:
     kept: list[int] = []
+    remaining = [0.0] * len(correlation)
     factor = np.zeros((len(correlation), len(correlation)))
     for j in range(len(correlation)):
         if not varies[j]:
             continue
         k = len(kept)
         projection = solve_triangular(factor[:k, :k], correlation[kept, j], lower=True) if k else np.zeros(0)
-        left = correlation[j, j] - projection @ projection
+        left = remaining[j] = float(correlation[j, j] - projection @ projection)
         if left > NOTHING_LEFT:
             factor[k, :k], factor[k, k] = projection, np.sqrt(left)
             kept.append(j)
-    return [j in set(kept) for j in range(len(correlation))]
+    return remaining
 
 
 def _cross_products(columns: Sequence[CodedColumn], cells: CellStatistics, *, centred: bool) -> tuple[Floats, Floats]:

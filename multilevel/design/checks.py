@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multilevel.cells.statistics import CellStatistics
-from multilevel.design.aliasing import independent_columns
+from multilevel.design.aliasing import NOTHING_LEFT, independent_columns, variance_left
 from multilevel.design.coding import CodedColumn, code_terms
 from multilevel.design.factors import full_labels, parent_levels
 from multilevel.design.model import Design, DesignColumn, Factor, GroupBlock
 from multilevel.design.predictor_kinds import rounding_of
 from multilevel.design.unit_free import unit_of
 from multilevel.errors import FitError
+from multilevel.formula.columns import columns_in
 from multilevel.formula.tree import Column, Formula
 
 type WarningKind = Literal[
@@ -31,7 +32,10 @@ FAR = 5.0
 """Standard deviations between a predictor's mean and 0 from which a varying intercept is an extrapolation."""
 
 PRODUCT_FAR = 1e4
-"""Standard deviations between zero and the mean of a product or power from which its being determined by other terms is rounding."""
+"""Standard deviations between zero and the mean of a number from which products and powers of it lose digits that matter."""
+
+FEWEST_DIGITS = 1e-9
+"""Part of the variance of a product of continuous predictors that must be left beside the terms before it: its moments are good to 1e-15."""
 
 NAMED = 5
 """Levels or columns that a warning names."""
@@ -83,25 +87,33 @@ def _check_offset(cells: CellStatistics) -> None:
 
 def _check_products_far_from_zero(formula: Formula, design: Design) -> None:
     """A product or power of numbers far from zero is, to all the digits of a double, a multiple of the numbers themselves."""
-    if not design.aliased:
+    coded = code_terms(formula.population, design.cells)
+    formed = {column.label: found for column in coded if (found := _formed_far_from_zero(column, design.cells)) is not None}
+    if not formed:
         return
-    for column in code_terms(formula.population, design.cells):
-        if column.label not in design.aliased:
+    for column, left in zip(coded, variance_left(coded, design.cells), strict=True):
+        if column.label in formed and left < (FEWEST_DIGITS if column.feature else NOTHING_LEFT):
+            raise FitError(
+                f"{column.label} cannot be told from the terms before it: it is formed of numbers far from zero "
+                f"({formed[column.label]}), so that what the product has beside them is below the precision of a double. Subtract a "
+                "typical value first, in the line_items query or in the formula: I((x - 2000) ** 2) for I(x ** 2), center(x):z for x:z."
+            )
+
+
+def _formed_far_from_zero(column: CodedColumn, cells: CellStatistics) -> str | None:
+    """What a calculated number of the column is formed of and lies far from zero, with its mean and sd; None where there is no such."""
+    plain = [factor.name for factor in column.term.factors if isinstance(factor, Column)]
+    calculated = [label for label in column.numbers if label not in plain]
+    if not calculated:
+        return None
+    inside = {name for factor in column.term.factors for name in columns_in(factor)}
+    for label in [*calculated, *sorted(inside)]:
+        if label not in cells.numbers and label not in cells.features:
             continue
-        formed = [label for label in column.numbers if not _is_plain(label, column)]
-        for label in formed:
-            centre, spread = unit_of(design.cells, label)
-            if abs(centre) > PRODUCT_FAR * spread:
-                raise FitError(
-                    f"{column.label} cannot be told from the terms before it: {label} is formed of numbers so far from zero (its mean is "
-                    f"{centre:.6g}, its sd {spread:.3g}) that what is left of it beside them is below the precision of a double. Subtract a "
-                    "typical value first, in the line_items query or in the formula: I((x - 2000) ** 2) for I(x ** 2), center(x):z for x:z."
-                )
-
-
-def _is_plain(label: str, column: CodedColumn) -> bool:
-    """Whether a number of the column is a column of the rows as it stands."""
-    return any(isinstance(factor, Column) and factor.name == label for factor in column.term.factors)
+        centre, spread = unit_of(cells, label)
+        if abs(centre) > PRODUCT_FAR * spread:
+            return f"{label}, mean {centre:.6g}, sd {spread:.3g}"
+    return None
 
 
 def _check_levels(block: GroupBlock) -> None:
@@ -256,7 +268,7 @@ def _far_from_zero(design: Design) -> Iterator[DesignWarning]:
                 yield DesignWarning(
                     "far_from_zero",
                     f"{column.label} lies far from 0 (mean {mean:.6g}, sd {sd:.3g}), where the intercepts of {factor.name} are: their sd "
-                    f"and their correlation with the slopes of {column.label} are extrapolated, and the fit may be slow or fail. Write "
+                    f"and their correlation with the slopes of {column.label} are extrapolated. Write "
                     f"center({column.label}) for {column.label}, in the brackets too.",
                 )
 

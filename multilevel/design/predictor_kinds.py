@@ -51,8 +51,8 @@ def is_constant_within(values: Floats, factor: Factor) -> bool:
 
 
 def rounding_of(values: Floats) -> float:
-    """Differences up to here are rounding of means over rows: 1e-9 of the spread of ``values`` (C,), and a few hundred units in the last place
-    of the largest, which is all there is of a value far from zero."""
+    """Differences up to here are rounding of means over rows: 1e-9 of the spread of ``values`` (C,), and a few hundred units in the last
+    place of the largest, which is all there is of a value far from zero."""
     return 1e-9 * float(np.std(values)) + 1e-13 * float(np.abs(values).max(initial=0.0))
 
 

@@ -5,8 +5,8 @@ or on its distance from zero. A numeric part x of a column is written x = c + s 
 
     prod_P x'  =  sum over subsets S of P:  prod_{P - S} (-c) / prod_P s  *  the column of S,
 
-so that X' = X N, and beta = N beta' exactly. Scaling is always possible. x is centred only where every column that contains it has its margin
-without x in the same set: the intercept beside x, z beside x:z; among the terms of one block (their covariance is free, so the
+so that X' = X N, and beta = N beta' exactly. Scaling is always possible. x is centred only where every column that contains it has its
+margin without x in the same set: the intercept beside x, z beside x:z; among the terms of one block (their covariance is free, so the
 model stays the same) or of X. ``(0 + x | g)`` and ``(1 + x || g)`` are scaled only: centred they would be another model.
 
 Sources: Bring (1994) on standardised coefficients; Chambers and Hastie (1992), section 2.4, on marginality.
@@ -65,9 +65,7 @@ class Maps:
         """(p + q, p + q) sparse, the inverse of ``matrix``."""
         population = np.linalg.inv(self.population)
         blocks = tuple(np.linalg.inv(part) for part in self.blocks)
-        onto = tuple(
-            None if part is None else -own @ part @ population for own, part in zip(blocks, self.onto, strict=True)
-        )
+        onto = tuple(None if part is None else -own @ part @ population for own, part in zip(blocks, self.onto, strict=True))
         return self._assembled(population, blocks, onto)
 
     def covariances(self, parts: Sequence[Floats]) -> tuple[Floats, ...]:
@@ -143,9 +141,7 @@ def _changed[Column: (CodedColumn, DesignColumn)](
     own = {_key(column): at for at, column in reversed(list(enumerate(columns)))}
     others = {_key(column): at for at, column in reversed(list(enumerate(beside)))}
     known = own.keys() | others.keys()
-    centred = {
-        label for label in units if all(_margin(column, label) in known for column in columns if label in column.numbers)
-    }
+    centred = {label for label in units if all(_margin(column, label) in known for column in columns if label in column.numbers)}
     back, onto = np.zeros((len(columns), len(columns))), np.zeros((len(beside), len(columns)))
     for at, column in enumerate(columns):
         for key, value in _expansion(column, units, centred):

@@ -82,7 +82,9 @@ def variance_components(design: Design, family: str, found: LaplaceFit, interval
     layout = Theta(tuple(len(block.columns) for block in design.blocks))
     # unit-free effects are on the link's own scale, and so is theta
     parameters = VarianceParameters(found.parameters, found.parameter_covariance, found.flat, np.ones(len(found.parameters)))
-    groups = components(design, lambda values: mapped_lambdas(layout.lambdas(values[: layout.n]), maps), lambda _: 1.0, parameters, interval)
+    groups = components(
+        design, lambda values: mapped_lambdas(layout.lambdas(values[: layout.n]), maps), lambda _: 1.0, parameters, interval
+    )
     if found.dispersion is None:
         return groups
     name = {"negative_binomial": "phi", "gamma": "shape"}[family]

@@ -73,8 +73,8 @@ def _lambdas(fit: Fit) -> Sequence[Floats]:
 
 
 def _coefficients(fit: Fit, criterion: Criterion, profiler: Profiler, combinations: Floats, *, known: bool) -> Floats:
-    """(p, 2) limits. With the variances fixed the deviance is quadratic in one coefficient, a row of ``combinations`` (p, p) times those of the
-    system, the others following it."""
+    """(p, 2) limits. With the variances fixed the deviance is quadratic in one coefficient, a row of ``combinations`` (p, p) times those of
+    the system, the others following it."""
 
     def quadratic(values: Floats, place: int) -> tuple[float, float]:
         factor = criterion.factorise(values if known else values[:-1])

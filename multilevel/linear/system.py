@@ -46,8 +46,8 @@ class Factorised(Protocol):
         """(size, p + q) exact draws of (beta, b) given theta and sigma."""
 
     def conditional_variance(self, maps: Sequence[Floats] | None = None) -> tuple[Floats, ...]:
-        """Per block (L, k): diagonal of Var(A b | y, theta, beta) / sigma^2 (multiply by sigma^2; lme4's condVar); A (k, k) of each block in
-        ``maps``, else the identity."""
+        """Per block (L, k): diagonal of Var(A b | y, theta, beta) / sigma^2 (multiply by sigma^2; lme4's condVar); A (k, k) of each block
+        in ``maps``, else the identity."""
 
 
 class LinearSystem(Protocol):

@@ -56,7 +56,7 @@ def coefficient_covariance(factor: BlockedFactor, sigma: float) -> Floats:
 
 
 def combined_variances(factor: BlockedFactor, sigma: float, combinations: Floats) -> Floats:
-    """(m,) variances of ``combinations`` (m, p) of the coefficients, as sums of squares: large coefficients that cancel keep their digits."""
+    """(m,) variances of ``combinations`` (m, p) of the coefficients, as sums of squares: large ones that cancel keep their digits."""
     return np.asarray(sigma**2 * np.sum((combinations @ _coefficient_root(factor)) ** 2, axis=1))
 
 

@@ -158,7 +158,12 @@ def check_population(
         differ = np.abs(back - old[name].astype(float))[there]
         allowed = (bound * (np.abs(old[name].astype(float)) + floor) + rounding)[there]
         assert new[name].isna().tolist() == old[name].isna().tolist(), name
-        assert (differ <= allowed).all(), (name, old.term[there][differ > allowed].tolist(), back[there].tolist(), old[name][there].tolist())
+        assert (differ <= allowed).all(), (
+            name,
+            old.term[there][differ > allowed].tolist(),
+            back[there].tolist(),
+            old[name][there].tolist(),
+        )
 
 
 def margins(terms: pd.Series) -> list[str]:
