@@ -35,7 +35,7 @@ PRODUCT_FAR = 1e4
 """Standard deviations between zero and the mean of a number from which products and powers of it lose digits that matter."""
 
 FEWEST_DIGITS = 1e-9
-"""Part of the variance of a product of continuous predictors that must be left beside the terms before it: its moments are good to 1e-15."""
+"""Part of the variance of a product of continuous predictors that must be left beside the terms before it: its moments hold 15 digits."""
 
 NAMED = 5
 """Levels or columns that a warning names."""

@@ -24,6 +24,9 @@ PRECISION = 1e-9
 NEAR = 1e-4
 """How near to a boundary, relative to the quantity's own size, the deviance there is evaluated."""
 
+FARTHEST = 100.0
+"""Of its unit: how far from its optimum a parameter is sought."""
+
 OFF_ZERO = 1e-2
 """Of its unit: where the search begins in a parameter that is zero at the optimum."""
 
@@ -88,7 +91,7 @@ class _Search:
         if known is not None:
             return known
         units = self.profiler.units
-        scale = max(self.quantity.guess, 1e-12)
+        scale = self.quantity.guess or 1.0
 
         def gap(x: Floats) -> float:
             return (self.quantity.value(x * units) - target) / scale
@@ -100,7 +103,10 @@ class _Search:
         start = min(self.found, key=lambda entry: abs(entry[0] - target))[2]
         constraint = {"type": "eq", "fun": gap, "jac": lambda x: difference_gradient(gap, x)}
         options = {"ftol": PRECISION, "maxiter": 200}
-        result = minimize(scaled, start, jac=True, method="SLSQP", constraints=constraint, options=options)  # type: ignore[call-overload]
+        bounds = [(value - FARTHEST, value + FARTHEST) for value in self.profiler.optimum / units]
+        result = minimize(  # type: ignore[call-overload]
+            scaled, start, jac=True, method="SLSQP", constraints=constraint, bounds=bounds, options=options
+        )
         if abs(gap(result.x)) > 1e-4 or not np.isfinite(result.fun):
             raise FitError("A profile interval could not be followed: the constrained search did not converge. Write intervals: wald.")
         self.found.append((target, float(result.fun), np.asarray(result.x)))
