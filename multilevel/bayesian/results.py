@@ -48,10 +48,11 @@ def build_fit(posterior: Posterior, *, method: str, interval: float, checks: tup
     joint = DrawsJoint(values, n_chains=len(posterior.thetas))
     components = tuple(_components(posterior, flat, interval))
     shape = posterior.thetas.shape[:2]
-    of_values = posterior.figures if posterior.figures and maps.is_identity else convergence(values.reshape(*shape, -1))
+    # gates are of what was sampled, so that they do not depend on units either; the published figures are of the published coefficients
+    of_values = posterior.figures or convergence(posterior.values.reshape(*shape, -1))
     found = joined(convergence(component_draws(flat, layout).reshape(*shape, -1)), of_values)
     n_theta, p = layout.size, len(design.population)
-    population = slice(n_theta, n_theta + p)
+    coefficients = convergence(values[:, :p].reshape(*shape, -1))
     factors = [layout.factor(flat, block) for block in range(len(design.blocks))]
     inner = tuple(np.einsum("sij,skj->sik", factor, factor) for factor in factors)
     covariances = maps.covariances(inner)
@@ -75,9 +76,9 @@ def build_fit(posterior: Posterior, *, method: str, interval: float, checks: tup
         covariance_draws=covariances,
         sigma_draws=sigma,
         dispersion_draws=None if is_gaussian else scale,
-        ess_bulk=found.ess_bulk[population],
-        ess_tail=found.ess_tail[population],
-        r_hat=found.r_hat[population],
+        ess_bulk=coefficients.ess_bulk,
+        ess_tail=coefficients.ess_tail,
+        r_hat=coefficients.r_hat,
         n_parameters=p + n_theta,
         checks=(*convergence_checks(parameter_names(design, posterior.family, with_scale=layout.with_scale), found), *checks),
         record=record,
