@@ -110,7 +110,7 @@ class UnitFreeFit:
     the coefficients as written would cancel.
 
     form : the design and the maps back. covariances, covariance_draws : as in ``Fit``. joint : the likelihood engine's, else None.
-    lambdas : the likelihood engine's relative covariance factors, else empty.
+    lambdas : the likelihood engine's relative covariance factors, else empty. shrinkage : as in ``Fit``; None where nothing adds it up.
     """
 
     form: UnitFree
@@ -118,6 +118,7 @@ class UnitFreeFit:
     covariance_draws: tuple[Floats, ...] | None = None
     joint: Joint | None = None
     lambdas: tuple[Floats, ...] = ()
+    shrinkage: tuple[Floats, ...] | None = None
 
 
 @dataclass(frozen=True)

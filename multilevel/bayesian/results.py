@@ -56,7 +56,8 @@ def build_fit(posterior: Posterior, *, method: str, interval: float, checks: tup
     factors = [layout.factor(flat, block) for block in range(len(design.blocks))]
     inner = tuple(np.einsum("sij,skj->sik", factor, factor) for factor in factors)
     covariances = maps.covariances(inner)
-    conditional, shrinkage = _shrinkage(posterior, flat)
+    conditional, shrinkage = _shrinkage(posterior, flat, maps.blocks)
+    pooled = shrinkage if maps.is_identity else _shrinkage(posterior, flat, [np.eye(k) for k in layout.widths])[1]
     scale = layout.scale(flat) if layout.with_scale else None
     is_gaussian = posterior.family == "gaussian"
     sigma = scale if is_gaussian and scale is not None else (np.ones(len(flat)) if is_gaussian else None)
@@ -82,7 +83,7 @@ def build_fit(posterior: Posterior, *, method: str, interval: float, checks: tup
         n_parameters=p + n_theta,
         checks=(*convergence_checks(parameter_names(design, posterior.family, with_scale=layout.with_scale), found), *checks),
         record=record,
-        unit_free=UnitFreeFit(posterior.form, tuple(draws.mean(axis=0) for draws in inner), covariance_draws=inner),
+        unit_free=UnitFreeFit(posterior.form, tuple(draws.mean(axis=0) for draws in inner), covariance_draws=inner, shrinkage=pooled),
     )
 
 
@@ -154,9 +155,9 @@ def _components(posterior: Posterior, flat: Floats, interval: float) -> Iterator
         )
 
 
-def _shrinkage(posterior: Posterior, flat: Floats) -> tuple[tuple[Floats, ...], tuple[Floats, ...]]:
-    """Per block (L, k): Var(b | y, theta, beta) and its share of tau^2, averaged over evenly spaced draws."""
-    design, layout, maps = posterior.design, posterior.layout, posterior.form.maps.blocks
+def _shrinkage(posterior: Posterior, flat: Floats, maps: Sequence[Floats]) -> tuple[tuple[Floats, ...], tuple[Floats, ...]]:
+    """Per block (L, k): Var(A b | y, theta, beta) and its share of tau^2, averaged over evenly spaced draws; A (k, k) from ``maps``."""
+    design, layout = posterior.design, posterior.layout
     if not design.blocks:
         return (), ()
     shapes = [(block.factor.n_levels, len(block.columns)) for block in design.blocks]

@@ -53,7 +53,8 @@ def fit_generalised(design: Design, family: str, *, quadrature_points: int = 1, 
     form = unit_free(design)
     maps = form.maps
     found = fit_laplace(form.design, reduce_design(form.design), family, quadrature_points=quadrature_points, seed=seed)
-    conditional = found.factor.conditional_variance(maps.blocks)
+    own = found.factor.conditional_variance()
+    conditional = own if maps.is_identity else found.factor.conditional_variance(maps.blocks)
     covariances = maps.covariances(found.covariances)
     joint = laplace_joint(found)
     return Fit(
@@ -73,7 +74,13 @@ def fit_generalised(design: Design, family: str, *, quadrature_points: int = 1, 
         singular=found.singular,
         checks=_checks(found),
         record=_record(found, quadrature_points, maps),
-        unit_free=UnitFreeFit(form, found.covariances, joint=joint, lambdas=found.lambdas),
+        unit_free=UnitFreeFit(
+            form,
+            found.covariances,
+            joint=joint,
+            lambdas=found.lambdas,
+            shrinkage=tuple(_shrinkage(part, covariance) for part, covariance in zip(own, found.covariances, strict=True)),
+        ),
     )
 
 

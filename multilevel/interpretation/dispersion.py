@@ -31,7 +31,9 @@ def dispersion_check(fit: Fit) -> list[Check]:
         return []
     mean, variance = _moments(fit)
     used = variance > 0
-    free = float(used.sum()) - len(fit.design.population) - sum(float(np.sum(1.0 - shrinkage)) for shrinkage in fit.shrinkage)
+    # at another zero of a predictor an intercept is pooled by another share: what effects use up is counted where they were fitted
+    pooled = fit.shrinkage if fit.unit_free is None or fit.unit_free.shrinkage is None else fit.unit_free.shrinkage
+    free = float(used.sum()) - len(fit.design.population) - sum(float(np.sum(1.0 - shrinkage)) for shrinkage in pooled)
     if free < FEWEST_FREE * float(used.sum()):
         message = "nearly every cell has an effect of its own, which carries the dispersion: none is left to judge"
         return [Check("dispersion_ratio", None, None, passed=True, message=message)]

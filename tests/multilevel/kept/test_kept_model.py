@@ -306,11 +306,14 @@ def test_the_file_gives_back_what_was_kept(model: KeptModel, frame: pd.DataFrame
     models = [model, *parts, *drawn]
     write_models(models, tmp_path / "joint.npz")
     for before, after in zip(models, read_models(tmp_path / "joint.npz"), strict=True):
-        arrays = ("mean", "deviations", "covariances", "covariance_draws", "contrasts")
+        arrays = ("mean", "deviations", "covariances", "covariance_draws", "contrasts", "matrix", "maps")
         plain = dict.fromkeys(arrays)
         assert replace(before, **plain) == replace(after, **plain)
         np.testing.assert_array_equal(before.deviations, after.deviations)
         np.testing.assert_array_equal(before.mean, after.mean)
+        assert abs(before.matrix - after.matrix).max() == 0.0
+        for own, read in zip(before.maps, after.maps, strict=True):
+            np.testing.assert_array_equal(own, read)
         assert before.contrasts.keys() == after.contrasts.keys()
         for key, rows in before.contrasts.items():
             assert abs(rows - after.contrasts[key]).max() == 0.0
