@@ -274,7 +274,9 @@ def _log_hint(error: Exception) -> str:
 
 
 def _fail(message: str, code: int) -> int:
-    lines = [line for line in message.strip().splitlines() if line.strip()]
+    from tasks.printable import printable
+
+    lines = [printable(line) for line in message.strip().splitlines() if line.strip()]
     shown = [line if len(line) <= 600 else line[:597] + "..." for line in lines[:MESSAGE_LINES]]
     sys.stdout.flush()
     print("groupwise: " + "\n".join(shown), file=sys.stderr)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from tasks.printable import markdown_text
 from tasks.publishing.publish import Publication
 from tasks.publishing.report_index import write_index
 from tasks.publishing.stage import Beside
@@ -82,11 +83,11 @@ def _provenance(run: RunFolder, validation: Mapping[str, Any]) -> dict[str, Any]
 
 
 def summary(publication: Publication, run: RunFolder) -> str:
-    """Markdown for the run's page: what was published, where, and every check that did not pass."""
+    """Markdown for the run's page: what was published, where, every check that did not pass; the study's words are text, not Markdown."""
     tables = run.read_tables()
     failed = [row for row in tables["diagnostics"].to_pylist() if not row["passed"]]
     lines = [
-        f"# {run.study().title or run.study().name}",
+        f"# {markdown_text(run.study().title or run.study().name)}",
         f"As of {run.relation().as_of}, run `{run.run_id}`, {run.read_json('validation')['left']:,} line items.",
         "",
         *[f"- `{name}`: {table.num_rows:,} rows" for name, table in sorted(tables.items())],
@@ -94,7 +95,10 @@ def summary(publication: Publication, run: RunFolder) -> str:
         f"[Tables]({publication.folder.as_uri()})" + (f", [report]({publication.report.as_uri()})" if publication.report else ""),
         "",
         *(
-            ["## Checks that did not pass", *[f"- **{row['check']}**: {row['message']}" for row in failed]]
+            [
+                "## Checks that did not pass",
+                *[f"- **{markdown_text(row['check'])}**: {markdown_text(row['message'] or '')}" for row in failed],
+            ]
             if failed
             else ["All checks passed."]
         ),

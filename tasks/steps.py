@@ -21,6 +21,7 @@ from tasks.cells.compress import compress as compress_study
 from tasks.extract import extract as extract_relation
 from tasks.fit import check as check_gates
 from tasks.fit import fit as fit_run
+from tasks.printable import markdown_text
 from tasks.privacy import protect
 from tasks.progress import fitting_progress
 from tasks.release import release, summary
@@ -118,5 +119,5 @@ def publish(folder: str) -> str:
     run = RunFolder(Path(folder))
     publication = release(run)
     key = "groupwise-" + run.study().name.lower().replace("_", "-")
-    create_markdown_artifact(summary(publication, run), key=key, description=run.study().title or None)
+    create_markdown_artifact(summary(publication, run), key=key, description=markdown_text(run.study().title) or None)
     return str(publication.folder)

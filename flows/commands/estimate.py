@@ -23,9 +23,12 @@ def run_estimate(
     run = make_run_folder(new_run_id())
     threading.Thread(target=_import_ahead, args=(_heavy(checked),), daemon=True).start()
     _quiet_libraries()
+    from flows.commands.terminal import PlainFormatter
     from flows.publish_group_estimates import publish_group_estimates
 
-    logging.getLogger("groupwise").addHandler(logging.StreamHandler())  # what a run says of itself is for the person who waits
+    told = logging.StreamHandler()  # what a run says of itself is for the person who waits
+    told.setFormatter(PlainFormatter())
+    logging.getLogger("groupwise").addHandler(told)
     if not verbose:
         _log_to(run.log)
     try:

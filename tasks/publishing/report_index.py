@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote as url
 
-from jinja2 import Environment, select_autoescape
-
+from tasks.html import static_page
 from tasks.publishing import durable
 from tasks.publishing.layout import STUDY_NAME, Layout
 from tasks.publishing.versions import Version, versions
@@ -24,9 +23,7 @@ def write_index(root: Path) -> Path:
     """Replace ``root / index.html`` in one step; links are relative, so that the folder can be served or moved as it is."""
     layouts = [Layout(root, folder.name) for folder in sorted(root.iterdir()) if STUDY_NAME.fullmatch(folder.name)]
     studies = [_study(layout) for layout in layouts if layout.pointer.is_file()]
-    template = (files("tasks.report") / "templates" / "index.html.j2").read_text(encoding="utf-8")
-    page = Environment(autoescape=select_autoescape(default=True, default_for_string=True), trim_blocks=True).from_string(template)
-    durable.replace_text(root / NAME, page.render(studies=studies))
+    durable.replace_text(root / NAME, static_page(files("tasks.report") / "templates", "index", studies=studies))
     return root / NAME
 
 
