@@ -12,12 +12,17 @@ import duckdb
 from multilevel.errors import DataError, SourceError
 from multilevel.formula.columns import formula_columns
 from tasks.cells.mix import keep_mix
-from tasks.relation import Relation, first_line, literal, open_source, quote, rows_of
+from tasks.relation import ALIAS, Relation, first_line, literal, open_source, quote, rows_of
 from tasks.rules.conditions import check_type, condition_columns, row_condition
 from tasks.rules.scan_sql import check_expressible
 from tasks.rules.suite import load_rules, read_rules
+from tasks.sealing import readable
 from tasks.source_files import is_remote, parquet_files, source_state
 from tasks.study import Study
+from tasks.user_sql.errors import RefusedSqlError, sentence
+from tasks.user_sql.objects import read_objects
+from tasks.user_sql.query import check_query
+from tasks.user_sql.statement import one_statement
 
 RELATION_FILE = "relation.json"
 
@@ -39,8 +44,9 @@ def extract(study: Study, as_of: date | None, folder: Path, *, today: date) -> R
         read_rules(study.expectations)  # a wrong suite fails before any data is touched
     keep_mix(study, folder)
     line_items = _line_items(study)
-    connection = open_source(study.source.database, study.name, folder)
+    connection = open_source(study.source.database, study.name, folder, study.source.parquet or ())
     try:
+        _check_line_items(connection, study, line_items)
         database = _absolute(study.source.database)
         state = source_state(database, _absolute_patterns(study))
         columns = _columns(connection, line_items, study)
@@ -92,7 +98,8 @@ def _line_items(study: Study) -> str:
         for pattern in source.parquet:
             if not is_remote(pattern) and not parquet_files(pattern):
                 raise SourceError(f"{study.name}: source.parquet {pattern} matches no file (working directory {Path.cwd()}).")
-        return f"select * from read_parquet([{', '.join(map(literal, _absolute_patterns(study)))}])"
+        files = [file for pattern in _absolute_patterns(study) for file in readable(pattern)]
+        return f"select * from read_parquet([{', '.join(map(literal, files))}])"
     path = Path(str(source.line_items))
     try:
         text = path.read_text(encoding="utf-8")
@@ -100,21 +107,17 @@ def _line_items(study: Study) -> str:
         text = _packaged(path, study)
     except (OSError, UnicodeDecodeError) as error:
         raise SourceError(f"{study.name}: source.line_items {path} cannot be read ({error}).") from error
-    return _one_select(text.strip().removesuffix(";"), path, study)
+    return text.strip().removesuffix(";")
 
 
-def _one_select(text: str, path: Path, study: Study) -> str:
+def _check_line_items(connection: duckdb.DuckDBPyConnection, study: Study, line_items: str) -> None:
+    """The user's query is one SELECT over the declared database, or refused before it is run."""
+    if study.source.parquet is not None:
+        return
     try:
-        statements = duckdb.extract_statements(text)
-    except duckdb.Error as error:
-        raise SourceError(f"{study.name}: source.line_items {path} is not readable as SQL: {first_line(error)}") from error
-    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-        raise SourceError(f"{study.name}: source.line_items {path} must hold exactly one SELECT statement.")
-    if statements[0].named_parameters:
-        raise SourceError(
-            f"{study.name}: source.line_items {path} has parameters (${', $'.join(statements[0].named_parameters)}); write values."
-        )
-    return text
+        check_query(line_items, read_objects(connection, ALIAS))
+    except RefusedSqlError as error:
+        raise SourceError(f"{study.name}: source.line_items {study.source.line_items}: {sentence(error)}") from error
 
 
 def _packaged(path: Path, study: Study) -> str:
@@ -132,7 +135,7 @@ def _packaged(path: Path, study: Study) -> str:
 def _columns(connection: duckdb.DuckDBPyConnection, line_items: str, study: Study) -> dict[str, str]:
     source = study.source.line_items or ", ".join(study.source.parquet or ())
     try:
-        relation = connection.sql(f"select * from (\n{line_items}\n)")
+        relation = connection.sql(one_statement(f"select * from (\n{line_items}\n)"))
     except duckdb.Error as error:
         raise SourceError(f"{study.name}: {source} cannot be read from this source: {first_line(error)}") from error
     return {name: str(kind) for name, kind in zip(relation.columns, relation.types, strict=True)}

@@ -16,6 +16,7 @@ from multilevel.formula.tree import Expression, Formula
 from tasks.cells.expressions import TABLE, as_sql
 from tasks.cells.query import render, subquery
 from tasks.relation import quote
+from tasks.user_sql.statement import one_statement, run
 
 TEMPORAL = ("DATE", "TIME", "INTERVAL")
 WHOLE = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER")
@@ -37,7 +38,7 @@ NUMERIC = (
 
 def column_kinds(connection: duckdb.DuckDBPyConnection, study_sql: str) -> tuple[dict[str, ColumnKind], frozenset[str]]:
     """Kind of every column of the study's rows, and which hold whole numbers, without reading them."""
-    relation = connection.sql(study_sql)
+    relation = connection.sql(one_statement(study_sql))
     types = {name: str(kind) for name, kind in zip(relation.columns, relation.types, strict=True)}
     return {name: _kind(kind) for name, kind in types.items()}, frozenset(name for name, kind in types.items() if kind in WHOLE)
 
@@ -108,8 +109,8 @@ def _numeric_predictors(formula: Formula, schema: Schema) -> list[str]:
 
 def _scan(connection: duckdb.DuckDBPyConnection, study_sql: str, facts: dict[str, str]) -> dict[str, Any]:
     listed = ",\n    ".join(f"{sql} as {quote(name)}" for name, sql in facts.items()) or "1 as one"
-    cursor = connection.execute(render("cell_schema", study_rows=subquery(study_sql), facts=listed))
-    names = [column[0] for column in cursor.description]
+    cursor = run(connection, render("cell_schema", study_rows=subquery(study_sql), facts=listed))
+    names = [column[0] for column in cursor.description or ()]
     row = cursor.fetchone()
     return dict(zip(names, row or (), strict=True))
 
