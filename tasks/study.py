@@ -23,8 +23,9 @@ from pydantic import (
 from multilevel.errors import FormulaError, StudyError
 from multilevel.formula.parse import parse_formula
 from multilevel.formula.tree import Call, Formula
+from multilevel.text import shorten
 from tasks.object_storage.address import has_scheme, read_address
-from tasks.user_text import SHOWN, read_user_file, shorten, show_value
+from tasks.user_text import SHOWN, read_user_file, show_value
 from tasks.yaml_text import read_yaml
 
 MOST_PARTS = 8

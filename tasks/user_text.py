@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 
 from multilevel.errors import StudyError
+from multilevel.text import shorten
 
 MOST_BYTES = 256 * 1024
 """Of a study file or a suite; the shipped ones have about a thousandth of it."""
@@ -16,8 +17,6 @@ SHOWN = 120
 
 # credentials that were written into an address are not repeated in a message
 _CREDENTIALS = re.compile(r"//[^/@]*@")
-# what no field can hold: control characters but tab and line ends, and half of a surrogate pair
-_UNUSABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 
 def read_user_file(file: Path, what: str) -> str:
@@ -51,21 +50,9 @@ def read_user_file(file: Path, what: str) -> str:
         raise StudyError(f"{file}: not UTF-8 text (byte {error.start + 1} is {content[error.start]:#04x}); save it as UTF-8.") from error
 
 
-def unusable_character(text: str) -> str | None:
-    """The first character that no field can hold, such as ``U+0000``; None where there is none."""
-    found = _UNUSABLE.search(text)
-    return None if found is None else f"U+{ord(found[0]):04X}"
-
-
 def show_value(value: object) -> str:
     """A value for a message, however large: cut while it is written, not after; credentials in addresses left out."""
     return _CREDENTIALS.sub("//***@", _shown.repr(value))
-
-
-def shorten(text: str, length: int = SHOWN) -> str:
-    """Text for a message; what is cut shows as dots, what cannot be printed as its escape."""
-    cut = text if len(text) <= length else text[: length - 3] + "..."
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in cut)
 
 
 def _reason(error: Exception) -> str:

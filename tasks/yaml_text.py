@@ -13,7 +13,8 @@ from typing import Any, NoReturn
 import yaml
 
 from multilevel.errors import StudyError
-from tasks.user_text import MOST_BYTES, shorten, show_value, unusable_character
+from multilevel.text import shorten, unusable_character
+from tasks.user_text import MOST_BYTES, show_value
 
 MOST_NODES = 10_000
 DEEPEST = 20
