@@ -12,6 +12,7 @@ import duckdb
 from multilevel.errors import DataError, SourceError
 from multilevel.formula.columns import formula_columns
 from tasks.cells.mix import keep_mix
+from tasks.faults import told
 from tasks.relation import Relation, first_line, literal, open_source, quote, rows_of
 from tasks.rules.conditions import check_type, condition_columns, row_condition
 from tasks.rules.scan_sql import check_expressible
@@ -22,6 +23,7 @@ from tasks.study import Study
 RELATION_FILE = "relation.json"
 
 
+@told("the line items cannot be described")
 def extract(study: Study, as_of: date | None, folder: Path, *, today: date) -> Relation:
     """Describe the relation and write ``relation.json`` into ``folder``.
 
