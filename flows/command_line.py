@@ -261,11 +261,14 @@ def _message(error: Exception) -> str:
     usage = getattr(error, "format_message", None)
     if usage is not None:
         return f"{usage()}\nTry: groupwise --help"
-    from multilevel.errors import GroupwiseError
+    from tasks.faults import as_ours
 
-    if isinstance(error, GroupwiseError):
-        return str(error)
-    return f"unexpected {type(error).__name__}: {error}" + _log_hint(error)
+    known = as_ours(error)
+    if known is not None:
+        return str(known) + _log_hint(error)
+    said = " ".join(str(error).split())[:300]
+    fault = f"a fault in groupwise: {type(error).__name__}: {said}"
+    return f"{fault}\nPlease report it, with the command, the study and the log." + _log_hint(error)
 
 
 def _log_hint(error: Exception) -> str:

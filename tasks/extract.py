@@ -12,6 +12,7 @@ import duckdb
 from multilevel.errors import DataError, SourceError
 from multilevel.formula.columns import formula_columns
 from tasks.cells.mix import keep_mix
+from tasks.faults import told
 from tasks.relation import ALIAS, Relation, first_line, literal, open_source, quote, rows_of
 from tasks.rules.conditions import check_type, condition_columns, row_condition
 from tasks.rules.scan_sql import check_expressible
@@ -27,6 +28,7 @@ from tasks.user_sql.statement import one_statement
 RELATION_FILE = "relation.json"
 
 
+@told("the line items cannot be described")
 def extract(study: Study, as_of: date | None, folder: Path, *, today: date) -> Relation:
     """Describe the relation and write ``relation.json`` into ``folder``.
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from multilevel.errors import GateError
+from tasks.faults import told
 from tasks.run_folder import RunFolder
 from tasks.study import Study
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 type StepProgress = Callable[[str, float], None]
 
 
+@told("the model cannot be fitted")
 def fit(run: RunFolder, progress: StepProgress | None = None) -> None:
     """Fit the run's study on its cells; write ``tables/``, ``report.json``, ``gates.json`` and what is kept of a posterior."""
     from multilevel.cells.files import read_cells
@@ -92,6 +94,7 @@ def _options(study: Study, run: RunFolder, as_of: Any, progress: StepProgress | 
     )
 
 
+@told("the gates cannot be read")
 def check(run: RunFolder) -> None:
     """Raise GateError, naming the parameter, if a computation gate failed: nothing of this run may be published."""
     failed = run.read_json("gates")["failed"]

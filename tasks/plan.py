@@ -11,12 +11,14 @@ from multilevel.design.build import build_design
 from multilevel.design.hurdle import is_hurdle
 from multilevel.errors import DataError, FitError, FormulaError
 from tasks.cells.compress import compress
+from tasks.faults import told
 from tasks.plan_two_part import two_part_plan
 from tasks.planned import Plan, planned, with_cost
 from tasks.relation import Relation
 from tasks.study import Study
 
 
+@told("the plan cannot be made")
 def plan(
     study: Study,
     relation: Relation,

@@ -19,6 +19,7 @@ from prefect.tasks import Task
 from multilevel.errors import SourceError
 from tasks.cells.compress import compress as compress_study
 from tasks.extract import extract as extract_relation
+from tasks.faults import told
 from tasks.fit import check as check_gates
 from tasks.fit import fit as fit_run
 from tasks.printable import markdown_text
@@ -58,6 +59,7 @@ def extract(folder: str, as_of: date | None, today: date) -> str:
 
 
 @task(name="validate", task_run_name="validate line items", cache_policy=NO_CACHE, **_READS_SOURCE)
+@told("the validation page cannot be written")
 def validate(folder: str) -> str:
     """Quarantine rows that break a rule; check what the study needs of the rest."""
     run = RunFolder(Path(folder))
@@ -69,6 +71,7 @@ def validate(folder: str) -> str:
 
 
 @task(name="record", task_run_name="record with Great Expectations", cache_policy=NO_CACHE, timeout_seconds=HOUR)
+@told("the record cannot be written")
 def record(folder: str) -> str:
     """Great Expectations on a sample, in a process of its own: its import takes seconds that pass while the model is fitted."""
     if RunFolder(Path(folder)).study().expectations is None:
@@ -78,6 +81,7 @@ def record(folder: str) -> str:
 
 
 @task(name="compress", task_run_name="compress to cells", cache_policy=NO_CACHE, **_READS_SOURCE)
+@told("the run's folder cannot be written")
 def compress(folder: str) -> str:
     """One query from line items to cell statistics."""
     run = RunFolder(Path(folder))
@@ -96,6 +100,7 @@ def compress(folder: str) -> str:
 
 
 @task(name="fit", task_run_name="fit the models", cache_policy=NO_CACHE, timeout_seconds=12 * HOUR)
+@told("the run's folder cannot be written")
 def fit(folder: str) -> str:
     """Partial pooling beside complete and no pooling; the six tables, less the groups that the study's privacy withholds."""
     run = RunFolder(Path(folder))
@@ -114,6 +119,7 @@ def check(folder: str) -> str:
 
 # longer than the hour that a run waits for its turn
 @task(name="publish", task_run_name="publish the tables", cache_policy=NO_CACHE, timeout_seconds=2 * HOUR)
+@told("the tables cannot be published")
 def publish(folder: str) -> str:
     """Report, tables, manifest, pointer; then a summary on the run's page."""
     run = RunFolder(Path(folder))

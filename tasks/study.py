@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from multilevel.errors import FormulaError, StudyError
 from multilevel.formula.parse import parse_formula
 from multilevel.formula.tree import Call, Formula
+from multilevel.text import shorten
 from tasks.object_storage.address import has_scheme, read_address
+from tasks.user_text import SHOWN, read_user_file, show_value
+from tasks.yaml_text import read_yaml
 
-# credentials that were written into an address are not repeated in a message
-CREDENTIALS = re.compile(r"//[^/@]*@")
+MOST_PARTS = 8
+"""Of a dotted field such as ``sampling.draws``."""
+
 FAMILIES = ("gaussian", "binomial", "poisson", "negative_binomial", "gamma", "hurdle_lognormal", "hurdle_gamma")
 
 type Family = Literal["gaussian", "binomial", "poisson", "negative_binomial", "gamma", "hurdle_lognormal", "hurdle_gamma"]
@@ -30,8 +42,27 @@ def _as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
+def _as_day(value: object) -> object:
+    """Text and dates only: pydantic reads a number, also one in quotes, as seconds since 1970."""
+    if isinstance(value, str) and value not in ("latest", "scheduled"):
+        try:
+            return date.fromisoformat(value)
+        except ValueError:
+            value = None
+    if not isinstance(value, str | date):
+        raise ValueError("write a day such as 2026-01-01, or latest or scheduled")
+    return value
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_value(cls, value: object, info: ValidationInfo) -> object:
+        if isinstance(value, bool) and info.field_name not in ("level", "parent_level"):
+            raise ValueError("no field is true or false; write null for what the study does not have")
+        return value
 
 
 class Source(_Part):
@@ -146,7 +177,7 @@ class Study(_Part):
     where: str | None = Field(None, description="deliberate exclusions: line items for which this row-wise SQL condition does not hold")
     missing: Mapping[str, MissingRule] = Field(default_factory=dict, description="per column: exclude, level or mean_and_indicator")
     window: Window | None = Field(None, description="which line items count; null: all, as_of is only a label")
-    as_of: Literal["latest", "scheduled"] | date = Field(
+    as_of: Annotated[Literal["latest", "scheduled"] | date, BeforeValidator(_as_day)] = Field(
         "latest", description="latest: the day after the last row; scheduled: the run's date"
     )
     cells: tuple[str, str] | None = Field(None, description="the pair of columns published in cell_estimates; null: none")
@@ -180,7 +211,7 @@ class Study(_Part):
     @classmethod
     def _known_family(cls, value: object) -> object:
         if value not in FAMILIES:
-            close = difflib.get_close_matches(str(value), FAMILIES, n=1, cutoff=0.5)
+            close = difflib.get_close_matches(value[:SHOWN], FAMILIES, n=1, cutoff=0.5) if isinstance(value, str) else []
             hint = f"did you mean {close[0]}? " if close else ""
             raise ValueError(f"{hint}the families are {', '.join(FAMILIES)}")
         return value
@@ -274,13 +305,7 @@ def load_study(path: Path | str, overrides: Mapping[str, str] | None = None) -> 
     Raises StudyError naming the file, the field, the value and what would be right.
     """
     file = Path(path)
-    try:
-        text = file.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise StudyError(f"{file}: no such study file (working directory {Path.cwd()}).") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise StudyError(f"{file}: cannot be read ({error}).") from error
-    fields = _mapping(text, file)
+    fields = _mapping(read_yaml(read_user_file(file, "study file"), str(file)), file)
     for key, value in (overrides or {}).items():
         _override(fields, key, value, file)
     try:
@@ -289,31 +314,29 @@ def load_study(path: Path | str, overrides: Mapping[str, str] | None = None) -> 
         raise StudyError(_explain(error, file)) from error
 
 
-def _mapping(text: str, file: Path) -> dict[str, Any]:
-    try:
-        fields = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        first = " ".join(str(error).split())[:200]
-        raise StudyError(f"{file}: not readable as YAML: {first}") from error
-    if not isinstance(fields, dict):
-        raise StudyError(f"{file}: a study is a mapping of fields such as `name: line_spend`; this file holds {type(fields).__name__}.")
-    return fields
+def _mapping(content: object, file: Path) -> dict[str, Any]:
+    if content is None:
+        raise StudyError(f"{file}: this file is empty; a study is a mapping of fields such as `name: line_spend`.")
+    if not isinstance(content, dict):
+        kind = "a list" if isinstance(content, list) else show_value(content)
+        raise StudyError(f"{file}: a study is a mapping of fields such as `name: line_spend`; this file holds {kind}.")
+    return content
 
 
 def _override(fields: dict[str, Any], key: str, value: str, file: Path) -> None:
+    where = f"{file}: --set {shorten(key, 60)}"
     *parents, last = key.split(".")
+    if len(parents) >= MOST_PARTS:
+        raise StudyError(f"{where}: no field has more than {MOST_PARTS} parts.")
     here = fields
     for parent in parents:
         inner = here.get(parent)
         if inner is None:
             inner = here[parent] = {}
         if not isinstance(inner, dict):
-            raise StudyError(f"{file}: --set {key}: {parent} is {inner!r}, which has no parts.")
+            raise StudyError(f"{where}: {parent} is {show_value(inner)}, which has no parts.")
         here = inner
-    try:
-        here[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise StudyError(f"{file}: --set {key}={value}: the value is not readable as YAML.") from error
+    here[last] = read_yaml(value, where)
 
 
 def _explain(error: ValidationError, file: Path) -> str:
@@ -325,7 +348,7 @@ def _explain(error: ValidationError, file: Path) -> str:
 
 
 def _problem(problem: Any) -> str:
-    field = ".".join(str(part) for part in problem["loc"]) or "study"
+    field = shorten(".".join(str(part) for part in problem["loc"])) or "study"
     message = str(problem["msg"]).removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
         close = difflib.get_close_matches(field.split(".")[-1], list(Study.model_fields), n=1)
@@ -335,10 +358,5 @@ def _problem(problem: Any) -> str:
     if problem["type"] == "string_pattern_mismatch" and field == "name":
         message = "write letters, digits, underscores and hyphens, beginning with a letter, at most 63"
     value = problem.get("input")
-    shown = "" if isinstance(value, dict | Study) else f" {_short(value)}:"
+    shown = "" if isinstance(value, dict | Study) else f" {show_value(value)}:"
     return f"{field}:{shown} {message}"
-
-
-def _short(value: object) -> str:
-    text = CREDENTIALS.sub("//***@", repr(value))
-    return text if len(text) <= 120 else text[:117] + "..."

@@ -47,5 +47,15 @@ def formula_columns(formula: Formula) -> tuple[str, ...]:
     return _unique((*response_columns(formula), *predictor_columns(formula), *grouping_columns(formula)))
 
 
+def standardised(expression: Expression) -> list[Expression]:
+    """Expressions inside ``center()`` and ``scale()``, whose moments over all rows are needed."""
+    match expression:
+        case Call("center" | "scale", (value,)):
+            return [*standardised(value), value]
+        case Call(_, children) | Operation(_, children):
+            return [inner for child in children for inner in standardised(child)]
+    return []
+
+
 def _unique(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))

@@ -21,6 +21,7 @@ from multilevel.formula.tree import Call, Column, Expression, Formula
 from tasks.cells.expressions import as_sql
 from tasks.cells.query import CellQuery, compile_cells, render, subquery
 from tasks.cells.schema import read_schema
+from tasks.faults import told
 from tasks.relation import Relation, connect, first_line, literal, quote
 from tasks.user_sql.statement import run
 
@@ -45,6 +46,7 @@ class CompressedStudy:
     sql: str
 
 
+@told("the line items cannot be compressed")
 def compress(
     relation: Relation,
     study_sql: str,

@@ -18,6 +18,7 @@ import duckdb
 from multilevel.errors import DataError, GroupwiseError
 from multilevel.formula.columns import formula_columns
 from tasks.cells.expressions import TABLE
+from tasks.faults import told
 from tasks.relation import Relation, connect, literal, quote, rows_of
 from tasks.rules.row_scan import BROKEN_RULES, Counts, RowScan, scan_of
 from tasks.rules.suite import Rule, Severity, load_rules
@@ -73,6 +74,7 @@ class Validated:
         return self.n_excluded_where + self.n_excluded_missing
 
 
+@told("the line items cannot be checked")
 def validate(study: Study, relation: Relation, folder: Path) -> Validated:
     """Scan the line items; write ``quarantine/`` and ``validation.json`` into ``folder``, the latter also where the run stops here.
 
