@@ -16,6 +16,7 @@ from typing import Any
 import duckdb
 
 from multilevel.errors import DataError, SourceError
+from tasks.parquet_statistics import distrust_parquet_statistics
 from tasks.source_files import source_state
 
 LOCK_WAITS_SECONDS = (0.5, 1.0, 2.0, 4.0)
@@ -36,6 +37,7 @@ class Relation:
     as_of : the day the estimates speak for. window_column, start, end : half-open window [start, end), None without a window.
     columns : name -> DuckDB type. rows : line items in the window; checksum : of their used columns, whatever their order.
     state : sizes and times of the source's files when they were described (``source_state``); empty: a connection does not check it.
+    notes : sentences about files of the source that are not alike.
     """
 
     study: str
@@ -50,6 +52,7 @@ class Relation:
     rows: int = 0
     checksum: str = ""
     state: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def sql(self) -> str:
@@ -57,8 +60,16 @@ class Relation:
         inner = f"select * from (\n{self.line_items}\n)"
         if self.window_column is None:
             return inner
+        return f"{inner}\nwhere {self.window_condition()}"
+
+    def window_condition(self, types: Mapping[str, str] | None = None) -> str:
+        """Condition: the row is in the window; ``types``: of columns that are yet to be cast."""
+        if self.window_column is None:
+            return "true"
         column = quote(self.window_column)
-        return f"{inner}\nwhere {column} >= date '{self.start}' and {column} < date '{self.end}'"
+        if types and self.window_column in types:
+            column = f"try_cast({column} as {types[self.window_column]})"
+        return f"{column} >= date '{self.start}' and {column} < date '{self.end}'"
 
     def to_json(self) -> str:
         """Text that ``from_json`` reads back."""
@@ -69,7 +80,7 @@ class Relation:
         """The inverse of ``to_json``."""
         values = json.loads(text)
         dates = {name: date.fromisoformat(values[name]) if values[name] else None for name in ("as_of", "start", "end")}
-        return cls(**{**values, **dates, "parquet": tuple(values["parquet"])})
+        return cls(**{**values, **dates, "parquet": tuple(values["parquet"]), "notes": tuple(values.get("notes", ()))})
 
 
 def quote(identifier: str) -> str:
@@ -93,7 +104,7 @@ def connect(relation: Relation, temporary: Path | None = None) -> duckdb.DuckDBP
     ------
     SourceError : the file stays locked by a writer, is missing, is no DuckDB file, or was written to since the relation was described.
     """
-    connection = open_source(relation.database, relation.study, temporary)
+    connection = open_source(relation.database, relation.study, temporary, query=relation.line_items)
     # looked at only now: from here on the attached file is held against writers
     if relation.state and relation.state != source_state(relation.database, relation.parquet):
         connection.close()
@@ -102,8 +113,8 @@ def connect(relation: Relation, temporary: Path | None = None) -> duckdb.DuckDBP
     return connection
 
 
-def open_source(database: str | None, study: str, temporary: Path | None = None) -> duckdb.DuckDBPyConnection:
-    """``connect``, before there is a relation."""
+def open_source(database: str | None, study: str, temporary: Path | None = None, *, query: str = "") -> duckdb.DuckDBPyConnection:
+    """``connect``, before there is a relation; ``query``: what will be asked of the database."""
     settings: dict[str, str | bool | int | float | list[str]] = {
         "autoinstall_known_extensions": "false",
         "autoload_known_extensions": "false",
@@ -117,6 +128,7 @@ def open_source(database: str | None, study: str, temporary: Path | None = None)
         connection.execute("set TimeZone = 'UTC'")
         if database is not None:
             _attach(connection, database, study)
+            distrust_parquet_statistics(connection, query)
     except BaseException:
         connection.close()
         raise

@@ -14,6 +14,7 @@ from multilevel.cells.mix import MixTable, with_mix
 from multilevel.cells.statistics import CellStatistics
 from multilevel.errors import SourceError, StudyError
 from multilevel.fit import Check
+from tasks.parquet_statistics import CAN_HAVE_NAN
 from tasks.relation import first_line, literal, open_source, quote
 from tasks.source_files import is_remote, parquet_files
 from tasks.study import Mix, Study
@@ -35,9 +36,9 @@ def keep_mix(study: Study, folder: Path) -> None:
     mix = study.standardise_to
     if mix is None:
         return
-    connection = open_source(mix.database, f"{study.name}: standardise_to", folder)
+    query = _query(mix, study.name)
+    connection = open_source(mix.database, f"{study.name}: standardise_to", folder, query=query)
     try:
-        query = _query(mix, study.name)
         try:
             columns = connection.sql(query).columns
             if WEIGHT not in columns:
@@ -105,7 +106,7 @@ def _query(mix: Mix, study: str) -> str:
     if mix.parquet is not None:
         if not is_remote(mix.parquet) and not parquet_files(mix.parquet):
             raise SourceError(f"{study}: standardise_to.parquet {mix.parquet} matches no file (working directory {Path.cwd()}).")
-        return f"select * from read_parquet({literal(mix.parquet)})"
+        return f"select * from read_parquet({literal(mix.parquet)}, {CAN_HAVE_NAN})"
     path = Path(str(mix.query))
     try:
         text = path.read_text(encoding="utf-8").strip().removesuffix(";")
