@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from multilevel.errors import FormulaError, StudyError
-from multilevel.formula.columns import categories_in, formula_columns, predictor_columns, predictor_expressions
+from multilevel.formula.columns import categories_in, predictor_expressions
 from multilevel.formula.parse import parse_formula
 from multilevel.formula.tree import Call, Formula
 from tasks.object_storage.address import has_scheme, read_address
@@ -237,20 +237,6 @@ class Study(_Part):
                 )
             if len(set(listed)) < len(listed):
                 raise ValueError(f"levels: {name}: {', '.join(listed)}: a level is listed twice")
-        return self
-
-    @model_validator(mode="after")
-    def _names_its_indicators(self) -> Self:
-        formula = self.parsed_formula
-        read = set(formula_columns(formula))
-        for name, rule in self.missing.items():
-            if rule == "mean_and_indicator" and name in predictor_columns(formula) and f"{name}_missing" not in read:
-                outcome, separator, rest = self.formula.partition("~")
-                raise ValueError(
-                    f"missing: {name}: mean_and_indicator fills in the mean of {name} and makes a column {name}_missing, which the formula "
-                    f"must name too, or filled-in rows count as observed; write "
-                    f"{outcome.strip()} {separator} {name}_missing + {rest.strip()}"
-                )
         return self
 
     @model_validator(mode="after")
