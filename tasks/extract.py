@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -11,13 +12,16 @@ import duckdb
 
 from multilevel.errors import DataError, SourceError
 from multilevel.formula.columns import formula_columns
+from tasks.casts import cast_line_items, check_casts
 from tasks.cells.mix import keep_mix
 from tasks.faults import told
-from tasks.relation import ALIAS, Relation, first_line, literal, open_source, quote, rows_of
+from tasks.relation import ALIAS, Relation, first_line, open_source, quote, rows_of
 from tasks.rules.conditions import check_type, condition_columns, row_condition
+from tasks.rules.missing_values import label_columns
 from tasks.rules.scan_sql import check_expressible
 from tasks.rules.suite import load_rules, read_rules
 from tasks.sealing import readable
+from tasks.shards.select import ColumnUse, ParquetTable, parquet_table
 from tasks.source_files import is_remote, parquet_files, source_state
 from tasks.study import Study
 from tasks.user_sql.errors import RefusedSqlError, sentence
@@ -45,14 +49,20 @@ def extract(study: Study, as_of: date | None, folder: Path, *, today: date) -> R
     if study.expectations is not None:
         read_rules(study.expectations)  # a wrong suite fails before any data is touched
     keep_mix(study, folder)
-    line_items = _line_items(study)
-    connection = open_source(study.source.database, study.name, folder, study.source.parquet or ())
+    query = None if study.source.parquet is not None else _query(study)
+    patterns = _absolute_patterns(study)
+    connection = open_source(study.source.database, study.name, folder, patterns, query=query or "")
     try:
-        _check_line_items(connection, study, line_items)
+        if query is not None:
+            _check_query(connection, study, query)
         database = _absolute(study.source.database)
-        state = source_state(database, _absolute_patterns(study))
-        columns = _columns(connection, line_items, study)
-        _require_columns(study, columns)
+        state = source_state(database, patterns)
+        table = ParquetTable(query) if query is not None else parquet_table(connection, _files(patterns), _use(study), study.name)
+        as_stored = _columns(connection, table.sql, study)
+        line_items = cast_line_items(table.sql, study.types, as_stored)
+        _require_columns(study, as_stored)
+        columns = as_stored | dict(study.types)
+        _require_window(study, columns)
         _require_rules(study, columns)
         condition = _condition(connection, study, line_items, columns)
         day = _resolve_as_of(connection, study, as_of, today=today, line_items=line_items)
@@ -60,7 +70,7 @@ def extract(study: Study, as_of: date | None, folder: Path, *, today: date) -> R
         relation = Relation(
             study=study.name,
             database=database,
-            parquet=_absolute_patterns(study),
+            parquet=patterns,
             line_items=line_items,
             as_of=day,
             window_column=window.column if window else None,
@@ -68,7 +78,9 @@ def extract(study: Study, as_of: date | None, folder: Path, *, today: date) -> R
             end=day if window else None,
             columns=columns,
             state=state,
+            notes=table.notes,
         )
+        check_casts(connection, table.sql, relation.window_condition(study.types), study.types, as_stored, study.name)
         rows, checksum = _fingerprint(connection, relation, [*used_columns(study), *study.missing, *condition_columns(condition)])
     finally:
         connection.close()
@@ -90,19 +102,28 @@ def _absolute(path: str | None) -> str | None:
 
 
 def _absolute_patterns(study: Study) -> tuple[str, ...]:
+    """The Parquet files or globs, none that matches nothing."""
+    for pattern in study.source.parquet or ():
+        if not is_remote(pattern) and not parquet_files(pattern):
+            raise SourceError(f"{study.name}: source.parquet {pattern} matches no file (working directory {Path.cwd()}).")
     return tuple(pattern if is_remote(pattern) else str(Path(pattern).absolute()) for pattern in study.source.parquet or ())
 
 
-def _line_items(study: Study) -> str:
-    """The SELECT that gives line items: over Parquet files, or the text of the study's SQL file."""
-    source = study.source
-    if source.parquet is not None:
-        for pattern in source.parquet:
-            if not is_remote(pattern) and not parquet_files(pattern):
-                raise SourceError(f"{study.name}: source.parquet {pattern} matches no file (working directory {Path.cwd()}).")
-        files = [file for pattern in _absolute_patterns(study) for file in readable(pattern)]
-        return f"select * from read_parquet([{', '.join(map(literal, files))}])"
-    path = Path(str(source.line_items))
+def _files(patterns: Sequence[str]) -> list[str]:
+    """The patterns as a connection that reaches the source only can read them."""
+    return [file for pattern in patterns for file in readable(pattern)]
+
+
+def _use(study: Study) -> ColumnUse:
+    """Where the study names columns."""
+    rules = read_rules(study.expectations) if study.expectations is not None else ()
+    texts = [*used_columns(study), *study.missing, *study.types, study.where or "", study.window.column if study.window else ""]
+    return ColumnUse([*texts, *(str(rule.kwargs) for rule in rules)], label_columns(study), tuple(study.types))
+
+
+def _query(study: Study) -> str:
+    """The text of the study's SQL file."""
+    path = Path(str(study.source.line_items))
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -112,12 +133,10 @@ def _line_items(study: Study) -> str:
     return text.strip().removesuffix(";")
 
 
-def _check_line_items(connection: duckdb.DuckDBPyConnection, study: Study, line_items: str) -> None:
+def _check_query(connection: duckdb.DuckDBPyConnection, study: Study, query: str) -> None:
     """The user's query is one SELECT over the declared database, or refused before it is run."""
-    if study.source.parquet is not None:
-        return
     try:
-        check_query(line_items, read_objects(connection, ALIAS))
+        check_query(query, read_objects(connection, ALIAS))
     except RefusedSqlError as error:
         raise SourceError(f"{study.name}: source.line_items {study.source.line_items}: {sentence(error)}") from error
 
@@ -148,7 +167,7 @@ def _require_columns(study: Study, columns: dict[str, str]) -> None:
     taken = [name for name in made if name in columns]
     if taken:
         raise SourceError(f"{study.name}: missing: mean_and_indicator makes a column {taken[0]}, but the line items have one; rename it.")
-    wanted = [*used_columns(study), *study.missing, *([study.window.column] if study.window else [])]
+    wanted = [*used_columns(study), *study.missing, *study.types, *([study.window.column] if study.window else [])]
     unknown = [name for name in dict.fromkeys(wanted) if name not in columns and name not in made]
     if unknown:
         close = difflib.get_close_matches(unknown[0], list(columns), n=1)
@@ -204,15 +223,22 @@ def _window_start(study: Study, day: date) -> date | None:
         raise DataError(f"{study.name}: as_of {day} less window.days {study.window.days} is no date; choose another --as-of.") from error
 
 
+def _require_window(study: Study, columns: Mapping[str, str]) -> None:
+    if study.window is None:
+        return
+    name = study.window.column
+    kind = columns[name]
+    if not kind.startswith(("DATE", "TIMESTAMP")):
+        hint = f" Text in ISO form can be read as dates: add types: {{{name}: TIMESTAMP}} to the study." if kind == "VARCHAR" else ""
+        raise SourceError(f"{study.name}: window.column {name} is {kind}; it must be a date or a timestamp.{hint}")
+
+
 def _fingerprint(connection: duckdb.DuckDBPyConnection, relation: Relation, names: list[str]) -> tuple[int, str]:
     """Rows in the window and a checksum of the columns in use, whatever the rows' order, in one scan.
 
     The xor of the rows' hashes alone would not see a row that comes twice; their sum does. On two cores it costs about half a second for
     ten million rows of ten columns. DuckDB may hash otherwise in another version, so compare checksums of one version only.
     """
-    kind = relation.columns.get(relation.window_column or "", "")
-    if relation.window_column is not None and not kind.startswith(("DATE", "TIMESTAMP")):
-        raise SourceError(f"{relation.study}: window.column {relation.window_column} is {kind}; it must be a date or a timestamp.")
     used = [name for name in dict.fromkeys(names) if name in relation.columns] or list(relation.columns)[:1]
     packed = f"hash({', '.join(quote(name) for name in used)})"
     mixed = f"coalesce(bit_xor({packed}), 0) as parity, coalesce(sum({packed} % 1000000007), 0) as total"

@@ -16,6 +16,7 @@ from typing import Any
 import duckdb
 
 from multilevel.errors import DataError, SourceError
+from tasks.parquet_statistics import distrust_parquet_statistics
 from tasks.sealing import seal
 from tasks.source_files import source_state
 from tasks.user_sql.statement import run
@@ -39,6 +40,7 @@ class Relation:
     as_of : the day the estimates speak for. window_column, start, end : half-open window [start, end), None without a window.
     columns : name -> DuckDB type. rows : line items in the window; checksum : of their used columns, whatever their order.
     state : sizes and times of the source's files when they were described (``source_state``); empty: a connection does not check it.
+    notes : sentences about files of the source that are not alike.
     """
 
     study: str
@@ -53,6 +55,7 @@ class Relation:
     rows: int = 0
     checksum: str = ""
     state: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def sql(self) -> str:
@@ -60,8 +63,16 @@ class Relation:
         inner = f"select * from (\n{self.line_items}\n)"
         if self.window_column is None:
             return inner
+        return f"{inner}\nwhere {self.window_condition()}"
+
+    def window_condition(self, types: Mapping[str, str] | None = None) -> str:
+        """Condition: the row is in the window; ``types``: of columns that are yet to be cast."""
+        if self.window_column is None:
+            return "true"
         column = quote(self.window_column)
-        return f"{inner}\nwhere {column} >= date '{self.start}' and {column} < date '{self.end}'"
+        if types and self.window_column in types:
+            column = f"try_cast({column} as {types[self.window_column]})"
+        return f"{column} >= date '{self.start}' and {column} < date '{self.end}'"
 
     def to_json(self) -> str:
         """Text that ``from_json`` reads back."""
@@ -72,7 +83,7 @@ class Relation:
         """The inverse of ``to_json``."""
         values = json.loads(text)
         dates = {name: date.fromisoformat(values[name]) if values[name] else None for name in ("as_of", "start", "end")}
-        return cls(**{**values, **dates, "parquet": tuple(values["parquet"])})
+        return cls(**{**values, **dates, "parquet": tuple(values["parquet"]), "notes": tuple(values.get("notes", ()))})
 
 
 def quote(identifier: str) -> str:
@@ -98,7 +109,7 @@ def connect(relation: Relation, temporary: Path | None = None) -> duckdb.DuckDBP
     ------
     SourceError : the file stays locked by a writer, is missing, is no DuckDB file, or was written to since the relation was described.
     """
-    connection = open_source(relation.database, relation.study, temporary, relation.parquet)
+    connection = open_source(relation.database, relation.study, temporary, relation.parquet, query=relation.line_items)
     # looked at only now: from here on the attached file is held against writers
     if relation.state and relation.state != source_state(relation.database, relation.parquet):
         connection.close()
@@ -108,9 +119,9 @@ def connect(relation: Relation, temporary: Path | None = None) -> duckdb.DuckDBP
 
 
 def open_source(
-    database: str | None, study: str, temporary: Path | None = None, parquet: Sequence[str] = ()
+    database: str | None, study: str, temporary: Path | None = None, parquet: Sequence[str] = (), *, query: str = ""
 ) -> duckdb.DuckDBPyConnection:
-    """``connect``, before there is a relation."""
+    """``connect``, before there is a relation; ``query``: what will be asked of the database."""
     settings: dict[str, str | bool | int | float | list[str]] = {
         "autoinstall_known_extensions": "false",
         "autoload_known_extensions": "false",
@@ -125,6 +136,7 @@ def open_source(
         connection.execute("set TimeZone = 'UTC'")
         if database is not None:
             _attach(connection, database, study)
+            distrust_parquet_statistics(connection, query)
         seal(connection, parquet, temporary)
     except BaseException:
         connection.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
@@ -21,6 +22,7 @@ from pydantic import (
 )
 
 from multilevel.errors import FormulaError, StudyError
+from multilevel.formula.columns import categories_in, predictor_expressions
 from multilevel.formula.parse import parse_formula
 from multilevel.formula.tree import Call, Formula
 from multilevel.text import shorten
@@ -30,6 +32,11 @@ from tasks.yaml_text import read_yaml
 
 MOST_PARTS = 8
 """Of a dotted field such as ``sampling.draws``."""
+
+COLUMN_TYPE = re.compile(
+    r"BOOLEAN|U?(?:TINY|SMALL|BIG)INT|U?INTEGER|HUGEINT|FLOAT|DOUBLE|DECIMAL\(\d{1,2},\d{1,2}\)|VARCHAR|DATE|TIMESTAMP(?: WITH TIME ZONE)?"
+)
+"""Types that a study may give its columns, as DuckDB writes them."""
 
 FAMILIES = ("gaussian", "binomial", "poisson", "negative_binomial", "gamma", "hurdle_lognormal", "hurdle_gamma")
 
@@ -139,6 +146,18 @@ def _label(value: object) -> object:
 type Label = Annotated[str, BeforeValidator(_label)]
 
 
+def _column_type(value: object) -> str:
+    """The type as DuckDB writes it."""
+    text = re.sub(r"\s*([(,)])\s*", r"\1", " ".join(str(value).upper().split()))
+    text = {"TEXT": "VARCHAR", "INT": "INTEGER", "TIMESTAMPTZ": "TIMESTAMP WITH TIME ZONE"}.get(text, text)
+    if not COLUMN_TYPE.fullmatch(text):
+        raise ValueError("write a DuckDB type: DOUBLE, BIGINT, DECIMAL(18,2), VARCHAR, BOOLEAN, DATE or TIMESTAMP")
+    return text
+
+
+type ColumnType = Annotated[str, BeforeValidator(_column_type)]
+
+
 class NewLevels(_Part):
     """Levels to estimate although no line item has them."""
 
@@ -175,6 +194,12 @@ class Study(_Part):
         None, pattern=r"^[a-z][a-z0-9_]*$", description="a suite in expectations/, or null: nothing is dropped"
     )
     where: str | None = Field(None, description="deliberate exclusions: line items for which this row-wise SQL condition does not hold")
+    types: Mapping[str, ColumnType] = Field(
+        default_factory=dict, description="per column: the DuckDB type it is read as; values that the cast would change are refused"
+    )
+    levels: Mapping[str, Annotated[tuple[Label, ...], Field(min_length=2)]] = Field(
+        default_factory=dict, description="per categorical predictor: its levels in order, the first is the reference"
+    )
     missing: Mapping[str, MissingRule] = Field(default_factory=dict, description="per column: exclude, level or mean_and_indicator")
     window: Window | None = Field(None, description="which line items count; null: all, as_of is only a label")
     as_of: Annotated[Literal["latest", "scheduled"] | date, BeforeValidator(_as_day)] = Field(
@@ -233,6 +258,18 @@ class Study(_Part):
         except FormulaError as error:
             raise ValueError(str(error)) from error
         return value
+
+    @model_validator(mode="after")
+    def _levels_fit(self) -> Self:
+        coded = {name for part in predictor_expressions(self.parsed_formula) for name in categories_in(part)}
+        for name, listed in self.levels.items():
+            if name not in coded:
+                raise ValueError(
+                    f"levels: {name}: the formula has no such categorical predictor; it orders a column, or C(column), of its terms"
+                )
+            if len(set(listed)) < len(listed):
+                raise ValueError(f"levels: {name}: {', '.join(listed)}: a level is listed twice")
+        return self
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -18,6 +18,15 @@ def columns_in(expression: Expression) -> tuple[str, ...]:
             return _unique(name for child in children for name in columns_in(child))
 
 
+def categories_in(expression: Expression) -> tuple[str, ...]:
+    """Columns that stand alone or inside ``C()``: those that may be categorical predictors."""
+    match expression:
+        case Column(name) | Call("C", (Column(name), *_)):
+            return (name,)
+        case _:
+            return ()
+
+
 def response_columns(formula: Formula) -> tuple[str, ...]:
     """Columns of the left-hand side: outcome, trials, weights, standard error."""
     response = formula.response

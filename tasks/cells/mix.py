@@ -13,6 +13,7 @@ from multilevel.cells.mix import MixTable, with_mix
 from multilevel.cells.statistics import CellStatistics
 from multilevel.errors import SourceError, StudyError
 from multilevel.fit import Check
+from tasks.parquet_statistics import CAN_HAVE_NAN
 from tasks.relation import ALIAS, first_line, literal, open_source, quote
 from tasks.sealing import readable
 from tasks.source_files import is_remote, parquet_files
@@ -39,10 +40,11 @@ def keep_mix(study: Study, folder: Path) -> None:
     mix = study.standardise_to
     if mix is None:
         return
+    query = _query(mix, study.name)
     parquet = () if mix.parquet is None else (mix.parquet,)
-    connection = open_source(mix.database, f"{study.name}: standardise_to", folder, parquet)
+    connection = open_source(mix.database, f"{study.name}: standardise_to", folder, parquet, query=query)
     try:
-        query = _query(connection, mix, study.name)
+        _check_query(connection, mix, query, study.name)
         try:
             columns = connection.sql(one_statement(query)).columns
             if WEIGHT not in columns:
@@ -106,18 +108,23 @@ def _source(rows: int | None, words: str) -> Check:
     return Check("weights_source", None if rows is None else float(rows), None, passed=True, message=message)
 
 
-def _query(connection: duckdb.DuckDBPyConnection, mix: Mix, study: str) -> str:
+def _query(mix: Mix, study: str) -> str:
     if mix.parquet is not None:
         if not is_remote(mix.parquet) and not parquet_files(mix.parquet):
             raise SourceError(f"{study}: standardise_to.parquet {mix.parquet} matches no file (working directory {Path.cwd()}).")
-        return f"select * from read_parquet([{', '.join(map(literal, readable(mix.parquet)))}])"
+        return f"select * from read_parquet([{', '.join(map(literal, readable(mix.parquet)))}], {CAN_HAVE_NAN})"
     path = Path(str(mix.query))
     try:
-        text = path.read_text(encoding="utf-8").strip().removesuffix(";")
+        return path.read_text(encoding="utf-8").strip().removesuffix(";")
     except (OSError, UnicodeDecodeError) as error:
         raise SourceError(f"{study}: standardise_to.query {path} cannot be read ({error}).") from error
+
+
+def _check_query(connection: duckdb.DuckDBPyConnection, mix: Mix, query: str, study: str) -> None:
+    """The user's query is one SELECT over the declared database, or refused before it is run."""
+    if mix.parquet is not None:
+        return
     try:
-        check_query(text, read_objects(connection, ALIAS))
+        check_query(query, read_objects(connection, ALIAS))
     except RefusedSqlError as error:
-        raise SourceError(f"{study}: standardise_to.query {path}: {sentence(error)}") from error
-    return text
+        raise SourceError(f"{study}: standardise_to.query {mix.query}: {sentence(error)}") from error
