@@ -30,6 +30,7 @@ from tasks.rules.page import write_validation_page
 from tasks.rules.record import record_in_child
 from tasks.rules.validate import validate as validate_rows
 from tasks.run_folder import RunFolder
+from tasks.still_wanted import still_wanted
 
 HOUR = 3_600.0
 WAITS_SECONDS = [5, 30]
@@ -123,7 +124,7 @@ def check(folder: str) -> str:
 def publish(folder: str) -> str:
     """Report, tables, manifest, pointer; then a summary on the run's page."""
     run = RunFolder(Path(folder))
-    publication = release(run)
+    publication = release(run, still_wanted)
     key = "groupwise-" + run.study().name.lower().replace("_", "-")
     create_markdown_artifact(summary(publication, run), key=key, description=markdown_text(run.study().title) or None)
     return str(publication.folder)

@@ -27,6 +27,7 @@ from multilevel.formula.parse import parse_formula
 from multilevel.formula.tree import Call, Formula
 from multilevel.text import shorten
 from tasks.object_storage.address import has_scheme, read_address
+from tasks.source_files import plain_path
 from tasks.user_text import SHOWN, read_user_file, show_value
 from tasks.yaml_text import read_yaml
 
@@ -37,6 +38,7 @@ COLUMN_TYPE = re.compile(
     r"BOOLEAN|U?(?:TINY|SMALL|BIG)INT|U?INTEGER|HUGEINT|FLOAT|DOUBLE|DECIMAL\(\d{1,2},\d{1,2}\)|VARCHAR|DATE|TIMESTAMP(?: WITH TIME ZONE)?"
 )
 """Types that a study may give its columns, as DuckDB writes them."""
+
 
 FAMILIES = ("gaussian", "binomial", "poisson", "negative_binomial", "gamma", "hurdle_lognormal", "hurdle_gamma")
 
@@ -79,6 +81,16 @@ class Source(_Part):
     line_items: str | None = Field(None, description="path of the SQL file, one SELECT, that maps the database to line items")
     parquet: Annotated[tuple[str, ...] | None, BeforeValidator(_as_list)] = Field(None, description="Parquet files or globs, read together")
 
+    @field_validator("database", "line_items")
+    @classmethod
+    def _plain(cls, value: str | None) -> str | None:
+        return None if value is None else plain_path(value)
+
+    @field_validator("parquet")
+    @classmethod
+    def _plain_patterns(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return None if value is None else tuple(map(plain_path, value))
+
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
         if self.parquet is not None:
@@ -97,6 +109,11 @@ class Mix(_Part):
     parquet: str | None = Field(None, description="a Parquet file or glob that holds the table")
     database: str | None = Field(None, description="path of a DuckDB file; opened read-only")
     query: str | None = Field(None, description="path of an SQL file, one SELECT on the database that gives the table")
+
+    @field_validator("parquet", "database", "query")
+    @classmethod
+    def _plain(cls, value: str | None) -> str | None:
+        return None if value is None else plain_path(value)
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
