@@ -226,8 +226,17 @@ def prune(study: StudyFile, keep: Annotated[int, typer.Option(help="how many of 
     typer.echo(prune_versions(str(study), keep))
 
 
+@app.command()
+def automations() -> None:
+    """Write to the Prefect server what it does about runs that died; once or twice, each automation is there once."""
+    from flows.commands.automations import write_automations
+
+    for line in write_automations():
+        typer.echo(line)
+
+
 def main() -> NoReturn:
-    """Run the command; every failure is one clear message on stderr and a non-zero exit."""
+    """Run the command in this process; every failure is one clear message on stderr and a non-zero exit."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     _leave(_run())
