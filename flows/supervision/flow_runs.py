@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from flows.supervision.news import News
@@ -30,15 +31,14 @@ def end_flow_run(news: News, state: Literal["CANCELLED", "CRASHED"], message: st
     """
     if news.api is None or news.run_id is None:
         return None
-    end = time.monotonic() + seconds
+    server = Server(news.api, news.headers, news.certificates, time.monotonic() + seconds)
     failure = "it did not keep its final state"
     looks = 0
-    while time.monotonic() < end:
+    while server.seconds_left() > 0:
         try:
-            still_open = list(_open_runs(news))
+            still_open = [run for run in server.open_runs() if run["parameters"].get("run_id") == news.run_id]
             for flow_run in still_open:
-                body = {"state": {"type": state, "message": message}, "force": True}
-                _call(news, f"/flow_runs/{flow_run['id']}/set_state", body)
+                server.post(f"/flow_runs/{flow_run['id']}/set_state", {"state": {"type": state, "message": message}, "force": True})
         except (OSError, ValueError) as error:
             failure = str(error)
         else:
@@ -49,57 +49,58 @@ def end_flow_run(news: News, state: Literal["CANCELLED", "CRASHED"], message: st
     return failure
 
 
-def _open_runs(news: News) -> Iterator[dict[str, Any]]:
-    """The flow runs of the run that have not ended; one, where there is one."""
-    for page in range(100):
-        found = _call(
-            news,
-            "/flow_runs/filter",
-            {
-                "flows": {"name": {"any_": [FLOW]}},
-                "flow_runs": {"state": {"type": {"any_": OPEN_STATES}}},
-                "sort": "START_TIME_DESC",
-                "limit": PAGE,
-                "offset": page * PAGE,
-            },
-        )
-        yield from (flow_run for flow_run in found if flow_run["parameters"].get("run_id") == news.run_id)
-        if len(found) < PAGE:
-            return
+@dataclass(frozen=True)
+class Server:
+    """Prefect's API at ``api``, which has until ``end`` (of the monotonic clock) to answer everything."""
 
+    api: str
+    headers: dict[str, str]
+    certificates: str | None
+    end: float
 
-def _call(news: News, path: str, body: dict[str, Any]) -> Any:
-    try:
-        return _post(news, path, body, {})
-    except urllib.error.HTTPError as error:
-        if error.code != 403:
-            raise
-    return _post(news, path, body, _token(news))
+    def seconds_left(self) -> float:
+        """Seconds until ``end``."""
+        return self.end - time.monotonic()
 
+    def open_runs(self) -> Iterator[dict[str, Any]]:
+        """The flow runs of our flow that have not ended."""
+        wanted = {"flows": {"name": {"any_": [FLOW]}}, "flow_runs": {"state": {"type": {"any_": OPEN_STATES}}}, "limit": PAGE}
+        offset = 0
+        while True:
+            page = self.post("/flow_runs/filter", wanted | {"offset": offset, "sort": "START_TIME_DESC"})
+            yield from page
+            if len(page) < PAGE:
+                return
+            offset += PAGE
 
-def _token(news: News) -> dict[str, str]:
-    """Headers for a server that protects itself against forged requests."""
-    client = str(uuid.uuid4())
-    token = _send(news, urllib.request.Request(f"{news.api}/csrf-token?client={client}", headers=news.headers))
-    return {"Prefect-Csrf-Token": token["token"], "Prefect-Csrf-Client": client}
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        """The answer to ``body``; OSError or ValueError where there is none."""
+        try:
+            return self._send(path, body, {})
+        except urllib.error.HTTPError as error:
+            if error.code != 403:
+                raise
+        return self._send(path, body, self._token())
 
+    def _token(self) -> dict[str, str]:
+        """Headers for a server that protects itself against forged requests."""
+        client = str(uuid.uuid4())
+        token = self._send(f"/csrf-token?client={client}", None, {})
+        return {"Prefect-Csrf-Token": token["token"], "Prefect-Csrf-Client": client}
 
-def _post(news: News, path: str, body: dict[str, Any], more: dict[str, str]) -> Any:
-    headers = {**news.headers, **more, "Content-Type": "application/json"}
-    return _send(news, urllib.request.Request(f"{news.api}{path}", json.dumps(body).encode(), headers))
+    def _send(self, path: str, body: dict[str, Any] | None, more: dict[str, str]) -> Any:
+        headers = {**self.headers, **more, "Content-Type": "application/json"}
+        request = urllib.request.Request(self.api + path, None if body is None else json.dumps(body).encode(), headers)
+        seconds = max(0.05, min(CALL_SECONDS, self.seconds_left()))
+        with urllib.request.urlopen(request, timeout=seconds, context=self._trust()) as answer:
+            return json.loads(answer.read())
 
-
-def _send(news: News, request: urllib.request.Request) -> Any:
-    with urllib.request.urlopen(request, timeout=CALL_SECONDS, context=_trust(news)) as answer:
-        return json.loads(answer.read())
-
-
-def _trust(news: News) -> ssl.SSLContext | None:
-    if news.api is None or not news.api.startswith("https:"):
-        return None
-    if news.certificates is not None:
-        return ssl.create_default_context(cafile=news.certificates)
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
+    def _trust(self) -> ssl.SSLContext | None:
+        if not self.api.startswith("https:"):
+            return None
+        if self.certificates is not None:
+            return ssl.create_default_context(cafile=self.certificates)
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        return context
