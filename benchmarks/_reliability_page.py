@@ -74,12 +74,32 @@ def fuzz_block(entries: Sequence[Entry]) -> str:
     return f"{markdown(columns, rows)}\n{provenance_line(entries[-1])}"
 
 
+def faults_block(entries: Sequence[Entry]) -> str:
+    """What the faults lane tried, a row for each kind of fault."""
+    rows = [
+        (
+            entry["kind"],
+            f"{entry['tried']:,}",
+            f"{sum(entry['signals'].values()) if 'signals' in entry else entry['failed']:,}",
+            f"{entry['next_runs']:,}",
+            f"{entry['lost']:,}",
+            f"{entry['slowest_seconds']:.1f} s" if "slowest_seconds" in entry else "",
+        )
+        for entry in entries
+    ]
+    columns = ("fault", "runs", "ended by it", "next runs that had to publish", "faults found", "slowest end after a signal")
+    return f"{markdown(columns, rows)}\n{provenance_line(entries[-1])}"
+
+
 def _git(*arguments: str) -> str:
     done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
     return done.stdout.strip()
 
 
-BLOCKS: tuple[tuple[str, str, Callable[[Sequence[Any]], str]], ...] = (("fuzz", "fuzz-*.json", fuzz_block),)
+BLOCKS: tuple[tuple[str, str, Callable[[Sequence[Any]], str]], ...] = (
+    ("fuzz", "fuzz-*.json", fuzz_block),
+    ("faults", "faults-*.json", faults_block),
+)
 """A block's name on the page, the files that hold its figures, and what makes the text of them."""
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from flows.supervision.news import is_supervised
+
 MESSAGE_LINES = 6
 INTERRUPTED = 130
 ENVIRONMENT = {
@@ -224,8 +226,17 @@ def prune(study: StudyFile, keep: Annotated[int, typer.Option(help="how many of 
     typer.echo(prune_versions(str(study), keep))
 
 
+@app.command()
+def automations() -> None:
+    """Write to the Prefect server what it does about runs that died; once or twice, each automation is there once."""
+    from flows.commands.automations import write_automations
+
+    for line in write_automations():
+        typer.echo(line)
+
+
 def main() -> NoReturn:
-    """Run the command; every failure is one clear message on stderr and a non-zero exit."""
+    """Run the command in this process; every failure is one clear message on stderr and a non-zero exit."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     _leave(_run())
@@ -246,8 +257,10 @@ def _leave(code: int) -> NoReturn:
     """End the process: what was registered for the end runs (Prefect's server stops there), then no interpreter teardown.
 
     Teardown frees nothing that the operating system does not, takes up to a second, and lets extension modules write about leaked objects
-    over the one message that the user should read.
+    over the one message that the user should read. An interrupted command leaves Prefect's server to its supervisor, which still needs it.
     """
+    if code == INTERRUPTED and is_supervised():
+        os._exit(code)
     if "prefect.logging.handlers" in sys.modules:
         # the run's last log records go to the server while it still answers
         sys.modules["prefect.logging.handlers"].APILogHandler().flush()

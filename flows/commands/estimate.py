@@ -9,6 +9,7 @@ from datetime import date
 from importlib import import_module
 from pathlib import Path
 
+from flows.supervision.news import tell
 from multilevel.errors import GroupwiseError, StudyError
 from tasks.begin import parse_settings
 from tasks.run_folder import make_run_folder, new_run_id
@@ -21,10 +22,13 @@ def run_estimate(
     """Published folder of the run. Raises GroupwiseError; any other exception carries the log's path as ``groupwise_log``."""
     checked = _check_first(study, engine, publish_to, settings)
     run = make_run_folder(new_run_id())
+    tell(step="start", run_id=run.run_id)
     threading.Thread(target=_import_ahead, args=(_heavy(checked),), daemon=True).start()
     _quiet_libraries()
     from flows.commands.terminal import PlainFormatter
     from flows.publish_group_estimates import publish_group_estimates
+    from flows.supervision.left_behind import on_record
+    from flows.supervision.prefect_api import open_api
 
     told = logging.StreamHandler()  # what a run says of itself is for the person who waits
     told.setFormatter(PlainFormatter())
@@ -32,14 +36,17 @@ def run_estimate(
     if not verbose:
         _log_to(run.log)
     try:
-        folder = publish_group_estimates(
-            study, as_of=as_of, engine=checked.engine, publish_to=publish_to, settings=list(settings), run_id=run.run_id
-        )
+        open_api()
+        with on_record(run.run_id):
+            folder = publish_group_estimates(
+                study, as_of=as_of, engine=checked.engine, publish_to=publish_to, settings=list(settings), run_id=run.run_id
+            )
     except GroupwiseError:
         raise
     except Exception as error:
         error.groupwise_log = str(run.log)  # type: ignore[attr-defined]
         raise
+    tell(published=str(folder))
     return str(folder)
 
 

@@ -6,8 +6,10 @@ An exception inside Great Expectations is an error of its own, never a failed ex
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import threading
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -35,6 +37,7 @@ SAMPLE_TABLE = "memory.main.sampled"
 MESSAGE_LENGTH = 300
 WIDE = ("BIGINT", "UBIGINT", "HUGEINT")
 """Whole numbers that a double does not hold, which is what pandas makes of them beside nulls."""
+WITH_PARENT = "--with-parent"
 
 
 @dataclass(frozen=True)
@@ -90,8 +93,13 @@ def record(run: RunFolder, sample_rows: int = SAMPLE_ROWS) -> dict[str, Any]:
 
 def record_in_child(folder: str | Path) -> None:
     """``record`` in a process of its own, for the run folder ``folder``; raises RecordError with its message where it fails."""
-    command = [sys.executable, "-m", "tasks.rules.record", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "tasks.rules.record", str(folder), WITH_PARENT]
+    alive, held = os.pipe()
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=alive)
+    finally:
+        os.close(alive)
+        os.close(held)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"the process ended with {done.returncode}"]
         raise RecordError(lines[-1])
@@ -227,8 +235,20 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())[:MESSAGE_LENGTH]
 
 
+def _end_with_parent() -> None:
+    """End this process when the other end of its standard input closes, as it does when the parent is gone, however it went."""
+
+    def wait() -> None:
+        os.read(0, 1)
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run the record for a run folder; where it fails, one line ends stderr and the exit code is 1."""
+    if WITH_PARENT in arguments:
+        _end_with_parent()
     try:
         record(RunFolder(Path(arguments[0])))
     except GroupwiseError as error:
