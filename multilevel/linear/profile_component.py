@@ -98,7 +98,7 @@ def _correlation(model: Profiled, start: int, k: int, found: VarianceComponent) 
     if first == 0.0 or cross == second == 0.0:
         return None
     error = found.std_error if found.std_error is not None else math.inf
-    return correlation(model.deviance, model.optimum, model.units, places, guess=min(error, 0.3))
+    return correlation(model.deviance, model.optimum, model.units, places, guess=max(min(error, 0.3), 0.05))
 
 
 def reordered(rows: ReducedRows, order: Order | None) -> ReducedRows:

@@ -17,10 +17,14 @@ from scipy.special import ndtri
 
 from multilevel.cells.statistics import Floats, Integers
 from multilevel.design.model import Factor
+from multilevel.errors import FitError
 from multilevel.fit import Summary
 
 _PASSES = 60
 _TOLERANCE = 1e-6
+
+WIDEST = 15.0
+"""Residual standard deviation of log(y), in the most variable level, above which exp(sigma^2 / 2) is not published."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,17 @@ def level_variance(n_rows: Integers, residual_ss: Floats, factors: dict[str, Fac
             break
     errors = {name: _about_the_mean(1.0 / value, np.bincount(factors[name].codes, n, len(value))) for name, value in precision.items()}
     omega = {name: float(np.sqrt(value)) for name, value in omega2.items()}
+    _refuse_too_wide(float(np.max(predictor[n > 0])))
     return LevelVariance(constant, effects, errors, omega, float(np.sqrt(2.0 * dispersion / n.sum())))
+
+
+def _refuse_too_wide(log_variance: float) -> None:
+    if log_variance > np.log(WIDEST**2):
+        raise FitError(
+            f"The outcome's logarithm has a residual standard deviation of {np.exp(log_variance / 2.0):.3g}, so that its mean on the natural "
+            "scale, exp(mu + sigma^2 / 2), is beyond any use. Look for values near zero that stand for something else, and leave them out "
+            "with `where`."
+        )
 
 
 def _about_the_mean(variance: Floats, n: Floats) -> Floats:
