@@ -114,9 +114,9 @@ def _check_room(design: Design) -> None:
     if cells.family != "gaussian" or cells.known_sigma:
         return
     for block in design.blocks:
-        if block.n_effects >= cells.n_rows:
+        if block.n_seen_levels * len(block.columns) >= cells.n_rows:
             raise FitError(
-                f"{block.factor.name} has {block.factor.n_levels} levels with {len(block.columns)} effects each for {cells.n_rows} rows: "
+                f"{block.factor.name} has {block.n_seen_levels} levels with {len(block.columns)} effects each for {cells.n_rows} rows: "
                 "the effects and the residual cannot be told apart. Use a coarser factor, or se( ) if the residual sds are known."
             )
     if cells.n_rows <= len(design.population):
