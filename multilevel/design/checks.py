@@ -16,7 +16,9 @@ from multilevel.design.coding import CodedColumn, code_terms
 from multilevel.design.factors import full_labels, parent_levels
 from multilevel.design.identification import check_identified
 from multilevel.design.model import Design, DesignColumn, Factor, GroupBlock
+from multilevel.design.variation import check_variation
 from multilevel.errors import FitError
+from multilevel.formula.labels import expression_label
 from multilevel.formula.tree import Formula
 
 type WarningKind = Literal[
@@ -54,7 +56,7 @@ def check_design(formula: Formula, design: Design) -> tuple[DesignWarning, ...]:
     ------
     FitError
         One level in a factor, factors nested the wrong way round or confounded, more effects than rows, variances that are not
-        identified, an offset that is not finite.
+        identified, outcomes that do not vary, an offset that is not finite.
     """
     _check_offset(design.cells)
     for block in design.blocks:
@@ -62,6 +64,7 @@ def check_design(formula: Formula, design: Design) -> tuple[DesignWarning, ...]:
     _check_confounding(design)
     _check_room(design)
     check_identified(design)
+    check_variation(design, expression_label(formula.response.expression))
     return (
         *_left_out(formula, design),
         *_few_levels(design),
