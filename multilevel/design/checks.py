@@ -14,12 +14,15 @@ from multilevel.cells.statistics import CellStatistics
 from multilevel.design.aliasing import independent_columns
 from multilevel.design.coding import CodedColumn, code_terms
 from multilevel.design.factors import full_labels, parent_levels
+from multilevel.design.identification import check_identified
 from multilevel.design.model import Design, DesignColumn, Factor, GroupBlock
+from multilevel.design.variation import check_variation
 from multilevel.errors import FitError
+from multilevel.formula.labels import expression_label
 from multilevel.formula.tree import Formula
 
 type WarningKind = Literal[
-    "no_variation", "aliased", "few_levels", "level_per_row", "constant_slope", "no_average", "far_from_zero", "nearly_constant"
+    "no_variation", "aliased", "few_levels", "level_per_row", "constant_slope", "no_average", "far_from_zero", "nearly_constant", "identified"
 ]
 
 NEARLY = 0.99
@@ -34,10 +37,16 @@ NAMED = 5
 
 @dataclass(frozen=True)
 class DesignWarning:
-    """Something that changes how the numbers should be read; ``kind`` names it in ``diagnostics``."""
+    """Something that changes how the numbers should be read; ``kind`` names it in ``diagnostics``, ``kind[factor]`` where it is of one."""
 
     kind: WarningKind
     message: str
+    factor: str | None = None
+
+    @property
+    def check(self) -> str:
+        """The name of its row in ``diagnostics``."""
+        return self.kind if self.factor is None else f"{self.kind}[{self.factor}]"
 
 
 def check_design(formula: Formula, design: Design) -> tuple[DesignWarning, ...]:
@@ -46,13 +55,16 @@ def check_design(formula: Formula, design: Design) -> tuple[DesignWarning, ...]:
     Raises
     ------
     FitError
-        One level in a factor, factors nested the wrong way round or confounded, more effects than rows, an offset that is not finite.
+        One level in a factor, factors nested the wrong way round or confounded, more effects than rows, variances that are not
+        identified, outcomes that do not vary, an offset that is not finite.
     """
     _check_offset(design.cells)
     for block in design.blocks:
         _check_levels(block)
     _check_confounding(design)
     _check_room(design)
+    check_identified(design)
+    check_variation(design, expression_label(formula.response.expression))
     return (
         *_left_out(formula, design),
         *_few_levels(design),
@@ -174,6 +186,9 @@ def _level_per_row(design: Design) -> Iterator[DesignWarning]:
                 f"{block.factor.name} has {block.n_effects:,} effects for {cells.n_rows:,} rows: how much they differ can hardly be told "
                 f"from the {own}, and sampling may not converge. Use a coarser factor{advice}.",
             )
+            if single:
+                message = f"{block.factor.name}: single outcomes of 0 or 1 do not tell how far levels of one row each differ."
+                yield DesignWarning("identified", message, block.factor.name)
 
 
 def _constant_slopes(design: Design) -> Iterator[DesignWarning]:
@@ -186,6 +201,12 @@ def _constant_slopes(design: Design) -> Iterator[DesignWarning]:
                 "constant_slope",
                 f"{_named(constant)} {verb} constant within every level of {factor.name}, so no level can tell {its} from its intercept: "
                 f"the variances say how far levels lie apart at different values. Leave {constant[0]} out of the brackets: (1 | ...).",
+            )
+            yield DesignWarning(
+                "identified",
+                f"{factor.name}: the columns of the slopes of {_named(constant)} are multiples of those of the intercepts, so their variances "
+                "are told apart only by how the spread of levels changes with the predictor.",
+                factor.name,
             )
 
 

@@ -15,7 +15,7 @@ from multilevel.design.model import Design
 from multilevel.fit import IntervalMethod, VarianceComponent
 from multilevel.linear.criterion import Criterion
 from multilevel.linear.factorise import BlockedFactor
-from multilevel.linear.optimise import difference_hessian
+from multilevel.linear.optimise import STRETCHED, difference_hessian
 
 SMALLEST_EIGENVALUE = 1e-6
 """Directions of the Hessian flatter than this, relative to the steepest, carry no information (a singular fit) and are left out."""
@@ -38,6 +38,7 @@ def variance_parameters(criterion: Criterion, theta: Floats, sigma: float, units
     """The Hessian of the unprofiled criterion at the optimum, inverted where it has curvature."""
     known = criterion.fixed_sigma is not None
     values = theta if known else np.append(theta, math.log(sigma))
+    units = np.where(np.abs(theta) > STRETCHED * units, np.abs(theta), units)
     scale = units if known else np.append(units, 1.0)
     if not len(values):
         return VarianceParameters(values, np.zeros((0, 0)), np.zeros(0))
