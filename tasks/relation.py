@@ -107,9 +107,7 @@ def connect(relation: Relation, temporary: Path | None = None) -> duckdb.DuckDBP
     return connection
 
 
-def open_source(
-    database: str | None, study: str, temporary: Path | None = None, parquet: Sequence[str] = ()
-) -> duckdb.DuckDBPyConnection:
+def open_source(database: str | None, study: str, temporary: Path | None = None, parquet: Sequence[str] = ()) -> duckdb.DuckDBPyConnection:
     """``connect``, before there is a relation."""
     settings: dict[str, str | bool | int | float | list[str]] = {
         "autoinstall_known_extensions": "false",

@@ -20,8 +20,10 @@ SAME_VALUE = 1e-14
 
 
 MOST_STATES = 7_600
-"""Sums and key columns that one group may have: DuckDB keeps a group in one block of 256 KiB, a covariance takes 32 bytes of it, and a group
-that does not fit ends the process (SIGFPE between 8,191 and 8,193 covariances, DuckDB 2.0.0)."""
+"""Sums and key columns that one group may have.
+
+DuckDB keeps a group in one block of 256 KiB, a covariance takes 32 bytes of it, and a group that does not fit ends the process: SIGFPE from
+8,193 covariances, not yet with 8,191 (DuckDB 2.0.0)."""
 
 OTHER_STATES = 10
 """Sums besides moments, keys and level means, in any family."""
@@ -94,15 +96,15 @@ def refuse_too_wide(plan: CellPlan, formula: Formula) -> None:
     found = moments + moments * (moments + 1) // 2 + len(plan.keys) + 2 * len(plan.level_means) + OTHER_STATES
     if found <= MOST_STATES:
         return
-    if moments > len(plan.keys):
-        most = max(n for n in range(MOST_STATES) if n * (n + 3) // 2 <= MOST_STATES) - 1
+    if moments <= len(plan.keys):
         raise FormulaError(
-            f"`{formula.text[:SHOWN]}`: {len(plan.features):,} numeric terms need {found:,} sums for every cell, one for every two of them; "
-            f"at most {MOST_STATES:,} can be kept, which is {most} numeric terms. Leave some out, or write bin(x, width) for those with few "
-            "values."
+            f"`{formula.text[:SHOWN]}`: {found:,} columns join the key of the cells; at most {MOST_STATES:,} can. Leave out predictors or "
+            "factors."
         )
+    most = max(n for n in range(MOST_STATES) if n * (n + 3) // 2 <= MOST_STATES) - 1
     raise FormulaError(
-        f"`{formula.text[:SHOWN]}`: {found:,} columns join the key of the cells; at most {MOST_STATES:,} can. Leave predictors or factors out."
+        f"`{formula.text[:SHOWN]}`: {len(plan.features):,} numeric terms need {found:,} sums for every cell, one for every two of them; at "
+        f"most {MOST_STATES:,} can be kept, which is {most} numeric terms. Leave some out, or write bin(x, width) for those with few values."
     )
 
 

@@ -27,11 +27,12 @@ CLASSES = frozenset({"BETWEEN", "CASE", "CAST", "COLUMN_REF", "COMPARISON", "CON
 OPERATORS = frozenset(
     {"OPERATOR_NOT", "OPERATOR_IS_NULL", "OPERATOR_IS_NOT_NULL", "OPERATOR_COALESCE", "OPERATOR_NULLIF", "COMPARE_IN", "COMPARE_NOT_IN"}
 )
-TYPES = frozenset(
+_TYPES = (
     "boolean bool tinyint smallint integer int bigint hugeint utinyint usmallint uinteger ubigint uhugeint int1 int2 int4 int8 float real "
     "float4 double float8 decimal numeric varchar text string char bpchar date time timestamp datetime timestamp_s timestamp_ms "
-    "timestamp_ns timestamptz interval uuid".split()
-) | {"timestamp with time zone", "time with time zone"}
+    "timestamp_ns timestamptz interval uuid"
+)
+TYPES = frozenset(_TYPES.split()) | {"timestamp with time zone", "time with time zone"}
 DATE_PARTS = frozenset({"date_part", "datepart", "date_trunc", "datetrunc", "date_diff", "datediff", "date_sub", "datesub"})
 """Functions whose first argument names a part of a date; ``extract(part from ts)`` is the first of them."""
 

@@ -15,7 +15,8 @@ from tasks.rules.conditions import row_condition
 COLUMNS = ("amount", "is_fuel", "ts", "department", "n")
 WRITES = """g::"integral) is not null) as z from (select '1' as g); copy (select content from read_text('canary.txt')) to 'written.txt' \
 (format csv, header false, quote ''); select ((g::varchar" is not null"""
-READS = """extract("year from ts) > 0 and (select content from read_text(lower('canary.txt'))) like lower('%') and extract(year" from ts) > 0"""
+READS = """extract("year from ts) > 0 and (select content from read_text(lower('canary.txt'))) like lower('%') \
+and extract(year" from ts) > 0"""
 SECRET = "seven secret herons"
 
 BREAKING_OUT = [
@@ -57,7 +58,7 @@ QUOTED_NAMES = [
     'amount::"integer"[] is null',
     'amount::"main"."integer" is null',
     "amount::enum('a', 'b') is null",
-    'amount::my_type is null',
+    "amount::my_type is null",
     'extract("year from ts) is null or (true) or extract(year" from ts) > (select 1)',
     "interval '1' foo > interval 1 day",
     'department collate "de) or (true" = 1',
@@ -66,8 +67,8 @@ QUOTED_NAMES = [
     'ts at time zone "x"',
     '"random"() < 1',
     '"main"."lower"(department) = 1',
-    'system.main.lower(department) = 1',
-    'department.lower() = 1',
+    "system.main.lower(department) = 1",
+    "department.lower() = 1",
     "amount.n > 1",
     "lines.amount > 1",
 ]

@@ -70,7 +70,7 @@ def test_the_source_and_the_runs_folder_are_reached(described: Describe, lake: P
     target = lake / "run" / "cells.partial"
     with connect(found, lake / "run") as connection:
         connection.execute(f"copy ({found.sql}) to '{target}' (format parquet)")
-        assert connection.execute(f"select count(*), count(distinct d) from '{target}'").fetchall() == [(2, 2)]
+        assert connection.execute(f"select count(*), count(distinct d) from read_parquet('{target}')").fetchall() == [(2, 2)]
 
 
 def test_a_sealed_connection_spills_to_the_runs_folder(lake: Path) -> None:
