@@ -104,7 +104,7 @@ def refuse_too_wide(plan: CellPlan, formula: Formula) -> None:
     most = max(n for n in range(MOST_STATES) if n * (n + 3) // 2 <= MOST_STATES) - 1
     raise FormulaError(
         f"`{formula.text[:SHOWN]}`: {len(plan.features):,} numeric terms need {found:,} sums for every cell, one for every two of them; at "
-        f"most {MOST_STATES:,} can be kept, which is {most} numeric terms. Leave some out, or write bin(x, width) for those with few values."
+        f"most {MOST_STATES:,} can be kept, which is {most} numeric terms. Leave some out, or write bin(x, width) where values are few."
     )
 
 
