@@ -71,6 +71,8 @@ QUOTED_NAMES = [
     "department.lower() = 1",
     "amount.n > 1",
     "lines.amount > 1",
+    '"a\nb" > 1',
+    '"a\x1b[31m\u202eb" > 1',
 ]
 MORE_THAN_A_ROW = [
     "(select 1) = 1",
@@ -194,7 +196,7 @@ CORPUS = [*BREAKING_OUT, *QUOTED_NAMES, *MORE_THAN_A_ROW, *OUTSIDE, *ANOTHER_ANS
 def test_hostile_text_is_refused_in_one_line(text: str) -> None:
     with pytest.raises(StudyError, match="small: where: ") as caught:
         row_condition(text, COLUMNS, study="small")
-    assert "\n" not in str(caught.value)
+    assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 600
     assert "unexpected" not in str(caught.value)
 
