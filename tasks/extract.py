@@ -6,7 +6,6 @@ import difflib
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
 
 import duckdb
 
@@ -26,7 +25,6 @@ from tasks.user_sql.query import check_query
 from tasks.user_sql.statement import one_statement
 
 RELATION_FILE = "relation.json"
-MOST_COLUMNS = 10_000
 
 
 def extract(study: Study, as_of: date | None, folder: Path, *, today: date) -> Relation:
@@ -140,16 +138,7 @@ def _columns(connection: duckdb.DuckDBPyConnection, line_items: str, study: Stud
         relation = connection.sql(one_statement(f"select * from (\n{line_items}\n)"))
     except duckdb.Error as error:
         raise SourceError(f"{study.name}: {source} cannot be read from this source: {first_line(error)}") from error
-    # a row wider than DuckDB's block of 256 KiB ends the process as soon as a rule compares rows; a value takes up to 16 bytes
-    width = sum(map(_fields, relation.types))
-    if width > MOST_COLUMNS:
-        raise SourceError(f"{study.name}: {source} has {width:,} columns and fields; at most {MOST_COLUMNS:,} are read. Leave some out.")
     return {name: str(kind) for name, kind in zip(relation.columns, relation.types, strict=True)}
-
-
-def _fields(kind: Any) -> int:
-    """How many values a value of this DuckDB type holds side by side."""
-    return sum(_fields(child) for _, child in kind.children) if kind.id in {"struct", "union"} else 1
 
 
 def _require_columns(study: Study, columns: dict[str, str]) -> None:

@@ -147,15 +147,6 @@ def test_a_missing_column_is_named_with_the_nearest(described: Describe) -> None
         described(window={"column": "date", "days": 3})
 
 
-def test_more_columns_than_a_block_can_hold_are_refused(described: Describe, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.extract.MOST_COLUMNS", 11)
-    Path("lines.sql").write_text("select *, {'a': 1, 'b': 2} as pair from lines")
-    assert described().rows == 400
-    Path("lines.sql").write_text("select *, {'a': 1, 'b': {'c': 2, 'd': 3}} as three from lines")
-    with pytest.raises(SourceError, match=r"lines\.sql has 12 columns and fields; at most 11 are read\. Leave some out"):
-        described()
-
-
 def test_an_empty_window_says_which_dates_the_data_has(described: Describe) -> None:
     with pytest.raises(DataError, match=r"window 2022-12-22 to 2023-01-01 \(end not included\); the data has 2024-01-01 to 2024-02-09"):
         described(window=WINDOW, as_of=date(2023, 1, 1))
