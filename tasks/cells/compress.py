@@ -19,7 +19,7 @@ from multilevel.formula.columns import formula_columns
 from multilevel.formula.labels import expression_label
 from multilevel.formula.tree import Call, Column, Expression, Formula
 from tasks.cells.expressions import as_sql
-from tasks.cells.query import CellQuery, compile_cells, render, subquery
+from tasks.cells.query import CellQuery, compile_cells, refuse_too_wide, render, subquery
 from tasks.cells.schema import read_schema
 from tasks.faults import told
 from tasks.relation import Relation, connect, first_line, literal, quote
@@ -75,7 +75,7 @@ def compress(
     DataError
         No rows, a null or a value that is not finite, too many cells, or out of time. Nothing is left in ``folder`` then.
     FormulaError
-        If the response does not fit the family.
+        If the response does not fit the family, or the cells would have more columns than DuckDB can group.
     """
     folder.mkdir(parents=True, exist_ok=True)
     connection = connect(relation, folder)
@@ -104,6 +104,7 @@ def compress_rows(
     with explained(formula):
         schema = read_schema(connection, study_sql, formula, family)
         plan = plan_cells(formula, schema, family)
+        refuse_too_wide(plan, formula)
         refuse_too_many_cells(connection, study_sql, plan, schema, max_cells)
         with_outcomes = has_few_outcomes(connection, study_sql, plan, schema, most_outcomes)
         query = compile_cells(plan, schema, study_sql, with_outcomes=with_outcomes)

@@ -27,11 +27,15 @@ CLASSES = frozenset({"BETWEEN", "CASE", "CAST", "COLUMN_REF", "COMPARISON", "CON
 OPERATORS = frozenset(
     {"OPERATOR_NOT", "OPERATOR_IS_NULL", "OPERATOR_IS_NOT_NULL", "OPERATOR_COALESCE", "OPERATOR_NULLIF", "COMPARE_IN", "COMPARE_NOT_IN"}
 )
-TYPES = frozenset(
+_TYPES = (
     "boolean bool tinyint smallint integer int bigint hugeint utinyint usmallint uinteger ubigint uhugeint int1 int2 int4 int8 float real "
     "float4 double float8 decimal numeric varchar text string char bpchar date time timestamp datetime timestamp_s timestamp_ms "
-    "timestamp_ns timestamptz interval uuid".split()
-) | {"timestamp with time zone", "time with time zone"}
+    "timestamp_ns timestamptz interval uuid"
+)
+TYPES = frozenset(_TYPES.split()) | {"timestamp with time zone", "time with time zone"}
+DATE_PARTS = frozenset({"date_part", "datepart", "date_trunc", "datetrunc", "date_diff", "datediff", "date_sub", "datesub"})
+"""Functions whose first argument names a part of a date; ``extract(part from ts)`` is the first of them."""
+
 _REFUSED_CLASSES = {
     "SUBQUERY": "a query",
     "WINDOW": "a window function",
@@ -156,6 +160,10 @@ def _check_function(node: Tree) -> None:
         raise RefusedSqlError(f"{name} may not be used with filter, distinct or order by")
     if any(argument["name"] for argument in node["arguments"]):
         raise RefusedSqlError(f"write the arguments of {name} without names")
+    if name in DATE_PARTS and node["arguments"]:
+        part = node["arguments"][0]["expression"].get("literal", {"text": "day"})["text"]
+        if not part.isidentifier():
+            raise RefusedSqlError(f"{name} has no part {part[:60]!r} of a date; write year, month, day or such")
 
 
 def _why(name: str) -> str:

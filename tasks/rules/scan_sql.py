@@ -70,8 +70,9 @@ def check_expressible(rules: Sequence[Rule], types: Mapping[str, str], suite: st
         for rule in rules:
             regex = rule.kwargs.get("regex")
             tried = "" if regex is None else f", regexp_matches('', {literal(regex)})"
+            rows = with_duplicates(f"select {nulls}", [rule], types)
             try:
-                run(connection, f"select {broken(rule, types)}{tried} from ({with_duplicates(f'select {nulls}', [rule], types)})").fetchall()
+                run(connection, f"select {broken(rule, types)}{tried} from ({rows})").fetchall()
             except duckdb.Error as error:
                 raise StudyError(
                     f"expectations: {suite}: rule {rule.rule_id} cannot be checked by the scan: {first_line(error)}"

@@ -22,6 +22,10 @@ from tasks.rules.regex import UnclearRegexError, python_regex
 type Severity = Literal["critical", "warning", "info"]
 type ValueKind = Literal["number", "text", "boolean", "time", "other"]
 
+MOST_CHARACTERS = 2_000
+"""Length of a row condition or a regex up to which it is checked within a second."""
+LARGEST = 10**38
+SHOWN = 160
 SEVERITIES = ("critical", "warning", "info")
 _EVERYWHERE = frozenset({"mostly", "row_condition", "condition_parser"})
 ROW_RULES: Mapping[str, frozenset[str]] = {
@@ -125,10 +129,12 @@ def condition_tree(rule: Rule) -> ast.expr:
     text = rule.kwargs.get("row_condition")
     if text is None:
         return ast.Constant(value=True)
+    if not isinstance(text, str) or len(text) > MOST_CHARACTERS:
+        raise ValueError(f"row_condition must be a text of at most {MOST_CHARACTERS:,} characters")
     try:
         return ast.parse(text, mode="eval").body
-    except (SyntaxError, TypeError, RecursionError) as error:
-        raise ValueError(f"row_condition {text!r} is not readable") from error
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise ValueError(f"row_condition {text[:SHOWN]!r} is not readable") from error
 
 
 def _entries(suite: str) -> list[Any]:
@@ -137,8 +143,8 @@ def _entries(suite: str) -> list[Any]:
         content = json.loads(own.read_text(encoding="utf-8") if own.is_file() else read_suite(suite))
     except FileNotFoundError as error:
         raise StudyError(f"expectations: {suite}: there is no suite expectations/{suite}.json.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise StudyError(f"expectations: {suite}: expectations/{suite}.json is not readable as JSON: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise StudyError(f"expectations: {suite}: expectations/{suite}.json is not readable as JSON: {str(error)[:SHOWN]}") from error
     entries = content.get("expectations") if isinstance(content, dict) else None
     if not isinstance(entries, list):
         raise StudyError(f"expectations: {suite}: expectations/{suite}.json needs a list `expectations`.")
@@ -215,6 +221,8 @@ def _bound_problems(rule: Rule, kind: ValueKind, types: Mapping[str, str]) -> li
 def _regex_problems(regex: object, kind: ValueKind) -> list[str]:
     if not isinstance(regex, str) or kind != "text":
         return ["a regex is for text columns"]
+    if len(regex) > MOST_CHARACTERS:
+        return [f"a regex may have {MOST_CHARACTERS:,} characters"]
     try:
         python_regex(regex)
     except UnclearRegexError as error:
@@ -238,7 +246,10 @@ def fits(value: object, kind: ValueKind) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether a value is a number that DuckDB's types can hold."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return abs(value) < LARGEST
+    return isinstance(value, float) and math.isfinite(value)
 
 
 def _is_naive_time(text: str) -> bool:

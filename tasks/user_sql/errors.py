@@ -8,6 +8,6 @@ class RefusedSqlError(ValueError):
 
 
 def sentence(error: RefusedSqlError) -> str:
-    """The reason as the end of a message."""
-    text = str(error)
+    """The reason as the end of a message, on one line whatever the names in it."""
+    text = " ".join("".join(character if character.isprintable() else " " for character in str(error)).split())
     return text if text.endswith("?") else f"{text}."

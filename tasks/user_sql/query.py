@@ -6,7 +6,6 @@ reads nothing but its arguments, and the text means the same inside the brackets
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tasks.user_sql.errors import RefusedSqlError
@@ -16,16 +15,21 @@ from tasks.user_sql.parser import Tree, catalogue, nodes, parsed, same_tree, sta
 from tasks.user_sql.second_opinion import agree_on_query
 
 MOST_CHARACTERS = 50_000
+MOST_DEFINITIONS = 200
 CATALOG = "source"
 
-EXPRESSIONS = frozenset(
+_EXPRESSIONS = (
     "BETWEEN CASE CAST COLLATE COLUMN_REF COMPARISON CONJUNCTION CONSTANT FUNCTION LAMBDA OPERATOR POSITIONAL_REFERENCE STAR SUBQUERY TYPE "
-    "WINDOW".split()
+    "WINDOW"
 )
-NODES = frozenset(
+_NODES = (
     "SELECT_NODE SET_OPERATION_NODE RECURSIVE_CTE_NODE CTE_NODE BASE_TABLE EMPTY EXPRESSION_LIST JOIN PIVOT SUBQUERY TABLE_FUNCTION "
-    "DISTINCT_MODIFIER LIMIT_MODIFIER LIMIT_PERCENT_MODIFIER ORDER_MODIFIER".split()
+    "DISTINCT_MODIFIER LIMIT_MODIFIER LIMIT_PERCENT_MODIFIER ORDER_MODIFIER ORDER_DEFAULT ASCENDING DESCENDING"
 )
+EXPRESSIONS = frozenset(_EXPRESSIONS.split())
+NODES = frozenset(_NODES.split())
+"""Classes of expressions, and types of everything else, that may stand in a query."""
+
 _REFUSED_NODES = {
     "SHOW_REF": "describe, show and summarize say what the database is, not what is in it; write a SELECT",
     "INSERT_QUERY_NODE": "a query may not write; leave INSERT out",
@@ -69,14 +73,14 @@ class _Check:
             found = list(nodes(tree))
             own = {str(entry["key"]).lower() for part, entry in found if part == "map" and "query_node" in entry.get("value", {})}
             tables = {id(node["function"]) for _, node in found if node.get("type") == "TABLE_FUNCTION"}
-            for part, node in found:
-                self._node(part, node, own, where, is_table=id(node) in tables)
+            for _, node in found:
+                self._node(node, own, where, is_table=id(node) in tables)
         except RefusedSqlError as error:
             if not where or " (in the " in str(error):
                 raise
             raise RefusedSqlError(f"{error} (in the {where})") from error
 
-    def _node(self, part: str, node: Tree, own: set[str], where: str, *, is_table: bool) -> None:
+    def _node(self, node: Tree, own: set[str], where: str, *, is_table: bool) -> None:
         kind, type_ = node.get("class"), node.get("type")
         if node.get("sample") is not None:
             raise RefusedSqlError("a sample gives other rows on every run; compare md5() of a key with a text")
@@ -84,7 +88,7 @@ class _Check:
             if kind not in EXPRESSIONS:
                 raise RefusedSqlError(_REFUSED_NODES.get(kind, f"{kind.lower()} may not be used"))
             self._expression(kind, node, where, is_table=is_table)
-        elif isinstance(type_, str) and part != "orders":
+        elif isinstance(type_, str):
             if type_ not in NODES:
                 raise RefusedSqlError(_REFUSED_NODES.get(type_, f"{type_.lower()} may not be used; write a SELECT"))
             if type_ == "BASE_TABLE":
@@ -111,7 +115,7 @@ class _Check:
         if name not in catalogue() and name in self.objects.macros:
             self._macro(name)
         for definition in macro_definitions(name):
-            self._once("function", name, lambda text=definition: parsed(f"select {text}"))
+            self._once("function", name, f"select {definition}")
         return None
 
     def _table_function(self, name: str, where: str, is_qualified: bool) -> None:
@@ -129,8 +133,7 @@ class _Check:
 
     def _macro(self, name: str) -> None:
         for macro in self.objects.macros[name]:
-            text = macro.definition if macro.is_table else f"select {macro.definition}"
-            self._once("macro", name, lambda text=text: parsed(text))
+            self._once("macro", name, macro.definition if macro.is_table else f"select {macro.definition}")
 
     def _table(self, node: Tree, own: set[str], where: str) -> None:
         path = [str(name) for name in node["qualified_name"]["path"]]
@@ -139,12 +142,13 @@ class _Check:
             raise RefusedSqlError("a table of another time (at ...) may not be read")
         if not where and len(path) == 1 and name in own:
             return
-        if len(path) == 1 and name in system_tables() or "information_schema" in map(str.lower, path) or path[0].lower() == "pg_catalog":
+        schemas = {parent.lower() for parent in path[:-1]}
+        if (len(path) == 1 and name in system_tables()) or schemas & {"information_schema", "pg_catalog"}:
             raise RefusedSqlError(f"{'.'.join(path)} may not be read: it describes the database and is no part of its data")
         if not where:
             self._check_place(path)
         for sql in self.objects.views.get(name, ()):
-            self._once("view", name, lambda sql=sql: parsed(_query_of(sql)))
+            self._once("view", name, _query_of(sql))
 
     def _check_place(self, path: list[str]) -> None:
         """Tables and views of the source only: no file by its name, no other catalog."""
@@ -159,15 +163,14 @@ class _Check:
         if len(parents) > 1 or (parents and parents[0] not in self.objects.schemas | {CATALOG}):
             raise RefusedSqlError(f"{shown!r} is no table of the source; write a table, or schema.table")
 
-    def _once(self, kind: str, name: str, read: Callable[[], list[Tree]]) -> None:
-        if len(self.seen) > 500:
-            raise RefusedSqlError("it uses more views and macros than can be checked")
-        trees = read()
-        key = (f"{kind} {name}", str(trees))
-        if key in self.seen:
+    def _once(self, kind: str, name: str, definition: str) -> None:
+        """Check what a name is short for, unless that was done already."""
+        if len(self.seen) > MOST_DEFINITIONS:
+            raise RefusedSqlError(f"it uses more than {MOST_DEFINITIONS} views and macros, which are too many to check")
+        if (f"{kind} {name}", definition) in self.seen:
             return
-        self.seen.add(key)
-        for tree in trees:
+        self.seen.add((f"{kind} {name}", definition))
+        for tree in parsed(definition):
             self.tree(tree, f"{kind} {name}")
 
 
