@@ -17,7 +17,7 @@ MOST_CHARACTERS = 2_000
 _PARTS: Mapping[str, type] = {"type": str, "kwargs": dict, "severity": str, "meta": dict}
 
 _KWARGS: Mapping[str, tuple[type, str]] = {
-    "column": (str, "the name of a column"),
+    "column": (str, "a column, by its name"),
     "column_list": (list, "a list of columns"),
     "strict_min": (bool, "true or false"),
     "strict_max": (bool, "true or false"),
@@ -64,7 +64,7 @@ def _check_shape(entry: Any, where: str) -> None:
     for name, (kind, words) in _KWARGS.items():
         value = entry["kwargs"].get(name)
         if value is not None and not isinstance(value, kind):
-            raise StudyError(f"{rule}: {name} {show_value(value)}: write {words}.")
+            raise StudyError(f"{rule}: {name} {show_value(value)}: it needs {words}.")
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
