@@ -288,7 +288,32 @@ def conditions(random: Random) -> Iterator[str]:
     """Mutated and made-up conditions, without end."""
     corpus = condition_corpus()
     while True:
-        if random.random() < 0.6:
+        kind = random.random()
+        if kind < 0.4:
             yield mutated(random.choice(corpus), corpus, CONDITION_WORDS, random)
+        elif kind < 0.6:
+            yield mutated(plain_condition(random, 2), corpus, CONDITION_WORDS, random)
+        elif kind < 0.8:
+            yield plain_condition(random, 3)
         else:
             yield " ".join(random.choice(CONDITION_WORDS) for _ in range(random.choice((1, 3, 5, 8, 12))))
+
+
+def plain_condition(random: Random, depth: int) -> str:
+    """A condition that is nearly always right."""
+    if depth and random.random() < 0.6:
+        inner = f"{plain_condition(random, depth - 1)} {random.choice(('and', 'or'))} {plain_condition(random, depth - 1)}"
+        return random.choice((inner, f"({inner})", f"not ({inner})", f"case when {inner} then true else is_fuel end"))
+    number = random.choice(
+        ("amount", "n", "abs(n)", "amount * 2", "n % 3", "length(department)", "year(ts)", "coalesce(n, 0)", "n::double")
+    )
+    compared = f"{number} {random.choice(('=', '<>', '<', '>=', 'is distinct from'))} {random.choice(('1', '2.5', '-3', 'n', 'amount'))}"
+    others = (
+        "is_fuel",
+        "department like 'G%'",
+        "department in ('A', 'it''s')",
+        "ts >= date '2024-01-01'",
+        "n is not null",
+        "n between 1 and 5",
+    )
+    return random.choice((compared, compared, *others))
