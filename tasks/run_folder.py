@@ -17,6 +17,8 @@ from tasks.relation import Relation
 from tasks.study import Study
 
 RUNS = Path(".groupwise") / "runs"
+ROOM_BYTES = 1_000_000
+"""What the smallest run writes."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,9 @@ def make_run_folder(run_id: str) -> RunFolder:
     with told(f"the run's folder {RUNS / run_id} cannot be made"):
         path = (RUNS / run_id).absolute()
         path.mkdir(parents=True, exist_ok=True)
+        # a full disk is found out now, not by the log or after an hour of sampling
+        (path / "room").write_bytes(bytes(ROOM_BYTES))
+        (path / "room").unlink()
     return RunFolder(path)
 
 

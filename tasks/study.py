@@ -302,6 +302,7 @@ class Study(_Part):
             raise ValueError(f"log(y) ~ is fitted as gaussian on the log scale, the family is {self.family}; {self.family} models y itself")
         if self.family.startswith("hurdle_"):
             self._fits_a_hurdle(formula)
+        self._priors_are_readable()
         if formula.response.standard_error is not None and self.family != "gaussian":
             raise ValueError(f"se() is for gaussian outcomes, the family is {self.family}")
         if self.quadrature_points > 1 and (self.family == "gaussian" or self.engine == "bayesian"):
@@ -318,6 +319,19 @@ class Study(_Part):
         if not formula.groups:
             raise ValueError("the formula has no group term; write at least one such as (1 | category)")
         return self
+
+    def _priors_are_readable(self) -> None:
+        if not self.priors:
+            return
+        # numpy comes with it, which a study without priors need not wait for
+        from multilevel.bayesian.priors import read_priors
+
+        parts = self.priors if self.family.startswith("hurdle_") else {"": self.priors}
+        for name, part in parts.items():
+            try:
+                read_priors(part)
+            except StudyError as error:
+                raise ValueError(shorten(f"{name}: {error}" if name else str(error), 400)) from error
 
     def _intervals_fit(self) -> None:
         if self.intervals != "wald" and self.engine == "bayesian":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections.abc import Sequence
 from datetime import date
@@ -92,9 +93,21 @@ def _quiet_libraries() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)
 
 
+class _RunLog(logging.FileHandler):
+    """The run's log; a disk that fills up is told in one line, not in a traceback for every record."""
+
+    _is_told = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's own name
+        """Say once why records are lost; the run goes on, and its own files tell whether it can."""
+        if not self._is_told:
+            self._is_told = True
+            print(f"groupwise: {self.baseFilename}: the log cannot be written ({sys.exc_info()[1]})", file=sys.stderr)
+
+
 def _log_to(path: Path) -> None:
     """Every console handler of Prefect's loggers writes to ``path`` instead."""
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _RunLog(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     names = [name for name in logging.root.manager.loggerDict if name.startswith(("prefect", "uvicorn", "fastapi"))]
     for logger in [logging.getLogger(), *map(logging.getLogger, names)]:

@@ -122,6 +122,7 @@ STUDIES = {
     "centred and scaled": ("spend ~ center(price) + scale(log(age)) + center(week) + scale(`on sale`) + (1 | store)", "gaussian"),
     "binned": ("spend ~ bin(age, 10) + C(bin(age, 25)) + (1 | store)", "gaussian"),
     "an offset taken off": ("log(spend) ~ price + offset(log(exposure)) + (1 | store)", "gaussian"),
+    "a centred offset": ("spend ~ price + offset(center(age)) + (1 | store)", "gaussian"),
     "weights": ("spend | weights(w) ~ price + age + week + (1 + price | category)", "gaussian"),
     "known standard errors": ("spend | se(se) ~ within(price, category) + (1 | category)", "gaussian"),
     "a calculated outcome": ("I(spend/items^0 - 1) ~ 1 + (1 | category)", "gaussian"),
@@ -130,6 +131,7 @@ STUDIES = {
     "binomial with an offset": ("kept ~ size + offset(exposure) + (1 | store)", "binomial"),
     "counts": ("items ~ size*week + (1 | store) + (1 | store:size)", "poisson"),
     "counts with exposure": ("items ~ size + offset(log(exposure)) + offset(I(week/10)) + (1 | store)", "poisson"),
+    "counts with a scaled offset": ("items ~ size + offset(scale(log(exposure))) + (1 | store)", "poisson"),
     "overdispersed counts": ("items ~ size + offset(log(exposure)) + (1 | store)", "negative_binomial"),
     "positive amounts": ("spend ~ size + (1 | category)", "gamma"),
     "positive amounts with an offset": ("spend ~ size + offset(log(exposure)) + (1 | category)", "gamma"),
@@ -315,6 +317,14 @@ def test_any_column_may_group(tmp_path: Path) -> None:
         "list": ["[0]", "[1]"],
         "day": ["2026-01-01", "2026-01-02"],
     }
+
+
+def test_a_mean_that_is_no_number_is_refused_with_its_name(tmp_path: Path) -> None:
+    with duckdb.connect() as con:
+        con.execute("create table lines as select i::double as y, 1e308 * (1 + i % 9) as x, 'g' || i % 2 as g from range(50) as t(i)")
+        for formula in ("y ~ center(x) + (1 | g)", "y ~ offset(scale(x)) + (1 | g)"):
+            with pytest.raises(DataError, match=r"(The mean of x over all rows is not a finite number|cannot be calculated for every row)"):
+                compress_rows(con, "select * from lines", parse_formula(formula), "gaussian", tmp_path)
 
 
 def test_the_sample_of_rows_is_the_same_twice(connection: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
