@@ -178,6 +178,13 @@ def test_something_else_than_a_folder_above_the_place_is_named(tmp_path: Path, o
         open_target(str(tmp_path / "data" / "published"), "small")
 
 
+@pytest.mark.parametrize("name", ["x" * 300, "/".join(["deep"] * 1_200), "loop/published"])
+def test_a_place_that_nobody_can_look_at_is_said(tmp_path: Path, name: str):
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(PublishError, match=r"cannot be looked at|is a link; name a folder"):
+        open_target(str(tmp_path / name), "small")
+
+
 def test_foreign_files_and_folders_do_no_harm(version: Make, root: Path):
     version("v1")
     for folder in ("", "versions", "manifests", "reports", "quarantine"):
