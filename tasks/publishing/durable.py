@@ -73,7 +73,7 @@ def replace_text(path: Path, content: str) -> None:
     """Replace a file in one step: readers see the old content or the new, never a part."""
     make_folder(path.parent)
     building = building_name(path)
-    remove(building)
+    _discard(building)
     write_text(building, content)
     rename(building, path)
 
@@ -81,7 +81,7 @@ def replace_text(path: Path, content: str) -> None:
 def point_link(link: Path, target: Path) -> None:
     """Make ``link`` a relative symbolic link to ``target``, swapped by rename."""
     building = building_name(link)
-    remove(building)
+    _discard(building)
     announce("link", building)
     building.symlink_to(os.path.relpath(target, link.parent), target_is_directory=True)
     rename(building, link)
@@ -92,6 +92,10 @@ def remove(path: Path) -> None:
     if not os.path.lexists(path):
         return
     announce("remove", path)
+    _discard(path)
+
+
+def _discard(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

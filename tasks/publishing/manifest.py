@@ -108,6 +108,8 @@ def parse_manifest(text: bytes, file: object, layout: Layout, as_of: str, run_id
     """The manifest of a version; PublishError where ``file`` holds something else, was changed, or is a newer program's."""
     try:
         content = unsealed(text)
+        if content["run_id"] != run_id:
+            raise DamagedError("it speaks of another version")
         require_readable(content, file)
         _require_agreement(_Manifest.model_validate(content), layout, as_of, run_id)
     except (ValueError, TypeError, KeyError) as error:

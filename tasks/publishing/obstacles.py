@@ -26,7 +26,10 @@ def require_clear(layout: Layout) -> None:
     anywhere in the study's tree (a link to another folder of the tree would have the sweep remove what is another version's). Foreign
     files and folders do no harm.
     """
-    found = list(islice(_obstacles(layout), MOST_NAMED))
+    try:
+        found = list(islice(_obstacles(layout), MOST_NAMED))
+    except OSError as error:
+        raise PublishError(f"{layout.study}: {error.filename or layout.home} cannot be looked at: {error.strerror or error}.") from error
     if found:
         raise PublishError(f"{layout.study}: nothing can be published to {layout.root}. " + "\n".join(found))
 

@@ -18,14 +18,21 @@ KINDS = (
     (stat.S_ISFIFO, "a named pipe"),
     (stat.S_ISSOCK, "a socket"),
 )
+LONGEST = 300
+"""Characters of a path that a message repeats."""
 
 
 def kind_of(path: Path) -> str | None:
-    """``a file``, ``a folder``, ``a link`` (never followed), ...; None where there is nothing."""
+    """``a file``, ``a folder``, ``a link`` (never followed), ...; None where there is nothing. PublishError where nobody may look."""
     try:
         mode = path.lstat().st_mode
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        name = str(path) if len(str(path)) <= LONGEST else f"{str(path)[:LONGEST]}..."
+        raise PublishError(
+            f"{name} cannot be looked at: {error.strerror or error}; check the folders above it, or name another."
+        ) from error
     return next((words for is_it, words in KINDS if is_it(mode)), "a device")
 
 

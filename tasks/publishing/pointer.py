@@ -77,7 +77,9 @@ def require_readable(content: Mapping[str, Any], file: object) -> None:
     """
     known = {"schema": MANIFEST_SCHEMA, "tables_version": CATALOGUE_VERSION}
     for field, ours in known.items():
-        theirs = str(content["schema"] if field == "schema" else content.get(field, ours))
+        theirs = content["schema"] if field == "schema" else content.get(field, ours)
+        if not isinstance(theirs, str):
+            raise TypeError(f"{field} is no text")
         if int(theirs.split(".", 1)[0]) > int(ours.split(".", 1)[0]):
             major = ours.split(".", 1)[0]
             raise PublishError(

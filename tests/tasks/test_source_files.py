@@ -41,7 +41,9 @@ def test_an_address_of_a_local_file_is_its_path(text: str, path: str) -> None:
     assert plain_path(text) == path
 
 
-@pytest.mark.parametrize("text", ["file://elsewhere/data/a.parquet", "file://127.0.0.1/a.parquet", "file://localhost", "file:///", "file:/"])
+@pytest.mark.parametrize(
+    "text", ["file://elsewhere/data/a.parquet", "file://127.0.0.1/a.parquet", "file://localhost", "file:///", "file:/"]
+)
 def test_another_hosts_file_and_no_file_are_refused(study: Callable[..., Study], text: str) -> None:
     with pytest.raises(ValueError, match="names a file of this machine"):
         plain_path(text)
