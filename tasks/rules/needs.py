@@ -13,7 +13,8 @@ from multilevel.formula.columns import columns_in, formula_columns, grouping_col
 from multilevel.formula.labels import expression_label
 from multilevel.formula.tree import Call, Column, Expression, Number, Operation
 from tasks.cells.expressions import TABLE, as_sql
-from tasks.relation import quote
+from tasks.relation import literal, quote
+from tasks.rules.missing_values import MISSING_LEVEL
 from tasks.rules.suite import value_kind
 from tasks.study import Study
 
@@ -42,7 +43,7 @@ class Varied:
 def row_needs(study: Study, types: Mapping[str, str]) -> list[Need]:
     """What every row must keep; StudyError where a column's type cannot fit."""
     _check_types(study, types)
-    return [*_present(study, types), *_outcome(study), *_finite(study), *_precisions(study)]
+    return [*_present(study, types), *_listed(study, types), *_outcome(study), *_finite(study), *_precisions(study)]
 
 
 def column_needs(study: Study, types: Mapping[str, str], kept: str) -> list[Varied]:
@@ -87,13 +88,28 @@ def _check_types(study: Study, types: Mapping[str, str]) -> None:
         kind = value_kind(types[name])
         if kind != "number" and not (kind == "boolean" and study.family == "binomial"):
             allowed = "a number or true and false" if study.family == "binomial" else "a number"
-            raise StudyError(f"{study.name}: formula: the outcome {name} is {types[name]}; family {study.family} needs {allowed}.")
+            raise StudyError(
+                f"{study.name}: formula: the outcome {name} is {types[name]}; family {study.family} needs {allowed}."
+                f"{_cast_hint(name, types[name])}"
+            )
     known = [name for name in (response.weights, response.standard_error) if name is not None]
     calculated = [name for part in predictor_expressions(formula) for name in _calculated(part)]
     offsets = [name for part in formula.offsets for name in columns_in(part)]
     for name in dict.fromkeys([*known, *calculated, *offsets]):
         if value_kind(types[name]) not in ("number", "boolean"):
-            raise StudyError(f"{study.name}: formula: {name} is {types[name]}; the formula calculates with it, so it must be a number.")
+            raise StudyError(
+                f"{study.name}: formula: {name} is {types[name]}; the formula calculates with it, so it must be a number."
+                f"{_cast_hint(name, types[name])}"
+            )
+
+
+def _cast_hint(name: str, kind: str) -> str:
+    """What to write where a column holds numbers as text, or days."""
+    if value_kind(kind) == "text":
+        return f" If it holds numbers as text, add types: {{{name}: DOUBLE}} to the study; values that are no numbers are then refused."
+    if value_kind(kind) == "time":
+        return f" Make a number of it in the line_items query, such as date_diff('day', date '2024-01-01', {name}) as days."
+    return ""
 
 
 def _calculated(expression: Expression, inside: bool = False) -> list[str]:
@@ -120,6 +136,21 @@ def _present(study: Study, types: Mapping[str, str]) -> list[Need]:
         rule = "exclude or level" if name in groups else "exclude, level or mean_and_indicator"
         hint = f"say what to do with them under missing ({name}: {rule}), or leave them out by where"
         found.append(Need(broken, f"{name} is {what}; {hint}", (name,)))
+    return found
+
+
+def _listed(study: Study, types: Mapping[str, str]) -> list[Need]:
+    """A level that the study's own list lacks has no place in it."""
+    found = []
+    for name, listed in study.levels.items():
+        own = f"{TABLE}.{quote(name)}"
+        allowed = [*listed, *([MISSING_LEVEL] if study.missing.get(name) == "level" else [])]
+        if value_kind(types[name]) == "number":
+            own, values = f"cast({own} as double)", [f"try_cast({literal(level)} as double)" for level in allowed]
+        else:
+            own, values = f"cast({own} as varchar)", [literal(level) for level in allowed]
+        message = f"{name} has a level that levels: {name}: [{', '.join(listed)}] does not list; add it, or leave such rows out by where"
+        found.append(Need(f"({own} not in ({', '.join(values)}))", message, (name,)))
     return found
 
 
