@@ -89,7 +89,7 @@ def compare_study(
     tell = progress or (lambda step, share: None)
     tell("reading line items", 0.0)
     relation = extract(study, as_of, folder, today=datetime.now(UTC).date())
-    validated = validate(study, relation, folder)
+    validated = validate(study, relation, folder, stays=False)
     both = union(full, reduced)
     tell("compressing to cells", 0.1)
     most = MOST_COUNTS if study.family == "negative_binomial" else MOST_OUTCOMES

@@ -21,6 +21,7 @@ from tasks.rules.scan_sql import check_expressible
 from tasks.rules.suite import load_rules, read_rules
 from tasks.shards.select import ColumnUse, ParquetTable, parquet_table
 from tasks.source_files import is_remote, parquet_files, source_state
+from tasks.source_words import convert_words, is_text_table
 from tasks.study import Study
 
 RELATION_FILE = "relation.json"
@@ -44,7 +45,7 @@ def extract(study: Study, as_of: date | None, folder: Path, *, today: date) -> R
     keep_mix(study, folder)
     query = None if study.source.parquet is not None else _query(study)
     patterns = _absolute_patterns(study)
-    connection = open_source(study.source.database, study.name, folder, query=query or "")
+    connection = open_source(study.source.database, study.name, folder)
     try:
         database = _absolute(study.source.database)
         state = source_state(database, patterns)
@@ -95,6 +96,8 @@ def _absolute(path: str | None) -> str | None:
 def _absolute_patterns(study: Study) -> tuple[str, ...]:
     """The Parquet files or globs, none that matches nothing."""
     for pattern in study.source.parquet or ():
+        if is_text_table(pattern):
+            raise SourceError(f"{study.name}: source.parquet {pattern}: {convert_words(pattern)}.")
         if not is_remote(pattern) and not parquet_files(pattern):
             raise SourceError(f"{study.name}: source.parquet {pattern} matches no file (working directory {Path.cwd()}).")
     return tuple(pattern if is_remote(pattern) else str(Path(pattern).absolute()) for pattern in study.source.parquet or ())

@@ -17,6 +17,7 @@ from multilevel.formula.columns import categories_in, predictor_expressions
 from multilevel.formula.parse import parse_formula
 from multilevel.formula.tree import Call, Formula
 from tasks.object_storage.address import has_scheme, read_address
+from tasks.source_words import not_a_part, unknown_field
 
 # credentials that were written into an address are not repeated in a message
 COLUMN_TYPE = re.compile(
@@ -364,13 +365,14 @@ def _problem(problem: Any) -> str:
     field = ".".join(str(part) for part in problem["loc"]) or "study"
     message = str(problem["msg"]).removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(field.split(".")[-1], list(Study.model_fields), n=1)
-        return f"{field}: no such field" + (f"; did you mean {close[0]}?" if close else f"; the fields are {', '.join(Study.model_fields)}")
+        return f"{field}: {unknown_field(Study, problem['loc'], problem.get('input'))}"
     if problem["type"] == "missing":
         return f"{field}: this field is needed"
     if problem["type"] == "string_pattern_mismatch" and field == "name":
         message = "write letters, digits, underscores and hyphens, beginning with a letter, at most 63"
     value = problem.get("input")
+    if problem["type"] == "model_type":
+        message = not_a_part(Study, problem["loc"], value)
     shown = "" if isinstance(value, dict | Study) else f" {_short(value)}:"
     return f"{field}:{shown} {message}"
 

@@ -32,13 +32,14 @@ def show_plan(study_file: str, *, as_of: date | None, settings: Sequence[str], w
     console = terminal.console()
     with tempfile.TemporaryDirectory(prefix="groupwise-plan-") as folder:
         relation = extract(study, as_of, Path(folder), today=datetime.now(UTC).date())
-        validated = validate(study, relation, Path(folder))
+        validated = validate(study, relation, Path(folder), stays=False)
         made = plan(study, relation, validated.study_sql, folder=Path(folder), with_priors=with_priors)
     console.print(f"[bold]{escape(study.title or study.name)}[/bold]  as of {relation.as_of}")
     console.print(
         f"{validated.n_rows:,} line items in the window: {validated.n_quarantined:,} quarantined, {validated.n_excluded:,} excluded, "
         f"{validated.n_left:,} used"
     )
+    _section(console, "Source", relation.notes)
     _section(console, "Model", made.words)
     if made.mathematics is not None:
         _section(console, "In mathematics", made.mathematics.text)

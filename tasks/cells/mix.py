@@ -36,9 +36,9 @@ def keep_mix(study: Study, folder: Path) -> None:
     mix = study.standardise_to
     if mix is None:
         return
-    query = _query(mix, study.name)
-    connection = open_source(mix.database, f"{study.name}: standardise_to", folder, query=query)
+    connection = open_source(mix.database, f"{study.name}: standardise_to", folder)
     try:
+        query = _query(mix, study.name)
         try:
             columns = connection.sql(query).columns
             if WEIGHT not in columns:

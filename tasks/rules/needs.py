@@ -12,7 +12,7 @@ from multilevel.errors import StudyError
 from multilevel.formula.columns import columns_in, formula_columns, grouping_columns, predictor_expressions
 from multilevel.formula.labels import expression_label
 from multilevel.formula.tree import Call, Column, Expression, Number, Operation
-from tasks.cells.expressions import TABLE, as_sql
+from tasks.cells.expressions import TABLE, as_sql, counted
 from tasks.relation import literal, quote
 from tasks.rules.missing_values import MISSING_LEVEL
 from tasks.rules.suite import value_kind
@@ -20,6 +20,10 @@ from tasks.study import Study
 
 FROM_ALL_ROWS = frozenset({"center", "scale", "within", "between"})
 """Functions whose value needs other rows; what goes into them is checked instead."""
+
+
+ROUNDING = "1e-6"
+"""Relative error of a calculated number of successes: that of single precision, some steps of it."""
 
 
 @dataclass(frozen=True)
@@ -166,13 +170,13 @@ def _outcome(study: Study) -> list[Need]:
         "hurdle_gamma": (f"{y} < 0", "family hurdle_gamma needs an outcome of zero or more"),
         "poisson": (f"{y} < 0 or {y} <> floor({y})", "family poisson needs counts: 0, 1, 2 and so on"),
         "negative_binomial": (f"{y} < 0 or {y} <> floor({y})", "family negative_binomial needs counts: 0, 1, 2 and so on"),
-        "binomial": (f"{y} not in (0, 1)", "family binomial needs 0 or 1, true or false, or p(successes, trials)"),
+        "binomial": (f"{y} not in (0, 1)", _binomial_words(inner)),
     }
     found = []
     if response.trials is not None:
         n = as_sql(response.trials, {})
         names = tuple(dict.fromkeys([*names, *columns_in(response.trials)]))
-        broken = f"{y} < 0 or {y} > {n} or {y} <> floor({y}) or {n} <> floor({n})"
+        broken = f"{counted(expression, {})} < 0 or {counted(expression, {})} > {n} or {not_whole(expression)} or {n} <> floor({n})"
         found.append(Need(f"({broken})", "p(successes, trials) needs whole numbers with 0 <= successes <= trials", names))
     elif study.is_lognormal:
         hint = "log(y) needs an outcome above zero; leave the rest out by where, or take another family"
@@ -181,6 +185,22 @@ def _outcome(study: Study) -> list[Need]:
         broken, hint = out_of_support[study.family]
         found.append(Need(f"({broken})", hint, names))
     return [*found, Need(f"(not isfinite({y}))", f"the outcome {expression_label(inner)} is not a finite number", names)]
+
+
+def _binomial_words(outcome: Expression) -> str:
+    name = expression_label(outcome)
+    return (
+        "family binomial needs 0 or 1, true or false, or p(successes, trials); for a proportion of a known number of trials, say size, "
+        f"write p(I({name} * size), size)"
+    )
+
+
+def not_whole(expression: Expression) -> str:
+    """Condition: no whole number; one that is calculated, such as a proportion times its trials, is so up to rounding."""
+    value = as_sql(expression, {})
+    if isinstance(expression, Column):
+        return f"{value} <> floor({value})"
+    return f"abs({value} - round({value})) > least(0.01e0, {ROUNDING} * greatest(1e0, abs({value})))"
 
 
 def _finite(study: Study) -> list[Need]:
