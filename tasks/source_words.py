@@ -40,11 +40,23 @@ def unknown_field(model: type[BaseModel], place: Sequence[int | str], value: obj
 
 def not_a_part(model: type[BaseModel], place: Sequence[int | str], value: object) -> str:
     """What to write where one value stands in place of a mapping."""
-    if tuple(place) == ("source",) and isinstance(value, str):
-        return convert_words(value) if is_text_table(value) else f"write source: {{parquet: {value}}}"
+    if tuple(place) == ("source",):
+        return _source(value)
     part = _part(model, place)
     names = [] if part is None else [name for name, field in part.model_fields.items() if field.is_required()] or list(part.model_fields)
     return f"write a mapping: {place[-1]}: {{{', '.join(f'{name}: ...' for name in names)}}}"
+
+
+def _source(value: object) -> str:
+    if isinstance(value, str) and is_text_table(value):
+        return convert_words(value)
+    if isinstance(value, str) and value.endswith((".duckdb", ".db")):
+        return f"write source: {{database: {value}, line_items: query.sql}}"
+    if isinstance(value, str):
+        return f"write source: {{parquet: {value}}}"
+    if isinstance(value, list):
+        return f"write source: {{parquet: [{', '.join(map(str, value))}]}}"
+    return "write source: {parquet: files} or source: {database: file.duckdb, line_items: query.sql}"
 
 
 def _part(model: type[BaseModel], place: Sequence[int | str]) -> type[BaseModel] | None:

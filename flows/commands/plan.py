@@ -18,6 +18,7 @@ from tasks.extract import extract
 from tasks.plan import plan
 from tasks.planned import PlannedGroup, PlannedTerm
 from tasks.rules.validate import validate
+from tasks.source_checks import unnamed
 from tasks.study import load_study
 
 TAKES_HOURS = (
@@ -62,7 +63,7 @@ def show_plan(study_file: str, *, as_of: date | None, settings: Sequence[str], w
         _section(console, "To estimate", estimated)
     _section(console, "Priors", made.priors)
     _section(console, "Before any data", made.prior_predictive)
-    _section(console, "Warnings", [warning.message for warning in made.warnings])
+    _section(console, "Warnings", [*unnamed(study).values(), *(warning.message for warning in made.warnings)])
     if made.refusals:
         raise DataError("\n".join(made.refusals))
 
