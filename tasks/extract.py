@@ -96,10 +96,10 @@ def _absolute(path: str | None) -> str | None:
 def _absolute_patterns(study: Study) -> tuple[str, ...]:
     """The Parquet files or globs, none that matches nothing."""
     for pattern in study.source.parquet or ():
-        if is_text_table(pattern):
-            raise SourceError(f"{study.name}: source.parquet {pattern}: {convert_words(pattern)}.")
         if not is_remote(pattern) and not parquet_files(pattern):
             raise SourceError(f"{study.name}: source.parquet {pattern} matches no file (working directory {Path.cwd()}).")
+        if is_text_table(pattern):
+            raise SourceError(f"{study.name}: source.parquet {pattern}: {convert_words(pattern)}.")
     return tuple(pattern if is_remote(pattern) else str(Path(pattern).absolute()) for pattern in study.source.parquet or ())
 
 

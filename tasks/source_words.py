@@ -19,7 +19,8 @@ def is_text_table(name: str) -> bool:
 
 def convert_words(file: str) -> str:
     """How a CSV file becomes Parquet, once."""
-    made = Path(file).name.split(".")[0] + ".parquet"
+    made = "lines.parquet" if "*" in file else Path(file).name.split(".")[0] + ".parquet"
+    file = file.replace("'", "''")
     return (
         'line items are read from Parquet files or a DuckDB database. Convert the file once: python -c "import duckdb; '
         f"duckdb.sql(\\\"copy (from '{file}') to '{made}'\\\")\", then write source: {{parquet: {made}}}"

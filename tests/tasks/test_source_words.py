@@ -27,6 +27,7 @@ def refuse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Refuse:
     (tmp_path / "run").mkdir()
     k = range(40)
     columns = {"g": [f"g{i % 4}" for i in k], "size": 100, "prop": [i * 7 % 100 / 100 for i in k], "n": [i % 5 for i in k]}
+    Path("x.csv").write_text("a,b\n1,2\n")
     texts = {"txt": [f"{i}.5" for i in k], "day": [f"2024-01-{1 + i % 28:02}" for i in k]}
     pd.DataFrame(columns | texts | {"when": pd.Timestamp("2024-01-01")}).to_parquet("p.parquet")
 

@@ -117,6 +117,8 @@ def answers(connection: duckdb.DuckDBPyConnection, source: str) -> dict[str, obj
     }
     joined = [f"({condition}) {other}" for condition in selecting for other in ("and not isnan(x)", "or k = 1", "and k > 1 or isnan(f)")]
     counts = ", ".join(f"count_if({condition})" for condition in (*selecting, *joined))
+    aggregates = "isnan(max(x)), min(x) + 0, count(x), count(distinct x), max(f) = 'nan'::float, sum(k), min(d), count(distinct f)"
+    found["aggregates"] = connection.sql(f"select {aggregates} from ({source})").fetchall()
     return found | {"counted": connection.sql(f"select {counts} from ({source})").fetchall()}
 
 
