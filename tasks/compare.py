@@ -21,6 +21,7 @@ from multilevel.formula.tree import Formula
 from multilevel.study.designs import part_designs
 from tasks.cells.compress import compress
 from tasks.extract import extract
+from tasks.rules.missing_values import level_orders
 from tasks.rules.validate import validate
 from tasks.study import Study
 
@@ -88,11 +89,13 @@ def compare_study(
     tell = progress or (lambda step, share: None)
     tell("reading line items", 0.0)
     relation = extract(study, as_of, folder, today=datetime.now(UTC).date())
-    validated = validate(study, relation, folder)
+    validated = validate(study, relation, folder, stays=False)
     both = union(full, reduced)
     tell("compressing to cells", 0.1)
     most = MOST_COUNTS if study.family == "negative_binomial" else MOST_OUTCOMES
-    compressed = compress(relation, validated.study_sql, both, study.family, folder, max_cells=study.max_cells, most_outcomes=most)
+    compressed = compress(
+        relation, validated.study_sql, both, study.family, folder, max_cells=study.max_cells, most_outcomes=most, orders=level_orders(study)
+    )
     cells = read_cells(compressed.cells_path, compressed.spec_path)
     models = (parts_of(full, cells), parts_of(reduced, cells))
     fits = []

@@ -23,6 +23,7 @@ from tasks.rules.suite import load_rules, read_rules
 from tasks.sealing import readable
 from tasks.shards.select import ColumnUse, ParquetTable, parquet_table
 from tasks.source_files import is_remote, parquet_files, source_state
+from tasks.source_words import convert_words, is_text_table
 from tasks.study import Study
 from tasks.user_sql.errors import RefusedSqlError, sentence
 from tasks.user_sql.objects import read_objects
@@ -51,7 +52,7 @@ def extract(study: Study, as_of: date | None, folder: Path, *, today: date) -> R
     keep_mix(study, folder)
     query = None if study.source.parquet is not None else _query(study)
     patterns = _absolute_patterns(study)
-    connection = open_source(study.source.database, study.name, folder, patterns, query=query or "")
+    connection = open_source(study.source.database, study.name, folder, patterns)
     try:
         if query is not None:
             _check_query(connection, study, query)
@@ -106,6 +107,8 @@ def _absolute_patterns(study: Study) -> tuple[str, ...]:
     for pattern in study.source.parquet or ():
         if not is_remote(pattern) and not parquet_files(pattern):
             raise SourceError(f"{study.name}: source.parquet {pattern} matches no file (working directory {Path.cwd()}).")
+        if is_text_table(pattern):
+            raise SourceError(f"{study.name}: source.parquet {pattern}: {convert_words(pattern)}.")
     return tuple(pattern if is_remote(pattern) else str(Path(pattern).absolute()) for pattern in study.source.parquet or ())
 
 

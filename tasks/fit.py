@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from multilevel.errors import GateError
 from tasks.faults import told
 from tasks.run_folder import RunFolder
+from tasks.source_checks import source_checks
 from tasks.study import Study
 
 if TYPE_CHECKING:
@@ -26,7 +27,9 @@ def fit(run: RunFolder, progress: StepProgress | None = None) -> None:
     study, relation = run.study(), run.relation()
     cells, source = mixed_cells(study, read_cells(run.path / "cells.parquet", run.path / "cells.json"), run.path)
     unkept = _posterior_unkept(study)
-    fitted = fit_study(study.parsed_formula, cells, _options(study, run, relation.as_of, progress, (source, *unkept)))
+    fitted = fit_study(
+        study.parsed_formula, cells, _options(study, run, relation.as_of, progress, (source, *unkept, *source_checks(study, relation)))
+    )
     run.write_tables(dict(fitted.tables))
     if study.draws is not None and study.engine == "bayesian" and fitted.fit is not None and not unkept:
         from multilevel.bayesian.posterior_file import write_posterior

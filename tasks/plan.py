@@ -15,6 +15,7 @@ from tasks.faults import told
 from tasks.plan_two_part import two_part_plan
 from tasks.planned import Plan, planned, with_cost
 from tasks.relation import Relation
+from tasks.rules.missing_values import level_orders
 from tasks.study import Study
 
 
@@ -46,7 +47,15 @@ def _plan(study: Study, relation: Relation, study_sql: str, folder: Path, timeou
     start = Plan(study=study.name, formula=formula.text, family=family, engine=study.engine)
     try:
         compressed = compress(
-            relation, study_sql, formula, family, folder, max_cells=study.max_cells, sample_rows=1, timeout_seconds=timeout_seconds
+            relation,
+            study_sql,
+            formula,
+            family,
+            folder,
+            max_cells=study.max_cells,
+            sample_rows=1,
+            timeout_seconds=timeout_seconds,
+            orders=level_orders(study),
         )
         cells = read_cells(compressed.cells_path, compressed.spec_path)
         if is_hurdle(family):

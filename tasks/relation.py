@@ -16,7 +16,6 @@ from typing import Any
 import duckdb
 
 from multilevel.errors import DataError, SourceError
-from tasks.parquet_statistics import distrust_parquet_statistics
 from tasks.sealing import seal
 from tasks.source_files import source_state
 from tasks.user_sql.statement import run
@@ -109,7 +108,7 @@ def connect(relation: Relation, temporary: Path | None = None) -> duckdb.DuckDBP
     ------
     SourceError : the file stays locked by a writer, is missing, is no DuckDB file, or was written to since the relation was described.
     """
-    connection = open_source(relation.database, relation.study, temporary, relation.parquet, query=relation.line_items)
+    connection = open_source(relation.database, relation.study, temporary, relation.parquet)
     # looked at only now: from here on the attached file is held against writers
     if relation.state and relation.state != source_state(relation.database, relation.parquet):
         connection.close()
@@ -118,10 +117,8 @@ def connect(relation: Relation, temporary: Path | None = None) -> duckdb.DuckDBP
     return connection
 
 
-def open_source(
-    database: str | None, study: str, temporary: Path | None = None, parquet: Sequence[str] = (), *, query: str = ""
-) -> duckdb.DuckDBPyConnection:
-    """``connect``, before there is a relation; ``query``: what will be asked of the database."""
+def open_source(database: str | None, study: str, temporary: Path | None = None, parquet: Sequence[str] = ()) -> duckdb.DuckDBPyConnection:
+    """``connect``, before there is a relation."""
     settings: dict[str, str | bool | int | float | list[str]] = {
         "autoinstall_known_extensions": "false",
         "autoload_known_extensions": "false",
@@ -136,7 +133,6 @@ def open_source(
         connection.execute("set TimeZone = 'UTC'")
         if database is not None:
             _attach(connection, database, study)
-            distrust_parquet_statistics(connection, query)
         seal(connection, parquet, temporary)
     except BaseException:
         connection.close()

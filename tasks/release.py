@@ -90,6 +90,7 @@ def _provenance(run: RunFolder, validation: Mapping[str, Any]) -> dict[str, Any]
             "window": [str(relation.start), str(relation.end)] if relation.start else None,
             "rows": relation.rows,
             "checksum": relation.checksum,
+            "notes": relation.notes,
         },
         "rows": counts,
         "compression": run.read_json("compression"),

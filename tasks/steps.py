@@ -26,6 +26,7 @@ from tasks.printable import markdown_text
 from tasks.privacy import protect
 from tasks.progress import fitting_progress
 from tasks.release import release, summary
+from tasks.rules.missing_values import level_orders
 from tasks.rules.page import write_validation_page
 from tasks.rules.record import record_in_child
 from tasks.rules.validate import validate as validate_rows
@@ -95,6 +96,7 @@ def compress(folder: str) -> str:
         run.path,
         max_cells=study.max_cells,
         timeout_seconds=HOUR,
+        orders=level_orders(study),
     )
     run.write_json("compression", {"n_cells": cells.n_cells, "n_rows": cells.n_rows, "ratio": cells.compression_ratio, "sql": cells.sql})
     return folder

@@ -28,11 +28,13 @@ from multilevel.formula.tree import Call, Formula
 from multilevel.text import shorten
 from tasks.object_storage.address import has_scheme, read_address
 from tasks.source_files import plain_path
+from tasks.source_words import not_a_part, unknown_field
 from tasks.user_text import SHOWN, read_user_file, show_value
 from tasks.yaml_text import read_yaml
 
 MOST_PARTS = 8
 """Of a dotted field such as ``sampling.draws``."""
+
 
 COLUMN_TYPE = re.compile(
     r"BOOLEAN|U?(?:TINY|SMALL|BIG)INT|U?INTEGER|HUGEINT|FLOAT|DOUBLE|DECIMAL\(\d{1,2},\d{1,2}\)|VARCHAR|DATE|TIMESTAMP(?: WITH TIME ZONE)?"
@@ -419,12 +421,13 @@ def _problem(problem: Any) -> str:
     field = shorten(".".join(str(part) for part in problem["loc"])) or "study"
     message = str(problem["msg"]).removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(field.split(".")[-1], list(Study.model_fields), n=1)
-        return f"{field}: no such field" + (f"; did you mean {close[0]}?" if close else f"; the fields are {', '.join(Study.model_fields)}")
+        return f"{field}: {unknown_field(Study, problem['loc'], problem.get('input'))}"
     if problem["type"] == "missing":
         return f"{field}: this field is needed"
     if problem["type"] == "string_pattern_mismatch" and field == "name":
         message = "write letters, digits, underscores and hyphens, beginning with a letter, at most 63"
     value = problem.get("input")
+    if problem["type"] == "model_type":
+        message = not_a_part(Study, problem["loc"], value)
     shown = "" if isinstance(value, dict | Study) else f" {show_value(value)}:"
     return f"{field}:{shown} {message}"

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
 
 from multilevel.cells.files import CellsSpec, write_cells_spec
+from multilevel.cells.order import LevelOrder
 from multilevel.cells.plan import MOST_OUTCOMES, CellPlan, plan_cells
 from multilevel.cells.schema import Schema
 from multilevel.errors import DataError
-from multilevel.formula.columns import formula_columns
+from multilevel.formula.columns import columns_in, formula_columns
 from multilevel.formula.labels import expression_label
 from multilevel.formula.tree import Call, Column, Expression, Formula
 from tasks.cells.expressions import as_sql
@@ -58,6 +59,7 @@ def compress(
     sample_rows: int = SAMPLE_ROWS,
     most_outcomes: int = MOST_OUTCOMES,
     timeout_seconds: float | None = None,
+    orders: Mapping[str, LevelOrder] | None = None,
 ) -> CompressedStudy:
     """Write cells.parquet, cells.json and rows.parquet into ``folder``.
 
@@ -69,6 +71,7 @@ def compress(
     sample_rows : rows kept for residual plots.
     most_outcomes : different (cell, outcome) pairs up to which single rows' outcomes are kept.
     timeout_seconds : the query is interrupted after so long; None waits.
+    orders : column of a categorical predictor -> the order of its levels, where it is not the sorted one.
 
     Raises
     ------
@@ -82,7 +85,15 @@ def compress(
     try:
         with deadline(connection, timeout_seconds):
             return compress_rows(
-                connection, study_sql, formula, family, folder, max_cells=max_cells, sample_rows=sample_rows, most_outcomes=most_outcomes
+                connection,
+                study_sql,
+                formula,
+                family,
+                folder,
+                max_cells=max_cells,
+                sample_rows=sample_rows,
+                most_outcomes=most_outcomes,
+                orders=orders,
             )
     finally:
         connection.close()
@@ -98,6 +109,7 @@ def compress_rows(
     max_cells: int = MAX_CELLS,
     sample_rows: int = SAMPLE_ROWS,
     most_outcomes: int = MOST_OUTCOMES,
+    orders: Mapping[str, LevelOrder] | None = None,
 ) -> CompressedStudy:
     """``compress`` on an open connection."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -113,7 +125,8 @@ def compress_rows(
         rows = _copy(connection, sample_query(study_sql, formula, sample_rows), folder / "rows.parquet")
         counts = _histogram(connection, plan, schema, study_sql)
     spec_path = folder / "cells.json"
-    write_cells_spec(cells_spec(formula, plan, schema, query, n_rows=n_rows, n_cells=n_cells, counts=counts), spec_path)
+    spec = cells_spec(formula, plan, schema, query, n_rows=n_rows, n_cells=n_cells, counts=counts)
+    write_cells_spec(replace(spec, levels=_level_orders(plan, orders or {})), spec_path)
     return CompressedStudy(cells, spec_path, rows, n_cells, n_rows, n_rows / n_cells, query.sql)
 
 
@@ -137,6 +150,11 @@ def cells_spec(
         moments=dict(schema.moments),
         constants={"log_factorial": math.fsum(n * math.lgamma(value + 1) for value, n in counts)} if plan.family in COUNTS else {},
     )
+
+
+def _level_orders(plan: CellPlan, orders: Mapping[str, LevelOrder]) -> dict[str, LevelOrder]:
+    """Orders by the labels of the predictors that they are of."""
+    return {expression_label(part): orders[name] for part in plan.labels for name in columns_in(part) if name in orders}
 
 
 def refuse_too_many_cells(connection: duckdb.DuckDBPyConnection, study_sql: str, plan: CellPlan, schema: Schema, max_cells: int) -> None:

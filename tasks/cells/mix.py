@@ -42,7 +42,7 @@ def keep_mix(study: Study, folder: Path) -> None:
         return
     query = _query(mix, study.name)
     parquet = () if mix.parquet is None else (mix.parquet,)
-    connection = open_source(mix.database, f"{study.name}: standardise_to", folder, parquet, query=query)
+    connection = open_source(mix.database, f"{study.name}: standardise_to", folder, parquet)
     try:
         _check_query(connection, mix, query, study.name)
         try:

@@ -12,7 +12,7 @@ from multilevel.errors import FormulaError
 from multilevel.formula.labels import expression_label
 from multilevel.formula.tree import Call, Column, Expression, Formula
 from sql import read_query
-from tasks.cells.expressions import as_sql, double
+from tasks.cells.expressions import as_sql, counted, double
 from tasks.relation import quote
 
 SAME_VALUE = 1e-14
@@ -202,7 +202,8 @@ def _level(expression: Expression, value: str, schema: Schema) -> str:
 
 def _counts(plan: CellPlan, rows: _Rows, known: Mapping[Expression, str], with_outcomes: bool) -> _Parts:
     """Binomial, poisson, negative binomial, gamma: sizes, totals and constants."""
-    inputs = {"outcome": rows.sql(plan.raw_outcome)}
+    outcome = rows.sql(plan.raw_outcome) if plan.trials is None else counted(plan.raw_outcome, rows.schema.moments, rows.known)
+    inputs = {"outcome": outcome}
     aggregates = {"total": "sum(outcome)"}
     sized, once = False, {}
     if plan.family == "binomial" and plan.trials is not None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import duckdb
 
+from multilevel.cells.order import LevelOrder
 from multilevel.errors import DataError, StudyError
 from multilevel.formula.columns import columns_in, grouping_columns, predictor_expressions
 from multilevel.formula.tree import Call
@@ -25,6 +26,16 @@ def label_columns(study: Study) -> frozenset[str]:
     ]
     made = [name for name, rule in study.missing.items() if rule == "level"]
     return frozenset([*grouping_columns(formula), *(study.cells or ()), *coded, *made])
+
+
+def level_orders(study: Study) -> dict[str, LevelOrder]:
+    """Orders of categorical predictors: the study's ``levels``; the level of missing values comes last, so that it is no reference."""
+    made = [name for name, rule in study.missing.items() if rule == "level"]
+    orders = {name: LevelOrder(last=(MISSING_LEVEL,)) for name in made}
+    for name, listed in study.levels.items():
+        last = (MISSING_LEVEL,) if name in made and MISSING_LEVEL not in listed else ()
+        orders[name] = LevelOrder(first=listed, last=last)
+    return orders
 
 
 def excluded(study: Study, types: Mapping[str, str]) -> str:

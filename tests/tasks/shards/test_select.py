@@ -16,6 +16,7 @@ import pytest
 from multilevel.errors import DataError, SourceError
 from tasks.extract import extract
 from tasks.relation import Relation, connect
+from tasks.rules.validate import validate
 from tasks.study import Study
 
 type Describe = Callable[..., Relation]
@@ -211,3 +212,15 @@ def test_hundreds_of_files_are_described_from_their_footers(describe: Describe) 
         write(f"lake/{i}.parquet", y=pa.array([1], pa.int64()) if i % 2 else pa.array([1.5]), g=["x"])
     found = describe(source={"parquet": "lake/*.parquet"})
     assert fetched(found, "sum(y)") == [(375.0,)]
+
+
+def test_zeros_of_both_signs_are_one_level_and_nan_is_a_missing_one(describe: Describe) -> None:
+    values = [-0.0, 0.0, 1.5, float("nan")] * 3
+    write("a.parquet", y=[float(i) for i in range(12)], g=values)
+    study = {"missing": {"g": "level"}}
+    found = describe(**study)
+    plain = {"name": "s", "formula": "y ~ 1 + (1 | g)", "source": {"parquet": "*.parquet"}, "engine": "likelihood"}
+    rows = validate(Study.model_validate(plain | study), found, Path("run")).study_sql
+    with connect(found) as connection:
+        levels = connection.sql(f"select g, count(*) from ({rows}) group by g order by g").fetchall()
+    assert levels == [("(missing)", 3), ("0.0", 6), ("1.5", 3)]
