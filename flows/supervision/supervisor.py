@@ -22,7 +22,7 @@ from typing import Literal, NoReturn
 from flows.supervision.news import News, Reader, tell_through
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if sys.platform != "win32" else ()
-TIDY_SECONDS = 1.0
+TIDY_SECONDS = 0.7
 """How long a command may tidy up after a signal."""
 STATE_SECONDS = 2.0
 """How long the flow run's final state may take."""
@@ -182,7 +182,7 @@ def _suspend(group: Group) -> None:
 
 
 def _end(group: Group, asked: signal.Signals, reader: Reader) -> int:
-    """End the command for a signal: a second to tidy up, then nothing is asked any more."""
+    """End the command for a signal: a moment to tidy up, then nothing is asked any more."""
     for number in ENDING:
         signal.signal(number, signal.SIG_IGN)  # it ends within seconds anyway, and says so once
     group.command.send(signal.SIGINT)
