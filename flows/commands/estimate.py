@@ -89,9 +89,16 @@ def _quiet_libraries() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)
 
 
+class _RunLog(logging.FileHandler):
+    """The run's log, which says nothing on the console when its disk is full: the step that the disk fails says so, once."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's name
+        """Leave the record out."""
+
+
 def _log_to(path: Path) -> None:
     """Every console handler of Prefect's loggers writes to ``path`` instead."""
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _RunLog(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     names = [name for name in logging.root.manager.loggerDict if name.startswith(("prefect", "uvicorn", "fastapi"))]
     for logger in [logging.getLogger(), *map(logging.getLogger, names)]:
