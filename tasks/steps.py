@@ -16,7 +16,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task
 
-from multilevel.errors import SourceError
+from multilevel.errors import GroupwiseError, SourceError
 from tasks.cells.compress import compress as compress_study
 from tasks.extract import extract as extract_relation
 from tasks.faults import told
@@ -67,8 +67,11 @@ def validate(folder: str) -> str:
     run = RunFolder(Path(folder))
     try:
         validate_rows(run.study(), run.relation(), run.path)
-    finally:
+    except GroupwiseError:
+        # only then is there a record to show; after a full disk the page's own complaint would hide the disk's
         write_validation_page(run)
+        raise
+    write_validation_page(run)
     return folder
 
 

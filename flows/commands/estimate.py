@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 from collections.abc import Sequence
 from datetime import date
@@ -94,15 +93,10 @@ def _quiet_libraries() -> None:
 
 
 class _RunLog(logging.FileHandler):
-    """The run's log; a disk that fills up is told in one line, not in a traceback for every record."""
+    """The run's log, which says nothing on the console when its disk is full: the step that the disk fails says so, once."""
 
-    _is_told = False
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's own name
-        """Say once why records are lost; the run goes on, and its own files tell whether it can."""
-        if not self._is_told:
-            self._is_told = True
-            print(f"groupwise: {self.baseFilename}: the log cannot be written ({sys.exc_info()[1]})", file=sys.stderr)
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's name
+        """Leave the record out."""
 
 
 def _log_to(path: Path) -> None:

@@ -22,7 +22,7 @@ from typing import Literal, NoReturn
 from flows.supervision.news import News, Reader, tell_through
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if sys.platform != "win32" else ()
-TIDY_SECONDS = 1.0
+TIDY_SECONDS = 0.7
 """How long a command may tidy up after a signal."""
 STATE_SECONDS = 2.0
 """How long the flow run's final state may take."""
@@ -95,7 +95,8 @@ def supervised(command: Callable[[], NoReturn]) -> int:
         _become_command(guard, pipes, ending)
         command()
     os.close(pipes.news[1])
-    for number in (*ending, signal.SIGCHLD, signal.SIGTSTP):
+    stopping = [number for number in (signal.SIGTSTP,) if signal.getsignal(number) != signal.SIG_IGN]
+    for number in (*ending, *stopping, signal.SIGCHLD):
         signal.signal(number, _heard)
     signal.set_wakeup_fd(pipes.signals[1], warn_on_full_buffer=False)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ending)
@@ -130,7 +131,8 @@ def _become_command(guard: int, pipes: Pipes, ending: list[signal.Signals]) -> N
     tell_through(pipes.news[1])
     # a group in the background may write to its terminal
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)
-    for number in ending:
+    # the supervisor interrupts, even where the shell ignores the user's ctrl-c
+    for number in {*ending, signal.SIGINT}:
         signal.signal(number, _interrupt)
     # a signal to this process alone reaches the supervisor too, whatever code is busy here
     signal.set_wakeup_fd(pipes.signals[1], warn_on_full_buffer=False)
@@ -180,14 +182,9 @@ def _suspend(group: Group) -> None:
 
 
 def _end(group: Group, asked: signal.Signals, reader: Reader) -> int:
-    """End the command for a signal: a second to tidy up, then nothing is asked any more."""
-
-    def at_once(number: int, frame: FrameType | None) -> None:
-        group.send(signal.SIGKILL)
-        os._exit(128 + number)
-
+    """End the command for a signal: a moment to tidy up, then nothing is asked any more."""
     for number in ENDING:
-        signal.signal(number, at_once)
+        signal.signal(number, signal.SIG_IGN)  # it ends within seconds anyway, and says so once
     group.command.send(signal.SIGINT)
     end = time.monotonic() + TIDY_SECONDS
     while time.monotonic() < end and not group.command.has_ended():

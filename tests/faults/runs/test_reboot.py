@@ -198,6 +198,6 @@ def is_run(entry: Path, mark: str) -> bool:
     try:
         marked = f"{MARK}={mark}".encode() in (entry / "environ").read_bytes().split(b"\0")
         command = (entry / "cmdline").read_bytes().split(b"\0")
-        return marked and b"prefect.flow_engine" in command
+        return marked and b"prefect.engine" in command
     except OSError:
         return False

@@ -194,6 +194,27 @@ def test_nothing_is_left_of_a_run_that_is_ended(
     assert not tally.faults, "\n".join(tally.faults)
 
 
+@pytest.mark.timeout(1_800)
+@pytest.mark.parametrize("name", list(SIGNALS))
+def test_a_run_that_compiles_or_samples_in_native_code_is_ended(
+    name: str, study: Callable[..., Path], start: Any, prefect_server: dict[str, str], figures: Callable[..., None]
+) -> None:
+    work = study()
+    # so many draws that the compiler or the sampler is busy whenever the signal comes
+    long = ("--engine", "bayesian", "--set", "sampling.form=nuts", "--set", "sampling.draws=50000", "--set", "expectations=null")
+    run = start(work, f"{os.getpid()}-sampler-{name}", prefect_server, "estimate", "study.yaml", *long)
+    assert run.wait_for(lambda: bool(list((work / ".groupwise").glob(STEPS["fit"]))))
+    run.wait_for(lambda: False, 20)
+    ended = run.end(signal.Signals[name])
+    assert ended.was_running
+    assert ended.code == SIGNALS[name]
+    assert ended.messages == (0 if name == "SIGKILL" else 1)
+    assert ended.seconds < LIMIT_SECONDS
+    assert ended.left == []
+    kind = f"{name} while nutpie compiles or samples"
+    figures(f"sampler-{name.lower()}", kind=kind, tried=1, failed=1, next_runs=0, lost=0, slowest_seconds=ended.seconds)
+
+
 def wait_a_while(run: Any, share: float) -> None:
     """Up to three seconds, about as long as a step of this study takes."""
     run.wait_for(lambda: False, 3.0 * share)

@@ -126,6 +126,15 @@ def test_a_signal_to_the_command_alone_ends_both() -> None:
     assert (process.returncode, err) == (143, "groupwise: ended by SIGTERM\n")
 
 
+def test_more_signals_change_nothing() -> None:
+    process = started(BUSY["in native code that holds the interpreter"])
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        process.send_signal(number)
+        time.sleep(0.1)
+    _, err = process.communicate(timeout=10)
+    assert (process.returncode, err) == (130, "groupwise: interrupted\n")
+
+
 def test_a_signal_that_the_shell_ignores_is_ignored() -> None:
     process = started(READY + "    time.sleep(0.5)", before="import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n")
     process.send_signal(signal.SIGHUP)
