@@ -56,8 +56,8 @@ def _spanned_message(design: Design, found: Spanned) -> str:
     instead = f"Write {written(left, name)} instead of {written(block.columns, name)}" if left else f"Drop {written(block.columns, name)}"
     return (
         f"identified[{name}]: how far {what} differ between levels of {name} is not identified. The population-level "
-        f"terms ({_listed(by)}) already determine them for all {len(np.unique(block.factor.codes))} levels, so nothing is left to learn a variance from. "
-        f"{instead}, or leave those terms out."
+        f"terms ({_listed(by)}) already determine them for all {len(np.unique(block.factor.codes))} levels, so nothing is left "
+        f"to learn a variance from. {instead}, or leave those terms out."
     )
 
 

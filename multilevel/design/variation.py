@@ -155,7 +155,7 @@ def _check_binomial(design: Design, outcome: str) -> None:
         none, full = total <= 0, total >= size
         if (none | full).all() and (none & (size > 1)).any() and (full & (size > 1)).any():
             raise FitError(
-                f"varies_within[{factor.name}]: {outcome} is 0 in all rows or 1 in all rows of each level of {factor.name}: the likelihood "
-                f"rises with the standard deviation of {factor.name} for ever, so it has no estimate. Keep one row for each level and model "
-                f"that without the group term, or group by something coarser than {factor.name}."
+                f"varies_within[{factor.name}]: {outcome} is 0 in all rows or 1 in all rows of each level of {factor.name}: the "
+                f"likelihood rises with the standard deviation of {factor.name} for ever. Keep one row for each level and "
+                f"model that without the group term, or group by something coarser than {factor.name}."
             )

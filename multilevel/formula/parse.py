@@ -13,6 +13,7 @@ from multilevel.formula.expressions import (
     name_of,
     position_of,
 )
+from multilevel.formula.names import check_factors, check_names
 from multilevel.formula.syntax import Node, refusal, syntax_tree
 from multilevel.formula.terms import Expansion, add, expand, expand_terms, ordered_terms, subtract
 from multilevel.formula.tree import Call as FunctionCall
@@ -34,7 +35,8 @@ def parse_formula(text: str) -> Formula:
     Raises
     ------
     FormulaError
-        If the text cannot be read, names a function that is not on the list, or repeats a group term. The message says where.
+        If the text cannot be read, names a function that is not on the list, repeats a group term, or gives two things one
+        name. The message says where.
 
     Source: Bates et al. (2015), section 2, for the group terms; Chambers and Hastie (1992), section 2.4, for the others.
     """
@@ -54,7 +56,10 @@ def parse_formula(text: str) -> Formula:
             part = expand(node, flat)
             population = add(population, part) if sign > 0 else subtract(population, part)
     _refuse_repeats(groups, flat)
-    return Formula(flat, _response(root.left, flat), ordered_terms(population), tuple(offsets), tuple(groups))
+    check_factors(flat, population.factors)
+    formula = Formula(flat, _response(root.left, flat), ordered_terms(population), tuple(offsets), tuple(groups))
+    check_names(formula)
+    return formula
 
 
 def _summands(node: Node) -> list[tuple[int, Node]]:

@@ -8,6 +8,7 @@ from formulae.expr import Binary, Grouping, Literal, Unary
 
 from multilevel.formula.expressions import factor_expression, position_of
 from multilevel.formula.labels import expression_label, term_label
+from multilevel.formula.names import check_factors
 from multilevel.formula.syntax import Node, refusal
 from multilevel.formula.tree import Expression, Term
 
@@ -18,12 +19,14 @@ type Product = tuple[Expression, ...]
 class Expansion:
     """Products in the order written, the intercept apart (None where the formula does not say).
 
-    ``order``: labels of all factors in the order of their first appearance in the text.
+    ``order``: labels of all factors in the order of their first appearance in the text; ``factors``: the factors themselves, which may be
+    more than there are labels.
     """
 
     products: tuple[Product, ...] = ()
     intercept: bool | None = None
     order: tuple[str, ...] = ()
+    factors: tuple[Expression, ...] = ()
 
 
 def expand_terms(node: Node, text: str) -> tuple[Term, ...]:
@@ -31,7 +34,9 @@ def expand_terms(node: Node, text: str) -> tuple[Term, ...]:
 
     As in R, main effects come before interactions, and the factors of an interaction in the order in which they first appear.
     """
-    return ordered_terms(expand(node, text))
+    expansion = expand(node, text)
+    check_factors(text, expansion.factors)
+    return ordered_terms(expansion)
 
 
 def ordered_terms(expansion: Expansion) -> tuple[Term, ...]:
@@ -55,25 +60,35 @@ def expand(node: Node, text: str) -> Expansion:
     if isinstance(node, Binary):
         return _binary(node, text)
     factor = factor_expression(node, text)
-    return Expansion(((factor,),), order=(expression_label(factor),))
+    return Expansion(((factor,),), order=(expression_label(factor),), factors=(factor,))
 
 
 def add(left: Expansion, right: Expansion) -> Expansion:
     """``a + b``: what is there already is not added twice."""
     intercept = left.intercept if right.intercept is None else right.intercept
-    return Expansion(_union(left.products, right.products), intercept, _in_order(left, right))
+    return Expansion(_union(left.products, right.products), intercept, _in_order(left, right), _all_factors(left, right))
 
 
 def subtract(left: Expansion, right: Expansion) -> Expansion:
     """``a - b``: ``- 1`` takes the intercept away, ``- 0`` gives it back."""
     gone = {_key(product) for product in right.products}
     intercept = left.intercept if right.intercept is None else not right.intercept
-    return Expansion(tuple(product for product in left.products if _key(product) not in gone), intercept, _in_order(left, right))
+    return Expansion(
+        tuple(product for product in left.products if _key(product) not in gone),
+        intercept,
+        _in_order(left, right),
+        _all_factors(left, right),
+    )
 
 
 def cross(left: Expansion, right: Expansion) -> Expansion:
     """``a : b``: every product of the left with every product of the right."""
-    return Expansion(_union((), tuple(_multiply(a, b) for a in left.products for b in right.products)), None, _in_order(left, right))
+    return Expansion(
+        _union((), tuple(_multiply(a, b) for a in left.products for b in right.products)),
+        None,
+        _in_order(left, right),
+        _all_factors(left, right),
+    )
 
 
 def _binary(node: Binary, text: str) -> Expansion:
@@ -124,6 +139,10 @@ def _union(left: tuple[Product, ...], right: tuple[Product, ...]) -> tuple[Produ
 
 def _in_order(left: Expansion, right: Expansion) -> tuple[str, ...]:
     return tuple(dict.fromkeys(left.order + right.order))
+
+
+def _all_factors(left: Expansion, right: Expansion) -> tuple[Expression, ...]:
+    return tuple(dict.fromkeys(left.factors + right.factors))
 
 
 def _key(product: Product) -> frozenset[str]:
