@@ -328,6 +328,7 @@ def test_the_sample_of_rows_is_the_same_twice(connection: duckdb.DuckDBPyConnect
 
 def test_levels_that_are_one_text_are_refused(tmp_path: Path) -> None:
     mixed = "select union_value(n := 1) as g, 1.5 * i as y from range(9) r(i)"
-    sql = f"select cast(g as union(n integer, t varchar)) as g, y from ({mixed}) union all select cast('1' as union(n integer, t varchar)), 0.5"
+    either = "union(n integer, t varchar)"
+    sql = f"select cast(g as {either}) as g, y from ({mixed}) union all select cast('1' as {either}), 0.5"
     with pytest.raises(DataError, match=r"g: 2 different values of type UNION.* are 1 as text"):
         compress_rows(duckdb.connect(), sql, parse_formula("y ~ 1 + (1 | g)"), "gaussian", tmp_path)
