@@ -51,6 +51,9 @@ def _spanned_message(design: Design, found: Spanned) -> str:
         )
     spanned = [block.columns[place] for place in found.columns]
     by = _explaining(design, found)
+    if not by:
+        labels = _listed([column.label for column in spanned])
+        return f"identified[{name}]: {labels} is 0 in every row, so nothing can vary by {name} with it. Leave it out of the brackets."
     what = " and ".join(_effects_of(column) for column in spanned)
     left = tuple(column for place, column in enumerate(block.columns) if place not in found.columns)
     instead = f"Write {written(left, name)} instead of {written(block.columns, name)}" if left else f"Drop {written(block.columns, name)}"

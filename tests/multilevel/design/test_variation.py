@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from multilevel.bayesian.engine import fit_bayesian
 from multilevel.cells.from_rows import cells_from_frame
 from multilevel.design.build import build_design
 from multilevel.design.checks import check_design
@@ -57,6 +58,15 @@ def test_a_residual_of_a_ten_millionth_is_found_to_six_digits(rows: pd.DataFrame
 def test_sds_are_those_of_the_analysis_of_variance_however_little_is_left(size: float, rows: pd.DataFrame) -> None:
     sized = rows.assign(sized=rows["exact"] + size * rows["noise"])
     assert sds("sized ~ 1 + (1 | g)", sized) == pytest.approx(anova(sized, "sized"), rel=1e-6)
+
+
+def test_the_posterior_finds_a_residual_of_a_ten_millionth(rows: pd.DataFrame) -> None:
+    parsed = parse_formula("y ~ 1 + (1 | g)")
+    design = build_design(parsed, cells_from_frame(parsed, rows, "gaussian"))
+    fit = fit_bayesian(design, "gaussian", sampling={"draws": 500, "chains": 2})
+    between, within = anova(rows, "y")
+    assert [found.estimate for found in fit.components] == pytest.approx([between, within], rel=0.2)
+    assert all(check.passed for check in fit.checks)
 
 
 @pytest.mark.parametrize("size", [1.0, 1e-2, 1e-4])
