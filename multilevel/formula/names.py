@@ -29,11 +29,8 @@ def check_names(formula: Formula) -> None:
         formula.text, "predictors", [((expression,), expression_label(expression)) for expression in predictor_expressions(formula)]
     )
     # the column `Intercept` is refused where the model has no intercept too: tables and priors know that by its label
-    _refuse_twice(
-        formula.text,
-        "terms",
-        [((), INTERCEPT)] + [(product, ":".join(map(expression_label, product)) or INTERCEPT) for product in products],
-    )
+    labelled = [(product, ":".join(map(expression_label, product)) or INTERCEPT) for product in [(), *products]]
+    _refuse_twice(formula.text, "terms", labelled)
     _refuse_twice(formula.text, "grouping factors", [(tuple(map(Column, group.columns)), group.name) for group in formula.groups])
     if any(group.columns == (RESIDUAL,) for group in formula.groups):
         raise FormulaError(
