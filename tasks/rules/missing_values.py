@@ -64,10 +64,10 @@ def refuse_literal_level(connection: duckdb.DuckDBPyConnection, study: Study, ke
         picks += [f"count_if({absent}) as {quote(name)}, count_if({said}) as {quote(name + ' said')}"]
     found = rows_of(connection, f"select {', '.join(picks)} from ({kept})", study.name, "missing: the levels cannot be counted")[0]
     for name in names:
-        absent, said = int(found[name]), int(found[f"{name} said"])
-        if absent and said:
+        n_absent, n_said = int(found[name]), int(found[f"{name} said"])
+        if n_absent and n_said:
             raise DataError(
-                f"{study.name}: missing: {name}: level makes {absent:,} rows without a value the level {MISSING_LEVEL}, but {said:,} rows "
+                f"{study.name}: missing: {name}: level makes {n_absent:,} rows without a value the level {MISSING_LEVEL}, but {n_said:,} rows "
                 f"hold that very text: the two would be one level. Rename the text in line_items, or write exclude."
             )
 
