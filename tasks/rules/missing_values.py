@@ -67,8 +67,8 @@ def refuse_literal_level(connection: duckdb.DuckDBPyConnection, study: Study, ke
         n_absent, n_said = int(found[name]), int(found[f"{name} said"])
         if n_absent and n_said:
             raise DataError(
-                f"{study.name}: missing: {name}: level makes {n_absent:,} rows without a value the level {MISSING_LEVEL}, but {n_said:,} rows "
-                f"hold that very text: the two would be one level. Rename the text in line_items, or write exclude."
+                f"{study.name}: missing: {name}: level makes {n_absent:,} rows without a value the level {MISSING_LEVEL}, but {n_said:,} "
+                f"rows hold that very text: the two would be one level. Rename the text in line_items, or write exclude."
             )
 
 
