@@ -13,6 +13,7 @@ from multilevel.cells.statistics import CellStatistics
 from multilevel.checking.comparison import Comparison, check_comparable, compare, fit_by_likelihood, union
 from multilevel.checking.cross_validation import Score, difference, folds_of, joined, score
 from multilevel.design.build import build_design
+from multilevel.design.checks import check_design
 from multilevel.design.hurdle import is_hurdle
 from multilevel.design.model import Design
 from multilevel.errors import StudyError
@@ -111,7 +112,9 @@ def parts_of(formula: Formula, cells: CellStatistics) -> tuple[Design, ...]:
     """A model's designs: one, or of a hurdle whether there is an amount (all rows), then how much."""
     if is_hurdle(cells.family):
         return tuple(part_designs(formula, cells).by_part.values())
-    return (build_design(formula, cells),)
+    design = build_design(formula, cells)
+    check_design(formula, design)
+    return (design,)
 
 
 def complete_pooling(formula: Formula) -> Formula:

@@ -167,7 +167,9 @@ def _columns(connection: duckdb.DuckDBPyConnection, line_items: str, study: Stud
 
 def _require_columns(study: Study, columns: dict[str, str]) -> None:
     made = [f"{name}_missing" for name, rule in study.missing.items() if rule == "mean_and_indicator"]
-    taken = [name for name in made if name in columns]
+    # DuckDB's names know no upper and lower case
+    known = {name.casefold() for name in columns}
+    taken = [name for name in made if name.casefold() in known]
     if taken:
         raise SourceError(f"{study.name}: missing: mean_and_indicator makes a column {taken[0]}, but the line items have one; rename it.")
     wanted = [*used_columns(study), *study.missing, *study.types, *([study.window.column] if study.window else [])]

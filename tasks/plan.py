@@ -13,7 +13,7 @@ from multilevel.errors import DataError, FitError, FormulaError
 from tasks.cells.compress import compress
 from tasks.faults import told
 from tasks.plan_two_part import two_part_plan
-from tasks.planned import Plan, planned, with_cost
+from tasks.planned import Plan, planned, with_asked, with_cost
 from tasks.relation import Relation
 from tasks.rules.missing_values import level_orders
 from tasks.study import Study
@@ -64,6 +64,7 @@ def _plan(study: Study, relation: Relation, study_sql: str, folder: Path, timeou
     except (DataError, FitError, FormulaError) as error:
         return replace(start, refusals=(str(error),))
     made = planned(start, formula, design, compressed)
+    made = made if made.refusals else with_asked(made, study, design)
     if made.refusals or not design.blocks or not design.population:
         return made
     return with_cost(made, study, design, with_priors)

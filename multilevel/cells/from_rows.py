@@ -195,6 +195,8 @@ def _labels(column: pd.Series, kind: ColumnKind, first: np.ndarray) -> Labels:
     else:
         codes, found = pd.factorize(np.array([str(value) for value in values], dtype=object), sort=True)
         text = list(found)
+        if len(found) < len(pd.unique(values)):
+            raise DataError(f"{column.name}: different values are the same as text (1 and '1', say); make the column of one type.")
     return Labels(codes.astype(np.int32), np.array(text, dtype=object))
 
 

@@ -16,13 +16,23 @@ from multilevel.design.coding import CodedColumn, code_terms
 from multilevel.design.factors import full_labels, parent_levels
 from multilevel.design.identification import check_identified
 from multilevel.design.model import Design, DesignColumn, Factor, GroupBlock
+from multilevel.design.names import check_keys
 from multilevel.design.variation import check_variation
 from multilevel.errors import FitError
 from multilevel.formula.labels import expression_label
 from multilevel.formula.tree import Formula
 
 type WarningKind = Literal[
-    "no_variation", "aliased", "few_levels", "level_per_row", "constant_slope", "no_average", "far_from_zero", "nearly_constant", "identified"
+    "no_variation",
+    "aliased",
+    "few_levels",
+    "level_per_row",
+    "constant_slope",
+    "no_average",
+    "far_from_zero",
+    "nearly_constant",
+    "identified",
+    "varies_within",
 ]
 
 NEARLY = 0.99
@@ -55,9 +65,10 @@ def check_design(formula: Formula, design: Design) -> tuple[DesignWarning, ...]:
     Raises
     ------
     FitError
-        One level in a factor, factors nested the wrong way round or confounded, more effects than rows, variances that are not
-        identified, outcomes that do not vary, an offset that is not finite.
+        Labels that stand for two things, one level in a factor, factors nested the wrong way round or confounded, more effects than
+        rows, variances that are not identified, outcomes that do not vary, an offset that is not finite.
     """
+    check_keys(formula, design)
     _check_offset(design.cells)
     for block in design.blocks:
         _check_levels(block)
@@ -69,6 +80,7 @@ def check_design(formula: Formula, design: Design) -> tuple[DesignWarning, ...]:
         *_left_out(formula, design),
         *_few_levels(design),
         *_level_per_row(design),
+        *_same_counts(design, expression_label(formula.response.expression)),
         *_constant_slopes(design),
         *_no_average(formula, design),
         *_far_from_zero(design),
@@ -191,6 +203,26 @@ def _level_per_row(design: Design) -> Iterator[DesignWarning]:
                 yield DesignWarning("identified", message, block.factor.name)
 
 
+def _same_counts(design: Design, outcome: str) -> Iterator[DesignWarning]:
+    """Counts that are the same in all rows of each level of a factor, several rows in some."""
+    outcomes = design.cells.outcomes
+    if outcomes is None or design.cells.family == "binomial":
+        return
+    rate = outcomes.value / outcomes.size
+    for factor in {block.factor.name: block.factor for block in design.blocks}.values():
+        level = factor.codes[outcomes.cell]
+        highest, lowest = np.full(factor.n_levels, -np.inf), np.full(factor.n_levels, np.inf)
+        np.maximum.at(highest, level, rate)
+        np.minimum.at(lowest, level, rate)
+        if np.array_equal(rate, highest[level]) and np.array_equal(rate, lowest[level]) and len(np.unique(level)) < outcomes.n.sum():
+            advice = ": phi has no finite estimate, write family: poisson" if design.cells.family == "negative_binomial" else ""
+            message = (
+                f"{outcome} is the same in all rows of each level of {factor.name}: it varies less than counts do that are drawn one by "
+                f"one, so standard errors and intervals are too wide{advice}."
+            )
+            yield DesignWarning("varies_within", message, factor.name)
+
+
 def _constant_slopes(design: Design) -> Iterator[DesignWarning]:
     """Slopes of what is the same throughout each level: no level can tell its slope from its intercept."""
     for factor, slopes in _slopes_beside_intercepts(design):
@@ -204,8 +236,8 @@ def _constant_slopes(design: Design) -> Iterator[DesignWarning]:
             )
             yield DesignWarning(
                 "identified",
-                f"{factor.name}: the columns of the slopes of {_named(constant)} are multiples of those of the intercepts, so their variances "
-                "are told apart only by how the spread of levels changes with the predictor.",
+                f"{factor.name}: the columns of the slopes of {_named(constant)} are multiples of those of the intercepts, so their "
+                "variances are told apart only by how the spread of levels changes with the predictor.",
                 factor.name,
             )
 

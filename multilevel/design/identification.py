@@ -51,13 +51,16 @@ def _spanned_message(design: Design, found: Spanned) -> str:
         )
     spanned = [block.columns[place] for place in found.columns]
     by = _explaining(design, found)
+    if not by:
+        labels = _listed([column.label for column in spanned])
+        return f"identified[{name}]: {labels} is 0 in every row, so nothing can vary by {name} with it. Leave it out of the brackets."
     what = " and ".join(_effects_of(column) for column in spanned)
     left = tuple(column for place, column in enumerate(block.columns) if place not in found.columns)
     instead = f"Write {written(left, name)} instead of {written(block.columns, name)}" if left else f"Drop {written(block.columns, name)}"
     return (
         f"identified[{name}]: how far {what} differ between levels of {name} is not identified. The population-level "
-        f"terms ({_listed(by)}) already determine them for all {len(np.unique(block.factor.codes))} levels, so nothing is left to learn a variance from. "
-        f"{instead}, or leave those terms out."
+        f"terms ({_listed(by)}) already determine them for all {len(np.unique(block.factor.codes))} levels, so nothing is left "
+        f"to learn a variance from. {instead}, or leave those terms out."
     )
 
 

@@ -115,9 +115,7 @@ def restrict_design(design: Design, places: Integers) -> Design:
     def columns(whole: tuple[DesignColumn, ...]) -> tuple[DesignColumn, ...]:
         return tuple(replace(column, multiplier=column.multiplier[places]) for column in whole)
 
-    blocks = tuple(
-        GroupBlock(replace(block.factor, codes=block.factor.codes[places]), columns(block.columns)) for block in design.blocks
-    )
+    blocks = tuple(GroupBlock(replace(block.factor, codes=block.factor.codes[places]), columns(block.columns)) for block in design.blocks)
     return replace(design, cells=restrict_cells(design.cells, places), population=columns(design.population), blocks=blocks)
 
 

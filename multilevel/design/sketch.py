@@ -33,9 +33,6 @@ FEWEST_PROBES = 8
 NEGLIGIBLE = 1e-3
 """Part in a linear dependence below which a block takes no part in it."""
 
-DEPENDENT = 1e-10
-"""Part of a population column's length that earlier columns leave, below which it adds no direction."""
-
 
 @dataclass(frozen=True)
 class Spanned:
@@ -143,14 +140,10 @@ def _with_zero(values: Floats) -> Floats:
 
 
 def _basis(X: Floats) -> Floats:
-    """(R, rank) orthonormal basis of the columns of X."""
+    """(R, p) orthonormal columns that span those of X; more than those where X is of lower rank, as in a part of the rows."""
     length = np.sqrt(np.sum(X**2, axis=0))
     X = X[:, length > 0] / length[length > 0]
-    if not X.size:
-        return np.zeros((len(X), 0))
-    basis, triangle, _ = qr(X, mode="economic", pivoting=True)
-    kept = np.abs(np.diagonal(triangle)) > DEPENDENT
-    return np.asarray(basis[:, : len(kept)][:, kept])
+    return np.asarray(qr(X, mode="economic")[0]) if X.size else np.zeros((len(X), 0))
 
 
 def _triangle(pieces: Iterator[Floats], width: int) -> Floats:

@@ -22,6 +22,9 @@ EXACT = 1e-8
 CROSSED = 3e-6
 """The same where several terms vary: effects of the smaller factors lose digits to differences."""
 
+CORRELATED = 3e-5
+"""The same where the effects of a level are correlated."""
+
 STEPS = 300
 """Iterations of the least-squares solver; one that is not done by then leaves more than there is, and nothing is refused."""
 
@@ -59,8 +62,7 @@ def _check_gaussian(design: Design, outcome: str) -> None:
             "window or `where`, or look for a column that was filled with one value."
         )
     rows = reduce_design(design)
-    crossed = sum(len(block.columns) for block in design.blocks) > 1
-    smallest = max((CROSSED if crossed else EXACT) ** 2 * total, ROUNDING**2 * size)
+    smallest = max(_digits_kept(design) ** 2 * total, ROUNDING**2 * size)
     if rows.residual_ss > smallest:
         return
     problem = _Problem(rows, rows.outcome - centre * np.sqrt(cells.weight[rows.cell]) * (np.arange(len(rows.cell)) < cells.n_cells))
@@ -75,11 +77,17 @@ def _check_gaussian(design: Design, outcome: str) -> None:
         raise FitError(_hardly(outcome, f"varies_within[{finest}]", "all group-level terms together", left, total, cells))
 
 
+def _digits_kept(design: Design) -> float:
+    if any(len(block.columns) > 1 for block in design.blocks):
+        return CORRELATED
+    return CROSSED if len(design.blocks) > 1 else EXACT
+
+
 def _hardly(outcome: str, check: str, given: str, left: float, total: float, cells: CellStatistics) -> str:
     sds = [np.sqrt(value / cells.n_rows) for value in (left, total)]
     return (
         f"{check}: {outcome} hardly varies within the groups: given {given} and the population-level terms its standard deviation is "
-        f"{sds[0]:.2g}, of {sds[1]:.4g} in all, so that a residual cannot be told from rounding. Keep one row for each level and leave its "
+        f"{sds[0]:.2g}, of {sds[1]:.4g} in all, too little for estimates to keep their digits. Keep one row for each level and leave its "
         f"group term out, or look for a column that was made from the groups."
     )
 
@@ -155,7 +163,7 @@ def _check_binomial(design: Design, outcome: str) -> None:
         none, full = total <= 0, total >= size
         if (none | full).all() and (none & (size > 1)).any() and (full & (size > 1)).any():
             raise FitError(
-                f"varies_within[{factor.name}]: {outcome} is 0 in all rows or 1 in all rows of each level of {factor.name}: the likelihood "
-                f"rises with the standard deviation of {factor.name} for ever, so it has no estimate. Keep one row for each level and model "
-                f"that without the group term, or group by something coarser than {factor.name}."
+                f"varies_within[{factor.name}]: {outcome} is 0 in all rows or 1 in all rows of each level of {factor.name}: the "
+                f"likelihood rises with the standard deviation of {factor.name} for ever. Keep one row for each level and "
+                f"model that without the group term, or group by something coarser than {factor.name}."
             )

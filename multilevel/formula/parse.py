@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Any
 
 from formulae.expr import Binary, Call, Grouping
 
@@ -18,9 +17,9 @@ from multilevel.formula.expressions import (
     name_of,
     position_of,
 )
-from multilevel.formula.labels import expression_label
+from multilevel.formula.names import check_names
 from multilevel.formula.syntax import Node, refusal, syntax_tree
-from multilevel.formula.terms import Expansion, expand, expand_terms, ordered_terms, refuse_too_many, summands, total, two_meanings
+from multilevel.formula.terms import Expansion, expand, expand_terms, ordered_terms, refuse_too_many, summands, total
 from multilevel.formula.tree import Call as FunctionCall
 from multilevel.formula.tree import Column, Expression, Formula, GroupTerm, Response
 
@@ -41,7 +40,8 @@ def parse_formula(text: str) -> Formula:
     Raises
     ------
     FormulaError
-        If the text cannot be read, names a function that is not on the list, or repeats a group term. The message says where.
+        If the text cannot be read, names a function that is not on the list, repeats a group term, or gives two things one
+        name. The message says where.
 
     Source: Bates et al. (2015), section 2, for the group terms; Chambers and Hastie (1992), section 2.4, for the others.
     """
@@ -67,7 +67,7 @@ def parse_formula(text: str) -> Formula:
         refuse_too_many(n_terms, flat)
     _refuse_repeats(groups, flat)
     formula = Formula(flat, _response(root.left, flat), ordered_terms(total(population, flat)), tuple(offsets), tuple(groups))
-    _refuse_same_names(formula)
+    check_names(formula)
     return formula
 
 
@@ -135,22 +135,6 @@ def _refuse_repeats(groups: list[GroupTerm], text: str) -> None:
                     f"(a/b already stands for a and a:b, and (x | g) for (1 + x | g); to separate a slope write (0 + x | g))",
                 )
             seen.add(key)
-
-
-def _refuse_same_names(formula: Formula) -> None:
-    """Different terms, or different factors, that the tables would call the same, as ``a:b`` and the column of that name."""
-    terms = [*formula.population, *(term for group in formula.groups for term in group.terms)]
-    named = [(term.label, frozenset(term.factors)) for term in terms]
-    named += [(expression_label(factor), frozenset((factor,))) for term in terms for factor in term.factors]
-    _refuse_ambiguous(named, formula.text)
-    _refuse_ambiguous([(group.name, frozenset(group.columns)) for group in formula.groups], formula.text)
-
-
-def _refuse_ambiguous(named: list[tuple[str, frozenset[Any]]], text: str) -> None:
-    meanings: dict[str, frozenset[Any]] = {}
-    for name, parts in named:
-        if meanings.setdefault(name, parts) != parts:
-            raise two_meanings(name, text)
 
 
 def _response(node: Node, text: str) -> Response:

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 
 from formulae.expr import Binary, Grouping, Literal, Unary
 
-from multilevel.errors import FormulaError
 from multilevel.formula.expressions import factor_expression, position_of
 from multilevel.formula.labels import expression_label, term_label
+from multilevel.formula.names import alike
 from multilevel.formula.syntax import Node, refusal
 from multilevel.formula.tree import Expression, Term
-from multilevel.text import shorten
 
 type Product = tuple[tuple[str, Expression], ...]
 """Different factors, each with its label."""
@@ -155,13 +154,8 @@ def _multiply(left: Product, right: Product, text: str) -> Product:
     factors = dict(left)
     for label, factor in right:
         if factors.setdefault(label, factor) != factor:
-            raise two_meanings(label, text)
+            raise alike(text, "predictors", label, (factors[label],), (factor,))
     return tuple(factors.items())
-
-
-def two_meanings(name: str, text: str) -> FormulaError:
-    """The error where the tables would call two things the same."""
-    return refusal(text, None, f"`{shorten(name)}` would stand for two things in the tables; rename the column of that name in line_items")
 
 
 def _key(product: Product) -> frozenset[str]:

@@ -50,7 +50,7 @@ def linear_system(
         location=location,
         residual_ss=rows.residual_ss,
         n_rows=rows.n_rows,
-        inside=_inside(_merge(blocks, merged), own, np.column_stack([basis, residual])) if merged else None,
+        inside=_inside(_merge(blocks, merged), own, np.column_stack([basis, residual])) if merged and weights is None else None,
     )
 
 

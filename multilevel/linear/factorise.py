@@ -24,7 +24,8 @@ class BlockedSystem:
 
     sizes : per block (L, k). merged : blocks of the eliminated factor, their columns side by side; rest : the other blocks, in order.
     own : (L, k, k) Z_e'Z_e by level; cross : Z_e'[Z_r Q r] by level; gram : (m, m) [Z_r Q r]'[Z_r Q r] with X = Q T, r = y - Q location.
-    inside : (p + 1, p + 1) cross-products of what a scalar Z_e leaves of [Q r] within its levels, from rows; None where Z_e is not scalar.
+    inside : (p + 1, p + 1) cross-products of what a scalar Z_e leaves of [Q r] within its levels, from rows; None where Z_e is not scalar
+    or the rows are weighted, since weights over a hundred orders of size leave the differences of the other columns no meaning beside it.
     """
 
     sizes: tuple[tuple[int, int], ...]
@@ -101,8 +102,10 @@ class BlockedSystem:
             return self.gram.copy()
         if self.inside is not None:
             return self._within_levels + self._between_levels(own_lambda[0, 0] ** 2)
-        total = np.zeros((len(self.gram), len(self.gram)))
-        add_products(total, self.cross, kernels, self.presummed.singles)
+        summed = self.presummed
+        scale = own_lambda[0, 0] ** 2
+        total = summed.total(scale / (1.0 + scale * summed.own), len(self.gram))
+        add_products(total, self.cross, kernels, summed.singles)
         mirror(total)
         return self.gram - total
 

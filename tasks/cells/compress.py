@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -30,6 +31,11 @@ COUNTS = ("poisson", "negative_binomial")
 MAX_CELLS = 2_000_000
 SAMPLE_ROWS = 2_000
 SAMPLE_SEED = 20_160_104
+ONE_TEXT = re.compile(
+    r"(VARCHAR|BOOLEAN|U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|FLOAT|DOUBLE|DECIMAL\(\d+,\d+\)|DATE|TIMESTAMP.*|UUID|ENUM\(.*\))$"
+)
+"""DuckDB types whose different values are different as text."""
+
 CERTAIN = 0.8
 """An approximate count below this part of the limit needs no exact one: the sketch is off by a few per cent at most."""
 
@@ -117,6 +123,7 @@ def compress_rows(
         schema = read_schema(connection, study_sql, formula, family)
         plan = plan_cells(formula, schema, family)
         refuse_too_wide(plan, formula)
+        refuse_merged_levels(connection, study_sql, plan)
         refuse_too_many_cells(connection, study_sql, plan, schema, max_cells)
         with_outcomes = has_few_outcomes(connection, study_sql, plan, schema, most_outcomes)
         query = compile_cells(plan, schema, study_sql, with_outcomes=with_outcomes)
@@ -201,6 +208,23 @@ def sample_query(study_sql: str, formula: Formula, sample_rows: int) -> str:
     study_sample = f"{subquery(study_sql)} tablesample reservoir({int(sample_rows)} rows) repeatable ({SAMPLE_SEED})"
     columns = ",\n    ".join(quote(name) for name in formula_columns(formula))
     return render("cell_rows", columns=columns, study_sample=study_sample)
+
+
+def refuse_merged_levels(connection: duckdb.DuckDBPyConnection, study_sql: str, plan: CellPlan) -> None:
+    """DataError where different values of a column that names levels are written alike as text; reads rows only for types that can be."""
+    relation = connection.sql(study_sql)
+    types = {name: str(kind) for name, kind in zip(relation.columns, relation.types, strict=True)}
+    named = [*plan.groups, *(name for expression in plan.labels for name in columns_in(expression))]
+    names = [name for name in dict.fromkeys(named) if not ONE_TEXT.match(types[name])]
+    for name in names:
+        own = quote(name)
+        counted = f"select count(distinct {own}), count(distinct cast({own} as varchar)) from {subquery(study_sql)}"
+        values, texts = connection.execute(counted).fetchone() or (0, 0)
+        if texts < values:
+            raise DataError(
+                f"{name}: {values:,} different values of type {types[name]} are {texts:,} as text, by which the tables name levels: "
+                f"different ones would become one. Make a text or a number of {name} in line_items."
+            )
 
 
 @contextmanager

@@ -78,6 +78,26 @@ def study_columns(study: Study, types: Mapping[str, str], means: Mapping[str, fl
     return ", ".join(parts)
 
 
+def refuse_literal_level(connection: duckdb.DuckDBPyConnection, study: Study, kept: str, types: Mapping[str, str]) -> None:
+    """DataError where rows of the SELECT ``kept`` hold the text ``(missing)`` beside missing values that would become it."""
+    names = [name for name, rule in study.missing.items() if rule == "level" and value_kind(types[name]) not in ("number", "boolean")]
+    if not names:
+        return
+    picks = []
+    for name in names:
+        absent = is_missing(name, types[name])
+        said = f"not {absent} and cast({quote(name)} as varchar) = {literal(MISSING_LEVEL)}"
+        picks += [f"count_if({absent}) as {quote(name)}, count_if({said}) as {quote(name + ' said')}"]
+    found = rows_of(connection, f"select {', '.join(picks)} from ({kept})", study.name, "missing: the levels cannot be counted")[0]
+    for name in names:
+        n_absent, n_said = int(found[name]), int(found[f"{name} said"])
+        if n_absent and n_said:
+            raise DataError(
+                f"{study.name}: missing: {name}: level makes {n_absent:,} rows without a value the level {MISSING_LEVEL}, but {n_said:,} "
+                f"rows hold that very text: the two would be one level. Rename the text in line_items, or write exclude."
+            )
+
+
 def column_means(connection: duckdb.DuckDBPyConnection, study: Study, kept: str, types: Mapping[str, str]) -> dict[str, float]:
     """Means over the rows of the SELECT ``kept``, of the columns that are to be filled in; DataError where there is no value at all."""
     names = [name for name, rule in study.missing.items() if rule == "mean_and_indicator"]

@@ -160,6 +160,7 @@ def scan_of(connection: duckdb.DuckDBPyConnection, study: Study, relation: Relat
     missing_values.study_types(study, relation.columns)
     blind = RowScan(study, relation, tuple(rules), {})
     kept = f"select * from ({blind.marked_sql()}) where {flag('is kept')}"
+    missing_values.refuse_literal_level(connection, study, kept, relation.columns)
     return RowScan(study, relation, tuple(rules), missing_values.column_means(connection, study, kept, relation.columns))
 
 

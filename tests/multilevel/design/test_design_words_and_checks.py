@@ -110,10 +110,11 @@ def test_what_changes_the_reading_is_a_warning(formula: str, kind: str, message:
 
 
 @pytest.mark.parametrize(
-    ("outcome", "family", "own"), [("w", "gamma", "shape"), ("k", "negative_binomial", "phi"), ("half", "binomial", "0 or 1")]
+    ("outcome", "family", "own"), [("w", "gamma", "shape"), ("k", "negative_binomial", "phi"), ("coin", "binomial", "0 or 1")]
 )
 def test_a_level_per_row_is_warned_of_where_the_family_varies_like_it(outcome: str, family: str, own: str, rows: pd.DataFrame) -> None:
-    (warning,) = check(f"{outcome} ~ 1 + (1 | line)", rows, family)
+    warning, *more = check(f"{outcome} ~ 1 + (1 | line)", rows, family)
+    assert [found.check for found in more] == (["identified[line]"] if family == "binomial" else [])
     assert warning.kind == "level_per_row"
     assert "line has 3,000 effects for 3,000 rows" in warning.message
     assert own in warning.message

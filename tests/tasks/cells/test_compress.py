@@ -334,3 +334,11 @@ def test_the_sample_of_rows_is_the_same_twice(connection: duckdb.DuckDBPyConnect
     assert list(first.columns) == ["spend", "price", "category"]
     assert len(first) == 100
     pd.testing.assert_frame_equal(first, second)
+
+
+def test_levels_that_are_one_text_are_refused(tmp_path: Path) -> None:
+    mixed = "select union_value(n := 1) as g, 1.5 * i as y from range(9) r(i)"
+    either = "union(n integer, t varchar)"
+    sql = f"select cast(g as {either}) as g, y from ({mixed}) union all select cast('1' as {either}), 0.5"
+    with pytest.raises(DataError, match=r"g: 2 different values of type UNION.* are 1 as text"):
+        compress_rows(duckdb.connect(), sql, parse_formula("y ~ 1 + (1 | g)"), "gaussian", tmp_path)
