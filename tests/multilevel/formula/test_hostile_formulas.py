@@ -35,7 +35,7 @@ NAMES = [f"v{i}" for i in range(1_500)]
         ("y ~ I(x * 1e-400)", "`1e-400` is too small"),
         ("p(a, center(b)) ~ 1 + (1 | g)", "center.*predictors and offsets"),
         ("I(scale(y)) ~ 1 + (1 | g)", "predictors and offsets"),
-        ("y ~ `a:b` + a:b", "`a:b` would stand for two things"),
+        ("y ~ `a:b` + a:b", "two terms are both written a:b"),
         ("y ~ `log(x)` + log(x)", "two things"),
         ("y ~ Intercept + (1 | g)", "two things"),
         ("y ~ (1 | `a:b`) + (1 | a:b)", "two things"),
