@@ -1,4 +1,4 @@
-"""At the limits of a profile interval the deviance has risen by 3.841, computed again from the rows by code that shares nothing with ours."""
+"""At the limits of a profile interval the deviance has risen by 3.841: computed again from the rows, by code of its own."""
 
 from __future__ import annotations
 
@@ -110,17 +110,28 @@ def test_a_singular_fit_with_a_slope_has_the_profile_limits_of_its_rows() -> Non
 
 
 def test_an_estimate_that_the_likelihoods_interval_leaves_out_has_that_of_the_restricted_likelihood() -> None:
-    # one degree of freedom: the restricted sigma is sqrt(5) times the other
-    columns = {
-        "y": [1.0, 2.0, 4.5, 5.5, 9.0],
-        "x": [0.0, 1.0, 2.0, 3.0, 4.0],
-        "z": [1.0, 0.0, 0.5, 2.0, 1.0],
-        "w": [0.0, 1.0, 1.0, 0.0, 2.0],
-    }
-    fit = fitted("y ~ x + z + w + (1 | g)", pd.DataFrame(columns | {"g": list("aabab")}))
-    for found in fit.components:
-        assert found.interval_method == "profile"
-        assert found.lower <= found.estimate <= found.upper
+    # six groups and four predictors of theirs: the restricted variance has one degree of freedom, the other is a sixth of it
+    rng = np.random.default_rng(4)
+    of_group, g = rng.normal(size=(6, 5)), np.repeat(np.arange(6), 20)
+    frame = pd.DataFrame({"y": of_group[g, 4] + rng.normal(0, 0.1, 120), "g": [f"g{level}" for level in g]})
+    names = ["a", "b", "c", "d"]
+    frame[names] = of_group[g, :4]
+    fit = fitted("y ~ a + b + c + d + (1 | g)", frame)
+    found = component(fit, "Intercept")
+    X = np.column_stack([np.ones(120), frame[names]])
+
+    def restricted(sd: float, log_sigma: float) -> float:
+        V = np.exp(2 * log_sigma) * np.eye(120) + sd**2 * (g[:, None] == g[None, :])
+        inner = X.T @ np.linalg.solve(V, X)
+        residual = frame.y.to_numpy() - X @ np.linalg.solve(inner, X.T @ np.linalg.solve(V, frame.y.to_numpy()))
+        return float(np.linalg.slogdet(V)[1] + np.linalg.slogdet(inner)[1] + residual @ np.linalg.solve(V, residual))
+
+    assert found.interval_method == "profile"
+    assert found.lower < found.estimate < found.upper
+    best = restricted(found.estimate, np.log(fit.sigma))
+    for limit in (found.lower, found.upper):
+        profile = minimize_scalar(lambda s, at=limit: restricted(at, s), bounds=(-4, 0), options={"xatol": 1e-9}).fun
+        assert profile - best == pytest.approx(RISE, abs=1e-3)
 
 
 FAMILIES = ["binomial", "poisson", "negative_binomial", "gamma"]
