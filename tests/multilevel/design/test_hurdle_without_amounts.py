@@ -38,7 +38,7 @@ def shop(empty: str) -> pd.DataFrame:
     dep, cat, r = rng.integers(0, 4, 300), rng.integers(0, 3, 300), rng.integers(0, 5, 300)
     frame = pd.DataFrame({"dep": [f"d{at}" for at in dep], "cat": [f"c{at}" for at in cat], "r": [f"r{at}" for at in r]})
     frame["x"] = rng.integers(0, 3, 300).astype(float)
-    amount = np.exp(1 + 0.2 * frame.x + 0.3 * rng.normal(size=5)[r] + rng.normal(0, 0.5, 300))
+    amount = np.exp(1 + 0.2 * frame.x + 0.8 * rng.normal(size=5)[r] + rng.normal(0, 0.5, 300))
     frame["y"] = np.where(rng.random(300) < 0.5, amount, 0.0)
     frame.loc[EMPTY[empty](frame), "y"] = 0.0
     return frame
