@@ -246,7 +246,8 @@ class NegativeBinomial:
         values, counts = self.histogram[:, 0], self.histogram[:, 1]
         by_constant = float(counts @ rising_digamma(values, phi)) - float(np.sum(self.n * np.log1p(self._mean / phi)))
         # n phi log((phi + mean) / (phi + mu)) + phi (n mu - y) / (phi + mu)
-        by_terms = self.n * phi * (np.log1p(self._mean / phi) - np.logaddexp(0.0, eta - log_dispersion)) + self.n * phi * q - self.outcome * rest
+        trials = self.n * phi
+        by_terms = trials * (np.log1p(self._mean / phi) - np.logaddexp(0.0, eta - log_dispersion)) + trials * q - self.outcome * rest
         # d q / d log phi = - q (1 - q)
         score = -self.n * phi * q + total * q * rest
         weight = self.n * phi * q * rest - total * q * rest * (1.0 - 2.0 * q)

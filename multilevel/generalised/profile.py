@@ -12,7 +12,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from multilevel.cells.statistics import Floats
-from multilevel.design.reduction import ReducedRows, reduce_design
+from multilevel.design.reduction import reduce_design
 from multilevel.errors import FitError, StudyError
 from multilevel.fit import Fit, VarianceComponent
 from multilevel.generalised.laplace import FEW_COLUMNS

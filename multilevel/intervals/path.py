@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from multilevel.cells.statistics import Floats
+from multilevel.errors import FitError
 from multilevel.linear.optimise import difference_hessian
 
 type Deviance = Callable[[Floats], tuple[float, Floats]]
@@ -49,6 +50,9 @@ class Path:
     def _inverse(self) -> Floats:
         steps = np.full(len(self.start), 1e-3)
         hessian = difference_hessian(lambda free: self.evaluate(self.centre, free)[1], self.start, steps)
+        if not np.isfinite(hessian).all():
+            message = "the deviance has no curvature at its minimum"
+            raise FitError(message)
         values, vectors = np.linalg.eigh(hessian)
         return np.asarray((vectors / np.maximum(np.abs(values), FLATTEST)) @ vectors.T)
 
@@ -79,9 +83,7 @@ def direction(deviance: Deviance, optimum: Floats, units: Floats, row: Floats, *
     def expand(quantity: float, free: Floats) -> Floats:
         return np.asarray((complement @ free + normal * quantity) * units)
 
-    return Path(
-        deviance, expand, lambda _, __, gradient: complement.T @ (gradient * units), float(scaled @ at), complement.T @ at, guess
-    )
+    return Path(deviance, expand, lambda _, __, gradient: complement.T @ (gradient * units), float(scaled @ at), complement.T @ at, guess)
 
 
 def correlation(deviance: Deviance, optimum: Floats, units: Floats, places: tuple[int, int, int], *, guess: float) -> Path:

@@ -33,7 +33,7 @@ STEPS = 14
 
 ROOT_STEPS = 60
 
-MOST_EVALUATIONS = 3_000
+MOST_EVALUATIONS = 1_000
 """Of the deviance, for both limits of one quantity."""
 
 OFF_ZERO = 1e-2

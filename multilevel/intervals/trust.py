@@ -46,7 +46,10 @@ def _is_trusted(found: VarianceComponent, components: Sequence[VarianceComponent
     sds = [
         other
         for other in components
-        if other.block is not None and other.block == found.block and other.quantity == "sd" and other.term in (found.term, found.other_term)
+        if other.block is not None
+        and other.block == found.block
+        and other.quantity == "sd"
+        and other.term in (found.term, found.other_term)
     ]
     return found.quantity == "sd" or all(_log_error(sd) <= LARGEST_ERROR for sd in sds)
 

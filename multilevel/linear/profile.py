@@ -1,7 +1,7 @@
 """Profile intervals of a linear mixed model: of the maximum-likelihood deviance, as lme4 profiles it, whatever the fit maximised.
 
 Parameters are the covariance factors sigma Lambda and log sigma, so that a standard deviation is one of them. Where a restricted estimate
-lies outside its interval, as with few degrees of freedom, the restricted likelihood is profiled instead.
+lies outside its interval, or that is not complete, as with few degrees of freedom, the restricted likelihood is profiled instead.
 """
 
 from __future__ import annotations
@@ -91,10 +91,10 @@ class _LinearProfiles:
         self._by_criterion: dict[bool, tuple[Profiles, _Model]] = {}
 
     def component(self, found: VarianceComponent) -> VarianceComponent:
-        """With its limits; of the restricted likelihood where those of the likelihood leave the restricted estimate out."""
+        """With its limits; of the restricted likelihood where those of the likelihood are missing, or leave the restricted estimate out."""
         interval = self._fit.interval
         profiled = self._profiles(reml=False)[0].component(found, interval)
-        if self._fit.method == "reml" and _leaves_out(profiled):
+        if self._fit.method == "reml" and math.isfinite(found.estimate) and (profiled.note or _leaves_out(profiled)):
             return self._profiles(reml=True)[0].component(found, interval)
         return profiled
 
@@ -166,9 +166,7 @@ class _LinearProfiles:
 
 
 def _leaves_out(found: VarianceComponent) -> bool:
-    return not (
-        (found.lower is None or found.lower <= found.estimate) and (found.upper is None or found.estimate <= found.upper)
-    )
+    return not ((found.lower is None or found.lower <= found.estimate) and (found.upper is None or found.estimate <= found.upper))
 
 
 def _differences(function: Callable[[Floats], float], at: Floats, step: float = 1e-5) -> Floats:

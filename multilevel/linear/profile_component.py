@@ -12,7 +12,7 @@ from scipy.linalg import qr
 from multilevel.cells.statistics import Floats
 from multilevel.design.model import Design
 from multilevel.design.reduction import ReducedRows
-from multilevel.fit import VarianceComponent
+from multilevel.fit import IntervalMethod, VarianceComponent
 from multilevel.intervals.path import Deviance, Path, coordinate, correlation
 from multilevel.intervals.profile import Limits, profile_limits
 from multilevel.linear.parameters import Theta
@@ -58,7 +58,7 @@ class Profiles:
             note = "not determined: the standard deviation of one of its terms is estimated as zero"
             return replace(found, lower=None, upper=None, interval_method=None, note=note)
         limits = self._limits(found, interval)
-        method = None if limits.lower is None and limits.upper is None else "profile"
+        method: IntervalMethod | None = None if limits.lower is None and limits.upper is None else "profile"
         return replace(found, lower=limits.lower, upper=limits.upper, interval_method=method, note=limits.problem)
 
     def _limits(self, found: VarianceComponent, interval: float) -> Limits:

@@ -139,9 +139,9 @@ VARIANCE_COMPONENTS = TableSpec(
         _PART,
         _label(
             "interval_method",
-            "what `lower` and `upper` are: normal on the log (sd) or Fisher's z (correlation) scale; profile likelihood, also where the study "
-            "asks for wald but the standard error on that scale is above 0.5 or an sd is estimated as zero; bootstrap percentiles; quantiles "
-            "of the posterior",
+            "what `lower` and `upper` are: normal on the log (sd) or Fisher's z (correlation) scale; profile likelihood, also where the "
+            "study asks for wald but the standard error on that scale is above 0.5 or an sd is estimated as zero; bootstrap percentiles; "
+            "quantiles of the posterior",
             "null where there is no limit; a `diagnostics` row `profile_intervals` says why a profile has none",
             allowed=("wald", "profile", "bootstrap", "posterior"),
         ),

@@ -86,9 +86,9 @@ def level_variance(n_rows: Integers, residual_ss: Floats, factors: dict[str, Fac
 def _refuse_too_wide(log_variance: float) -> None:
     if log_variance > np.log(WIDEST**2):
         raise FitError(
-            f"The outcome's logarithm has a residual standard deviation of {np.exp(log_variance / 2.0):.3g}, so that its mean on the natural "
-            "scale, exp(mu + sigma^2 / 2), is beyond any use. Look for values near zero that stand for something else, and leave them out "
-            "with `where`."
+            f"The outcome's logarithm has a residual standard deviation of {np.exp(log_variance / 2.0):.3g}: its mean on the natural "
+            "scale, exp(mu + sigma^2 / 2), is beyond any use. Look for values near zero that stand for something else, and leave them "
+            "out with `where`."
         )
 
 

@@ -36,9 +36,9 @@ NAMES = [f"v{i}" for i in range(1_500)]
         ("p(a, center(b)) ~ 1 + (1 | g)", "center.*predictors and offsets"),
         ("I(scale(y)) ~ 1 + (1 | g)", "predictors and offsets"),
         ("y ~ `a:b` + a:b", "two terms are both written a:b"),
-        ("y ~ `log(x)` + log(x)", "two things"),
-        ("y ~ Intercept + (1 | g)", "two things"),
-        ("y ~ (1 | `a:b`) + (1 | a:b)", "two things"),
+        ("y ~ `log(x)` + log(x)", "are both written"),
+        ("y ~ Intercept + (1 | g)", "are both written"),
+        ("y ~ (1 | `a:b`) + (1 | a:b)", "are both written"),
         ("y ~ `a\x00`", "the character U[+]0000"),
     ],
 )
