@@ -21,7 +21,7 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.PHONY: help install demo test check format lock parity calibration benchmarks docs release-schema clean
+.PHONY: help install demo test check format lock parity calibration faults fuzz benchmarks docs release-schema clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -34,7 +34,7 @@ demo: install ## load the real shop, fit the three studies, publish their tables
 	$(BIN)/groupwise show studies/line_spend.yaml
 
 test: install ## the default test run
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not parity and not calibration"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not parity and not calibration and not faults and not fuzz"
 
 check: install ## lint, format check, strict types, SQL lint, import rule
 	$(BIN)/ruff check .
@@ -60,6 +60,14 @@ parity: install ## the long comparisons with lme4 and glmmTMB fits
 calibration: install ## simulation-based calibration and coverage, the large lane
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m calibration
 	$(BIN)/python -m benchmarks._calibration_page
+
+faults: install ## 200 signals and kills of real runs, full disks, damaged and replaced files; FAULT_RUNS=20 for a short one
+	$(BIN)/python -m pytest -m faults
+	$(BIN)/python -m benchmarks._reliability_page
+
+fuzz: install ## many hostile formulas, studies and conditions; writes docs/reliability.md
+	$(BIN)/python -m pytest -m fuzz tests/fuzz
+	$(BIN)/python -m benchmarks._reliability_page
 
 benchmarks: install ## side by side with peers, in one run; prints the ratios
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-peers.lock

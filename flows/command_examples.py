@@ -86,6 +86,11 @@ EXAMPLES: dict[str, Example] = {
     "diff": Example(("diff study.yaml --rows 3",), "there are not two versions, or no version of that run."),
     "rollback": Example(("rollback study.yaml --to RUN1",), "there is no version of that run."),
     "prune": Example(("prune study.yaml --keep 1",), "`--keep` is below 1."),
+    "automations": Example(
+        ("automations",),
+        "`PREFECT_API_URL` is not set, or the server there does not answer.",
+        printed="groupwise runs that died: made\n",
+    ),
 }
 
 _RUN_ID = re.compile(r"\b\d{8}T\d{6}-[0-9a-f]{8}\b")

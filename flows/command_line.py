@@ -11,6 +11,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from flows.supervision.news import is_supervised
+
 MESSAGE_LINES = 6
 INTERRUPTED = 130
 ENVIRONMENT = {
@@ -224,8 +226,17 @@ def prune(study: StudyFile, keep: Annotated[int, typer.Option(help="how many of 
     typer.echo(prune_versions(str(study), keep))
 
 
+@app.command()
+def automations() -> None:
+    """Write to the Prefect server what it does about runs that died; once or twice, each automation is there once."""
+    from flows.commands.automations import write_automations
+
+    for line in write_automations():
+        typer.echo(line)
+
+
 def main() -> NoReturn:
-    """Run the command; every failure is one clear message on stderr and a non-zero exit."""
+    """Run the command in this process; every failure is one clear message on stderr and a non-zero exit."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     _leave(_run())
@@ -246,8 +257,10 @@ def _leave(code: int) -> NoReturn:
     """End the process: what was registered for the end runs (Prefect's server stops there), then no interpreter teardown.
 
     Teardown frees nothing that the operating system does not, takes up to a second, and lets extension modules write about leaked objects
-    over the one message that the user should read.
+    over the one message that the user should read. An interrupted command leaves Prefect's server to its supervisor, which still needs it.
     """
+    if code == INTERRUPTED and is_supervised():
+        os._exit(code)
     if "prefect.logging.handlers" in sys.modules:
         # the run's last log records go to the server while it still answers
         sys.modules["prefect.logging.handlers"].APILogHandler().flush()
@@ -261,11 +274,14 @@ def _message(error: Exception) -> str:
     usage = getattr(error, "format_message", None)
     if usage is not None:
         return f"{usage()}\nTry: groupwise --help"
-    from multilevel.errors import GroupwiseError
+    from tasks.faults import as_ours
 
-    if isinstance(error, GroupwiseError):
-        return str(error)
-    return f"unexpected {type(error).__name__}: {error}" + _log_hint(error)
+    known = as_ours(error)
+    if known is not None:
+        return str(known) + _log_hint(error)
+    said = " ".join(str(error).split())[:300]
+    fault = f"a fault in groupwise: {type(error).__name__}: {said}"
+    return f"{fault}\nPlease report it, with the command, the study and the log." + _log_hint(error)
 
 
 def _log_hint(error: Exception) -> str:
@@ -274,7 +290,9 @@ def _log_hint(error: Exception) -> str:
 
 
 def _fail(message: str, code: int) -> int:
-    lines = [line for line in message.strip().splitlines() if line.strip()]
+    from tasks.printable import printable
+
+    lines = [printable(line) for line in message.strip().splitlines() if line.strip()]
     shown = [line if len(line) <= 600 else line[:597] + "..." for line in lines[:MESSAGE_LINES]]
     sys.stdout.flush()
     print("groupwise: " + "\n".join(shown), file=sys.stderr)

@@ -39,7 +39,10 @@ and, for `predict`, this `rows.csv`, whose last line is a region never seen:
 | 0 | done |
 | 1 | refused or failed: one message on standard error names the study, field or column, the value, and what to do; nothing is published |
 | 2 | the command line itself cannot be read: an unknown command or option, a missing argument |
-| 130 | interrupted (ctrl-c); nothing is published |
+| 130, 143, 129 | ended by ctrl-c, SIGTERM or SIGHUP within seconds, with one message; no process, lock or running flow run is left |
+| 128 + n | a process of the command was killed by signal n, 137 by SIGKILL as a system does that has no memory left; the same holds |
+
+A run that ends so has published nothing, unless the message says that it was publishing: the version is then there whole, or not at all.
 
 ## Environment variables
 

@@ -11,6 +11,8 @@ from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
+from flows.supervision.news import tell
+from flows.supervision.worker_run import end_in_time
 from tasks import steps
 from tasks.begin import begin
 
@@ -34,16 +36,23 @@ def publish_group_estimates(
     run_id: Annotated[str | None, Field(description="names the run; null: made from time")] = None,
 ) -> str:
     """Extract, validate, compress, fit, check, publish; returns the published folder, ``.../rev=<run_id>``."""
+    end_in_time()
     folder = begin(study, engine=engine, publish_to=publish_to, settings=settings or [], run_id=run_id)
     today = flow_run.scheduled_start_time.date()
+    tell(step="extract")
     steps.extract(folder, as_of, today)
+    tell(step="validate")
     steps.validate(folder)
     recorded = steps.record.submit(folder)
     try:
+        tell(step="compress")
         steps.compress(folder)
+        tell(step="fit")
         steps.fit(folder)
+        tell(step="check")
         steps.check(folder)
     finally:
         wait([recorded])
     recorded.result()
+    tell(step="publish")
     return steps.publish(folder)

@@ -35,3 +35,7 @@ class GateError(GroupwiseError):
 
 class PublishError(GroupwiseError):
     """The tables could not be put in place; what was published before is untouched."""
+
+
+class ResourceError(GroupwiseError):
+    """The machine does not give what a run needs: room on a disk, a folder that can be written to, memory, an answering server."""

@@ -15,6 +15,8 @@ from multilevel.design.unit_free import UnitFree
 
 type Engine = Literal["bayesian", "likelihood"]
 
+type IntervalMethod = Literal["wald", "profile", "bootstrap", "posterior"]
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -79,6 +81,7 @@ class VarianceComponent:
     """A standard deviation (``other_term`` None) or a correlation of a block, or the residual sd (``grouping_factor`` "residual").
 
     ``block`` is the index into ``Design.blocks``, None for the residual. For dispersions other than sigma the term is ``phi`` or ``shape``.
+    ``interval_method`` is None where there is no limit; ``note`` says why a limit is missing.
     """
 
     grouping_factor: str
@@ -90,6 +93,8 @@ class VarianceComponent:
     lower: float | None
     upper: float | None
     block: int | None = None
+    interval_method: IntervalMethod | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)

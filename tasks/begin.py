@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from multilevel.errors import StudyError
 from tasks.run_folder import make_run_folder, new_run_id
@@ -20,10 +21,12 @@ def begin(study: str, *, engine: str | None, publish_to: str | None, settings: S
     if publish_to is not None:
         overrides["publish_to"] = _as_yaml(publish_to)
     loaded = load_study(study, overrides)
-    # a place that cannot be read is found out now, not after an hour of sampling
-    open_target(loaded.publish_to, loaded.name).latest()
+    started_at = datetime.now(UTC)
+    # a place that cannot be read or written is found out now, not after an hour of sampling
+    open_target(loaded.publish_to, loaded.name).check()
     run = make_run_folder(run_id or new_run_id())
     run.write_study(loaded, study)
+    run.write_json("start", {"started_at": started_at.isoformat(timespec="microseconds")})
     return str(run.path)
 
 

@@ -13,6 +13,7 @@ from multilevel.cells.statistics import CellStatistics
 from multilevel.checking.comparison import Comparison, check_comparable, compare, fit_by_likelihood, union
 from multilevel.checking.cross_validation import Score, difference, folds_of, joined, score
 from multilevel.design.build import build_design
+from multilevel.design.checks import check_design
 from multilevel.design.hurdle import is_hurdle
 from multilevel.design.model import Design
 from multilevel.errors import StudyError
@@ -21,6 +22,7 @@ from multilevel.formula.tree import Formula
 from multilevel.study.designs import part_designs
 from tasks.cells.compress import compress
 from tasks.extract import extract
+from tasks.rules.missing_values import level_orders
 from tasks.rules.validate import validate
 from tasks.study import Study
 
@@ -88,11 +90,13 @@ def compare_study(
     tell = progress or (lambda step, share: None)
     tell("reading line items", 0.0)
     relation = extract(study, as_of, folder, today=datetime.now(UTC).date())
-    validated = validate(study, relation, folder)
+    validated = validate(study, relation, folder, stays=False)
     both = union(full, reduced)
     tell("compressing to cells", 0.1)
     most = MOST_COUNTS if study.family == "negative_binomial" else MOST_OUTCOMES
-    compressed = compress(relation, validated.study_sql, both, study.family, folder, max_cells=study.max_cells, most_outcomes=most)
+    compressed = compress(
+        relation, validated.study_sql, both, study.family, folder, max_cells=study.max_cells, most_outcomes=most, orders=level_orders(study)
+    )
     cells = read_cells(compressed.cells_path, compressed.spec_path)
     models = (parts_of(full, cells), parts_of(reduced, cells))
     fits = []
@@ -108,7 +112,9 @@ def parts_of(formula: Formula, cells: CellStatistics) -> tuple[Design, ...]:
     """A model's designs: one, or of a hurdle whether there is an amount (all rows), then how much."""
     if is_hurdle(cells.family):
         return tuple(part_designs(formula, cells).by_part.values())
-    return (build_design(formula, cells),)
+    design = build_design(formula, cells)
+    check_design(formula, design)
+    return (design,)
 
 
 def complete_pooling(formula: Formula) -> Formula:

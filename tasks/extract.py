@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -11,17 +12,28 @@ import duckdb
 
 from multilevel.errors import DataError, SourceError
 from multilevel.formula.columns import formula_columns
+from tasks.casts import cast_line_items, check_casts
 from tasks.cells.mix import keep_mix
-from tasks.relation import Relation, first_line, literal, open_source, quote, rows_of
+from tasks.faults import told
+from tasks.relation import ALIAS, Relation, first_line, open_source, quote, rows_of
 from tasks.rules.conditions import check_type, condition_columns, row_condition
+from tasks.rules.missing_values import label_columns
 from tasks.rules.scan_sql import check_expressible
 from tasks.rules.suite import load_rules, read_rules
+from tasks.sealing import readable
+from tasks.shards.select import ColumnUse, ParquetTable, parquet_table
 from tasks.source_files import is_remote, parquet_files, source_state
+from tasks.source_words import convert_words, is_text_table
 from tasks.study import Study
+from tasks.user_sql.errors import RefusedSqlError, sentence
+from tasks.user_sql.objects import read_objects
+from tasks.user_sql.query import check_query
+from tasks.user_sql.statement import one_statement
 
 RELATION_FILE = "relation.json"
 
 
+@told("the line items cannot be described")
 def extract(study: Study, as_of: date | None, folder: Path, *, today: date) -> Relation:
     """Describe the relation and write ``relation.json`` into ``folder``.
 
@@ -38,13 +50,20 @@ def extract(study: Study, as_of: date | None, folder: Path, *, today: date) -> R
     if study.expectations is not None:
         read_rules(study.expectations)  # a wrong suite fails before any data is touched
     keep_mix(study, folder)
-    line_items = _line_items(study)
-    connection = open_source(study.source.database, study.name, folder)
+    query = None if study.source.parquet is not None else _query(study)
+    patterns = _absolute_patterns(study)
+    connection = open_source(study.source.database, study.name, folder, patterns)
     try:
+        if query is not None:
+            _check_query(connection, study, query)
         database = _absolute(study.source.database)
-        state = source_state(database, _absolute_patterns(study))
-        columns = _columns(connection, line_items, study)
-        _require_columns(study, columns)
+        state = source_state(database, patterns)
+        table = ParquetTable(query) if query is not None else parquet_table(connection, _files(patterns), _use(study), study.name)
+        as_stored = _columns(connection, table.sql, study)
+        line_items = cast_line_items(table.sql, study.types, as_stored)
+        _require_columns(study, as_stored)
+        columns = as_stored | dict(study.types)
+        _require_window(study, columns)
         _require_rules(study, columns)
         condition = _condition(connection, study, line_items, columns)
         day = _resolve_as_of(connection, study, as_of, today=today, line_items=line_items)
@@ -52,7 +71,7 @@ def extract(study: Study, as_of: date | None, folder: Path, *, today: date) -> R
         relation = Relation(
             study=study.name,
             database=database,
-            parquet=_absolute_patterns(study),
+            parquet=patterns,
             line_items=line_items,
             as_of=day,
             window_column=window.column if window else None,
@@ -60,7 +79,9 @@ def extract(study: Study, as_of: date | None, folder: Path, *, today: date) -> R
             end=day if window else None,
             columns=columns,
             state=state,
+            notes=table.notes,
         )
+        check_casts(connection, table.sql, relation.window_condition(study.types), study.types, as_stored, study.name)
         rows, checksum = _fingerprint(connection, relation, [*used_columns(study), *study.missing, *condition_columns(condition)])
     finally:
         connection.close()
@@ -82,39 +103,45 @@ def _absolute(path: str | None) -> str | None:
 
 
 def _absolute_patterns(study: Study) -> tuple[str, ...]:
+    """The Parquet files or globs, none that matches nothing."""
+    for pattern in study.source.parquet or ():
+        if not is_remote(pattern) and not parquet_files(pattern):
+            raise SourceError(f"{study.name}: source.parquet {pattern} matches no file (working directory {Path.cwd()}).")
+        if is_text_table(pattern):
+            raise SourceError(f"{study.name}: source.parquet {pattern}: {convert_words(pattern)}.")
     return tuple(pattern if is_remote(pattern) else str(Path(pattern).absolute()) for pattern in study.source.parquet or ())
 
 
-def _line_items(study: Study) -> str:
-    """The SELECT that gives line items: over Parquet files, or the text of the study's SQL file."""
-    source = study.source
-    if source.parquet is not None:
-        for pattern in source.parquet:
-            if not is_remote(pattern) and not parquet_files(pattern):
-                raise SourceError(f"{study.name}: source.parquet {pattern} matches no file (working directory {Path.cwd()}).")
-        return f"select * from read_parquet([{', '.join(map(literal, _absolute_patterns(study)))}])"
-    path = Path(str(source.line_items))
+def _files(patterns: Sequence[str]) -> list[str]:
+    """The patterns as a connection that reaches the source only can read them."""
+    return [file for pattern in patterns for file in readable(pattern)]
+
+
+def _use(study: Study) -> ColumnUse:
+    """Where the study names columns."""
+    rules = read_rules(study.expectations) if study.expectations is not None else ()
+    texts = [*used_columns(study), *study.missing, *study.types, study.where or "", study.window.column if study.window else ""]
+    return ColumnUse([*texts, *(str(rule.kwargs) for rule in rules)], label_columns(study), tuple(study.types))
+
+
+def _query(study: Study) -> str:
+    """The text of the study's SQL file."""
+    path = Path(str(study.source.line_items))
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         text = _packaged(path, study)
     except (OSError, UnicodeDecodeError) as error:
         raise SourceError(f"{study.name}: source.line_items {path} cannot be read ({error}).") from error
-    return _one_select(text.strip().removesuffix(";"), path, study)
+    return text.strip().removesuffix(";")
 
 
-def _one_select(text: str, path: Path, study: Study) -> str:
+def _check_query(connection: duckdb.DuckDBPyConnection, study: Study, query: str) -> None:
+    """The user's query is one SELECT over the declared database, or refused before it is run."""
     try:
-        statements = duckdb.extract_statements(text)
-    except duckdb.Error as error:
-        raise SourceError(f"{study.name}: source.line_items {path} is not readable as SQL: {first_line(error)}") from error
-    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-        raise SourceError(f"{study.name}: source.line_items {path} must hold exactly one SELECT statement.")
-    if statements[0].named_parameters:
-        raise SourceError(
-            f"{study.name}: source.line_items {path} has parameters (${', $'.join(statements[0].named_parameters)}); write values."
-        )
-    return text
+        check_query(query, read_objects(connection, ALIAS))
+    except RefusedSqlError as error:
+        raise SourceError(f"{study.name}: source.line_items {study.source.line_items}: {sentence(error)}") from error
 
 
 def _packaged(path: Path, study: Study) -> str:
@@ -132,7 +159,7 @@ def _packaged(path: Path, study: Study) -> str:
 def _columns(connection: duckdb.DuckDBPyConnection, line_items: str, study: Study) -> dict[str, str]:
     source = study.source.line_items or ", ".join(study.source.parquet or ())
     try:
-        relation = connection.sql(f"select * from (\n{line_items}\n)")
+        relation = connection.sql(one_statement(f"select * from (\n{line_items}\n)"))
     except duckdb.Error as error:
         raise SourceError(f"{study.name}: {source} cannot be read from this source: {first_line(error)}") from error
     return {name: str(kind) for name, kind in zip(relation.columns, relation.types, strict=True)}
@@ -140,10 +167,12 @@ def _columns(connection: duckdb.DuckDBPyConnection, line_items: str, study: Stud
 
 def _require_columns(study: Study, columns: dict[str, str]) -> None:
     made = [f"{name}_missing" for name, rule in study.missing.items() if rule == "mean_and_indicator"]
-    taken = [name for name in made if name in columns]
+    # DuckDB's names know no upper and lower case
+    known = {name.casefold() for name in columns}
+    taken = [name for name in made if name.casefold() in known]
     if taken:
         raise SourceError(f"{study.name}: missing: mean_and_indicator makes a column {taken[0]}, but the line items have one; rename it.")
-    wanted = [*used_columns(study), *study.missing, *([study.window.column] if study.window else [])]
+    wanted = [*used_columns(study), *study.missing, *study.types, *([study.window.column] if study.window else [])]
     unknown = [name for name in dict.fromkeys(wanted) if name not in columns and name not in made]
     if unknown:
         close = difflib.get_close_matches(unknown[0], list(columns), n=1)
@@ -199,15 +228,22 @@ def _window_start(study: Study, day: date) -> date | None:
         raise DataError(f"{study.name}: as_of {day} less window.days {study.window.days} is no date; choose another --as-of.") from error
 
 
+def _require_window(study: Study, columns: Mapping[str, str]) -> None:
+    if study.window is None:
+        return
+    name = study.window.column
+    kind = columns[name]
+    if not kind.startswith(("DATE", "TIMESTAMP")):
+        hint = f" Text in ISO form can be read as dates: add types: {{{name}: TIMESTAMP}} to the study." if kind == "VARCHAR" else ""
+        raise SourceError(f"{study.name}: window.column {name} is {kind}; it must be a date or a timestamp.{hint}")
+
+
 def _fingerprint(connection: duckdb.DuckDBPyConnection, relation: Relation, names: list[str]) -> tuple[int, str]:
     """Rows in the window and a checksum of the columns in use, whatever the rows' order, in one scan.
 
     The xor of the rows' hashes alone would not see a row that comes twice; their sum does. On two cores it costs about half a second for
     ten million rows of ten columns. DuckDB may hash otherwise in another version, so compare checksums of one version only.
     """
-    kind = relation.columns.get(relation.window_column or "", "")
-    if relation.window_column is not None and not kind.startswith(("DATE", "TIMESTAMP")):
-        raise SourceError(f"{relation.study}: window.column {relation.window_column} is {kind}; it must be a date or a timestamp.")
     used = [name for name in dict.fromkeys(names) if name in relation.columns] or list(relation.columns)[:1]
     packed = f"hash({', '.join(quote(name) for name in used)})"
     mixed = f"coalesce(bit_xor({packed}), 0) as parity, coalesce(sum({packed} % 1000000007), 0) as total"

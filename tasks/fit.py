@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from multilevel.errors import GateError
+from tasks.faults import told
 from tasks.run_folder import RunFolder
+from tasks.source_checks import source_checks
 from tasks.study import Study
 
 if TYPE_CHECKING:
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 type StepProgress = Callable[[str, float], None]
 
 
+@told("the model cannot be fitted")
 def fit(run: RunFolder, progress: StepProgress | None = None) -> None:
     """Fit the run's study on its cells; write ``tables/``, ``report.json``, ``gates.json`` and what is kept of a posterior."""
     from multilevel.cells.files import read_cells
@@ -24,7 +27,9 @@ def fit(run: RunFolder, progress: StepProgress | None = None) -> None:
     study, relation = run.study(), run.relation()
     cells, source = mixed_cells(study, read_cells(run.path / "cells.parquet", run.path / "cells.json"), run.path)
     unkept = _posterior_unkept(study)
-    fitted = fit_study(study.parsed_formula, cells, _options(study, run, relation.as_of, progress, (source, *unkept)))
+    fitted = fit_study(
+        study.parsed_formula, cells, _options(study, run, relation.as_of, progress, (source, *unkept, *source_checks(study, relation)))
+    )
     run.write_tables(dict(fitted.tables))
     if study.draws is not None and study.engine == "bayesian" and fitted.fit is not None and not unkept:
         from multilevel.bayesian.posterior_file import write_posterior
@@ -92,6 +97,7 @@ def _options(study: Study, run: RunFolder, as_of: Any, progress: StepProgress | 
     )
 
 
+@told("the gates cannot be read")
 def check(run: RunFolder) -> None:
     """Raise GateError, naming the parameter, if a computation gate failed: nothing of this run may be published."""
     failed = run.read_json("gates")["failed"]

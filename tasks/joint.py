@@ -19,7 +19,7 @@ from tasks.publishing.versions import Version
 from tasks.relation import first_line, literal, quote
 from tasks.rules.conditions import is_missing
 from tasks.rules.missing_values import MISSING_LEVEL
-from tasks.source_files import is_remote
+from tasks.source_files import is_remote, plain_path
 from tasks.study import Study
 
 if TYPE_CHECKING:
@@ -132,6 +132,10 @@ def _why(study: Study) -> str:
 
 
 def _read(connection: duckdb.DuckDBPyConnection, at: str) -> pa.Table:
+    try:
+        at = plain_path(at)
+    except ValueError as error:
+        raise SourceError(f"--at {at}: {error}.") from error
     if not is_remote(at) and not Path(at).is_file():
         raise SourceError(f"--at {at}: there is no such file (working directory {Path.cwd()}).")
     reader = "read_csv" if at.lower().endswith((".csv", ".csv.gz", ".tsv")) else "read_parquet"

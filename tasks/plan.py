@@ -11,12 +11,15 @@ from multilevel.design.build import build_design
 from multilevel.design.hurdle import is_hurdle
 from multilevel.errors import DataError, FitError, FormulaError
 from tasks.cells.compress import compress
+from tasks.faults import told
 from tasks.plan_two_part import two_part_plan
-from tasks.planned import Plan, planned, with_cost
+from tasks.planned import Plan, planned, with_asked, with_cost
 from tasks.relation import Relation
+from tasks.rules.missing_values import level_orders
 from tasks.study import Study
 
 
+@told("the plan cannot be made")
 def plan(
     study: Study,
     relation: Relation,
@@ -44,7 +47,15 @@ def _plan(study: Study, relation: Relation, study_sql: str, folder: Path, timeou
     start = Plan(study=study.name, formula=formula.text, family=family, engine=study.engine)
     try:
         compressed = compress(
-            relation, study_sql, formula, family, folder, max_cells=study.max_cells, sample_rows=1, timeout_seconds=timeout_seconds
+            relation,
+            study_sql,
+            formula,
+            family,
+            folder,
+            max_cells=study.max_cells,
+            sample_rows=1,
+            timeout_seconds=timeout_seconds,
+            orders=level_orders(study),
         )
         cells = read_cells(compressed.cells_path, compressed.spec_path)
         if is_hurdle(family):
@@ -53,6 +64,7 @@ def _plan(study: Study, relation: Relation, study_sql: str, folder: Path, timeou
     except (DataError, FitError, FormulaError) as error:
         return replace(start, refusals=(str(error),))
     made = planned(start, formula, design, compressed)
+    made = made if made.refusals else with_asked(made, study, design)
     if made.refusals or not design.blocks or not design.population:
         return made
     return with_cost(made, study, design, with_priors)

@@ -11,7 +11,7 @@ from multilevel.formula.tree import Formula
 from multilevel.study.designs import part_designs
 from multilevel.words.two_part import two_part_mathematics, two_part_words
 from tasks.cells.compress import CompressedStudy
-from tasks.planned import Plan, planned, with_cost
+from tasks.planned import Plan, planned, with_asked, with_cost
 from tasks.study import Study
 
 
@@ -29,8 +29,9 @@ def two_part_plan(
     family = cells.family
     plans = {part: _of_part(start, study, formula, compressed, part, design, with_priors) for part, design in designs.by_part.items()}
     occurrence, amount = (plans[part] for part in PARTS)
+    refusals = tuple(f"{part}: {refusal}" for part in PARTS for refusal in plans[part].refusals)
     numbers = [(plan.n_parameters or 0, plan.n_effects or 0) for plan in (occurrence, amount)]
-    return replace(
+    made = replace(
         occurrence,
         family=start.family,
         words=tuple(two_part_words(formula, family, designs.whole, designs.amount)),
@@ -38,12 +39,13 @@ def two_part_plan(
         n_parameters=numbers[0][0] + numbers[1][0],
         n_effects=numbers[0][1] + numbers[1][1],
         warnings=designs.warnings,
-        refusals=tuple(f"{part}: {refusal}" for part in PARTS for refusal in plans[part].refusals),
+        refusals=refusals,
         cost=", and ".join(f"for the {part} {plans[part].cost}" for part in PARTS if plans[part].cost is not None) or None,
         takes_hours=any(plan.takes_hours for plan in plans.values()),
         priors=tuple(f"{part}: {line}" for part in PARTS for line in plans[part].priors),
         prior_predictive=tuple(f"{part}: {line}" for part in PARTS for line in plans[part].prior_predictive),
     )
+    return made if refusals else with_asked(made, study, designs.whole)
 
 
 def _of_part(

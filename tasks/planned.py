@@ -9,6 +9,8 @@ from multilevel.design.family_checks import check_family
 from multilevel.design.model import Design
 from multilevel.errors import DataError, FitError, StudyError
 from multilevel.formula.tree import Formula
+from multilevel.study.designs import check_asked
+from multilevel.tables.new_levels import NewLevel
 from multilevel.words.mathematics import Mathematics, mathematics
 from multilevel.words.model import describe
 from tasks.cells.compress import CompressedStudy
@@ -111,6 +113,16 @@ def planned(start: Plan, formula: Formula, design: Design, compressed: Compresse
         notes=_notes(compressed),
         refusals=refusals,
     )
+
+
+def with_asked(made: Plan, study: Study, design: Design) -> Plan:
+    """The plan, refused where ``predict_for`` or ``cells`` name what the model does not have, or name it twice."""
+    named = tuple(NewLevel(new.grouping_factor, new.level, new.parent_level) for new in study.predict_for)
+    try:
+        check_asked(design, named, study.cells)
+    except StudyError as error:
+        return replace(made, refusals=(*made.refusals, f"{study.name}: {error}"))
+    return made
 
 
 def with_cost(made: Plan, study: Study, design: Design, with_priors: bool) -> Plan:

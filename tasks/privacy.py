@@ -15,6 +15,8 @@ from multilevel.errors import DataError
 from multilevel.tables.suppression import CELLS, Protection, report_without, suppress
 from multilevel.tables.withheld import Level
 from tasks.relation import connect, quote, rows_of
+from tasks.rules.conditions import is_missing
+from tasks.rules.missing_values import study_types
 from tasks.run_folder import RunFolder
 from tasks.study import Study
 
@@ -82,14 +84,17 @@ def _counted(study: Study, run: RunFolder, sets: set[tuple[str, ...]]) -> Counts
     quoted = ", ".join(quote(column) for column in columns)
     picks = ", ".join(f"cast({quote(column)} as varchar) as key_{at}" for at, column in enumerate(columns))
     grouping = ", ".join(f"({', '.join(quote(column) for column in keys)})" for keys in ordered)
+    relation, of = run.relation(), study.privacy.of
+    # neither a null nor a NaN is a person
+    people = f"count(distinct {quote(of)}) filter (not {is_missing(of, study_types(study, relation.columns)[of])})"
     query = (
-        f"select {picks}, grouping({quoted}) as which, count(distinct {quote(study.privacy.of)}) as people "
+        f"select {picks}, grouping({quoted}) as which, {people} as people "
         f"from ({run.read_json('validation')['study_sql']}) as study group by grouping sets ({grouping})"
     )
     by_mask = {_mask(keys, columns): keys for keys in ordered}
     places = {keys: [f"key_{columns.index(column)}" for column in keys] for keys in ordered}
     found: Counts = {keys: {} for keys in ordered}
-    connection = connect(run.relation(), run.path)
+    connection = connect(relation, run.path)
     try:
         for row in rows_of(connection, query, study.name, "privacy: the people behind each group cannot be counted"):
             keys = by_mask[int(row["which"])]

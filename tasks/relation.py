@@ -16,13 +16,16 @@ from typing import Any
 import duckdb
 
 from multilevel.errors import DataError, SourceError
+from tasks.sealing import seal
 from tasks.source_files import source_state
+from tasks.user_sql.statement import run
 
 LOCK_WAITS_SECONDS = (0.5, 1.0, 2.0, 4.0)
 MEMORY_SHARE = 0.4
 MEMORY_LIMIT_GB = 4.0
 ALIAS = "source"
 MESSAGE_LENGTH = 300
+CLOSED = ": a run reads its declared source only, so views that read files do not work; declare the files as source.parquet"
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class Relation:
     as_of : the day the estimates speak for. window_column, start, end : half-open window [start, end), None without a window.
     columns : name -> DuckDB type. rows : line items in the window; checksum : of their used columns, whatever their order.
     state : sizes and times of the source's files when they were described (``source_state``); empty: a connection does not check it.
+    notes : sentences about files of the source that are not alike.
     """
 
     study: str
@@ -50,6 +54,7 @@ class Relation:
     rows: int = 0
     checksum: str = ""
     state: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def sql(self) -> str:
@@ -57,8 +62,16 @@ class Relation:
         inner = f"select * from (\n{self.line_items}\n)"
         if self.window_column is None:
             return inner
+        return f"{inner}\nwhere {self.window_condition()}"
+
+    def window_condition(self, types: Mapping[str, str] | None = None) -> str:
+        """Condition: the row is in the window; ``types``: of columns that are yet to be cast."""
+        if self.window_column is None:
+            return "true"
         column = quote(self.window_column)
-        return f"{inner}\nwhere {column} >= date '{self.start}' and {column} < date '{self.end}'"
+        if types and self.window_column in types:
+            column = f"try_cast({column} as {types[self.window_column]})"
+        return f"{column} >= date '{self.start}' and {column} < date '{self.end}'"
 
     def to_json(self) -> str:
         """Text that ``from_json`` reads back."""
@@ -69,7 +82,7 @@ class Relation:
         """The inverse of ``to_json``."""
         values = json.loads(text)
         dates = {name: date.fromisoformat(values[name]) if values[name] else None for name in ("as_of", "start", "end")}
-        return cls(**{**values, **dates, "parquet": tuple(values["parquet"])})
+        return cls(**{**values, **dates, "parquet": tuple(values["parquet"]), "notes": tuple(values.get("notes", ()))})
 
 
 def quote(identifier: str) -> str:
@@ -85,15 +98,17 @@ def literal(text: str) -> str:
 def connect(relation: Relation, temporary: Path | None = None) -> duckdb.DuckDBPyConnection:
     """A connection of its own on which ``relation.sql`` runs: the file attached read-only, UTC, no extension fetched, memory bounded.
 
+    It reads the declared source and ``temporary``, writes into ``temporary``, and reaches no other file (``tasks.sealing``).
+
     Parameters
     ----------
-    temporary : folder for what does not fit into memory; None: one in the system's own.
+    temporary : the run's folder, which also takes what does not fit into memory; None: no folder, and spilling to the system's own.
 
     Raises
     ------
     SourceError : the file stays locked by a writer, is missing, is no DuckDB file, or was written to since the relation was described.
     """
-    connection = open_source(relation.database, relation.study, temporary)
+    connection = open_source(relation.database, relation.study, temporary, relation.parquet)
     # looked at only now: from here on the attached file is held against writers
     if relation.state and relation.state != source_state(relation.database, relation.parquet):
         connection.close()
@@ -102,11 +117,12 @@ def connect(relation: Relation, temporary: Path | None = None) -> duckdb.DuckDBP
     return connection
 
 
-def open_source(database: str | None, study: str, temporary: Path | None = None) -> duckdb.DuckDBPyConnection:
+def open_source(database: str | None, study: str, temporary: Path | None = None, parquet: Sequence[str] = ()) -> duckdb.DuckDBPyConnection:
     """``connect``, before there is a relation."""
     settings: dict[str, str | bool | int | float | list[str]] = {
         "autoinstall_known_extensions": "false",
         "autoload_known_extensions": "false",
+        "python_enable_replacements": "false",
         "memory_limit": f"{memory_limit_gb():.1f}GB",
         "temp_directory": str((temporary or Path(tempfile.gettempdir())) / f"duckdb-{os.getpid()}"),
     }
@@ -117,6 +133,7 @@ def open_source(database: str | None, study: str, temporary: Path | None = None)
         connection.execute("set TimeZone = 'UTC'")
         if database is not None:
             _attach(connection, database, study)
+        seal(connection, parquet, temporary)
     except BaseException:
         connection.close()
         raise
@@ -127,7 +144,8 @@ def _attach(connection: duckdb.DuckDBPyConnection, database: str, study: str) ->
     for wait in (*LOCK_WAITS_SECONDS, None):
         try:
             connection.execute(f"attach {literal(database)} as {ALIAS} (read_only)")
-            connection.execute(f"use {ALIAS}.main")
+            # DuckDB's own names first, so that no macro of the database can stand in for a function
+            connection.execute(f"set search_path = 'system.main,{ALIAS}.main'")
         except duckdb.IOException as error:
             if "could not set lock" not in str(error).lower():
                 raise SourceError(f"{study}: source.database {database} cannot be read: {first_line(error)}") from error
@@ -152,7 +170,7 @@ def _holder(error: Exception) -> str:
 def rows_of(connection: duckdb.DuckDBPyConnection, query: str, study: str, doing: str) -> list[dict[str, Any]]:
     """Every row of a query's result by column name; what DuckDB refuses becomes a DataError that says what was being done."""
     try:
-        cursor = connection.execute(query)
+        cursor = run(connection, query)
         names: Sequence[str] = [column[0] for column in cursor.description or ()]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
     except duckdb.Error as error:
@@ -170,4 +188,7 @@ def first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).strip().split("\n")]
     offered = [line for line in lines[1:] if line.startswith(("Candidate bindings", "Did you mean"))]
     text = " ".join([lines[0], *offered[:1]])
+    if "file system operations are disabled" in text:
+        # the path is in the message; what follows it is DuckDB's own setting
+        text = text.split(" - file system")[0] + CLOSED
     return text if len(text) <= MESSAGE_LENGTH else text[: MESSAGE_LENGTH - 3] + "..."

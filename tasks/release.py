@@ -9,15 +9,21 @@ from typing import Any
 
 import pyarrow as pa
 
-from tasks.publishing.publish import Publication
+from multilevel.errors import PublishError
+from tasks.printable import markdown_text
+from tasks.publishing.pointer import moment_of
+from tasks.publishing.publish import Confirm, Publication, nobody_asks
 from tasks.publishing.report_index import write_index
 from tasks.publishing.stage import Beside
 from tasks.publishing.target import LocalFolder, Target, open_target
 from tasks.run_folder import RunFolder
 
 
-def release(run: RunFolder) -> Publication:
-    """Write ``report.html`` and publish the run's tables; raises PublishError, leaving what was published before."""
+def release(run: RunFolder, confirm: Confirm = nobody_asks) -> Publication:
+    """Write ``report.html`` and publish the run's tables; raises PublishError, leaving what was published before.
+
+    ``confirm`` is asked just before the version counts whether the run is still wanted.
+    """
     from tasks.report import write_report
 
     study, relation = run.study(), run.relation()
@@ -26,7 +32,7 @@ def release(run: RunFolder) -> Publication:
     target = open_target(study.publish_to, study.name)
     is_private = study.privacy is not None
     # an earlier version may name groups that this one withholds, and quarantined rows are of single people
-    previous = None if is_private else _previous(target)
+    previous, warning = (None, None) if is_private else _previous(target)
     fields = {**study.model_dump(mode="json"), "file": run.read_json("origin").get("file", "")}
     write_report(tables, run.read_json("report"), validation, run.report, study=fields, previous_tables=previous)
     quarantine = validation.get("quarantine")
@@ -34,7 +40,7 @@ def release(run: RunFolder) -> Publication:
         tables,
         as_of=relation.as_of,
         run_id=run.run_id,
-        provenance=_provenance(run, validation),
+        provenance=_provenance(run, validation) | {"warnings": [] if warning is None else [warning]},
         # under privacy the report alone: quarantined rows, examples, draws and joint distributions are of single groups
         beside=Beside(report=run.report)
         if is_private
@@ -45,21 +51,32 @@ def release(run: RunFolder) -> Publication:
             joint=run.joint if run.joint.exists() else None,
             posterior=run.posterior if run.posterior.exists() else None,
         ),
-        waiting=lambda message: print(message, file=sys.stderr, flush=True),
+        waiting=_tell,
+        started_at=moment_of(run.read_json("start").get("started_at")),
+        confirm=confirm,
     )
     if isinstance(target, LocalFolder):
         write_index(target.layout.root)
+    if published.why_not_latest is not None:
+        _tell(f"{study.name}: {published.why_not_latest}")
     return published
 
 
-def _previous(target: Target) -> Mapping[str, pa.Table] | Path | None:
-    """The tables of the version that the pointer names; None before the first publication, and where its folder was removed by hand."""
+def _tell(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+
+
+def _previous(target: Target) -> tuple[Mapping[str, pa.Table] | None, str | None]:
+    """The tables of the version that the pointer names, to say what changed; None, and why, where they are damaged or gone."""
     latest = target.latest()
     if latest is None:
-        return None
-    if isinstance(latest.folder, Path):
-        return latest.folder if latest.folder.is_dir() else None
-    return target.tables(latest)
+        return None, None
+    try:
+        return target.tables(latest), None
+    except PublishError as error:
+        warning = f"{error} The report of this run does not say what changed since run {latest.run_id}."
+        _tell(warning)
+        return None, warning
 
 
 def _provenance(run: RunFolder, validation: Mapping[str, Any]) -> dict[str, Any]:
@@ -73,6 +90,7 @@ def _provenance(run: RunFolder, validation: Mapping[str, Any]) -> dict[str, Any]
             "window": [str(relation.start), str(relation.end)] if relation.start else None,
             "rows": relation.rows,
             "checksum": relation.checksum,
+            "notes": relation.notes,
         },
         "rows": counts,
         "compression": run.read_json("compression"),
@@ -82,11 +100,11 @@ def _provenance(run: RunFolder, validation: Mapping[str, Any]) -> dict[str, Any]
 
 
 def summary(publication: Publication, run: RunFolder) -> str:
-    """Markdown for the run's page: what was published, where, and every check that did not pass."""
+    """Markdown for the run's page: what was published, where, every check that did not pass; the study's words are text, not Markdown."""
     tables = run.read_tables()
     failed = [row for row in tables["diagnostics"].to_pylist() if not row["passed"]]
     lines = [
-        f"# {run.study().title or run.study().name}",
+        f"# {markdown_text(run.study().title or run.study().name)}",
         f"As of {run.relation().as_of}, run `{run.run_id}`, {run.read_json('validation')['left']:,} line items.",
         "",
         *[f"- `{name}`: {table.num_rows:,} rows" for name, table in sorted(tables.items())],
@@ -94,11 +112,14 @@ def summary(publication: Publication, run: RunFolder) -> str:
         f"[Tables]({publication.folder.as_uri()})" + (f", [report]({publication.report.as_uri()})" if publication.report else ""),
         "",
         *(
-            ["## Checks that did not pass", *[f"- **{row['check']}**: {row['message']}" for row in failed]]
+            [
+                "## Checks that did not pass",
+                *[f"- **{markdown_text(row['check'])}**: {markdown_text(row['message'] or '')}" for row in failed],
+            ]
             if failed
             else ["All checks passed."]
         ),
     ]
-    if not publication.is_latest:
-        lines.append("A later version is the latest one: this run is a backfill.")
+    if publication.why_not_latest is not None:
+        lines.append(publication.why_not_latest)
     return "\n".join(lines)

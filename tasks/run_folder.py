@@ -12,10 +12,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tasks.faults import told
 from tasks.relation import Relation
 from tasks.study import Study
 
 RUNS = Path(".groupwise") / "runs"
+ROOM_BYTES = 1_000_000
+"""What the smallest run writes."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,9 @@ class RunFolder:
 
     def write_study(self, study: Study, file: str) -> None:
         """Keep the study and where it came from."""
-        (self.path / "study.json").write_text(study.model_dump_json(indent=1), encoding="utf-8")
-        self.write_json("origin", {"file": file})
+        with told(f"{study.name}: the study cannot be written into the run's folder"):
+            (self.path / "study.json").write_text(study.model_dump_json(indent=1), encoding="utf-8")
+            self.write_json("origin", {"file": file})
 
     def relation(self) -> Relation:
         """What extract found."""
@@ -96,8 +100,12 @@ def new_run_id() -> str:
 
 def make_run_folder(run_id: str) -> RunFolder:
     """The folder of a run, made if it is not there."""
-    path = (RUNS / run_id).absolute()
-    path.mkdir(parents=True, exist_ok=True)
+    with told(f"the run's folder {RUNS / run_id} cannot be made"):
+        path = (RUNS / run_id).absolute()
+        path.mkdir(parents=True, exist_ok=True)
+        # a full disk is found out now, not by the log or after an hour of sampling
+        (path / "room").write_bytes(bytes(ROOM_BYTES))
+        (path / "room").unlink()
     return RunFolder(path)
 
 

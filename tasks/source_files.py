@@ -3,8 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
+
+FILE_ADDRESS = re.compile(r"file:(?:///|//localhost/|/(?!/))(?P<path>.+)", re.IGNORECASE | re.DOTALL)
+
+
+def plain_path(text: str) -> str:
+    """A path or glob without ``file:``, read as DuckDB reads such an address: no percent-encoding, no query. Anything else as it is.
+
+    Raises
+    ------
+    ValueError : the address names another host, or no file.
+    """
+    if not text.lower().startswith("file:/"):
+        return text
+    found = FILE_ADDRESS.fullmatch(text)
+    path = "" if found is None else found["path"].lstrip("/")
+    if not path:
+        raise ValueError("a file: address names a file of this machine (file:///folder/lines.parquet); write the path itself")
+    return f"/{path}"
 
 
 def parquet_files(pattern: str) -> list[Path]:
@@ -17,12 +36,12 @@ def parquet_files(pattern: str) -> list[Path]:
 
 
 def is_remote(pattern: str) -> bool:
-    """Whether this is an address rather than a path; such files are neither listed nor watched."""
+    """Whether this is an address rather than a path; such files are not listed."""
     return "://" in pattern
 
 
 def source_state(database: str | None, parquet: Sequence[str]) -> str:
-    """Names, sizes and modification times of a source's files, as one short text that changes with any of them.
+    """Names, sizes, modification times and inodes of a source's files, as one short text that changes with any of them.
 
     A run reads its source more than once (fingerprint, rules, cells); the same text each time means that no writer came between.
     """
@@ -31,10 +50,11 @@ def source_state(database: str | None, parquet: Sequence[str]) -> str:
         # a writer's log lies beside the file until it is merged into it
         files = [Path(database), Path(database + ".wal")]
     for pattern in parquet:
-        files += [] if is_remote(pattern) else parquet_files(pattern)
+        # an address of a scheme that DuckDB does not know (foo://x) is a path to it
+        files += parquet_files(pattern)
     digest = hashlib.sha256("\n".join(parquet).encode())
     for file in files:
         if file.exists():
             status = file.stat()
-            digest.update(f"\n{file}\t{status.st_size}\t{status.st_mtime_ns}".encode())
+            digest.update(f"\n{file}\t{status.st_size}\t{status.st_mtime_ns}\t{status.st_ino}".encode())
     return digest.hexdigest()[:16]

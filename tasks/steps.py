@@ -16,18 +16,22 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task
 
-from multilevel.errors import SourceError
+from multilevel.errors import GroupwiseError, SourceError
 from tasks.cells.compress import compress as compress_study
 from tasks.extract import extract as extract_relation
+from tasks.faults import told
 from tasks.fit import check as check_gates
 from tasks.fit import fit as fit_run
+from tasks.printable import markdown_text
 from tasks.privacy import protect
 from tasks.progress import fitting_progress
 from tasks.release import release, summary
+from tasks.rules.missing_values import level_orders
 from tasks.rules.page import write_validation_page
 from tasks.rules.record import record_in_child
 from tasks.rules.validate import validate as validate_rows
 from tasks.run_folder import RunFolder
+from tasks.still_wanted import still_wanted
 
 HOUR = 3_600.0
 WAITS_SECONDS = [5, 30]
@@ -57,17 +61,22 @@ def extract(folder: str, as_of: date | None, today: date) -> str:
 
 
 @task(name="validate", task_run_name="validate line items", cache_policy=NO_CACHE, **_READS_SOURCE)
+@told("the validation page cannot be written")
 def validate(folder: str) -> str:
     """Quarantine rows that break a rule; check what the study needs of the rest."""
     run = RunFolder(Path(folder))
     try:
         validate_rows(run.study(), run.relation(), run.path)
-    finally:
+    except GroupwiseError:
+        # only then is there a record to show; after a full disk the page's own complaint would hide the disk's
         write_validation_page(run)
+        raise
+    write_validation_page(run)
     return folder
 
 
 @task(name="record", task_run_name="record with Great Expectations", cache_policy=NO_CACHE, timeout_seconds=HOUR)
+@told("the record cannot be written")
 def record(folder: str) -> str:
     """Great Expectations on a sample, in a process of its own: its import takes seconds that pass while the model is fitted."""
     if RunFolder(Path(folder)).study().expectations is None:
@@ -77,6 +86,7 @@ def record(folder: str) -> str:
 
 
 @task(name="compress", task_run_name="compress to cells", cache_policy=NO_CACHE, **_READS_SOURCE)
+@told("the run's folder cannot be written")
 def compress(folder: str) -> str:
     """One query from line items to cell statistics."""
     run = RunFolder(Path(folder))
@@ -89,12 +99,14 @@ def compress(folder: str) -> str:
         run.path,
         max_cells=study.max_cells,
         timeout_seconds=HOUR,
+        orders=level_orders(study),
     )
     run.write_json("compression", {"n_cells": cells.n_cells, "n_rows": cells.n_rows, "ratio": cells.compression_ratio, "sql": cells.sql})
     return folder
 
 
 @task(name="fit", task_run_name="fit the models", cache_policy=NO_CACHE, timeout_seconds=12 * HOUR)
+@told("the run's folder cannot be written")
 def fit(folder: str) -> str:
     """Partial pooling beside complete and no pooling; the six tables, less the groups that the study's privacy withholds."""
     run = RunFolder(Path(folder))
@@ -113,10 +125,11 @@ def check(folder: str) -> str:
 
 # longer than the hour that a run waits for its turn
 @task(name="publish", task_run_name="publish the tables", cache_policy=NO_CACHE, timeout_seconds=2 * HOUR)
+@told("the tables cannot be published")
 def publish(folder: str) -> str:
     """Report, tables, manifest, pointer; then a summary on the run's page."""
     run = RunFolder(Path(folder))
-    publication = release(run)
+    publication = release(run, still_wanted)
     key = "groupwise-" + run.study().name.lower().replace("_", "-")
-    create_markdown_artifact(summary(publication, run), key=key, description=run.study().title or None)
+    create_markdown_artifact(summary(publication, run), key=key, description=markdown_text(run.study().title) or None)
     return str(publication.folder)

@@ -9,16 +9,39 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from multilevel.errors import FormulaError, StudyError
+from multilevel.formula.columns import categories_in, predictor_expressions
 from multilevel.formula.parse import parse_formula
 from multilevel.formula.tree import Call, Formula
+from multilevel.text import shorten
 from tasks.object_storage.address import has_scheme, read_address
+from tasks.source_files import plain_path
+from tasks.source_words import not_a_part, unknown_field
+from tasks.user_text import SHOWN, read_user_file, show_value
+from tasks.yaml_text import read_yaml
 
-# credentials that were written into an address are not repeated in a message
-CREDENTIALS = re.compile(r"//[^/@]*@")
+MOST_PARTS = 8
+"""Of a dotted field such as ``sampling.draws``."""
+
+
+COLUMN_TYPE = re.compile(
+    r"BOOLEAN|U?(?:TINY|SMALL|BIG)INT|U?INTEGER|HUGEINT|FLOAT|DOUBLE|DECIMAL\(\d{1,2},\d{1,2}\)|VARCHAR|DATE|TIMESTAMP(?: WITH TIME ZONE)?"
+)
+"""Types that a study may give its columns, as DuckDB writes them."""
+
+
 FAMILIES = ("gaussian", "binomial", "poisson", "negative_binomial", "gamma", "hurdle_lognormal", "hurdle_gamma")
 
 type Family = Literal["gaussian", "binomial", "poisson", "negative_binomial", "gamma", "hurdle_lognormal", "hurdle_gamma"]
@@ -30,8 +53,27 @@ def _as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
+def _as_day(value: object) -> object:
+    """Text and dates only: pydantic reads a number, also one in quotes, as seconds since 1970."""
+    if isinstance(value, str) and value not in ("latest", "scheduled"):
+        try:
+            return date.fromisoformat(value)
+        except ValueError:
+            value = None
+    if not isinstance(value, str | date):
+        raise ValueError("write a day such as 2026-01-01, or latest or scheduled")
+    return value
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_value(cls, value: object, info: ValidationInfo) -> object:
+        if isinstance(value, bool) and info.field_name not in ("level", "parent_level"):
+            raise ValueError("no field is true or false; write null for what the study does not have")
+        return value
 
 
 class Source(_Part):
@@ -40,6 +82,16 @@ class Source(_Part):
     database: str | None = Field(None, description="path of a DuckDB file; opened read-only")
     line_items: str | None = Field(None, description="path of the SQL file, one SELECT, that maps the database to line items")
     parquet: Annotated[tuple[str, ...] | None, BeforeValidator(_as_list)] = Field(None, description="Parquet files or globs, read together")
+
+    @field_validator("database", "line_items")
+    @classmethod
+    def _plain(cls, value: str | None) -> str | None:
+        return None if value is None else plain_path(value)
+
+    @field_validator("parquet")
+    @classmethod
+    def _plain_patterns(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return None if value is None else tuple(map(plain_path, value))
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
@@ -59,6 +111,11 @@ class Mix(_Part):
     parquet: str | None = Field(None, description="a Parquet file or glob that holds the table")
     database: str | None = Field(None, description="path of a DuckDB file; opened read-only")
     query: str | None = Field(None, description="path of an SQL file, one SELECT on the database that gives the table")
+
+    @field_validator("parquet", "database", "query")
+    @classmethod
+    def _plain(cls, value: str | None) -> str | None:
+        return None if value is None else plain_path(value)
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
@@ -108,6 +165,18 @@ def _label(value: object) -> object:
 type Label = Annotated[str, BeforeValidator(_label)]
 
 
+def _column_type(value: object) -> str:
+    """The type as DuckDB writes it."""
+    text = re.sub(r"\s*([(,)])\s*", r"\1", " ".join(str(value).upper().split()))
+    text = {"TEXT": "VARCHAR", "INT": "INTEGER", "TIMESTAMPTZ": "TIMESTAMP WITH TIME ZONE"}.get(text, text)
+    if not COLUMN_TYPE.fullmatch(text):
+        raise ValueError("write a DuckDB type: DOUBLE, BIGINT, DECIMAL(18,2), VARCHAR, BOOLEAN, DATE or TIMESTAMP")
+    return text
+
+
+type ColumnType = Annotated[str, BeforeValidator(_column_type)]
+
+
 class NewLevels(_Part):
     """Levels to estimate although no line item has them."""
 
@@ -144,9 +213,15 @@ class Study(_Part):
         None, pattern=r"^[a-z][a-z0-9_]*$", description="a suite in expectations/, or null: nothing is dropped"
     )
     where: str | None = Field(None, description="deliberate exclusions: line items for which this row-wise SQL condition does not hold")
+    types: Mapping[str, ColumnType] = Field(
+        default_factory=dict, description="per column: the DuckDB type it is read as; values that the cast would change are refused"
+    )
+    levels: Mapping[str, Annotated[tuple[Label, ...], Field(min_length=2)]] = Field(
+        default_factory=dict, description="per categorical predictor: its levels in order, the first is the reference"
+    )
     missing: Mapping[str, MissingRule] = Field(default_factory=dict, description="per column: exclude, level or mean_and_indicator")
     window: Window | None = Field(None, description="which line items count; null: all, as_of is only a label")
-    as_of: Literal["latest", "scheduled"] | date = Field(
+    as_of: Annotated[Literal["latest", "scheduled"] | date, BeforeValidator(_as_day)] = Field(
         "latest", description="latest: the day after the last row; scheduled: the run's date"
     )
     cells: tuple[str, str] | None = Field(None, description="the pair of columns published in cell_estimates; null: none")
@@ -180,7 +255,7 @@ class Study(_Part):
     @classmethod
     def _known_family(cls, value: object) -> object:
         if value not in FAMILIES:
-            close = difflib.get_close_matches(str(value), FAMILIES, n=1, cutoff=0.5)
+            close = difflib.get_close_matches(value[:SHOWN], FAMILIES, n=1, cutoff=0.5) if isinstance(value, str) else []
             hint = f"did you mean {close[0]}? " if close else ""
             raise ValueError(f"{hint}the families are {', '.join(FAMILIES)}")
         return value
@@ -204,6 +279,18 @@ class Study(_Part):
         return value
 
     @model_validator(mode="after")
+    def _levels_fit(self) -> Self:
+        coded = {name for part in predictor_expressions(self.parsed_formula) for name in categories_in(part)}
+        for name, listed in self.levels.items():
+            if name not in coded:
+                raise ValueError(
+                    f"levels: {name}: the formula has no such categorical predictor; it orders a column, or C(column), of its terms"
+                )
+            if len(set(listed)) < len(listed):
+                raise ValueError(f"levels: {name}: {', '.join(listed)}: a level is listed twice")
+        return self
+
+    @model_validator(mode="after")
     def _fits_together(self) -> Self:
         formula = self.parsed_formula
         if self.method == "reml" and self.family != "gaussian":
@@ -217,6 +304,7 @@ class Study(_Part):
             raise ValueError(f"log(y) ~ is fitted as gaussian on the log scale, the family is {self.family}; {self.family} models y itself")
         if self.family.startswith("hurdle_"):
             self._fits_a_hurdle(formula)
+        self._priors_are_readable()
         if formula.response.standard_error is not None and self.family != "gaussian":
             raise ValueError(f"se() is for gaussian outcomes, the family is {self.family}")
         if self.quadrature_points > 1 and (self.family == "gaussian" or self.engine == "bayesian"):
@@ -233,6 +321,19 @@ class Study(_Part):
         if not formula.groups:
             raise ValueError("the formula has no group term; write at least one such as (1 | category)")
         return self
+
+    def _priors_are_readable(self) -> None:
+        if not self.priors:
+            return
+        # numpy comes with it, which a study without priors need not wait for
+        from multilevel.bayesian.priors import read_priors
+
+        parts = self.priors if self.family.startswith("hurdle_") else {"": self.priors}
+        for name, part in parts.items():
+            try:
+                read_priors(part)
+            except StudyError as error:
+                raise ValueError(shorten(f"{name}: {error}" if name else str(error), 400)) from error
 
     def _intervals_fit(self) -> None:
         if self.intervals != "wald" and self.engine == "bayesian":
@@ -274,13 +375,7 @@ def load_study(path: Path | str, overrides: Mapping[str, str] | None = None) -> 
     Raises StudyError naming the file, the field, the value and what would be right.
     """
     file = Path(path)
-    try:
-        text = file.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise StudyError(f"{file}: no such study file (working directory {Path.cwd()}).") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise StudyError(f"{file}: cannot be read ({error}).") from error
-    fields = _mapping(text, file)
+    fields = _mapping(read_yaml(read_user_file(file, "study file"), str(file)), file)
     for key, value in (overrides or {}).items():
         _override(fields, key, value, file)
     try:
@@ -289,31 +384,29 @@ def load_study(path: Path | str, overrides: Mapping[str, str] | None = None) -> 
         raise StudyError(_explain(error, file)) from error
 
 
-def _mapping(text: str, file: Path) -> dict[str, Any]:
-    try:
-        fields = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        first = " ".join(str(error).split())[:200]
-        raise StudyError(f"{file}: not readable as YAML: {first}") from error
-    if not isinstance(fields, dict):
-        raise StudyError(f"{file}: a study is a mapping of fields such as `name: line_spend`; this file holds {type(fields).__name__}.")
-    return fields
+def _mapping(content: object, file: Path) -> dict[str, Any]:
+    if content is None:
+        raise StudyError(f"{file}: this file is empty; a study is a mapping of fields such as `name: line_spend`.")
+    if not isinstance(content, dict):
+        kind = "a list" if isinstance(content, list) else show_value(content)
+        raise StudyError(f"{file}: a study is a mapping of fields such as `name: line_spend`; this file holds {kind}.")
+    return content
 
 
 def _override(fields: dict[str, Any], key: str, value: str, file: Path) -> None:
+    where = f"{file}: --set {shorten(key, 60)}"
     *parents, last = key.split(".")
+    if len(parents) >= MOST_PARTS:
+        raise StudyError(f"{where}: no field has more than {MOST_PARTS} parts.")
     here = fields
     for parent in parents:
         inner = here.get(parent)
         if inner is None:
             inner = here[parent] = {}
         if not isinstance(inner, dict):
-            raise StudyError(f"{file}: --set {key}: {parent} is {inner!r}, which has no parts.")
+            raise StudyError(f"{where}: {parent} is {show_value(inner)}, which has no parts.")
         here = inner
-    try:
-        here[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise StudyError(f"{file}: --set {key}={value}: the value is not readable as YAML.") from error
+    here[last] = read_yaml(value, where)
 
 
 def _explain(error: ValidationError, file: Path) -> str:
@@ -325,20 +418,16 @@ def _explain(error: ValidationError, file: Path) -> str:
 
 
 def _problem(problem: Any) -> str:
-    field = ".".join(str(part) for part in problem["loc"]) or "study"
+    field = shorten(".".join(str(part) for part in problem["loc"])) or "study"
     message = str(problem["msg"]).removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(field.split(".")[-1], list(Study.model_fields), n=1)
-        return f"{field}: no such field" + (f"; did you mean {close[0]}?" if close else f"; the fields are {', '.join(Study.model_fields)}")
+        return f"{field}: {unknown_field(Study, problem['loc'], problem.get('input'))}"
     if problem["type"] == "missing":
         return f"{field}: this field is needed"
     if problem["type"] == "string_pattern_mismatch" and field == "name":
         message = "write letters, digits, underscores and hyphens, beginning with a letter, at most 63"
     value = problem.get("input")
-    shown = "" if isinstance(value, dict | Study) else f" {_short(value)}:"
+    if problem["type"] == "model_type":
+        message = not_a_part(Study, problem["loc"], value)
+    shown = "" if isinstance(value, dict | Study) else f" {show_value(value)}:"
     return f"{field}:{shown} {message}"
-
-
-def _short(value: object) -> str:
-    text = CREDENTIALS.sub("//***@", repr(value))
-    return text if len(text) <= 120 else text[:117] + "..."

@@ -31,6 +31,7 @@ def run_until_fitted() -> RunUntilFitted:
         from tasks.cells.compress import compress
         from tasks.extract import extract
         from tasks.fit import fit
+        from tasks.rules.missing_values import level_orders
         from tasks.rules.validate import validate
         from tasks.run_folder import RunFolder
 
@@ -39,7 +40,7 @@ def run_until_fitted() -> RunUntilFitted:
         extract(study, None, begun.path, today=today)
         validate(study, begun.relation(), begun.path)
         rows = begun.read_json("validation")["study_sql"]
-        compress(begun.relation(), rows, study.parsed_formula, study.family, begun.path)
+        compress(begun.relation(), rows, study.parsed_formula, study.family, begun.path, orders=level_orders(study))
         fit(begun)
         return begun
 

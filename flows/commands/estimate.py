@@ -9,6 +9,7 @@ from datetime import date
 from importlib import import_module
 from pathlib import Path
 
+from flows.supervision.news import tell
 from multilevel.errors import GroupwiseError, StudyError
 from tasks.begin import parse_settings
 from tasks.run_folder import make_run_folder, new_run_id
@@ -21,22 +22,31 @@ def run_estimate(
     """Published folder of the run. Raises GroupwiseError; any other exception carries the log's path as ``groupwise_log``."""
     checked = _check_first(study, engine, publish_to, settings)
     run = make_run_folder(new_run_id())
+    tell(step="start", run_id=run.run_id)
     threading.Thread(target=_import_ahead, args=(_heavy(checked),), daemon=True).start()
     _quiet_libraries()
+    from flows.commands.terminal import PlainFormatter
     from flows.publish_group_estimates import publish_group_estimates
+    from flows.supervision.left_behind import on_record
+    from flows.supervision.prefect_api import open_api
 
-    logging.getLogger("groupwise").addHandler(logging.StreamHandler())  # what a run says of itself is for the person who waits
+    told = logging.StreamHandler()  # what a run says of itself is for the person who waits
+    told.setFormatter(PlainFormatter())
+    logging.getLogger("groupwise").addHandler(told)
     if not verbose:
         _log_to(run.log)
     try:
-        folder = publish_group_estimates(
-            study, as_of=as_of, engine=checked.engine, publish_to=publish_to, settings=list(settings), run_id=run.run_id
-        )
+        open_api()
+        with on_record(run.run_id):
+            folder = publish_group_estimates(
+                study, as_of=as_of, engine=checked.engine, publish_to=publish_to, settings=list(settings), run_id=run.run_id
+            )
     except GroupwiseError:
         raise
     except Exception as error:
         error.groupwise_log = str(run.log)  # type: ignore[attr-defined]
         raise
+    tell(published=str(folder))
     return str(folder)
 
 
@@ -82,9 +92,16 @@ def _quiet_libraries() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)
 
 
+class _RunLog(logging.FileHandler):
+    """The run's log, which says nothing on the console when its disk is full: the step that the disk fails says so, once."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's name
+        """Leave the record out."""
+
+
 def _log_to(path: Path) -> None:
     """Every console handler of Prefect's loggers writes to ``path`` instead."""
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _RunLog(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     names = [name for name in logging.root.manager.loggerDict if name.startswith(("prefect", "uvicorn", "fastapi"))]
     for logger in [logging.getLogger(), *map(logging.getLogger, names)]:

@@ -18,6 +18,7 @@ from tasks.extract import extract
 from tasks.plan import plan
 from tasks.planned import PlannedGroup, PlannedTerm
 from tasks.rules.validate import validate
+from tasks.source_checks import unnamed
 from tasks.study import load_study
 
 TAKES_HOURS = (
@@ -32,13 +33,14 @@ def show_plan(study_file: str, *, as_of: date | None, settings: Sequence[str], w
     console = terminal.console()
     with tempfile.TemporaryDirectory(prefix="groupwise-plan-") as folder:
         relation = extract(study, as_of, Path(folder), today=datetime.now(UTC).date())
-        validated = validate(study, relation, Path(folder))
+        validated = validate(study, relation, Path(folder), stays=False)
         made = plan(study, relation, validated.study_sql, folder=Path(folder), with_priors=with_priors)
     console.print(f"[bold]{escape(study.title or study.name)}[/bold]  as of {relation.as_of}")
     console.print(
         f"{validated.n_rows:,} line items in the window: {validated.n_quarantined:,} quarantined, {validated.n_excluded:,} excluded, "
         f"{validated.n_left:,} used"
     )
+    _section(console, "Source", relation.notes)
     _section(console, "Model", made.words)
     if made.mathematics is not None:
         _section(console, "In mathematics", made.mathematics.text)
@@ -61,7 +63,7 @@ def show_plan(study_file: str, *, as_of: date | None, settings: Sequence[str], w
         _section(console, "To estimate", estimated)
     _section(console, "Priors", made.priors)
     _section(console, "Before any data", made.prior_predictive)
-    _section(console, "Warnings", [warning.message for warning in made.warnings])
+    _section(console, "Warnings", [*unnamed(study).values(), *(warning.message for warning in made.warnings)])
     if made.refusals:
         raise DataError("\n".join(made.refusals))
 

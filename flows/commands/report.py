@@ -8,6 +8,7 @@ from pathlib import Path
 from multilevel.errors import PublishError
 from tasks.object_storage.address import has_scheme
 from tasks.publishing.layout import open_layout
+from tasks.publishing.repair import repair
 from tasks.publishing.report_index import latest_report, write_index
 from tasks.study import load_study
 
@@ -21,6 +22,7 @@ def find_report(study_file: str, *, index: bool, show: bool) -> Path:
     if has_scheme(study.publish_to):
         raise PublishError(f"{study.name}: reports in {study.publish_to} lie in object storage; the manifest names the latest one.")
     layout = open_layout(study.publish_to, study.name)
+    repair(layout)
     found = write_index(layout.root) if index and layout.root.is_dir() else latest_report(layout)
     if found is None:
         raise PublishError(f"{study.name}: no report in {layout.home}; run `groupwise estimate {study_file}` first.")

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from rich.markup import escape
 from rich.table import Table
 
 from flows.commands import terminal
 from multilevel.errors import SourceError
 from tasks.object_storage.address import Address, has_scheme
-from tasks.publishing.layout import Layout
+from tasks.publishing.layout import STUDY_NAME, open_layout
 from tasks.publishing.target import open_target
+from tasks.publishing.verify import read_manifest, read_tables
 from tasks.study import load_study
 
 
@@ -22,8 +22,6 @@ def show_tables(target: str, rows: int) -> None:
     """Print a study's latest version, or the version in a folder; raises SourceError where there is none."""
     folder, tables = find_tables(target)
     console = terminal.console()
-    if "diagnostics" not in tables:
-        raise SourceError(f"{folder}: no published tables here; name a study file or a folder .../rev=<run_id>.")
     first = tables["diagnostics"].slice(0, 1).to_pylist()[0]
     console.print(f"[bold]{first['study']}[/bold] as of {first['as_of']}, run {first['run_id']}, engine {first['engine']}")
     console.print(
@@ -55,8 +53,7 @@ def find_tables(target: str) -> tuple[Path | Address, dict[str, pa.Table]]:
     """Where a study's latest version is, or a version by its folder, and its tables; SourceError where nothing is published."""
     path = Path(target)
     if path.is_dir():
-        folder = Layout(path.parent.absolute(), path.name).latest_folder() or path
-        return folder, {file.stem: pq.read_table(file) for file in sorted(folder.glob("*.parquet"))}
+        return _by_folder(path)
     if has_scheme(target):
         return _by_address(target)
     study = load_study(path)
@@ -65,6 +62,20 @@ def find_tables(target: str) -> tuple[Path | Address, dict[str, pa.Table]]:
     if latest is None:
         raise SourceError(f"{study.name}: nothing is published in {study.publish_to} yet; run: groupwise estimate {target}")
     return latest.folder, place.tables(latest)
+
+
+def _by_folder(folder: Path) -> tuple[Path | Address, dict[str, pa.Table]]:
+    """``publish_to/<study>``, its latest version, or ``.../versions/dt=.../rev=<run_id>`` (or ``current``), held against the manifest."""
+    place = folder.resolve()
+    if place.name.startswith("rev=") and place.parent.name.startswith("dt="):
+        home = place.parents[2]
+        layout = open_layout(str(home.parent), home.name)
+        return folder, read_tables(layout, read_manifest(layout, place.parent.name.removeprefix("dt="), place.name.removeprefix("rev=")))
+    local = open_target(str(place.parent), place.name) if STUDY_NAME.fullmatch(place.name) else None
+    latest = None if local is None else local.latest()
+    if local is None or latest is None:
+        raise SourceError(f"{folder}: no published tables here; name a study file, publish_to/<study>, or .../rev=<run_id>.")
+    return latest.folder, local.tables(latest)
 
 
 def _by_address(target: str) -> tuple[Path | Address, dict[str, pa.Table]]:

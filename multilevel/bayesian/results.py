@@ -152,6 +152,7 @@ def _components(posterior: Posterior, flat: Floats, interval: float) -> Iterator
             float(summary.lower[at]),
             float(summary.upper[at]),
             block,
+            "posterior",
         )
 
 

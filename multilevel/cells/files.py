@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from multilevel.cells.order import LevelOrder, ranked
 from multilevel.cells.statistics import CellStatistics, Floats, Labels, Outcomes
 from multilevel.errors import DataError
 
@@ -35,6 +36,7 @@ class CellsSpec:
     numbers, features, once : names, as in ``CellStatistics``.
     constants : further values of ``CellStatistics.once``, over all rows.
     moments : expression inside ``center()`` or ``scale()`` -> its mean and sd over all rows.
+    levels : label of a categorical predictor -> the order of its levels, where it is not the sorted one.
     histogram : distinct outcome values and row counts (negative_binomial), else empty.
     """
 
@@ -52,6 +54,7 @@ class CellsSpec:
     histogram: list[list[float]] = field(default_factory=list)
     constants: dict[str, float] = field(default_factory=dict)
     moments: dict[str, tuple[float, float]] = field(default_factory=dict)
+    levels: dict[str, LevelOrder] = field(default_factory=dict)
     format: int = FORMAT
 
 
@@ -73,6 +76,8 @@ def read_cells_spec(path: Path) -> CellsSpec:
         raise DataError(f"{path} has format {content.get('format')!r}, this version reads {FORMAT}: compress the study again.")
     for name in ("numbers", "features", "once"):
         content[name] = tuple(content[name])
+    orders = content.get("levels", {}).items()
+    content["levels"] = {label: LevelOrder(tuple(order["first"]), tuple(order["last"])) for label, order in orders}
     return CellsSpec(**content)
 
 
@@ -96,7 +101,7 @@ def read_cells(cells_parquet: Path, cells_json: Path) -> CellStatistics:
         family=spec.family,
         log_outcome=spec.log_outcome,
         groups={name: file.labels(f"g.{name}", order) for name, order in spec.groups.items()},
-        labels={name: file.labels(f"c.{name}", order) for name, order in spec.labels.items()},
+        labels={name: file.labels(f"c.{name}", order, spec.levels.get(name)) for name, order in spec.labels.items()},
         numbers={name: file.floats(f"x.{name}") for name in spec.numbers},
         features=spec.features,
         n=n,
@@ -147,19 +152,17 @@ class _Columns:
         n = column.items.to_numpy(zero_copy_only=False).astype(np.float64)
         return Outcomes(np.repeat(np.arange(len(counts), dtype=np.int32), counts), value, size, n)
 
-    def labels(self, name: str, order: str) -> Labels:
-        """Codes in reference order: text by code point, numbers by value, false before true."""
+    def labels(self, name: str, order: str, levels: LevelOrder | None = None) -> Labels:
+        """Codes in reference order: text by code point, numbers by value, false before true; ``levels``: the study's own order."""
         column: Any = self.file.read(columns=[name])[name]
         if column.null_count:
             raise DataError(f"{name[2:]}: {column.null_count} cells have a null; say under `missing` what such rows should become.")
         if pa.types.is_integer(column.type):
             found, values = pd.factorize(column.to_numpy())
-            keys = values
         else:
             encoded = column.dictionary_encode().combine_chunks()
             found, values = encoded.indices.to_numpy(), encoded.dictionary.to_numpy(zero_copy_only=False)
-            keys = values.astype(np.float64) if order == "number" else values
-        ranking = np.argsort(keys, kind="stable")
+        ranking = ranked(values, order, levels, name[2:])
         rank = np.empty(len(values), dtype=np.int32)
         rank[ranking] = np.arange(len(values), dtype=np.int32)
         return Labels(rank[found], np.array([str(value) for value in values[ranking].tolist()], dtype=object))

@@ -15,7 +15,7 @@ from multilevel.cells.plan import HURDLES, MOST_OUTCOMES, CellPlan, feature_labe
 from multilevel.cells.schema import ColumnKind, Schema
 from multilevel.cells.statistics import CellStatistics, Floats, Labels, Outcomes
 from multilevel.errors import DataError
-from multilevel.formula.columns import columns_in, formula_columns, predictor_expressions
+from multilevel.formula.columns import columns_in, formula_columns, predictor_expressions, standardised
 from multilevel.formula.labels import expression_label
 from multilevel.formula.tree import Call, Column, Expression, Formula, Number, Operation
 
@@ -51,9 +51,11 @@ def schema_of_frame(formula: Formula, frame: pd.DataFrame, family: str) -> Schem
     bare = Schema(kinds)
     numeric = [name for e in predictor_expressions(formula) for name in columns_in(e) if bare.kind(name) == "number"]
     distinct = {name: int(frame[name].nunique()) for name in numeric} if family == "gaussian" else {}
-    inner = [e for expression in predictor_expressions(formula) for e in standardised(expression)]
-    values = {expression_label(e): evaluate(e, frame, bare, {}) for e in inner}
-    moments = {label: (float(v.mean()), float(v.std(ddof=1))) for label, v in values.items()}
+    inner = [e for expression in (*predictor_expressions(formula), *formula.offsets) for e in standardised(expression)]
+    moments: dict[str, tuple[float, float]] = {}
+    for e in inner:
+        values = evaluate(e, frame, Schema(kinds, moments=moments), {})
+        moments[expression_label(e)] = (float(values.mean()), float(values.std(ddof=1)))
     return Schema(kinds, distinct=distinct, moments=moments, n_rows=len(frame))
 
 
@@ -133,16 +135,6 @@ def _call(function: str, arguments: tuple[Expression, ...], values: Floats, sche
     return np.asarray(SIMPLE[function](values), dtype=np.float64)
 
 
-def standardised(expression: Expression) -> list[Expression]:
-    """Expressions inside ``center()`` and ``scale()``, whose moments over all rows are needed."""
-    match expression:
-        case Call("center" | "scale", (value,)):
-            return [*standardised(value), value]
-        case Call(_, children) | Operation(_, children):
-            return [inner for child in children for inner in standardised(child)]
-    return []
-
-
 def _operate(operator: str, values: list[Floats]) -> Floats:
     if len(values) == 1:
         return -values[0] if operator == "-" else values[0]
@@ -203,6 +195,8 @@ def _labels(column: pd.Series, kind: ColumnKind, first: np.ndarray) -> Labels:
     else:
         codes, found = pd.factorize(np.array([str(value) for value in values], dtype=object), sort=True)
         text = list(found)
+        if len(found) < len(pd.unique(values)):
+            raise DataError(f"{column.name}: different values are the same as text (1 and '1', say); make the column of one type.")
     return Labels(codes.astype(np.int32), np.array(text, dtype=object))
 
 

@@ -8,6 +8,7 @@ from multilevel.cells.statistics import CellStatistics
 from multilevel.design.aliasing import independent_columns
 from multilevel.design.coding import code_terms
 from multilevel.design.factors import build_factors
+from multilevel.design.limits import refuse_extreme_sizes, refuse_too_many_columns
 from multilevel.design.model import Design, GroupBlock
 from multilevel.design.predictor_kinds import interpret, reader_of
 from multilevel.errors import FitError
@@ -30,10 +31,14 @@ def build_design(formula: Formula, cells: CellStatistics) -> Design:
     Raises
     ------
     FitError
-        If there are no rows, or the cells were made for another formula.
+        If there are no rows, far too many columns, or the cells were made for another formula.
+    DataError
+        Numbers too large or too small to calculate with.
     """
     if cells.n_cells == 0 or cells.n_rows == 0:
         raise FitError("There are no rows to fit: the window, `where` or the quarantine left none.")
+    refuse_too_many_columns(formula, cells)
+    refuse_extreme_sizes(cells)
     factors = build_factors(formula.groups, cells)
     reader = reader_of(cells, factors, formula.population)
     ones = np.ones(cells.n_cells)

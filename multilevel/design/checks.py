@@ -14,15 +14,28 @@ from multilevel.cells.statistics import CellStatistics
 from multilevel.design.aliasing import NOTHING_LEFT, independent_columns, variance_left
 from multilevel.design.coding import CodedColumn, code_terms
 from multilevel.design.factors import full_labels, parent_levels
+from multilevel.design.identification import check_identified
 from multilevel.design.model import Design, DesignColumn, Factor, GroupBlock
+from multilevel.design.names import check_keys
 from multilevel.design.predictor_kinds import rounding_of
 from multilevel.design.unit_free import unit_of
+from multilevel.design.variation import check_variation
 from multilevel.errors import FitError
 from multilevel.formula.columns import columns_in
+from multilevel.formula.labels import expression_label
 from multilevel.formula.tree import Column, Formula
 
 type WarningKind = Literal[
-    "no_variation", "aliased", "few_levels", "level_per_row", "constant_slope", "no_average", "far_from_zero", "nearly_constant"
+    "no_variation",
+    "aliased",
+    "few_levels",
+    "level_per_row",
+    "constant_slope",
+    "no_average",
+    "far_from_zero",
+    "nearly_constant",
+    "identified",
+    "varies_within",
 ]
 
 NEARLY = 0.99
@@ -43,10 +56,16 @@ NAMED = 5
 
 @dataclass(frozen=True)
 class DesignWarning:
-    """Something that changes how the numbers should be read; ``kind`` names it in ``diagnostics``."""
+    """Something that changes how the numbers should be read; ``kind`` names it in ``diagnostics``, ``kind[factor]`` where it is of one."""
 
     kind: WarningKind
     message: str
+    factor: str | None = None
+
+    @property
+    def check(self) -> str:
+        """The name of its row in ``diagnostics``."""
+        return self.kind if self.factor is None else f"{self.kind}[{self.factor}]"
 
 
 def check_design(formula: Formula, design: Design) -> tuple[DesignWarning, ...]:
@@ -55,18 +74,23 @@ def check_design(formula: Formula, design: Design) -> tuple[DesignWarning, ...]:
     Raises
     ------
     FitError
-        One level in a factor, factors nested the wrong way round or confounded, more effects than rows, an offset that is not finite.
+        Labels that stand for two things, one level in a factor, factors nested the wrong way round or confounded, more effects than
+        rows, variances that are not identified, outcomes that do not vary, an offset that is not finite.
     """
+    check_keys(formula, design)
     _check_offset(design.cells)
     _check_products_far_from_zero(formula, design)
     for block in design.blocks:
         _check_levels(block)
     _check_confounding(design)
     _check_room(design)
+    check_identified(design)
+    check_variation(design, expression_label(formula.response.expression))
     return (
         *_left_out(formula, design),
         *_few_levels(design),
         *_level_per_row(design),
+        *_same_counts(design, expression_label(formula.response.expression)),
         *_constant_slopes(design),
         *_no_average(formula, design),
         *_far_from_zero(design),
@@ -155,9 +179,9 @@ def _check_room(design: Design) -> None:
     if cells.family != "gaussian" or cells.known_sigma:
         return
     for block in design.blocks:
-        if block.n_effects >= cells.n_rows:
+        if block.n_seen_levels * len(block.columns) >= cells.n_rows:
             raise FitError(
-                f"{block.factor.name} has {block.factor.n_levels} levels with {len(block.columns)} effects each for {cells.n_rows} rows: "
+                f"{block.factor.name} has {block.n_seen_levels} levels with {len(block.columns)} effects each for {cells.n_rows} rows: "
                 "the effects and the residual cannot be told apart. Use a coarser factor, or se( ) if the residual sds are known."
             )
     if cells.n_rows <= len(design.population):
@@ -215,6 +239,29 @@ def _level_per_row(design: Design) -> Iterator[DesignWarning]:
                 f"{block.factor.name} has {block.n_effects:,} effects for {cells.n_rows:,} rows: how much they differ can hardly be told "
                 f"from the {own}, and sampling may not converge. Use a coarser factor{advice}.",
             )
+            if single:
+                message = f"{block.factor.name}: single outcomes of 0 or 1 do not tell how far levels of one row each differ."
+                yield DesignWarning("identified", message, block.factor.name)
+
+
+def _same_counts(design: Design, outcome: str) -> Iterator[DesignWarning]:
+    """Counts that are the same in all rows of each level of a factor, several rows in some."""
+    outcomes = design.cells.outcomes
+    if outcomes is None or design.cells.family == "binomial":
+        return
+    rate = outcomes.value / outcomes.size
+    for factor in {block.factor.name: block.factor for block in design.blocks}.values():
+        level = factor.codes[outcomes.cell]
+        highest, lowest = np.full(factor.n_levels, -np.inf), np.full(factor.n_levels, np.inf)
+        np.maximum.at(highest, level, rate)
+        np.minimum.at(lowest, level, rate)
+        if np.array_equal(rate, highest[level]) and np.array_equal(rate, lowest[level]) and len(np.unique(level)) < outcomes.n.sum():
+            advice = ": phi has no finite estimate, write family: poisson" if design.cells.family == "negative_binomial" else ""
+            message = (
+                f"{outcome} is the same in all rows of each level of {factor.name}: it varies less than counts do that are drawn one by "
+                f"one, so standard errors and intervals are too wide{advice}."
+            )
+            yield DesignWarning("varies_within", message, factor.name)
 
 
 def _constant_slopes(design: Design) -> Iterator[DesignWarning]:
@@ -227,6 +274,12 @@ def _constant_slopes(design: Design) -> Iterator[DesignWarning]:
                 "constant_slope",
                 f"{_named(constant)} {verb} constant within every level of {factor.name}, so no level can tell {its} from its intercept: "
                 f"the variances say how far levels lie apart at different values. Leave {constant[0]} out of the brackets: (1 | ...).",
+            )
+            yield DesignWarning(
+                "identified",
+                f"{factor.name}: the columns of the slopes of {_named(constant)} are multiples of those of the intercepts, so their "
+                "variances are told apart only by how the spread of levels changes with the predictor.",
+                factor.name,
             )
 
 

@@ -14,6 +14,7 @@ from scipy.optimize import linprog
 from scipy.special import expit
 
 from multilevel.cells.statistics import CellStatistics, Floats
+from multilevel.design.limits import refuse_outcomes_alike, refuse_single_outcome
 from multilevel.design.model import Design
 from multilevel.design.reduction import ReducedRows, reduce_design
 from multilevel.design.unit_free import unit_free
@@ -42,6 +43,8 @@ def check_family(design: Design, family: str) -> None:
         return
     _check_ranges(design.cells, family)
     _check_variation(design.cells, family)
+    refuse_outcomes_alike(design.cells)
+    refuse_single_outcome(design.cells)
     rows = reduce_design(unit_free(design).design)
     names = separating_columns(rows, family, [column.label for column in design.population])
     if names:

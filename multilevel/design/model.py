@@ -78,6 +78,11 @@ class GroupBlock:
         """L * k."""
         return self.factor.n_levels * len(self.columns)
 
+    @property
+    def n_seen_levels(self) -> int:
+        """Levels that have rows: of a hurdle's amounts some may have none."""
+        return len(np.unique(self.factor.codes))
+
 
 @dataclass(frozen=True)
 class Design:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from multilevel.cells.statistics import CellStatistics, Codes, Floats, Integers
-from multilevel.design.model import Design, DesignColumn
+from multilevel.cells.statistics import CellStatistics, Codes, Floats, Integers, restrict_cells
+from multilevel.design.model import Design, DesignColumn, GroupBlock
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,16 @@ def take_rows(rows: ReducedRows, places: Integers) -> ReducedRows:
         cell=rows.cell[places],
         n_rows=int(rows.n[places].sum()),
     )
+
+
+def restrict_design(design: Design, places: Integers) -> Design:
+    """The design over some of its cells, with all columns and levels."""
+
+    def columns(whole: tuple[DesignColumn, ...]) -> tuple[DesignColumn, ...]:
+        return tuple(replace(column, multiplier=column.multiplier[places]) for column in whole)
+
+    blocks = tuple(GroupBlock(replace(block.factor, codes=block.factor.codes[places]), columns(block.columns)) for block in design.blocks)
+    return replace(design, cells=restrict_cells(design.cells, places), population=columns(design.population), blocks=blocks)
 
 
 def _cells_as_rows(design: Design) -> ReducedRows:

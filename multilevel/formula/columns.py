@@ -18,6 +18,15 @@ def columns_in(expression: Expression) -> tuple[str, ...]:
             return _unique(name for child in children for name in columns_in(child))
 
 
+def categories_in(expression: Expression) -> tuple[str, ...]:
+    """Columns that stand alone or inside ``C()``: those that may be categorical predictors."""
+    match expression:
+        case Column(name) | Call("C", (Column(name), *_)):
+            return (name,)
+        case _:
+            return ()
+
+
 def response_columns(formula: Formula) -> tuple[str, ...]:
     """Columns of the left-hand side: outcome, trials, weights, standard error."""
     response = formula.response
@@ -45,6 +54,16 @@ def grouping_columns(formula: Formula) -> tuple[str, ...]:
 def formula_columns(formula: Formula) -> tuple[str, ...]:
     """Every column that the formula reads, each once: response, predictors and offsets, groups."""
     return _unique((*response_columns(formula), *predictor_columns(formula), *grouping_columns(formula)))
+
+
+def standardised(expression: Expression) -> list[Expression]:
+    """Expressions inside ``center()`` and ``scale()``, whose moments over all rows are needed."""
+    match expression:
+        case Call("center" | "scale", (value,)):
+            return [*standardised(value), value]
+        case Call(_, children) | Operation(_, children):
+            return [inner for child in children for inner in standardised(child)]
+    return []
 
 
 def _unique(names: Iterable[str]) -> tuple[str, ...]:

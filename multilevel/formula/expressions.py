@@ -35,17 +35,20 @@ SUGGESTIONS = {
 
 def position_of(node: Node) -> int | None:
     """Where a node begins in the text, as far as its tokens tell."""
-    place: int | None = None
-    if isinstance(node, Variable):
-        place = node.name.position
-    elif isinstance(node, QuotedName):
-        place = node.expression.position
-    elif isinstance(node, Call | Grouping):
-        place = position_of(node.callee if isinstance(node, Call) else node.expression)
-    elif isinstance(node, Unary | Binary):
-        left = position_of(node.left) if isinstance(node, Binary) else None
-        place = node.operator.position if left is None else left
-    return place
+    fallback: int | None = None
+    while True:
+        if isinstance(node, Variable):
+            return int(node.name.position)
+        if isinstance(node, QuotedName):
+            return int(node.expression.position)
+        if isinstance(node, Unary):
+            return int(node.operator.position)
+        if isinstance(node, Call | Grouping):
+            node = node.callee if isinstance(node, Call) else node.expression
+        elif isinstance(node, Binary):
+            node, fallback = node.left, int(node.operator.position)
+        else:
+            return fallback
 
 
 def is_name(node: Node) -> bool:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from formulae.expr import Binary, Call, Grouping, Unary
+import re
+from functools import lru_cache
 
+from formulae.expr import Binary, Call, Grouping
+
+from multilevel.formula.columns import standardised
 from multilevel.formula.expressions import (
     calculation,
     call_expression,
@@ -13,12 +17,14 @@ from multilevel.formula.expressions import (
     name_of,
     position_of,
 )
+from multilevel.formula.names import check_names
 from multilevel.formula.syntax import Node, refusal, syntax_tree
-from multilevel.formula.terms import Expansion, add, expand, expand_terms, ordered_terms, subtract
+from multilevel.formula.terms import Expansion, expand, expand_terms, ordered_terms, refuse_too_many, summands, total
 from multilevel.formula.tree import Call as FunctionCall
 from multilevel.formula.tree import Column, Expression, Formula, GroupTerm, Response
 
 
+@lru_cache(maxsize=128)
 def parse_formula(text: str) -> Formula:
     """Read a formula in lme4's language.
 
@@ -34,36 +40,41 @@ def parse_formula(text: str) -> Formula:
     Raises
     ------
     FormulaError
-        If the text cannot be read, names a function that is not on the list, or repeats a group term. The message says where.
+        If the text cannot be read, names a function that is not on the list, repeats a group term, or gives two things one
+        name. The message says where.
 
     Source: Bates et al. (2015), section 2, for the group terms; Chambers and Hastie (1992), section 2.4, for the others.
     """
-    flat = " ".join(text.split())
+    flat = _one_line(text)
     root = syntax_tree(flat)
-    population = Expansion()
+    population: list[tuple[int, Expansion]] = []
     offsets: list[Expression] = []
     groups: list[GroupTerm] = []
-    for sign, node in _summands(root.right):
+    n_terms = 0
+    for sign, node in summands(root.right):
         if _is_group(node):
             _only_added(sign, node, flat)
-            groups.extend(_group_terms(node, flat))
+            own = _group_terms(node, flat)
+            groups.extend(own)
+            n_terms += sum(len(group.terms) for group in own)
         elif function_of(node) == "offset":
             _only_added(sign, node, flat)
             offsets.append(_offset(node, flat))
         else:
             part = expand(node, flat)
-            population = add(population, part) if sign > 0 else subtract(population, part)
+            population.append((sign, part))
+            n_terms += len(part.products)
+        refuse_too_many(n_terms, flat)
     _refuse_repeats(groups, flat)
-    return Formula(flat, _response(root.left, flat), ordered_terms(population), tuple(offsets), tuple(groups))
+    formula = Formula(flat, _response(root.left, flat), ordered_terms(total(population, flat)), tuple(offsets), tuple(groups))
+    check_names(formula)
+    return formula
 
 
-def _summands(node: Node) -> list[tuple[int, Node]]:
-    if isinstance(node, Binary) and node.operator.kind in {"PLUS", "MINUS"}:
-        sign = 1 if node.operator.kind == "PLUS" else -1
-        return [*_summands(node.left), (sign, node.right)]
-    if isinstance(node, Unary):
-        return [(1 if node.operator.kind == "PLUS" else -1, node.right)]
-    return [(1, node)]
+def _one_line(text: str) -> str:
+    """White space as single spaces, but for that of a name in backquotes, which is the column's own."""
+    parts = text.strip().split("`")
+    return "`".join(part if inside % 2 else re.sub(r"\s+", " ", part) for inside, part in enumerate(parts))
 
 
 def _is_group(node: Node) -> bool:
@@ -127,6 +138,16 @@ def _refuse_repeats(groups: list[GroupTerm], text: str) -> None:
 
 
 def _response(node: Node, text: str) -> Response:
+    response = _read_response(node, text)
+    for part in (response.expression, response.trials):
+        if part is not None and standardised(part):
+            raise refusal(
+                text, position_of(node), "center( ) and scale( ) are for predictors and offsets; calculate such an outcome in line_items"
+            )
+    return response
+
+
+def _read_response(node: Node, text: str) -> Response:
     if isinstance(node, Binary) and node.operator.kind == "PIPE":
         return _known_precision(node, text)
     function = function_of(node)

@@ -6,16 +6,27 @@ the place of each token, so that an error can point at it. Nothing is evaluated.
 
 from __future__ import annotations
 
+import math
+import re
 from typing import Any, Never
 
-from formulae.expr import Binary, Unary
+from formulae.expr import Assign, Binary, Call, Grouping, Unary
 from formulae.parser import ParseError, Parser
 from formulae.scanner import ScanError, Scanner
 
 from multilevel.errors import FormulaError
+from multilevel.text import shorten, unusable_character
 
 type Node = Any
 """A node of formulae's syntax tree (formulae has no types)."""
+
+MOST_CHARACTERS = 10_000
+MOST_CHARACTERS_OF_NAME = 300
+SHOWN = 200
+DEEPEST = 100
+"""Operations and brackets inside one another; a sum of terms counts once, however long."""
+
+TOO_DEEP = f"it is nested too deeply, more than {DEEPEST} operations or brackets inside one another; make such a column in line_items"
 
 FOREIGN = {
     "[": "brackets are not part of the formula language",
@@ -36,8 +47,8 @@ FOREIGN = {
 
 def refusal(text: str, position: int | None, what: str) -> FormulaError:
     """The error to raise: the formula, where in it, and what would be right."""
-    where = "" if position is None else f" at character {position + 1}, `{text[position : position + 20].strip()}`"
-    return FormulaError(f"The formula `{text}` cannot be used{where}: {what}.")
+    where = "" if position is None else f" at character {position + 1}, `{shorten(text[position : position + 20].strip())}`"
+    return FormulaError(f"The formula `{shorten(text, SHOWN)}` cannot be used{where}: {what}.")
 
 
 class PlacedScanner(Scanner):
@@ -45,6 +56,10 @@ class PlacedScanner(Scanner):
 
     def add_token(self, kind: str, literal: object = None) -> None:
         """Remember where the token begins."""
+        if kind in {"IDENTIFIER", "BQNAME"} and self.current - self.start > MOST_CHARACTERS_OF_NAME:
+            raise refusal(
+                self.code, self.start, f"a name has at most {MOST_CHARACTERS_OF_NAME} characters; rename the column in line_items"
+            )
         super().add_token(kind, literal)
         self.tokens[-1].position = self.start
 
@@ -92,9 +107,14 @@ class PlacedScanner(Scanner):
                 self.advance()
         text = self.code[self.start : self.current]
         try:
-            self.add_token("NUMBER", float(text))
+            value = float(text)
         except ValueError:
-            raise refusal(self.code, self.start, f"`{text}` is not a number") from None
+            raise refusal(self.code, self.start, f"`{shorten(text, 40)}` is not a number") from None
+        is_zero = not any(digit in "123456789" for digit in re.split("[eE]", text)[0])
+        if math.isinf(value) or (value == 0) != is_zero:
+            size = "large" if math.isinf(value) else "small"
+            raise refusal(self.code, self.start, f"`{shorten(text, 40)}` is too {size} for a number (1e-300 to 1e300)")
+        self.add_token("NUMBER", value)
 
     def backquote(self) -> None:
         """A name in backquotes: anything goes but another backquote."""
@@ -104,6 +124,9 @@ class PlacedScanner(Scanner):
             raise refusal(self.code, self.start, "the backquote that opens here is never closed")
         if end == begin:
             raise refusal(self.code, self.start, "the name between these backquotes is empty")
+        unusable = unusable_character(self.code[begin:end])
+        if unusable is not None:
+            raise refusal(self.code, self.start, f"the name between these backquotes holds the character {unusable}; rename the column")
         self.current = end + 1
         self.add_token("BQNAME")
 
@@ -131,6 +154,8 @@ def syntax_tree(text: str) -> Node:
     """
     if not text.strip():
         raise FormulaError("The formula is empty: write outcome ~ predictors, for example amount ~ 1 + (1 | category).")
+    if len(text) > MOST_CHARACTERS:
+        raise refusal(text, None, f"it has {len(text):,} characters, more than {MOST_CHARACTERS:,}; name fewer terms")
     tildes = [index for index, char in enumerate(text) if char == "~"]
     if "`" not in text and len(tildes) != 1:
         _refuse_tildes(text, tildes)
@@ -144,14 +169,39 @@ def syntax_tree(text: str) -> Node:
         rest = parser.peek()
         raise refusal(text, getattr(rest, "position", None), _unreadable(rest)) from None
     except RecursionError:
-        raise refusal(text, None, "it is nested too deeply") from None
+        raise refusal(text, None, TOO_DEEP) from None
     is_whole = isinstance(tree, Binary) and tree.operator.kind == "TILDE"
     if not is_whole and (parser.at_end() or len(tildes) != 1):
         _refuse_tildes(text, tildes)
     if not parser.at_end():
         rest = parser.peek()
         raise refusal(text, rest.position, _left_over(rest.kind))
+    if _is_too_deep(tree):
+        raise refusal(text, None, TOO_DEEP)
     return tree
+
+
+def _is_too_deep(tree: Node) -> bool:
+    """Whether anything that reads the tree by recursion would go deeper than ``DEEPEST``."""
+    pending: list[tuple[Node, int, bool]] = [(tree, 0, False)]
+    while pending:
+        node, depth, is_inside_call = pending.pop()
+        if depth > DEEPEST:
+            return True
+        if isinstance(node, Binary):
+            # a sum of terms is read in a loop, all other operations by recursion
+            is_sum = node.operator.kind in {"PLUS", "MINUS"} and not is_inside_call
+            pending.append((node.left, depth + (not is_sum), is_inside_call))
+            pending.append((node.right, depth + 1, is_inside_call))
+        elif isinstance(node, Unary):
+            pending.append((node.right, depth + 1, is_inside_call))
+        elif isinstance(node, Grouping):
+            pending.append((node.expression, depth + 1, is_inside_call))
+        elif isinstance(node, Call):
+            pending += [(part, depth + 1, True) for part in (node.callee, *node.args)]
+        elif isinstance(node, Assign):
+            pending.append((node.value, depth + 1, is_inside_call))
+    return False
 
 
 def _refuse_tildes(text: str, tildes: list[int]) -> Never:

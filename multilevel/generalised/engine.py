@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import norm
 
 from multilevel.cells.statistics import Floats
 from multilevel.design.family_checks import check_family
@@ -17,7 +16,7 @@ from multilevel.generalised.laplace import UNBOUNDED, LaplaceFit, fit_laplace
 from multilevel.generalised.optimise import DISTANCE
 from multilevel.joint import mapped_joint
 from multilevel.linear.parameters import Theta, mapped_lambdas, written_lambdas
-from multilevel.linear.uncertainty import VarianceParameters, components
+from multilevel.linear.uncertainty import VarianceParameters, components, log_component
 
 FAMILIES = ("binomial", "poisson", "negative_binomial", "gamma")
 
@@ -98,14 +97,7 @@ def variance_components(design: Design, family: str, found: LaplaceFit, interval
     if found.flat[-1] > 0.01:
         return (*groups, VarianceComponent("residual", name, None, "sd", found.dispersion, None, None, None))
     log_error = float(np.sqrt(max(found.parameter_covariance[-1, -1], 0.0)))
-    half = float(norm.ppf(0.5 + interval / 2.0)) * log_error
-    value = found.dispersion
-    return (
-        *groups,
-        VarianceComponent(
-            "residual", name, None, "sd", value, value * log_error, value * float(np.exp(-half)), value * float(np.exp(half))
-        ),
-    )
+    return (*groups, log_component(name, found.dispersion, log_error, interval))
 
 
 def _shrinkage(conditional: Floats, covariance: Floats) -> Floats:

@@ -69,11 +69,14 @@ def spectrum(hessian: Floats) -> Spectrum:
     return Spectrum(values, vectors, np.abs(values) > SMALLEST_EIGENVALUE * np.max(np.abs(values)))
 
 
-def quasi_newton(evaluate: Evaluate, start: Floats, tolerance: float) -> Local:
-    """BFGS with backtracking until the expected decrease is below ``tolerance``; a point without a value counts as infinitely bad."""
+def quasi_newton(evaluate: Evaluate, start: Floats, tolerance: float, metric: Floats | None = None) -> Local:
+    """BFGS with backtracking until the expected decrease is below ``tolerance``; a point without a value counts as infinitely bad.
+
+    ``metric`` (n, n) is the inverse Hessian to begin with, where it is known roughly.
+    """
     at, n = start, len(start)
     value, gradient = evaluate(at)
-    inverse = np.zeros((0, 0))
+    inverse = np.zeros((0, 0)) if metric is None else metric
     for _ in range(QUASI_NEWTON_STEPS if n else 0):
         first = not len(inverse)
         step = -0.3 * gradient / max(float(np.max(np.abs(gradient))), 1e-12) if first else -inverse @ gradient

@@ -13,7 +13,7 @@ import numpy as np
 
 from multilevel.cells.statistics import Floats
 from multilevel.errors import FitError
-from multilevel.generalised.families import Curvature, Family
+from multilevel.generalised.families import EPSILON, Curvature, Family, rounding_of_decrement, rounding_of_value
 from multilevel.generalised.reweighting import Coordinates, Reweighting, solve
 from multilevel.linear.factorise import BlockedFactor
 
@@ -21,10 +21,11 @@ STEPS = 100
 HALVINGS = 30
 
 TOLERANCE = 1e-15
-"""Newton decrement (squared distance to the mode in posterior standard deviations) at which the mode is found."""
+"""Newton decrement (squared distance to the mode in posterior standard deviations) at which the mode is found, or what rounding leaves of
+it: large counts and small dispersions have more."""
 
-ROUNDING = 1e-11
-"""Part of the penalised deviance that rounding may move; a decrement below it that cannot be improved on is a mode too."""
+STALLED = 0.25
+"""Of the decrement before: Newton's steps that shrink it less than that, and below the value's rounding, have come to an end."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class _Point:
     spherical: Coordinates
     eta: Floats
     value: float
+    rounding: float
 
 
 class _Search:
@@ -58,15 +60,19 @@ class _Search:
     def __init__(self, layout: Reweighting, family: Family, lambdas: Sequence[Floats], log_dispersion: float, *, with_basis: bool) -> None:
         self._layout, self._family, self._lambdas = layout, family, lambdas
         self._log_dispersion, self._with_basis = log_dispersion, with_basis
-        self._constant = -2.0 * family.constant(log_dispersion)
+        self.constant = -2.0 * family.constant(log_dispersion)
 
     def evaluate(self, effects: Coordinates, spherical: Coordinates) -> _Point:
-        """The penalised deviance, infinite where it overflows."""
+        """The penalised deviance less the constant, infinite where it overflows."""
         eta = self._layout.offset + self._layout.linear(effects)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            value = -2.0 * float(np.sum(self._family.terms(eta, self._log_dispersion))) + self._constant
-        value += float(spherical.rest @ spherical.rest + np.sum(spherical.own**2))
-        return _Point(effects, spherical, eta, value if np.isfinite(value) else np.inf)
+            value = -2.0 * float(np.sum(self._family.terms(eta, self._log_dispersion)))
+            rounding = 2.0 * rounding_of_value(self._family, eta, self._log_dispersion)
+        penalty = float(spherical.rest @ spherical.rest + np.sum(spherical.own**2))
+        value, rounding = value + penalty, rounding + EPSILON * penalty
+        if not (np.isfinite(value) and np.isfinite(rounding)):
+            return _Point(effects, spherical, eta, np.inf, 0.0)
+        return _Point(effects, spherical, eta, value, rounding)
 
     def curvature(self, eta: Floats) -> Curvature | None:
         """Derivatives at ``eta``, None where they overflow."""
@@ -96,12 +102,16 @@ class _Search:
         gap = Coordinates(downhill.rest - spherical.rest, downhill.own - spherical.own, raw.basis)
         return move.dot(gap)
 
+    def tolerance(self, eta: Floats, curvature: Curvature) -> float:
+        """The decrement at which the mode is found."""
+        return max(TOLERANCE, rounding_of_decrement(self._family, eta, self._log_dispersion, curvature.weight))
+
     def move(self, point: _Point, target: Coordinates, target_u: Coordinates) -> _Point | None:
-        """The step, halved until the deviance does not rise; None if it always does."""
+        """The step, halved until the deviance does not rise by more than rounding; None if it always does."""
         moved = self.evaluate(target, target_u)
         step, step_u, share = target - point.effects, target_u - point.spherical, 1.0
         for _ in range(HALVINGS):
-            if moved.value <= point.value + 1e-13 * abs(point.value):
+            if moved.value <= point.value + max(point.rounding, moved.rounding):
                 return moved
             share /= 2.0
             moved = self.evaluate(point.effects + step.times(share), point.spherical + step_u.times(share))
@@ -122,7 +132,7 @@ def find_mode(
     Raises FitError where no finite mode is reached.
     """
     search = _Search(layout, family, lambdas, log_dispersion, with_basis=with_basis)
-    point = _first(search, layout, start)
+    point, before = _first(search, layout, start), np.inf
     for steps in range(1, STEPS):
         curvature = search.curvature(point.eta)
         if curvature is None:
@@ -130,12 +140,14 @@ def find_mode(
         factor = search.factorise(curvature)
         target, target_u = search.target(factor, curvature, point.eta, point.effects)
         decrement = search.decrement(factor, curvature.score, point.spherical, target_u - point.spherical)
-        moved = None if decrement <= TOLERANCE else search.move(point, target, target_u)
+        arrived = decrement <= search.tolerance(point.eta, curvature)
+        stalled = STALLED * before <= decrement <= point.rounding
+        moved = None if arrived or stalled else search.move(point, target, target_u)
         if moved is None:
-            if decrement <= max(TOLERANCE, ROUNDING * abs(point.value)):
-                return Mode(point.effects, point.spherical, point.eta, curvature, factor, point.value, steps)
+            if arrived or decrement <= point.rounding:
+                return Mode(point.effects, point.spherical, point.eta, curvature, factor, point.value + search.constant, steps)
             break
-        point = moved
+        point, before = moved, decrement
     message = (
         "The modes of the group-level effects were not found: the outcome, an offset or a predictor is far out of scale, "
         "or a coefficient is infinite (separation). Rescale predictors, or drop the terms that separate the outcome."

@@ -80,7 +80,9 @@ class Reweighting:
         gram[q : q + p, q : q + p] = self.basis.T @ (weights[:, None] * self.basis)
         _mirror(gram, q)
         own = own + np.tril(own, -1).swapaxes(1, 2) if own.shape[1] > 1 else own
-        return replace(template, own=own, cross=replace(template.cross, values=cross), gram=gram, location=np.zeros(p), residual_ss=0.0)
+        return replace(
+            template, own=own, cross=replace(template.cross, values=cross), gram=gram, location=np.zeros(p), residual_ss=0.0, inside=None
+        )
 
     def linear(self, at: Coordinates) -> Floats:
         """(R,) Z b + Q gamma for effects b and gamma."""

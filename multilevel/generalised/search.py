@@ -117,6 +117,11 @@ def _descend(problem: Problem, size: float, noise: Floats | float, points: int, 
 type _Deviance = Callable[[Floats, Floats, float], tuple[float, Gradient]]
 
 
+def deviance_of(problem: Problem, points: int) -> _Deviance:
+    """-2 log-likelihood and its gradient in (theta, gamma, log dispersion), by Laplace's approximation or quadrature."""
+    return _laplace(problem) if points == 1 else _quadrature(problem, points)
+
+
 def _laplace(problem: Problem) -> _Deviance:
     def deviance(theta: Floats, basis: Floats, log_dispersion: float) -> tuple[float, Gradient]:
         mode = problem.objective.mode(theta, log_dispersion, basis)

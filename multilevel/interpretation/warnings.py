@@ -51,8 +51,8 @@ def design_warnings(warnings: Sequence[DesignWarning]) -> list[Check]:
     """What the design's own checks found, one row per kind of warning: how many, and all of their messages."""
     found: dict[str, list[str]] = {}
     for warning in warnings:
-        found.setdefault(warning.kind, []).append(warning.message)
-    return [Check(kind, float(len(messages)), 0.0, passed=False, message=" ".join(messages)) for kind, messages in found.items()]
+        found.setdefault(warning.check, []).append(warning.message)
+    return [Check(name, float(len(messages)), 0.0, passed=False, message=" ".join(messages)) for name, messages in found.items()]
 
 
 def separated_groups(fit: Fit, nesting: Nesting) -> list[Check]:

@@ -143,7 +143,13 @@ def _with_intervals(fit: Fit, found: Floats, samples: int) -> Fit:
     estimates = np.concatenate([fit.joint.mean[:p], [component.estimate for component in fit.components]])
     lower, upper = np.fmin(lower, estimates), np.fmax(upper, estimates)
     components = tuple(
-        replace(component, std_error=float(errors[p + at]), lower=float(lower[p + at]), upper=float(upper[p + at]))
+        replace(
+            component,
+            std_error=float(errors[p + at]),
+            lower=float(lower[p + at]),
+            upper=float(upper[p + at]),
+            interval_method="bootstrap" if math.isfinite(lower[p + at]) else None,
+        )
         for at, component in enumerate(fit.components)
     )
     failures = samples - len(found)

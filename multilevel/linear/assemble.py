@@ -50,7 +50,24 @@ def linear_system(
         location=location,
         residual_ss=rows.residual_ss,
         n_rows=rows.n_rows,
+        inside=_inside(_merge(blocks, merged), own, np.column_stack([basis, residual])) if merged and weights is None else None,
     )
+
+
+def _inside(block: ReducedBlock, own: Floats, dense: Floats) -> Floats | None:
+    """Cross-products of ``dense`` (R, d) less its projection on the block's column, level by level; None for several columns."""
+    if own.shape[1] != 1:
+        return None
+    value = block.values[:, 0]
+    size = np.where(own[:, 0, 0] > 0, own[:, 0, 0], 1.0)
+    left = np.empty_like(dense)
+    for place in range(dense.shape[1]):
+        column = dense[:, place]
+        # twice: the first leaves rounding of the size of the column
+        for _ in range(2):
+            column = column - value * (np.bincount(block.codes, value * column, block.n_levels) / size)[block.codes]
+        left[:, place] = column
+    return np.asarray(left.T @ left)
 
 
 def _weighted(block: ReducedBlock, weights: Floats | None) -> ReducedBlock:

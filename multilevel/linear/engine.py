@@ -125,9 +125,10 @@ def _refuse_saturated(design: Design) -> None:
         )
         raise FitError(message)
     for block in design.blocks:
-        if block.factor.n_levels >= cells.n_rows or block.n_effects > cells.n_rows:
+        seen = block.n_seen_levels
+        if seen >= cells.n_rows or seen * len(block.columns) > cells.n_rows:
             message = (
-                f"{block.factor.name}: {block.n_effects} effects ({block.factor.n_levels} levels x {len(block.columns)} terms) for "
+                f"{block.factor.name}: {seen * len(block.columns)} effects ({seen} levels x {len(block.columns)} terms) for "
                 f"{cells.n_rows} rows; with a gaussian outcome they cannot be told from the residual. Use a coarser factor or fewer terms."
             )
             raise FitError(message)

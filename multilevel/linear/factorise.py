@@ -24,6 +24,8 @@ class BlockedSystem:
 
     sizes : per block (L, k). merged : blocks of the eliminated factor, their columns side by side; rest : the other blocks, in order.
     own : (L, k, k) Z_e'Z_e by level; cross : Z_e'[Z_r Q r] by level; gram : (m, m) [Z_r Q r]'[Z_r Q r] with X = Q T, r = y - Q location.
+    inside : (p + 1, p + 1) cross-products of what a scalar Z_e leaves of [Q r] within its levels, from rows; None where Z_e is not scalar
+    or the rows are weighted, since weights over a hundred orders of size leave the differences of the other columns no meaning beside it.
     """
 
     sizes: tuple[tuple[int, int], ...]
@@ -36,6 +38,7 @@ class BlockedSystem:
     location: Floats
     residual_ss: float
     n_rows: int
+    inside: Floats | None = None
 
     @property
     def n_population(self) -> int:
@@ -97,12 +100,33 @@ class BlockedSystem:
         """(m, m) Schur complement gram - sum_j H_j' K_j H_j."""
         if not self.merged:
             return self.gram.copy()
+        if self.inside is not None:
+            return self._within_levels + self._between_levels(own_lambda[0, 0] ** 2)
         summed = self.presummed
         scale = own_lambda[0, 0] ** 2
         total = summed.total(scale / (1.0 + scale * summed.own), len(self.gram))
         add_products(total, self.cross, kernels, summed.singles)
         mirror(total)
         return self.gram - total
+
+    def _between_levels(self, scale: float) -> Floats:
+        """(m, m) sum over levels of v v' / (g + scale g^2): what theta^2 = ``scale`` leaves of the differences between levels.
+
+        A sum of squares, where gram - sum_j K_j v v' would lose all digits to the difference once theta^2 g is large.
+        """
+        summed = self.presummed
+        total = summed.total(_inverse(summed.own * (1.0 + scale * summed.own)), len(self.gram))
+        add_products(total, self.cross, _inverse(self.own * (1.0 + scale * self.own)), summed.singles)
+        mirror(total)
+        return total
+
+    @cached_property
+    def _within_levels(self) -> Floats:
+        """(m, m) cross-products within levels, theta infinite; of [Q r] as the rows give them."""
+        assert self.inside is not None
+        within = self.gram - self._between_levels(0.0)
+        within[-len(self.inside) :, -len(self.inside) :] = self.inside
+        return within
 
     def _add_prior(self, work: Floats, q: int, p: int, precision: Floats, location: Floats | None) -> float:
         """Add the prior of beta in the coordinates T beta - location; returns its part of the residual sum of squares."""
@@ -113,6 +137,11 @@ class BlockedSystem:
         work[q : q + p, -1] += pull
         work[-1, q : q + p] += pull
         return float(centre @ pull)
+
+
+def _inverse(values: Floats) -> Floats:
+    """1 / values, 0 where they are."""
+    return np.divide(1.0, values, out=np.zeros_like(values), where=values > 0)
 
 
 def _block_diagonal(parts: Sequence[Floats]) -> Floats:
@@ -184,6 +213,11 @@ class BlockedFactor:
     def beta(self) -> Floats:
         """(p,) coefficients."""
         return self._beta(self.rest_solution[None, :])[0]
+
+    @property
+    def beta_from_location(self) -> Floats:
+        """(p,) coefficients less T^-1 location, with the digits that a large intercept would take from small changes."""
+        return solve_upper(self.system.triangle, self.rest_solution[self._q :])
 
     @property
     def effects(self) -> Floats:

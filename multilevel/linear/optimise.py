@@ -25,6 +25,11 @@ FIRST_STEP = 0.5
 
 STARTS = (1.0, 0.3, 3.0, 0.05)
 
+STRETCHED = 10.0
+"""Size of a parameter, in its unit, from which the search goes on in multiples of that size: a gradient for each unit says little there."""
+
+MOST_STRETCHES = 6
+
 type Evaluate = Callable[[Floats], tuple[float, Floats]]
 
 
@@ -78,6 +83,10 @@ class _Counter:
         self._evaluate, self._units, self.calls = evaluate, units, 0
         self._last: tuple[Floats, tuple[float, Floats]] | None = None
 
+    def stretch(self, factor: Floats) -> None:
+        """Multiply the units by ``factor`` (n,)."""
+        self._units, self._last = self._units * factor, None
+
     def __call__(self, scaled: Floats) -> tuple[float, Floats]:
         if self._last is not None and np.array_equal(self._last[0], scaled):
             return self._last[1]
@@ -96,6 +105,24 @@ class _Local:
 
 
 def _search(function: _Counter, start: Floats) -> _Local:
+    """A search in units of the parameters' own size, where that is much larger than the units they came in."""
+    found = _descend(function, start)
+    for _ in range(MOST_STRETCHES):
+        size = np.abs(found.theta)
+        if not found.theta.size or size.max() <= STRETCHED:
+            break
+        stretch = np.where(size > STRETCHED, size, 1.0)
+        function.stretch(stretch)
+        again = _descend(function, found.theta / stretch)
+        function.stretch(1.0 / stretch)
+        moved = np.max(np.abs(again.theta * stretch / found.theta - 1.0)[size > STRETCHED])
+        found = _Local(again.theta * stretch, again.value, again.gradient_norm, again.converged)
+        if moved < 1.0:
+            break
+    return found
+
+
+def _descend(function: _Counter, start: Floats) -> _Local:
     value, gradient = function(start)
     slope = np.abs(gradient)
     # the first step moves each parameter by half its natural scale, instead of by its gradient

@@ -12,13 +12,16 @@ from scipy.stats import norm
 
 from multilevel.cells.statistics import Floats
 from multilevel.design.model import Design
-from multilevel.fit import VarianceComponent
+from multilevel.fit import IntervalMethod, VarianceComponent
 from multilevel.linear.criterion import Criterion
 from multilevel.linear.factorise import BlockedFactor
-from multilevel.linear.optimise import difference_hessian
+from multilevel.linear.optimise import STRETCHED, difference_hessian
 
 SMALLEST_EIGENVALUE = 1e-6
 """Directions of the Hessian flatter than this, relative to the steepest, carry no information (a singular fit) and are left out."""
+
+FARTHEST = 300.0
+"""Half width of an interval on the log scale from which on its limits are not given: exp() of more overflows."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ def variance_parameters(criterion: Criterion, theta: Floats, sigma: float, units
     """The Hessian of the unprofiled criterion at the optimum, inverted where it has curvature."""
     known = criterion.fixed_sigma is not None
     values = theta if known else np.append(theta, math.log(sigma))
+    units = np.where(np.abs(theta) > STRETCHED * units, np.abs(theta), units)
     scale = units if known else np.append(units, 1.0)
     if not len(values):
         return VarianceParameters(values, np.zeros((0, 0)), np.zeros(0), np.zeros(0))
@@ -156,6 +160,7 @@ def _summarise(quantity: ComponentQuantity, parameters: VarianceParameters, inte
     estimate = quantity.value(parameters.values)
     is_sd = quantity.other_term is None
     std_error, lower, upper = _wald(quantity, estimate, parameters, interval, is_sd=is_sd)
+    method: IntervalMethod | None = None if lower is None else "wald"
     return VarianceComponent(
         quantity.grouping_factor,
         quantity.term,
@@ -166,6 +171,7 @@ def _summarise(quantity: ComponentQuantity, parameters: VarianceParameters, inte
         lower,
         upper,
         quantity.block,
+        method,
     )
 
 
@@ -184,14 +190,27 @@ def _wald(
         return nothing
     half = float(norm.ppf(0.5 + interval / 2.0)) * std_error
     if is_sd:
-        return std_error, estimate * math.exp(-half / estimate), estimate * math.exp(half / estimate)
+        return std_error, *log_limits(estimate, half / estimate)
     z, half_z = math.atanh(estimate), half / (1.0 - estimate**2)
     return std_error, math.tanh(z - half_z), math.tanh(z + half_z)
+
+
+def log_limits(estimate: float, half: float) -> tuple[float | None, float | None]:
+    """exp(log estimate -+ half); None where that is no number any more, so far out that the interval means nothing."""
+    if not half < FARTHEST:
+        return None, None
+    return estimate * math.exp(-half), estimate * math.exp(half)
 
 
 def residual_component(parameters: VarianceParameters, interval: float) -> VarianceComponent:
     """sigma, with a Wald interval on the log scale."""
     sigma = math.exp(parameters.values[-1])
     log_error = math.sqrt(max(float(parameters.covariance[-1, -1]), 0.0))
-    half = float(norm.ppf(0.5 + interval / 2.0)) * log_error
-    return VarianceComponent("residual", "sigma", None, "sd", sigma, sigma * log_error, sigma * math.exp(-half), sigma * math.exp(half))
+    return log_component("sigma", sigma, log_error, interval)
+
+
+def log_component(term: str, estimate: float, log_error: float, interval: float) -> VarianceComponent:
+    """sigma, phi or shape, with a Wald interval on the log scale."""
+    lower, upper = log_limits(estimate, float(norm.ppf(0.5 + interval / 2.0)) * log_error)
+    method: IntervalMethod | None = None if lower is None else "wald"
+    return VarianceComponent("residual", term, None, "sd", estimate, estimate * log_error, lower, upper, block=None, interval_method=method)

@@ -11,7 +11,7 @@ from scipy.optimize import minimize_scalar
 from multilevel.cells.statistics import CellStatistics, Floats
 from multilevel.design.reduction import ReducedRows
 from multilevel.errors import FitError
-from multilevel.generalised.families import Family, family_of
+from multilevel.generalised.families import Family, family_of, rounding_of_decrement, rounding_of_value
 from multilevel.generalised.reweighting import Coordinates, Reweighting, reweighting, solve
 from multilevel.linear.factorise import BlockedFactor
 from multilevel.pooling.levels import LevelSolution, level_basis, level_gram, with_kernels
@@ -106,15 +106,18 @@ class _Search:
         """Newton's steps to the maximum at a given dispersion."""
         value = self.value(at, log_dispersion)
         for _ in range(STEPS):
-            score = self.layout.transposed(self.family.curvature(self.eta(at), log_dispersion).score)
+            eta = self.eta(at)
+            curvature = self.family.curvature(eta, log_dispersion)
+            score = self.layout.transposed(curvature.score)
             step, _ = solve(self.factor(at, log_dispersion)[0], score, with_basis=True)
-            if step.dot(score) < TOLERANCE:
+            if step.dot(score) < max(TOLERANCE, rounding_of_decrement(self.family, eta, log_dispersion, curvature.weight)):
                 return at
+            rounding = rounding_of_value(self.family, eta, log_dispersion)
             share = 1.0
             for _ in range(HALVINGS):
                 moved = at + step.times(share)
                 new_value = self.value(moved, log_dispersion)
-                if new_value >= value - 1e-13 * abs(value):
+                if new_value >= value - rounding:
                     break
                 share /= 2.0
             else:

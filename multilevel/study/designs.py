@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,7 +17,7 @@ from multilevel.formula.tree import Formula
 from multilevel.study.options import FitOptions
 from multilevel.tables.cell_pairs import cell_pair
 from multilevel.tables.nesting import Nesting, nesting
-from multilevel.tables.new_levels import check_named
+from multilevel.tables.new_levels import NewLevel, check_named, new_levels
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,17 @@ def part_designs(formula: Formula, cells: CellStatistics) -> PartDesigns:
 
 def asked_of(design: Design, options: FitOptions) -> Nesting:
     """How the grouping factors nest; raises StudyError where ``predict_for`` or ``cells`` name what the model does not have."""
+    return check_asked(design, options.predict_for, options.cells_pair)
+
+
+def check_asked(design: Design, predict_for: Sequence[NewLevel], pair: tuple[str, str] | None) -> Nesting:
+    """``asked_of``, without the other options."""
     tree = nesting(design)
-    check_named(tree, options.predict_for)
-    if options.cells_pair is not None:
-        cell_pair(design, tree, options.cells_pair)
+    check_named(tree, predict_for)
+    for name in tree.factors:
+        new_levels(tree, name, predict_for)
+    if pair is not None:
+        cell_pair(design, tree, pair)
     return tree
 
 

@@ -61,7 +61,8 @@ def _fit_bayesian(design: Design, family: str, options: FitOptions) -> Fit:
 
 
 INTERVALS = {
-    "wald": "normal, from the curvature at the optimum; coefficients of linear models by Student's t with their degrees of freedom",
+    "wald": "normal, from the curvature at the optimum; coefficients of linear models by Student's t with their degrees of freedom; "
+    "variance components by profile likelihood where their standard error on the log scale is above 0.5 or they are zero (interval_method)",
     "profile": "profile likelihood for coefficients and variance components; of groups normal, from the joint covariance",
     "bootstrap": "parametric bootstrap's percentiles for coefficients and variance components; of groups normal, from the joint covariance",
 }
@@ -83,6 +84,10 @@ def _with_intervals(fit: Fit, options: FitOptions) -> Fit:
         from multilevel.generalised.profile import with_profile_intervals as with_profile_of_laplace
 
         fit = with_profile_of_laplace(fit)
+    else:
+        from multilevel.intervals.trust import with_trusted_intervals
+
+        fit = with_trusted_intervals(fit, seed=options.seed)
     return replace(fit, checks=(*fit.checks, Check("interval_method", None, None, passed=True, message=INTERVALS[options.intervals])))
 
 

@@ -11,13 +11,14 @@ import pyarrow as pa
 from multilevel.tables.checks import table_violations
 from multilevel.tables.column import ARROW_TYPES, Column, Ordering, TableSpec
 
-CATALOGUE_VERSION = "1.2.0"
+CATALOGUE_VERSION = "1.3.0"
 
 _LINK = "link scale"
 _OUTCOME = "outcome"
 _INTERVAL = "bound of the study's equal-tailed interval"
 _NEVER_SEEN = "null for the row of a level never seen and not named"
 _LIKELIHOOD_LINEAR = "null unless the engine is likelihood and the family gaussian"
+_NO_LIMIT = "null where the profile likelihood does not bound the quantity, and for undefined correlations"
 _NO_CORRELATION = "null for the correlation of an effect whose variance is zero"
 _NOT_ESTIMABLE = "null where not estimable or separated"
 
@@ -104,8 +105,8 @@ VARIANCE_COMPONENTS = TableSpec(
         _label("quantity", "what is estimated", allowed=("sd", "correlation")),
         _number("estimate", "posterior mean, or (RE)ML estimate", "link scale for an sd, 1 for a correlation", _NO_CORRELATION),
         _number("std_error", "standard error, or posterior sd", "as estimate", "null where undefined, as at a variance of zero", 0),
-        _number("lower", _INTERVAL, "as estimate", "null where undefined, as at a variance of zero"),
-        _number("upper", _INTERVAL, "as estimate", "null where undefined, as at a variance of zero"),
+        _number("lower", _INTERVAL, "as estimate", _NO_LIMIT),
+        _number("upper", _INTERVAL, "as estimate", _NO_LIMIT),
         _number(
             "variance_share",
             "share of the model's variance: for a factor, of all terms of its covariance block together, mean over line items of z'Sigma z "
@@ -136,6 +137,14 @@ VARIANCE_COMPONENTS = TableSpec(
             "null where the model has none",
         ),
         _PART,
+        _label(
+            "interval_method",
+            "what `lower` and `upper` are: normal on the log (sd) or Fisher's z (correlation) scale; profile likelihood, also where the "
+            "study asks for wald but the standard error on that scale is above 0.5 or an sd is estimated as zero; bootstrap percentiles; "
+            "quantiles of the posterior",
+            "null where there is no limit; a `diagnostics` row `profile_intervals` says why a profile has none",
+            allowed=("wald", "profile", "bootstrap", "posterior"),
+        ),
     ),
     (Ordering("lower", "estimate", "upper", "likelihood"),),
 )

@@ -17,10 +17,14 @@ from scipy.special import ndtri
 
 from multilevel.cells.statistics import Floats, Integers
 from multilevel.design.model import Factor
+from multilevel.errors import FitError
 from multilevel.fit import Summary
 
 _PASSES = 60
 _TOLERANCE = 1e-6
+
+WIDEST = 15.0
+"""Residual standard deviation of log(y), in the most variable level, above which exp(sigma^2 / 2) is not published."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,8 @@ def level_variance(n_rows: Integers, residual_ss: Floats, factors: dict[str, Fac
     effects = {name: np.zeros(factor.n_levels) for name, factor in factors.items()}
     precision = {name: np.ones(factor.n_levels) for name, factor in factors.items()}
     omega2 = dict.fromkeys(factors, 0.1)
+    # a level without rows (of a hurdle's amounts) has the distribution of the others, and tells nothing of it
+    seen = {name: np.bincount(factor.codes, n, factor.n_levels) > 0 for name, factor in factors.items()}
     predictor = np.full(len(n), constant)
     dispersion = _dispersion(ss, n, predictor)
     for _ in range(_PASSES):
@@ -64,15 +70,26 @@ def level_variance(n_rows: Integers, residual_ss: Floats, factors: dict[str, Fac
             step = np.clip((score - effects[name] / omega2[name]) / precision[name], -1.0, 1.0)
             effects[name] = effects[name] + step
             predictor = predictor + step[factor.codes]
-            omega2[name] = max(float(np.sum(effects[name] ** 2 + 1.0 / precision[name])) / max(factor.n_levels - 1, 1), 1e-8)
+            told = (effects[name] ** 2 + 1.0 / precision[name])[seen[name]]
+            omega2[name] = max(float(np.sum(told)) / max(len(told) - 1, 1), 1e-8)
         shift = float(np.log(np.sum(ss * np.exp(-predictor)) / n.sum()))
         constant, predictor = constant + shift, predictor + shift
         dispersion = _dispersion(ss, n, predictor)
         if np.max(np.abs(predictor - before)) < _TOLERANCE:
             break
-    errors = {name: _about_the_mean(1.0 / value, np.bincount(factors[name].codes, n)) for name, value in precision.items()}
+    errors = {name: _about_the_mean(1.0 / value, np.bincount(factors[name].codes, n, len(value))) for name, value in precision.items()}
     omega = {name: float(np.sqrt(value)) for name, value in omega2.items()}
+    _refuse_too_wide(float(np.max(predictor[n > 0])))
     return LevelVariance(constant, effects, errors, omega, float(np.sqrt(2.0 * dispersion / n.sum())))
+
+
+def _refuse_too_wide(log_variance: float) -> None:
+    if log_variance > np.log(WIDEST**2):
+        raise FitError(
+            f"The outcome's logarithm has a residual standard deviation of {np.exp(log_variance / 2.0):.3g}: its mean on the natural "
+            "scale, exp(mu + sigma^2 / 2), is beyond any use. Look for values near zero that stand for something else, and leave them "
+            "out with `where`."
+        )
 
 
 def _about_the_mean(variance: Floats, n: Floats) -> Floats:

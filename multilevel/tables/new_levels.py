@@ -58,7 +58,10 @@ def new_levels(nesting: Nesting, name: str, named: Sequence[NewLevel]) -> NewLev
 
 
 def check_named(nesting: Nesting, named: Sequence[NewLevel]) -> None:
-    """Refuse a ``predict_for`` that names a factor the model does not have."""
+    """Refuse a ``predict_for`` that names a factor the model does not have, or a level twice."""
+    repeated = next((level for level in named if named.count(level) > 1), None)
+    if repeated is not None:
+        raise StudyError(f"predict_for names the level {repeated.level!r} of {repeated.grouping_factor} twice; write it once.")
     for level in named:
         if level.grouping_factor not in nesting.factors:
             known = ", ".join(nesting.factors) or "none"

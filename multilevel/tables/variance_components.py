@@ -33,6 +33,7 @@ def variance_components(fit: Fit, heading: Heading, without: Fit | None = None) 
         "pooling_factor": [entry.pooling_factor for entry in explained],
         "estimate_without_group_predictors": [bare.get(_key(component)) for component in fit.components],
         "part": None,
+        "interval_method": [component.interval_method for component in fit.components],
     }
     return published_table("variance_components", heading, columns)
 

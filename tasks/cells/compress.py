@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 import math
+import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
 
 from multilevel.cells.files import CellsSpec, write_cells_spec
+from multilevel.cells.order import LevelOrder
 from multilevel.cells.plan import MOST_OUTCOMES, CellPlan, plan_cells
 from multilevel.cells.schema import Schema
 from multilevel.errors import DataError
-from multilevel.formula.columns import formula_columns
+from multilevel.formula.columns import columns_in, formula_columns
 from multilevel.formula.labels import expression_label
 from multilevel.formula.tree import Call, Column, Expression, Formula
 from tasks.cells.expressions import as_sql
-from tasks.cells.query import INEXACT, CellQuery, compile_cells, render, subquery
+from tasks.cells.query import INEXACT, CellQuery, compile_cells, refuse_too_wide, render, subquery
 from tasks.cells.schema import read_schema
+from tasks.faults import told
 from tasks.relation import Relation, connect, first_line, literal, quote
+from tasks.user_sql.statement import run
 
 COUNTS = ("poisson", "negative_binomial")
 MAX_CELLS = 2_000_000
 SAMPLE_ROWS = 2_000
 SAMPLE_SEED = 20_160_104
+ONE_TEXT = re.compile(
+    r"(VARCHAR|BOOLEAN|U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|FLOAT|DOUBLE|DECIMAL\(\d+,\d+\)|DATE|TIMESTAMP.*|UUID|ENUM\(.*\))$"
+)
+"""DuckDB types whose different values are different as text."""
+
 CERTAIN = 0.8
 """An approximate count below this part of the limit needs no exact one: the sketch is off by a few per cent at most."""
 
@@ -44,6 +53,7 @@ class CompressedStudy:
     sql: str
 
 
+@told("the line items cannot be compressed")
 def compress(
     relation: Relation,
     study_sql: str,
@@ -55,6 +65,7 @@ def compress(
     sample_rows: int = SAMPLE_ROWS,
     most_outcomes: int = MOST_OUTCOMES,
     timeout_seconds: float | None = None,
+    orders: Mapping[str, LevelOrder] | None = None,
 ) -> CompressedStudy:
     """Write cells.parquet, cells.json and rows.parquet into ``folder``.
 
@@ -66,19 +77,29 @@ def compress(
     sample_rows : rows kept for residual plots.
     most_outcomes : different (cell, outcome) pairs up to which single rows' outcomes are kept.
     timeout_seconds : the query is interrupted after so long; None waits.
+    orders : column of a categorical predictor -> the order of its levels, where it is not the sorted one.
 
     Raises
     ------
     DataError
         No rows, a null or a value that is not finite, too many cells, or out of time. Nothing is left in ``folder`` then.
     FormulaError
-        If the response does not fit the family.
+        If the response does not fit the family, or the cells would have more columns than DuckDB can group.
     """
-    connection = connect(relation)
+    folder.mkdir(parents=True, exist_ok=True)
+    connection = connect(relation, folder)
     try:
         with deadline(connection, timeout_seconds):
             return compress_rows(
-                connection, study_sql, formula, family, folder, max_cells=max_cells, sample_rows=sample_rows, most_outcomes=most_outcomes
+                connection,
+                study_sql,
+                formula,
+                family,
+                folder,
+                max_cells=max_cells,
+                sample_rows=sample_rows,
+                most_outcomes=most_outcomes,
+                orders=orders,
             )
     finally:
         connection.close()
@@ -94,12 +115,15 @@ def compress_rows(
     max_cells: int = MAX_CELLS,
     sample_rows: int = SAMPLE_ROWS,
     most_outcomes: int = MOST_OUTCOMES,
+    orders: Mapping[str, LevelOrder] | None = None,
 ) -> CompressedStudy:
     """``compress`` on an open connection."""
     folder.mkdir(parents=True, exist_ok=True)
     with explained(formula):
         schema = read_schema(connection, study_sql, formula, family)
         plan = plan_cells(formula, schema, family)
+        refuse_too_wide(plan, formula)
+        refuse_merged_levels(connection, study_sql, plan)
         refuse_too_many_cells(connection, study_sql, plan, schema, max_cells)
         with_outcomes = has_few_outcomes(connection, study_sql, plan, schema, most_outcomes)
         query = compile_cells(plan, schema, study_sql, with_outcomes=with_outcomes)
@@ -108,7 +132,8 @@ def compress_rows(
         rows = _copy(connection, sample_query(study_sql, formula, sample_rows), folder / "rows.parquet")
         counts = _histogram(connection, plan, schema, study_sql)
     spec_path = folder / "cells.json"
-    write_cells_spec(cells_spec(formula, plan, schema, query, n_rows=n_rows, n_cells=n_cells, counts=counts), spec_path)
+    spec = cells_spec(formula, plan, schema, query, n_rows=n_rows, n_cells=n_cells, counts=counts)
+    write_cells_spec(replace(spec, levels=_level_orders(plan, orders or {})), spec_path)
     return CompressedStudy(cells, spec_path, rows, n_cells, n_rows, n_rows / n_cells, query.sql)
 
 
@@ -134,6 +159,11 @@ def cells_spec(
     )
 
 
+def _level_orders(plan: CellPlan, orders: Mapping[str, LevelOrder]) -> dict[str, LevelOrder]:
+    """Orders by the labels of the predictors that they are of."""
+    return {expression_label(part): orders[name] for part in plan.labels for name in columns_in(part) if name in orders}
+
+
 def refuse_too_many_cells(connection: duckdb.DuckDBPyConnection, study_sql: str, plan: CellPlan, schema: Schema, max_cells: int) -> None:
     """Count the cells before they are made, where all predictors join the key.
 
@@ -146,10 +176,10 @@ def refuse_too_many_cells(connection: duckdb.DuckDBPyConnection, study_sql: str,
         return
     keys = ", ".join(quote(key.name) if isinstance(key, Column) else as_sql(key, schema.moments) for key in plan.keys)
     facts = f"approx_count_distinct(hash({keys})) as n_cells"
-    rough = connection.execute(render("cell_schema", study_rows=subquery(study_sql), facts=facts)).fetchone() or (0, 0)
+    rough = run(connection, render("cell_schema", study_rows=subquery(study_sql), facts=facts)).fetchone() or (0, 0)
     if min(rough[0], rough[1]) <= CERTAIN * max_cells:
         return
-    exact = connection.execute(render("cell_count", study_rows=subquery(study_sql), keys=keys)).fetchone() or (0,)
+    exact = run(connection, render("cell_count", study_rows=subquery(study_sql), keys=keys)).fetchone() or (0,)
     if exact[0] > max_cells:
         numbers = [expression_label(e) for e in plan.numbers if not (isinstance(e, Call) and e.function == "bin")]
         offer = f"write bin({numbers[0]}, width) for {numbers[0]}" if numbers else "leave out a grouping factor or a predictor"
@@ -169,7 +199,7 @@ def has_few_outcomes(
     values = [as_sql(expression, schema.moments) for expression in (plan.raw_outcome, *sizes)]
     keys = [quote(key.name) if isinstance(key, Column) else as_sql(key, schema.moments) for key in plan.keys]
     facts = f"approx_count_distinct(hash({', '.join([*keys, *values])})) as n_outcomes"
-    rough = connection.execute(render("cell_schema", study_rows=subquery(study_sql), facts=facts)).fetchone() or (0, 0)
+    rough = run(connection, render("cell_schema", study_rows=subquery(study_sql), facts=facts)).fetchone() or (0, 0)
     return bool(min(rough[0], rough[1]) <= most_outcomes)
 
 
@@ -178,6 +208,23 @@ def sample_query(study_sql: str, formula: Formula, sample_rows: int) -> str:
     study_sample = f"{subquery(study_sql)} tablesample reservoir({int(sample_rows)} rows) repeatable ({SAMPLE_SEED})"
     columns = ",\n    ".join(quote(name) for name in formula_columns(formula))
     return render("cell_rows", columns=columns, study_sample=study_sample)
+
+
+def refuse_merged_levels(connection: duckdb.DuckDBPyConnection, study_sql: str, plan: CellPlan) -> None:
+    """DataError where different values of a column that names levels are written alike as text; reads rows only for types that can be."""
+    relation = connection.sql(study_sql)
+    types = {name: str(kind) for name, kind in zip(relation.columns, relation.types, strict=True)}
+    named = [*plan.groups, *(name for expression in plan.labels for name in columns_in(expression))]
+    names = [name for name in dict.fromkeys(named) if not ONE_TEXT.match(types[name])]
+    for name in names:
+        own = quote(name)
+        counted = f"select count(distinct {own}), count(distinct cast({own} as varchar)) from {subquery(study_sql)}"
+        values, texts = connection.execute(counted).fetchone() or (0, 0)
+        if texts < values:
+            raise DataError(
+                f"{name}: {values:,} different values of type {types[name]} are {texts:,} as text, by which the tables name levels: "
+                f"different ones would become one. Make a text or a number of {name} in line_items."
+            )
 
 
 @contextmanager
@@ -214,7 +261,7 @@ def _copy(connection: duckdb.DuckDBPyConnection, sql: str, path: Path) -> Path:
     """Write a query's result under another name first: an interrupted COPY leaves a broken file behind."""
     partial = path.with_suffix(".partial")
     try:
-        connection.execute(f"copy ({sql}) to {literal(str(partial))} (format parquet, compression zstd, row_group_size 1000000)")
+        run(connection, f"copy ({sql}) to {literal(str(partial))} (format parquet, compression zstd, row_group_size 1000000)")
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
@@ -225,7 +272,8 @@ def _check_cells(connection: duckdb.DuckDBPyConnection, cells: Path, plan: CellP
     """Cells and rows; an empty study or an unusable value is refused here, before anything is fitted."""
     table = connection.sql("select * from read_parquet($path)", params={"path": str(cells)})
     floats = [name for name, kind in zip(table.columns, table.types, strict=True) if str(kind) == "DOUBLE"]
-    bad = ", ".join(f"count(*) filter (not coalesce(isfinite({quote(name)}), false))" for name in floats)
+    # not count(*) filter (...), which takes ten times as long to plan for thousands of columns
+    bad = ", ".join(f"count_if(not coalesce(isfinite({quote(name)}), false))" for name in floats)
     texts = [name for name in table.columns if name.startswith(("g.", "c."))]
     wide = [name for name in table.columns if name.startswith(INEXACT)]
     null = "".join(f", count(*) - count({quote(name)})" for name in texts)
@@ -282,7 +330,7 @@ def _histogram(connection: duckdb.DuckDBPyConnection, plan: CellPlan, schema: Sc
     if plan.family not in COUNTS:
         return []
     response = as_sql(plan.raw_outcome, schema.moments)
-    rows = connection.execute(render("cell_histogram", study_rows=subquery(study_sql), response=response)).fetchall()
+    rows = run(connection, render("cell_histogram", study_rows=subquery(study_sql), response=response)).fetchall()
     return [[float(value), float(count)] for value, count in rows]
 
 

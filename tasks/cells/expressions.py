@@ -59,6 +59,12 @@ def as_sql(expression: Expression, moments: Mapping[str, tuple[float, float]], k
     return write(expression)
 
 
+def counted(expression: Expression, moments: Mapping[str, tuple[float, float]], known: Mapping[Expression, str] | None = None) -> str:
+    """A number of successes: one that is calculated (a proportion times its trials) is rounded to the whole number that it stands for."""
+    value = as_sql(expression, moments, known)
+    return value if isinstance(expression, Column) else f"round({value})"
+
+
 def _operation(operator: str, operands: list[str]) -> str:
     if operator == "**":
         return f"pow({operands[0]}, {operands[1]})"

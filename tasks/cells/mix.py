@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import numpy as np
@@ -14,9 +13,15 @@ from multilevel.cells.mix import MixTable, with_mix
 from multilevel.cells.statistics import CellStatistics
 from multilevel.errors import SourceError, StudyError
 from multilevel.fit import Check
-from tasks.relation import first_line, literal, open_source, quote
+from tasks.parquet_statistics import CAN_HAVE_NAN
+from tasks.relation import ALIAS, first_line, literal, open_source, quote
+from tasks.sealing import readable
 from tasks.source_files import is_remote, parquet_files
 from tasks.study import Mix, Study
+from tasks.user_sql.errors import RefusedSqlError, sentence
+from tasks.user_sql.objects import read_objects
+from tasks.user_sql.query import check_query
+from tasks.user_sql.statement import one_statement, run
 
 MIX_FILE = "mix.parquet"
 OF_THE_DATA = "the line items themselves"
@@ -35,17 +40,19 @@ def keep_mix(study: Study, folder: Path) -> None:
     mix = study.standardise_to
     if mix is None:
         return
-    connection = open_source(mix.database, f"{study.name}: standardise_to", folder)
+    query = _query(mix, study.name)
+    parquet = () if mix.parquet is None else (mix.parquet,)
+    connection = open_source(mix.database, f"{study.name}: standardise_to", folder, parquet)
     try:
-        query = _query(mix, study.name)
+        _check_query(connection, mix, query, study.name)
         try:
-            columns = connection.sql(query).columns
+            columns = connection.sql(one_statement(query)).columns
             if WEIGHT not in columns:
                 raise StudyError(f"{study.name}: standardise_to: {described(mix)} has no column weight; it has {', '.join(columns)}.")
             texts = [f"cast({quote(name)} as varchar) as {quote(name)}" for name in columns if name != WEIGHT]
             selected = ", ".join([*texts, "cast(weight as double) as weight"])
             target = literal(str(folder / MIX_FILE))
-            connection.execute(f"copy (select {selected} from ({query}) limit {MOST_ROWS + 1}) to {target} (format parquet)")
+            run(connection, f"copy (select {selected} from (\n{query}\n) limit {MOST_ROWS + 1}) to {target} (format parquet)")
         except duckdb.Error as error:
             raise SourceError(f"{study.name}: standardise_to: {described(mix)} cannot be read: {first_line(error)}") from error
     finally:
@@ -105,15 +112,19 @@ def _query(mix: Mix, study: str) -> str:
     if mix.parquet is not None:
         if not is_remote(mix.parquet) and not parquet_files(mix.parquet):
             raise SourceError(f"{study}: standardise_to.parquet {mix.parquet} matches no file (working directory {Path.cwd()}).")
-        return f"select * from read_parquet({literal(mix.parquet)})"
+        return f"select * from read_parquet([{', '.join(map(literal, readable(mix.parquet)))}], {CAN_HAVE_NAN})"
     path = Path(str(mix.query))
     try:
-        text = path.read_text(encoding="utf-8").strip().removesuffix(";")
-        statements: list[Any] = duckdb.extract_statements(text)
+        return path.read_text(encoding="utf-8").strip().removesuffix(";")
     except (OSError, UnicodeDecodeError) as error:
         raise SourceError(f"{study}: standardise_to.query {path} cannot be read ({error}).") from error
-    except duckdb.Error as error:
-        raise SourceError(f"{study}: standardise_to.query {path} is not readable as SQL: {first_line(error)}") from error
-    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-        raise SourceError(f"{study}: standardise_to.query {path} must hold exactly one SELECT statement.")
-    return text
+
+
+def _check_query(connection: duckdb.DuckDBPyConnection, mix: Mix, query: str, study: str) -> None:
+    """The user's query is one SELECT over the declared database, or refused before it is run."""
+    if mix.parquet is not None:
+        return
+    try:
+        check_query(query, read_objects(connection, ALIAS))
+    except RefusedSqlError as error:
+        raise SourceError(f"{study}: standardise_to.query {mix.query}: {sentence(error)}") from error

@@ -8,16 +8,28 @@ from string import Template
 
 from multilevel.cells.plan import HURDLES, CellPlan, LevelMean
 from multilevel.cells.schema import Schema
+from multilevel.errors import FormulaError
 from multilevel.formula.columns import columns_in
 from multilevel.formula.labels import expression_label
-from multilevel.formula.tree import Call, Column, Expression
+from multilevel.formula.tree import Call, Column, Expression, Formula
 from sql import read_query
-from tasks.cells.expressions import TABLE, as_sql, double
+from tasks.cells.expressions import TABLE, as_sql, counted, double
 from tasks.relation import quote
 
 SAME_VALUE = 1e-14
 """Weighted sum of squares about a cell's mean, relative to that about the overall mean, below which it is rounding and written as 0."""
 
+
+MOST_STATES = 7_600
+"""Sums and key columns that one group may have.
+
+DuckDB keeps a group in one block of 256 KiB, a covariance takes 32 bytes of it, and a group that does not fit ends the process: SIGFPE from
+8,193 covariances, not yet with 8,191 (DuckDB 2.0.0)."""
+
+OTHER_STATES = 10
+"""Sums besides moments, keys and level means, in any family."""
+
+SHOWN = 160
 
 INEXACT = "inexact."
 """Prefix of the columns that count values which a double does not hold."""
@@ -78,6 +90,27 @@ def compile_cells(plan: CellPlan, schema: Schema, study_sql: str, *, with_outcom
         columns=_select(columns),
     )
     return CellQuery(sql, tuple(name.removeprefix("once.") for name in columns if name.startswith("once.")))
+
+
+def refuse_too_wide(plan: CellPlan, formula: Formula) -> None:
+    """Count what the query would keep of every cell, before it is compiled; FormulaError with the number and the way out.
+
+    Gaussian cells keep a covariance of every two numeric terms, so that their number grows with the square of the terms'.
+    """
+    moments = len(plan.features) + 1 if plan.family == "gaussian" else 0
+    found = moments + moments * (moments + 1) // 2 + len(plan.keys) + 2 * len(plan.level_means) + OTHER_STATES
+    if found <= MOST_STATES:
+        return
+    if moments <= len(plan.keys):
+        raise FormulaError(
+            f"`{formula.text[:SHOWN]}`: {found:,} columns join the key of the cells; at most {MOST_STATES:,} can. Leave out predictors or "
+            "factors."
+        )
+    most = max(n for n in range(MOST_STATES) if n * (n + 3) // 2 <= MOST_STATES) - 1
+    raise FormulaError(
+        f"`{formula.text[:SHOWN]}`: {len(plan.features):,} numeric terms need {found:,} sums for every cell, one for every two of them; at "
+        f"most {MOST_STATES:,} can be kept, which is {most} numeric terms. Leave some out, or write bin(x, width) where values are few."
+    )
 
 
 def render(name: str, **parts: str) -> str:
@@ -189,7 +222,8 @@ def _exactness(plan: CellPlan, schema: Schema) -> _Parts:
 
 def _counts(plan: CellPlan, rows: _Rows, known: Mapping[Expression, str], with_outcomes: bool) -> _Parts:
     """Binomial, poisson, negative binomial, gamma: sizes, totals and constants."""
-    inputs = {"outcome": rows.sql(plan.raw_outcome)}
+    outcome = rows.sql(plan.raw_outcome) if plan.trials is None else counted(plan.raw_outcome, rows.schema.moments, rows.known)
+    inputs = {"outcome": outcome}
     aggregates = {"total": "sum(outcome)"}
     sized, once = False, {}
     if plan.family == "binomial" and plan.trials is not None:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
 import duckdb
 
-from multilevel.cells.from_rows import standardised
 from multilevel.cells.plan import CellPlan, feature_label, is_level_mean, plan_cells
 from multilevel.cells.schema import ColumnKind, Schema
-from multilevel.formula.columns import columns_in, predictor_expressions
+from multilevel.errors import DataError
+from multilevel.formula.columns import columns_in, predictor_expressions, standardised
 from multilevel.formula.labels import expression_label
 from multilevel.formula.tree import Expression, Formula
+from multilevel.text import shorten
 from tasks.cells.expressions import TABLE, as_sql
 from tasks.cells.query import render, subquery
 from tasks.relation import quote
+from tasks.user_sql.statement import one_statement, run
 
 TEMPORAL = ("DATE", "TIME", "INTERVAL")
 WHOLE = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER")
@@ -42,7 +45,7 @@ NUMERIC = (
 
 def column_kinds(connection: duckdb.DuckDBPyConnection, study_sql: str) -> tuple[dict[str, ColumnKind], frozenset[str]]:
     """Kind of every column of the study's rows, and which hold whole numbers, without reading them."""
-    relation = connection.sql(study_sql)
+    relation = connection.sql(one_statement(study_sql))
     types = {name: str(kind) for name, kind in zip(relation.columns, relation.types, strict=True)}
     return {name: _kind(kind) for name, kind in types.items()}, frozenset(name for name, kind in types.items() if kind in WHOLE)
 
@@ -70,7 +73,8 @@ def read_schema(connection: duckdb.DuckDBPyConnection, study_sql: str, formula: 
     schema = Schema(kinds, integers=integers, wide=wide_types(connection, study_sql))
     numeric = _numeric_predictors(formula, schema) if family == "gaussian" else []
     facts = {f"distinct.{name}": f"approx_count_distinct({TABLE}.{quote(name)})" for name in numeric}
-    pending = list(dict.fromkeys(inner for e in predictor_expressions(formula) for inner in standardised(e)))
+    calculated = (*predictor_expressions(formula), *formula.offsets)
+    pending = list(dict.fromkeys(inner for e in calculated for inner in standardised(e)))
     if not facts and not pending and not formula.response.weights and not formula.response.standard_error:
         return schema
     moments: dict[str, tuple[float, float]] = {}
@@ -84,7 +88,8 @@ def read_schema(connection: duckdb.DuckDBPyConnection, study_sql: str, formula: 
                 f"sd.{expression_label(expression)}": f"stddev_samp({value})",
             }
         found = _scan(connection, study_sql, facts)
-        moments |= {expression_label(e): (found[f"mean.{expression_label(e)}"], found[f"sd.{expression_label(e)}"]) for e in ready}
+        for label in map(expression_label, ready):
+            moments[label] = (_finite(found[f"mean.{label}"], "mean", label), _finite(found[f"sd.{label}"], "standard deviation", label))
         distinct = schema.distinct or {name: int(found[f"distinct.{name}"]) for name in numeric}
         schema = replace(schema, distinct=distinct, moments=moments, n_rows=int(found["n_rows"]))
         if not pending:
@@ -103,7 +108,7 @@ def _with_shifts(connection: duckdb.DuckDBPyConnection, study_sql: str, formula:
     found = _scan(connection, study_sql, facts | {"shift.": f"avg({as_sql(plan.outcome, schema.moments)}){offset}"})
     return replace(
         schema,
-        shifts={label: float(found[f"shift.{label}"]) for label in (*expressions, "")},
+        shifts={label: _finite(found[f"shift.{label}"], "mean", label or "the outcome") for label in (*expressions, "")},
         n_rows=int(found["n_rows"]),
     )
 
@@ -124,10 +129,20 @@ def _numeric_predictors(formula: Formula, schema: Schema) -> list[str]:
 
 def _scan(connection: duckdb.DuckDBPyConnection, study_sql: str, facts: dict[str, str]) -> dict[str, Any]:
     listed = ",\n    ".join(f"{sql} as {quote(name)}" for name, sql in facts.items()) or "1 as one"
-    cursor = connection.execute(render("cell_schema", study_rows=subquery(study_sql), facts=listed))
-    names = [column[0] for column in cursor.description]
+    cursor = run(connection, render("cell_schema", study_rows=subquery(study_sql), facts=listed))
+    names = [column[0] for column in cursor.description or ()]
     row = cursor.fetchone()
     return dict(zip(names, row or (), strict=True))
+
+
+def _finite(value: float | None, what: str, label: str) -> float:
+    """A constant that the query will hold; DataError where the rows give none."""
+    if value is None or not math.isfinite(value):
+        raise DataError(
+            f"The {what} of {shorten(label)} over all rows is {'missing' if value is None else 'not a finite number'}: look for infinite, "
+            "huge or missing values in its columns (or a single row), and leave them out with `where`."
+        )
+    return float(value)
 
 
 def _kind(duckdb_type: str) -> ColumnKind:

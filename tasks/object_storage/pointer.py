@@ -7,19 +7,22 @@ again. ``generation`` counts the moves, so that no two pointers of a study have 
 
 from __future__ import annotations
 
-import json
+import hashlib
 import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 from multilevel.errors import PublishError
 from tasks.object_storage.store import ObjectStore
-from tasks.publishing.layout import MANIFEST_SCHEMA, Layout, read_pointer
+from tasks.publishing.layout import Layout
 from tasks.publishing.manifest import parse_manifest
+from tasks.publishing.pointer import MANIFEST_SCHEMA, as_text, moment_of, outranked, read_pointer
+from tasks.publishing.sealed import sealed
+from tasks.publishing.verify import RESTORE
 
 TRIES = 12
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.05, 1.0
@@ -42,7 +45,7 @@ class ObjectLayout:
         found = self.store.read(self.paths.pointer.as_posix())
         if found is None:
             return None, None
-        return read_pointer(found.data, self.store.address(self.paths.pointer.as_posix())), found.etag
+        return read_pointer(found.data, self.store.address(self.paths.pointer.as_posix()), self.study), found.etag
 
 
 def version_key(as_of: date | str, run_id: str) -> str:
@@ -50,23 +53,29 @@ def version_key(as_of: date | str, run_id: str) -> str:
     return f"{as_of}/{run_id}"
 
 
-def move_pointer(layout: ObjectLayout, as_of: str, run_id: str, *, may_go_back: bool) -> bool:
-    """Make a version the latest one; False, and nothing changed, where a later as_of is the latest and the pointer may not go back.
+def move_pointer(layout: ObjectLayout, as_of: str, run_id: str, *, may_go_back: bool) -> str | None:
+    """Make a version the latest one. Returns why not, and has changed nothing, where the pointer may not go back and the latest stays.
 
     Raises
     ------
     PublishError : the version is not whole, is being removed, or other runs moved the pointer at every try.
     """
 
+    why_not: list[str] = []
+
     def moved(latest: Mapping[str, Any] | None) -> dict[str, Any] | None:
-        if latest is not None and not may_go_back and str(latest["as_of"]) > as_of:
+        content = _content(layout, as_of, run_id)
+        why = None if may_go_back else outranked(latest, as_of, run_id, moment_of(content["started_at"]) or datetime.now(UTC))
+        if why is not None:
+            why_not.append(why)
             return None
         removing = [] if latest is None else latest.get("removing", [])
         if version_key(as_of, run_id) in removing:
             raise PublishError(f"{layout.study}: version {run_id} is being removed by groupwise prune; publish again.")
-        return _content(layout, as_of, run_id) | {"removing": removing}
+        rolled_back_at = as_text(datetime.now(UTC)) if may_go_back else None
+        return content | {"rolled_back_at": rolled_back_at, "removing": removing}
 
-    return swap_pointer(layout, moved)
+    return None if swap_pointer(layout, moved) else why_not[-1]
 
 
 def swap_pointer(layout: ObjectLayout, change: Callable[[Mapping[str, Any] | None], dict[str, Any] | None]) -> bool:
@@ -78,7 +87,7 @@ def swap_pointer(layout: ObjectLayout, change: Callable[[Mapping[str, Any] | Non
         if wanted is None:
             return False
         wanted |= {"generation": 1 + (0 if latest is None else int(latest.get("generation", 0)))}
-        data = json.dumps(wanted, indent=1).encode()
+        data = sealed(wanted).encode()
         if layout.store.swap(name, data, etag):
             return True
         found = layout.store.read(name)
@@ -91,7 +100,7 @@ def swap_pointer(layout: ObjectLayout, change: Callable[[Mapping[str, Any] | Non
 
 def _content(layout: ObjectLayout, as_of: str, run_id: str) -> dict[str, Any]:
     paths, of = layout.paths, (as_of, run_id)
-    manifest = read_manifest(layout, as_of, run_id)
+    manifest, digest = _manifest_and_digest(layout, as_of, run_id)
     files = require_whole(layout, manifest)
     report = paths.report(*of)
     has_report = report.as_posix() in layout.store.names(report.as_posix())
@@ -101,20 +110,32 @@ def _content(layout: ObjectLayout, as_of: str, run_id: str) -> dict[str, Any]:
         "study": layout.study,
         "as_of": as_of,
         "run_id": run_id,
+        "started_at": manifest.get("started_at"),
         "version": paths.version(*of).relative_to(paths.home).as_posix(),
         "manifest": paths.manifest(*of).relative_to(paths.home).as_posix(),
+        "manifest_sha256": digest,
         "report": report.relative_to(paths.home).as_posix() if has_report else None,
         "tables": sorted(str(entry["table"]) for entry in files),
     }
 
 
 def read_manifest(layout: ObjectLayout, as_of: str, run_id: str) -> dict[str, Any]:
-    """A version's manifest; PublishError where there is none."""
+    """A version's manifest; PublishError where there is none, or it is damaged, or not the one that the pointer names."""
+    manifest, digest = _manifest_and_digest(layout, as_of, run_id)
+    latest, _ = layout.latest()
+    if latest is not None and (latest["as_of"], latest["run_id"]) == (as_of, run_id) and latest.get("manifest_sha256", digest) != digest:
+        name = layout.store.address(layout.paths.manifest(as_of, run_id).as_posix())
+        raise PublishError(f"{layout.study}: {name} is not the manifest that the pointer names. {RESTORE}")
+    return manifest
+
+
+def _manifest_and_digest(layout: ObjectLayout, as_of: str, run_id: str) -> tuple[dict[str, Any], str]:
     name = layout.paths.manifest(as_of, run_id).as_posix()
     found = layout.store.read(name)
     if found is None:
         raise PublishError(f"{layout.study}: {layout.store.address(name)} is not there; the version was removed.")
-    return parse_manifest(found.data, layout.store.address(name))
+    manifest = parse_manifest(found.data, layout.store.address(name), layout.paths, as_of, run_id)
+    return manifest, hashlib.sha256(found.data).hexdigest()
 
 
 def require_whole(layout: ObjectLayout, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:

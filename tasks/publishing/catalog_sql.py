@@ -10,11 +10,12 @@ from tasks.publishing.locking import turn
 from tasks.relation import literal, quote
 
 CATALOG = "catalog.sql"
+CATALOG_LOCK = ".catalog.lock"
 
 
 def write_catalog(root: Path) -> Path:
     """Write ``catalog.sql`` for every study with a ``current`` link under ``root``: a schema a study, a view a table."""
-    with turn(root / ".catalog.lock", f"{root / CATALOG}"):
+    with turn(root / CATALOG_LOCK, f"{root / CATALOG}"):
         studies = sorted(path.parent.name for path in root.glob("*/current"))
         lines = ["-- Latest version of every study. In DuckDB: .read catalog.sql, then select * from <study>.group_estimates."]
         for study in studies:

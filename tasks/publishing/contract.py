@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -11,6 +12,7 @@ import yaml
 from multilevel.tables.data_contract import open_data_contract
 from tasks.publishing import durable
 from tasks.publishing.layout import Layout
+from tasks.publishing.own_files import kind_of, read_file
 
 
 def contract_text(study: str, definition: Mapping[str, Any], tables: Collection[str]) -> str:
@@ -27,10 +29,15 @@ def contract_text(study: str, definition: Mapping[str, Any], tables: Collection[
 
 def put_contract(layout: Layout, as_of: date | str, run_id: str) -> None:
     """Let ``contract.odcs.yaml`` be that of the version; removed for a version that has none, rather than left to speak of another."""
-    kept = layout.version_contract(as_of, run_id)
-    if not kept.exists():
+    content = _content(layout.version_contract(as_of, run_id))
+    if content is None:
         durable.remove(layout.contract)
-        return
-    content = kept.read_text(encoding="utf-8")
-    if not layout.contract.exists() or layout.contract.read_text(encoding="utf-8") != content:
-        durable.replace_text(layout.contract, content)
+    elif kind_of(layout.contract) != "a file" or _content(layout.contract) != content:
+        durable.replace_text(layout.contract, content.decode())
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return read_file(path)
+    except FileNotFoundError:
+        return None

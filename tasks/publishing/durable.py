@@ -49,7 +49,9 @@ def rename(source: Path, target: Path) -> None:
 def write_text(path: Path, content: str) -> None:
     """Write a new file and force it to disk."""
     announce("write", path)
-    path.write_text(content, encoding="utf-8")
+    # never through a link, and never into a named pipe, that somebody left under this name
+    with path.open("x", encoding="utf-8") as file:
+        file.write(content)
     sync(path)
 
 
@@ -71,6 +73,7 @@ def replace_text(path: Path, content: str) -> None:
     """Replace a file in one step: readers see the old content or the new, never a part."""
     make_folder(path.parent)
     building = building_name(path)
+    _discard(building)
     write_text(building, content)
     rename(building, path)
 
@@ -78,20 +81,25 @@ def replace_text(path: Path, content: str) -> None:
 def point_link(link: Path, target: Path) -> None:
     """Make ``link`` a relative symbolic link to ``target``, swapped by rename."""
     building = building_name(link)
-    building.unlink(missing_ok=True)
+    _discard(building)
     announce("link", building)
     building.symlink_to(os.path.relpath(target, link.parent), target_is_directory=True)
     rename(building, link)
 
 
 def remove(path: Path) -> None:
-    """Remove a file, link or folder with all that is in it; nothing if it is not there."""
-    if path.is_symlink() or path.is_file():
-        announce("remove", path)
-        path.unlink(missing_ok=True)
-    elif path.is_dir():
-        announce("remove", path)
+    """Remove a folder with all that is in it, or a link (never what it leads to), file or pipe; nothing if it is not there."""
+    if not os.path.lexists(path):
+        return
+    announce("remove", path)
+    _discard(path)
+
+
+def _discard(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 BUILDING = ".building-"

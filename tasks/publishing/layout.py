@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 from multilevel.errors import PublishError
-from multilevel.tables.catalogue import CATALOGUE_VERSION
 from tasks.object_storage.address import has_scheme
+from tasks.publishing.own_files import in_the_way, kind_of, read_file
+from tasks.publishing.pointer import read_pointer
 
-MANIFEST_SCHEMA = "1.0.0"
 STUDY_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
-RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 
 
 @dataclass(frozen=True)
@@ -77,6 +74,11 @@ class Layout:
         return self.home / "contracts"
 
     @property
+    def joints(self) -> Path:
+        """The joint distributions of all versions."""
+        return self.home / "joint"
+
+    @property
     def contract(self) -> Path:
         """The latest version's data contract, at one fixed path."""
         return self.home / "contract.odcs.yaml"
@@ -105,13 +107,38 @@ class Layout:
         """The version's posterior, for ArviZ, beside its report."""
         return self.reports / str(as_of) / f"{run_id}.posterior.nc"
 
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The study's folder and those directly below it."""
+        return (
+            self.home,
+            self.staging,
+            self.versions,
+            self.manifests,
+            self.reports,
+            self.quarantines,
+            self.contracts,
+            self.joints,
+        )
+
     def joint(self, as_of: date | str, run_id: str) -> Path:
         """The version's joint distribution of coefficients and effects, for contrasts."""
-        return self.home / "joint" / str(as_of) / f"{run_id}.npz"
+        return self.joints / str(as_of) / f"{run_id}.npz"
 
     def version_contract(self, as_of: date | str, run_id: str) -> Path:
         """The version's data contract."""
         return self.contracts / str(as_of) / f"{run_id}.odcs.yaml"
+
+    def beside(self, name: str, as_of: date | str, run_id: str) -> Path:
+        """A file of the version besides its tables, by the name of its entry in the manifest."""
+        places = {
+            "report": self.report,
+            "validation": self.validation,
+            "joint": self.joint,
+            "posterior": self.posterior,
+            "contract": self.version_contract,
+        }
+        return places[name](as_of, run_id)
 
     def parts(self, as_of: date | str, run_id: str) -> tuple[Path, ...]:
         """Everything of one version, the manifest first: without it the rest does not count."""
@@ -130,7 +157,7 @@ class Layout:
     def latest(self) -> dict[str, Any] | None:
         """The pointer's content, None before the first publication; PublishError where it cannot be read."""
         try:
-            return read_pointer(self.pointer.read_bytes(), self.pointer)
+            return read_pointer(read_file(self.pointer), self.pointer, self.study)
         except FileNotFoundError:
             return None
 
@@ -140,42 +167,22 @@ class Layout:
         return None if pointer is None else self.home / pointer["version"]
 
 
-def read_pointer(text: bytes, file: object) -> dict[str, Any]:
-    """A pointer's content; PublishError where ``file`` holds something else, or is a newer program's."""
-    try:
-        content = json.loads(text)
-        require_readable(content, file)
-        return {**content, "as_of": content["as_of"], "version": content["version"], "run_id": content["run_id"]}
-    except (ValueError, TypeError, KeyError) as error:
-        raise PublishError(f"{file}: this is no pointer. Remove it, then: groupwise rollback STUDY --to RUN.") from error
-
-
-def require_readable(content: Mapping[str, Any], file: object) -> None:
-    """Refuse a pointer or manifest, or the tables that it speaks of, of a newer major version than this program knows.
+def open_layout(publish_to: str, study: str) -> Layout:
+    """The layout of a study below ``publish_to``.
 
     Raises
     ------
-    PublishError : the version is newer. ValueError, KeyError : there is no version to be read.
+    PublishError : no plain name, or in the place of a folder of ours lies something else or a link that leads out.
     """
-    known = {"schema": MANIFEST_SCHEMA, "tables_version": CATALOGUE_VERSION}
-    for field, ours in known.items():
-        theirs = str(content["schema"] if field == "schema" else content.get(field, ours))
-        if int(theirs.split(".", 1)[0]) > int(ours.split(".", 1)[0]):
-            major = ours.split(".", 1)[0]
-            raise PublishError(
-                f"{file}: {field} {theirs}: this groupwise reads versions up to {major}.x; install a newer groupwise to read it."
-            )
-
-
-def open_layout(publish_to: str, study: str) -> Layout:
-    """The layout of a study below ``publish_to``; PublishError for a name that is no plain name, or a link that leads out of the folder."""
     if not STUDY_NAME.fullmatch(study):
         raise PublishError(f"study {study!r}: a published name has letters, digits, underscores and hyphens, beginning with a letter.")
     layout = Layout(check_root(publish_to), study)
     inside = layout.root.resolve()
-    for path in (layout.home, layout.staging, layout.versions, layout.manifests, layout.reports, layout.quarantines, layout.contracts):
+    for path in layout.folders:
         if not path.resolve().is_relative_to(inside):
             raise PublishError(f"publish_to {publish_to}: {path} is a link that leads out of it, to {path.resolve()}; remove the link.")
+        if kind_of(path) is not None and not path.is_dir():
+            raise PublishError(f"publish_to {publish_to}: {in_the_way(path, 'a folder')}")
     return layout
 
 
@@ -186,8 +193,10 @@ def check_root(publish_to: str) -> Path:
     if "\0" in publish_to or ".." in Path(publish_to).parts:
         raise PublishError(f"publish_to {publish_to!r}: write a folder below the working directory or an absolute path, without '..'.")
     root = Path(publish_to)
-    if root.exists() and not root.is_dir():
-        raise PublishError(f"publish_to {publish_to}: this is a file; name a folder.")
+    above = next(path for path in (root.absolute(), *root.absolute().parents) if kind_of(path) is not None)
+    if not above.is_dir():
+        subject = "this" if above == root.absolute() else str(above)
+        raise PublishError(f"publish_to {publish_to}: {subject} is {kind_of(above)}; name a folder.")
     if not root.is_absolute() and not root.resolve().is_relative_to(Path.cwd().resolve()):
         raise PublishError(
             f"publish_to {publish_to}: a link leads out of the working directory, to {root.resolve()}; write that path itself."

@@ -9,8 +9,24 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from multilevel.errors import PublishError
+from tasks.publishing.own_files import in_the_way, kind_of
 
 LOCK_SECONDS = 3_600.0
+
+
+@contextmanager
+def turn_if_free(lock: Path) -> Iterator[bool]:
+    """Hold ``lock`` if nobody does and this process may; False, and nothing is held, otherwise."""
+    held = FileLock(lock)
+    try:
+        if kind_of(lock) in ("a file", None):
+            held.acquire(timeout=0)
+    except (Timeout, OSError):
+        pass
+    try:
+        yield held.is_locked
+    finally:
+        held.release()
 
 
 @contextmanager
@@ -23,8 +39,10 @@ def turn(lock: Path, subject: str, waiting: Callable[[str], None] | None = None)
 
     Raises
     ------
-    PublishError : another run holds the lock for an hour.
+    PublishError : another run holds the lock for an hour, or something else than a file is in its place.
     """
+    if kind_of(lock) not in ("a file", None):
+        raise PublishError(f"{subject}: {in_the_way(lock, 'a file')}")
     held = FileLock(lock)
     try:
         held.acquire(timeout=0)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +17,50 @@ from tasks.object_storage.address import Address
 from tasks.publishing import durable, locking
 from tasks.publishing.catalog_sql import write_catalog
 from tasks.publishing.contract import contract_text, put_contract
-from tasks.publishing.layout import MANIFEST_SCHEMA, RUN_ID, Layout, open_layout
-from tasks.publishing.manifest import manifest_of
+from tasks.publishing.layout import Layout, open_layout
+from tasks.publishing.manifest import BESIDE, manifest_of
+from tasks.publishing.obstacles import require_clear
+from tasks.publishing.pointer import MANIFEST_SCHEMA, RUN_ID, as_text, outranked
+from tasks.publishing.sealed import sealed
 from tasks.publishing.stage import NOTHING_BESIDE, Beside, Staged, placed, stage
 from tasks.publishing.sweep import sweep, withdraw
+from tasks.publishing.verify import read_manifest
+
+type Confirm = Callable[[], str | None]
+"""Asked under the lock whether the run is still wanted: None, or why nobody can tell; raises PublishError where it is over."""
+
+
+def nobody_asks() -> str | None:
+    """The answer for a run that nobody watches over."""
+    return None
 
 
 @dataclass(frozen=True)
 class Publication:
-    """One version in place. ``is_latest`` is False where a later as_of is published already (a backfill)."""
+    """One version in place. ``why_not_latest`` says why the pointer names another one; None where it names this one."""
 
     folder: Path | Address
     manifest: Path | Address
     report: Path | Address | None
-    is_latest: bool
+    why_not_latest: str | None
+
+    @property
+    def is_latest(self) -> bool:
+        """Whether the pointer names this version."""
+        return self.why_not_latest is None
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is published: a run's tables, and what the run says of itself (parameters as of ``publish``)."""
+
+    tables: Mapping[str, pa.Table]
+    as_of: date
+    run_id: str
+    started_at: datetime
+    provenance: Mapping[str, Any]
+    beside: Beside
+    confirm: Confirm
 
 
 def publish(
@@ -44,6 +73,8 @@ def publish(
     provenance: Mapping[str, Any],
     beside: Beside = NOTHING_BESIDE,
     waiting: Callable[[str], None] | None = None,
+    started_at: datetime | None = None,
+    confirm: Confirm = nobody_asks,
 ) -> Publication:
     """Put a run's tables in place as one version.
 
@@ -55,11 +86,14 @@ def publish(
     provenance : goes into the manifest (source fingerprint, counts, gates); JSON-able. Its ``study_definition`` words the contract.
     beside : files to keep beside the tables.
     waiting : told when another run of the study holds the lock.
+    started_at : when the run started, with its timezone; None: now. Within one ``as_of`` the run that started last is the latest.
+    confirm : asked just before the version counts whether the run is still wanted.
 
     Raises
     ------
     PublishError
-        A table breaks its contract, the disk is full or not writable, or the version exists. What was published before is untouched.
+        A table breaks its contract, the disk is full or not writable, something else is in the way, the version exists, or the run is
+        over. What was published before is untouched. Where nobody can tell whether the run is over, its version stays and the pointer too.
     """
     check_run_id(study, run_id)
     layout = open_layout(publish_to, study)
@@ -67,10 +101,11 @@ def publish(
     try:
         durable.make_folder(layout.home)
         with turn(layout, waiting):
+            require_clear(layout)
             sweep(layout)
             if layout.version(as_of, run_id).exists():
                 raise PublishError(f"{study}: version {layout.version(as_of, run_id)} exists already; a run publishes once.")
-            return _put_in_place(layout, tables, as_of, run_id, provenance, beside)
+            return _put_in_place(layout, Run(tables, as_of, run_id, started_at or datetime.now(UTC), provenance, beside, confirm))
     except OSError as error:
         raise PublishError(
             f"{study}: cannot publish to {layout.home}: {error.strerror or error}. Nothing was replaced: the last good version stands."
@@ -98,42 +133,55 @@ def turn(layout: Layout, waiting: Callable[[str], None] | None = None) -> Abstra
     return locking.turn(layout.lock, layout.study, waiting)
 
 
-def _put_in_place(
-    layout: Layout, tables: Mapping[str, pa.Table], as_of: date, run_id: str, provenance: Mapping[str, Any], beside: Beside
-) -> Publication:
-    latest = layout.latest()
-    is_latest = latest is None or str(latest["as_of"]) <= str(as_of)
-    contract = contract_text(layout.study, provenance.get("study_definition", {}), tables)
+def _put_in_place(layout: Layout, run: Run) -> Publication:
+    of = (run.as_of, run.run_id)
+    why_not = outranked(layout.latest(), str(run.as_of), run.run_id, run.started_at)
+    contract = contract_text(layout.study, run.provenance.get("study_definition", {}), run.tables)
     try:
-        staged = stage(tables, beside, contract, layout.staging / run_id)
-        report = _move(layout, staged, as_of, run_id)
-        manifest = manifest_of(
-            layout,
-            as_of,
-            run_id,
-            staged.files,
-            provenance,
-            contract=layout.version_contract(as_of, run_id),
-            joint=layout.joint(as_of, run_id),
-            posterior=layout.posterior(as_of, run_id),
-        )
-        durable.replace_text(layout.manifest(as_of, run_id), json.dumps(manifest, indent=1, default=str))
-        if is_latest:
-            point_at(layout, as_of, run_id)
+        staged = stage(run.tables, run.beside, contract, layout.staging / run.run_id)
+        _move(layout, staged, run)
+        manifest = _manifest(layout, staged, run)
+        unsure = run.confirm()
+        durable.replace_text(layout.manifest(*of), sealed(manifest))
+        if why_not is None and unsure is None:
+            point_at(layout, *of)
         durable.remove(layout.staging)
     except BaseException:
-        if not _is_pointed_at(layout, run_id):
-            withdraw(layout, as_of, run_id)
+        if not _is_pointed_at(layout, run.run_id):
+            withdraw(layout, *of)
         raise
-    return Publication(layout.version(as_of, run_id), layout.manifest(as_of, run_id), report, is_latest)
+    if unsure is not None:
+        raise PublishError(unconfirmed(layout.study, run.run_id, unsure))
+    report = layout.report(*of) if staged.report is not None else None
+    return Publication(layout.version(*of), layout.manifest(*of), report, why_not)
 
 
-def _move(layout: Layout, staged: Staged, as_of: date, run_id: str) -> Path | None:
-    """Give what is staged its final names, the tables first; returns the report's."""
-    for source, target in placed(layout, staged, as_of, run_id):
+def unconfirmed(study: str, run_id: str, unsure: str) -> str:
+    """What to say of a version that is whole, and that nobody could say was still wanted."""
+    return (
+        f"{study}: {unsure} The version of run {run_id} is whole, and the latest version is what it was. "
+        f"To make it the latest: groupwise rollback STUDY --to {run_id}"
+    )
+
+
+def _move(layout: Layout, staged: Staged, run: Run) -> None:
+    """Give what is staged its final names, the tables first."""
+    for source, target in placed(layout, staged, run.as_of, run.run_id):
         durable.make_folder(target.parent)
         durable.rename(source, target)
-    return layout.report(as_of, run_id) if staged.report is not None else None
+
+
+def _manifest(layout: Layout, staged: Staged, run: Run) -> dict[str, Any]:
+    of = (run.as_of, run.run_id)
+    return manifest_of(
+        layout,
+        *of,
+        staged.files,
+        run.provenance,
+        started_at=run.started_at,
+        beside={name: layout.beside(name, *of) for name in BESIDE},
+        quarantine=layout.quarantine(*of),
+    )
 
 
 def _is_pointed_at(layout: Layout, run_id: str) -> bool:
@@ -141,25 +189,25 @@ def _is_pointed_at(layout: Layout, run_id: str) -> bool:
     return latest is not None and latest["run_id"] == run_id
 
 
-def _tables_version(manifest: Path) -> str:
-    """The catalogue's version under which a version was published, which may be older than this program's after a rollback."""
-    return str(json.loads(manifest.read_text(encoding="utf-8"))["tables_version"])
-
-
-def point_at(layout: Layout, as_of: date | str, run_id: str) -> None:
+def point_at(layout: Layout, as_of: date | str, run_id: str, rolled_back_at: datetime | None = None) -> None:
     """Make a version the latest one: the link, the catalog, the contract, and last the pointer that readers follow."""
-    of = (as_of, run_id)
+    of = (str(as_of), run_id)
+    manifest = read_manifest(layout, *of)
     durable.point_link(layout.current, layout.version(*of))
     write_catalog(layout.root)
     put_contract(layout, *of)
     pointer = {
         "schema": MANIFEST_SCHEMA,
-        "tables_version": _tables_version(layout.manifest(*of)),
+        # which may be older than this program's after a rollback
+        "tables_version": manifest["tables_version"],
         "study": layout.study,
         "as_of": str(as_of),
         "run_id": run_id,
+        "started_at": manifest.get("started_at"),
+        "rolled_back_at": None if rolled_back_at is None else as_text(rolled_back_at),
         "version": str(layout.version(*of).relative_to(layout.home)),
         "manifest": str(layout.manifest(*of).relative_to(layout.home)),
+        "manifest_sha256": durable.sha256(layout.manifest(*of)),
         "report": str(layout.report(*of).relative_to(layout.home)) if layout.report(*of).exists() else None,
     }
-    durable.replace_text(layout.pointer, json.dumps(pointer, indent=1))
+    durable.replace_text(layout.pointer, sealed(pointer))

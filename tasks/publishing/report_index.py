@@ -5,48 +5,59 @@ Written anew after each publication; a run that dies between the pointer and the
 
 from __future__ import annotations
 
-import json
+import logging
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote as url
 
-from jinja2 import Environment, select_autoescape
-
+from multilevel.errors import PublishError
+from tasks.html import static_page
 from tasks.publishing import durable
+from tasks.publishing.catalog_sql import CATALOG_LOCK
 from tasks.publishing.layout import STUDY_NAME, Layout
+from tasks.publishing.locking import turn
+from tasks.publishing.obstacles import INDEX
+from tasks.publishing.verify import checked_file, latest_manifest, read_manifest
 from tasks.publishing.versions import Version, versions
 
-NAME = "index.html"
+log = logging.getLogger("groupwise.publishing")
 
 
 def write_index(root: Path) -> Path:
     """Replace ``root / index.html`` in one step; links are relative, so that the folder can be served or moved as it is."""
-    layouts = [Layout(root, folder.name) for folder in sorted(root.iterdir()) if STUDY_NAME.fullmatch(folder.name)]
-    studies = [_study(layout) for layout in layouts if layout.pointer.is_file()]
-    template = (files("tasks.report") / "templates" / "index.html.j2").read_text(encoding="utf-8")
-    page = Environment(autoescape=select_autoescape(default=True, default_for_string=True), trim_blocks=True).from_string(template)
-    durable.replace_text(root / NAME, page.render(studies=studies))
-    return root / NAME
+    with turn(root / CATALOG_LOCK, f"{root / INDEX}"):
+        layouts = [Layout(root, folder.name) for folder in sorted(root.iterdir()) if STUDY_NAME.fullmatch(folder.name)]
+        studies = [_study(layout) for layout in layouts if layout.pointer.is_file()]
+        durable.replace_text(root / INDEX, static_page(files("tasks.report") / "templates", "index", studies=studies))
+    return root / INDEX
 
 
 def latest_report(layout: Layout) -> Path | None:
-    """The report of the version that the pointer names; None where there is no version or it has none."""
+    """The report of the version that the pointer names, held against its manifest; None where there is no version or it has none."""
     latest = layout.latest()
     if latest is None:
         return None
+    manifest = latest_manifest(layout, latest)
+    if "report" in manifest:
+        return checked_file(layout, manifest, "report")
+    # of a version from before manifests listed it
     report = layout.report(latest["as_of"], latest["run_id"])
     return report if report.is_file() else None
 
 
 def _study(layout: Layout) -> dict[str, Any]:
-    found = versions(layout)
+    try:
+        found = versions(layout)
+    except PublishError as error:
+        log.warning("%s\nThe index names no version of %s.", error, layout.study)
+        found = []
     title = _title(layout, found[0]) if found else layout.study
     return {"name": layout.study, "title": title, "versions": [_version(layout, version) for version in found]}
 
 
 def _title(layout: Layout, version: Version) -> str:
-    manifest = json.loads(layout.manifest(version.as_of, version.run_id).read_text(encoding="utf-8"))
+    manifest = read_manifest(layout, version.as_of, version.run_id)
     return str(_inner(manifest, "study_definition").get("title") or layout.study)
 
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+from multilevel.errors import PublishError
 from tasks.publishing import durable
 from tasks.publishing.contract import put_contract
 from tasks.publishing.layout import Layout
+from tasks.publishing.verify import checked_file, read_manifest
+
+log = logging.getLogger("groupwise.publishing")
 
 
 def sweep(layout: Layout) -> None:
@@ -26,11 +32,26 @@ def restore_current(layout: Layout) -> None:
     if latest is None:
         durable.remove(layout.contract)
     else:
-        put_contract(layout, latest["as_of"], latest["run_id"])
+        _restore_contract(layout, latest)
     if folder is None:
         durable.remove(layout.current)
-    elif not layout.current.is_symlink() or layout.current.resolve() != folder.resolve():
+    elif not leads_to(layout.current, folder):
         durable.point_link(layout.current, folder)
+
+
+def leads_to(link: Path, folder: Path) -> bool:
+    """Whether ``link`` is one, and of this folder."""
+    return link.is_symlink() and link.resolve() == folder.resolve()
+
+
+def _restore_contract(layout: Layout, latest: Mapping[str, Any]) -> None:
+    of = (str(latest["as_of"]), str(latest["run_id"]))
+    try:
+        checked_file(layout, read_manifest(layout, *of), "contract")
+    except PublishError as error:
+        log.warning("%s\n%s stays as it is.", error, layout.contract)
+    else:
+        put_contract(layout, *of)
 
 
 def withdraw(layout: Layout, as_of: object, run_id: str) -> None:
@@ -61,6 +82,6 @@ def _unpublished(layout: Layout) -> Iterator[Path]:
     for path in layout.contracts.glob("*/*.odcs.yaml"):
         if (path.parent.name, path.name.split(".", 1)[0]) not in manifests:
             yield path
-    for path in (layout.home / "joint").glob("*/*.npz"):
+    for path in layout.joints.glob("*/*.npz"):
         if (path.parent.name, path.stem) not in manifests:
             yield path

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from multilevel.errors import PublishError
-from multilevel.tables.catalogue import TABLES
 from tasks.object_storage.address import has_scheme, read_address
 from tasks.publishing.layout import STUDY_NAME, Layout, open_layout
-from tasks.publishing.publish import Publication, publish
+from tasks.publishing.obstacles import require_clear, require_writable
+from tasks.publishing.publish import Confirm, Publication, Run, nobody_asks, publish
+from tasks.publishing.repair import repair
+from tasks.publishing.report_index import write_index
 from tasks.publishing.stage import Beside
+from tasks.publishing.verify import checked_file, latest_manifest, read_manifest, read_tables
 from tasks.publishing.versions import Version, prune, rollback, versions
 
 if TYPE_CHECKING:
@@ -36,6 +38,9 @@ class Target(Protocol):
     def place(self) -> str:
         """The study's ``publish_to``, for messages."""
 
+    def check(self) -> None:
+        """Raise PublishError where nothing could be published: found out before a run spends anything."""
+
     def latest(self) -> Version | None:
         """The version that the pointer names; None before the first publication."""
 
@@ -43,15 +48,24 @@ class Target(Protocol):
         """Published versions, newest as_of first, then newest published."""
 
     def tables(self, version: Version) -> dict[str, pa.Table]:
-        """A version's tables by name."""
+        """A version's tables by name, each held against the manifest."""
 
     def joint(self, version: Version, folder: Path) -> Path | None:
         """A version's kept joint distribution as a local file, fetched into ``folder`` if need be; None where none is kept."""
 
     def publish(
-        self, tables: Mapping[str, pa.Table], *, as_of: date, run_id: str, provenance: Mapping[str, Any], beside: Beside, waiting: Waiting
+        self,
+        tables: Mapping[str, pa.Table],
+        *,
+        as_of: date,
+        run_id: str,
+        provenance: Mapping[str, Any],
+        beside: Beside,
+        waiting: Waiting,
+        started_at: datetime | None = None,
+        confirm: Confirm = nobody_asks,
     ) -> Publication:
-        """Put a run's tables in place as one version, all of them or none."""
+        """Put a run's tables in place as one version, all of them or none; parameters as of ``tasks.publishing.publish.publish``."""
 
     def rollback(self, run_id: str, waiting: Waiting = None) -> Version:
         """Make an earlier version the latest one."""
@@ -76,6 +90,12 @@ class LocalFolder:
         """The folder."""
         return str(self.layout.root)
 
+    def check(self) -> None:
+        """Look at what lies in the way, and at the pointer."""
+        require_writable(self.layout)
+        require_clear(self.layout)
+        self.layout.latest()
+
     def latest(self) -> Version | None:
         """The version that the pointer names."""
         pointer = self.layout.latest()
@@ -89,21 +109,29 @@ class LocalFolder:
 
     def tables(self, version: Version) -> dict[str, pa.Table]:
         """A version's tables."""
-        folder = Path(str(version.folder))
-        missing = [name for name in TABLES if not (folder / f"{name}.parquet").is_file()]
-        if missing:
-            raise PublishError(
-                f"{self.study}: version {folder} has no {', '.join(missing)}; it was removed by hand, or its disk is damaged."
-            )
-        return {path.stem: pq.read_table(path, partitioning=None) for path in sorted(folder.glob("*.parquet"))}
+        return read_tables(self.layout, self._manifest(version))
 
     def joint(self, version: Version, folder: Path) -> Path | None:
         """Where it lies."""
-        path = self.layout.joint(version.as_of, version.run_id)
-        return path if path.is_file() else None
+        return checked_file(self.layout, self._manifest(version), "joint")
+
+    def _manifest(self, version: Version) -> dict[str, Any]:
+        latest = self.layout.latest()
+        if latest is not None and (latest["as_of"], latest["run_id"]) == (version.as_of, version.run_id):
+            return latest_manifest(self.layout, latest)
+        return read_manifest(self.layout, version.as_of, version.run_id)
 
     def publish(
-        self, tables: Mapping[str, pa.Table], *, as_of: date, run_id: str, provenance: Mapping[str, Any], beside: Beside, waiting: Waiting
+        self,
+        tables: Mapping[str, pa.Table],
+        *,
+        as_of: date,
+        run_id: str,
+        provenance: Mapping[str, Any],
+        beside: Beside,
+        waiting: Waiting,
+        started_at: datetime | None = None,
+        confirm: Confirm = nobody_asks,
     ) -> Publication:
         """Staged, synced, renamed; then the pointer."""
         return publish(
@@ -115,15 +143,21 @@ class LocalFolder:
             provenance=provenance,
             beside=beside,
             waiting=waiting,
+            started_at=started_at,
+            confirm=confirm,
         )
 
     def rollback(self, run_id: str, waiting: Waiting = None) -> Version:
-        """Under the lock."""
-        return rollback(self.layout, run_id, waiting)
+        """Under the lock; then the index."""
+        done = rollback(self.layout, run_id, waiting)
+        write_index(self.layout.root)
+        return done
 
     def prune(self, keep: int, waiting: Waiting = None) -> list[Version]:
-        """Under the lock."""
-        return prune(self.layout, keep, waiting)
+        """Under the lock; then the index."""
+        done = prune(self.layout, keep, waiting)
+        write_index(self.layout.root)
+        return done
 
 
 @dataclass(frozen=True)
@@ -141,6 +175,10 @@ class ObjectStorage:
     def place(self) -> str:
         """The bucket and prefix."""
         return str(self.layout.store.root)
+
+    def check(self) -> None:
+        """Read the pointer: the place is there, and may be read."""
+        self.layout.latest()
 
     def latest(self) -> Version | None:
         """The version that the pointer names."""
@@ -164,20 +202,32 @@ class ObjectStorage:
 
     def joint(self, version: Version, folder: Path) -> Path | None:
         """Downloaded."""
-        content = self.layout.store.read(self.layout.paths.joint(version.as_of, version.run_id).as_posix())
-        if content is None:
+        from tasks.object_storage.versions import object_joint
+
+        data = object_joint(self.layout, version)
+        if data is None:
             return None
         path = folder / f"{version.run_id}.npz"
-        path.write_bytes(content.data)
+        path.write_bytes(data)
         return path
 
     def publish(
-        self, tables: Mapping[str, pa.Table], *, as_of: date, run_id: str, provenance: Mapping[str, Any], beside: Beside, waiting: Waiting
+        self,
+        tables: Mapping[str, pa.Table],
+        *,
+        as_of: date,
+        run_id: str,
+        provenance: Mapping[str, Any],
+        beside: Beside,
+        waiting: Waiting,
+        started_at: datetime | None = None,
+        confirm: Confirm = nobody_asks,
     ) -> Publication:
         """Uploaded, verified; then the pointer."""
         from tasks.object_storage.publish import publish_objects
 
-        return publish_objects(self.layout, tables, as_of=as_of, run_id=run_id, provenance=provenance, beside=beside, waiting=waiting)
+        run = Run(tables, as_of, run_id, started_at or datetime.now(UTC), provenance, beside, confirm)
+        return publish_objects(self.layout, run, waiting)
 
     def rollback(self, run_id: str, waiting: Waiting = None) -> Version:
         """Through the pointer."""
@@ -195,7 +245,9 @@ class ObjectStorage:
 def open_target(publish_to: str, study: str) -> Target:
     """Where a study publishes; PublishError for a place or a name that cannot be one, or where s3fs is not installed."""
     if not has_scheme(publish_to):
-        return LocalFolder(open_layout(publish_to, study))
+        layout = open_layout(publish_to, study)
+        repair(layout)
+        return LocalFolder(layout)
     from tasks.object_storage.pointer import ObjectLayout
     from tasks.object_storage.store import ObjectStore
 

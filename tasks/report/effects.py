@@ -12,6 +12,9 @@ from tasks.report.subject import Subject, number
 LEADS = ((1.0,), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0))
 """Leading digits of the ticks of a logarithmic axis, by how much of it is seen."""
 
+FARTHEST = 700.0
+"""Of a coefficient on a log or logit scale: the limit of a wide interval may lie farther, where exp() overflows."""
+
 FEWEST_TICKS, NARROWEST = 4, 1e-4
 
 
@@ -19,7 +22,8 @@ def effect(subject: Subject, coefficient: float) -> float:
     """What a coefficient adds to the outcome, by which share it changes it, or by what it multiplies the odds."""
     if subject.effect_kind in {"added", "link"}:
         return coefficient
-    return float(np.expm1(coefficient)) if subject.effect_kind == "percent" else float(np.exp(coefficient))
+    within = float(np.clip(coefficient, -FARTHEST, FARTHEST))
+    return float(np.expm1(within)) if subject.effect_kind == "percent" else float(np.exp(within))
 
 
 def no_effect(subject: Subject) -> float:

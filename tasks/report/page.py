@@ -12,6 +12,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from multilevel.errors import PublishError
+from tasks.html import as_markup, content_security_policy, page_environment
+from tasks.printable import printable, printable_lines, printable_value
 from tasks.report.charts import Figure
 from tasks.report.check_sections import failed_checks
 from tasks.report.datasets import Columns, cell_dataset, level_datasets, slope_datasets
@@ -64,8 +66,6 @@ def write_report(
 
 def render(subject: Subject) -> str:
     """The page as text."""
-    import jinja2
-
     levels = level_datasets(subject)
     slopes = {key: slope_values(subject, columns) for key, columns in slope_datasets(subject).items()}
     cells = cell_dataset(subject)
@@ -81,9 +81,12 @@ def render(subject: Subject) -> str:
         "outcome": _outcome_format(subject),
         "effects": subject.effect_kind,
     }
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["breakable"] = _breakable
+    # inside <style> and <script> nothing is escaped for HTML, so these are made safe where they are made
+    css, libraries, script = _template("report.css"), _libraries(), _template("report.js")
+    environment = page_environment()
+    environment.filters |= {"breakable": _breakable, "markup": lambda text: as_markup(printable_lines(text))}
     return environment.from_string(_template("report.html.j2")).render(
+        policy=content_security_policy(scripts=(libraries, script), styles=(css,)),
         title=subject.title,
         question=subject.text("question"),
         study=subject.constant("study"),
@@ -92,24 +95,17 @@ def render(subject: Subject) -> str:
         engine=subject.constant("engine"),
         sections=made,
         failed=failed_checks(subject),
-        # inside <style> and <script> nothing is escaped for HTML, so these three are made safe where they are made
-        css=_safe(_template("report.css")),
-        data=embedded_json(data),
-        libraries=_libraries(),
-        script=_template("report.js"),
+        css=as_markup(css),
+        data=as_markup(embedded_json(data)),
+        libraries=as_markup(libraries),
+        script=as_markup(script),
     )
 
 
 def embedded_json(value: object) -> str:
-    """JSON that cannot end the script element it stands in, whatever the labels are."""
-    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return (
-        text.replace("&", "\\u0026")
-        .replace("<", "\\u003c")
-        .replace(">", "\\u003e")
-        .replace("\u2028", "\\u2028")
-        .replace("\u2029", "\\u2029")
-    )
+    """JSON that cannot end the script element it stands in, whatever the labels are; control and invisible characters are written out."""
+    text = json.dumps(printable_value(value), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
 def _figure(figure: Figure) -> dict[str, object]:
@@ -130,14 +126,8 @@ def _breakable(text: str) -> object:
     """A name that may be broken after an underscore or a colon rather than in the middle of a word."""
     import markupsafe
 
-    escaped = markupsafe.escape(text)
-    return escaped.replace("_", markupsafe.Markup("_<wbr>")).replace(":", markupsafe.Markup(":<wbr>"))
-
-
-def _safe(text: str) -> object:
-    import markupsafe
-
-    return markupsafe.Markup(text)
+    escaped = markupsafe.escape(printable(text))
+    return escaped.replace("_", as_markup("_<wbr>")).replace(":", as_markup(":<wbr>"))
 
 
 @cache

@@ -12,13 +12,18 @@ from multilevel.errors import StudyError
 from multilevel.formula.columns import columns_in, formula_columns, grouping_columns, predictor_expressions
 from multilevel.formula.labels import expression_label
 from multilevel.formula.tree import Call, Column, Expression, Number, Operation
-from tasks.cells.expressions import TABLE, as_sql
-from tasks.relation import quote
+from tasks.cells.expressions import TABLE, as_sql, counted
+from tasks.relation import literal, quote
+from tasks.rules.missing_values import MISSING_LEVEL
 from tasks.rules.suite import value_kind
 from tasks.study import Study
 
 FROM_ALL_ROWS = frozenset({"center", "scale", "within", "between"})
 """Functions whose value needs other rows; what goes into them is checked instead."""
+
+
+ROUNDING = "1e-6"
+"""Relative error of a calculated number of successes: that of single precision, some steps of it."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ class Varied:
 def row_needs(study: Study, types: Mapping[str, str]) -> list[Need]:
     """What every row must keep; StudyError where a column's type cannot fit."""
     _check_types(study, types)
-    return [*_present(study, types), *_outcome(study), *_finite(study), *_precisions(study)]
+    return [*_present(study, types), *_listed(study, types), *_outcome(study), *_finite(study), *_precisions(study)]
 
 
 def column_needs(study: Study, types: Mapping[str, str], kept: str) -> list[Varied]:
@@ -87,13 +92,28 @@ def _check_types(study: Study, types: Mapping[str, str]) -> None:
         kind = value_kind(types[name])
         if kind != "number" and not (kind == "boolean" and study.family == "binomial"):
             allowed = "a number or true and false" if study.family == "binomial" else "a number"
-            raise StudyError(f"{study.name}: formula: the outcome {name} is {types[name]}; family {study.family} needs {allowed}.")
+            raise StudyError(
+                f"{study.name}: formula: the outcome {name} is {types[name]}; family {study.family} needs {allowed}."
+                f"{_cast_hint(name, types[name])}"
+            )
     known = [name for name in (response.weights, response.standard_error) if name is not None]
     calculated = [name for part in predictor_expressions(formula) for name in _calculated(part)]
     offsets = [name for part in formula.offsets for name in columns_in(part)]
     for name in dict.fromkeys([*known, *calculated, *offsets]):
         if value_kind(types[name]) not in ("number", "boolean"):
-            raise StudyError(f"{study.name}: formula: {name} is {types[name]}; the formula calculates with it, so it must be a number.")
+            raise StudyError(
+                f"{study.name}: formula: {name} is {types[name]}; the formula calculates with it, so it must be a number."
+                f"{_cast_hint(name, types[name])}"
+            )
+
+
+def _cast_hint(name: str, kind: str) -> str:
+    """What to write where a column holds numbers as text, or days."""
+    if value_kind(kind) == "text":
+        return f" If it holds numbers as text, add types: {{{name}: DOUBLE}} to the study; values that are no numbers are then refused."
+    if value_kind(kind) == "time":
+        return f" Make a number of it in the line_items query, such as date_diff('day', date '2024-01-01', {name}) as days."
+    return ""
 
 
 def _calculated(expression: Expression, inside: bool = False) -> list[str]:
@@ -123,6 +143,21 @@ def _present(study: Study, types: Mapping[str, str]) -> list[Need]:
     return found
 
 
+def _listed(study: Study, types: Mapping[str, str]) -> list[Need]:
+    """A level that the study's own list lacks has no place in it."""
+    found = []
+    for name, listed in study.levels.items():
+        own = f"{TABLE}.{quote(name)}"
+        allowed = [*listed, *([MISSING_LEVEL] if study.missing.get(name) == "level" else [])]
+        if value_kind(types[name]) == "number":
+            own, values = f"cast({own} as double)", [f"try_cast({literal(level)} as double)" for level in allowed]
+        else:
+            own, values = f"cast({own} as varchar)", [literal(level) for level in allowed]
+        message = f"{name} has a level that levels: {name}: [{', '.join(listed)}] does not list; add it, or leave such rows out by where"
+        found.append(Need(f"({own} not in ({', '.join(values)}))", message, (name,)))
+    return found
+
+
 def _outcome(study: Study) -> list[Need]:
     response = study.parsed_formula.response
     expression = response.expression
@@ -135,13 +170,13 @@ def _outcome(study: Study) -> list[Need]:
         "hurdle_gamma": (f"{y} < 0", "family hurdle_gamma needs an outcome of zero or more"),
         "poisson": (f"{y} < 0 or {y} <> floor({y})", "family poisson needs counts: 0, 1, 2 and so on"),
         "negative_binomial": (f"{y} < 0 or {y} <> floor({y})", "family negative_binomial needs counts: 0, 1, 2 and so on"),
-        "binomial": (f"{y} not in (0, 1)", "family binomial needs 0 or 1, true or false, or p(successes, trials)"),
+        "binomial": (f"{y} not in (0, 1)", _binomial_words(inner)),
     }
     found = []
     if response.trials is not None:
         n = as_sql(response.trials, {})
         names = tuple(dict.fromkeys([*names, *columns_in(response.trials)]))
-        broken = f"{y} < 0 or {y} > {n} or {y} <> floor({y}) or {n} <> floor({n})"
+        broken = f"{counted(expression, {})} < 0 or {counted(expression, {})} > {n} or {not_whole(expression)} or {n} <> floor({n})"
         found.append(Need(f"({broken})", "p(successes, trials) needs whole numbers with 0 <= successes <= trials", names))
     elif study.is_lognormal:
         hint = "log(y) needs an outcome above zero; leave the rest out by where, or take another family"
@@ -150,6 +185,22 @@ def _outcome(study: Study) -> list[Need]:
         broken, hint = out_of_support[study.family]
         found.append(Need(f"({broken})", hint, names))
     return [*found, Need(f"(not isfinite({y}))", f"the outcome {expression_label(inner)} is not a finite number", names)]
+
+
+def _binomial_words(outcome: Expression) -> str:
+    name = expression_label(outcome)
+    return (
+        "family binomial needs 0 or 1, true or false, or p(successes, trials); for a proportion of a known number of trials, say size, "
+        f"write p(I({name} * size), size)"
+    )
+
+
+def not_whole(expression: Expression) -> str:
+    """Condition: no whole number; one that is calculated, such as a proportion times its trials, is so up to rounding."""
+    value = as_sql(expression, {})
+    if isinstance(expression, Column):
+        return f"{value} <> floor({value})"
+    return f"abs({value} - round({value})) > least(0.01e0, {ROUNDING} * greatest(1e0, abs({value})))"
 
 
 def _finite(study: Study) -> list[Need]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
+from tasks.html import static_page
 from tasks.run_folder import RunFolder
 
 
@@ -13,12 +14,15 @@ def write_validation_page(run: RunFolder) -> Path | None:
     content = run.read_json("validation")
     if not content:
         return None
-    import jinja2
-
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string((files("tasks.rules") / "templates" / "validation.html.j2").read_text(encoding="utf-8"))
-    page = run.path / "validation.html"
     study = run.study()
-    filled = template.render(**content, title=study.title or study.name, run_id=run.run_id, record=run.read_json("expectation_record"))
+    filled = static_page(
+        files("tasks.rules") / "templates",
+        "validation",
+        **content,
+        title=study.title or study.name,
+        run_id=run.run_id,
+        record=run.read_json("expectation_record"),
+    )
+    page = run.path / "validation.html"
     page.write_text(filled, encoding="utf-8")
     return page

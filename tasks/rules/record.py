@@ -6,8 +6,10 @@ An exception inside Great Expectations is an error of its own, never a failed ex
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import threading
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,10 +21,11 @@ import duckdb
 import pandas as pd
 
 from multilevel.errors import GroupwiseError, RecordError
+from tasks.parquet_statistics import CAN_HAVE_NAN
 from tasks.relation import Relation, connect, literal, quote, rows_of
 from tasks.rules.page import write_validation_page
 from tasks.rules.regex import python_regex
-from tasks.rules.row_scan import RowScan
+from tasks.rules.row_scan import RowScan, flag
 from tasks.rules.scan_sql import applies, broken, with_duplicates
 from tasks.rules.suite import Rule, load_rules, value_kind
 from tasks.run_folder import RunFolder
@@ -32,6 +35,9 @@ SAMPLE_ROWS = 100_000
 RECORD = "expectation_record"
 SAMPLE_TABLE = "memory.main.sampled"
 MESSAGE_LENGTH = 300
+WIDE = ("BIGINT", "UBIGINT", "HUGEINT")
+"""Whole numbers that a double does not hold, which is what pandas makes of them beside nulls."""
+WITH_PARENT = "--with-parent"
 
 
 @dataclass(frozen=True)
@@ -58,10 +64,10 @@ def record(run: RunFolder, sample_rows: int = SAMPLE_ROWS) -> dict[str, Any]:
         return {}
     connection = connect(relation, run.path)
     try:
-        quarantine = run.read_json("validation").get("quarantine")
-        sample(connection, study, relation, rules, quarantine, sample_rows)
+        validation = run.read_json("validation")
+        sample(connection, study, relation, rules, validation.get("quarantine"), sample_rows)
         types = {name: kind for name, kind in relation.columns.items() if any(name in rule.columns for rule in rules)}
-        scanned = scan_sample(connection, study.name, rules, types)
+        scanned = scan_sample(connection, study.name, rules, types) | scan_source(connection, study.name, rules)
         frame = sample_frame(connection, types)
     finally:
         connection.close()
@@ -73,6 +79,7 @@ def record(run: RunFolder, sample_rows: int = SAMPLE_ROWS) -> dict[str, Any]:
                 f"of the same {len(frame):,} rows Great Expectations says {found[rule.rule_id]}, the scan {scanned[rule.rule_id]}. "
                 "Rewrite the rule."
             )
+    compare_with_run(study, rules, found, validation, is_everything=len(frame) == validation["rows"])
     content = {
         "suite": study.expectations,
         "rows": len(frame),
@@ -86,11 +93,37 @@ def record(run: RunFolder, sample_rows: int = SAMPLE_ROWS) -> dict[str, Any]:
 
 def record_in_child(folder: str | Path) -> None:
     """``record`` in a process of its own, for the run folder ``folder``; raises RecordError with its message where it fails."""
-    command = [sys.executable, "-m", "tasks.rules.record", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "tasks.rules.record", str(folder), WITH_PARENT]
+    alive, held = os.pipe()
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=alive)
+    finally:
+        os.close(alive)
+        os.close(held)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"the process ended with {done.returncode}"]
         raise RecordError(lines[-1])
+
+
+def compare_with_run(
+    study: Study, rules: Sequence[Rule], found: Mapping[str, Found], validation: Mapping[str, Any], *, is_everything: bool
+) -> None:
+    """Raise RecordError unless Great Expectations found the rows that this run's own scan of all line items counted.
+
+    Every row that broke a quarantining rule is in the sample, so those counts must be the same whatever else was sampled; where the sample
+    ``is_everything``, so must all others.
+    """
+    counted = {entry["rule_id"]: (int(entry["checked"]), int(entry["unexpected"])) for entry in validation["rules"]}
+    for rule in rules:
+        own, (checked, unexpected) = found[rule.rule_id], counted[rule.rule_id]
+        same = own.unexpected == unexpected or not (rule.quarantines or is_everything)
+        if not same or (is_everything and own.checked != checked):
+            raise RecordError(
+                f"{study.name}: rule {rule.rule_id} of expectations/{study.expectations}.json: the scan of this run counted {unexpected:,} "
+                f"line items that break it ({checked:,} checked), Great Expectations {own.unexpected:,} ({own.checked:,} checked) of the "
+                "same rows. Nothing is published: write the source's files anew (copy (from 'old.parquet') to 'new.parquet' in DuckDB), "
+                "and report this."
+            )
 
 
 def sample(
@@ -98,11 +131,28 @@ def sample(
 ) -> None:
     """Make the table of sampled rows: all that broke a rule, and the first ``sample_rows`` by hash (the same every time) of the others."""
     picks = ", ".join(quote(name) for name in relation.columns if any(name in rule.columns for rule in rules))
+    places = [(index, rule) for index, rule in enumerate(rules) if not rule.is_unique]
+    flags = "".join(f", {flag('applies', index)}, {flag('broken', index)}" for index, _ in places)
     scan = RowScan(study, relation, tuple(rules), {})
-    sampled = f"select {picks} from ({scan.kept_by_rules_sql()}) order by hash({picks}) limit {sample_rows}"
+    sampled = f"select {picks}{flags} from ({scan.kept_by_rules_sql()}) order by hash({picks}) limit {sample_rows}"
     if quarantine is not None:
-        sampled = f"({sampled}) union all select {picks} from read_parquet({literal(quarantine)})"
+        types = relation.columns
+        again = "".join(
+            f", {applies(rule, types)} as {flag('applies', index)}, {broken(rule, types)} as {flag('broken', index)}"
+            for index, rule in places
+        )
+        sampled = f"({sampled}) union all select {picks}{again} from read_parquet({literal(quarantine)}, {CAN_HAVE_NAN})"
     rows_of(connection, f"create or replace table {SAMPLE_TABLE} as {sampled}", study.name, "rows for the record cannot be sampled")
+
+
+def scan_source(connection: duckdb.DuckDBPyConnection, study: str, rules: Sequence[Rule]) -> dict[str, Found]:
+    """What the scan said of the sampled rows when it read them from the source, per id of a rule that looks at one row at a time."""
+    places = [(index, rule) for index, rule in enumerate(rules) if not rule.is_unique]
+    counts = [f"count_if({flag('applies', index)}) as c{index}, count_if({flag('broken', index)}) as u{index}" for index, _ in places]
+    if not counts:
+        return {}
+    row = rows_of(connection, f"select {', '.join(counts)} from {SAMPLE_TABLE}", study, "the sampled rows cannot be counted")[0]
+    return {rule.rule_id: _found(int(row[f"c{index}"]), int(row[f"u{index}"]), rule.mostly) for index, rule in places}
 
 
 def scan_sample(connection: duckdb.DuckDBPyConnection, study: str, rules: Sequence[Rule], types: Mapping[str, str]) -> dict[str, Found]:
@@ -115,9 +165,13 @@ def scan_sample(connection: duckdb.DuckDBPyConnection, study: str, rules: Sequen
 
 def sample_frame(connection: duckdb.DuckDBPyConnection, types: Mapping[str, str]) -> pd.DataFrame:
     """The sampled rows with NumPy types: Great Expectations is slow on Arrow decimals and fails on dates beside datetimes."""
-    frame: pd.DataFrame = connection.sql(f"select * from {SAMPLE_TABLE}").df()
+    frame: pd.DataFrame = connection.sql(f"select {', '.join(map(quote, types))} from {SAMPLE_TABLE}").df()
     for name, kind in types.items():
-        if kind == "BOOLEAN" and frame[name].dtype != bool:
+        if kind in WIDE and frame[name].dtype.kind == "f":
+            # a float would take neighbouring ids for one
+            values = connection.sql(f"select {quote(name)} from {SAMPLE_TABLE}").fetchall()
+            frame[name] = pd.Series([value for (value,) in values], dtype=object)
+        elif kind == "BOOLEAN" and frame[name].dtype != bool:
             frame[name] = frame[name].astype(object)
         elif kind == "FLOAT":
             frame[name] = frame[name].astype("float64")
@@ -181,8 +235,20 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())[:MESSAGE_LENGTH]
 
 
+def _end_with_parent() -> None:
+    """End this process when the other end of its standard input closes, as it does when the parent is gone, however it went."""
+
+    def wait() -> None:
+        os.read(0, 1)
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run the record for a run folder; where it fails, one line ends stderr and the exit code is 1."""
+    if WITH_PARENT in arguments:
+        _end_with_parent()
     try:
         record(RunFolder(Path(arguments[0])))
     except GroupwiseError as error:

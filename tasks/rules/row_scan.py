@@ -65,29 +65,29 @@ class RowScan:
     @property
     def varied(self) -> list[Varied]:
         """What must differ between the rows that are left."""
-        return column_needs(self.study, self.study_types, _flag("is kept"))
+        return column_needs(self.study, self.study_types, flag("is kept"))
 
     def marked_sql(self) -> str:
         """Every line item with its flags: per rule whether it looks at the row and whether the row breaks it; what becomes of the row."""
         flags = []
         for index, rule in enumerate(self.rules):
-            flags.append(f"{applies(rule, self.types)} as {_flag('applies', index)}")
-            flags.append(f"{broken(rule, self.types)} as {_flag('broken', index)}")
+            flags.append(f"{applies(rule, self.types)} as {flag('applies', index)}")
+            flags.append(f"{broken(rule, self.types)} as {flag('broken', index)}")
         wanted = f"coalesce(({self._where()}), false)"
-        flags.append(f"{wanted} as {_flag('is wanted')}, ({missing_values.excluded(self.study, self.types)}) as {_flag('lacks a value')}")
+        flags.append(f"{wanted} as {flag('is wanted')}, ({missing_values.excluded(self.study, self.types)}) as {flag('lacks a value')}")
         flagged = f"select *, {', '.join(flags)} from ({with_duplicates(self.relation.sql, self.rules, self.types)})"
-        quarantined = " or ".join(_flag("broken", index) for index, rule in enumerate(self.rules) if rule.quarantines) or "false"
-        decided = f"select *, ({quarantined}) as {_flag('is quarantined')} from ({flagged})"
-        kept = f"not {_flag('is quarantined')} and {_flag('is wanted')} and not {_flag('lacks a value')}"
-        return f"select *, ({kept}) as {_flag('is kept')} from ({decided})"
+        quarantined = " or ".join(flag("broken", index) for index, rule in enumerate(self.rules) if rule.quarantines) or "false"
+        decided = f"select *, ({quarantined}) as {flag('is quarantined')} from ({flagged})"
+        kept = f"not {flag('is quarantined')} and {flag('is wanted')} and not {flag('lacks a value')}"
+        return f"select *, ({kept}) as {flag('is kept')} from ({decided})"
 
     def kept_by_rules_sql(self) -> str:
         """Line items that broke no rule, whatever the study does with them after."""
-        return f"select * from ({self.marked_sql()}) where not {_flag('is quarantined')}"
+        return f"select * from ({self.marked_sql()}) where not {flag('is quarantined')}"
 
     def count(self, connection: duckdb.DuckDBPyConnection) -> Counts:
         """Everything there is to count, in one scan."""
-        quarantined, wanted, lacking, kept = map(_flag, ("is quarantined", "is wanted", "lacks a value", "is kept"))
+        quarantined, wanted, lacking, kept = map(flag, ("is quarantined", "is wanted", "lacks a value", "is kept"))
         picks = {
             "total": "count(*)",
             "quarantined": f"count_if({quarantined})",
@@ -96,8 +96,8 @@ class RowScan:
             "left": f"count_if({kept})",
         }
         rules, needs, varied = range(len(self.rules)), self.needs, self.varied
-        picks |= {f"checked {i}": f"count_if({_flag('applies', i)})" for i in rules}
-        picks |= {f"unexpected {i}": f"count_if({_flag('broken', i)})" for i in rules}
+        picks |= {f"checked {i}": f"count_if({flag('applies', i)})" for i in rules}
+        picks |= {f"unexpected {i}": f"count_if({flag('broken', i)})" for i in rules}
         picks |= {f"breaking {i}": f"count_if({kept} and coalesce({need.breaks}, false))" for i, need in enumerate(needs)}
         picks |= {f"varied {i}": need.varies for i, need in enumerate(varied)}
         listed = ", ".join(f"{sql} as {quote(name)}" for name, sql in picks.items())
@@ -136,13 +136,13 @@ class RowScan:
         folder.mkdir(exist_ok=True)
         target = folder / QUARANTINE_FILE
         labels = [
-            f"case when {_flag('broken', index)} then {literal(rule.rule_id)} end"
+            f"case when {flag('broken', index)} then {literal(rule.rule_id)} end"
             for index, rule in enumerate(self.rules)
             if rule.quarantines
         ]
         columns = ", ".join(quote(name) for name in self.types if name != BROKEN_RULES)
         picks = f"{columns}, concat_ws(';', {', '.join(labels)}) as {BROKEN_RULES}"
-        query = f"select {picks} from ({self.marked_sql()}) where {_flag('is quarantined')}"
+        query = f"select {picks} from ({self.marked_sql()}) where {flag('is quarantined')}"
         copy = f"copy ({query}) to {literal(str(target))} (format parquet, compression zstd)"
         rows_of(connection, copy, self.study.name, "the quarantined rows cannot be written")
         return target
@@ -159,9 +159,11 @@ def scan_of(connection: duckdb.DuckDBPyConnection, study: Study, relation: Relat
     """The scan, after the means that it needs: those are of the rows that are kept."""
     missing_values.study_types(study, relation.columns)
     blind = RowScan(study, relation, tuple(rules), {})
-    kept = f"select * from ({blind.marked_sql()}) where {_flag('is kept')}"
+    kept = f"select * from ({blind.marked_sql()}) where {flag('is kept')}"
+    missing_values.refuse_literal_level(connection, study, kept, relation.columns)
     return RowScan(study, relation, tuple(rules), missing_values.column_means(connection, study, kept, relation.columns))
 
 
-def _flag(name: str, index: int | None = None) -> str:
+def flag(name: str, index: int | None = None) -> str:
+    """The quoted name of one of the scan's own columns, of a rule by its place."""
     return quote(FLAGS + name + ("" if index is None else f" {index}"))

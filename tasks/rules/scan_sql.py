@@ -15,6 +15,8 @@ from multilevel.errors import StudyError
 from tasks.relation import first_line, literal, quote
 from tasks.rules.conditions import is_missing
 from tasks.rules.suite import Rule, condition_tree, value_kind
+from tasks.sealing import seal
+from tasks.user_sql.statement import run
 
 _COMPARISONS: dict[type[ast.cmpop], str] = {ast.Eq: "=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">="}
 
@@ -63,14 +65,14 @@ def with_duplicates(sql: str, rules: Sequence[Rule], types: Mapping[str, str]) -
 def check_expressible(rules: Sequence[Rule], types: Mapping[str, str], suite: str) -> None:
     """Run every rule once on a row of nulls, so that what DuckDB cannot check is refused at load; StudyError names the rule."""
     nulls = ", ".join(f"cast(null as {kind}) as {quote(name)}" for name, kind in types.items())
-    with duckdb.connect() as connection:
+    with duckdb.connect(config={"autoinstall_known_extensions": "false", "python_enable_replacements": "false"}) as connection:
+        seal(connection, (), None)
         for rule in rules:
             regex = rule.kwargs.get("regex")
             tried = "" if regex is None else f", regexp_matches('', {literal(regex)})"
+            rows = with_duplicates(f"select {nulls}", [rule], types)
             try:
-                connection.execute(
-                    f"select {broken(rule, types)}{tried} from ({with_duplicates(f'select {nulls}', [rule], types)})"
-                ).fetchall()
+                run(connection, f"select {broken(rule, types)}{tried} from ({rows})").fetchall()
             except duckdb.Error as error:
                 raise StudyError(
                     f"expectations: {suite}: rule {rule.rule_id} cannot be checked by the scan: {first_line(error)}"

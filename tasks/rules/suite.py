@@ -7,21 +7,24 @@ read differently, is an error here and never skipped.
 from __future__ import annotations
 
 import ast
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Literal
 
-from expectations import read_suite
 from multilevel.errors import StudyError
 from tasks.rules.regex import UnclearRegexError, python_regex
+from tasks.rules.suite_file import suite_entries
+from tasks.user_text import show_value
 
 type Severity = Literal["critical", "warning", "info"]
 type ValueKind = Literal["number", "text", "boolean", "time", "other"]
 
+MOST_CHARACTERS = 2_000
+"""Length of a row condition or a regex up to which it is checked within a second."""
+LARGEST = 10**38
+SHOWN = 160
 SEVERITIES = ("critical", "warning", "info")
 _EVERYWHERE = frozenset({"mostly", "row_condition", "condition_parser"})
 ROW_RULES: Mapping[str, frozenset[str]] = {
@@ -80,7 +83,7 @@ def read_rules(suite: str) -> tuple[Rule, ...]:
 
     A suite in the working directory's ``expectations/`` comes before the project's own of the same name.
     """
-    rules = tuple(_rule(entry, suite) for entry in _entries(suite))
+    rules = tuple(_rule(entry, suite) for entry in suite_entries(suite))
     names = [rule.rule_id for rule in rules]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
@@ -125,34 +128,17 @@ def condition_tree(rule: Rule) -> ast.expr:
     text = rule.kwargs.get("row_condition")
     if text is None:
         return ast.Constant(value=True)
+    if not isinstance(text, str) or len(text) > MOST_CHARACTERS:
+        raise ValueError(f"row_condition must be a text of at most {MOST_CHARACTERS:,} characters")
     try:
         return ast.parse(text, mode="eval").body
-    except (SyntaxError, TypeError, RecursionError) as error:
-        raise ValueError(f"row_condition {text!r} is not readable") from error
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
+        raise ValueError(f"row_condition {show_value(text)} is not readable") from error
 
 
-def _entries(suite: str) -> list[Any]:
-    own = Path("expectations") / f"{suite}.json"
-    try:
-        content = json.loads(own.read_text(encoding="utf-8") if own.is_file() else read_suite(suite))
-    except FileNotFoundError as error:
-        raise StudyError(f"expectations: {suite}: there is no suite expectations/{suite}.json.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise StudyError(f"expectations: {suite}: expectations/{suite}.json is not readable as JSON: {error}") from error
-    entries = content.get("expectations") if isinstance(content, dict) else None
-    if not isinstance(entries, list):
-        raise StudyError(f"expectations: {suite}: expectations/{suite}.json needs a list `expectations`.")
-    return entries
-
-
-def _rule(entry: Any, suite: str) -> Rule:
-    try:
-        kind, kwargs, severity, meta = entry["type"], entry["kwargs"], entry["severity"], entry["meta"]
-        rule = Rule(str(meta["rule_id"]), kind, dict(kwargs), severity, str(meta["why"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise StudyError(
-            f"expectations: {suite}: every expectation needs type, kwargs, severity, meta.rule_id and meta.why: {json.dumps(entry)[:160]}"
-        ) from error
+def _rule(entry: Mapping[str, Any], suite: str) -> Rule:
+    kind, kwargs, severity, meta = entry["type"], entry["kwargs"], entry["severity"], entry["meta"]
+    rule = Rule(meta["rule_id"], kind, kwargs, severity, meta["why"])
     prefix = f"expectations: {suite}: rule {rule.rule_id}"
     if kind not in ROW_RULES:
         raise StudyError(f"{prefix}: {kind} cannot be checked by the scan; use {', '.join(ROW_RULES)}.")
@@ -215,10 +201,12 @@ def _bound_problems(rule: Rule, kind: ValueKind, types: Mapping[str, str]) -> li
 def _regex_problems(regex: object, kind: ValueKind) -> list[str]:
     if not isinstance(regex, str) or kind != "text":
         return ["a regex is for text columns"]
+    if len(regex) > MOST_CHARACTERS:
+        return [f"a regex may have {MOST_CHARACTERS:,} characters"]
     try:
         python_regex(regex)
-    except UnclearRegexError as error:
-        return [f"regex {regex!r}: {error}"]
+    except (UnclearRegexError, RecursionError, OverflowError) as error:
+        return [f"regex {show_value(regex)}: {error}"]
     return []
 
 
@@ -238,7 +226,10 @@ def fits(value: object, kind: ValueKind) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether a value is a number that DuckDB's types can hold."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return abs(value) < LARGEST
+    return isinstance(value, float) and math.isfinite(value)
 
 
 def _is_naive_time(text: str) -> bool:

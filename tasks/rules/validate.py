@@ -18,6 +18,7 @@ import duckdb
 from multilevel.errors import DataError, GroupwiseError
 from multilevel.formula.columns import formula_columns
 from tasks.cells.expressions import TABLE
+from tasks.faults import told
 from tasks.relation import Relation, connect, literal, quote, rows_of
 from tasks.rules.row_scan import BROKEN_RULES, Counts, RowScan, scan_of
 from tasks.rules.suite import Rule, Severity, load_rules
@@ -73,8 +74,11 @@ class Validated:
         return self.n_excluded_where + self.n_excluded_missing
 
 
-def validate(study: Study, relation: Relation, folder: Path) -> Validated:
+@told("the line items cannot be checked")
+def validate(study: Study, relation: Relation, folder: Path, *, stays: bool = True) -> Validated:
     """Scan the line items; write ``quarantine/`` and ``validation.json`` into ``folder``, the latter also where the run stops here.
+
+    ``stays``: whether the folder is there after the command; where not, a refusal shows rows instead of where they are.
 
     Raises
     ------
@@ -100,8 +104,10 @@ def validate(study: Study, relation: Relation, folder: Path) -> Validated:
             quarantine=quarantine,
             record=folder / VALIDATION_FILE,
         )
-        stopped = _failure(study, outcome) or _unmet(connection, scan, counts, outcome)
-        _write_record(outcome, study, relation, _examples(connection, study, quarantine), scan.means, stopped)
+        examples = _examples(connection, study, quarantine)
+        shown = None if stays else _rows_shown(study, rules, examples)
+        stopped = _failure(study, outcome, shown) or _unmet(connection, scan, counts, outcome)
+        _write_record(outcome, study, relation, examples, scan.means, stopped)
     finally:
         connection.close()
     if stopped is not None:
@@ -116,8 +122,21 @@ def _results(rules: Sequence[Rule], counts: Counts) -> tuple[RuleResult, ...]:
     )
 
 
-def _failure(study: Study, outcome: Validated) -> DataError | None:
-    """Why the rules stop the run, if they do."""
+def _rows_shown(study: Study, rules: Sequence[Rule], examples: Sequence[Mapping[str, Any]]) -> str:
+    """Some quarantined rows, what the rules read first."""
+    names = [*(name for rule in rules for name in rule.columns), *formula_columns(study.parsed_formula)]
+    shown = list(dict.fromkeys([BROKEN_RULES, *names]))[:SHOWN_COLUMNS]
+    lines = ["  " + ", ".join(f"{name} = {_shown(row[name])}" for name in shown if name in row)[:SHOWN_LENGTH] for row in examples]
+    return "\n".join(["Some of the rows (groupwise estimate keeps all of them in a file):", *lines[:SHOWN_ROWS]])
+
+
+def _advice(outcome: Validated, shown: str | None, advice: str) -> str:
+    """Where the rows are, or some of them, and what to do."""
+    return f"The rows are in {outcome.quarantine}; {advice}." if shown is None else f"{advice.capitalize()}. {shown}"
+
+
+def _failure(study: Study, outcome: Validated, shown: str | None) -> DataError | None:
+    """Why the rules stop the run, if they do; ``shown``: rows to show where their file will be gone."""
     failed = [rule for rule in outcome.rules if rule.severity == "critical" and not rule.success]
     if failed:
         worst = max(failed, key=lambda rule: rule.unexpected)
@@ -126,7 +145,7 @@ def _failure(study: Study, outcome: Validated) -> DataError | None:
         return DataError(
             f"{study.name}: the critical rule {worst.rule_id} failed: {worst.unexpected:,} of {worst.checked:,} line items break it"
             f"{allowed} ({worst.why}){more}\n"
-            f"The rows are in {outcome.quarantine}; mend the source, or the suite expectations/{study.expectations}.json."
+            + _advice(outcome, shown, f"mend the source, or the suite expectations/{study.expectations}.json")
         )
     if outcome.n_quarantined > study.quarantine_limit * outcome.n_rows:
         worst = max((rule for rule in outcome.rules if rule.severity != "info"), key=lambda rule: rule.unexpected)
@@ -134,7 +153,7 @@ def _failure(study: Study, outcome: Validated) -> DataError | None:
         return DataError(
             f"{study.name}: {outcome.n_quarantined:,} of {outcome.n_rows:,} line items ({share:.2%}) broke a rule; quarantine_limit "
             f"is {study.quarantine_limit:.2%}. Most broke {worst.rule_id} ({worst.unexpected:,}: {worst.why})\n"
-            f"The rows are in {outcome.quarantine}; mend the source, or raise quarantine_limit."
+            + _advice(outcome, shown, "mend the source, or raise quarantine_limit")
         )
     if outcome.n_left == 0:
         return DataError(

@@ -14,3 +14,35 @@ def test_no_name_is_taken_for_markup_or_a_picture(name: str, monkeypatch: pytest
     monkeypatch.setattr(console, "file", page)
     console.print(terminal.table((name, "n"), [(name, "1")], title=name))
     assert page.getvalue().count(name) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("A\x1b]0;owned\x07", "A\\x1b]0;owned\\x07"),
+        ("A\x1b[2J", "A\\x1b[2J"),
+        ("A\x9b2J", "A\\x9b2J"),
+        ("A\x00B", "A\\x00B"),
+        ("two\nlines", "two\\x0alines"),
+        ("\u202egnirts\u2066", "\\u202egnirts\\u2066"),
+        ("A\u2028B", "A\\u2028B"),
+        ("a\rb\x08", "a\\x0db\\x08"),
+    ],
+)
+def test_names_that_would_act_on_a_terminal_are_written_out(name: str, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = io.StringIO()
+    console = terminal.console()
+    monkeypatch.setattr(console, "file", page)
+    console.print(terminal.table((name, "n"), [(name, "1")], title=name))
+    assert page.getvalue().count(shown) == 3
+    console.print(name, markup=False)
+    assert set(page.getvalue()).isdisjoint("\x00\x07\x08\x0d\x1b\x9b\u202e\u2028\u2066")
+
+
+def test_words_of_other_scripts_keep_their_letters(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = io.StringIO()
+    console = terminal.console()
+    monkeypatch.setattr(console, "file", page)
+    name = "Müller 日本 می\u200cخواهم 👩\u200d👩"
+    console.print(terminal.table((name,), [(name,)]))
+    assert page.getvalue().count(name) == 2

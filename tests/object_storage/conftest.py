@@ -159,15 +159,15 @@ def put(target: ObjectStorage) -> Callable[..., Publication]:
     """Publish a version by run id."""
 
     def run(
-        run_id: str, as_of: date = DAY, mean: float = 1.0, to: ObjectStorage | None = None, told: list[str] | None = None
+        run_id: str, as_of: date = DAY, mean: float = 1.0, to: ObjectStorage | None = None, told: list[str] | None = None, **more: Any
     ) -> Publication:
-        return publish_version(to or target, run_id, as_of, mean, told)
+        return publish_version(to or target, run_id, as_of, mean, told, **more)
 
     return run
 
 
-def publish_version(target: ObjectStorage, run_id: str, as_of: date, mean: float, told: list[str] | None) -> Publication:
-    """Publish a version with a report, a validation page and quarantined rows beside it."""
+def publish_version(target: ObjectStorage, run_id: str, as_of: date, mean: float, told: list[str] | None, **more: Any) -> Publication:
+    """Publish a version with a report, a validation page, quarantined rows and, where it was made, a joint distribution beside it."""
     made = Path("made")
     made.mkdir(exist_ok=True)
     (made / f"{run_id}.html").write_text(f"<p>{run_id}</p>")
@@ -177,6 +177,12 @@ def publish_version(target: ObjectStorage, run_id: str, as_of: date, mean: float
         as_of=as_of,
         run_id=run_id,
         provenance={"rows": {"left": 1}},
-        beside=Beside(report=made / f"{run_id}.html", validation=made / f"{run_id}.html", quarantine=made / f"{run_id}.parquet"),
+        beside=Beside(
+            report=made / f"{run_id}.html",
+            validation=made / f"{run_id}.html",
+            quarantine=made / f"{run_id}.parquet",
+            joint=made / f"{run_id}.npz" if (made / f"{run_id}.npz").exists() else None,
+        ),
         waiting=None if told is None else told.append,
+        **more,
     )

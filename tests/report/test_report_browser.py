@@ -52,7 +52,7 @@ def opened(browser, file: Path):
     page.on("pageerror", lambda error: page.problems.append(str(error)))
     page.on("request", lambda request: page.problems.append(request.url) if not request.url.startswith(("file:", "data:")) else None)
     page.goto(file.as_uri())
-    page.wait_for_function("document.documentElement.dataset.ready === 'true'")
+    page.wait_for_selector("html[data-ready=true]")
     return page
 
 
@@ -73,7 +73,7 @@ def test_searching_a_chart_leaves_the_groups_that_match(page):
     figure = "caterpillar-department-category-key"
     assert len([text for text in labels(page, figure) if "CATEGORY" in text]) == 60
     page.fill(f"#{figure} [data-role=query]", "category 00007")
-    page.wait_for_function(f"document.querySelector('#{figure} [data-role=status]').textContent === '1 group'")
+    page.wait_for_selector(f"#{figure} [data-role=status]:text-is('1 group')")
     page.wait_for_timeout(200)
     assert [text for text in labels(page, figure) if "CATEGORY" in text] == [
         text for text in labels(page, figure) if "CATEGORY 00007" in text
@@ -171,3 +171,42 @@ def test_groups_inside_several_others_can_be_told_apart(browser, make_tables, st
     assert [text[:6] + text[-6:] for text in shown[0::2]] == ["250K+:TABLES", "15-24KTABLES"]
     assert page.problems == []
     page.close()
+
+
+HOSTILE = (
+    "A\u2028B",
+    "A\u2029B",
+    "A\x1b]0;owned\x07",
+    "A\x00B",
+    "\u202egnirts",
+    "</script><script>window.owned = 1</script>",
+    "'];owned=1;//",
+)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_no_level_name_breaks_a_chart_runs_or_turns_its_letters_round(browser, make_tables, study, tmp_path, name):
+    page = opened(browser, write_report(make_tables(4, hostile=name), {}, {}, tmp_path / "hostile.html", study=study))
+    drawn = page.evaluate("[...document.querySelectorAll('.chart')].map((chart) => chart.dataset.drawn)")
+    assert set(drawn) == {"true"}
+    assert page.evaluate("window.owned === undefined && !/[\\u0000\\u001b\\u202e\\u2028\\u2029]/.test(document.body.innerText)")
+    assert page.problems == []
+    page.close()
+
+
+def test_the_policy_stops_scripts_styles_and_eval_that_are_not_the_pages_own(page):
+    blocked = page.evaluate(
+        """() => {
+          const add = (name, text) => document.body.append(Object.assign(document.createElement(name), { textContent: text }));
+          add("script", "window.owned = 1");
+          add("style", "body { display: none }");
+          // in a callback of the page: what the test itself evaluates is exempt from the policy
+          const evaluated = new Promise((resolve) => setTimeout(() => {
+            try { resolve(new Function("return true")()); } catch (error) { resolve(false); }
+          }));
+          const display = getComputedStyle(document.body).display;
+          return evaluated.then((answer) => ({ owned: window.owned ?? null, display, evaluated: answer }));
+        }"""
+    )
+    assert blocked == {"owned": None, "display": "block", "evaluated": False}
+    assert page.evaluate("fetch('https://example.invalid').then(() => 'sent', () => 'refused')") == "refused"

@@ -131,9 +131,15 @@ def test_a_label_can_never_become_a_script(make_tables, study, tmp_path):
 
 
 def test_embedded_json_reads_back_as_it_was():
-    value = {"a": ["</script>", "<!--", "&amp;", "\u2028", 'quo"te', None, 1.5]}
+    value = {"a": ["</script>", "<!--", "&amp;", 'quo"te', None, 1.5]}
     assert json.loads(embedded_json(value)) == value
     assert "<" not in embedded_json(value)
+
+
+def test_embedded_json_writes_out_what_would_act_on_a_page():
+    assert json.loads(embedded_json({"\u202ea": ["\u2028", "\x1b]0;x\x07", "\x00"]})) == {
+        "\\u202ea": ["\\u2028", "\\x1b]0;x\\x07", "\\x00"]
+    }
 
 
 def test_ten_thousand_groups_stay_under_six_megabytes_and_are_made_in_seconds(make_tables, study, tmp_path):

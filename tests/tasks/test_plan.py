@@ -56,6 +56,10 @@ def test_little_compression_is_said(database: Path) -> None:
     [
         ("amount ~ 1 + (1 | chain)", {}, "one level"),
         ("amount ~ 1 + (1 | category/department)", {}, "wrong way round"),
+        ("amount ~ department + (1 | department)", {}, "identified[department]"),
+        ("amount ~ 1 + (1 | category)", {"predict_for": {"category": [99, "99"]}}, "'99' of category twice"),
+        ("amount ~ 1 + (1 | category)", {"predict_for": {"shop": ["new"]}}, "names the grouping factor 'shop'"),
+        ("amount ~ 1 + (1 | category)", {"cells": ("category", "department")}, "not a grouping column"),
         ("amount ~ price + (1 | category)", {}, "no column `price`"),
         ("on_sale ~ clock + (1 | category)", {"family": "binomial", "max_cells": 100}, "max_cells = 100"),
         ("is_sold ~ on_sale + (1 | category)", {"family": "binomial"}, "or make it a group term: (1 | on_sale)"),

@@ -107,7 +107,9 @@
     };
     const spec = { ...figure.spec, config: page.config };
     if (figure.picker !== "none") spec.datasets = { rows: pick() };
-    const { view } = await vegaEmbed(place, spec, { actions: false, renderer: "svg", logLevel: 1 });
+    // the page's policy allows neither eval nor styles that are added later: expressions are interpreted, the style sheet has the tooltip
+    const options = { actions: false, renderer: "svg", logLevel: 1, ast: true, defaultStyle: false, tooltip: { disableDefaultStyle: true } };
+    const { view } = await vegaEmbed(place, spec, options);
     // the place itself is an image with a description; its inside is not read out mark by mark
     place.querySelector("svg").setAttribute("aria-hidden", "true");
     place.dataset.drawn = "true";

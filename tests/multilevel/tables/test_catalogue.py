@@ -29,7 +29,7 @@ PUBLISHED = {
     "population_coefficients": "term kind grouping_factor estimate std_error lower upper degrees_of_freedom "
     "estimate_without_group_predictors ess_bulk ess_tail r_hat part",
     "variance_components": "grouping_factor term other_term quantity estimate std_error lower upper variance_share r_squared "
-    "pooling_factor estimate_without_group_predictors part",
+    "pooling_factor estimate_without_group_predictors part interval_method",
     "group_coefficients": "grouping_factor level parent_level term estimate std_error lower upper deviation deviation_std_error "
     "deviation_lower deviation_upper conditional_sd fitted_value n shrinkage probability_above_average is_new part",
     "group_estimates": "grouping_factor level parent_level estimate std_error lower upper no_pooling_estimate "

@@ -122,6 +122,7 @@ STUDIES = {
     "centred and scaled": ("spend ~ center(price) + scale(log(age)) + center(week) + scale(`on sale`) + (1 | store)", "gaussian"),
     "binned": ("spend ~ bin(age, 10) + C(bin(age, 25)) + (1 | store)", "gaussian"),
     "an offset taken off": ("log(spend) ~ price + offset(log(exposure)) + (1 | store)", "gaussian"),
+    "a centred offset": ("spend ~ price + offset(center(age)) + (1 | store)", "gaussian"),
     "weights": ("spend | weights(w) ~ price + age + week + (1 + price | category)", "gaussian"),
     "known standard errors": ("spend | se(se) ~ within(price, category) + (1 | category)", "gaussian"),
     "a calculated outcome": ("I(spend/items^0 - 1) ~ 1 + (1 | category)", "gaussian"),
@@ -130,6 +131,7 @@ STUDIES = {
     "binomial with an offset": ("kept ~ size + offset(exposure) + (1 | store)", "binomial"),
     "counts": ("items ~ size*week + (1 | store) + (1 | store:size)", "poisson"),
     "counts with exposure": ("items ~ size + offset(log(exposure)) + offset(I(week/10)) + (1 | store)", "poisson"),
+    "counts with a scaled offset": ("items ~ size + offset(scale(log(exposure))) + (1 | store)", "poisson"),
     "overdispersed counts": ("items ~ size + offset(log(exposure)) + (1 | store)", "negative_binomial"),
     "positive amounts": ("spend ~ size + (1 | category)", "gamma"),
     "positive amounts with an offset": ("spend ~ size + offset(log(exposure)) + (1 | category)", "gamma"),
@@ -317,6 +319,14 @@ def test_any_column_may_group(tmp_path: Path) -> None:
     }
 
 
+def test_a_mean_that_is_no_number_is_refused_with_its_name(tmp_path: Path) -> None:
+    with duckdb.connect() as con:
+        con.execute("create table lines as select i::double as y, 1e308 * (1 + i % 9) as x, 'g' || i % 2 as g from range(50) as t(i)")
+        for formula in ("y ~ center(x) + (1 | g)", "y ~ offset(scale(x)) + (1 | g)"):
+            with pytest.raises(DataError, match=r"(The mean of x over all rows is not a finite number|cannot be calculated for every row)"):
+                compress_rows(con, "select * from lines", parse_formula(formula), "gaussian", tmp_path)
+
+
 def test_the_sample_of_rows_is_the_same_twice(connection: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
     formula = parse_formula("spend ~ price + (1 | category)")
     studies = [compress_rows(connection, "select * from lines", formula, "gaussian", tmp_path / name, sample_rows=100) for name in "ab"]
@@ -324,3 +334,11 @@ def test_the_sample_of_rows_is_the_same_twice(connection: duckdb.DuckDBPyConnect
     assert list(first.columns) == ["spend", "price", "category"]
     assert len(first) == 100
     pd.testing.assert_frame_equal(first, second)
+
+
+def test_levels_that_are_one_text_are_refused(tmp_path: Path) -> None:
+    mixed = "select union_value(n := 1) as g, 1.5 * i as y from range(9) r(i)"
+    either = "union(n integer, t varchar)"
+    sql = f"select cast(g as {either}) as g, y from ({mixed}) union all select cast('1' as {either}), 0.5"
+    with pytest.raises(DataError, match=r"g: 2 different values of type UNION.* are 1 as text"):
+        compress_rows(duckdb.connect(), sql, parse_formula("y ~ 1 + (1 | g)"), "gaussian", tmp_path)

@@ -13,8 +13,10 @@ import pytest
 
 from multilevel.errors import PublishError
 from multilevel.tables.catalogue import CATALOGUE_VERSION, TABLES, arrow_schema
-from tasks.publishing.layout import MANIFEST_SCHEMA, Layout
+from tasks.publishing.layout import Layout
+from tasks.publishing.pointer import MANIFEST_SCHEMA
 from tasks.publishing.publish import publish
+from tasks.publishing.sealed import SEAL, sealed
 from tasks.publishing.versions import prune, rollback, versions
 
 DAY = date(2026, 11, 1)
@@ -35,7 +37,8 @@ def layout(tmp_path: Path) -> Layout:
 
 
 def rewrite(file: Path, **changes: Any) -> str:
-    text = json.dumps(json.loads(file.read_text()) | changes)
+    """As a program of another version would have written it: with a seal of its own."""
+    text = sealed({name: value for name, value in (json.loads(file.read_text()) | changes).items() if name != SEAL})
     file.write_text(text)
     return text
 

@@ -95,7 +95,7 @@ def test_nothing_but_parquet_lies_under_versions(put: Publish, root: Path):
 def test_the_manifest_lists_every_file_with_its_digest_and_rows(put: Publish):
     made = put()
     manifest = json.loads(made.manifest.read_text())
-    assert manifest["schema"] == "1.0.0"
+    assert manifest["schema"] == "1.1.0"
     assert (manifest["study"], manifest["as_of"], manifest["run_id"]) == ("small", "2026-11-01", "r1")
     assert manifest["source"] == {"checksum": "abc"}
     assert manifest["code_version"]

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from multilevel.errors import RecordError
+from tasks.extract import extract
 from tasks.relation import Relation
 from tasks.rules import record as expectation_record
 from tasks.rules.record import (
@@ -47,6 +51,8 @@ select
     (case when h % 9 = 0 then null else (h % 30) / 10 end)::float as single,
     case when h % 5 = 0 then null else h % 12 end as quantity,
     (h % 6)::bigint as whole,
+    case when h % 11 = 0 then null else 9007199254740992 + i end as wide,
+    case when h % 11 = 0 then null else (9007199254740992 + i)::hugeint end as huge,
     (case when h % 8 = 0 then null else h % 3 = 0 end) as is_fuel,
     h % 2 = 0 as is_new,
     case when h % 10 = 0 then null
@@ -107,6 +113,10 @@ SUITE = [
     entry("regex.enum", column="size", regex="^[SM]$"),
     entry("unique.key", column="key"),
     entry("unique.text", column="name"),
+    entry("unique.wide", column="wide"),
+    entry("unique.huge", column="huge"),
+    entry("in_set.wide", column="wide", value_set=[9007199254740993, 9007199254740995]),
+    entry("between.wide", column="wide", min_value=9007199254741000, row_condition="wide <= 9007199254742001"),
     entry("unique.condition", column="key", row_condition="is_new == True"),
     entry("unique.double", column="share"),
     entry("compound.two", column_list=["key", "whole"]),
@@ -141,7 +151,7 @@ def test_both_executors_count_the_same(both: tuple[dict[str, Found], dict[str, F
 def test_the_dirt_breaks_nearly_every_rule(both: tuple[dict[str, Found], dict[str, Found]]) -> None:
     """Parity of zeros would prove nothing."""
     unbroken = {name for name, found in both[1].items() if found.unexpected == 0}
-    assert unbroken == {"not_null.id", "between.condition_never"}
+    assert unbroken == {"not_null.id", "between.condition_never", "unique.wide", "unique.huge"}
 
 
 def test_success_is_decided_by_mostly(both: tuple[dict[str, Found], dict[str, Found]]) -> None:
@@ -226,6 +236,47 @@ def test_executors_that_disagree_stop_the_run(finished: RunFolder, monkeypatch: 
     with pytest.raises(RecordError, match=r"rule amount_ok of expectations/mine\.json does not mean the same to its two executors"):
         record(finished, sample_rows=50)
     assert not (finished.path / "expectation_record.json").exists()
+
+
+def miscounted(run: RunFolder, rule_id: str, **counts: int) -> None:
+    """The run's scan as it would be had its predicates been answered from a file's statistics."""
+    content = run.read_json("validation")
+    for entry in content["rules"]:
+        entry.update(counts if entry["rule_id"] == rule_id else {})
+    run.write_json("validation", content)
+
+
+@pytest.mark.parametrize(("sample_rows", "rule_id"), [(50, "amount_ok"), (100_000, "amount_ok"), (50, "id_unique")])
+def test_a_run_whose_scan_counted_otherwise_is_stopped(finished: RunFolder, sample_rows: int, rule_id: str) -> None:
+    """Every row that broke a rule is in the sample, so that the counts of all rows can be compared."""
+    miscounted(finished, rule_id, unexpected=7)
+    with pytest.raises(RecordError, match=rf"rule {rule_id} of expectations/mine\.json: the scan of this run counted 7 line items"):
+        record(finished, sample_rows=sample_rows)
+    assert not (finished.path / "expectation_record.json").exists()
+
+
+def test_rows_looked_at_are_compared_where_the_sample_is_everything(finished: RunFolder) -> None:
+    miscounted(finished, "amount_ok", checked=399)
+    with pytest.raises(RecordError, match=r"\(399 checked\), Great Expectations 2 \(400 checked\)"):
+        record(finished)
+
+
+def test_a_scan_answered_from_statistics_disagrees_on_a_sample_of_an_info_rule(
+    study: MakeStudy, shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the words that keep DuckDB from trusting pyarrow's minimum and maximum, the scan misses the NaN of rows that stay."""
+    monkeypatch.setattr("tasks.shards.select.CAN_HAVE_NAN", "can_have_nan = false")
+    share = pa.array([float("nan") if i % 8 == 0 else i / 100 for i in range(80)])
+    pq.write_table(pa.table({"amount": [float(i) for i in range(80)], "category": ["a", "b"] * 40, "share": share}), "nan.parquet")
+    Path("expectations").mkdir()
+    present = {"type": "expect_column_values_to_not_be_null", "kwargs": {"column": "share"}, "severity": "info"}
+    Path("expectations/mine.json").write_text(json.dumps({"expectations": [{**present, "meta": {"rule_id": "there", "why": "because"}}]}))
+    run = RunFolder(shop / "run")
+    mine = study(expectations="mine", source={"parquet": "nan.parquet"}, formula="amount ~ 1 + (1 | category)")
+    run.write_study(mine, "small.yaml")
+    validate(mine, extract(mine, None, run.path, today=date(2026, 1, 1)), run.path)
+    with pytest.raises(RecordError, match="rule there"):
+        record(run, sample_rows=60)
 
 
 def test_a_study_without_a_suite_has_no_record(study: MakeStudy, described: Describe, shop: Path) -> None:

@@ -161,6 +161,14 @@ def test_missing_level_makes_a_level(run: Run, described: Describe, change: Chan
     assert rows(described(), found, "count(*) filter (category = '(missing)'), count(category)") == [(10, 400)]
 
 
+def test_a_level_that_is_called_missing_already_is_not_mixed_with_the_missing(run: Run, change: Change) -> None:
+    change("update lines set category = '(missing)' where id < 10")
+    assert run(missing={"category": "level"}).n_left == 400
+    change("update lines set category = null where id between 10 and 12")
+    with pytest.raises(DataError, match=r"missing: category: level makes 3 rows .* the level \(missing\), but 10 rows hold that very text"):
+        run(missing={"category": "level"})
+
+
 def test_missing_level_of_a_number_and_a_boolean_is_text(run: Run, described: Describe, change: Change) -> None:
     change("update lines set is_sold = null where id = 0; alter table lines alter n type double; update lines set n = 'nan' where id = 1")
     found = run(missing={"is_sold": "level", "n": "level"}, formula="amount ~ is_sold + (1 | n) + (1 | category)")
@@ -261,7 +269,7 @@ def test_the_page_reads_without_a_network(run: Run, study: MakeStudy, change: Ch
     page = write_validation_page(folder)
     assert page is not None
     text = page.read_text()
-    assert "http" not in text
+    assert "http:" not in text and "https:" not in text
     assert "<script" not in text
     assert "&lt;script&gt;alert(1)" in text
     assert "amount_ok" in text

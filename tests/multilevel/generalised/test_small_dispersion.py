@@ -1,0 +1,112 @@
+"""Small dispersions and large counts: the inner iterations end where rounding ends them, at the modes of the rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.optimize import minimize
+from scipy.special import gammaln
+
+from multilevel.cells.from_rows import cells_from_frame
+from multilevel.design.build import build_design
+from multilevel.design.reduction import reduce_design
+from multilevel.fit import Fit
+from multilevel.formula.parse import parse_formula
+from multilevel.generalised.engine import fit_generalised
+from multilevel.generalised.families import Family, digamma_gap, family_of, log_gamma_gap, rounding_of_value
+
+# family, and the shape, mean or number of trials of a row
+LARGE = [
+    ("gamma", 500.0),
+    ("gamma", 5_000.0),
+    ("gamma", 1e8),
+    ("negative_binomial", 1e6),
+    ("negative_binomial", 1e7),
+    ("poisson", 1e6),
+    ("poisson", 1e9),
+    ("binomial", 1e6),
+]
+TEXT = {"binomial": "p(y, t) ~ x + (1 | g)"}
+
+
+def rows(family: str, size: float, seed: int) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    g, x = np.arange(200) // 10, rng.integers(0, 2, 200)
+    mean = np.exp(0.1 * x + 0.1 * rng.normal(size=20)[g])
+    draw = {
+        "gamma": lambda: rng.gamma(size, 6.0 * mean / size),
+        "negative_binomial": lambda: rng.negative_binomial(20, 20 / (20 + size * mean)),
+        "poisson": lambda: rng.poisson(size * mean),
+        "binomial": lambda: rng.binomial(int(size), mean / (3.0 + mean)),
+    }
+    return pd.DataFrame({"y": draw[family]().astype(float), "x": x, "t": size, "g": [f"g{level}" for level in g]})
+
+
+def fitted(family: str, frame: pd.DataFrame) -> Fit:
+    formula = parse_formula(TEXT.get(family, "y ~ x + (1 | g)"))
+    return fit_generalised(build_design(formula, cells_from_frame(formula, frame, family)), family)
+
+
+def over_cells(family: str, frame: pd.DataFrame) -> tuple[Family, int]:
+    formula = parse_formula(TEXT.get(family, "y ~ x + (1 | g)"))
+    cells = cells_from_frame(formula, frame, family)
+    reduced = reduce_design(build_design(formula, cells))
+    return family_of(family, cells, reduced), len(reduced.outcome)
+
+
+@pytest.mark.parametrize(("family", "size"), LARGE)
+@pytest.mark.parametrize("seed", [1, 2])
+def test_every_table_has_a_fit(family: str, size: float, seed: int) -> None:
+    frame = rows(family, size, seed)
+    fit = fitted(family, frame)
+    assert all(check.passed for check in fit.checks)
+    assert fit.components[0].estimate == pytest.approx(0.1, rel=0.7)
+    assert fit.joint.mean[1] == pytest.approx(0.1, abs=0.1)
+
+
+def test_a_gamma_of_shape_500_is_the_direct_maximum_over_its_rows() -> None:
+    frame = rows("gamma", 500.0, 3)
+    fit = fitted("gamma", frame)
+    y, x, g = frame.y.to_numpy(), frame.x.to_numpy(), np.arange(200) // 10
+
+    def deviance(v: np.ndarray) -> float:
+        sd, shape = np.exp(v[2]), np.exp(v[3])
+        u = np.zeros(20)
+        for _ in range(30):
+            ratio = y * np.exp(-(v[0] + v[1] * x + sd * u[g]))
+            curvature = 1.0 + sd**2 * shape * np.bincount(g, ratio)
+            u = u + (sd * shape * np.bincount(g, ratio - 1.0) - u) / curvature
+        eta = v[0] + v[1] * x + sd * u[g]
+        density = shape * (np.log(shape) - eta) - gammaln(shape) + (shape - 1.0) * np.log(y) - shape * y * np.exp(-eta)
+        return float(-2.0 * density.sum() + u @ u + np.log(curvature).sum())
+
+    best = minimize(
+        deviance, [np.log(y.mean()), 0.0, -2.0, 6.0], method="Nelder-Mead", options={"xatol": 1e-8, "fatol": 1e-8, "maxfev": 6_000}
+    )
+    assert -2.0 * fit.log_likelihood == pytest.approx(best.fun, abs=1e-4)
+    assert fit.joint.mean[:2] == pytest.approx(best.x[:2], abs=1e-4)
+    assert fit.components[0].estimate == pytest.approx(np.exp(best.x[2]), rel=1e-3)
+    assert fit.dispersion == pytest.approx(np.exp(best.x[3]), rel=1e-3)
+
+
+@pytest.mark.parametrize(("family", "size"), LARGE)
+def test_differences_of_the_likelihood_are_not_lost_in_its_size(family: str, size: float) -> None:
+    """A small step moves the value as its derivatives say, to far more digits than the summands y eta would leave."""
+    likelihood, n = over_cells(family, rows(family, size, 4))
+    log_dispersion = np.log(size) if family == "gamma" else np.log(20.0)
+    eta = np.full(n, likelihood.typical_predictor())
+    at = likelihood.curvature(eta, log_dispersion)
+    step = 1e-3 / np.sqrt(at.weight)
+    moved = float(np.sum(likelihood.terms(eta + step, log_dispersion) - likelihood.terms(eta, log_dispersion)))
+    expected = float(np.sum(at.score * step - at.weight * step**2 / 2.0 - at.weight_slope * step**3 / 6.0))
+    assert abs(moved - expected) < rounding_of_value(likelihood, eta, log_dispersion) + 1e-9 * abs(expected)
+
+
+@pytest.mark.parametrize("log_shape", [6.0, np.log(1_000.0) - 1e-9, np.log(1_000.0) + 1e-9, 12.0])
+def test_gaps_of_a_large_shape_do_not_cancel(log_shape: float) -> None:
+    a = np.exp(log_shape)
+    # Binet's series, three terms further than is used
+    assert digamma_gap(log_shape) == pytest.approx(1 / (2 * a) + 1 / (12 * a**2) - 1 / (120 * a**4) + 1 / (252 * a**6), rel=1e-9)
+    series = (log_shape - np.log(2 * np.pi)) / 2 - 1 / (12 * a) + 1 / (360 * a**3) - 1 / (1260 * a**5)
+    assert log_gamma_gap(log_shape) == pytest.approx(series, rel=1e-10)

