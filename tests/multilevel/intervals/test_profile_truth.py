@@ -51,8 +51,8 @@ def dense_deviance(frame: pd.DataFrame, covariance: np.ndarray, sigma: float, *,
 
 
 def least(function: Callable[[np.ndarray], float], starts: list[list[float]]) -> float:
-    """The lowest minimum from several starts, gradients by differences."""
-    return min(float(minimize(function, start, method="BFGS", options={"gtol": 1e-4}).fun) for start in starts)
+    """The lowest minimum from several starts, gradients by differences so large that rounding is nothing beside them."""
+    return min(float(minimize(function, start, method="BFGS", options={"gtol": 1e-4, "eps": 1e-4}).fun) for start in starts)
 
 
 def intercept_only(sd: float) -> np.ndarray:
