@@ -25,7 +25,7 @@ from tasks.cells.query import CellQuery, compile_cells, refuse_too_wide, render,
 from tasks.cells.schema import read_schema
 from tasks.faults import told
 from tasks.relation import Relation, connect, first_line, literal, quote
-from tasks.user_sql.statement import run
+from tasks.user_sql.statement import one_statement, run
 
 COUNTS = ("poisson", "negative_binomial")
 MAX_CELLS = 2_000_000
@@ -212,14 +212,14 @@ def sample_query(study_sql: str, formula: Formula, sample_rows: int) -> str:
 
 def refuse_merged_levels(connection: duckdb.DuckDBPyConnection, study_sql: str, plan: CellPlan) -> None:
     """DataError where different values of a column that names levels are written alike as text; reads rows only for types that can be."""
-    relation = connection.sql(study_sql)
+    relation = connection.sql(one_statement(study_sql))
     types = {name: str(kind) for name, kind in zip(relation.columns, relation.types, strict=True)}
     named = [*plan.groups, *(name for expression in plan.labels for name in columns_in(expression))]
     names = [name for name in dict.fromkeys(named) if not ONE_TEXT.match(types[name])]
     for name in names:
         own = quote(name)
         counted = f"select count(distinct {own}), count(distinct cast({own} as varchar)) from {subquery(study_sql)}"
-        values, texts = connection.execute(counted).fetchone() or (0, 0)
+        values, texts = run(connection, counted).fetchone() or (0, 0)
         if texts < values:
             raise DataError(
                 f"{name}: {values:,} different values of type {types[name]} are {texts:,} as text, by which the tables name levels: "
