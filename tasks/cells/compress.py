@@ -25,6 +25,7 @@ from tasks.cells.query import CellQuery, compile_cells, refuse_too_wide, render,
 from tasks.cells.schema import read_schema
 from tasks.faults import told
 from tasks.relation import Relation, connect, first_line, literal, quote
+from tasks.source_files import exactly
 from tasks.user_sql.statement import one_statement, run
 
 COUNTS = ("poisson", "negative_binomial")
@@ -270,14 +271,14 @@ def _copy(connection: duckdb.DuckDBPyConnection, sql: str, path: Path) -> Path:
 
 def _check_cells(connection: duckdb.DuckDBPyConnection, cells: Path, plan: CellPlan) -> tuple[int, int]:
     """Cells and rows; an empty study or an unusable value is refused here, before anything is fitted."""
-    table = connection.sql("select * from read_parquet($path)", params={"path": str(cells)})
+    table = connection.sql("select * from read_parquet($path)", params={"path": exactly(str(cells))})
     floats = [name for name, kind in zip(table.columns, table.types, strict=True) if str(kind) == "DOUBLE"]
     # not count(*) filter (...), which takes ten times as long to plan for thousands of columns
     bad = ", ".join(f"count_if(not coalesce(isfinite({quote(name)}), false))" for name in floats)
     texts = [name for name in table.columns if name.startswith(("g.", "c."))]
     null = "".join(f", count(*) - count({quote(name)})" for name in texts)
     counts = f"select count(*), cast(coalesce(sum(n), 0) as bigint), {bad}{null} from read_parquet($path)"
-    row = connection.execute(counts, {"path": str(cells)}).fetchone() or (0, 0)
+    row = connection.execute(counts, {"path": exactly(str(cells))}).fetchone() or (0, 0)
     n_cells, n_rows = int(row[0]), int(row[1])
     if n_rows == 0:
         cells.unlink()
