@@ -200,4 +200,6 @@ def log_component(term: str, estimate: float, log_error: float, interval: float)
     """sigma, phi or shape, with a Wald interval on the log scale."""
     lower, upper = log_limits(estimate, float(norm.ppf(0.5 + interval / 2.0)) * log_error)
     method: IntervalMethod | None = None if lower is None else "wald"
-    return VarianceComponent("residual", term, None, "sd", estimate, estimate * log_error, lower, upper, block=None, interval_method=method)
+    return VarianceComponent(
+        "residual", term, None, "sd", estimate, estimate * log_error, lower, upper, block=None, interval_method=method
+    )
