@@ -15,6 +15,7 @@ from flows.supervision.news import tell
 from flows.supervision.worker_run import end_in_time
 from tasks import steps
 from tasks.begin import begin
+from tasks.run_folder import RUN_ID
 
 # one place for the record beside the fit; an unbounded pool would start a thread for every task
 _RUNNER = cast(Any, ThreadPoolTaskRunner(max_workers=2))
@@ -33,7 +34,7 @@ def publish_group_estimates(
     engine: Annotated[Literal["bayesian", "likelihood"] | None, Field(description="overrides the study's engine")] = None,
     publish_to: Annotated[str | None, Field(description="overrides the study's publish_to")] = None,
     settings: Annotated[list[str] | None, Field(description="further overrides, each FIELD=VALUE")] = None,
-    run_id: Annotated[str | None, Field(description="names the run; null: made from time")] = None,
+    run_id: Annotated[str | None, Field(description="names the run; null: made from time", pattern=RUN_ID)] = None,
 ) -> str:
     """Extract, validate, compress, fit, check, publish; returns the published folder, ``.../rev=<run_id>``."""
     end_in_time()

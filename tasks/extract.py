@@ -10,7 +10,7 @@ from pathlib import Path
 
 import duckdb
 
-from multilevel.errors import DataError, SourceError
+from multilevel.errors import DataError, SourceError, StudyError
 from multilevel.formula.columns import formula_columns
 from tasks.casts import cast_line_items, check_casts
 from tasks.cells.mix import keep_mix
@@ -29,6 +29,7 @@ from tasks.user_sql.errors import RefusedSqlError, sentence
 from tasks.user_sql.objects import read_objects
 from tasks.user_sql.query import check_query
 from tasks.user_sql.statement import one_statement
+from tasks.user_text import read_user_file
 
 RELATION_FILE = "relation.json"
 
@@ -128,11 +129,12 @@ def _query(study: Study) -> str:
     """The text of the study's SQL file."""
     path = Path(str(study.source.line_items))
     try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        text = _packaged(path, study)
-    except (OSError, UnicodeDecodeError) as error:
-        raise SourceError(f"{study.name}: source.line_items {path} cannot be read ({error}).") from error
+        text = read_user_file(path, "file with one SELECT")
+    except StudyError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            text = _packaged(path, study)
+        else:
+            raise SourceError(f"{study.name}: source.line_items: {error}") from error
     return text.strip().removesuffix(";")
 
 

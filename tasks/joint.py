@@ -19,7 +19,7 @@ from tasks.publishing.versions import Version
 from tasks.relation import first_line, literal, quote
 from tasks.rules.conditions import is_missing
 from tasks.rules.missing_values import MISSING_LEVEL
-from tasks.source_files import is_remote, plain_path
+from tasks.source_files import exactly, is_remote, plain_path
 from tasks.study import Study
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def _read(connection: duckdb.DuckDBPyConnection, at: str) -> pa.Table:
         raise SourceError(f"--at {at}: there is no such file (working directory {Path.cwd()}).")
     reader = "read_csv" if at.lower().endswith((".csv", ".csv.gz", ".tsv")) else "read_parquet"
     try:
-        table = _rows(connection, f"select * from {reader}({literal(at)})")
+        table = _rows(connection, f"select * from {reader}({literal(exactly(at))})")
     except duckdb.Error as error:
         raise SourceError(f"--at {at}: cannot be read as {'CSV' if reader == 'read_csv' else 'Parquet'}: {first_line(error)}") from error
     if not table.num_rows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -12,11 +13,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from multilevel.errors import StudyError
 from tasks.faults import told
 from tasks.relation import Relation
 from tasks.study import Study
+from tasks.user_text import show_value
 
 RUNS = Path(".groupwise") / "runs"
+RUN_ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+"""Run ids: they name folders and files, of the run and of what it publishes."""
 ROOM_BYTES = 1_000_000
 """What the smallest run writes."""
 
@@ -99,7 +104,9 @@ def new_run_id() -> str:
 
 
 def make_run_folder(run_id: str) -> RunFolder:
-    """The folder of a run, made if it is not there."""
+    """The folder of a run, made if it is not there; StudyError for a run id that is no plain name."""
+    if not re.fullmatch(RUN_ID.strip("^$"), run_id):
+        raise StudyError(f"run_id {show_value(run_id)}: write letters, digits, '.', '_' and '-', at most 100, a letter or digit first.")
     with told(f"the run's folder {RUNS / run_id} cannot be made"):
         path = (RUNS / run_id).absolute()
         path.mkdir(parents=True, exist_ok=True)

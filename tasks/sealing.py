@@ -7,7 +7,7 @@ from pathlib import Path
 
 import duckdb
 
-from tasks.source_files import is_remote, parquet_files
+from tasks.source_files import exactly, is_remote, parquet_files
 
 MOST_LISTED_FILES = 500
 """Files of one pattern up to which each is named; beyond that their folder is."""
@@ -19,9 +19,11 @@ def seal(connection: duckdb.DuckDBPyConnection, patterns: Sequence[str], folder:
 
     What is attached already stays readable, spilling goes on, and no setting can be changed afterwards.
     """
-    files = [place for pattern in patterns for place in places(pattern)]
-    connection.execute("set allowed_paths = $files", {"files": [place for place in files if not place.endswith("/")]})
-    folders = [place for place in files if place.endswith("/")] + ([f"{folder.absolute()}/"] if folder is not None else [])
+    found = [place for pattern in patterns for place in places(pattern)] + ([f"{folder.absolute()}/"] if folder is not None else [])
+    # DuckDB asks for the pattern first, then for each file that it matches
+    named = dict.fromkeys(name for place in found for name in (place, exactly(place)))
+    connection.execute("set allowed_paths = $files", {"files": [place for place in named if not place.endswith("/")]})
+    folders = [place for place in named if place.endswith("/")]
     connection.execute("set allowed_directories = $folders", {"folders": folders})
     connection.execute("set enable_external_access = false")
     connection.execute("set lock_configuration = true")
@@ -38,9 +40,9 @@ def places(pattern: str) -> list[str]:
 
 
 def readable(pattern: str) -> list[str]:
-    """How a pattern is written in a query on a sealed connection: its files, which need no listing, or itself."""
+    """How a pattern is written in a query on a sealed connection: its files, each meaning itself, or the pattern."""
     found = places(pattern)
-    return [pattern] if any(place.endswith("/") for place in found) else found
+    return [pattern] if any(place.endswith("/") for place in found) else [exactly(file) for file in found]
 
 
 def _folder(pattern: str) -> str:

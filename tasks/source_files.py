@@ -35,6 +35,11 @@ def parquet_files(pattern: str) -> list[Path]:
     return sorted(file for file in Path(path.anchor or ".").glob(str(Path(*parts))) if file.is_file()) if parts else []
 
 
+def exactly(path: str) -> str:
+    """A file's path as a pattern for DuckDB's readers, which would take ``a[1].parquet`` for ``a1.parquet``: this file and no other."""
+    return path if is_remote(path) else re.sub(r"[*?\[]", r"[\g<0>]", path)
+
+
 def is_remote(pattern: str) -> bool:
     """Whether this is an address rather than a path; such files are not listed."""
     return "://" in pattern

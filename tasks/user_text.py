@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import reprlib
 import stat
@@ -32,14 +33,16 @@ def read_user_file(file: Path, what: str) -> str:
         No such file, a folder or a pipe, no permission, larger than ``MOST_BYTES``, or not UTF-8.
     """
     try:
-        status = file.stat()
-        if not stat.S_ISREG(status.st_mode):
-            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
-            raise StudyError(f"{shorten(str(file))}: this is {kind}; name a {what}.")
-        with file.open("rb") as stream:
-            content = stream.read(MOST_BYTES + 1)
+        # looked at once it is open, so that nothing else can take its place; without waiting for who writes into a pipe
+        with os.fdopen(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+            mode = os.fstat(stream.fileno()).st_mode
+            if not stat.S_ISREG(mode):
+                raise StudyError(f"{shorten(str(file))}: this is no regular file; name a {what}.")
+            content = stream.read(MOST_BYTES + 1) or b""
     except FileNotFoundError as error:
         raise StudyError(f"{shorten(str(file))}: no such {what} (working directory {Path.cwd()}).") from error
+    except IsADirectoryError as error:
+        raise StudyError(f"{shorten(str(file))}: this is a folder; name a {what}.") from error
     except (OSError, ValueError) as error:
         raise StudyError(f"{shorten(str(file))}: the {what} cannot be read ({_reason(error)}).") from error
     if len(content) > MOST_BYTES:

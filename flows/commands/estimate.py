@@ -101,8 +101,10 @@ class _RunLog(logging.FileHandler):
 
 def _log_to(path: Path) -> None:
     """Every console handler of Prefect's loggers writes to ``path`` instead."""
+    from flows.commands.terminal import PlainFormatter
+
     handler = _RunLog(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     names = [name for name in logging.root.manager.loggerDict if name.startswith(("prefect", "uvicorn", "fastapi"))]
     for logger in [logging.getLogger(), *map(logging.getLogger, names)]:
         consoles = [own for own in logger.handlers if _is_console(own)]

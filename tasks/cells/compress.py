@@ -25,7 +25,8 @@ from tasks.cells.query import INEXACT, CellQuery, compile_cells, refuse_too_wide
 from tasks.cells.schema import read_schema
 from tasks.faults import told
 from tasks.relation import Relation, connect, first_line, literal, quote
-from tasks.user_sql.statement import run
+from tasks.source_files import exactly
+from tasks.user_sql.statement import one_statement, run
 
 COUNTS = ("poisson", "negative_binomial")
 MAX_CELLS = 2_000_000
@@ -212,14 +213,14 @@ def sample_query(study_sql: str, formula: Formula, sample_rows: int) -> str:
 
 def refuse_merged_levels(connection: duckdb.DuckDBPyConnection, study_sql: str, plan: CellPlan) -> None:
     """DataError where different values of a column that names levels are written alike as text; reads rows only for types that can be."""
-    relation = connection.sql(study_sql)
+    relation = connection.sql(one_statement(study_sql))
     types = {name: str(kind) for name, kind in zip(relation.columns, relation.types, strict=True)}
     named = [*plan.groups, *(name for expression in plan.labels for name in columns_in(expression))]
     names = [name for name in dict.fromkeys(named) if not ONE_TEXT.match(types[name])]
     for name in names:
         own = quote(name)
         counted = f"select count(distinct {own}), count(distinct cast({own} as varchar)) from {subquery(study_sql)}"
-        values, texts = connection.execute(counted).fetchone() or (0, 0)
+        values, texts = run(connection, counted).fetchone() or (0, 0)
         if texts < values:
             raise DataError(
                 f"{name}: {values:,} different values of type {types[name]} are {texts:,} as text, by which the tables name levels: "
@@ -270,7 +271,7 @@ def _copy(connection: duckdb.DuckDBPyConnection, sql: str, path: Path) -> Path:
 
 def _check_cells(connection: duckdb.DuckDBPyConnection, cells: Path, plan: CellPlan) -> tuple[int, int]:
     """Cells and rows; an empty study or an unusable value is refused here, before anything is fitted."""
-    table = connection.sql("select * from read_parquet($path)", params={"path": str(cells)})
+    table = connection.sql("select * from read_parquet($path)", params={"path": exactly(str(cells))})
     floats = [name for name, kind in zip(table.columns, table.types, strict=True) if str(kind) == "DOUBLE"]
     # not count(*) filter (...), which takes ten times as long to plan for thousands of columns
     bad = ", ".join(f"count_if(not coalesce(isfinite({quote(name)}), false))" for name in floats)
@@ -279,7 +280,7 @@ def _check_cells(connection: duckdb.DuckDBPyConnection, cells: Path, plan: CellP
     null = "".join(f", count(*) - count({quote(name)})" for name in texts)
     inexact = "".join(f", cast(coalesce(sum({quote(name)}), 0) as bigint)" for name in wide)
     counts = f"select count(*), cast(coalesce(sum(n), 0) as bigint), {bad}{null}{inexact} from read_parquet($path)"
-    row = connection.execute(counts, {"path": str(cells)}).fetchone() or (0, 0)
+    row = connection.execute(counts, {"path": exactly(str(cells))}).fetchone() or (0, 0)
     n_cells, n_rows = int(row[0]), int(row[1])
     if n_rows == 0:
         cells.unlink()

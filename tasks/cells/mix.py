@@ -22,6 +22,7 @@ from tasks.user_sql.errors import RefusedSqlError, sentence
 from tasks.user_sql.objects import read_objects
 from tasks.user_sql.query import check_query
 from tasks.user_sql.statement import one_statement, run
+from tasks.user_text import read_user_file
 
 MIX_FILE = "mix.parquet"
 OF_THE_DATA = "the line items themselves"
@@ -113,11 +114,10 @@ def _query(mix: Mix, study: str) -> str:
         if not is_remote(mix.parquet) and not parquet_files(mix.parquet):
             raise SourceError(f"{study}: standardise_to.parquet {mix.parquet} matches no file (working directory {Path.cwd()}).")
         return f"select * from read_parquet([{', '.join(map(literal, readable(mix.parquet)))}], {CAN_HAVE_NAN})"
-    path = Path(str(mix.query))
     try:
-        return path.read_text(encoding="utf-8").strip().removesuffix(";")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SourceError(f"{study}: standardise_to.query {path} cannot be read ({error}).") from error
+        return read_user_file(Path(str(mix.query)), "file with one SELECT").strip().removesuffix(";")
+    except StudyError as error:
+        raise SourceError(f"{study}: standardise_to.query: {error}") from error
 
 
 def _check_query(connection: duckdb.DuckDBPyConnection, mix: Mix, query: str, study: str) -> None:

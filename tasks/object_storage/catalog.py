@@ -69,6 +69,6 @@ def catalog_text(store: ObjectStore) -> str:
         lines.append(f"create schema if not exists {quote(study)};")
         for table in latest["tables"]:
             file = f"getvariable({literal(variable)}) || {literal(f'/{table}.parquet')}"
-            view = f"create or replace view {quote(study)}.{table}"
+            view = f"create or replace view {quote(study)}.{quote(table)}"
             lines.append(f"{view} as select * from read_parquet({file}, hive_partitioning = false);")
     return "\n".join(lines) + "\n"

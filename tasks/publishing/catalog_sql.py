@@ -8,6 +8,7 @@ from multilevel.tables.catalogue import EVERY_TABLE, TABLES
 from tasks.publishing import durable
 from tasks.publishing.locking import turn
 from tasks.relation import literal, quote
+from tasks.source_files import exactly
 
 CATALOG = "catalog.sql"
 CATALOG_LOCK = ".catalog.lock"
@@ -23,6 +24,7 @@ def write_catalog(root: Path) -> Path:
             for table in EVERY_TABLE:
                 path = root / study / "current" / f"{table}.parquet"
                 if table in TABLES or path.exists():
-                    lines.append(f"create or replace view {quote(study)}.{table} as select * from read_parquet({literal(str(path))});")
+                    file = literal(exactly(str(path)))
+                    lines.append(f"create or replace view {quote(study)}.{table} as select * from read_parquet({file});")
         durable.replace_text(root / CATALOG, "\n".join(lines) + "\n")
     return root / CATALOG

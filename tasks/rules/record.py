@@ -29,6 +29,7 @@ from tasks.rules.row_scan import RowScan, flag
 from tasks.rules.scan_sql import applies, broken, with_duplicates
 from tasks.rules.suite import Rule, load_rules, value_kind
 from tasks.run_folder import RunFolder
+from tasks.source_files import exactly
 from tasks.study import Study
 
 SAMPLE_ROWS = 100_000
@@ -141,7 +142,7 @@ def sample(
             f", {applies(rule, types)} as {flag('applies', index)}, {broken(rule, types)} as {flag('broken', index)}"
             for index, rule in places
         )
-        sampled = f"({sampled}) union all select {picks}{again} from read_parquet({literal(quarantine)}, {CAN_HAVE_NAN})"
+        sampled = f"({sampled}) union all select {picks}{again} from read_parquet({literal(exactly(quarantine))}, {CAN_HAVE_NAN})"
     rows_of(connection, f"create or replace table {SAMPLE_TABLE} as {sampled}", study.name, "rows for the record cannot be sampled")
 
 

@@ -22,6 +22,7 @@ from tasks.faults import told
 from tasks.relation import Relation, connect, literal, quote, rows_of
 from tasks.rules.row_scan import BROKEN_RULES, Counts, RowScan, scan_of
 from tasks.rules.suite import Rule, Severity, load_rules
+from tasks.source_files import exactly
 from tasks.study import Study
 
 QUARANTINE_FOLDER = "quarantine"
@@ -196,7 +197,7 @@ def _examples(connection: duckdb.DuckDBPyConnection, study: Study, quarantine: P
         return []
     # one row of every set of rules broken together, then others, so that no rule goes unseen behind a frequent one
     turn = f"row_number() over (partition by {BROKEN_RULES})"
-    kept = f"select {BROKEN_RULES}, * exclude ({BROKEN_RULES}) from read_parquet({literal(str(quarantine))})"
+    kept = f"select {BROKEN_RULES}, * exclude ({BROKEN_RULES}) from read_parquet({literal(exactly(str(quarantine)))})"
     query = f"{kept} qualify {turn} <= {EXAMPLE_ROWS} order by {turn}, {BROKEN_RULES} limit {EXAMPLE_ROWS}"
     rows = rows_of(connection, query, study.name, "the quarantined rows cannot be read back")
     return [{name: None if value is None else str(value) for name, value in row.items()} for row in rows]

@@ -10,6 +10,7 @@ import duckdb
 
 from tasks.relation import literal
 from tasks.shards.schemas import Shard
+from tasks.source_files import exactly
 
 
 def folder_values(file: str) -> dict[str, str]:
@@ -18,18 +19,20 @@ def folder_values(file: str) -> dict[str, str]:
     return {key: unquote(value) for key, value in pairs if key}
 
 
+def common_keys(shards: Sequence[Shard]) -> tuple[str, ...]:
+    """Keys of the folders, where all files have the same; otherwise DuckDB reads none of them."""
+    keys = {tuple(folder_values(shard.file)) for shard in shards}
+    return next(iter(keys)) if len(keys) == 1 else ()
+
+
 def collisions(shards: Sequence[Shard]) -> list[str]:
     """Keys of the folders that a file below has as a column too, where DuckDB would read the folders at all: all files have the same."""
-    keys = {tuple(folder_values(shard.file)) for shard in shards}
-    if len(keys) != 1:
-        return []
-    [names] = keys
-    return [name for name in names if any(shard.own_name(name) is not None for shard in shards)]
+    return [name for name in common_keys(shards) if any(shard.own_name(name) is not None for shard in shards)]
 
 
 def file_that_differs(connection: duckdb.DuckDBPyConnection, key: str, shards: Sequence[Shard]) -> str | None:
     """The first file whose own column ``key`` holds, by its footer, anything but its folder's value; None where all are the same."""
-    files = ", ".join(literal(shard.file) for shard in shards)
+    files = ", ".join(literal(exactly(shard.file)) for shard in shards)
     query = (
         "select file_name, min(stats_min_value), max(stats_max_value), bool_and(coalesce(stats_null_count = 0, false)), "
         f"count(*) = count(stats_min_value) from parquet_metadata([{files}]) where lower(path_in_schema) = {literal(key.lower())} "

@@ -11,6 +11,7 @@ import duckdb
 
 from multilevel.errors import SourceError
 from tasks.relation import first_line, literal
+from tasks.source_files import exactly
 
 NO_VALUES = "NULL"
 """DuckDB's type of a column that cannot hold a value."""
@@ -56,7 +57,7 @@ def read_shards(connection: duckdb.DuckDBPyConnection, patterns: Sequence[str], 
 
 def files_without_values(connection: duckdb.DuckDBPyConnection, column: str, shards: Sequence[Shard]) -> frozenset[str]:
     """Files whose footer says that every value of the column is null, or that there is no row."""
-    files = ", ".join(literal(shard.file) for shard in shards)
+    files = ", ".join(literal(exactly(shard.file)) for shard in shards)
     query = (
         f"select file_name, bool_and(stats_null_count is not distinct from num_values) from parquet_metadata([{files}]) "
         f"where lower(path_in_schema) = {literal(column.lower())} group by file_name"

@@ -15,6 +15,7 @@ from tasks.relation import literal, quote
 from tasks.shards import hive
 from tasks.shards.schemas import NO_VALUES, Shard, files_without_values, read_shards
 from tasks.shards.widen import common_label, common_type, exact_if
+from tasks.source_files import exactly
 
 _NO_FOLDERS = "hive_partitioning = false"
 
@@ -95,7 +96,7 @@ def _folder_columns(
 ) -> dict[str, str]:
     """The columns that DuckDB takes from the folders' names over all files, with their types, so that a part of the files has the same."""
     found = connection.sql(_read(patterns, options))
-    keys = {name.lower() for name in hive.folder_values(shards[0].file)}
+    keys = {name.lower() for name in hive.common_keys(shards)}
     types = {name: str(kind) for name, kind in zip(found.columns, found.types, strict=True)}
     return {name: kind for name, kind in types.items() if name.lower() in keys and _NO_FOLDERS not in options}
 
@@ -154,7 +155,7 @@ def _is_inexact(connection: duckdb.DuckDBPyConnection, name: str, kinds: Mapping
     for file, kind in kinds.items():
         condition = exact_if(kind, target, quote(name))
         if condition is not None:
-            by_condition[condition].append(file)
+            by_condition[condition].append(exactly(file))
     if not is_used:
         return bool(by_condition)
     counts = [f"{_read(files, (_NO_FOLDERS,), 'count(*)')} where not ({condition})" for condition, files in by_condition.items()]
@@ -201,7 +202,7 @@ def _union(shards: Sequence[Shard], columns: Mapping[str, _Column], folders: Map
     parts = []
     for group in alike.values():
         picks = [_pick(name, column, group[0]) for name, column in columns.items()]
-        parts.append(_read([shard.file for shard in group], options, ", ".join([*picks, *added])))
+        parts.append(_read([exactly(shard.file) for shard in group], options, ", ".join([*picks, *added])))
     return "\nunion all by name\n".join(parts)
 
 

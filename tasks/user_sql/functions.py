@@ -34,6 +34,9 @@ REFUSED = {name: reason for reason, names in _REASONS.items() for name in names.
 CLOCK_WORDS = frozenset({"current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"})
 """Words that DuckDB reads as a function where no column has the name."""
 
+BY_NAME = frozenset({"list_aggregate", "list_aggr", "array_aggregate", "array_aggr", "aggregate"})
+"""Functions that call the one that their second argument names."""
+
 TABLE_FUNCTIONS = frozenset({"unnest", "range", "generate_series", "repeat", "repeat_row", "json_each", "json_tree"})
 """Functions that make rows from their arguments alone."""
 

@@ -82,6 +82,26 @@ def nodes(tree: Tree) -> Iterator[tuple[str, Tree]]:
             pending.extend((part, element) for element in reversed(node))
 
 
+def scoped_nodes(tree: Tree) -> Iterator[tuple[Tree, frozenset[str]]]:
+    """Every node of a tree, with the names (in lower case) of the common table expressions that a table's name can mean there."""
+    pending: list[tuple[Any, frozenset[str]]] = [(tree, frozenset())]
+    while pending:
+        node, names = pending.pop()
+        if isinstance(node, list):
+            pending.extend((element, names) for element in reversed(node))
+        elif isinstance(node, dict):
+            inside: list[tuple[Any, frozenset[str]]] = []
+            for entry in (node.get("cte_map") or {}).get("map", ()):
+                own = frozenset({str(entry["key"]).lower()})
+                # each sees those before it, itself only where it is recursive
+                is_recursive = entry["value"]["query_node"]["type"] == "RECURSIVE_CTE_NODE"
+                inside.append((entry["value"], names | own if is_recursive else names))
+                names |= own
+            yield node, names
+            inside += [(value, names) for part, value in node.items() if part != "cte_map"]
+            pending.extend(reversed(inside))
+
+
 def same_tree(left: Any, right: Any) -> bool:
     """Whether two trees mean the same: alike but for places in the text and upper and lower case in the names of types."""
     pending = [(left, right)]
@@ -192,7 +212,8 @@ def catalogue() -> dict[str, tuple[tuple[str, str | None, str | None], ...]]:
 
 @cache
 def system_tables() -> frozenset[str]:
-    """Names of DuckDB's own tables and views, in lower case."""
+    """Names of DuckDB's own tables and views that need no schema before them, in lower case."""
+    query = "select lower(view_name) from duckdb_views() where internal and schema_name in ('main', 'pg_catalog')"
     with _lock:
-        rows = _connection().execute("select lower(view_name) from duckdb_views() where internal and schema_name = 'main'").fetchall()
+        rows = _connection().execute(query).fetchall()
     return frozenset(row[0] for row in rows)

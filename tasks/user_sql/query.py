@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from tasks.user_sql.errors import RefusedSqlError
-from tasks.user_sql.functions import CLOCK_WORDS, REFUSED, TABLE_FUNCTIONS, macro_definitions, refusal, table_refusal
+from tasks.user_sql.functions import BY_NAME, CLOCK_WORDS, REFUSED, TABLE_FUNCTIONS, macro_definitions, refusal, table_refusal
 from tasks.user_sql.objects import SourceObjects, view_query
-from tasks.user_sql.parser import Tree, catalogue, nodes, parsed, same_tree, statements, system_tables
+from tasks.user_sql.parser import Tree, catalogue, parsed, same_tree, scoped_nodes, statements, system_tables
 from tasks.user_sql.second_opinion import agree_on_query
 
 MOST_CHARACTERS = 50_000
@@ -70,17 +70,16 @@ class _Check:
     def tree(self, tree: Tree, where: str) -> None:
         """Check a tree; ``where`` names the view or macro that it defines, empty for the user's own text."""
         try:
-            found = list(nodes(tree))
-            own = {str(entry["key"]).lower() for part, entry in found if part == "map" and "query_node" in entry.get("value", {})}
-            tables = {id(node["function"]) for _, node in found if node.get("type") == "TABLE_FUNCTION"}
-            for _, node in found:
+            found = list(scoped_nodes(tree))
+            tables = {id(node["function"]) for node, _ in found if node.get("type") == "TABLE_FUNCTION"}
+            for node, own in found:
                 self._node(node, own, where, is_table=id(node) in tables)
         except RefusedSqlError as error:
             if not where or " (in the " in str(error):
                 raise
             raise RefusedSqlError(f"{error} (in the {where})") from error
 
-    def _node(self, node: Tree, own: set[str], where: str, *, is_table: bool) -> None:
+    def _node(self, node: Tree, own: frozenset[str], where: str, *, is_table: bool) -> None:
         kind, type_ = node.get("class"), node.get("type")
         if node.get("sample") is not None:
             raise RefusedSqlError("a sample gives other rows on every run; compare md5() of a key with a text")
@@ -102,6 +101,7 @@ class _Check:
                 self._table_function(name, where, is_qualified)
             else:
                 self._function(name, len(node.get("arguments", ())), where, is_qualified)
+                self._aggregate_by_name(name, node, where)
         elif kind == "COLUMN_REF" and len(node["column_names"]) == 1 and node["column_names"][0].lower() in CLOCK_WORDS:
             name = node["column_names"][0].lower()
             raise RefusedSqlError(f"{name} may not be used: it {REFUSED[name]} (a column of that name: write its table before it)")
@@ -117,6 +117,15 @@ class _Check:
         for definition in macro_definitions(name):
             self._once("function", name, f"select {definition}")
         return None
+
+    def _aggregate_by_name(self, name: str, node: Tree, where: str) -> None:
+        """``list_aggregate(values, 'sum')`` calls the function that its second argument names."""
+        if name not in BY_NAME or len(node["arguments"]) < 2:
+            return
+        named = node["arguments"][1]["expression"].get("literal", {}).get("text")
+        if not isinstance(named, str):
+            raise RefusedSqlError(f"{name} needs the name of its function as a text in quotes")
+        self._function(named.lower(), 1, where, is_qualified=False)
 
     def _table_function(self, name: str, where: str, is_qualified: bool) -> None:
         is_new = name in self.objects.macros and name not in catalogue() and name not in TABLE_FUNCTIONS
@@ -135,28 +144,34 @@ class _Check:
         for macro in self.objects.macros[name]:
             self._once("macro", name, macro.definition if macro.is_table else f"select {macro.definition}")
 
-    def _table(self, node: Tree, own: set[str], where: str) -> None:
+    def _table(self, node: Tree, own: frozenset[str], where: str) -> None:
         path = [str(name) for name in node["qualified_name"]["path"]]
         name = path[-1].lower()
         if node["at_clause"] is not None:
             raise RefusedSqlError("a table of another time (at ...) may not be read")
-        if not where and len(path) == 1 and name in own:
+        if len(path) == 1 and name in own:
             return
-        schemas = {parent.lower() for parent in path[:-1]}
-        if (len(path) == 1 and name in system_tables()) or schemas & {"information_schema", "pg_catalog"}:
+        parents = [parent.lower() for parent in path[:-1]]
+        is_systems = name in system_tables() and parents in ([], ["main"])
+        if is_systems or {*parents} & {"information_schema", "pg_catalog", "system", "temp"}:
             raise RefusedSqlError(f"{'.'.join(path)} may not be read: it describes the database and is no part of its data")
+        self._check_no_file(path)
         if not where:
             self._check_place(path)
         for sql in self.objects.views.get(name, ()):
             self._once("view", name, _query_of(sql))
 
-    def _check_place(self, path: list[str]) -> None:
-        """Tables and views of the source only: no file by its name, no other catalog."""
+    def _check_no_file(self, path: list[str]) -> None:
+        """DuckDB reads a file where there is no table of a name that could be one."""
         name = path[-1].lower()
         known = name in self.objects.tables or name in self.objects.views
-        shown = ".".join(path)[:80]
         if len(path) == 1 and not known and any(sign in name for sign in "/\\.:*?"):
+            shown = path[0][:80]
             raise RefusedSqlError(f"{shown!r} cannot be read by its name: a query reads tables and views; declare files as source.parquet")
+
+    def _check_place(self, path: list[str]) -> None:
+        """Tables and views of the source only, no other catalog."""
+        shown = ".".join(path)[:80]
         parents = [parent.lower() for parent in path[:-1]]
         if len(parents) == 2 and parents[0] == CATALOG:
             parents = parents[1:]

@@ -1,6 +1,8 @@
 """Names from a user's data are printed as they are."""
 
 import io
+import logging
+from pathlib import Path
 
 import pytest
 
@@ -46,3 +48,19 @@ def test_words_of_other_scripts_keep_their_letters(monkeypatch: pytest.MonkeyPat
     name = "Müller 日本 می\u200cخواهم 👩\u200d👩"
     console.print(terminal.table((name,), [(name,)]))
     assert page.getvalue().count(name) == 2
+
+
+def test_a_runs_log_does_not_act_on_the_terminal_that_shows_it(tmp_path: Path) -> None:
+    from flows.commands.estimate import _log_to
+
+    logger = logging.getLogger("prefect.a_test_of_the_log")
+    logger.addHandler(logging.StreamHandler(io.StringIO()))
+    root_handlers = list(logging.getLogger().handlers)
+    try:
+        _log_to(tmp_path / "run.log")
+        logger.error("level %s", "A\x1b]0;owned\x07\u202e")
+        text = (tmp_path / "run.log").read_text(encoding="utf-8")
+    finally:
+        logging.getLogger().handlers = root_handlers
+    assert "level A\\x1b]0;owned\\x07\\u202e" in text
+    assert set(text).isdisjoint("\x1b\x07\u202e")

@@ -44,6 +44,7 @@ PLAIN = [
     "select lines.* from lines join (values ('C0', 1), ('C1', 2)) as v(category, w) using (category)",
     "select *, list_transform([n, k], lambda x: x + 1) as pair, [x for x in [n, k] if x > 1] as some, {'a': n} as packed from lines",
     "with recursive r as (select 1 as i union all select i + 1 from r where i < 3) select * from lines, r",
+    "with z as (select 1 as i) select (with y as (from z) select max(i) from y) as most, list_aggr([n, 2], 'max') as top, l.* from lines l",
     "select day, category, price, sold as amount from (pivot lines on is_sold in (true as sold, false as kept) using sum(amount))",
     "select id, day, category, price, value as amount from (unpivot lines on amount, k::double into name n value value)",
     "select *, date_trunc('month', day) as month, day - interval 3 days as before, age(day, timestamp '2020-01-01') as old from lines",
@@ -69,6 +70,14 @@ def test_an_analysts_query_gives_the_rows_that_it_gives_in_duckdb(described: Des
 
 REFUSED = [
     ("select * from read_text('canary.txt')", "read_text.*declare files as source.parquet"),
+    ('with a as (select 1), b as (with "x.parquet" as (select 2) select 1) select * from "x.parquet"', "cannot be read by its name"),
+    ('with "x.parquet" as (from "x.parquet") select 1', "cannot be read by its name"),
+    ("select * from (with sqlite_master as (select 1) select 1), sqlite_master", "describes the database"),
+    ("from main.duckdb_tables", "describes the database"),
+    ("from pg_am", "describes the database"),
+    ("from system.main.lines", "describes the database"),
+    ("select list_aggregate([n, 2], 'reservoir_quantile', 0.5) from lines", "another answer"),
+    ("select list_aggr([n, 2], 'su' || 'm') from lines", "name of its function"),
     ("select * from read_blob('canary.txt')", "read_blob"),
     ("select * from read_csv('canary.txt')", "read_csv"),
     ("select * from read_parquet('x.parquet')", "read_parquet"),
@@ -182,12 +191,15 @@ def test_the_query_of_a_mix_is_checked_too(shop: Path, study: Callable[..., Stud
 
 def test_a_view_that_reads_a_file_or_a_clock_is_named(described: Describe, change: Change) -> None:
     change("create view secret as select * from read_text('/etc/hostname'); create view fresh as select *, now() as day_read from lines")
-    change("create view over_fresh as select * from fresh")
+    change("create view over_fresh as select * from fresh; copy lines to 'x.parquet'; create view by_name as select * from 'x.parquet'")
     Path("lines.sql").write_text("select * from secret")
     with pytest.raises(SourceError, match=r"read_text\(\) may not be read from: .* \(in the view secret\)"):
         described()
     Path("lines.sql").write_text("select * from over_fresh")
     with pytest.raises(SourceError, match=r"the function now may not be used: .* \(in the view fresh\)"):
+        described()
+    Path("lines.sql").write_text("select * from by_name")
+    with pytest.raises(SourceError, match=r"'x.parquet' cannot be read by its name: .* \(in the view by_name\)"):
         described()
 
 
