@@ -142,9 +142,10 @@ def _formed_far_from_zero(column: CodedColumn, cells: CellStatistics) -> str | N
 
 def _check_levels(block: GroupBlock) -> None:
     factor = block.factor
-    if factor.n_levels < 2:
+    if block.n_seen_levels < 2:
+        only = factor.levels[factor.codes[0]]
         raise FitError(
-            f"The grouping factor {factor.name} has one level ({factor.levels[0]}): how much levels differ cannot be learned from one. "
+            f"The grouping factor {factor.name} has one level ({only}): how much levels differ cannot be learned from one. "
             "Leave the term out, or widen the window or `where`."
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.sparse.linalg import LinearOperator, lsmr
@@ -24,6 +24,12 @@ CROSSED = 3e-6
 """The same where several terms vary: effects of the smaller factors lose digits to differences."""
 
 CORRELATED = 3e-5
+"""The same where the effects of a level are correlated."""
+
+SHARPEST = 1e-5
+"""Residual standard deviation of the logarithm of a gamma outcome: of a shape of 1e10 and more the deviance has lost its curvature."""
+
+SHARPEST_CORRELATED = 4e-5
 """The same where the effects of a level are correlated."""
 
 STEPS = 300
@@ -142,7 +148,10 @@ def _scaled(block: ReducedBlock) -> ReducedBlock:
 def _check_gamma(design: Design, outcome: str) -> None:
     """The mean of logarithms is that of the mean's where, and only where, all outcomes of a level are the same."""
     cells = design.cells
-    if cells.log_total is None or cells.offset.any() or not (cells.total > 0).all():
+    if cells.log_total is None or not (cells.total > 0).all():
+        return
+    if cells.offset.any():
+        _check_sharpness(design, outcome)
         return
     size = float(np.sum(cells.n * (1.0 + np.abs(np.log(cells.total / cells.n)))))
     for factor in {block.factor.name: block.factor for block in design.blocks}.values():
@@ -154,6 +163,31 @@ def _check_gamma(design: Design, outcome: str) -> None:
                 f"varies_within[{factor.name}]: {outcome} is the same in all rows of each level of {factor.name}: a gamma outcome without "
                 "variation has no shape to estimate. Keep one row for each level, or look for a column that was made from the groups."
             )
+    _check_sharpness(design, outcome)
+
+
+def _check_sharpness(design: Design, outcome: str) -> None:
+    """Gamma outcomes that predictors and groups reproduce: logarithms, as a linear model would see them."""
+    cells = design.cells
+    assert cells.log_total is not None
+    logs = np.log(cells.total / cells.n)
+    within = 2.0 * float(np.sum(np.maximum(cells.n * logs - cells.log_total, 0.0)))
+    is_correlated = any(len(block.columns) > 1 for block in design.blocks)
+    smallest = (SHARPEST_CORRELATED if is_correlated else SHARPEST) ** 2 * cells.n_rows
+    if within > smallest or not design.blocks:
+        return
+    rows, root = reduce_design(design), np.sqrt(cells.n)
+    blocks = tuple(replace(block, values=block.values * root[:, None]) for block in rows.blocks)
+    rows = replace(rows, X=rows.X * root[:, None], blocks=blocks, residual_ss=within)
+    left = _Problem(rows, (logs - cells.offset) * root).left_by(range(len(blocks)))
+    if left is not None and left <= smallest:
+        finest = max((block.factor for block in design.blocks), key=lambda factor: factor.n_levels).name
+        raise FitError(
+            f"varies_within[{finest}]: {outcome} hardly varies within the groups: given all group-level terms together and the "
+            f"population-level terms it differs from its mean by {100 * np.sqrt(left / cells.n_rows):.2g} %, too little for estimates to "
+            "keep their digits. Look for a column that was made from the groups, or write "
+            f"log({outcome}) with family: gaussian."
+        )
 
 
 def _check_binomial(design: Design, outcome: str) -> None:

@@ -80,9 +80,12 @@ class _Search:
             found = self._family.curvature(eta, self._log_dispersion)
         return found if np.isfinite(found.weight).all() and np.isfinite(found.score).all() else None
 
-    def factorise(self, curvature: Curvature) -> BlockedFactor:
-        """The penalised system with the weights of ``curvature``."""
-        return self._layout.system(curvature.weight).factorise(self._lambdas)
+    def factorise(self, curvature: Curvature) -> BlockedFactor | None:
+        """The penalised system with the weights of ``curvature``, None where they are so unlike that rounding leaves it no root."""
+        try:
+            return self._layout.system(curvature.weight).factorise(self._lambdas)
+        except FitError:
+            return None
 
     def target(self, factor: BlockedFactor, curvature: Curvature, eta: Floats, effects: Coordinates) -> tuple[Coordinates, Coordinates]:
         """Where Newton's step goes: (b, gamma) and (u, gamma); gamma stays unless it is sought too."""
@@ -138,6 +141,8 @@ def find_mode(
         if curvature is None:
             break
         factor = search.factorise(curvature)
+        if factor is None:
+            break
         target, target_u = search.target(factor, curvature, point.eta, point.effects)
         decrement = search.decrement(factor, curvature.score, point.spherical, target_u - point.spherical)
         arrived = decrement <= search.tolerance(point.eta, curvature)
@@ -156,12 +161,13 @@ def find_mode(
 
 
 def _first(search: _Search, layout: Reweighting, start: Coordinates) -> _Point:
-    """One Newton step from ``start``, whose u is unknown (theta has changed); without effects where that overflows."""
+    """One Newton step from ``start``, whose u is unknown (theta has changed); without effects where that is better, or overflows."""
+    bare = Coordinates(0.0 * start.rest, 0.0 * start.own, start.basis)
+    without = search.evaluate(bare, bare)
     eta = layout.offset + layout.linear(start)
     curvature = search.curvature(eta)
-    if curvature is not None:
-        point = search.evaluate(*search.target(search.factorise(curvature), curvature, eta, start))
-        if np.isfinite(point.value):
-            return point
-    bare = Coordinates(0.0 * start.rest, 0.0 * start.own, start.basis)
-    return search.evaluate(bare, bare)
+    factor = None if curvature is None else search.factorise(curvature)
+    if curvature is None or factor is None:
+        return without
+    point = search.evaluate(*search.target(factor, curvature, eta, start))
+    return point if np.isfinite(point.value) and point.value <= without.value else without

@@ -26,6 +26,9 @@ type Accuracy = Literal["pilot", "full"]
 STARTS = (0.5, 1.5, 0.15, 4.0)
 """Standard deviations of the effects, on the link scale, from which searches begin; those after the first only where one is needed."""
 
+OWN_LIMIT = 30.0
+"""Logarithm of a dispersion beyond which the family is its limit (Poisson): the likelihood no longer changes."""
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -183,6 +186,8 @@ def _polish(problem: Problem, point: Point, deviance: _Deviance) -> Point:
     if not np.array_equal(snapped, theta):
         value, _ = deviance(snapped, basis, log_dispersion)
         theta = snapped if value <= local.value + 1e-7 else theta
+    if log_dispersion > OWN_LIMIT and deviance(theta, basis, OWN_LIMIT)[0] <= local.value + 1e-7:
+        log_dispersion = OWN_LIMIT
     return Point(theta, basis, log_dispersion, local, turn)
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+from multilevel.errors import FitError
 from multilevel.fit import Fit, VarianceComponent
 from multilevel.intervals.unfinished import notes_check
 
@@ -13,35 +14,59 @@ LARGEST_ERROR = 0.5
 """Standard error on the interval's own scale (log, Fisher's z) above which the deviance is no parabola that far out."""
 
 NOTHING = 2.0
-"""Standard error, relative to the estimate, from which on it is not published."""
+"""Standard error on the interval's own scale (log, Fisher's z) above which it is not published."""
+
+POSSIBLE = 0.7
+"""Of 1 / sqrt(2 J), the standard error of the logarithm of a standard deviation of J effects that are known: less is lost digits."""
 
 
 def with_trusted_intervals(fit: Fit, *, seed: int = 0) -> Fit:
     """The same fit of the likelihood engine, its Wald intervals replaced by profile intervals where they cannot be trusted."""
+    fit = replace(
+        fit, components=tuple(replace(found, std_error=None) if _is_impossible(found, fit) else found for found in fit.components)
+    )
     places = [at for at, found in enumerate(fit.components) if not _is_trusted(found, fit.components)]
     if not places:
         return fit
+    try:
+        components = _profiled(fit, places, seed)
+    except FitError as error:
+        # the fit stands, whatever becomes of its profiles
+        components = tuple(_without_limits(found, error) if at in places else found for at, found in enumerate(fit.components))
+    return without_wild_errors(replace(fit, components=components, checks=(*fit.checks, *notes_check(components))))
+
+
+def _profiled(fit: Fit, places: list[int], seed: int) -> tuple[VarianceComponent, ...]:
     if fit.family == "gaussian":
         from multilevel.linear.profile import profiled_components
 
-        components = profiled_components(fit, places, seed=seed)
-    else:
-        from multilevel.generalised.profile import profiled_components as profiled_components_of_laplace
+        return profiled_components(fit, places, seed=seed)
+    from multilevel.generalised.profile import profiled_components as profiled_components_of_laplace
 
-        components = profiled_components_of_laplace(fit, places)
-    components = tuple(_without_wild_error(found) for found in components)
-    return replace(fit, components=components, checks=(*fit.checks, *notes_check(components)))
+    return profiled_components_of_laplace(fit, places)
 
 
-def _without_wild_error(found: VarianceComponent) -> VarianceComponent:
-    """No standard error of a standard deviation that is zero as far as its own error goes: it says no more than one at zero would."""
-    wild = found.quantity == "sd" and found.std_error is not None and found.std_error > NOTHING * found.estimate
-    return replace(found, std_error=None) if wild else found
+def _without_limits(found: VarianceComponent, error: FitError) -> VarianceComponent:
+    return replace(found, lower=None, upper=None, interval_method=None, note=f"no profile: {error}")
+
+
+def without_wild_errors(fit: Fit) -> Fit:
+    """No standard error of a quantity that may be anything as far as its own error goes: it says no more than one at the boundary would."""
+    return replace(
+        fit, components=tuple(replace(found, std_error=None) if _log_error(found) > NOTHING else found for found in fit.components)
+    )
+
+
+def _is_impossible(found: VarianceComponent, fit: Fit) -> bool:
+    """Whether the error is less than it would be if the effects themselves had been observed, as under counts of 1e9."""
+    if found.block is None or found.quantity != "sd":
+        return False
+    return _log_error(found) < POSSIBLE / math.sqrt(2.0 * fit.design.blocks[found.block].n_seen_levels)
 
 
 def _is_trusted(found: VarianceComponent, components: Sequence[VarianceComponent]) -> bool:
     """A correlation only where the standard deviations of both its terms are."""
-    if _log_error(found) > LARGEST_ERROR:
+    if _log_error(found) > LARGEST_ERROR or found.lower is None or found.upper is None:
         return False
     sds = [
         other
@@ -56,8 +81,7 @@ def _is_trusted(found: VarianceComponent, components: Sequence[VarianceComponent
 
 def _log_error(found: VarianceComponent) -> float:
     """The standard error of the logarithm, or of Fisher's z; infinite where there is none."""
-    error = found.std_error
-    if error is None or not math.isfinite(error) or found.lower is None or found.upper is None:
+    if found.std_error is None or not math.isfinite(found.std_error):
         return math.inf
     scale = found.estimate if found.quantity == "sd" else 1.0 - found.estimate**2
-    return error / scale if scale > 0 else math.inf
+    return found.std_error / scale if scale > 0 else math.inf

