@@ -116,8 +116,9 @@ class Run:
 
 @pytest.fixture(scope="session", autouse=True)
 def hears_interrupts() -> None:
-    """Tests in the background of a shell ignore SIGINT, and so would every run that they start."""
+    """Tests in the background of a shell (or under nohup) ignore SIGINT (SIGHUP), and so would every run that they start."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
