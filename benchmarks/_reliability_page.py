@@ -87,7 +87,7 @@ def faults_block(entries: Sequence[Entry]) -> str:
         )
         for entry in entries
     ]
-    columns = ("fault", "runs", "ended by it", "next runs that had to publish", "faults found", "slowest end after a signal")
+    columns = ("fault", "tried", "ended or noticed", "next runs that had to publish", "faults found", "slowest end after a signal")
     return f"{markdown(columns, rows)}\n{provenance_line(entries[-1])}"
 
 

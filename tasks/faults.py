@@ -10,6 +10,7 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from traceback import walk_tb
 
 from multilevel.errors import DataError, FitError, GroupwiseError, ResourceError
 from multilevel.text import shorten
@@ -82,7 +83,7 @@ def _disk(error: OSError) -> str:
 
 def _of_library(error: BaseException, begin: str) -> GroupwiseError | None:
     """DuckDB, Arrow, and Prefect with what it stands on."""
-    module = type(error).__module__.partition(".")[0]
+    module = _library(error)
     if module in ("duckdb", "_duckdb"):
         return _of_duckdb(error, begin)
     if module == "pyarrow":
@@ -93,6 +94,13 @@ def _of_library(error: BaseException, begin: str) -> GroupwiseError | None:
             "its folder (PREFECT_HOME, ~/.prefect) has room and can be written to, then start the run again."
         )
     return None
+
+
+def _library(error: BaseException) -> str:
+    """The top package of the error's type; for a plain RuntimeError, of the code that raised it."""
+    raised = [frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__)]
+    module = raised[-1] if raised and type(error) is RuntimeError else type(error).__module__
+    return str(module).partition(".")[0]
 
 
 def _of_duckdb(error: BaseException, begin: str) -> GroupwiseError:

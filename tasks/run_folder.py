@@ -8,6 +8,7 @@ import uuid
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import pyarrow as pa
@@ -109,11 +110,16 @@ def make_run_folder(run_id: str) -> RunFolder:
         raise StudyError(f"run_id {show_value(run_id)}: write letters, digits, '.', '_' and '-', at most 100, a letter or digit first.")
     with told(f"the run's folder {RUNS / run_id} cannot be made"):
         path = (RUNS / run_id).absolute()
-        path.mkdir(parents=True, exist_ok=True)
-        # a full disk is found out now, not by the log or after an hour of sampling
-        (path / "room").write_bytes(bytes(ROOM_BYTES))
-        (path / "room").unlink()
+        check_room(path)
     return RunFolder(path)
+
+
+def check_room(folder: Path, size: int = ROOM_BYTES) -> None:
+    """Make the folder if it is not there; OSError where ``size`` bytes do not fit: found out now, not after an hour of sampling."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with NamedTemporaryFile(dir=folder, prefix="room-") as room:
+        room.write(bytes(size))
+        room.flush()
 
 
 def as_date(value: object) -> date:

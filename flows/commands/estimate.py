@@ -36,7 +36,7 @@ def run_estimate(
     if not verbose:
         _log_to(run.log)
     try:
-        open_api()
+        open_api(None if verbose else run.log)
         with on_record(run.run_id):
             folder = publish_group_estimates(
                 study, as_of=as_of, engine=checked.engine, publish_to=publish_to, settings=list(settings), run_id=run.run_id
@@ -90,6 +90,8 @@ def _quiet_libraries() -> None:
 
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     warnings.filterwarnings("ignore", category=FutureWarning)
+    # what it means for the run is told where Prefect's server is started
+    warnings.filterwarnings("ignore", message="Failed to create the Prefect home directory")
 
 
 class _RunLog(logging.FileHandler):

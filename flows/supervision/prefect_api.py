@@ -3,20 +3,128 @@
 from __future__ import annotations
 
 import base64
+import os
+import sqlite3
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
 
 import certifi
-from prefect.client.orchestration import get_client
+import httpx
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import get_current_settings
 
 from flows.supervision.left_behind import end_dead_runs
 from flows.supervision.news import tell
+from multilevel.errors import ResourceError
+from multilevel.text import shorten
+from tasks.faults import told
+from tasks.run_folder import check_room
+
+HOME_BYTES = 5_000_000
+"""What the database of Prefect's server and its journal take after a first run."""
+
+KEYS = "set PREFECT_API_KEY or PREFECT_API_AUTH_STRING to what it asks for"
+ADVICE = {401: KEYS, 403: KEYS, 404: "the address of Prefect's API mostly ends in /api"}
 
 
-def open_api() -> None:
-    """Start Prefect's server where none is set, tell the supervisor where it is, and end the flow runs of runs that died."""
-    with get_client(sync_client=True) as client:
+def open_api(log: Path | None) -> None:
+    """Start Prefect's server where none is set, tell the supervisor where it is, and end the flow runs of runs that died.
+
+    Parameters
+    ----------
+    log : where a server that is started here writes what it says; None: on stderr.
+
+    Raises
+    ------
+    ResourceError : the server does not start, does not answer or refuses; or its folder cannot be used.
+    """
+    address = get_current_settings().api.url
+    client = _own_server(log) if address is None else _server(address)
+    with _refusals(str(client.api_url)), client:
+        client.raise_for_api_version_mismatch()
         tell(api=str(client.api_url).rstrip("/"), headers=_headers(), certificates=_certificates())
         end_dead_runs(client)
+
+
+def _server(address: str) -> SyncPrefectClient:
+    """Prefect's client for a server that runs; only the address has been looked at."""
+    if httpx.URL(address).scheme not in ("http", "https"):
+        raise ResourceError(f"PREFECT_API_URL {shorten(address)}: write the server's address, such as http://127.0.0.1:4200/api.")
+    return get_client(sync_client=True)
+
+
+def _own_server(log: Path | None) -> SyncPrefectClient:
+    """Prefect's client for a server that is started for this run."""
+    settings = get_current_settings()
+    _check_home(Path(settings.home))
+    try:
+        with _stderr_into(log):
+            return get_client(sync_client=True)
+    except RuntimeError as error:
+        seconds = settings.server.ephemeral.startup_timeout_seconds
+        raise ResourceError(
+            f"Prefect's own server did not start within {seconds} seconds ({_first_line(error)}). On a slow or busy machine set "
+            "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS to more, or start one server for all runs (`prefect server start`) and set "
+            "PREFECT_API_URL to its address." + ("" if log is None else f" What it said is in {log}")
+        ) from error
+
+
+def _check_home(home: Path) -> None:
+    """Find out before the wait whether the server can keep its database: Prefect starts it again and again where it cannot."""
+    with told(f"Prefect's folder {home} (PREFECT_HOME) cannot be used"):
+        check_room(home, HOME_BYTES)
+        database = home / "prefect.db"
+        if database.exists():
+            with closing(sqlite3.connect(database)) as connection:
+                connection.execute("pragma schema_version")
+
+
+@contextmanager
+def _stderr_into(log: Path | None) -> Iterator[None]:
+    """Let processes that are started in the block write on ``log`` instead of the terminal."""
+    if log is None:
+        yield
+        return
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with log.open("ab") as file:
+        os.dup2(file.fileno(), 2)
+    try:
+        yield
+    except KeyboardInterrupt:  # the supervisor has the word
+        raise
+    except BaseException:
+        os.dup2(terminal, 2)
+        raise
+    os.dup2(terminal, 2)
+    os.close(terminal)
+
+
+@contextmanager
+def _refusals(address: str) -> Iterator[None]:
+    """Tell what a server that runs can refuse as an error of ours."""
+    try:
+        yield
+    except (httpx.HTTPError, RuntimeError, ValueError) as error:
+        # Prefect's "Failed to reach" hides what was answered
+        cause = error.__cause__ or error
+        at = f"The Prefect server at {shorten(address)} (PREFECT_API_URL)"
+        if isinstance(cause, PrefectHTTPStatusError):
+            status = cause.response.status_code
+            advice = ADVICE.get(status, "see the server's log")
+            raise ResourceError(f"{at} answers with HTTP status {status}: {advice}.") from error
+        raise ResourceError(
+            f"{at} cannot be used ({_first_line(cause)}). Start it (`prefect server start`), set PREFECT_API_URL to its address, or unset "
+            "it: a run then starts its own."
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return shorten(lines[0], 300).rstrip(".") if lines else type(error).__name__
 
 
 def _headers() -> dict[str, str]:

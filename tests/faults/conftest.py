@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -83,6 +84,28 @@ def whole_versions(root: Path) -> set[str]:
             assert hashlib.sha256((folder / entry["path"]).read_bytes()).hexdigest() == entry["sha256"]
         found.add(run_id)
     return found
+
+
+@pytest.fixture(scope="session")
+def measured() -> dict[str, str]:
+    """Where and when; asked once, so that all figures of a lane speak for one commit."""
+    from benchmarks._reliability_page import provenance
+
+    return provenance()
+
+
+@pytest.fixture
+def figures(request: pytest.FixtureRequest, measured: dict[str, str]) -> Callable[..., None]:
+    """Keep what a lane has measured, for docs/reliability.md."""
+
+    def keep(name: str, **figures: Any) -> None:
+        from benchmarks._reliability_page import FIGURES
+
+        folder = request.config.rootpath / FIGURES
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"faults-{name}.json").write_text(json.dumps(measured | figures, indent=1))
+
+    return keep
 
 
 @pytest.fixture

@@ -22,6 +22,8 @@ type Latest = Callable[[], str | None]
 type Whole = Callable[[], set[str]]
 
 DAY = date(2026, 11, 1)
+EVERY = [11, pytest.param(1, marks=pytest.mark.faults)]
+"""Every so many-th step by default, every step in the lane."""
 
 
 class Failing:
@@ -56,14 +58,21 @@ def test_every_kind_of_step_is_announced(version: Version, monkeypatch: pytest.M
     assert len(steps) > 40
 
 
+@pytest.mark.parametrize("every", EVERY)
 @pytest.mark.parametrize("error", [disk_full, KeyboardInterrupt, lambda: PermissionError(errno.EACCES, "Permission denied")])
 def test_a_failure_at_any_step_publishes_nothing_and_keeps_the_last_version(
-    version: Version, latest: Latest, whole: Whole, root: Path, monkeypatch: pytest.MonkeyPatch, error: Callable[[], BaseException]
+    version: Version,
+    latest: Latest,
+    whole: Whole,
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Callable[[], BaseException],
+    every: int,
 ):
     version("good")
     n_steps = len(steps_of_a_publication(version, monkeypatch, "second"))
     pointed = "second"
-    for at in range(n_steps):
+    for at in sorted({*range(0, n_steps, every), n_steps - 1}):
         failing = Failing(at, error)
         with monkeypatch.context() as patch:
             patch.setattr(durable, "announce", failing)

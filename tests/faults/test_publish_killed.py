@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tasks.publishing import durable
 from tasks.publishing.layout import Layout
 from tasks.publishing.publish import Publication, turn
@@ -20,7 +22,7 @@ type Version = Callable[..., Publication]
 type Latest = Callable[[], str | None]
 type Whole = Callable[[], set[str]]
 
-KILLS = 50
+FEW, MANY = 8, 50
 """Publishers that must really die at a random moment; one that finishes first does not count."""
 SEED = 20_261_101
 NEVER = 10**9
@@ -70,8 +72,9 @@ def polling_reader(latest: Latest, folder: Path) -> Iterator[Path]:
     assert code == 0, "the reader found a mixture, a missing table or a half-written file"
 
 
+@pytest.mark.parametrize("kills", [FEW, pytest.param(MANY, marks=[pytest.mark.faults, pytest.mark.timeout(1_800)])])
 def test_a_reader_sees_only_whole_versions_while_publishers_are_killed_at_random_moments(
-    version: Version, latest: Latest, whole: Whole, tmp_path: Path
+    version: Version, latest: Latest, whole: Whole, tmp_path: Path, kills: int, figures: Callable[..., None]
 ):
     version("run-start")
     started = time.monotonic()
@@ -80,8 +83,8 @@ def test_a_reader_sees_only_whole_versions_while_publishers_are_killed_at_random
     rng = random.Random(SEED)
     outcomes: list[int] = []
     with polling_reader(latest, tmp_path) as seen:
-        while outcomes.count(-signal.SIGKILL) < KILLS:
-            assert len(outcomes) < 4 * KILLS, "the kills came too late to mean anything"
+        while outcomes.count(-signal.SIGKILL) < kills:
+            assert len(outcomes) < 4 * kills, "the kills came too late to mean anything"
             child = in_child(lambda: version(f"run-{len(outcomes):03d}"))
             time.sleep(rng.uniform(0, 1.2 * usual))
             os.kill(child, signal.SIGKILL)
@@ -89,11 +92,14 @@ def test_a_reader_sees_only_whole_versions_while_publishers_are_killed_at_random
             assert latest() is not None
     assert set(outcomes) <= {0, -signal.SIGKILL}
     reads, *found = seen.read_text().splitlines()
-    assert int(reads) > KILLS
+    assert int(reads) > kills
     assert found[0] == "run-again"
     version("run-last")
     assert latest() == "run-last"
     assert {"run-start", "run-last"} <= whole()
+    if kills == MANY:
+        kind = "publishing killed at random moments, with a reader that polls"
+        figures("publish-random", kind=kind, tried=len(outcomes), failed=kills, next_runs=1, lost=0, seed=SEED)
 
 
 def publish_until(version: Version, run_id: str, at: int, record: Path) -> tuple[bool, list[str]]:
@@ -122,15 +128,17 @@ def clean_up(root: Path) -> None:
         sweep(layout)
 
 
+@pytest.mark.parametrize("every", [11, pytest.param(1, marks=pytest.mark.faults)])
 def test_a_reader_sees_only_whole_versions_when_a_publisher_is_killed_before_each_step(
-    version: Version, latest: Latest, whole: Whole, root: Path, tmp_path: Path
+    version: Version, latest: Latest, whole: Whole, root: Path, tmp_path: Path, every: int
 ):
     version("run-start")
     killed, steps = publish_until(version, "run-again", NEVER, tmp_path / "steps")
     assert not killed
     pointed = "run-again"
     with polling_reader(latest, tmp_path):
-        for at, step in enumerate(steps):
+        for at in sorted({*range(0, len(steps), every), len(steps) - 1}):
+            step = steps[at]
             killed, taken = publish_until(version, f"run-{at:03d}", at, tmp_path / "steps")
             assert (killed, taken) == (True, steps[: at + 1]), step
             # killed before a step: the pointer has moved where its rename was an earlier step

@@ -33,7 +33,6 @@ def environment(**more: str) -> dict[str, str]:
     return kept | {"DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false", **more}
 
 
-@pytest.mark.timeout(180)
 def test_a_simulated_shop_is_estimated_with_no_server_anywhere(tmp_path: Path) -> None:
     simulate_shop(tmp_path / "shop.duckdb", 5_000, customers=200, products=100, categories=20, regions=5, seed=3)
     shutil.copyfile(ROOT / "sql" / "simulated_line_items.sql", tmp_path / "line_items.sql")
@@ -57,9 +56,13 @@ def test_a_simulated_shop_is_estimated_with_no_server_anywhere(tmp_path: Path) -
 
 @pytest.mark.parametrize(
     "reached",
-    ["runs/*/validation.json", "runs/*/cells.parquet", "runs/*/tables/group_estimates.parquet", "../../publish/spend/.staging/*/*"],
+    [
+        "runs/*/cells.parquet",
+        pytest.param("runs/*/validation.json", marks=pytest.mark.faults),
+        pytest.param("runs/*/tables/group_estimates.parquet", marks=pytest.mark.faults),
+        pytest.param("../../publish/spend/.staging/*/*", marks=pytest.mark.faults),
+    ],
 )
-@pytest.mark.timeout(120)
 def test_a_run_that_is_killed_changes_nothing(
     reached: str, shop: Path, published: Callable[[], dict[str, str]], tmp_path: Path, prefect_server: None
 ) -> None:

@@ -73,3 +73,12 @@ def test_no_message_of_the_command_is_a_bare_exception(
     monkeypatch.setattr(command_line, "app", fail)
     assert command_line._run() == 1
     assert capsys.readouterr().err.strip() == message
+
+
+def test_a_plain_runtime_error_is_prefects_where_prefect_raises_it_and_a_fault_elsewhere() -> None:
+    with pytest.raises(RuntimeError) as raised:
+        exec(compile("raise RuntimeError('Failed to reach API')", "server.py", "exec"), {"__name__": "prefect.client"})
+    assert "Prefect, which runs the steps, failed: RuntimeError: Failed to reach API" in str(as_ours(raised.value))
+    with pytest.raises(RuntimeError) as raised:
+        raise RuntimeError("ours")
+    assert as_ours(raised.value) is None

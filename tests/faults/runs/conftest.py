@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -117,8 +116,9 @@ class Run:
 
 @pytest.fixture(scope="session", autouse=True)
 def hears_interrupts() -> None:
-    """Tests in the background of a shell ignore SIGINT, and so would every run that they start."""
+    """Tests in the background of a shell (or under nohup) ignore SIGINT (SIGHUP), and so would every run that they start."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
@@ -201,20 +201,6 @@ def flow_runs() -> Callable[[str], dict[str, str]]:
                 return {str(run["parameters"].get("run_id")): str(run["state_type"]) for run in found}
 
     return look
-
-
-@pytest.fixture
-def figures(request: pytest.FixtureRequest) -> Callable[..., None]:
-    """Keep what a lane has measured, for docs/reliability.md."""
-
-    def keep(name: str, **figures: Any) -> None:
-        from benchmarks._reliability_page import FIGURES, provenance
-
-        folder = request.config.rootpath / FIGURES
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"faults-{name}.json").write_text(json.dumps(provenance() | figures, indent=1))
-
-    return keep
 
 
 @pytest.fixture

@@ -157,8 +157,8 @@ def test_nothing_is_left_of_a_run_that_is_ended(
         folder, target = studies[place], places[place]
         before = latest(target.files())
         known = set((folder / ".groupwise" / "runs").iterdir())
-        # Great Expectations runs beside the fit in a process of its own; every other run does without
-        more = () if number % 2 else ("--set", "expectations=null")
+        # Great Expectations, in a process of its own beside the fit, takes half of the time of a run: one run in four has it
+        more = () if number % 4 == 0 else ("--set", "expectations=null")
         run = start(folder, f"{os.getpid()}-{server}-{number}", runs_env, "estimate", "study.yaml", *more)
 
         def reached(pattern: str = STEPS[step], folder: Path = folder, known: set[Path] = known, run: Any = run) -> bool:
@@ -178,19 +178,20 @@ def test_nothing_is_left_of_a_run_that_is_ended(
             if shared:
                 left_open = {run_id: state for run_id, state in flow_runs(runs_env["PREFECT_API_URL"]).items() if state == "RUNNING"}
                 tally.faults += [f"a flow run is left Running after {what}: {left_open}"] if left_open else []
-    figures(
-        f"signals-{'shared' if shared else 'own'}-server",
-        kind=f"signals and kills of runs on {server}",
-        tried=count,
-        signals=tally.tried,
-        finished_before=tally.finished_before,
-        published_whole=tally.published_whole,
-        next_runs=tally.next_runs,
-        lost=len(tally.faults),
-        slowest_seconds=tally.slowest,
-        slowest_at=tally.slowest_at,
-        seed=SEED,
-    )
+        # as it goes, so that a lane that is stopped has measured something
+        figures(
+            f"signals-{'shared' if shared else 'own'}-server",
+            kind=f"signals and kills of runs on {server}",
+            tried=number + 1,
+            signals=tally.tried,
+            finished_before=tally.finished_before,
+            published_whole=tally.published_whole,
+            next_runs=tally.next_runs,
+            lost=len(tally.faults),
+            slowest_seconds=tally.slowest,
+            slowest_at=tally.slowest_at,
+            seed=SEED,
+        )
     assert not tally.faults, "\n".join(tally.faults)
 
 

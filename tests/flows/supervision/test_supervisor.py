@@ -45,8 +45,9 @@ CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 
 @pytest.fixture(autouse=True)
 def hears_interrupts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests in the background of a shell ignore SIGINT, and so would what they start."""
+    """Tests in the background of a shell (or under nohup) ignore SIGINT (SIGHUP), and so would what they start."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     monkeypatch.setenv(MARK, str(os.getpid()))
 
 
