@@ -55,7 +55,7 @@ def test_weights_that_cannot_be_are_refused_before_anything_is_fitted(shop: Path
 def test_a_table_that_is_not_there_is_named(shop: Path, study: Studies) -> None:
     with pytest.raises(SourceError, match=r"standardise_to\.parquet gone\.parquet matches no file"):
         keep_mix(study(standardise_to={"parquet": "gone.parquet"}), shop / "run")
-    with pytest.raises(SourceError, match=r"standardise_to\.query gone\.sql cannot be read"):
+    with pytest.raises(SourceError, match=r"standardise_to\.query: gone\.sql: no such file"):
         keep_mix(study(standardise_to={"database": "shop.duckdb", "query": "gone.sql"}), shop / "run")
     Path("two.sql").write_text("select 1; select 2")
     with pytest.raises(SourceError, match="exactly one SELECT"):
