@@ -26,6 +26,7 @@ from multilevel.design.reduction import ReducedRows, reduce_design
 from multilevel.design.unit_free import unit_free
 from multilevel.errors import FitError, StudyError
 from multilevel.fit import Fit
+from multilevel.generalised.families import Binomial, Poisson
 from multilevel.generalised.objective import Objective
 from multilevel.generalised.search import problem_of
 from multilevel.linear.assemble import linear_system
@@ -138,7 +139,9 @@ def _laplace(design: Design, rows: ReducedRows, fit: Fit) -> float:
     problem = problem_of(design, rows, design.cells.family)
     log_dispersion = 0.0 if fit.dispersion is None else math.log(fit.dispersion)
     mode = problem.objective.mode(_theta(fit), log_dispersion, None)
-    return -Objective.value(mode) / 2.0 - (problem.family.constant(0.0) if fit.dispersion is None else 0.0)
+    # the saturated fit is of the rows at hand and stays; what ``_constant`` adds for all rows together is taken off
+    known = problem.family.log_constant if isinstance(problem.family, Binomial | Poisson) else 0.0
+    return -Objective.value(mode) / 2.0 - known
 
 
 def _theta(fit: Fit) -> Floats:
