@@ -54,7 +54,7 @@ lock: ## resolve the dependencies again and write requirements.lock, with hashes
 	$(BIN)/uv pip compile --group peers --constraints requirements.lock $(LOCKING) --output-file requirements-peers.lock
 	$(BIN)/uv pip compile --group bambi $(LOCKING) --output-file requirements-bambi.lock
 
-parity: install ## the long comparisons with lme4 and glmmTMB fits
+parity: install ## the long comparisons with lme4 and glmmTMB fits, rows and other units
 	$(BIN)/python -m pytest -m parity
 
 calibration: install ## simulation-based calibration and coverage, the large lane
