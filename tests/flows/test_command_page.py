@@ -85,7 +85,7 @@ def test_an_interrupted_command_says_so_and_ends_with_the_exit_code_of_the_page(
     monkeypatch.setattr("flows.commands.plan.show_plan", interrupted)
     assert run_here(["plan", "study.yaml"], monkeypatch) == 130
     assert capsys.readouterr().err == "groupwise: interrupted; nothing was published\n"
-    assert "| 130 |" in PAGE.read_text(encoding="utf-8")
+    assert "| 130, 143, 129 |" in PAGE.read_text(encoding="utf-8")
 
 
 def test_without_a_command_all_of_them_are_listed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
