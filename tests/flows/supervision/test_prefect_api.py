@@ -22,6 +22,9 @@ from multilevel.errors import ResourceError
 
 type Answering = Callable[[int], str]
 
+# these tests stop the server of their process: beside other tests of the flow they would stop theirs
+pytestmark = pytest.mark.faults
+
 
 @pytest.fixture
 def answering() -> Iterator[Answering]:
