@@ -22,9 +22,6 @@ from multilevel.errors import ResourceError
 
 type Answering = Callable[[int], str]
 
-# these tests stop the server of their process: beside other tests of the flow they would stop theirs
-pytestmark = pytest.mark.faults
-
 
 @pytest.fixture
 def answering() -> Iterator[Answering]:
@@ -93,6 +90,8 @@ def test_a_folder_or_a_database_that_cannot_be_used_is_named_before_a_server_is_
     assert "file is not a database" in refusal({PREFECT_HOME: tmp_path / "home"})
 
 
+# it starts and stops the one server of its process, which other tests of the flow share
+@pytest.mark.faults
 def test_a_server_that_does_not_start_in_time_is_told_with_the_setting(tmp_path: Path) -> None:
     try:
         said = refusal({PREFECT_HOME: tmp_path, PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 1})
