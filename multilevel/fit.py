@@ -143,7 +143,7 @@ class Fit:
     n_parameters : beta, theta and dispersion.
     checks : computation checks, gates among them.
     record : audit: optimiser, evaluations, tolerances, gradient norm, form of the sampler, seconds by step.
-    unit_free : the fit in unit-free coordinates; None of a fit without distributions over effects.
+    unit_free : the fit in unit-free coordinates; None of no pooling, whose effects have no distribution.
     """
 
     design: Design

@@ -21,7 +21,7 @@ from multilevel.design.model import Design, DesignColumn, GroupBlock
 from multilevel.design.reduction import ReducedRows, reduce_design
 from multilevel.design.unit_free import Maps, unit_free
 from multilevel.errors import FitError
-from multilevel.fit import Fit, Joint, VarianceComponent
+from multilevel.fit import Fit, Joint, UnitFreeFit, VarianceComponent
 from multilevel.generalised.engine import fit_generalised
 from multilevel.joint import NormalJoint, mapped_joint
 from multilevel.linear.assemble import linear_system
@@ -65,7 +65,9 @@ def fit_complete(design: Design, family: str, interval: float = 0.95) -> Fit:
         return fit_generalised(bare, family, interval=interval)
     form = unit_free(bare)
     rows = reduce_design(form.design)
-    return _least_squares(bare, form.maps, rows, linear_system(rows).factorise([]), len(bare.population), interval)
+    factor = linear_system(rows).factorise([])
+    fit = _least_squares(bare, form.maps, rows, factor, len(bare.population), interval)
+    return replace(fit, unit_free=UnitFreeFit(form, (), joint=NormalJoint(factor, 1.0 if fit.sigma is None else fit.sigma), lambdas=()))
 
 
 def fit_no_pooling(design: Design, family: str, block_index: int, interval: float = 0.95) -> NoPoolingFit:
