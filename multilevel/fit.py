@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 import numpy as np
 from scipy.sparse import csr_array
 
-from multilevel.cells.statistics import Floats, Integers
+from multilevel.arrays import Floats, Integers
 from multilevel.design.model import Design
 from multilevel.design.unit_free import UnitFree
 

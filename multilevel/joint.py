@@ -15,7 +15,7 @@ from scipy.linalg import solve_triangular
 from scipy.sparse import csr_array, eye_array, hstack
 from scipy.stats import norm
 
-from multilevel.cells.statistics import Floats, Integers
+from multilevel.arrays import Floats, Integers
 from multilevel.design.unit_free import Maps
 from multilevel.fit import Summary
 from multilevel.linear.elimination import spreads

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_array
 
-from multilevel.cells.statistics import Floats, Integers
+from multilevel.arrays import Floats, Integers
 from multilevel.errors import FitError
 from multilevel.fit import Summary
 

@@ -14,9 +14,9 @@ from multilevel.checking.comparison import Comparison, check_comparable, compare
 from multilevel.checking.cross_validation import Score, difference, folds_of, joined, score
 from multilevel.design.build import build_design
 from multilevel.design.checks import check_design
-from multilevel.design.hurdle import is_hurdle
 from multilevel.design.model import Design
 from multilevel.errors import StudyError
+from multilevel.families.registry import has_two_parts, statistics_of
 from multilevel.formula.parse import parse_formula
 from multilevel.formula.tree import Formula
 from multilevel.study.designs import part_designs
@@ -93,7 +93,7 @@ def compare_study(
     validated = validate(study, relation, folder, stays=False)
     both = union(full, reduced)
     tell("compressing to cells", 0.1)
-    most = MOST_COUNTS if study.family == "negative_binomial" else MOST_OUTCOMES
+    most = MOST_COUNTS if statistics_of(study.family).distinct_outcomes == "kept" else MOST_OUTCOMES
     compressed = compress(
         relation, validated.study_sql, both, study.family, folder, max_cells=study.max_cells, most_outcomes=most, orders=level_orders(study)
     )
@@ -110,7 +110,7 @@ def compare_study(
 
 def parts_of(formula: Formula, cells: CellStatistics) -> tuple[Design, ...]:
     """A model's designs: one, or of a hurdle whether there is an amount (all rows), then how much."""
-    if is_hurdle(cells.family):
+    if has_two_parts(cells.family):
         return tuple(part_designs(formula, cells).by_part.values())
     design = build_design(formula, cells)
     check_design(formula, design)

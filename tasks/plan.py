@@ -8,8 +8,8 @@ from tempfile import TemporaryDirectory
 
 from multilevel.cells.files import read_cells
 from multilevel.design.build import build_design
-from multilevel.design.hurdle import is_hurdle
 from multilevel.errors import DataError, FitError, FormulaError
+from multilevel.families.registry import has_two_parts
 from tasks.cells.compress import compress
 from tasks.faults import told
 from tasks.plan_two_part import two_part_plan
@@ -58,7 +58,7 @@ def _plan(study: Study, relation: Relation, study_sql: str, folder: Path, timeou
             orders=level_orders(study),
         )
         cells = read_cells(compressed.cells_path, compressed.spec_path)
-        if is_hurdle(family):
+        if has_two_parts(family):
             return two_part_plan(start, study, formula, cells, compressed, with_priors=with_priors)
         design = build_design(formula, cells)
     except (DataError, FitError, FormulaError) as error:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from multilevel.cells.statistics import CellStatistics
 from multilevel.design.hurdle import PARTS, Part
 from multilevel.design.model import Design
+from multilevel.families.two_part import TWO_PART
 from multilevel.formula.tree import Formula
 from multilevel.study.designs import part_designs
 from multilevel.words.two_part import two_part_mathematics, two_part_words
@@ -34,8 +35,8 @@ def two_part_plan(
     made = replace(
         occurrence,
         family=start.family,
-        words=tuple(two_part_words(formula, family, designs.whole, designs.amount)),
-        mathematics=two_part_mathematics(formula, family, designs.whole, designs.amount),
+        words=tuple(two_part_words(formula, designs.whole, designs.amount)),
+        mathematics=two_part_mathematics(formula, TWO_PART[family], designs.whole, designs.amount),
         n_parameters=numbers[0][0] + numbers[1][0],
         n_effects=numbers[0][1] + numbers[1][1],
         warnings=designs.warnings,

@@ -8,6 +8,7 @@ from multilevel.design.checks import DesignWarning, check_design
 from multilevel.design.family_checks import check_family
 from multilevel.design.model import Design
 from multilevel.errors import DataError, FitError, StudyError
+from multilevel.families.registry import family_named
 from multilevel.formula.tree import Formula
 from multilevel.study.designs import check_asked
 from multilevel.tables.new_levels import NewLevel
@@ -142,7 +143,7 @@ def with_cost(made: Plan, study: Study, design: Design, with_priors: bool) -> Pl
         return replace(made, cost=found.sentence(), takes_hours=found.seconds > HOURS)
     sampling = read_sampling(study.sampling.model_dump(exclude_none=True))
     try:
-        refuse_too_large(design, made.family, sampling)
+        refuse_too_large(design, sampling)
     except FitError as error:
         return replace(made, refusals=(str(error),))
     priors = model_priors(design, made.family, read_priors(study.priors))
@@ -164,7 +165,7 @@ def with_cost(made: Plan, study: Study, design: Design, with_priors: bool) -> Pl
 
 
 def _dispersions(design: Design) -> int:
-    return int(design.cells.family in {"gaussian", "negative_binomial", "gamma"} and not design.cells.known_sigma)
+    return int(family_named(design.cells.family).scale is not None and not design.cells.known_sigma)
 
 
 def _notes(compressed: CompressedStudy) -> tuple[str, ...]:

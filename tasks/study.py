@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from multilevel.errors import FormulaError, StudyError
+from multilevel.families.registry import family_names, has_two_parts, statistics_of
 from multilevel.formula.columns import categories_in, predictor_expressions
 from multilevel.formula.parse import parse_formula
 from multilevel.formula.tree import Call, Formula
@@ -42,9 +43,6 @@ COLUMN_TYPE = re.compile(
 """Types that a study may give its columns, as DuckDB writes them."""
 
 
-FAMILIES = ("gaussian", "binomial", "poisson", "negative_binomial", "gamma", "hurdle_lognormal", "hurdle_gamma")
-
-type Family = Literal["gaussian", "binomial", "poisson", "negative_binomial", "gamma", "hurdle_lognormal", "hurdle_gamma"]
 type MissingRule = Literal["exclude", "level", "mean_and_indicator"]
 type Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,62}$")]
 
@@ -207,7 +205,7 @@ class Study(_Part):
     name: Name = Field(description="names the published folder: letters, digits, underscores and hyphens")
     title: str = Field("", max_length=300, description="the question, for people")
     formula: str = Field(description="the model in lme4's language")
-    family: Family = Field("gaussian", description="distribution of the outcome")
+    family: str = Field("gaussian", description="distribution of the outcome")
     source: Source = Field(description="where line items come from")
     expectations: str | None = Field(
         None, pattern=r"^[a-z][a-z0-9_]*$", description="a suite in expectations/, or null: nothing is dropped"
@@ -254,10 +252,11 @@ class Study(_Part):
     @field_validator("family", mode="before")
     @classmethod
     def _known_family(cls, value: object) -> object:
-        if value not in FAMILIES:
-            close = difflib.get_close_matches(value[:SHOWN], FAMILIES, n=1, cutoff=0.5) if isinstance(value, str) else []
+        known = family_names()
+        if value not in known:
+            close = difflib.get_close_matches(value[:SHOWN], known, n=1, cutoff=0.5) if isinstance(value, str) else []
             hint = f"did you mean {close[0]}? " if close else ""
-            raise ValueError(f"{hint}the families are {', '.join(FAMILIES)}")
+            raise ValueError(f"{hint}the families are {', '.join(known)}")
         return value
 
     @field_validator("publish_to")
@@ -293,21 +292,21 @@ class Study(_Part):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         formula = self.parsed_formula
-        if self.method == "reml" and self.family != "gaussian":
+        if self.method == "reml" and not self.is_linear:
             raise ValueError(f"method: reml exists for gaussian outcomes only, this one is {self.family}; write ml or null")
         if self.method is not None and self.engine == "bayesian":
             raise ValueError("method belongs to engine: likelihood; write null or change the engine")
         self._intervals_fit()
-        if formula.response.trials is not None and self.family != "binomial":
+        if formula.response.trials is not None and (self.has_two_parts or statistics_of(self.family).size != "trials"):
             raise ValueError(f"p(successes, trials) is a binomial response, the family is {self.family}")
-        if self.is_lognormal and self.family != "gaussian":
+        if self.is_lognormal and not self.is_linear:
             raise ValueError(f"log(y) ~ is fitted as gaussian on the log scale, the family is {self.family}; {self.family} models y itself")
-        if self.family.startswith("hurdle_"):
+        if self.has_two_parts:
             self._fits_a_hurdle(formula)
         self._priors_are_readable()
-        if formula.response.standard_error is not None and self.family != "gaussian":
+        if formula.response.standard_error is not None and not self.is_linear:
             raise ValueError(f"se() is for gaussian outcomes, the family is {self.family}")
-        if self.quadrature_points > 1 and (self.family == "gaussian" or self.engine == "bayesian"):
+        if self.quadrature_points > 1 and (self.is_linear or self.engine == "bayesian"):
             raise ValueError("quadrature_points belongs to engine: likelihood with a family other than gaussian")
         drawn = self.sampling.draws * self.sampling.chains
         if self.draws is not None and self.engine == "bayesian" and self.draws.rows > drawn:
@@ -328,7 +327,7 @@ class Study(_Part):
         # numpy comes with it, which a study without priors need not wait for
         from multilevel.bayesian.priors import read_priors
 
-        parts = self.priors if self.family.startswith("hurdle_") else {"": self.priors}
+        parts = self.priors if self.has_two_parts else {"": self.priors}
         for name, part in parts.items():
             try:
                 read_priors(part)
@@ -340,7 +339,7 @@ class Study(_Part):
             raise ValueError(f"intervals: {self.intervals} belongs to engine: likelihood; a posterior has its own intervals")
         if self.intervals == "profile" and self.quadrature_points > 1:
             raise ValueError("intervals: profile is of Laplace's deviance; write quadrature_points: 1, or intervals: bootstrap")
-        if self.intervals != "wald" and self.family.startswith("hurdle_"):
+        if self.intervals != "wald" and self.has_two_parts:
             raise ValueError(f"intervals: {self.intervals} is of one model, a {self.family} has two; write intervals: wald")
 
     def _fits_a_hurdle(self, formula: Formula) -> None:
@@ -361,6 +360,16 @@ class Study(_Part):
     def parsed_formula(self) -> Formula:
         """The formula's tree."""
         return parse_formula(self.formula)
+
+    @property
+    def has_two_parts(self) -> bool:
+        """Whether the outcome is modelled in two parts, occurrence and amount."""
+        return has_two_parts(self.family)
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether the model is a linear one, of the outcome or of its logarithm."""
+        return not self.has_two_parts and statistics_of(self.family).moments
 
     @property
     def is_lognormal(self) -> bool:

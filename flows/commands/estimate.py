@@ -74,7 +74,7 @@ def _heavy(study: Study) -> list[str]:
     modules = ["duckdb", "pyarrow.parquet", "scipy.sparse", "scipy.optimize", "multilevel.study.fit", "tasks.report"]
     if study.engine == "bayesian":
         modules += ["arviz", "multilevel.bayesian.engine"]
-        if study.family != "gaussian" or study.sampling.form == "nuts":
+        if not study.is_linear or study.sampling.form == "nuts":
             modules += ["pymc", "nutpie"]
     return modules
 

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from flows.commands import terminal
 from multilevel.errors import StudyError
+from multilevel.tables.response import response_for
 from tasks.joint import MADE, Kept, contrast_levels, predict_at, read_kept, write_predictions
 from tasks.study import load_study
 
@@ -85,7 +86,7 @@ def _sentence(each: KeptContrast, kept: Kept) -> str:
     text = f"{part}{what}: {likelier} is above {other} with probability {sure} %"
     if each.ratio is None:
         return text + "."
-    kind = "odds" if model.family == "binomial" else "median" if model.log_outcome else "mean"
+    kind = "odds" if response_for(model.family, model.log_outcome).name == "logit" else "median" if model.log_outcome else "mean"
     verb, those = ("are", "those") if kind == "odds" else ("is", "that")
     return text + f"; the {kind} in {each.level_a} {verb} {each.ratio[0]:,.3g} times {those} in {each.level_b}."
 

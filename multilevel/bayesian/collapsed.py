@@ -16,9 +16,9 @@ from functools import cached_property
 
 import numpy as np
 
+from multilevel.arrays import Floats
 from multilevel.bayesian.parameters import Layout, log_prior
 from multilevel.bayesian.priors import ResolvedPriors
-from multilevel.cells.statistics import Floats
 from multilevel.errors import FitError
 from multilevel.linear.system import Factorised, LinearSystem
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from multilevel.arrays import Floats
 from multilevel.bayesian.bookkeeping import Clock, one_blas_thread
 from multilevel.bayesian.collapsed import Collapsed
 from multilevel.bayesian.independence import IndependenceDraws, laplace_proposal, sample_independently
@@ -15,7 +16,6 @@ from multilevel.bayesian.priors import ResolvedPriors
 from multilevel.bayesian.results import Posterior, build_fit
 from multilevel.bayesian.sampling import Sampling
 from multilevel.bayesian.unit_free_priors import ModelPriors
-from multilevel.cells.statistics import Floats
 from multilevel.design.model import Design
 from multilevel.design.reduction import ReducedRows, reduce_design
 from multilevel.fit import Check, Fit
@@ -41,7 +41,8 @@ class CollapsedDraws:
 def fit_collapsed(design: Design, priors: ModelPriors, sampling: Sampling, *, seed: int, interval: float) -> Fit:
     """Fit a gaussian model; see ``engine.fit_bayesian``."""
     found = sample_collapsed(reduce_design(priors.form.design), priors.inner, sampling, seed)
-    posterior = Posterior(design, priors.form, "gaussian", found.density.layout, found.thetas, found.values, found.density.system, True)
+    density, family = found.density, design.cells.family
+    posterior = Posterior(design, priors.form, family, density.layout, found.thetas, found.values, density.system, True)
     checks = importance_checks(found.independence)
     return build_fit(posterior, method="collapsed", interval=interval, checks=checks, record=found.record)
 

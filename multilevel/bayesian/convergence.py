@@ -15,7 +15,7 @@ from scipy.fft import irfft, next_fast_len, rfft
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
-from multilevel.cells.statistics import Floats
+from multilevel.arrays import Floats
 from multilevel.fit import Check
 
 MAX_R_HAT = 1.01

@@ -27,9 +27,9 @@ import numpy as np
 from scipy.linalg import block_diag, solve_triangular
 from scipy.sparse import csr_array, hstack
 
+from multilevel.arrays import Floats
 from multilevel.bayesian.parameters import Layout
 from multilevel.bayesian.pilot import MOST_JOINT, Pilot, block_values, level_information
-from multilevel.cells.statistics import Floats
 from multilevel.design.reduction import ReducedRows
 
 CHUNK = 500

@@ -12,7 +12,6 @@ from multilevel.bayesian.collapsed import Collapsed
 from multilevel.bayesian.collapsed_fit import starting_point
 from multilevel.bayesian.coordinates import build_coordinates
 from multilevel.bayesian.durations import USUAL_STEPS, duration, nuts_seconds, seconds_of, speed
-from multilevel.bayesian.families import outcome_of
 from multilevel.bayesian.memory import draws_bytes
 from multilevel.bayesian.nuts_fit import FEW_COEFFICIENTS, MANY_EFFECTS, starting_covariances, starting_dispersion
 from multilevel.bayesian.parameters import Layout
@@ -20,7 +19,7 @@ from multilevel.bayesian.pilot import fit_pilot
 from multilevel.bayesian.priors import ResolvedPriors
 from multilevel.bayesian.sampling import Sampling
 from multilevel.design.model import Design
-from multilevel.design.reduction import ReducedRows, reduce_design
+from multilevel.design.reduction import ReducedRows, outcome_of, reduce_design
 from multilevel.design.unit_free import unit_free
 from multilevel.linear.assemble import linear_system
 
@@ -52,7 +51,7 @@ def sampling_cost(design: Design, family: str, priors: ResolvedPriors, sampling:
     rows = reduce_design(design)
     n_coefficients = len(design.population) + design.n_effects
     with one_blas_thread():
-        if family == "gaussian" and sampling.form != "nuts":
+        if design.cells.has_moments and sampling.form != "nuts":
             return _collapsed(rows, priors, sampling, n_coefficients)
         return _nuts(design, rows, family, priors, sampling)
 
@@ -78,19 +77,18 @@ def likelihood_cost(design: Design, family: str) -> Cost:
     factorisation = seconds_of(lambda: system.factorise(factors))
     n_parameters = sum(len(factor) * (len(factor) + 1) // 2 for factor in factors)
     n_evaluations = 20 + 10 * n_parameters
-    each = GRADIENT if family == "gaussian" else PIRLS_STEPS
+    each = GRADIENT if design.cells.has_moments else PIRLS_STEPS
     widest = design.n_effects - max((block.n_levels * block.values.shape[1] for block in rows.blocks), default=0)
-    form = "linear" if family == "gaussian" else "Laplace"
+    form = "linear" if design.cells.has_moments else "Laplace"
     return Cost(form, factorisation * each * n_evaluations, _with_process(8 * 6 * widest**2))
 
 
 def _nuts(design: Design, rows: ReducedRows, family: str, priors: ResolvedPriors, sampling: Sampling) -> Cost:
-    from multilevel.bayesian import kernel
-    from multilevel.bayesian.nuts_model import model_data, pack
+    from multilevel.bayesian.nuts_model import compiled_density, model_data, pack
 
     with_scale = priors.sigma is not None or priors.dispersion is not None
     layout = Layout(tuple(block.values.shape[1] for block in rows.blocks), with_scale)
-    outcome = outcome_of(design, rows, family)
+    outcome = outcome_of(design.cells, rows, family)
     start = time.perf_counter()
     pilot = fit_pilot(rows, outcome, priors, starting_covariances(priors), starting_dispersion(priors))
     pilot_seconds = time.perf_counter() - start
@@ -98,7 +96,8 @@ def _nuts(design: Design, rows: ReducedRows, family: str, priors: ResolvedPriors
     packed = pack(data)
     n_coefficients = len(design.population) + design.n_effects
     x, w = np.zeros(layout.size), np.zeros(n_coefficients)
-    gradient = seconds_of(lambda: kernel.packed_log_posterior(x, w, packed["numbers"], packed["counts"]))
+    density = compiled_density(outcome.family)
+    gradient = seconds_of(lambda: density(x, w, packed["numbers"], packed["counts"]))
     thin = 3 if design.n_effects > MANY_EFFECTS else 2
     steps = USUAL_STEPS * (2.0 if n_coefficients < FEW_COEFFICIENTS else 1.0)
     seconds = pilot_seconds + COMPILE_SECONDS + nuts_seconds(gradient, sampling, thin=thin, steps=steps)

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from multilevel.cells.statistics import Floats
+from multilevel.arrays import Floats
 from multilevel.errors import StudyError
 
 type Name = Literal["normal", "half_normal", "half_student_t", "half_cauchy", "exponential", "log_normal", "lkj"]

@@ -16,12 +16,11 @@ from multilevel.checking.predictive import predictive_checks
 from multilevel.checking.row_loo import row_loo
 from multilevel.design.model import Design
 from multilevel.errors import FitError, StudyError
+from multilevel.families.registry import family_named
 from multilevel.fit import Fit
 
 FEWEST_FOR_IMPORTANCE = 1000
 """Draws below which a low importance ESS speaks of their number, not of the proposal."""
-
-FAMILIES = ("gaussian", "binomial", "poisson", "negative_binomial", "gamma")
 
 
 def fit_bayesian(
@@ -39,7 +38,7 @@ def fit_bayesian(
     Parameters
     ----------
     design : the model matrix over cells.
-    family : gaussian, binomial, poisson, negative_binomial or gamma.
+    family : any in ``multilevel.families.registry``.
     priors : a study's ``priors:``, read or as written; None for the defaults (``multilevel.bayesian.priors``).
     sampling : a study's ``sampling:``, read or as written; None for 4 chains of 1,000 draws.
     seed : of every random number.
@@ -60,20 +59,19 @@ def fit_bayesian(
     FitError
         The posterior cannot be evaluated, or its draws do not fit into memory.
     """
-    if family not in FAMILIES:
-        raise StudyError(f"The family {family!r} does not exist; it is one of {', '.join(FAMILIES)}.")
+    family_named(family)
     if not design.population:
         raise FitError("The model has no population coefficient; write at least an intercept, as in y ~ 1 + (1 | group).")
     if not design.blocks:
         raise FitError("The model has no group-level terms; the bayesian engine needs at least one, as in (1 | group).")
     how = read_sampling(sampling)
     resolved = model_priors(design, family, priors if isinstance(priors, Priors) else read_priors(priors))
-    if how.form == "collapsed" and family != "gaussian":
+    if how.form == "collapsed" and not design.cells.has_moments:
         raise StudyError(
             f"sampling: the collapsed form exists for gaussian outcomes only, this one is {family}; leave form out or write nuts."
         )
-    refuse_too_large(design, family, how)
-    if how.form == "nuts" or family != "gaussian":
+    refuse_too_large(design, how)
+    if how.form == "nuts" or not design.cells.has_moments:
         fit = fit_nuts(design, family, resolved, how, seed=seed, interval=interval, progress=progress)
     else:
         fit = fit_collapsed(design, resolved, how, seed=seed, interval=interval)

@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.optimize import minimize
 
+from multilevel.arrays import Floats, Integers
 from multilevel.bayesian.convergence import convergence
 from multilevel.bayesian.mixtures import TMixture, fit_mixture, single
-from multilevel.cells.statistics import Floats, Integers
 from multilevel.errors import FitError
 
 PILOT_DRAWS = (250, 1000)

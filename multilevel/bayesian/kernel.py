@@ -1,7 +1,7 @@
 """The log posterior in the sampler's coordinates with its gradient, compiled once for every model.
 
 Written out by hand because a symbolic gradient costs a minute to compile for each new shape of model, and this costs nothing after the
-first time on a machine. What it computes is documented in ``coordinates.py`` and ``families.py``; the tests hold it against them.
+first time on a machine. What it computes is documented in ``coordinates.py`` and ``multilevel.families``; the tests hold it against them.
 Every ``_..._back`` returns or adds adjoints: the derivative of the log posterior with respect to its function's inputs.
 One file, although it is long: numba keeps compiled code by the file that it is in, and would not notice a change in another one.
 """
@@ -15,25 +15,34 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+from numba import njit, types
 
-GAUSSIAN, BINOMIAL, POISSON, NEGATIVE_BINOMIAL, GAMMA = range(5)
 HALF_NORMAL, HALF_STUDENT_T, EXPONENTIAL, LOG_NORMAL, CORRELATION = range(5)
+
+
+_VECTOR, _MATRIX, _INTEGERS = types.float64[::1], types.float64[:, ::1], types.int64[::1]
+
+LOG_DENSITY = types.float64(_VECTOR, _VECTOR, _VECTOR, _MATRIX, _VECTOR, types.float64, _VECTOR, _VECTOR)
+"""Signature of ``Family.log_density``: a family comes as a pointer to compiled code, so that all of them share the code here."""
+
+_PACKED = types.Tuple((types.Array(types.float64, 0, "C"), _VECTOR, _VECTOR))(
+    _VECTOR, _VECTOR, _VECTOR, _INTEGERS, types.FunctionType(LOG_DENSITY)
+)
 
 
 @njit(cache=True, nogil=True)
 def log_posterior(
     theta, w, kinds, prior, y, size, once, histogram, offset, X, weights, codes, values, widths, levels, starts, mode, joint_information,
-    joint_shift, information, mixing, pull, shift, beta_location, beta_precision,
+    joint_shift, information, mixing, pull, shift, beta_location, beta_precision, log_density,
 ):  # fmt: skip
     """Value and gradients (d,), (p + q,).
 
-    theta (d,), w (p + q,); kinds: the family's code, whether theta ends with log sigma, phi or shape, and how many blocks are joint with
-    beta; prior (d, 4): kind, two arguments, and 1 where the prior speaks of 1 / sqrt(exp(theta)); y, size, offset, weights (R,); once:
-    residual_ss, N, sum of log y; codes (B, R), values (K, R), widths, levels, starts (in theta) (B,): blocks in the pilot's order; mode,
-    joint_information (m, m), joint_shift (m,) and the flat arrays as in ``coordinates``.
+    theta (d,), w (p + q,); kinds: whether theta ends with log sigma, phi or shape, and how many blocks are joint with beta; prior (d, 4):
+    kind, two arguments, and 1 where the prior speaks of 1 / sqrt(exp(theta)); y, size, offset, weights (R,); once: residual_ss, N, sum of
+    log y; codes (B, R), values (K, R), widths, levels, starts (in theta) (B,): blocks in the pilot's order; mode, joint_information (m, m),
+    joint_shift (m,) and the flat arrays as in ``coordinates``; log_density: the family's.
     """
-    p, m, n_blocks, n_rows, n_joint = X.shape[1], len(joint_shift), len(widths), len(y), kinds[2]
+    p, m, n_blocks, n_rows, n_joint = X.shape[1], len(joint_shift), len(widths), len(y), kinds[1]
     value, g_theta = _log_prior(theta, prior)
     g_w = np.zeros(len(w))
     factors = _factors(theta, widths, starts)
@@ -88,11 +97,11 @@ def log_posterior(
             at_pull += count * at
         at, row, at_info = at + count, row + k, at_info + n * k * k
 
-    scale = math.exp(theta[-1]) if kinds[1] else 1.0
-    likelihood, g_eta, g_scale = _likelihood(kinds[0], y, size, once, histogram, eta, scale)
-    value += likelihood
-    if kinds[1]:
-        g_theta[-1] += scale * g_scale
+    scale = math.exp(theta[-1]) if kinds[0] else 1.0
+    g_eta, g_scale = np.empty(n_rows), np.empty(1)
+    value += log_density(y, size, once, histogram, eta, scale, g_eta, g_scale)
+    if kinds[0]:
+        g_theta[-1] += scale * g_scale[0]
 
     # backward, in the opposite order
     g_off = np.zeros(len(w))
@@ -219,17 +228,17 @@ def _joint_root_back(inverse, x, z, g_z, g_right):
     return g_inner
 
 
-@njit(cache=True, nogil=True)
-def packed_log_posterior(x, w, numbers, counts):
+@njit(_PACKED, cache=True, nogil=True)
+def packed_log_posterior(x, w, numbers, counts, log_density):
     """``log_posterior`` at stretched parameters, of data packed into one array of floats and one of integers.
 
     ``x`` (d,) is theta with the sds stretched (see ``stretch``); the value comes as an array without dimensions.
 
     PyTensor and nutpie compile code for every array that a model holds, so two of them compile in a fraction of the time of twenty.
     """
-    n_joint, n_rows, p = np.int64(counts[2]), np.int64(counts[3]), np.int64(counts[4])
-    n_blocks, n_values = np.int64(counts[5]), np.int64(counts[6])
-    at = 7
+    n_joint, n_rows, p = np.int64(counts[1]), np.int64(counts[2]), np.int64(counts[3])
+    n_blocks, n_values = np.int64(counts[4]), np.int64(counts[5])
+    at = 6
     codes = counts[at : at + n_blocks * n_rows].reshape((n_blocks, n_rows))
     at += n_blocks * n_rows
     widths = counts[at : at + n_blocks]
@@ -260,7 +269,7 @@ def packed_log_posterior(x, w, numbers, counts):
     value, g_theta, g_w = log_posterior(
         theta,
         w,
-        counts[:3],
+        counts[:2],
         numbers[ends[0] : ends[1]].reshape((len(x), 4)),
         numbers[ends[1] : ends[2]],
         numbers[ends[2] : ends[3]],
@@ -283,6 +292,7 @@ def packed_log_posterior(x, w, numbers, counts):
         numbers[ends[15] : ends[16]],
         numbers[ends[16] : ends[17]],
         numbers[ends[17] : ends[18]].reshape((p, p)),
+        log_density,
     )
     return np.asarray(value + jacobian), g_theta * slope + g_jacobian, g_w
 
@@ -484,60 +494,3 @@ def _log_prior(theta, prior):
         value += part + log_x
         gradient[i] += inside * (slope + 1.0)
     return value, gradient
-
-
-@njit(cache=True, nogil=True)
-def _likelihood(family, y, size, once, histogram, eta, scale):
-    """Log-likelihood, its gradient in eta (R,) and its derivative in the scale (sigma, phi or shape); see ``families``."""
-    value, g_scale = 0.0, 0.0
-    g_eta = np.empty(len(eta))
-    if family == GAUSSIAN:
-        square = once[0]
-        for r in range(len(eta)):
-            residual = y[r] - eta[r]
-            square += residual**2
-            g_eta[r] = residual / scale**2
-        value = -0.5 * square / scale**2 - once[1] * math.log(scale)
-        g_scale = square / scale**3 - once[1] / scale
-    elif family == BINOMIAL:
-        for r in range(len(eta)):
-            tail = math.exp(-abs(eta[r]))
-            p = 1.0 / (1.0 + tail) if eta[r] >= 0 else tail / (1.0 + tail)
-            value += y[r] * eta[r] - size[r] * (max(eta[r], 0.0) + math.log1p(tail))
-            g_eta[r] = y[r] - size[r] * p
-    elif family == POISSON:
-        for r in range(len(eta)):
-            expected = size[r] * math.exp(eta[r])
-            value += y[r] * eta[r] - expected
-            g_eta[r] = y[r] - expected
-    elif family == NEGATIVE_BINOMIAL:
-        for r in range(len(eta)):
-            mu = math.exp(eta[r])
-            log_total, log_ratio = math.log(scale + mu), math.log1p(mu / scale)
-            value += y[r] * (eta[r] - log_total) - size[r] * scale * log_ratio
-            g_eta[r] = y[r] - (y[r] + size[r] * scale) * mu / (scale + mu)
-            g_scale += -y[r] / (scale + mu) - size[r] * (log_ratio - mu / (scale + mu))
-        for i in range(len(histogram)):
-            value += histogram[i, 1] * (math.lgamma(histogram[i, 0] + scale) - math.lgamma(scale))
-            g_scale += histogram[i, 1] * (_digamma(histogram[i, 0] + scale) - _digamma(scale))
-    else:
-        value = (scale - 1.0) * once[2] - once[1] * math.lgamma(scale)
-        g_scale = once[2] - once[1] * _digamma(scale)
-        log_scale = math.log(scale)
-        for r in range(len(eta)):
-            ratio = y[r] * math.exp(-eta[r])
-            value += size[r] * scale * (log_scale - eta[r]) - scale * ratio
-            g_eta[r] = scale * (ratio - size[r])
-            g_scale += size[r] * (log_scale + 1.0 - eta[r]) - ratio
-    return value, g_eta, g_scale
-
-
-@njit(cache=True, nogil=True)
-def _digamma(x):
-    """Recurrence up to 8, then the asymptotic series (Abramowitz and Stegun 1972, 6.3.18)."""
-    below = 0.0
-    while x < 8.0:
-        below -= 1.0 / x
-        x += 1.0
-    s = 1.0 / (x * x)
-    return below + math.log(x) - 0.5 / x - s * (1 / 12 - s * (1 / 120 - s * (1 / 252 - s * (1 / 240 - s * (1 / 132 - s * 691 / 32760)))))

@@ -24,10 +24,10 @@ def machine_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def refuse_too_large(design: Design, family: str, sampling: Sampling) -> None:
+def refuse_too_large(design: Design, sampling: Sampling) -> None:
     """Raise FitError where the draws alone would not fit into the machine's memory; names the widest factor and the ways out."""
     n_coefficients = len(design.population) + design.n_effects
-    thin = 1 if family == "gaussian" and sampling.form != "nuts" else NUTS_THIN
+    thin = 1 if design.cells.has_moments and sampling.form != "nuts" else NUTS_THIN
     needed, there = draws_bytes(n_coefficients, sampling, thin=thin), machine_bytes()
     if needed <= there:
         return

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.linalg import solve_triangular
 from scipy.special import gammaln, logsumexp
 
-from multilevel.cells.statistics import Floats
+from multilevel.arrays import Floats
 
 
 @dataclass(frozen=True)

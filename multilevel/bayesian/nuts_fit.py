@@ -10,21 +10,21 @@ from typing import Any
 
 import numpy as np
 
+from multilevel.arrays import Floats
 from multilevel.bayesian.bookkeeping import Clock, one_blas_thread
 from multilevel.bayesian.convergence import MAX_R_HAT, MIN_ESS, Convergence, convergence
 from multilevel.bayesian.coordinates import build_coordinates, coefficients
 from multilevel.bayesian.durations import HOURS, duration, nuts_seconds, seconds_of
-from multilevel.bayesian.families import Outcome, outcome_of
-from multilevel.bayesian.kernel import packed_log_posterior
 from multilevel.bayesian.parameters import Layout
 from multilevel.bayesian.pilot import Pilot, fit_pilot, level_information
 from multilevel.bayesian.priors import ResolvedPriors
 from multilevel.bayesian.results import Posterior, build_fit
 from multilevel.bayesian.sampling import Sampling
 from multilevel.bayesian.unit_free_priors import ModelPriors
-from multilevel.cells.statistics import Floats
 from multilevel.design.model import Design
-from multilevel.design.reduction import ReducedRows, reduce_design
+from multilevel.design.reduction import ReducedRows, outcome_of, reduce_design
+from multilevel.families.family import Family
+from multilevel.families.outcome import Outcome
 from multilevel.fit import Check, Fit
 from multilevel.linear.assemble import linear_system
 from multilevel.linear.system import LinearSystem
@@ -76,7 +76,7 @@ class NutsDraws:
 def fit_nuts(design: Design, family: str, priors: ModelPriors, sampling: Sampling, *, seed: int, interval: float, progress: bool) -> Fit:
     """Fit any family with NUTS; see ``engine.fit_bayesian``."""
     rows = reduce_design(priors.form.design)
-    found = sample_nuts(rows, outcome_of(design, rows, family), priors.inner, sampling, seed=seed, progress=progress)
+    found = sample_nuts(rows, outcome_of(design.cells, rows, family), priors.inner, sampling, seed=seed, progress=progress)
     system = quadratic_system(rows, found.pilot)
     posterior = Posterior(design, priors.form, family, found.layout, found.thetas, found.values, system, False, found.figures)
     return build_fit(posterior, method="nuts", interval=interval, checks=(_divergence_check(found.divergences),), record=found.record)
@@ -172,7 +172,7 @@ def _at(model: _Model, thetas: Floats) -> _Model:
 
 
 def _attempt(model: _Model, sampling: Sampling, effort: _Effort, *, seed: int, progress: bool) -> NutsDraws:
-    from multilevel.bayesian.nuts_model import model_data, pack, sd_units
+    from multilevel.bayesian.nuts_model import compiled_density, model_data, pack, sd_units
 
     sampling = replace(sampling, tune=sampling.tune * (1 + effort.step) * effort.longer)
     clock, layout, pilot = Clock(), model.layout, model.pilot
@@ -182,11 +182,12 @@ def _attempt(model: _Model, sampling: Sampling, effort: _Effort, *, seed: int, p
     centre = unstretched(layout.pack(pilot.covariances, pilot.dispersion), units)
     n_effects = sum(effects.size for effects in pilot.effects)
     start = np.concatenate([centre, np.zeros(model.rows.X.shape[1] + n_effects)])
-    compiled = compiled_model(layout.size, len(start) - layout.size)
+    compiled = compiled_model(model.outcome.family, layout.size, len(start) - layout.size)
     clock.lap("compile")
     thin = (3 if n_effects > MANY_EFFECTS else 2) * effort.longer
     packed = pack(data)
-    gradient = seconds_of(lambda: packed_log_posterior(start[: layout.size], start[layout.size :], packed["numbers"], packed["counts"]))
+    density = compiled_density(model.outcome.family)
+    gradient = seconds_of(lambda: density(start[: layout.size], start[layout.size :], packed["numbers"], packed["counts"]))
     expected = nuts_seconds(gradient, sampling, thin=thin)
     if expected > HOURS:
         log.warning("NUTS will take about %s for %s coefficients; stop here if that is too long.", duration(expected), f"{len(start):,}")
@@ -254,14 +255,14 @@ def unstretched(theta: Floats, units: Floats) -> Floats:
 
 
 @lru_cache(maxsize=8)
-def compiled_model(n_theta: int, n_coefficients: int) -> Any:
+def compiled_model(family: Family, n_theta: int, n_coefficients: int) -> Any:
     """The compiled model of so many parameters, with data to be replaced; compiled once in a process."""
     import nutpie
 
     from multilevel.bayesian.nuts_model import build_model
 
-    nothing: dict[str, Any] = {"numbers": np.zeros(1), "counts": np.zeros(7, dtype=np.int64)}
-    return nutpie.compile_pymc_model(build_model(nothing, n_theta, n_coefficients))
+    nothing: dict[str, Any] = {"numbers": np.zeros(1), "counts": np.zeros(6, dtype=np.int64)}
+    return nutpie.compile_pymc_model(build_model(nothing, family, n_theta, n_coefficients))
 
 
 def _starts(centre: Floats, n_theta: int) -> Callable[[int], Floats]:

@@ -1,40 +1,34 @@
 """The PyMC model: two flat vectors in the coordinates of ``coordinates.py`` and one potential, the compiled log posterior.
 
-The data are ``pm.Data``: a refit with as many parameters, on whatever data, family and priors, reuses the compiled model.
+The data are ``pm.Data``: a refit of a family with as many parameters, on whatever data and priors, reuses the compiled model.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
+from numba import njit
 from pytensor.gradient import DisconnectedType
 from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
 from pytensor.link.numba.dispatch import numba_funcify
 
+from multilevel.arrays import Floats, Integers
 from multilevel.bayesian import kernel
 from multilevel.bayesian.coordinates import CoarseBlock, Coordinates, FineBlock
 from multilevel.bayesian.distributions import Prior
-from multilevel.bayesian.families import Outcome
 from multilevel.bayesian.parameters import Layout, lkj_exponents
 from multilevel.bayesian.pilot import Pilot
 from multilevel.bayesian.priors import ResolvedPriors
-from multilevel.cells.statistics import Floats, Integers
 from multilevel.design.reduction import ReducedRows
+from multilevel.families.family import Family
+from multilevel.families.outcome import Outcome
 
 type Arrays = dict[str, Floats | Integers]
-
-_FAMILY = {
-    "gaussian": kernel.GAUSSIAN,
-    "binomial": kernel.BINOMIAL,
-    "poisson": kernel.POISSON,
-    "negative_binomial": kernel.NEGATIVE_BINOMIAL,
-    "gamma": kernel.GAMMA,
-}
-
 
 ARGUMENTS = (
     "kinds", "prior", "y", "size", "once", "histogram", "offset", "X", "weights", "codes", "values", "widths", "levels", "starts", "mode",
@@ -52,7 +46,10 @@ PACKED = (
 class LogPosterior(Op):
     """``kernel.packed_log_posterior`` as a node: its value, and its gradients as further outputs."""
 
-    __props__ = ()
+    __props__ = ("family",)
+
+    def __init__(self, family: Family) -> None:
+        self.family = family
 
     def make_node(self, x: Any, w: Any, numbers: Any, counts: Any) -> Any:
         """Value, gradient in x, gradient in w."""
@@ -61,7 +58,7 @@ class LogPosterior(Op):
 
     def perform(self, node: Any, inputs: list[Any], outputs: list[list[Any]]) -> None:
         """Evaluate, outside compiled code."""
-        value, g_theta, g_w = kernel.packed_log_posterior(*inputs)
+        value, g_theta, g_w = compiled_density(self.family)(*inputs)
         outputs[0][0], outputs[1][0], outputs[2][0] = value, g_theta, g_w
 
     def pullback(self, inputs: list[Any], outputs: list[Any], cotangents: list[Any]) -> list[Any]:
@@ -75,7 +72,20 @@ class LogPosterior(Op):
 
 @numba_funcify.register(LogPosterior)
 def _compiled(op: LogPosterior, **_: Any) -> Any:
-    return kernel.packed_log_posterior
+    return compiled_density(op.family)
+
+
+@cache
+def compiled_density(family: Family) -> Any:
+    """``kernel.packed_log_posterior`` of a family, without its last argument."""
+    log_density, packed = family.log_density, kernel.packed_log_posterior
+    log_density.compile(kernel.LOG_DENSITY)
+
+    @njit(nogil=True)
+    def log_posterior(x, w, numbers, counts):  # type: ignore[no-untyped-def]
+        return packed(np.ascontiguousarray(x), np.ascontiguousarray(w), numbers, counts, log_density)
+
+    return log_posterior
 
 
 def model_data(
@@ -86,13 +96,12 @@ def model_data(
     blocks = [rows.blocks[f] for f in order]
     every: list[CoarseBlock | FineBlock] = [*coordinates.coarse, *([] if coordinates.fine is None else [coordinates.fine])]
     none = np.zeros((0, len(rows.outcome)))
-    is_counted = outcome.family in ("negative_binomial", "gamma")
     return {
-        "kinds": np.array([_FAMILY[outcome.family], int(layout.with_scale), len(coordinates.joint.blocks)]),
+        "kinds": np.array([int(layout.with_scale), len(coordinates.joint.blocks)]),
         "prior": prior_table(layout, priors),
         "y": outcome.outcome,
-        "size": (outcome.n if is_counted else outcome.size).astype(np.float64),
-        "once": np.array([outcome.residual_ss, float(outcome.n_rows), outcome.sum_log_outcome]),
+        "size": outcome.size.astype(np.float64),
+        "once": outcome.numbers,
         "histogram": outcome.histogram,
         "offset": rows.offset,
         "X": np.ascontiguousarray(rows.X),
@@ -144,13 +153,13 @@ def prior_table(layout: Layout, priors: ResolvedPriors) -> Floats:
     return np.array(rows, dtype=np.float64).reshape(-1, 4)
 
 
-def build_model(packed: Arrays, n_theta: int, n_coefficients: int) -> pm.Model:
+def build_model(packed: Arrays, family: Family, n_theta: int, n_coefficients: int) -> pm.Model:
     """A model with ``x`` (d,), theta stretched, and ``w`` (p + q,), which ``coordinates.coefficients`` turns into coefficients."""
     with pm.Model() as model:
         numbers, counts = pm.Data("numbers", packed["numbers"]), pm.Data("counts", packed["counts"])
         x = pm.Flat("x", shape=n_theta)
         w = pm.Flat("w", shape=n_coefficients)
-        pm.Potential("log_posterior", LogPosterior()(x, w, numbers, counts)[0])
+        pm.Potential("log_posterior", LogPosterior(family)(x, w, numbers, counts)[0])
     return model
 
 

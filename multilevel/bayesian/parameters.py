@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from multilevel.arrays import Floats
 from multilevel.bayesian.priors import ResolvedPriors
-from multilevel.cells.statistics import Floats
 
 
 @dataclass(frozen=True)

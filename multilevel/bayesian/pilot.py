@@ -15,11 +15,11 @@ from scipy.linalg import cho_factor, cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize_scalar
 from scipy.sparse import csr_array, hstack
 
-from multilevel.bayesian.families import Outcome, log_likelihood, working
+from multilevel.arrays import Floats, Integers
 from multilevel.bayesian.priors import ResolvedPriors
-from multilevel.cells.statistics import Floats, Integers
 from multilevel.design.reduction import ReducedBlock, ReducedRows
 from multilevel.errors import FitError
+from multilevel.families.outcome import Outcome
 
 EM_STEPS = 30
 
@@ -117,21 +117,6 @@ def level_information(block: ReducedBlock, weights: Floats) -> Floats:
     return information
 
 
-def saturated(outcome: Outcome) -> Floats:
-    """(R,) linear predictor, offset included, that fits every row by itself: where Newton's steps start (McCullagh and Nelder 1989, 2.5).
-
-    From a constant the first step overshoots on the scale of a log link by more than halving could ever take back.
-    """
-    if outcome.family == "gaussian":
-        return outcome.outcome
-    if outcome.family == "binomial":
-        share = (outcome.outcome + 0.5) / (outcome.size + 1.0)
-        return np.log(share / (1.0 - share))
-    size = outcome.size if outcome.family == "poisson" else outcome.n
-    mean = outcome.outcome.sum() / size.sum()
-    return np.log((outcome.outcome + 0.1 * mean) / (size + 0.1))
-
-
 class _Workspace:
     """Products that every step needs."""
 
@@ -145,7 +130,7 @@ class _Workspace:
     def mode(self, covariances: tuple[Floats, ...], dispersion: float, at: Pilot | None, steps: int) -> Pilot:
         """PIRLS at fixed covariances, with step halving on the penalised log-likelihood."""
         pilot = at
-        eta = saturated(self.outcome) if at is None else self.predictor(at)
+        eta = self.outcome.family.saturated(self.outcome) if at is None else self.predictor(at)
         best = -np.inf
         for _ in range(steps):
             proposed = self._solve(covariances, dispersion, eta)
@@ -164,7 +149,7 @@ class _Workspace:
                 break
         if pilot is None or not np.isfinite(best):
             raise FitError("The pilot fit broke down: the outcome, an offset or a predictor is not finite or far out of scale.")
-        weights, score = working(self.outcome, eta, dispersion)
+        weights, score = self.outcome.working(eta, dispersion)
         return replace(
             pilot, weights=weights, weighted_response=weights * (eta - self.rows.offset) + score, schur=self._schur(covariances, weights)[0]
         )
@@ -214,7 +199,7 @@ class _Workspace:
         return precision - (coupling.T @ _apply(variance, coupling)).toarray(), variance, coupling
 
     def _solve(self, covariances: tuple[Floats, ...], dispersion: float, eta: Floats) -> Pilot:
-        weights, score = working(self.outcome, eta, dispersion)
+        weights, score = self.outcome.working(eta, dispersion)
         response = weights * (eta - self.rows.offset) + score
         schur, variance, coupling = self._schur(covariances, weights)
         right = self.coarse.T @ response
@@ -239,7 +224,7 @@ class _Workspace:
         for effect, covariance in zip(pilot.effects, pilot.covariances, strict=True):
             penalty += (solve_triangular(cholesky(covariance, lower=True), effect.T, lower=True) ** 2).sum()
         with np.errstate(over="ignore", invalid="ignore"):
-            return float(log_likelihood(self.outcome, eta, pilot.dispersion) - 0.5 * penalty)
+            return float(self.outcome.log_likelihood(eta, pilot.dispersion) - 0.5 * penalty)
 
 
 def _pull(effects: Floats, variances: Floats, present: Floats) -> Floats:
@@ -266,7 +251,7 @@ def _apply(matrices: Floats, sparse: csr_array) -> csr_array:
 
 
 def _dispersion(outcome: Outcome, eta: Floats, present: float) -> float:
-    if outcome.family not in ("negative_binomial", "gamma", "gaussian"):
+    if outcome.family.scale is None:
         return present
-    result = minimize_scalar(lambda log_d: -log_likelihood(outcome, eta, np.exp(log_d)), bounds=(-7.0, 12.0), method="bounded")
+    result = minimize_scalar(lambda log_d: -outcome.log_likelihood(eta, np.exp(log_d)), bounds=(-7.0, 12.0), method="bounded")
     return float(np.exp(result.x))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from multilevel.cells.statistics import Floats
+from multilevel.arrays import Floats
 from multilevel.design.factors import full_labels
 from multilevel.errors import FitError
 from multilevel.fit import Check, Fit

@@ -6,15 +6,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from multilevel.arrays import Floats
 from multilevel.bayesian.parameters import Layout, sample_prior
 from multilevel.bayesian.priors import ResolvedPriors
 from multilevel.bayesian.results import parameter_names, scale_name
-from multilevel.cells.statistics import Floats
 from multilevel.checking.predictive import coefficient_matrix
 from multilevel.design.model import Design
 from multilevel.design.reduction import reduce_design
+from multilevel.families.registry import family_named
 from multilevel.fit import Fit
 from multilevel.joint_draws import DrawsJoint
+
+LARGEST = 700.0
+"""Of a linear predictor under a log link: beyond it the mean is no finite number."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,7 @@ class PriorLine:
 
 def describe_priors(design: Design, family: str, priors: ResolvedPriors) -> tuple[PriorLine, ...]:
     """Every prior of a model, in words."""
-    scale = "the outcome's scale" if family == "gaussian" else "the link scale"
+    scale = "the outcome's scale" if family_named(family).link.is_linear else "the link scale"
     lines = []
     for column, prior in zip(design.population, priors.terms, strict=True):
         place = "the outcome at the mean of the other columns" if column.label == "Intercept" else "change for one unit of the column"
@@ -70,11 +74,11 @@ def prior_predictive(
         pieces.append(effects.reshape(size, levels * k))
     rows = reduce_design(design)
     chosen = rng.choice(len(rows.outcome), size=min(cells, len(rows.outcome)), replace=False)
-    weight = np.maximum(np.abs(rows.X).max(axis=1), 1e-12)[chosen] if family == "gaussian" else np.ones(len(chosen))
+    weight = np.maximum(np.abs(rows.X).max(axis=1), 1e-12)[chosen] if design.cells.has_moments else np.ones(len(chosen))
     eta = np.asarray(coefficient_matrix(rows)[chosen] @ np.concatenate(pieces, axis=1).T) / weight[:, None] + rows.offset[chosen, None]
-    mean = {"gaussian": lambda x: x, "binomial": lambda x: 1 / (1 + np.exp(-x))}.get(family, lambda x: np.exp(np.minimum(x, 700.0)))(eta)
+    mean = family_named(family).link.mean(np.minimum(eta, LARGEST) if family_named(family).link.is_multiplicative else eta)
     probabilities = (0.025, 0.25, 0.5, 0.75, 0.975)
-    return PriorPredictive(probabilities, tuple(float(q) for q in np.quantile(mean, probabilities)), _observed_mean(design, family))
+    return PriorPredictive(probabilities, tuple(float(q) for q in np.quantile(mean, probabilities)), _observed_mean(design))
 
 
 def prior_sensitivity(fit: Fit, priors: ResolvedPriors) -> dict[str, float]:
@@ -120,12 +124,12 @@ def component_values(fit: Fit) -> Floats:
         sds = np.sqrt(np.einsum("sii->si", covariance))
         columns.extend(sds.T)
         columns += [np.clip(covariance[:, i, j] / (sds[:, i] * sds[:, j]), -1.0, 1.0) for i in range(k) for j in range(i)]
-    scale = fit.sigma_draws if fit.family == "gaussian" and not fit.design.cells.known_sigma else fit.dispersion_draws
+    scale = fit.dispersion_draws if fit.sigma_draws is None or fit.design.cells.known_sigma else fit.sigma_draws
     return np.stack([*columns, scale] if scale is not None else columns, axis=1)
 
 
-def _observed_mean(design: Design, family: str) -> float:
+def _observed_mean(design: Design) -> float:
     cells = design.cells
-    if family == "gaussian":
+    if cells.has_moments:
         return float(np.average(cells.mean[:, -1], weights=cells.weight))
     return float(cells.total.sum() / cells.size.sum())

@@ -20,11 +20,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from multilevel.arrays import Floats
 from multilevel.bayesian.distributions import POSITIVE, Prior, parse_prior
-from multilevel.cells.statistics import CellStatistics, Floats
+from multilevel.cells.statistics import CellStatistics
 from multilevel.design.model import Design, DesignColumn, GroupBlock
 from multilevel.design.unit_free import CONSTANT
 from multilevel.errors import StudyError
+from multilevel.families.registry import family_named
 
 WIDTH = 2.5
 """How many sds of the outcome one sd of a predictor may plausibly move it (Gelman et al. 2008)."""
@@ -120,25 +122,21 @@ def resolve_priors(design: Design, family: str, priors: Priors) -> ResolvedPrior
 
 def has_sigma(design: Design, family: str) -> bool:
     """Whether a residual sd is estimated."""
-    return family == "gaussian" and not design.cells.known_sigma
+    return family_named(family).scale == "sigma" and not design.cells.known_sigma
 
 
 def has_dispersion(family: str) -> bool:
     """Whether the family has a dispersion of its own (phi or shape)."""
-    return family in ("negative_binomial", "gamma")
+    return family_named(family).has_dispersion
 
 
 def outcome_scale(cells: CellStatistics, family: str) -> tuple[float, float]:
     """Mean and sd of the outcome on the scale of the linear predictor; the sd is 1 for generalised models."""
-    if family == "gaussian":
+    if cells.has_moments:
         mean = float(np.average(cells.mean[:, -1], weights=cells.weight))
         total = cells.cross[:, -1, -1].sum() + cells.weight @ (cells.mean[:, -1] - mean) ** 2
         return mean, max(float(np.sqrt(total / cells.weight.sum())), np.finfo(float).tiny ** 0.5)
-    if family == "binomial":
-        share = (cells.total.sum() + 0.5) / (cells.size.sum() + 1.0)
-        return float(np.log(share / (1.0 - share)) - np.average(cells.offset, weights=cells.size)), 1.0
-    expected = cells.size @ np.exp(cells.offset)
-    return float(np.log((cells.total.sum() + 0.5) / (expected + 0.5))), 1.0
+    return family_named(family).outcome_scale(cells.total, cells.size, cells.offset)
 
 
 def column_moments(column: DesignColumn, cells: CellStatistics) -> tuple[float, float]:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from multilevel.arrays import Floats
 from multilevel.bayesian.convergence import Convergence, convergence, convergence_checks, joined
 from multilevel.bayesian.parameters import Layout
-from multilevel.cells.statistics import Floats
 from multilevel.design.model import Design
 from multilevel.design.unit_free import UnitFree
+from multilevel.families.registry import family_named
 from multilevel.fit import Check, Fit, UnitFreeFit, VarianceComponent
 from multilevel.joint_draws import DrawsJoint, summarise
 from multilevel.linear.system import LinearSystem
@@ -59,8 +60,8 @@ def build_fit(posterior: Posterior, *, method: str, interval: float, checks: tup
     conditional, shrinkage = _shrinkage(posterior, flat, maps.blocks)
     pooled = shrinkage if maps.is_identity else _shrinkage(posterior, flat, [np.eye(k) for k in layout.widths])[1]
     scale = layout.scale(flat) if layout.with_scale else None
-    is_gaussian = posterior.family == "gaussian"
-    sigma = scale if is_gaussian and scale is not None else (np.ones(len(flat)) if is_gaussian else None)
+    has_sigma = family_named(posterior.family).scale == "sigma"
+    sigma = scale if has_sigma and scale is not None else (np.ones(len(flat)) if has_sigma else None)
     return Fit(
         design=design,
         family=posterior.family,
@@ -73,10 +74,10 @@ def build_fit(posterior: Posterior, *, method: str, interval: float, checks: tup
         conditional_variance=conditional,
         shrinkage=shrinkage,
         sigma=None if sigma is None else float(sigma.mean()),
-        dispersion=None if is_gaussian or scale is None else float(scale.mean()),
+        dispersion=None if has_sigma or scale is None else float(scale.mean()),
         covariance_draws=covariances,
         sigma_draws=sigma,
-        dispersion_draws=None if is_gaussian else scale,
+        dispersion_draws=None if has_sigma else scale,
         ess_bulk=coefficients.ess_bulk,
         ess_tail=coefficients.ess_tail,
         r_hat=coefficients.r_hat,
@@ -117,7 +118,7 @@ def parameter_names(design: Design, family: str, *, with_scale: bool) -> list[st
 
 def scale_name(family: str) -> str:
     """How the tables call the last parameter: the residual's sd, ``phi`` or ``shape``."""
-    return {"negative_binomial": "phi", "gamma": "shape"}.get(family, "sigma")
+    return str(family_named(family).scale)
 
 
 def _component_terms(design: Design, family: str, with_scale: bool) -> Iterator[tuple[str, str, str | None, int | None]]:

@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from multilevel.bayesian.families import Outcome
+from multilevel.arrays import Floats
 from multilevel.bayesian.parameters import Layout, sample_prior
 from multilevel.bayesian.priors import ResolvedPriors
-from multilevel.cells.statistics import Floats
 from multilevel.checking.predictive import coefficient_matrix
 from multilevel.design.reduction import ReducedRows
+from multilevel.families.outcome import Outcome
+from multilevel.families.registry import family_named
 
 
 @dataclass(frozen=True)
@@ -25,10 +26,7 @@ class Simulated:
 
 
 def simulate_statistics(rows: ReducedRows, family: str, priors: ResolvedPriors, rng: np.random.Generator) -> Simulated:
-    """New outcomes for the cells of ``rows``; negative binomial and gamma outcomes are drawn row by row and then added up.
-
-    Their sufficient statistics are not those of any distribution of the sums alone, so the rows must be simulated.
-    """
+    """New outcomes for the cells of ``rows``."""
     layout = Layout(tuple(block.values.shape[1] for block in rows.blocks), priors.sigma is not None or priors.dispersion is not None)
     theta = sample_prior(1, layout, priors, rng)[0]
     beta = rng.multivariate_normal(priors.beta_location, np.linalg.inv(priors.beta_precision))
@@ -39,30 +37,6 @@ def simulate_statistics(rows: ReducedRows, family: str, priors: ResolvedPriors, 
     values = np.concatenate([beta, *effects])
     eta = rows.offset + coefficient_matrix(rows) @ values
     scale = float(layout.scale(theta))
-    drawn, outcome = draw_statistics(rows, family, eta, scale, rng)
-    return Simulated(drawn, outcome, theta, values)
-
-
-def draw_statistics(rows: ReducedRows, family: str, eta: Floats, scale: float, rng: np.random.Generator) -> tuple[ReducedRows, Outcome]:
-    """New statistics of the same cells at a linear predictor ``eta`` (R,); ``scale`` is sigma, phi or shape."""
-    histogram, sum_log = np.zeros((0, 2)), 0.0
-    residual_ss = rows.residual_ss
-    if family == "gaussian":
-        y = rng.normal(eta, scale)
-        residual_ss = float(scale**2 * rng.chisquare(rows.n_rows - len(eta))) if rows.n_rows > len(eta) else 0.0
-    elif family == "binomial":
-        y = rng.binomial(rows.size.astype(np.int64), 1.0 / (1.0 + np.exp(-eta))).astype(np.float64)
-    elif family == "poisson":
-        y = rng.poisson(rows.size * np.exp(eta)).astype(np.float64)
-    else:
-        of_row = np.repeat(np.arange(len(eta)), rows.n.astype(np.int64))
-        each = rng.gamma(scale, np.exp(eta[of_row]) / scale)
-        if family == "negative_binomial":
-            counts = rng.poisson(each)
-            histogram = np.column_stack(np.unique(counts, return_counts=True)).astype(np.float64)
-            each = counts.astype(np.float64)
-        else:
-            sum_log = float(np.log(each).sum())
-        y = np.bincount(of_row, each, minlength=len(eta))
-    drawn = replace(rows, outcome=y, residual_ss=residual_ss)
-    return drawn, Outcome(family, y, drawn.size, drawn.n, drawn.n_rows, residual_ss, histogram, sum_log)
+    observed = Outcome(family_named(family), rows.outcome, rows.size, rows.n, rows.n_rows, rows.residual_ss)
+    outcome = observed.family.draw(observed, eta, scale, rng)
+    return Simulated(replace(rows, outcome=outcome.outcome, residual_ss=outcome.residual_ss), outcome, theta, values)

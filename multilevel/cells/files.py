@@ -20,9 +20,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from multilevel.arrays import Floats
 from multilevel.cells.order import LevelOrder, ranked
-from multilevel.cells.statistics import CellStatistics, Floats, Labels, Outcomes
+from multilevel.cells.statistics import CellStatistics, Labels, Outcomes
 from multilevel.errors import DataError
+from multilevel.families.registry import has_two_parts, statistics_of
 
 FORMAT = 1
 """Version of the pair of files; read_cells refuses any other."""
@@ -93,7 +95,8 @@ def read_cells(cells_parquet: Path, cells_json: Path) -> CellStatistics:
     file = _Columns(pq.ParquetFile(cells_parquet))
     n = file.read("n").astype(np.int64)
     count = n.astype(np.float64)
-    m = len(spec.features) + 1 if spec.family in {"gaussian", "hurdle_lognormal"} else 0
+    keeps, two_parts = statistics_of(spec.family), has_two_parts(spec.family)
+    m = len(spec.features) + 1 if keeps.moments else 0
     mean = np.empty((len(n), m))
     for i in range(m):
         mean[:, i] = file.floats(f"mean.{i}")
@@ -109,13 +112,13 @@ def read_cells(cells_parquet: Path, cells_json: Path) -> CellStatistics:
         mean=mean,
         cross=_cross(file, len(n), m),
         size=file.floats("size", count),
-        total=file.floats("total", count * mean[:, -1] if m and spec.family == "gaussian" else None),
+        total=file.floats("total", count * mean[:, -1] if m and not two_parts else None),
         offset=file.floats("offset", np.zeros(len(n))),
         once={name: float(file.floats(f"once.{name}").sum()) for name in spec.once} | spec.constants,
         histogram=np.array(spec.histogram, dtype=np.float64) if spec.histogram else None,
         known_sigma=spec.known_sigma,
         outcomes=file.outcomes("outcomes"),
-        log_total=file.floats("once.sum_log_outcome") if spec.family in {"gamma", "hurdle_gamma"} else None,
+        log_total=file.floats(f"once.{keeps.cell_sum}") if keeps.cell_sum else None,
     )
 
 

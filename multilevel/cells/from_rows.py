@@ -11,10 +11,13 @@ import numpy as np
 import pandas as pd
 from scipy.special import gammaln
 
-from multilevel.cells.plan import HURDLES, MOST_OUTCOMES, CellPlan, feature_label, plan_cells
+from multilevel.arrays import Floats
+from multilevel.cells.plan import MOST_OUTCOMES, CellPlan, feature_label, plan_cells
 from multilevel.cells.schema import ColumnKind, Schema
-from multilevel.cells.statistics import CellStatistics, Floats, Labels, Outcomes
+from multilevel.cells.statistics import CellStatistics, Labels, Outcomes
 from multilevel.errors import DataError
+from multilevel.families.family import RowValues
+from multilevel.families.registry import family_named, has_two_parts, statistics_of
 from multilevel.formula.columns import columns_in, formula_columns, predictor_expressions, standardised
 from multilevel.formula.labels import expression_label
 from multilevel.formula.tree import Call, Column, Expression, Formula, Number, Operation
@@ -29,7 +32,7 @@ def cells_from_frame(formula: Formula, frame: pd.DataFrame, family: str) -> Cell
     ----------
     formula : from ``parse_formula``.
     frame : one row per line item; no missing values in the formula's columns.
-    family : gaussian, binomial, poisson, negative_binomial or gamma.
+    family : a name in ``multilevel.families.registry``.
 
     Raises
     ------
@@ -50,7 +53,7 @@ def schema_of_frame(formula: Formula, frame: pd.DataFrame, family: str) -> Schem
     kinds: dict[str, ColumnKind] = {str(name): _kind(frame[name]) for name in frame.columns}
     bare = Schema(kinds)
     numeric = [name for e in predictor_expressions(formula) for name in columns_in(e) if bare.kind(name) == "number"]
-    distinct = {name: int(frame[name].nunique()) for name in numeric} if family == "gaussian" else {}
+    distinct = {name: int(frame[name].nunique()) for name in numeric} if statistics_of(family).moments and not has_two_parts(family) else {}
     inner = [e for expression in (*predictor_expressions(formula), *formula.offsets) for e in standardised(expression)]
     moments: dict[str, tuple[float, float]] = {}
     for e in inner:
@@ -81,12 +84,17 @@ def aggregate(plan: CellPlan, schema: Schema, frame: pd.DataFrame) -> CellStatis
         weight = number(Column(plan.standard_error)) ** -2.0
     trials = np.ones(len(frame)) if plan.trials is None else number(plan.trials)
     features = [np.prod([number(e) for e in product], axis=0) for product in plan.features]
-    mean, cross = _moments([*features, outcome - offset], weight, codes, n_cells) if plan.family == "gaussian" else _no_moments(n_cells)
-    if plan.family in HURDLES:
+    keeps, two_parts = statistics_of(plan.family), has_two_parts(plan.family)
+    if two_parts:
         weight = (raw > 0).astype(np.float64)
-        mean, cross = _moments_above_zero(raw, weight, codes, n_cells) if plan.family == "hurdle_lognormal" else _no_moments(n_cells)
+    if not keeps.moments:
+        mean, cross = np.zeros((n_cells, 0)), np.zeros((n_cells, 0, 0))
+    elif two_parts:
+        mean, cross = _moments_above_zero(raw, weight, codes, n_cells)
+    else:
+        mean, cross = _moments([*features, outcome - offset], weight, codes, n_cells)
     n = np.bincount(codes, minlength=n_cells).astype(np.int64)
-    sizes = {"binomial": trials, "poisson": np.exp(offset)}
+    size = {"rows": np.ones(len(frame)), "trials": trials, "exposure": np.exp(offset)}[keeps.size]
     return CellStatistics(
         family=plan.family,
         log_outcome=plan.log_outcome,
@@ -95,17 +103,17 @@ def aggregate(plan: CellPlan, schema: Schema, frame: pd.DataFrame) -> CellStatis
         numbers={expression_label(e): number(e)[first] for e in plan.numbers},
         features=tuple(feature_label(product) for product in plan.features),
         n=n,
-        weight=total(weight) if plan.has_weights or plan.family in HURDLES else n.astype(np.float64),
+        weight=total(weight) if plan.has_weights or two_parts else n.astype(np.float64),
         mean=mean,
         cross=cross,
-        size=total(sizes[plan.family]) if plan.family in sizes else n.astype(np.float64),
+        size=n.astype(np.float64) if keeps.size == "rows" else total(size),
         total=total(raw),
         offset=offset[first] if plan.offset_in_key else np.zeros(n_cells),
-        once=_constants(plan, outcome=outcome, raw=raw, weight=weight, trials=trials, offset=offset),
-        histogram=_histogram(raw) if plan.family == "negative_binomial" else None,
+        once=_constants(plan, RowValues(outcome, raw, trials, offset, weight)),
+        histogram=_histogram(raw) if keeps.distinct_outcomes == "kept" else None,
         known_sigma=plan.known_sigma,
-        outcomes=_single_outcomes(codes, raw, sizes.get(plan.family, np.ones(len(frame)))) if plan.has_single_outcomes else None,
-        log_total=total(np.log(np.where(raw > 0, raw, 1.0))) if plan.family in {"gamma", "hurdle_gamma"} else None,
+        outcomes=_single_outcomes(codes, raw, size) if plan.has_single_outcomes else None,
+        log_total=total(np.log(np.where(raw > 0, raw, 1.0))) if keeps.cell_sum else None,
     )
 
 
@@ -164,10 +172,6 @@ def _moments_above_zero(raw: Floats, weight: Floats, codes: np.ndarray, n_cells:
     return np.nan_to_num(mean), np.nan_to_num(cross)
 
 
-def _no_moments(n_cells: int) -> tuple[Floats, Floats]:
-    return np.zeros((n_cells, 0)), np.zeros((n_cells, 0, 0))
-
-
 def _cell_codes(keys: list[np.ndarray], n_rows: int) -> tuple[np.ndarray, np.ndarray]:
     """Cell of each row, and the first row of each cell, cells in sorted order of the key."""
     if not keys:
@@ -204,19 +208,20 @@ def _level_mean(columns: tuple[str, ...], values: Floats, frame: pd.DataFrame) -
     return pd.Series(values).groupby([np.asarray(frame[name]) for name in columns]).transform("mean").to_numpy()
 
 
-def _constants(plan: CellPlan, *, outcome: Floats, raw: Floats, weight: Floats, trials: Floats, offset: Floats) -> dict[str, float]:
-    """``CellStatistics.once``, by family."""
-    if plan.family == "gaussian":
-        once = {"log_weights": float(np.log(weight).sum())} if plan.has_weights else {}
-        return once | ({"log_jacobian": -float(outcome.sum())} if plan.log_outcome else {})
-    if plan.family == "binomial":
-        return {"log_binomial": float(np.sum(gammaln(trials + 1) - gammaln(raw + 1) - gammaln(trials - raw + 1)))}
-    if plan.family in {"poisson", "negative_binomial"}:
-        once = {"log_factorial": float(gammaln(raw + 1).sum())}
-        return once | ({"outcome_log_exposure": float(raw @ offset)} if plan.family == "poisson" else {})
-    if plan.family in HURDLES:
-        return {"sum_log_outcome": float(np.log(raw[raw > 0]).sum()), "n_negative": float(np.sum(raw < 0))}
-    return {"sum_log_outcome": float(np.log(raw).sum())}
+def _constants(plan: CellPlan, rows: RowValues) -> dict[str, float]:
+    """``CellStatistics.once``: what the family asks for, and what goes with the formula."""
+    if has_two_parts(plan.family):
+        return {"sum_log_outcome": float(np.log(rows.raw[rows.raw > 0]).sum()), "n_negative": float(np.sum(rows.raw < 0))}
+    family = family_named(plan.family)
+    sums = family.row_sums(has_trials=plan.trials is not None, has_offset=bool(plan.offsets))
+    once = {name: float(part.rows(rows).sum()) for name, part in sums.items()}
+    if family.statistics.distinct_outcomes != "not needed":
+        once["log_factorial"] = float(gammaln(rows.raw + 1).sum())
+    if plan.has_weights:
+        once["log_weights"] = float(np.log(rows.weight).sum())
+    if plan.log_outcome:
+        once["log_jacobian"] = -float(rows.outcome.sum())
+    return once
 
 
 def _single_outcomes(codes: np.ndarray, raw: Floats, size: Floats) -> Outcomes | None:

@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from multilevel.cells.statistics import CellStatistics, Codes, Floats, Labels, Outcomes
+from multilevel.arrays import Codes, Floats
+from multilevel.cells.statistics import CellStatistics, Labels, Outcomes
 from multilevel.errors import DataError
 
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from multilevel.cells.statistics import CellStatistics, Floats, Integers
+from multilevel.arrays import Floats, Integers
+from multilevel.cells.statistics import CellStatistics
 from multilevel.errors import StudyError
 
 MOST_NAMED = 5

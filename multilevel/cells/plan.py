@@ -10,16 +10,14 @@ from dataclasses import dataclass
 
 from multilevel.cells.schema import Schema
 from multilevel.errors import DataError, FormulaError
+from multilevel.families.registry import family_named, family_names, has_two_parts, statistics_of
 from multilevel.formula.columns import columns_in, formula_columns, grouping_columns, predictor_expressions
 from multilevel.formula.labels import expression_label
 from multilevel.formula.parse import is_log
 from multilevel.formula.tree import Call, Column, Expression, Formula, Number, Operation, Term
 
-FAMILIES = ("gaussian", "binomial", "poisson", "negative_binomial", "gamma", "hurdle_lognormal", "hurdle_gamma")
 MOST_OUTCOMES = 20_000
 """Different (cell, outcome) pairs up to which cells keep single rows' outcomes: each costs leave-one-row-out half a millisecond."""
-
-HURDLES = ("hurdle_lognormal", "hurdle_gamma")
 
 
 @dataclass(frozen=True)
@@ -88,13 +86,14 @@ class CellPlan:
 
     @property
     def offset_in_key(self) -> bool:
-        """Negative binomial, binomial and gamma need the offset in the key; gaussian subtracts it, poisson sums the exposure."""
-        return bool(self.offsets) and self.family in {"binomial", "negative_binomial", "gamma"}
+        """Whether cells must have one offset each; else it is taken off the outcome, or summed as exposure."""
+        return bool(self.offsets) and family_named(self.family).offset_in_key
 
     @property
     def has_single_outcomes(self) -> bool:
         """Whether a row's likelihood is a function of its cell and of a discrete outcome that the sums do not give back."""
-        return self.family in {"poisson", "negative_binomial"} or (self.family == "binomial" and self.trials is not None)
+        kept = statistics_of(self.family)
+        return kept.is_discrete and (kept.size != "trials" or self.trials is not None)
 
     @property
     def has_weights(self) -> bool:
@@ -131,8 +130,10 @@ def plan_cells(formula: Formula, schema: Schema, family: str) -> CellPlan:
     labels = tuple(expression for expression in predictors if schema.is_categorical(expression))
     numeric = tuple(expression for expression in predictors if not schema.is_categorical(expression))
     groups = grouping_columns(formula)
-    in_key = tuple(e for e in numeric if family != "gaussian" or _fixed_by_key(e, schema, groups))
-    offsets_in_key = formula.offsets if family in {"binomial", "negative_binomial", "gamma"} else ()
+    # the moments of a two-part outcome are those of its amounts: predictors join the key there too
+    has_features = statistics_of(family).moments and not has_two_parts(family)
+    in_key = tuple(e for e in numeric if not has_features or _fixed_by_key(e, schema, groups))
+    offsets_in_key = formula.offsets if formula.offsets and family_named(family).offset_in_key else ()
     return CellPlan(
         family=family,
         log_outcome=is_log(response.expression),
@@ -160,18 +161,19 @@ def check_family(formula: Formula, family: str) -> None:
     FormulaError
         With what would be right.
     """
-    if family not in FAMILIES:
-        raise FormulaError(f"family: `{family}` is not one of {', '.join(FAMILIES)}.")
-    response = formula.response
-    if response.trials is not None and family != "binomial":
+    if family not in family_names():
+        raise FormulaError(f"family: `{family}` is not one of {', '.join(family_names())}.")
+    response, two_parts = formula.response, has_two_parts(family)
+    if response.trials is not None and (two_parts or family_named(family).statistics.size != "trials"):
         raise FormulaError(f"`{formula.text}`: p(successes, trials) belongs to family binomial, not {family}.")
-    if family != "gaussian" and is_log(response.expression):
+    allows_log = not two_parts and family_named(family).allows_log
+    if not allows_log and is_log(response.expression):
         raise FormulaError(
             f"`{formula.text}`: log(y) as the outcome belongs to family gaussian; {family} has its own link, so write the outcome itself."
         )
-    if family != "gaussian" and (response.weights or response.standard_error):
+    if not allows_log and (response.weights or response.standard_error):
         raise FormulaError(f"`{formula.text}`: weights( ) and se( ) belong to family gaussian, not {family}.")
-    if family in HURDLES and formula.offsets:
+    if two_parts and formula.offsets:
         raise FormulaError(
             f"`{formula.text}`: {family} has two linear predictors, so offset( ) would mean two things; divide the outcome by it in the "
             "line_items query, or make it a predictor."

@@ -14,9 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
-Codes = NDArray[np.int32]
+from multilevel.arrays import Codes, Floats, Integers
 
 SAME_VALUE = 1e-14
 """A spread below this part of a feature's size (in the cell, or over all cells) is rounding: the feature takes one value there."""
@@ -49,8 +47,7 @@ class CellStatistics:
 
     Attributes
     ----------
-    family : "gaussian", "binomial", "poisson", "negative_binomial" or "gamma", or a hurdle family (see ``multilevel.design.hurdle``);
-        ``log_outcome`` marks ``log(y) ~`` under gaussian.
+    family : a name in ``multilevel.families.registry``; ``log_outcome`` marks ``log(y) ~``.
     groups : grouping column -> its labels over cells.
     labels : categorical predictor (expression label, e.g. ``size`` or ``C(week)``) -> its labels over cells.
     numbers : numeric key predictor (expression label) -> (C,) its value in each cell.
@@ -90,6 +87,11 @@ class CellStatistics:
     mix: Floats | None = None
     outcomes: Outcomes | None = None
     log_total: Floats | None = None
+
+    @property
+    def has_moments(self) -> bool:
+        """Whether means and cross-products are kept, so that the model is a linear one."""
+        return self.mean.shape[1] > 0
 
     @property
     def n_cells(self) -> int:

@@ -94,7 +94,7 @@ def fit_by_likelihood(design: Design, seed: int = 0) -> Fit:
         n = design.cells.n_rows
         shrink = math.sqrt(max(n - len(design.population), 0) / n)
         return fit if fit.sigma is None or design.cells.known_sigma else replace(fit, sigma=fit.sigma * shrink)
-    fit = fit_linear(design, method="ml", seed=seed) if family == "gaussian" else fit_generalised(design, family, seed=seed)
+    fit = fit_linear(design, method="ml", seed=seed) if design.cells.has_moments else fit_generalised(design, family, seed=seed)
     failed = [check for check in fit.checks if check.gate and not check.passed]
     if failed:
         raise FitError(f"{failed[0].check}: {failed[0].message}. Nothing can be compared; simplify the group terms.")

@@ -19,14 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from multilevel.cells.statistics import CellStatistics, Floats, Integers, restrict_cells
+from multilevel.arrays import Floats, Integers
+from multilevel.cells.statistics import CellStatistics, restrict_cells
 from multilevel.checking.comparison import fit_by_likelihood
 from multilevel.design.model import Design, DesignColumn, GroupBlock
 from multilevel.design.reduction import ReducedRows, reduce_design
 from multilevel.design.unit_free import unit_free
 from multilevel.errors import FitError, StudyError
+from multilevel.families.registry import family_named
 from multilevel.fit import Fit
-from multilevel.generalised.families import Binomial, Poisson
 from multilevel.generalised.objective import Objective
 from multilevel.generalised.search import problem_of
 from multilevel.linear.assemble import linear_system
@@ -124,7 +125,7 @@ def marginal(design: Design, fit: Fit) -> float:
     p = len(design.population)
     predictor = rows.X @ fit.unit_free.joint.mean[:p]
     bare = replace(rows, X=np.zeros((len(rows.outcome), 0)))
-    if design.cells.family == "gaussian":
+    if design.cells.has_moments:
         return _gaussian(replace(bare, outcome=rows.outcome - predictor), fit)
     return _laplace(design, replace(bare, offset=rows.offset + predictor), fit)
 
@@ -140,8 +141,7 @@ def _laplace(design: Design, rows: ReducedRows, fit: Fit) -> float:
     log_dispersion = 0.0 if fit.dispersion is None else math.log(fit.dispersion)
     mode = problem.objective.mode(_theta(fit), log_dispersion, None)
     # the saturated fit is of the rows at hand and stays; what ``_constant`` adds for all rows together is taken off
-    known = problem.family.log_constant if isinstance(problem.family, Binomial | Poisson) else 0.0
-    return -Objective.value(mode) / 2.0 - known
+    return -Objective.value(mode) / 2.0 - _constant(design.cells)
 
 
 def _theta(fit: Fit) -> Floats:
@@ -152,17 +152,13 @@ def _theta(fit: Fit) -> Floats:
 
 def _constant(cells: CellStatistics) -> float:
     """What all rows together add at any parameter; of families with a dispersion ``marginal`` has it already."""
-    once = cells.once
-    names = {"gaussian": ("log_weights",), "binomial": ("log_binomial",), "poisson": ("outcome_log_exposure",)}.get(cells.family, ())
-    # log_weights is the sum of the logs, of which a normal density takes half
-    total = sum(once.get(name, 0.0) for name in names) * (0.5 if cells.family == "gaussian" else 1.0)
-    return total - (once.get("log_factorial", 0.0) if cells.family == "poisson" else 0.0)
+    return family_named(cells.family).row_constant(cells.once)
 
 
 def _refuse_unsplittable(cells: CellStatistics) -> None:
-    if cells.family == "negative_binomial" and cells.outcomes is None:
+    if cells.histogram is not None and cells.outcomes is None:
         raise StudyError(
-            "Cross-validation of a negative binomial model needs the counts of each fold's own rows, and there are too many different ones "
+            f"Cross-validation of a {cells.family} model needs the counts of each fold's own rows, and there are too many different ones "
             "to keep. AIC and BIC stand; write --folds 0."
         )
 

@@ -7,20 +7,22 @@ checked: the spread between cells, and for negative binomial outcomes the share 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
-
 import numpy as np
 from scipy.sparse import csr_array, hstack
 
-from multilevel.cells.statistics import Floats
+from multilevel.arrays import Floats
 from multilevel.design.reduction import ReducedBlock, ReducedRows, reduce_design
+from multilevel.families.registry import family_named
 from multilevel.fit import Check, Fit
 
 MOST_DISPERSION = 1.2
 """Observed over expected discrepancy from which on a check fails, if chance does not explain it."""
 
 CHANCE = 0.01
+
+SMALLEST = 1e-12
+"""Probability or mean below which a cell's expectation is taken as that: its variance would be zero."""
+
 DRAWS = 100
 
 
@@ -37,8 +39,8 @@ def predictive_checks(fit: Fit, seed: int = 0) -> tuple[Check, ...]:
     rng = np.random.default_rng(seed)
     eta = rows.offset[:, None] + coefficient_matrix(rows) @ fit.joint.draws(DRAWS, seed).T
     checks = [_dispersion(fit, rows, np.asarray(eta), rng)]
-    if fit.family == "negative_binomial" and fit.design.cells.histogram is not None:
-        checks.append(_zeros(fit, rows, np.asarray(eta)))
+    zeros = _zeros(fit, rows, np.asarray(eta))
+    checks += [] if zeros is None else [zeros]
     return tuple(checks)
 
 
@@ -57,27 +59,25 @@ def _dispersion(fit: Fit, rows: ReducedRows, eta: Floats, rng: np.random.Generat
     scale = scale_draws(fit, eta.shape[1])
     observed, simulated = np.empty(eta.shape[1]), np.empty(eta.shape[1])
     for draw in range(eta.shape[1]):
-        mean, variance, sample = MOMENTS[fit.family](rows, eta[:, draw], float(scale[draw]), rng)
+        mean, variance, sample = simulated_cells(fit, rows, eta[:, draw], float(scale[draw]), rng)
         observed[draw] = (((rows.outcome - mean) ** 2) / variance).sum()
         simulated[draw] = (((sample - mean) ** 2) / variance).sum()
     ratio = float(observed.mean() / simulated.mean())
     tail = float(np.mean(simulated >= observed))
     passed = ratio <= MOST_DISPERSION or tail >= CHANCE
-    what = "cell means" if fit.family == "gaussian" else "cell totals"
+    what = "cell means" if fit.design.cells.has_moments else "cell totals"
     message = f"The {what} vary {ratio:.3g} times as much as the model expects; {tail:.0%} of simulated data sets vary as much."
-    advice = {
-        "gaussian": " Intervals of groups that share cells are too narrow; add the interaction of the grouping factors as a group term.",
-        "poisson": " Use negative_binomial, or a group-level effect for every cell.",
-        "binomial": " Add a group-level effect for every cell, or the predictor that is missing.",
-    }
-    return Check("predictive_dispersion", ratio, MOST_DISPERSION, passed, message if passed else message + advice.get(fit.family, ""))
+    advice = family_named(fit.family).words.overdispersed
+    return Check("predictive_dispersion", ratio, MOST_DISPERSION, passed, message if passed else f"{message} {advice}".rstrip())
 
 
-def _zeros(fit: Fit, rows: ReducedRows, eta: Floats) -> Check:
-    histogram = fit.design.cells.histogram
-    observed = float(histogram[histogram[:, 0] == 0, 1].sum()) if histogram is not None else 0.0
-    phi = scale_draws(fit, eta.shape[1])
-    expected = (rows.n[:, None] * (phi / (phi + np.exp(eta))) ** phi).sum(axis=0)
+def _zeros(fit: Fit, rows: ReducedRows, eta: Floats) -> Check | None:
+    histogram, family = fit.design.cells.histogram, family_named(fit.family)
+    probability = family.zero_probability(family.link.mean(eta), scale_draws(fit, eta.shape[1]))
+    if histogram is None or probability is None:
+        return None
+    observed = float(histogram[histogram[:, 0] == 0, 1].sum())
+    expected = (rows.n[:, None] * probability).sum(axis=0)
     ratio = observed / max(float(expected.mean()), 1e-9)
     spread = 3.0 * (np.sqrt(expected.mean()) + expected.std())
     passed = abs(observed - float(expected.mean())) <= spread or 1 / MOST_DISPERSION <= ratio <= MOST_DISPERSION
@@ -87,44 +87,15 @@ def _zeros(fit: Fit, rows: ReducedRows, eta: Floats) -> Check:
 
 def scale_draws(fit: Fit, size: int) -> Floats:
     """(size,) sigma, phi or shape, in step with evenly spaced draws of the coefficients."""
-    draws = fit.sigma_draws if fit.family == "gaussian" else fit.dispersion_draws
-    point = fit.sigma if fit.family == "gaussian" else fit.dispersion
+    draws = fit.dispersion_draws if fit.sigma is None else fit.sigma_draws
+    point = fit.dispersion if fit.sigma is None else fit.sigma
     if draws is None or len(draws) < size:
         return np.full(size, 1.0 if point is None else point)
     return np.asarray(draws[np.floor((np.arange(size) + 0.5) * len(draws) / size).astype(np.int64)])
 
 
-type Moments = tuple[Floats, Floats, Floats]
-
-
-def _gaussian(rows: ReducedRows, eta: Floats, sigma: float, rng: np.random.Generator) -> Moments:
-    return eta, np.full(len(eta), sigma**2), rng.normal(eta, sigma)
-
-
-def _binomial(rows: ReducedRows, eta: Floats, _: float, rng: np.random.Generator) -> Moments:
-    p = np.clip(1.0 / (1.0 + np.exp(-eta)), 1e-12, 1 - 1e-12)
-    return rows.size * p, rows.size * p * (1 - p), rng.binomial(rows.size.astype(np.int64), p).astype(np.float64)
-
-
-def _poisson(rows: ReducedRows, eta: Floats, _: float, rng: np.random.Generator) -> Moments:
-    mean = np.maximum(rows.size * np.exp(eta), 1e-12)
-    return mean, mean, rng.poisson(mean).astype(np.float64)
-
-
-def _negative_binomial(rows: ReducedRows, eta: Floats, phi: float, rng: np.random.Generator) -> Moments:
-    mean, size = np.maximum(rows.n * np.exp(eta), 1e-12), rows.n * phi
-    return mean, mean + mean**2 / size, rng.poisson(rng.gamma(size, mean / size)).astype(np.float64)
-
-
-def _gamma(rows: ReducedRows, eta: Floats, shape: float, rng: np.random.Generator) -> Moments:
-    mean, size = rows.n * np.exp(eta), rows.n * shape
-    return mean, mean**2 / size, rng.gamma(size, mean / size)
-
-
-MOMENTS: Final[dict[str, Callable[[ReducedRows, Floats, float, np.random.Generator], Moments]]] = {
-    "gaussian": _gaussian,
-    "binomial": _binomial,
-    "poisson": _poisson,
-    "negative_binomial": _negative_binomial,
-    "gamma": _gamma,
-}
+def simulated_cells(fit: Fit, rows: ReducedRows, eta: Floats, scale: float, rng: np.random.Generator) -> tuple[Floats, Floats, Floats]:
+    """Mean, variance and one simulated data set (R,) of the rows at a linear predictor, kept off the boundary."""
+    family = family_named(fit.family)
+    mean, variance = family.moments(rows.size, eta, scale, floor=SMALLEST)
+    return mean, variance, family.draw_sums(rows.size, eta, scale, rng, floor=SMALLEST)

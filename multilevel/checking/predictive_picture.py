@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from multilevel.cells.statistics import Floats
-from multilevel.checking.predictive import MOMENTS, coefficient_matrix, scale_draws
+from multilevel.arrays import Floats
+from multilevel.checking.predictive import coefficient_matrix, scale_draws, simulated_cells
 from multilevel.design.reduction import ReducedRows, reduce_design, take_rows
 from multilevel.fit import Fit
 
@@ -56,7 +56,7 @@ def _distances(fit: Fit, rows: ReducedRows, rng: np.random.Generator, seed: int)
     scale = scale_draws(fit, REPLICATES)
     observed, simulated = [], []
     for draw in range(REPLICATES):
-        mean, variance, sample = MOMENTS[fit.family](rows, eta[:, draw if has_draws else 0], float(scale[draw]), rng)
+        mean, variance, sample = simulated_cells(fit, rows, eta[:, draw if has_draws else 0], float(scale[draw]), rng)
         sd = np.sqrt(variance)
         observed.append((rows.outcome - mean) / sd)
         simulated.append((sample - mean) / sd)

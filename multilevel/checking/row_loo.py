@@ -11,19 +11,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import gammaln
 
+from multilevel.arrays import Floats, Integers
 from multilevel.cells.plan import MOST_OUTCOMES
-from multilevel.cells.statistics import Floats, Integers
 from multilevel.checking.predictive import coefficient_matrix
 from multilevel.design.model import Design
 from multilevel.design.reduction import reduce_design
+from multilevel.families.registry import family_named
 from multilevel.fit import Check, Fit
 from multilevel.joint_draws import DrawsJoint
 
 DRAWS = 1_000
 AT_ONCE = 2_000
-FAMILIES = ("binomial", "poisson", "negative_binomial")
 
 TOO_MANY = 2.0
 """Effective parameters over coefficients from which on the rows, not the groups, are what the model cannot foresee."""
@@ -49,7 +48,7 @@ def row_loo(fit: Fit) -> tuple[Check, ...]:
     of parameters and the largest Pareto k. Without a value where more than ``MOST_OUTCOMES`` patterns would have to be gone through.
     Never a gate.
     """
-    if fit.family not in FAMILIES:
+    if not family_named(fit.family).statistics.is_discrete:
         return ()
     patterns = patterns_of(fit.design)
     if patterns is None or len(patterns.n) > MOST_OUTCOMES:
@@ -62,10 +61,11 @@ def row_loo(fit: Fit) -> tuple[Check, ...]:
 def patterns_of(design: Design) -> Patterns | None:
     """The rows' patterns: of true-or-false outcomes from the sums, of others as the cells keep them; None where they do not."""
     cells = design.cells
-    if cells.family == "binomial" and np.array_equal(cells.size, cells.n):
-        cell = np.tile(np.arange(cells.n_cells), 2)
-        n = np.concatenate([cells.total, cells.size - cells.total])
-        value = np.repeat([1.0, 0.0], cells.n_cells)
+    single = family_named(cells.family).single_outcomes(cells.total, cells.size, cells.n.astype(np.float64))
+    if single is not None:
+        cell = np.tile(np.arange(cells.n_cells), len(single))
+        n = np.concatenate([rows for _, rows in single])
+        value = np.repeat([outcome for outcome, _ in single], cells.n_cells)
         used = n > 0
         return Patterns(cell[used], value[used], np.ones(int(used.sum())), n[used])
     kept = cells.outcomes
@@ -77,27 +77,16 @@ def _scores(fit: Fit, patterns: Patterns) -> tuple[Floats, Floats, Floats]:
     rows, draws, phi = reduce_design(fit.design), fit.joint.draws(DRAWS, 0), dispersions(fit)
     matrix, place = coefficient_matrix(rows), np.empty(fit.design.cells.n_cells, dtype=np.int64)
     place[rows.cell] = np.arange(len(rows.cell))
-    pieces = []
+    pieces, family = [], family_named(fit.family)
     for start in range(0, len(patterns.n), AT_ONCE):
         here = slice(start, start + AT_ONCE)
         own = place[patterns.cell[here]]
         eta = rows.offset[own, None] + np.asarray(matrix[own] @ draws.T)
-        found = log_likelihoods(fit.family, eta, patterns.value[here, None], patterns.size[here, None], phi)
+        found = family.row_log_probability(eta, patterns.value[here, None], patterns.size[here, None], phi)
         elpd, k = leave_one_out(found)
         pieces.append((elpd, np.logaddexp.reduce(found, axis=1) - np.log(found.shape[1]), k))
     elpd, full, k = (np.concatenate(each) for each in zip(*pieces, strict=True))
     return elpd, full, k
-
-
-def log_likelihoods(family: str, eta: Floats, y: Floats, size: Floats, phi: Floats) -> Floats:
-    """(P, S) log probability of an outcome ``y`` (P, 1) with so many trials or such an exposure (P, 1), at linear predictors (P, S)."""
-    if family == "binomial":
-        ways = gammaln(size + 1) - gammaln(y + 1) - gammaln(size - y + 1)
-        return np.asarray(ways - y * np.logaddexp(0.0, -eta) - (size - y) * np.logaddexp(0.0, eta))
-    if family == "poisson":
-        return np.asarray(y * (eta + np.log(size)) - size * np.exp(eta) - gammaln(y + 1))
-    ways = gammaln(y + phi) - gammaln(phi) - gammaln(y + 1)
-    return np.asarray(ways - y * np.logaddexp(0.0, np.log(phi) - eta) - phi * np.logaddexp(0.0, eta - np.log(phi)))
 
 
 def dispersions(fit: Fit) -> Floats:

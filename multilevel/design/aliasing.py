@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from multilevel.cells.statistics import CellStatistics, Floats
+from multilevel.arrays import Floats
+from multilevel.cells.statistics import CellStatistics
 from multilevel.design.coding import CodedColumn
 from multilevel.design.unit_free import unit_free_columns
 

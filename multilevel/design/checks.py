@@ -21,6 +21,7 @@ from multilevel.design.predictor_kinds import rounding_of
 from multilevel.design.unit_free import unit_of
 from multilevel.design.variation import check_variation
 from multilevel.errors import FitError
+from multilevel.families.registry import family_named
 from multilevel.formula.columns import columns_in
 from multilevel.formula.labels import expression_label
 from multilevel.formula.tree import Column, Formula
@@ -100,7 +101,7 @@ def check_design(formula: Formula, design: Design) -> tuple[DesignWarning, ...]:
 
 def _check_offset(cells: CellStatistics) -> None:
     bad = ~np.isfinite(cells.offset) | ~np.isfinite(cells.size)
-    if cells.family == "poisson":
+    if family_named(cells.family).statistics.size == "exposure":
         bad |= cells.size <= 0
     if bad.any():
         raise FitError(
@@ -177,7 +178,7 @@ def _confounded(first: Factor, second: Factor) -> str:
 def _check_room(design: Design) -> None:
     """As lme4: with a residual of its own, a model needs more rows than effects per term."""
     cells = design.cells
-    if cells.family != "gaussian" or cells.known_sigma:
+    if not cells.has_moments or cells.known_sigma:
         return
     for block in design.blocks:
         if block.n_seen_levels * len(block.columns) >= cells.n_rows:
@@ -228,10 +229,11 @@ def _few_levels(design: Design) -> Iterator[DesignWarning]:
 def _level_per_row(design: Design) -> Iterator[DesignWarning]:
     """Families whose own variation is hardly different from an effect for every row; under gaussian it is not different at all."""
     cells = design.cells
-    single = cells.family == "binomial" and bool(cells.size.sum() <= cells.n_rows)
-    if cells.family not in {"gamma", "negative_binomial"} and not single:
+    family = family_named(cells.family)
+    single = family.statistics.size == "trials" and bool(cells.size.sum() <= cells.n_rows)
+    if not family.has_dispersion and not single:
         return
-    own = "chance of a single 0 or 1" if single else {"gamma": "shape", "negative_binomial": "phi"}[cells.family]
+    own = "chance of a single 0 or 1" if single else family.scale
     advice = ", or poisson, whose rows may have effects of their own" if own == "phi" else ""
     for block in design.blocks:
         if block.n_effects >= cells.n_rows:
@@ -248,7 +250,8 @@ def _level_per_row(design: Design) -> Iterator[DesignWarning]:
 def _same_counts(design: Design, outcome: str) -> Iterator[DesignWarning]:
     """Counts that are the same in all rows of each level of a factor, several rows in some."""
     outcomes = design.cells.outcomes
-    if outcomes is None or design.cells.family == "binomial":
+    family = family_named(design.cells.family)
+    if outcomes is None or family.statistics.size == "trials":
         return
     rate = outcomes.value / outcomes.size
     for factor in {block.factor.name: block.factor for block in design.blocks}.values():
@@ -257,7 +260,7 @@ def _same_counts(design: Design, outcome: str) -> Iterator[DesignWarning]:
         np.maximum.at(highest, level, rate)
         np.minimum.at(lowest, level, rate)
         if np.array_equal(rate, highest[level]) and np.array_equal(rate, lowest[level]) and len(np.unique(level)) < outcomes.n.sum():
-            advice = ": phi has no finite estimate, write family: poisson" if design.cells.family == "negative_binomial" else ""
+            advice = ": phi has no finite estimate, write family: poisson" if family.scale == "phi" else ""
             message = (
                 f"{outcome} is the same in all rows of each level of {factor.name}: it varies less than counts do that are drawn one by "
                 f"one, so standard errors and intervals are too wide{advice}."

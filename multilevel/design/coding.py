@@ -8,8 +8,9 @@ from itertools import product
 
 import numpy as np
 
+from multilevel.arrays import Floats
 from multilevel.cells.plan import feature_label
-from multilevel.cells.statistics import CellStatistics, Floats, Labels
+from multilevel.cells.statistics import CellStatistics, Labels
 from multilevel.errors import FitError
 from multilevel.formula.labels import expression_label
 from multilevel.formula.tree import Expression, Term

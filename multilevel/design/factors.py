@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from multilevel.cells.statistics import CellStatistics, Codes, Integers
+from multilevel.arrays import Codes, Integers
+from multilevel.cells.statistics import CellStatistics
 from multilevel.design.model import Factor
 from multilevel.errors import FitError
 from multilevel.formula.tree import GroupTerm

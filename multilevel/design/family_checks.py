@@ -11,14 +11,17 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import linprog
-from scipy.special import expit
 
-from multilevel.cells.statistics import CellStatistics, Floats
+from multilevel.arrays import Floats
+from multilevel.cells.statistics import CellStatistics
 from multilevel.design.limits import refuse_outcomes_alike, refuse_single_outcome
 from multilevel.design.model import Design
 from multilevel.design.reduction import ReducedRows, reduce_design
 from multilevel.design.unit_free import unit_free
 from multilevel.errors import DataError, FitError
+from multilevel.families.family import Family, refuse
+from multilevel.families.link import Link
+from multilevel.families.registry import family_named
 
 SCORING_STEPS = 25
 
@@ -30,7 +33,7 @@ SMALLEST = 1e-7
 
 
 def check_family(design: Design, family: str) -> None:
-    """Refuse what the family cannot have.
+    """Refuse what the family cannot have; nothing where the model is a linear one.
 
     Raises
     ------
@@ -39,56 +42,41 @@ def check_family(design: Design, family: str) -> None:
     FitError
         A predictor that separates the outcome perfectly; names it.
     """
-    if family == "gaussian":
+    if design.cells.has_moments:
         return
-    _check_ranges(design.cells, family)
-    _check_variation(design.cells, family)
+    own = family_named(family)
+    _check_ranges(design.cells, own)
+    _check_variation(design.cells, own)
     refuse_outcomes_alike(design.cells)
     refuse_single_outcome(design.cells)
     rows = reduce_design(unit_free(design).design)
-    names = separating_columns(rows, family, [column.label for column in design.population])
+    names = separating_columns(rows, own, [column.label for column in design.population])
     if names:
-        raise FitError(_separation_message(names, family))
+        raise FitError(_separation_message(names, own))
 
 
-def _check_ranges(cells: CellStatistics, family: str) -> None:
-    _refuse(~np.isfinite(cells.offset), cells.offset, "offset", "a finite number: look for zeros under log() or missing values")
-    if family == "poisson":
-        _refuse(~(np.isfinite(cells.size) & (cells.size > 0)), cells.size, "exposure exp(offset)", "finite and above zero")
-    if family == "binomial":
-        _refuse(cells.size < 0, cells.size, "number of trials", "zero or more")
-        _refuse((cells.total < 0) | (cells.total > cells.size), cells.total, "number of successes", "between zero and the number of trials")
-    if family in ("poisson", "negative_binomial"):
-        _refuse(~(cells.total >= 0), cells.total, "summed outcome", f"zero or more for {family}")
-    if family == "gamma":
-        _refuse(~(cells.total > 0), cells.total, "summed outcome", "above zero for gamma: exclude zeros with `where`, or use a hurdle")
-        if not np.isfinite(cells.once.get("sum_log_outcome", 0.0)):
-            raise DataError("gamma: some outcomes are zero or below, their logarithm is not finite; exclude them with `where`.")
+def _check_ranges(cells: CellStatistics, family: Family) -> None:
+    refuse(~np.isfinite(cells.offset), cells.offset, "offset", "a finite number: look for zeros under log() or missing values")
+    family.refuse_sums(cells.total, cells.size, cells.once)
     if not np.isfinite(cells.total).all():
-        raise DataError(f"{family}: the summed outcome of {int((~np.isfinite(cells.total)).sum())} cells is not finite.")
+        raise DataError(f"{family.name}: the summed outcome of {int((~np.isfinite(cells.total)).sum())} cells is not finite.")
 
 
-def _check_variation(cells: CellStatistics, family: str) -> None:
+def _check_variation(cells: CellStatistics, family: Family) -> None:
     """Outcomes all alike leave nothing to estimate, whatever the predictors."""
-    total, size = float(cells.total.sum()), float(cells.size.sum())
-    if total <= 0 or (family == "binomial" and total >= size):
-        value = "0" if total <= 0 else "1 (all trials succeeded)"
+    total, size = cells.total.sum(keepdims=True), cells.size.sum(keepdims=True)
+    if total[0] <= 0 or family.is_full(total, size)[0]:
+        value = "0" if total[0] <= 0 else "1 (all trials succeeded)"
         raise FitError(
             f"Every outcome is {value} in all {cells.n_rows:,} line items: nothing can be estimated. Widen the window or `where`."
         )
 
 
-def _refuse(wrong: np.ndarray, values: Floats, what: str, right: str) -> None:
-    if wrong.any():
-        first = values[np.argmax(wrong)]
-        raise DataError(f"The {what} is {first:g} in {int(wrong.sum())} of {len(values)} cells; it must be {right}.")
-
-
-def _separation_message(names: list[str], family: str) -> str:
+def _separation_message(names: list[str], family: Family) -> str:
     listed = ", ".join(names)
     one = len(names) == 1
     what = "predicts" if one else "together predict"
-    outcome = "which outcomes are all 0 or all 1" if family == "binomial" else "which outcomes are all 0"
+    outcome = "which outcomes are all 0 or all 1" if family.statistics.size == "trials" else "which outcomes are all 0"
     return (
         f"Perfect separation: {listed} {what} {outcome}, so {'its coefficient has' if one else 'their coefficients have'} no finite "
         f"estimate. Drop {'it' if one else 'one of them'}, merge its categories, or make it a group term: (1 | {_group_named(names)})."
@@ -110,11 +98,11 @@ class _Patterns:
     full: np.ndarray
 
 
-def separating_columns(rows: ReducedRows, family: str, labels: list[str]) -> list[str]:
+def separating_columns(rows: ReducedRows, family: Family, labels: list[str]) -> list[str]:
     """Labels of the columns of X (R, p) that separate the outcome, none where every coefficient has a finite estimate."""
-    if family not in ("binomial", "poisson", "negative_binomial") or not rows.X.shape[1]:
+    if not rows.X.shape[1] or not ((rows.outcome <= 0) | family.is_full(rows.outcome, rows.size)).any():
         return []
-    if _scores_stay_inside(rows, family):
+    if _scores_stay_inside(rows, family.link):
         return []
     direction = _separating_direction(_patterns(rows, family))
     if direction is None:
@@ -123,13 +111,12 @@ def separating_columns(rows: ReducedRows, family: str, labels: list[str]) -> lis
     return [label for label in found if label != "Intercept"] or found
 
 
-def _patterns(rows: ReducedRows, family: str) -> _Patterns:
+def _patterns(rows: ReducedRows, family: Family) -> _Patterns:
     used = rows.size > 0
     X, codes = np.unique(rows.X[used], axis=0, return_inverse=True)
     total = np.bincount(codes.ravel(), rows.outcome[used], len(X))
     size = np.bincount(codes.ravel(), rows.size[used], len(X))
-    full = total >= size if family == "binomial" else np.zeros(len(X), dtype=bool)
-    return _Patterns(X, total <= 0, full)
+    return _Patterns(X, total <= 0, family.is_full(total, size))
 
 
 def _separating_direction(patterns: _Patterns) -> Floats | None:
@@ -160,19 +147,17 @@ def _separating_direction(patterns: _Patterns) -> Floats | None:
     return np.asarray(found.x)
 
 
-def _scores_stay_inside(rows: ReducedRows, family: str) -> bool:
-    """Whether plain Fisher scoring on X alone converges well inside the range of the linear predictor: then nothing separates."""
+def _scores_stay_inside(rows: ReducedRows, link: Link) -> bool:
+    """Whether plain Fisher scoring on X alone converges well inside the range of the linear predictor: then nothing separates.
+
+    The link is taken as canonical, whose weights are the slope of the mean: where finite estimates exist does not depend on the variance.
+    """
     eta = np.zeros(len(rows.outcome))
-    exposure = rows.n if family == "negative_binomial" else rows.size
-    if family != "binomial":
-        eta += np.log((rows.outcome.sum() + 0.5) / (exposure * np.exp(rows.offset)).sum())
+    if link.is_multiplicative:
+        eta += np.log((rows.outcome.sum() + 0.5) / (rows.size * np.exp(rows.offset)).sum())
     for _ in range(SCORING_STEPS):
-        if family == "binomial":
-            share = expit(eta + rows.offset)
-            weight, score = rows.size * share * (1.0 - share), rows.outcome - rows.size * share
-        else:
-            weight = exposure * np.exp(eta + rows.offset)
-            score = rows.outcome - weight
+        predictor = eta + rows.offset
+        weight, score = rows.size * link.slope(predictor), rows.outcome - rows.size * link.mean(predictor)
         gram = rows.X.T @ (weight[:, None] * rows.X)
         try:
             beta = np.linalg.solve(gram, rows.X.T @ (weight * eta + score))

@@ -22,16 +22,15 @@ from multilevel.cells.statistics import CellStatistics, restrict_cells
 from multilevel.design.aliasing import independent_columns
 from multilevel.design.coding import code_terms
 from multilevel.design.model import Design, DesignColumn, Factor, GroupBlock
-from multilevel.errors import DataError, FitError
+from multilevel.errors import DataError, FitError, StudyError
+from multilevel.families.registry import two_part_named
+from multilevel.families.two_part import TwoPart
 from multilevel.formula.tree import Formula
 
 type Part = Literal["occurrence", "amount"]
 
 PARTS: tuple[Part, Part] = ("occurrence", "amount")
 """The two parts, as the tables name them."""
-
-AMOUNT_FAMILY = {"hurdle_lognormal": "gaussian", "hurdle_gamma": "gamma"}
-"""Hurdle family -> the family of its positive outcomes (under gaussian, of their logarithm)."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +39,6 @@ class TwoParts:
 
     occurrence: CellStatistics
     amount: CellStatistics
-
-
-def is_hurdle(family: str) -> bool:
-    """Whether the family has two parts."""
-    return family in AMOUNT_FAMILY
 
 
 def split_cells(cells: CellStatistics, outcome: str) -> TwoParts:
@@ -58,11 +52,11 @@ def split_cells(cells: CellStatistics, outcome: str) -> TwoParts:
     _check_outcomes(cells, outcome)
     n_cells = cells.n_cells
     positive = np.rint(cells.weight).astype(np.int64)
-    family = AMOUNT_FAMILY[cells.family]
+    own = _two_part(cells)
     logarithms = cells.once["sum_log_outcome"]
     occurrence = replace(
         cells,
-        family="binomial",
+        family=own.occurrence.name,
         total=cells.weight,
         weight=cells.n.astype(np.float64),
         size=cells.n.astype(np.float64),
@@ -73,13 +67,20 @@ def split_cells(cells: CellStatistics, outcome: str) -> TwoParts:
     )
     amount = replace(
         cells,
-        family=family,
-        log_outcome=family == "gaussian",
+        family=own.amount.name,
+        log_outcome=own.log_amount,
         n=positive,
         size=cells.weight,
-        once={"log_jacobian": -logarithms} if family == "gaussian" else {"sum_log_outcome": logarithms},
+        once={"log_jacobian": -logarithms} if own.log_amount else {"sum_log_outcome": logarithms},
     )
     return TwoParts(occurrence, amount)
+
+
+def _two_part(cells: CellStatistics) -> TwoPart:
+    found = two_part_named(cells.family)
+    if found is None:
+        raise StudyError(f"family: {cells.family} has one part.")
+    return found
 
 
 def _check_outcomes(cells: CellStatistics, outcome: str) -> None:
@@ -90,9 +91,7 @@ def _check_outcomes(cells: CellStatistics, outcome: str) -> None:
             f"returns and corrections out with `where: {outcome} >= 0`, or add them up with what they correct."
         )
     if n_positive == n_rows:
-        instead = (
-            f"log({outcome}) ~ ... with family: gaussian" if cells.family == "hurdle_lognormal" else f"{outcome} ~ ... with family: gamma"
-        )
+        instead = _two_part(cells).instead.replace("{y}", outcome)
         raise DataError(f"{cells.family}: {outcome} is above zero in all {n_rows:,} line items, so there is no hurdle; write {instead}.")
     if n_positive == 0:
         raise DataError(

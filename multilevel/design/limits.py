@@ -60,7 +60,7 @@ def _column(label: str) -> str:
 
 def refuse_extreme_sizes(cells: CellStatistics) -> None:
     """Raise DataError where gaussian statistics hold numbers so large or small that their products are infinite or zero."""
-    if cells.family != "gaussian" or not cells.mean.size:
+    if not cells.has_moments:
         return
     per_row = cells.weight / cells.n
     _refuse_size("The weight of a line item", per_row.max(), per_row.min(), "only their ratios matter, so divide all by their mean")

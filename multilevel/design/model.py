@@ -12,7 +12,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from multilevel.cells.statistics import CellStatistics, Codes, Floats
+from multilevel.arrays import Codes, Floats
+from multilevel.cells.statistics import CellStatistics
 
 type PredictorKind = Literal["individual", "group_level", "within", "between", "contextual", "cross_level"]
 

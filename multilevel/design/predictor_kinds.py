@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from multilevel.cells.statistics import CellStatistics, Floats
+from multilevel.arrays import Floats
+from multilevel.cells.statistics import CellStatistics
 from multilevel.design.coding import CodedColumn
 from multilevel.design.model import DesignColumn, Factor, PredictorKind
 from multilevel.formula.labels import expression_label

@@ -6,8 +6,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from multilevel.cells.statistics import CellStatistics, Codes, Floats, Integers, restrict_cells
+from multilevel.arrays import Codes, Floats, Integers
+from multilevel.cells.statistics import CellStatistics, restrict_cells
 from multilevel.design.model import Design, DesignColumn, GroupBlock
+from multilevel.families.outcome import Outcome
+from multilevel.families.registry import family_named
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ def reduce_design(design: Design) -> ReducedRows:
     ``n`` sums to the line items (the cell's first row carries them), ``size`` is 1 for gaussian.
     """
     cells = design.cells
-    if cells.family != "gaussian":
+    if not cells.has_moments:
         return _cells_as_rows(design)
     used = sorted({c.feature for columns in _column_sets(design) for c in columns if c.feature})
     first = _mean_rows(cells, used)
@@ -92,6 +95,12 @@ class _Rows:
     cell: Integers
     features: Floats
     outcome: Floats
+
+
+def outcome_of(cells: CellStatistics, rows: ReducedRows, family: str) -> Outcome:
+    """What the family's likelihood needs of the reduced rows."""
+    histogram = np.zeros((0, 2)) if cells.histogram is None else cells.histogram
+    return Outcome(family_named(family), rows.outcome, rows.size, rows.n, rows.n_rows, rows.residual_ss, cells.once, histogram)
 
 
 def take_rows(rows: ReducedRows, places: Integers) -> ReducedRows:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import qr
 
-from multilevel.cells.statistics import Codes, Floats
+from multilevel.arrays import Codes, Floats
 from multilevel.design.model import Design, DesignColumn
 from multilevel.design.reduction import ReducedBlock, reduce_design, restrict_design
 from multilevel.design.unit_free import unit_free
@@ -101,16 +101,16 @@ class _System:
 def _system(design: Design) -> _System:
     cells = design.cells
     rows = reduce_design(design)
-    is_gaussian = cells.family == "gaussian"
-    # gaussian rows carry sqrt(weight) times what their cell's mean row does
-    scale = (np.sqrt(cells.weight[rows.cell]) if is_gaussian else np.ones(len(rows.cell)))[rows.size > 0]
+    is_linear = cells.has_moments
+    # rows of a linear model carry sqrt(weight) times what their cell's mean row does
+    scale = (np.sqrt(cells.weight[rows.cell]) if is_linear else np.ones(len(rows.cell)))[rows.size > 0]
     used = rows.size > 0
     X = _centred(rows.X[used] / scale[:, None], design.population)
     blocks = tuple(
         _distinct(block.codes[used], _centred(block.values[used] / scale[:, None], own.columns))
         for block, own in zip(rows.blocks, design.blocks, strict=True)
     )
-    if not is_gaussian or cells.known_sigma:
+    if not is_linear or cells.known_sigma:
         return _System(_basis(X), blocks, None)
     variance = 1.0 / scale**2
     if rows.n_rows > len(rows.cell):

@@ -22,7 +22,8 @@ from itertools import combinations
 import numpy as np
 from scipy.sparse import block_array, csr_array, kron
 
-from multilevel.cells.statistics import CellStatistics, Floats
+from multilevel.arrays import Floats
+from multilevel.cells.statistics import CellStatistics
 from multilevel.design.coding import CodedColumn
 from multilevel.design.model import Design, DesignColumn, GroupBlock
 

@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.sparse.linalg import LinearOperator, lsmr
 
-from multilevel.cells.statistics import CellStatistics, Floats
+from multilevel.arrays import Floats
+from multilevel.cells.statistics import CellStatistics
 from multilevel.design.model import Design
 from multilevel.design.reduction import ReducedBlock, ReducedRows, reduce_design
 from multilevel.design.unit_free import unit_free
 from multilevel.errors import FitError
+from multilevel.families.registry import family_named
 
 ROUNDING = 3e-14
 """Standard deviation, relative to the outcome's size, that sums of doubles leave of an outcome that is constant."""
@@ -48,16 +50,16 @@ def check_variation(design: Design, outcome: str) -> None:
     FitError
         Begins with ``varies_within[factor]`` where it is of a factor.
     """
-    family = design.cells.family
-    if family == "gaussian" and not design.cells.known_sigma:
-        _check_gaussian(design, outcome)
-    elif family == "gamma":
-        _check_gamma(design, outcome)
-    elif family == "binomial":
-        _check_binomial(design, outcome)
+    cells = design.cells
+    if cells.has_moments and not cells.known_sigma:
+        _check_linear(design, outcome)
+    elif cells.log_total is not None and not cells.has_moments:
+        _check_positive(design, outcome)
+    elif family_named(cells.family).is_full(cells.size, cells.size).any():
+        _check_trials(design, outcome)
 
 
-def _check_gaussian(design: Design, outcome: str) -> None:
+def _check_linear(design: Design, outcome: str) -> None:
     cells = design.cells
     mean = cells.mean[:, -1]
     centre = float(cells.weight @ mean / cells.weight.sum())
@@ -145,10 +147,11 @@ def _scaled(block: ReducedBlock) -> ReducedBlock:
     return ReducedBlock(block.codes, block.values / length[block.codes], block.n_levels)
 
 
-def _check_gamma(design: Design, outcome: str) -> None:
+def _check_positive(design: Design, outcome: str) -> None:
     """The mean of logarithms is that of the mean's where, and only where, all outcomes of a level are the same."""
     cells = design.cells
-    if cells.log_total is None or not (cells.total > 0).all():
+    assert cells.log_total is not None
+    if not (cells.total > 0).all():
         return
     if cells.offset.any():
         _check_sharpness(design, outcome)
@@ -190,7 +193,7 @@ def _check_sharpness(design: Design, outcome: str) -> None:
         )
 
 
-def _check_binomial(design: Design, outcome: str) -> None:
+def _check_trials(design: Design, outcome: str) -> None:
     """Levels all without success or all without failure, several trials in both kinds: nothing bounds how far they lie apart."""
     cells = design.cells
     for factor in {block.factor.name: block.factor for block in design.blocks}.values():

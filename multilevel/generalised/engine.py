@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from multilevel.cells.statistics import Floats
+from multilevel.arrays import Floats
 from multilevel.design.family_checks import check_family
 from multilevel.design.model import Design
 from multilevel.design.reduction import reduce_design
 from multilevel.design.unit_free import Maps, unit_free
 from multilevel.errors import StudyError
+from multilevel.families.registry import family_named
 from multilevel.fit import Check, Fit, UnitFreeFit, VarianceComponent
 from multilevel.generalised.joint import laplace_joint
 from multilevel.generalised.laplace import UNBOUNDED, LaplaceFit, fit_laplace
@@ -17,8 +18,6 @@ from multilevel.generalised.optimise import DISTANCE
 from multilevel.joint import mapped_joint
 from multilevel.linear.parameters import Theta, mapped_lambdas, written_lambdas
 from multilevel.linear.uncertainty import VarianceParameters, components, log_component
-
-FAMILIES = ("binomial", "poisson", "negative_binomial", "gamma")
 
 MOST_POINTS = 100
 
@@ -29,7 +28,7 @@ def fit_generalised(design: Design, family: str, *, quadrature_points: int = 1, 
     Parameters
     ----------
     design : p population columns, blocks with q effects in all; without blocks it is a generalised linear model.
-    family : binomial (logit), poisson, negative_binomial or gamma (log). quadrature_points : 1 for Laplace's approximation; more, for
+    family : any in the registry whose cells keep sums, not moments. quadrature_points : 1 for Laplace's approximation; more, for
         adaptive Gauss-Hermite, need one scalar factor. interval : probability of the Wald intervals. seed : of further starts, used only
         where a variance vanishes.
 
@@ -44,8 +43,8 @@ def fit_generalised(design: Design, family: str, *, quadrature_points: int = 1, 
 
     Source: Bates et al. (2015), J. Stat. Softw. 67(1); Kristensen et al. (2016), J. Stat. Softw. 70(5).
     """
-    if family not in FAMILIES:
-        raise StudyError(f"family: {family!r} has no generalised linear mixed model here; it is one of {', '.join(FAMILIES)}.")
+    if design.cells.has_moments:
+        raise StudyError(f"family: {family} has no generalised linear mixed model here: it is fitted as a linear one.")
     if not 1 <= quadrature_points <= MOST_POINTS:
         raise StudyError(f"quadrature_points: {quadrature_points} must be between 1 (Laplace) and {MOST_POINTS}; 9 is usual.")
     check_family(design, family)
@@ -93,7 +92,7 @@ def variance_components(design: Design, family: str, found: LaplaceFit, interval
     )
     if found.dispersion is None:
         return groups
-    name = {"negative_binomial": "phi", "gamma": "shape"}[family]
+    name = str(family_named(family).scale)
     if found.flat[-1] > 0.01:
         return (*groups, VarianceComponent("residual", name, None, "sd", found.dispersion, None, None, None))
     log_error = float(np.sqrt(max(found.parameter_covariance[-1, -1], 0.0)))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from multilevel.cells.statistics import Floats
+from multilevel.arrays import Floats
 from multilevel.generalised.laplace import LaplaceFit
 from multilevel.joint import NormalJoint
 

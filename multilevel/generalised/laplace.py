@@ -13,7 +13,7 @@ import numpy as np
 from scipy.linalg import solve_triangular
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from multilevel.cells.statistics import Floats
+from multilevel.arrays import Floats
 from multilevel.design.model import Design
 from multilevel.design.reduction import ReducedRows
 from multilevel.errors import FitError
@@ -130,7 +130,7 @@ def _finish(problem: Problem, best: Point, points: int, accuracy: Accuracy) -> L
     mode = problem.objective.mode(theta, best.log_dispersion, best.basis)
     value = problem.objective.value(mode)
     if points > 1:
-        value, _ = quadrature_deviance(layout, problem.family, mode, float(theta[0]), best.log_dispersion, points)
+        value, _ = quadrature_deviance(layout, problem.likelihood, mode, float(theta[0]), best.log_dispersion, points)
     beta = layout.beta(mode.effects)
     parameters = np.concatenate([theta, beta, [best.log_dispersion] if problem.with_dispersion else []])
     n, p = theta_layout.n, len(beta)

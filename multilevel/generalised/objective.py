@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from multilevel.cells.statistics import Floats
-from multilevel.generalised.families import Family
+from multilevel.arrays import Floats
+from multilevel.families.likelihood import Likelihood
 from multilevel.generalised.pirls import Mode, find_mode
 from multilevel.generalised.reweighting import Coordinates, Reweighting, solve
 from multilevel.linear.effects_gradient import criterion_gradient
@@ -31,8 +31,8 @@ class Gradient:
 class Objective:
     """The deviance of one model; remembers the last mode, where the next search for one begins."""
 
-    def __init__(self, layout: Reweighting, family: Family, theta_layout: Theta, start: Coordinates) -> None:
-        self.layout, self.family, self.theta_layout = layout, family, theta_layout
+    def __init__(self, layout: Reweighting, likelihood: Likelihood, theta_layout: Theta, start: Coordinates) -> None:
+        self.layout, self.likelihood, self.theta_layout = layout, likelihood, theta_layout
         self._last = start
         self.evaluations = 0
 
@@ -40,7 +40,7 @@ class Objective:
         """The conditional modes; gamma too is at its mode when ``basis`` is None."""
         start = self._last if basis is None else Coordinates(self._last.rest, self._last.own, basis)
         lambdas = self.theta_layout.lambdas(theta)
-        found = find_mode(self.layout, self.family, lambdas, log_dispersion, start, with_basis=basis is None)
+        found = find_mode(self.layout, self.likelihood, lambdas, log_dispersion, start, with_basis=basis is None)
         self._last = found.effects
         self.evaluations += 1
         return found
@@ -60,9 +60,9 @@ class Objective:
         outward = -2.0 * curvature.score + pull - curvature.weight * moved
         by_theta = self._by_theta(mode, outward, follow_u)
         by_basis = np.zeros(layout.basis.shape[1]) if profiled else layout.basis.T @ outward
-        if self.family.dispersion is None:
+        if not self.likelihood.has_dispersion:
             return Gradient(by_theta, by_basis, 0.0)
-        by = self.family.by_dispersion(mode.eta, log_dispersion)
+        by = self.likelihood.by_dispersion(mode.eta, log_dispersion)
         total = -2.0 * by.log_likelihood + float(variance @ by.weight) + float(moved @ by.score)
         return Gradient(by_theta, by_basis, total)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from multilevel.cells.statistics import Floats
+from multilevel.arrays import Floats
 from multilevel.errors import FitError
 from multilevel.linear.optimise import difference_hessian
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from multilevel.cells.statistics import Floats
+from multilevel.arrays import Floats
 from multilevel.errors import FitError
-from multilevel.generalised.families import EPSILON, Curvature, Family, rounding_of_decrement, rounding_of_value
+from multilevel.families.likelihood import EPSILON, Curvature, Likelihood, rounding_of_decrement, rounding_of_value
 from multilevel.generalised.reweighting import Coordinates, Reweighting, solve
 from multilevel.linear.factorise import BlockedFactor
 
@@ -57,17 +57,19 @@ class _Point:
 class _Search:
     """Newton's steps of one model at one theta and dispersion."""
 
-    def __init__(self, layout: Reweighting, family: Family, lambdas: Sequence[Floats], log_dispersion: float, *, with_basis: bool) -> None:
-        self._layout, self._family, self._lambdas = layout, family, lambdas
+    def __init__(
+        self, layout: Reweighting, likelihood: Likelihood, lambdas: Sequence[Floats], log_dispersion: float, *, with_basis: bool
+    ) -> None:
+        self._layout, self._likelihood, self._lambdas = layout, likelihood, lambdas
         self._log_dispersion, self._with_basis = log_dispersion, with_basis
-        self.constant = -2.0 * family.constant(log_dispersion)
+        self.constant = -2.0 * likelihood.constant(log_dispersion)
 
     def evaluate(self, effects: Coordinates, spherical: Coordinates) -> _Point:
         """The penalised deviance less the constant, infinite where it overflows."""
         eta = self._layout.offset + self._layout.linear(effects)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            value = -2.0 * float(np.sum(self._family.terms(eta, self._log_dispersion)))
-            rounding = 2.0 * rounding_of_value(self._family, eta, self._log_dispersion)
+            value = -2.0 * float(np.sum(self._likelihood.terms(eta, self._log_dispersion)))
+            rounding = 2.0 * rounding_of_value(self._likelihood, eta, self._log_dispersion)
         penalty = float(spherical.rest @ spherical.rest + np.sum(spherical.own**2))
         value, rounding = value + penalty, rounding + EPSILON * penalty
         if not (np.isfinite(value) and np.isfinite(rounding)):
@@ -77,7 +79,7 @@ class _Search:
     def curvature(self, eta: Floats) -> Curvature | None:
         """Derivatives at ``eta``, None where they overflow."""
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            found = self._family.curvature(eta, self._log_dispersion)
+            found = self._likelihood.curvature(eta, self._log_dispersion)
         return found if np.isfinite(found.weight).all() and np.isfinite(found.score).all() else None
 
     def factorise(self, curvature: Curvature) -> BlockedFactor | None:
@@ -107,7 +109,7 @@ class _Search:
 
     def tolerance(self, eta: Floats, curvature: Curvature) -> float:
         """The decrement at which the mode is found."""
-        return max(TOLERANCE, rounding_of_decrement(self._family, eta, self._log_dispersion, curvature.weight))
+        return max(TOLERANCE, rounding_of_decrement(self._likelihood, eta, self._log_dispersion, curvature.weight))
 
     def move(self, point: _Point, target: Coordinates, target_u: Coordinates) -> _Point | None:
         """The step, halved until the deviance does not rise by more than rounding; None if it always does."""
@@ -123,7 +125,7 @@ class _Search:
 
 def find_mode(
     layout: Reweighting,
-    family: Family,
+    likelihood: Likelihood,
     lambdas: Sequence[Floats],
     log_dispersion: float,
     start: Coordinates,
@@ -134,7 +136,7 @@ def find_mode(
 
     Raises FitError where no finite mode is reached.
     """
-    search = _Search(layout, family, lambdas, log_dispersion, with_basis=with_basis)
+    search = _Search(layout, likelihood, lambdas, log_dispersion, with_basis=with_basis)
     point, before = _first(search, layout, start), np.inf
     for steps in range(1, STEPS):
         curvature = search.curvature(point.eta)

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from multilevel.cells.statistics import Floats
+from multilevel.arrays import Floats
 from multilevel.design.reduction import reduce_design
 from multilevel.errors import FitError, StudyError
 from multilevel.fit import Fit, Joint, VarianceComponent

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from multilevel.cells.statistics import Floats
-from multilevel.generalised.families import Family
+from multilevel.arrays import Floats
+from multilevel.families.likelihood import Likelihood
 from multilevel.generalised.objective import Gradient
 from multilevel.generalised.pirls import Mode
 from multilevel.generalised.reweighting import Reweighting
@@ -35,32 +35,32 @@ class _Nodes:
 
 
 def quadrature_deviance(
-    layout: Reweighting, family: Family, mode: Mode, theta: float, log_dispersion: float, points: int
+    layout: Reweighting, likelihood: Likelihood, mode: Mode, theta: float, log_dispersion: float, points: int
 ) -> tuple[float, Gradient]:
     """-2 log-likelihood of the line items and its gradient, the nodes moving with the parameters."""
-    nodes = _nodes(layout, family, mode, theta, log_dispersion, points)
-    value = -2.0 * (float(nodes.log_integral.sum()) + family.constant(log_dispersion))
-    p, has_dispersion = layout.basis.shape[1], family.dispersion is not None
-    mode_moves, spread_moves = _moves(layout, family, mode, theta, log_dispersion, nodes)
+    nodes = _nodes(layout, likelihood, mode, theta, log_dispersion, points)
+    value = -2.0 * (float(nodes.log_integral.sum()) + likelihood.constant(log_dispersion))
+    p, has_dispersion = layout.basis.shape[1], likelihood.has_dispersion
+    mode_moves, spread_moves = _moves(layout, likelihood, mode, theta, log_dispersion, nodes)
     gradient = np.sum(spread_moves / nodes.spread[:, None], axis=0)
     codes, z, levels = layout.own_codes, layout.own_values[:, 0], len(nodes.at)
     for k, predictor in enumerate(nodes.predictors):
         share = nodes.share[:, k]
-        score = family.curvature(predictor, log_dispersion).score
+        score = likelihood.curvature(predictor, log_dispersion).score
         score_by_level = np.bincount(codes, z * score, levels)
         pull = theta * score_by_level - nodes.at[:, k]
         gradient += (share * pull) @ (mode_moves + np.sqrt(2.0) * nodes.x[k] * spread_moves)
         gradient[0] += float((share * nodes.at[:, k]) @ score_by_level)
         gradient[1 : 1 + p] += layout.basis.T @ (share[codes] * score)
         if has_dispersion:
-            gradient[-1] += float(share[codes] @ family.by_dispersion(predictor, log_dispersion).terms)
+            gradient[-1] += float(share[codes] @ likelihood.by_dispersion(predictor, log_dispersion).terms)
     if has_dispersion:
-        gradient[-1] += family.by_dispersion(mode.eta, log_dispersion).constant
+        gradient[-1] += likelihood.by_dispersion(mode.eta, log_dispersion).constant
     gradient *= -2.0
     return value, Gradient(gradient[:1], gradient[1 : 1 + p], float(gradient[-1]) if has_dispersion else 0.0)
 
 
-def _nodes(layout: Reweighting, family: Family, mode: Mode, theta: float, log_dispersion: float, points: int) -> _Nodes:
+def _nodes(layout: Reweighting, likelihood: Likelihood, mode: Mode, theta: float, log_dispersion: float, points: int) -> _Nodes:
     codes, z, levels = layout.own_codes, layout.own_values[:, 0], len(layout.template.own)
     x, weights = np.polynomial.hermite.hermgauss(points)
     u = mode.spherical.own[:, 0]
@@ -72,7 +72,7 @@ def _nodes(layout: Reweighting, family: Family, mode: Mode, theta: float, log_di
     for k in range(points):
         eta = fixed + theta * z * at[codes, k]
         predictors.append(eta)
-        terms = np.bincount(codes, family.terms(eta, log_dispersion), levels)
+        terms = np.bincount(codes, likelihood.terms(eta, log_dispersion), levels)
         log_terms[:, k] = terms - at[:, k] ** 2 / 2.0 + x[k] ** 2 + np.log(weights[k])
     top = log_terms.max(axis=1)
     scaled = np.exp(log_terms - top[:, None])
@@ -81,12 +81,14 @@ def _nodes(layout: Reweighting, family: Family, mode: Mode, theta: float, log_di
     return _Nodes(at, x, predictors, scaled / total[:, None], log_integral, precision, spread)
 
 
-def _moves(layout: Reweighting, family: Family, mode: Mode, theta: float, log_dispersion: float, nodes: _Nodes) -> tuple[Floats, Floats]:
+def _moves(
+    layout: Reweighting, likelihood: Likelihood, mode: Mode, theta: float, log_dispersion: float, nodes: _Nodes
+) -> tuple[Floats, Floats]:
     """(L, n), (L, n): derivatives of each level's mode and spread; the n columns are theta, gamma, log dispersion."""
     codes, z, levels = layout.own_codes, layout.own_values[:, 0], len(nodes.at)
     u, curvature, p = mode.spherical.own[:, 0], mode.curvature, layout.basis.shape[1]
-    at_mode = family.by_dispersion(mode.eta, log_dispersion)
-    n = 1 + p + int(family.dispersion is not None)
+    at_mode = likelihood.by_dispersion(mode.eta, log_dispersion)
+    n = 1 + p + int(likelihood.has_dispersion)
 
     def by_level(values: Floats) -> Floats:
         return np.bincount(codes, values, levels)

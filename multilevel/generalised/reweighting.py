@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from multilevel.cells.statistics import Floats, Integers
+from multilevel.arrays import Floats, Integers
 from multilevel.design.reduction import ReducedRows
 from multilevel.generalised.kernels import accumulate, cross_times, leverages, own_variances, transposed_times
 from multilevel.linear.assemble import linear_system

@@ -9,11 +9,11 @@ from typing import Literal
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from multilevel.cells.statistics import Floats
+from multilevel.arrays import Floats
 from multilevel.design.model import Design
-from multilevel.design.reduction import ReducedRows
+from multilevel.design.reduction import ReducedRows, outcome_of
 from multilevel.errors import FitError
-from multilevel.generalised.families import Family, family_of
+from multilevel.families.likelihood import Likelihood
 from multilevel.generalised.objective import Gradient, Objective
 from multilevel.generalised.optimise import Evaluate, Local, newton, quasi_newton
 from multilevel.generalised.pirls import Mode
@@ -35,7 +35,7 @@ class Problem:
     """A model and its deviance. scales: per block (k,) root mean squares of its columns; units (nt,): natural scale of each theta."""
 
     objective: Objective
-    family: Family
+    likelihood: Likelihood
     theta_layout: Theta
     scales: tuple[Floats, ...]
     units: Floats
@@ -56,14 +56,15 @@ class Point:
 def problem_of(design: Design, rows: ReducedRows, family: str) -> Problem:
     """Lay out the rows and begin at the overall mean. Raises FitError as ``linear_system`` does."""
     layout = reweighting(rows)
-    likelihood = family_of(family, design.cells, rows)
+    outcome = outcome_of(design.cells, rows, family)
+    likelihood = outcome.family.likelihood(outcome)
     theta_layout = Theta(tuple(block.values.shape[1] for block in rows.blocks))
     zero = layout.zero()
     constant = likelihood.typical_predictor() - rows.offset
     start = Coordinates(zero.rest, zero.own, np.linalg.lstsq(layout.basis, constant)[0] if len(zero.basis) else zero.basis)
     scales = column_scales(rows)
     objective = Objective(layout, likelihood, theta_layout, start)
-    return Problem(objective, likelihood, theta_layout, scales, theta_layout.units(scales), likelihood.dispersion is not None)
+    return Problem(objective, likelihood, theta_layout, scales, theta_layout.units(scales), likelihood.has_dispersion)
 
 
 def column_scales(rows: ReducedRows) -> tuple[Floats, ...]:
@@ -136,7 +137,7 @@ def _laplace(problem: Problem) -> _Deviance:
 def _quadrature(problem: Problem, points: int) -> _Deviance:
     def deviance(theta: Floats, basis: Floats, log_dispersion: float) -> tuple[float, Gradient]:
         mode = problem.objective.mode(theta, log_dispersion, basis)
-        return quadrature_deviance(problem.objective.layout, problem.family, mode, float(theta[0]), log_dispersion, points)
+        return quadrature_deviance(problem.objective.layout, problem.likelihood, mode, float(theta[0]), log_dispersion, points)
 
     return deviance
 

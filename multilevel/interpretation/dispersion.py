@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import expit
 
-from multilevel.cells.statistics import CellStatistics, Floats
+from multilevel.families.registry import family_named
 from multilevel.fit import Check, Fit
 from multilevel.interpretation.residuals import linear_predictor
 
@@ -21,15 +20,16 @@ FEWEST_FREE = 0.1
 
 
 def dispersion_check(fit: Fit) -> list[Check]:
-    """Variance of the cells' sums about their fitted means over what the family says; empty for gaussian.
+    """Variance of the cells' sums about their fitted means over what the family says; empty where the residual variance is free.
 
     Sums keep the rows' overdispersion: the variance of a sum of n rows grows by the same factor as that of each row. The residual degrees
     of freedom leave out the coefficients and, of every group-level effect, the share that is not pooled (McCullagh and Nelder 1989, section
     4.5; Hodges and Sargent 2001).
     """
-    if fit.family == "gaussian":
+    if fit.design.cells.has_moments:
         return []
-    mean, variance = _moments(fit)
+    eta = linear_predictor(fit.design, fit.joint.mean)
+    mean, variance = family_named(fit.family).moments(fit.design.cells.size, eta, np.inf if fit.dispersion is None else fit.dispersion)
     used = variance > 0
     # at another zero of a predictor an intercept is pooled by another share: what effects use up is counted where they were fitted
     pooled = fit.shrinkage if fit.unit_free is None or fit.unit_free.shrinkage is None else fit.unit_free.shrinkage
@@ -43,23 +43,3 @@ def dispersion_check(fit: Fit) -> list[Check]:
     if statistic > threshold:
         message += ": intervals are too narrow; add an effect for the cell, or use a family with a dispersion"
     return [Check("dispersion_ratio", statistic, threshold, passed=statistic <= threshold, message=message)]
-
-
-def _moments(fit: Fit) -> tuple[Floats, Floats]:
-    """(C,), (C,) mean and variance of each cell's summed outcome."""
-    cells = fit.design.cells
-    eta = linear_predictor(fit.design, fit.joint.mean)
-    if fit.family == "binomial":
-        probability = expit(eta)
-        return cells.size * probability, cells.size * probability * (1.0 - probability)
-    mean = _exposure(cells) * np.exp(eta)
-    if fit.family == "poisson":
-        return mean, mean
-    dispersion = fit.dispersion if fit.dispersion is not None else np.inf
-    if fit.family == "gamma":
-        return mean, mean**2 / (cells.n * dispersion)
-    return mean, mean + mean**2 / (cells.n * dispersion)
-
-
-def _exposure(cells: CellStatistics) -> Floats:
-    return cells.size if cells.family == "poisson" else cells.n.astype(float)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from multilevel.cells.statistics import Floats, Integers
+from multilevel.arrays import Floats, Integers
 from multilevel.design.model import DesignColumn
 from multilevel.fit import Fit
 from multilevel.interpretation.residuals import cell_residual_ss, outcome_variance
@@ -57,7 +57,7 @@ def explained_variance(fit: Fit, block: int, column: int) -> ExplainedVariance:
 
 def explained_variance_of_data(fit: Fit) -> ExplainedVariance:
     """R^2 and pooling factor at the level of the line items; gaussian with an estimated sigma only, else both None."""
-    if fit.family != "gaussian" or fit.sigma is None or fit.design.cells.known_sigma:
+    if fit.sigma is None or fit.design.cells.known_sigma:
         return ExplainedVariance(None, None)
     expected_error = fit.sigma**2 if fit.sigma_draws is None else float(np.mean(fit.sigma_draws**2))
     outcome = outcome_variance(fit.design)
@@ -82,6 +82,6 @@ def _from_draws(fit: Fit, places: Integers, predictors: dict[int, Floats]) -> tu
 
 def _unit(fit: Fit, column: DesignColumn) -> float:
     """The scale of an effect: the outcome's sd (1 on a link scale) for one sd of each number in the column."""
-    outcome = math.sqrt(outcome_variance(fit.design)) if fit.family == "gaussian" else 1.0
+    outcome = math.sqrt(outcome_variance(fit.design)) if fit.design.cells.has_moments else 1.0
     units = {} if fit.unit_free is None else fit.unit_free.form.units
     return outcome / math.prod(units[label][1] for label in column.numbers if label in units)

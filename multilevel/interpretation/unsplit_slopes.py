@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from multilevel.cells.statistics import Floats
+from multilevel.arrays import Floats
 from multilevel.design.model import Design, DesignColumn, Factor
 from multilevel.fit import Check, Fit
 from multilevel.tables.nesting import Nesting
@@ -44,7 +44,7 @@ class Slopes:
 
 def unsplit_warnings(design: Design, nesting: Nesting) -> list[Check]:
     """One failed row per predictor and factor whose two slopes point in opposite directions; gaussian studies only."""
-    if design.cells.family != "gaussian":
+    if not design.cells.has_moments:
         return []
     found = []
     for column in _unsplit(design):
@@ -60,7 +60,7 @@ def reversal_warnings(design: Design, complete: Fit | None, separate: Mapping[st
 
     ``separate``: by factor the fit with its terms free in each level. Not gaussian: see ``unsplit_warnings``.
     """
-    if design.cells.family == "gaussian" or complete is None:
+    if design.cells.has_moments or complete is None:
         return []
     ignored = _slopes(complete)
     found = []

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from multilevel.cells.statistics import CellStatistics, Floats
+from multilevel.arrays import Floats
+from multilevel.cells.statistics import CellStatistics
 from multilevel.design.model import Design, DesignColumn
+from multilevel.families.registry import family_named
 from multilevel.fit import Fit
 
 
@@ -59,16 +61,9 @@ def residual_variance(fit: Fit) -> float:
     gamma, with mu the observed mean outcome of a row.
     """
     cells = fit.design.cells
-    if fit.family == "gaussian":
-        return float((fit.sigma or 0.0) ** 2 * np.sum(cells.n * (cells.n / cells.weight)) / cells.n.sum())
-    if fit.family == "binomial":
-        return float(np.pi**2 / 3.0)
-    mu = mean_outcome(cells)
-    if fit.family == "poisson":
-        return float(np.log1p(1.0 / mu))
-    if fit.family == "negative_binomial":
-        return float(np.log1p(1.0 / mu + 1.0 / _dispersion(fit)))
-    return float(np.log1p(1.0 / _dispersion(fit)))
+    if fit.sigma is not None:
+        return float(fit.sigma**2 * np.sum(cells.n * (cells.n / cells.weight)) / cells.n.sum())
+    return family_named(fit.family).latent_variance(mean_outcome(cells), np.nan if fit.dispersion is None else fit.dispersion)
 
 
 def mean_outcome(cells: CellStatistics) -> float:
@@ -92,9 +87,3 @@ def second_moments(design: Design, columns: tuple[DesignColumn, ...]) -> Floats:
 
 def _feature_mean(cells: CellStatistics, column: DesignColumn) -> Floats:
     return np.asarray(cells.mean[:, column.feature - 1] - column.shift) if column.feature else np.ones(cells.n_cells)
-
-
-def _dispersion(fit: Fit) -> float:
-    if fit.dispersion is None:
-        raise ValueError(f"a {fit.family} fit needs its dispersion")
-    return fit.dispersion

@@ -8,6 +8,7 @@ import numpy as np
 
 from multilevel.design.checks import DesignWarning
 from multilevel.design.model import Design
+from multilevel.families.registry import family_named
 from multilevel.fit import Check, Fit
 from multilevel.interpretation.contextual import ContextualEffect
 from multilevel.tables.diagnostics import fact
@@ -56,14 +57,14 @@ def design_warnings(warnings: Sequence[DesignWarning]) -> list[Check]:
 
 
 def separated_groups(fit: Fit, nesting: Nesting) -> list[Check]:
-    """Binomial levels whose outcomes are all failures or all successes: fitted by partial pooling, infinite without it."""
-    if fit.family != "binomial":
+    """Levels whose trials all failed or all succeeded: fitted by partial pooling, infinite without it."""
+    cells, found, family = fit.design.cells, [], family_named(fit.family)
+    if not family.is_full(cells.size, cells.size).any():
         return []
-    cells, found = fit.design.cells, []
     for factor in nesting.factors.values():
         total = np.bincount(factor.codes, cells.total, factor.n_levels)
         size = np.bincount(factor.codes, cells.size, factor.n_levels)
-        count = int(np.sum((total <= 0) | (total >= size)))
+        count = int(np.sum((total <= 0) | family.is_full(total, size)))
         message = f"{count} of {factor.n_levels} levels of {factor.name} are all zero or all one; partial pooling estimates them"
         found.append(fact(f"separated_groups[{factor.name}]", float(count), message))
     return found

@@ -11,13 +11,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-from scipy.special import gammaln
 
-from multilevel.bayesian.simulate import draw_statistics
-from multilevel.cells.statistics import Floats
+from multilevel.arrays import Floats
 from multilevel.checking.predictive import coefficient_matrix
 from multilevel.design.model import Design
-from multilevel.design.reduction import ReducedRows, reduce_design
+from multilevel.design.reduction import ReducedRows, outcome_of, reduce_design
 from multilevel.errors import FitError
 from multilevel.fit import Check, Fit
 from multilevel.generalised.laplace import fit_laplace
@@ -48,7 +46,7 @@ def with_bootstrap_intervals(fit: Fit, *, samples: int, seed: int, progress: Cal
     assert fit.unit_free is not None
     design = fit.unit_free.form.design
     rows = reduce_design(design)
-    refit = _refit_linear(fit) if fit.family == "gaussian" else _refit_generalised(fit)
+    refit = _refit_linear(fit) if fit.design.cells.has_moments else _refit_generalised(fit)
     rng = np.random.default_rng(seed)
     found: list[Floats] = []
     with one_thread(design):
@@ -75,15 +73,12 @@ def _draw(fit: Fit, design: Design, rows: ReducedRows, rng: np.random.Generator)
         for block, covariance in zip(rows.blocks, plain.covariances, strict=True)
     ]
     eta = rows.offset + coefficient_matrix(rows) @ np.concatenate([plain.joint.mean[:p], *effects])
-    scale = fit.sigma if fit.family == "gaussian" else fit.dispersion
-    drawn, outcome = draw_statistics(rows, fit.family, np.asarray(eta), 1.0 if scale is None else scale, rng)
-    once = dict(design.cells.once)
-    if fit.family == "gamma":
-        once["sum_log_outcome"] = outcome.sum_log_outcome
-    if fit.family == "negative_binomial":
-        once["log_factorial"] = float(outcome.histogram[:, 1] @ gammaln(outcome.histogram[:, 0] + 1.0))
-    histogram = outcome.histogram if fit.family == "negative_binomial" else design.cells.histogram
-    return replace(design, cells=replace(design.cells, once=once, histogram=histogram, outcomes=None, log_total=None)), drawn
+    scale = fit.dispersion if fit.sigma is None else fit.sigma
+    outcome = outcome_of(design.cells, rows, fit.family)
+    drawn = outcome.family.draw(outcome, np.asarray(eta), 1.0 if scale is None else scale, rng)
+    histogram = drawn.histogram if len(drawn.histogram) else None
+    cells = replace(design.cells, once=drawn.once, histogram=histogram, outcomes=None, log_total=None)
+    return replace(design, cells=cells), replace(rows, outcome=drawn.outcome, residual_ss=drawn.residual_ss)
 
 
 def _refit_linear(fit: Fit) -> Refit:

@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from multilevel.cells.statistics import Floats
+from multilevel.arrays import Floats
 from multilevel.errors import FitError
 from multilevel.linear.optimise import difference_hessian
 

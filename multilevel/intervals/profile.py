@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtri
 
-from multilevel.cells.statistics import Floats
+from multilevel.arrays import Floats
 from multilevel.errors import FitError
 from multilevel.generalised.optimise import quasi_newton
 from multilevel.intervals.path import Path

@@ -37,7 +37,7 @@ def with_trusted_intervals(fit: Fit, *, seed: int = 0) -> Fit:
 
 
 def _profiled(fit: Fit, places: list[int], seed: int) -> tuple[VarianceComponent, ...]:
-    if fit.family == "gaussian":
+    if fit.design.cells.has_moments:
         from multilevel.linear.profile import profiled_components
 
         return profiled_components(fit, places, seed=seed)

@@ -11,6 +11,7 @@ from scipy.special import ndtr, ndtri
 
 from multilevel.errors import StudyError
 from multilevel.kept.model import KeptFactor, KeptModel
+from multilevel.tables.response import response_for
 
 SHOWN = 5
 """Levels that a message lists."""
@@ -68,7 +69,7 @@ def _contrast(kept: KeptModel, term: str, factor: str, places: tuple[int, int], 
         tail = (1.0 - kept.interval) / 2.0
         lower, upper = (float(bound) for bound in np.quantile(draws, [tail, 1.0 - tail]))
         above = float(np.mean(draws > 0)) if std_error > 0 else None
-    is_ratio = term == "Intercept" and (kept.family != "gaussian" or kept.log_outcome)
+    is_ratio = term == "Intercept" and not response_for(kept.family, kept.log_outcome).is_linear
     ratio = (float(np.exp(estimate)), float(np.exp(lower)), float(np.exp(upper))) if is_ratio else None
     return KeptContrast(kept.part, factor, term, levels[0], levels[1], estimate, std_error, lower, upper, above, ratio)
 

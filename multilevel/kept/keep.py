@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from multilevel.arrays import Floats
 from multilevel.cells.plan import LevelMean, level_mean_of
-from multilevel.cells.statistics import CellStatistics, Floats
+from multilevel.cells.statistics import CellStatistics
 from multilevel.design.model import Design, Factor
 from multilevel.fit import Fit, UnitFreeFit
 from multilevel.formula.columns import predictor_expressions

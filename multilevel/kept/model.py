@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from multilevel.cells.statistics import Floats
+from multilevel.arrays import Floats
 from multilevel.fit import Engine
 
 

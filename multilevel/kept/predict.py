@@ -12,11 +12,12 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.special import ndtri
 
-from multilevel.cells.statistics import Floats
+from multilevel.arrays import Floats
+from multilevel.families.link import Link
 from multilevel.fit import Summary
 from multilevel.kept.model import KeptModel
 from multilevel.kept.rows import At, PredictionRows, prediction_rows
-from multilevel.tables.response import Response, response_for
+from multilevel.tables.response import response_for
 from multilevel.tables.two_part import log_normal
 
 VALUES_AT_ONCE = 8_000_000
@@ -50,7 +51,7 @@ class _Part:
 
     def __init__(self, model: KeptModel, rows: PredictionRows, seed: int) -> None:
         self.model, self.rows = model, rows
-        self.response: Response = response_for(model.family, model.log_outcome)
+        self.response: Link = response_for(model.family, model.log_outcome)
         n_draws = len(model.deviations)
         # one place of an even grid for each draw: the quantiles of the mixture without the noise of its normal numbers
         rng, grid = np.random.default_rng(seed), np.asarray(ndtri((np.arange(n_draws) + 0.5) / n_draws))
@@ -126,7 +127,7 @@ def _normal_part(part: _Part, here: slice, interval: float) -> Summary:
     return Summary(estimate, std_error, response.mean(centre - half), response.mean(centre + half))
 
 
-def _spread(response: Response, centre: Floats, variance: Floats) -> Floats:
+def _spread(response: Link, centre: Floats, variance: Floats) -> Floats:
     """(n,) sd of the inverse link of Normal(centre, variance)."""
     if response.is_linear:
         return np.sqrt(variance)

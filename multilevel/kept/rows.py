@@ -10,9 +10,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array, hstack
 
+from multilevel.arrays import Floats, Integers
 from multilevel.cells.from_rows import evaluate
 from multilevel.cells.schema import Schema
-from multilevel.cells.statistics import CellStatistics, Floats, Integers, Labels
+from multilevel.cells.statistics import CellStatistics, Labels
 from multilevel.design.coding import code_terms
 from multilevel.errors import DataError
 from multilevel.formula.columns import columns_in, grouping_columns, predictor_expressions

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.linalg import qr
 
-from multilevel.cells.statistics import Floats
+from multilevel.arrays import Floats
 from multilevel.design.reduction import ReducedBlock, ReducedRows
 from multilevel.errors import FitError
 from multilevel.linear.factorise import BlockedSystem

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from multilevel.cells.statistics import Floats
+from multilevel.arrays import Floats
 from multilevel.linear.effects_gradient import criterion_gradient
 from multilevel.linear.factorise import BlockedFactor, BlockedSystem
 from multilevel.linear.parameters import Theta

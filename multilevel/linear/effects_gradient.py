@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from multilevel.cells.statistics import Floats
+from multilevel.arrays import Floats
 from multilevel.linear.elimination import scores, spreads
 from multilevel.linear.factorise import BlockedFactor, diagonal_blocks
 

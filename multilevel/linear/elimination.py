@@ -7,7 +7,7 @@ from typing import cast
 import numpy as np
 from numba import njit
 
-from multilevel.cells.statistics import Floats, Integers
+from multilevel.arrays import Floats, Integers
 from multilevel.linear.products import CrossProducts, mirror
 
 

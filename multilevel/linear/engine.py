@@ -11,7 +11,7 @@ from typing import Literal, cast
 import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from multilevel.cells.statistics import Floats
+from multilevel.arrays import Floats
 from multilevel.design.model import Design
 from multilevel.design.reduction import ReducedRows, reduce_design
 from multilevel.design.unit_free import Maps, unit_free
@@ -84,7 +84,7 @@ def _fit(design: Design, method: Literal["reml", "ml"], interval: float, seed: i
     joint = NormalJoint(factor, sigma)
     return Fit(
         design=design,
-        family="gaussian",
+        family=design.cells.family,
         engine="likelihood",
         method=method,
         interval=interval,

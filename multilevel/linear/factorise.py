@@ -10,7 +10,7 @@ import numpy as np
 from scipy.linalg import lapack
 from scipy.sparse import csr_array
 
-from multilevel.cells.statistics import Floats
+from multilevel.arrays import Floats
 from multilevel.errors import FitError
 from multilevel.linear.elimination import add_products, conditional_blocks, conditional_roots, spreads
 from multilevel.linear.presummed import Presummed, presum

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize
 
-from multilevel.cells.statistics import Floats
+from multilevel.arrays import Floats
 from multilevel.errors import FitError
 
 GRADIENT_TOLERANCE = 1e-5

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from multilevel.cells.statistics import Floats
+from multilevel.arrays import Floats
 from multilevel.design.unit_free import Maps
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from multilevel.cells.statistics import Codes, Floats, Integers
+from multilevel.arrays import Codes, Floats, Integers
 from multilevel.design.reduction import ReducedBlock
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from multilevel.cells.statistics import Floats
+from multilevel.arrays import Floats
 from multilevel.design.reduction import ReducedRows, reduce_design
 from multilevel.errors import FitError
 from multilevel.fit import Fit, VarianceComponent

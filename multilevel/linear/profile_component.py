@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.linalg import qr
 
-from multilevel.cells.statistics import Floats
+from multilevel.arrays import Floats
 from multilevel.design.model import Design
 from multilevel.design.reduction import ReducedRows
 from multilevel.design.unit_free import UnitFree

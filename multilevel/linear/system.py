@@ -16,7 +16,7 @@ from typing import Protocol
 
 import numpy as np
 
-from multilevel.cells.statistics import Floats
+from multilevel.arrays import Floats
 
 
 class Factorised(Protocol):

@@ -8,7 +8,7 @@ from typing import cast
 import numpy as np
 from scipy.linalg import lapack
 
-from multilevel.cells.statistics import Floats
+from multilevel.arrays import Floats
 
 
 def upper_root(matrix: Floats) -> Floats:

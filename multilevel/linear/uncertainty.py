@@ -10,7 +10,7 @@ import numpy as np
 from scipy.linalg import solve_triangular
 from scipy.stats import norm
 
-from multilevel.cells.statistics import Floats
+from multilevel.arrays import Floats
 from multilevel.design.model import Design
 from multilevel.fit import IntervalMethod, VarianceComponent
 from multilevel.linear.criterion import Criterion

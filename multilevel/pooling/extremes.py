@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.sparse import csr_array
 
-from multilevel.cells.statistics import Floats
+from multilevel.arrays import Floats
 from multilevel.design.model import Design, DesignColumn, GroupBlock
-from multilevel.design.reduction import ReducedRows, reduce_design
+from multilevel.design.reduction import ReducedRows, outcome_of, reduce_design
 from multilevel.design.unit_free import Maps, unit_free
 from multilevel.errors import FitError
 from multilevel.fit import Fit, Joint, UnitFreeFit, VarianceComponent
@@ -61,7 +61,7 @@ def fit_complete(design: Design, family: str, interval: float = 0.95) -> Fit:
     Raises FitError where they do not determine finite coefficients (no residual degrees of freedom, separation).
     """
     bare = replace(design, blocks=())
-    if family != "gaussian":
+    if not design.cells.has_moments:
         return fit_generalised(bare, family, interval=interval)
     form = unit_free(bare)
     rows = reduce_design(form.design)
@@ -80,7 +80,7 @@ def fit_no_pooling(design: Design, family: str, block_index: int, interval: floa
     unpooled = replace(unpooled, population=tuple(column for column, keep in zip(unpooled.population, kept, strict=True) if keep))
     form = unit_free(unpooled, free_levels=True)
     maps, rows = form.maps, reduce_design(form.design)
-    if family != "gaussian":
+    if not design.cells.has_moments:
         return _generalised_levels(unpooled, maps, rows, family, interval)
     # what the levels' own terms say of the outcome is taken off first and given back: a large mean would cost the digits of the residuals
     own = level_coefficients(rows.outcome[:, None], rows.blocks[0])[:, :, 0]
@@ -105,7 +105,7 @@ def _unpooled_design(design: Design, block_index: int) -> Design:
 
 
 def _generalised_levels(design: Design, maps: Maps, rows: ReducedRows, family: str, interval: float) -> NoPoolingFit:
-    found = fit_levels(design.cells, rows, family)
+    found = fit_levels(rows, outcome_of(design.cells, rows, family))
     location = np.concatenate([found.beta, found.effects.ravel()])
     has_dispersion = found.dispersion is not None
     fit = replace(
@@ -139,7 +139,7 @@ def _least_squares(design: Design, maps: Maps, rows: ReducedRows, factor: Blocke
     deviance = n * math.log(2.0 * math.pi) + rss if known else n * (1.0 + math.log(2.0 * math.pi * max(rss, 1e-300) / n))
     residual = VarianceComponent("residual", "sigma", None, "sd", sigma, None, None, None)
     return replace(
-        _bare_fit(design, "gaussian", interval, mapped_joint(NormalJoint(factor, sigma), maps)),
+        _bare_fit(design, design.cells.family, interval, mapped_joint(NormalJoint(factor, sigma), maps)),
         method="least_squares",
         components=() if known else (residual,),
         sigma=sigma,

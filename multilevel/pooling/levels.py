@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cholesky, solve_triangular
 
-from multilevel.cells.statistics import Floats
+from multilevel.arrays import Floats
 from multilevel.design.model import DesignColumn, GroupBlock
 from multilevel.design.predictor_kinds import rounding_of
 from multilevel.design.reduction import ReducedBlock, ReducedRows

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from multilevel.cells.statistics import CellStatistics, Floats
+from multilevel.arrays import Floats
 from multilevel.design.reduction import ReducedRows
 from multilevel.errors import FitError
-from multilevel.generalised.families import Family, family_of, rounding_of_decrement, rounding_of_value
+from multilevel.families.likelihood import Likelihood, rounding_of_decrement, rounding_of_value
+from multilevel.families.outcome import Outcome
 from multilevel.generalised.reweighting import Coordinates, Reweighting, reweighting, solve
 from multilevel.linear.factorise import BlockedFactor
 from multilevel.pooling.levels import LevelSolution, level_basis, level_gram, with_kernels
@@ -39,13 +40,13 @@ class LevelFit:
     dispersion: float | None
 
 
-def fit_levels(cells: CellStatistics, rows: ReducedRows, family: str) -> LevelFit:
+def fit_levels(rows: ReducedRows, outcome: Outcome) -> LevelFit:
     """Maximum likelihood of common coefficients and free levels; ``rows`` has one block, the factor's terms.
 
     Levels without a finite estimate end as not estimable; what is left of them says nothing about the common coefficients.
     Raises FitError where a common coefficient has no finite estimate.
     """
-    search = _Search(rows, family_of(family, cells, rows))
+    search = _Search(rows, outcome.family.likelihood(outcome))
     log_dispersion = 0.0
     at = search.start()
     for _ in range(ROUNDS):
@@ -57,7 +58,7 @@ def fit_levels(cells: CellStatistics, rows: ReducedRows, family: str) -> LevelFi
             break
     at = search.climb(at, log_dispersion)
     factor, solution = search.factor(at, log_dispersion)
-    has_dispersion = search.family.dispersion is not None
+    has_dispersion = search.likelihood.has_dispersion
     return LevelFit(
         beta=search.layout.beta(at),
         effects=at.own,
@@ -69,18 +70,17 @@ def fit_levels(cells: CellStatistics, rows: ReducedRows, family: str) -> LevelFi
 
 
 class _Search:
-    def __init__(self, rows: ReducedRows, family: Family) -> None:
-        self.family = family
+    def __init__(self, rows: ReducedRows, likelihood: Likelihood) -> None:
+        self.likelihood = likelihood
         self.layout: Reweighting = reweighting(rows)
-        size = rows.n if family.name in ("negative_binomial", "gamma") else rows.size
-        typical = family.curvature(np.full(len(size), family.typical_predictor()) + rows.offset, 0.0).weight
-        self._base_weights = np.maximum(typical, 1e-6 * size)
+        typical = likelihood.curvature(np.full(len(rows.size), likelihood.typical_predictor()) + rows.offset, 0.0).weight
+        self._base_weights = np.maximum(typical, 1e-6 * rows.size)
         self._levels = level_basis(level_gram(rows.blocks[0], self._base_weights))
 
     def start(self) -> Coordinates:
         """No effects; the common columns nearest to the overall mean."""
         zero = self.layout.zero()
-        constant = self.family.typical_predictor() - self.layout.offset
+        constant = self.likelihood.typical_predictor() - self.layout.offset
         system = self.layout.system(self._base_weights)
         factor = with_kernels(system, self._levels.solve(system.own).kernels)
         found, _ = solve(factor, self.layout.transposed(self._base_weights * constant), with_basis=True)
@@ -93,12 +93,12 @@ class _Search:
     def value(self, at: Coordinates, log_dispersion: float) -> float:
         """Log-likelihood of the line items, -inf where it overflows."""
         with np.errstate(over="ignore", invalid="ignore"):
-            found = float(np.sum(self.family.terms(self.eta(at), log_dispersion))) + self.family.constant(log_dispersion)
+            found = float(np.sum(self.likelihood.terms(self.eta(at), log_dispersion))) + self.likelihood.constant(log_dispersion)
         return found if np.isfinite(found) else -math.inf
 
     def factor(self, at: Coordinates, log_dispersion: float) -> tuple[BlockedFactor, LevelSolution]:
         """The information at a point, and the levels' part of it."""
-        system = self.layout.system(self.family.curvature(self.eta(at), log_dispersion).weight)
+        system = self.layout.system(self.likelihood.curvature(self.eta(at), log_dispersion).weight)
         solution = self._levels.solve(system.own)
         return with_kernels(system, solution.kernels), solution
 
@@ -107,12 +107,12 @@ class _Search:
         value = self.value(at, log_dispersion)
         for _ in range(STEPS):
             eta = self.eta(at)
-            curvature = self.family.curvature(eta, log_dispersion)
+            curvature = self.likelihood.curvature(eta, log_dispersion)
             score = self.layout.transposed(curvature.score)
             step, _ = solve(self.factor(at, log_dispersion)[0], score, with_basis=True)
-            if step.dot(score) < max(TOLERANCE, rounding_of_decrement(self.family, eta, log_dispersion, curvature.weight)):
+            if step.dot(score) < max(TOLERANCE, rounding_of_decrement(self.likelihood, eta, log_dispersion, curvature.weight)):
                 return at
-            rounding = rounding_of_value(self.family, eta, log_dispersion)
+            rounding = rounding_of_value(self.likelihood, eta, log_dispersion)
             share = 1.0
             for _ in range(HALVINGS):
                 moved = at + step.times(share)
@@ -127,11 +127,11 @@ class _Search:
 
     def best_dispersion(self, at: Coordinates, present: float) -> float:
         """log phi or log shape that maximises the likelihood at a linear predictor; ``present`` for families without one."""
-        if self.family.dispersion is None:
+        if not self.likelihood.has_dispersion:
             return present
         eta = self.eta(at)
 
         def loss(log_dispersion: float) -> float:
-            return -float(np.sum(self.family.terms(eta, log_dispersion))) - self.family.constant(log_dispersion)
+            return -float(np.sum(self.likelihood.terms(eta, log_dispersion))) - self.likelihood.constant(log_dispersion)
 
         return float(minimize_scalar(loss, bounds=DISPERSION_BOUNDS, method="bounded", options={"xatol": 1e-8}).x)

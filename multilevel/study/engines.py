@@ -44,8 +44,7 @@ def resolved_priors(design: Design, options: FitOptions) -> ResolvedPriors:
 
 
 def _fit_bayesian(design: Design, family: str, options: FitOptions) -> Fit:
-    if family != "gaussian":
-        check_family(design, family)
+    check_family(design, family)
     # PyMC costs seconds to import: only for those who ask for it.
     from multilevel.bayesian.engine import fit_bayesian
 
@@ -78,7 +77,7 @@ def _with_intervals(fit: Fit, options: FitOptions) -> Fit:
         report = options.progress
         told = None if report is None else lambda done: report("bootstrap", 0.1 + 0.6 * done)
         fit = with_bootstrap_intervals(fit, samples=options.bootstrap_samples, seed=options.seed, progress=told)
-    elif options.intervals == "profile" and fit.family == "gaussian":
+    elif options.intervals == "profile" and fit.design.cells.has_moments:
         from multilevel.linear.profile import with_profile_intervals
 
         fit = without_wild_errors(with_profile_intervals(fit, seed=options.seed))
@@ -92,7 +91,7 @@ def _with_intervals(fit: Fit, options: FitOptions) -> Fit:
 
 
 def _fit_likelihood(design: Design, family: str, options: FitOptions) -> Fit:
-    if family == "gaussian":
+    if design.cells.has_moments:
         from multilevel.linear.engine import fit_linear
 
         method: Literal["reml", "ml"] = "ml" if options.engine == "likelihood" and options.method == "ml" else "reml"

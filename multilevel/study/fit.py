@@ -9,7 +9,7 @@ import pyarrow as pa
 from multilevel.cells.statistics import CellStatistics
 from multilevel.design.build import build_design
 from multilevel.design.checks import DesignWarning, check_design
-from multilevel.design.hurdle import is_hurdle
+from multilevel.families.registry import has_two_parts
 from multilevel.fit import Check, Fit
 from multilevel.formula.tree import Formula
 from multilevel.interpretation.contextual import ContextualEffect, contextual_effects
@@ -55,7 +55,7 @@ def fit_study(formula: Formula, cells: CellStatistics, options: FitOptions) -> S
     StudyError
         What the options ask for does not exist in this model. FitError: the model cannot be fitted.
     """
-    if is_hurdle(cells.family):
+    if has_two_parts(cells.family):
         # The two parts are fits of their own, and their tables know both.
         from multilevel.study.two_part import fit_two_parts
 

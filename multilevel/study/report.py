@@ -105,7 +105,7 @@ def variance_shares(fit: Fit) -> list[dict[str, object]]:
         }
         for block, variance, share in zip(fit.design.blocks, partition.blocks, partition.shares, strict=True)
     ]
-    name = "residual" if fit.family == "gaussian" else "residual (latent)"
+    name = "residual (latent)" if fit.sigma is None else "residual"
     entries.append({"grouping_factor": name, "terms": [], "variance": partition.residual, "share": partition.residual_share})
     return entries
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from multilevel.cells.statistics import Floats
+from multilevel.arrays import Floats
 from multilevel.design.hurdle import Part
 from multilevel.fit import Check
 from multilevel.interpretation.residuals import linear_predictor

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from multilevel.design.hurdle import PARTS, Part
+from multilevel.families.two_part import TWO_PART
 from multilevel.fit import Check, Fit
 from multilevel.formula.tree import Formula
 from multilevel.interpretation.contextual import ContextualEffect
@@ -33,8 +34,8 @@ def two_part_report(
     return base | {
         "family": family,
         "method": " and ".join(f"{part}: {fits[part].method}" for part in PARTS),
-        "words": two_part_words(formula, family, *designs),
-        "mathematics": jsonable(two_part_mathematics(formula, family, *designs)),
+        "words": two_part_words(formula, *designs),
+        "mathematics": jsonable(two_part_mathematics(formula, TWO_PART[family], *designs)),
         "priors": None
         if any(entry is None for entry in priors.values())
         else [{**entry, "parameter": f"{part}: {entry['parameter']}"} for part in PARTS for entry in priors[part] or ()],

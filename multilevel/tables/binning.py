@@ -15,12 +15,12 @@ from typing import Protocol
 import numpy as np
 from scipy.sparse import csr_array, diags_array
 
-from multilevel.cells.statistics import Floats, Integers
+from multilevel.arrays import Floats, Integers
+from multilevel.families.link import Link
 from multilevel.fit import Fit
 from multilevel.interpretation.residuals import predictor_variance
 from multilevel.tables.bins import MOST_BINS, MOST_CROSSED, MOST_PATTERNS, distinct_rows, patterns, quantile_bins
 from multilevel.tables.effect_rows import effect_places
-from multilevel.tables.response import Response
 from multilevel.tables.sides import Sides, averaging
 
 MOST_PAIRS = 10_000
@@ -78,7 +78,7 @@ class Binning(Protocol):
         """The design, its cells and the interval."""
 
     @property
-    def response(self) -> Response:
+    def response(self) -> Link:
         """Inverse link."""
 
     def own(self, sides: Sides, side: int, level: Integers, inner: Sequence[Integers], most_leaves: int) -> OwnBins:
@@ -93,7 +93,7 @@ class OnePartBinning:
     """Bins along one fit's linear predictor."""
 
     fit: Fit
-    response: Response
+    response: Link
 
     def own(self, sides: Sides, side: int, level: Integers, inner: Sequence[Integers], most_leaves: int = MOST_LEAVES) -> OwnBins:
         """A level's leaves, put together by quantiles of the linear predictor where they are many; the level itself under the identity
@@ -120,11 +120,11 @@ class OnePartBinning:
         sigma2 = np.average(own_part, weights=n)
         spread = predictor_variance(self.fit.design, self.fit.joint.mean) + sigma2 * common_part
         most = int(np.clip(MOST_PAIRS // (n_own * (int(groups.max()) + 1)), 1, MOST_BINS))
-        codes = quantile_bins(groups, predictor + (spread / 2.0 if self.response.link == "log" else 0.0), mix, most)
+        codes = quantile_bins(groups, predictor + (spread / 2.0 if self.response.name == "log" else 0.0), mix, most)
         n_bins = int(codes.max()) + 1
         average = averaging(codes, n_bins, mix)
         ratio, within = _corrections(average, predictor, spread, self.response)
-        if self.response.link == "log":
+        if self.response.name == "log":
             # the shared part of sigma^2 returns with each pair of bins, as a level has its own sigma
             ratio = ratio / np.exp(sigma2 * np.asarray(average @ common_part) / 2.0)
         return CommonBins(codes, np.bincount(codes, mix, n_bins) / mix.sum(), ratio, within)
@@ -139,13 +139,13 @@ def level_bins(codes: Integers, level: Integers, n: Floats, corrections: tuple[F
     return OwnBins(codes, level_of, weight, *corrections)
 
 
-def _corrections(average: csr_array, predictor: Floats, spread: Floats, response: Response) -> tuple[Floats, Floats]:
+def _corrections(average: csr_array, predictor: Floats, spread: Floats, response: Link) -> tuple[Floats, Floats]:
     """Ratio and spread of every bin, for cells with linear predictor ``predictor`` and variance ``spread`` of it within the cell."""
     n_bins = average.shape[0]
     centre = np.asarray(average @ predictor)
-    if response.link == "log":
+    if response.name == "log":
         return np.asarray(average @ np.exp(predictor + spread / 2.0)) / np.exp(centre), np.zeros(n_bins)
-    if response.link == "logit":
+    if response.name == "logit":
         return np.ones(n_bins), np.maximum(np.asarray(average @ (predictor**2 + spread)) - centre**2, 0.0)
     return np.ones(n_bins), np.zeros(n_bins)
 

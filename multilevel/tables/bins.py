@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from multilevel.cells.statistics import Floats, Integers
+from multilevel.arrays import Floats, Integers
 from multilevel.tables.sides import Sides
 
 MOST_BINS = 32

@@ -7,7 +7,8 @@ import pyarrow as pa
 from scipy.sparse import csr_array
 from scipy.special import ndtri
 
-from multilevel.cells.statistics import Floats
+from multilevel.arrays import Floats
+from multilevel.families.link import Link
 from multilevel.fit import Fit, Summary
 from multilevel.tables.assemble import Heading
 from multilevel.tables.binning import OnePartBinning
@@ -16,7 +17,7 @@ from multilevel.tables.cell_pairs import cell_pair
 from multilevel.tables.combinations import Combinations, combination_chunks, combination_table, combine, effect_variance, log_mean_error
 from multilevel.tables.level_variance import LevelVariance, widened
 from multilevel.tables.nesting import Nesting
-from multilevel.tables.response import Response, response_interval, response_of
+from multilevel.tables.response import response_interval, response_of
 
 
 def cell_estimates(
@@ -60,7 +61,7 @@ def _with_unknown_effect(work: Combinations, summary: Summary, is_new: Floats) -
         centre = response.inverse(summary.estimate)
         spread = np.sqrt((summary.std_error / response.slope(centre)) ** 2 + variance)
         estimate = response.average(centre, np.full(len(centre), variance))
-        second = response.average(2.0 * centre, 4.0 * spread**2) if response.link == "log" else _second_moment(response, centre, spread)
+        second = response.average(2.0 * centre, 4.0 * spread**2) if response.name == "log" else _second_moment(response, centre, spread)
         first = response.average(centre, spread**2)
         error = np.sqrt(np.maximum(second - first**2, 0.0))
         changed = Summary(estimate, error, response.mean(centre - half * spread), response.mean(centre + half * spread))
@@ -68,7 +69,7 @@ def _with_unknown_effect(work: Combinations, summary: Summary, is_new: Floats) -
     return summary.replaced(unseen, changed.at(unseen))
 
 
-def _second_moment(response: Response, centre: Floats, spread: Floats) -> Floats:
+def _second_moment(response: Link, centre: Floats, spread: Floats) -> Floats:
     nodes, weights = np.polynomial.hermite_e.hermegauss(31)
     values = response.mean(centre[:, None] + spread[:, None] * nodes) ** 2
     return np.asarray(values @ (weights / weights.sum()))

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from multilevel.cells.statistics import Integers, Labels
+from multilevel.arrays import Integers
+from multilevel.cells.statistics import Labels
 from multilevel.design.model import Design
 from multilevel.errors import StudyError
 from multilevel.tables.nesting import Nesting, first_cell

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from multilevel.cells.statistics import Floats
+from multilevel.arrays import Floats
 from multilevel.tables.column import Column, Ordering, TableSpec
 
 Flags = NDArray[np.bool_]

@@ -13,7 +13,8 @@ import numpy as np
 import pyarrow as pa
 from scipy.sparse import coo_array, csr_array
 
-from multilevel.cells.statistics import Floats, Integers
+from multilevel.arrays import Floats, Integers
+from multilevel.families.link import Link
 from multilevel.fit import Fit, Summary
 from multilevel.tables.assemble import Heading, Values, published_table
 from multilevel.tables.binning import Binning, CommonBins, OwnBins, draw_in
@@ -22,7 +23,6 @@ from multilevel.tables.crossings import crossings
 from multilevel.tables.effect_rows import effect_places
 from multilevel.tables.level_variance import LevelVariance
 from multilevel.tables.nesting import Nesting
-from multilevel.tables.response import Response
 from multilevel.tables.sides import Sides, averaging, pair_rows, scales, split_sides
 
 _CHUNK_ENTRIES = 3_000_000
@@ -35,7 +35,7 @@ class Combinations:
 
     fit: Fit
     pair: CellPair
-    response: Response
+    response: Link
     sides: Sides
     own: tuple[OwnBins, OwnBins]
     common: CommonBins

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from scipy.sparse import coo_array, csr_array
 
-from multilevel.cells.statistics import Floats, Integers
+from multilevel.arrays import Floats, Integers
 from multilevel.design.model import Design
 
 

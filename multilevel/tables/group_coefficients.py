@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
-from multilevel.cells.statistics import Floats, Integers
+from multilevel.arrays import Floats, Integers
 from multilevel.fit import Fit, Summary
 from multilevel.tables.assemble import Heading, Values, published_table, stack
 from multilevel.tables.effect_rows import add_population, deviation_rows, population_index, terms_of

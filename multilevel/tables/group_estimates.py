@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
-from multilevel.cells.statistics import Floats
+from multilevel.arrays import Floats
 from multilevel.fit import Fit, Summary
 from multilevel.tables.assemble import Heading, Values, published_table, stack
 from multilevel.tables.binning import OnePartBinning

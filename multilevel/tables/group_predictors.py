@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from multilevel.cells.statistics import Floats
+from multilevel.arrays import Floats
 from multilevel.design.model import Design, DesignColumn, Factor
 from multilevel.tables.nesting import first_cell, is_constant_within
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from multilevel.cells.statistics import Floats, Integers
+from multilevel.arrays import Floats, Integers
 from multilevel.design.model import Factor
 from multilevel.fit import Summary
 from multilevel.tables.assemble import Values

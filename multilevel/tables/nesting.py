@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from multilevel.cells.statistics import Codes, Floats, Integers
+from multilevel.arrays import Codes, Floats, Integers
 from multilevel.design.model import Design, Factor
 from multilevel.design.predictor_kinds import rounding_of
 

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.special import ndtri
 
-from multilevel.cells.statistics import Floats
+from multilevel.arrays import Floats
 from multilevel.fit import Fit, Summary
 from multilevel.joint_draws import summary_about
 from multilevel.tables.binning import attenuation, draw_in

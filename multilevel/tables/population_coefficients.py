@@ -10,7 +10,7 @@ import pyarrow as pa
 from scipy.sparse import csr_array, eye_array, hstack
 from scipy.special import ndtri, stdtrit
 
-from multilevel.cells.statistics import Floats
+from multilevel.arrays import Floats
 from multilevel.design.model import Design, DesignColumn
 from multilevel.fit import Fit, Summary
 from multilevel.tables.assemble import Heading, Values, published_table, stack

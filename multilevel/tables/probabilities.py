@@ -8,7 +8,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.special import ndtr, ndtri
 
-from multilevel.cells.statistics import Floats
+from multilevel.arrays import Floats
 from multilevel.fit import Fit
 
 EXACT_LEVELS = 1_000
@@ -47,7 +47,7 @@ def _unit(fit: Fit, rows: csr_array) -> float:
     """The scale of ``rows @ (beta, b)``, beside which a spread is rounding."""
     unit_free = rows if fit.unit_free is None else rows @ fit.unit_free.form.maps.matrix
     size = float(np.abs(unit_free.data).max(initial=0.0))
-    return size * (fit.sigma if fit.family == "gaussian" and fit.sigma else 1.0)
+    return size * (fit.sigma or 1.0)
 
 
 def rank_intervals(

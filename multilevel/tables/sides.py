@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import coo_array, csr_array, diags_array, kron
 
-from multilevel.cells.statistics import Floats, Integers
+from multilevel.arrays import Floats, Integers
 from multilevel.design.model import Design, DesignColumn
 from multilevel.interpretation.residuals import one_hot
 from multilevel.tables.crossings import Crossing, crossing_pieces

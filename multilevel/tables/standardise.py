@@ -13,14 +13,15 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import coo_array, csr_array, diags_array, vstack
 
-from multilevel.cells.statistics import Floats, Integers
+from multilevel.arrays import Floats, Integers
+from multilevel.families.link import Link
 from multilevel.fit import Fit, Summary
 from multilevel.tables.binning import MOST_LEAVES, Binning, CommonBins, OwnBins, draw_in
 from multilevel.tables.bins import distinct_rows
 from multilevel.tables.crossings import crossings, unseen_share
 from multilevel.tables.level_variance import LevelVariance
 from multilevel.tables.nesting import Nesting
-from multilevel.tables.response import Response, response_interval
+from multilevel.tables.response import response_interval
 from multilevel.tables.sides import Sides, averaging, pair_rows, scales, split_sides
 
 _CHUNK_ENTRIES = 3_000_000
@@ -31,7 +32,7 @@ class Standardisation:
     """Everything that averages the response for the levels of one factor."""
 
     fit: Fit
-    response: Response
+    response: Link
     sides: Sides
     own: OwnBins
     common: CommonBins
@@ -48,9 +49,9 @@ class Standardisation:
             averages = [csr_array(own[bins]), common]
             spread = np.add.outer(self.own.spread[bins], self.common.spread).ravel()
             weights, unseen = self._weights(levels, bins), self.unseen(averages)
-            if self.response.link == "log" and np.any(unseen):
+            if self.response.name == "log" and np.any(unseen):
                 weights = csr_array(weights @ diags_array(np.exp(unseen / 2.0)))
-            elif self.response.link == "logit":
+            elif self.response.name == "logit":
                 spread = spread + unseen
             yield levels, draw_in(pair_rows(self.sides, averages), spread), weights
 

@@ -13,11 +13,12 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.special import ndtri
 
-from multilevel.cells.statistics import Floats, Integers
+from multilevel.arrays import Floats, Integers
 from multilevel.design.model import Design
+from multilevel.families.link import Link
 from multilevel.fit import Fit, Summary
 from multilevel.joint_draws import summarise
-from multilevel.tables.response import Response, response_of
+from multilevel.tables.response import response_of
 
 VALUES_AT_ONCE = 4_000_000
 """Doubles of one part's linear predictor held at once while draws are averaged."""
@@ -36,7 +37,7 @@ class PartFit:
     places: Integers | None = None
 
     @property
-    def response(self) -> Response:
+    def response(self) -> Link:
         """Inverse link, on the scale of y for ``log y``."""
         return response_of(self.fit.design.cells)
 

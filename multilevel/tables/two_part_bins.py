@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from multilevel.cells.statistics import Floats, Integers
+from multilevel.arrays import Floats, Integers
+from multilevel.families.link import Link
 from multilevel.fit import Fit
 from multilevel.tables.binning import MOST_LEAVES, MOST_PAIRS, MOST_ROWS, CommonBins, OwnBins, level_bins, reference_predictor
 from multilevel.tables.bins import MOST_BINS, MOST_CROSSED, MOST_PATTERNS, distinct_rows, patterns, quantile_bins
-from multilevel.tables.response import Response
 from multilevel.tables.sides import Sides, averaging
 from multilevel.tables.two_part import TwoPartFit
 
@@ -36,7 +36,7 @@ class TwoPartBinning:
         return self.both.fit
 
     @property
-    def response(self) -> Response:
+    def response(self) -> Link:
         """The occurrence's."""
         return self.both.occurrence.response
 

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 from scipy.sparse import csr_array
 
-from multilevel.cells.statistics import Floats, Integers
+from multilevel.arrays import Floats, Integers
 from multilevel.fit import Summary
 from multilevel.joint_draws import summary_about
 from multilevel.tables.assemble import Heading

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from multilevel.cells.statistics import Floats, Integers
+from multilevel.arrays import Floats, Integers
 from multilevel.fit import Fit, Summary
 from multilevel.tables.assemble import Heading, Values, published_table, stack
 from multilevel.tables.group_coefficients import level_counts

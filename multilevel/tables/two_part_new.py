@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.sparse import csr_array
 
-from multilevel.cells.statistics import Floats
+from multilevel.arrays import Floats
 from multilevel.fit import Summary
 from multilevel.joint_draws import summary_about
 from multilevel.tables.nesting import Nesting

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from multilevel.cells.statistics import Floats
+from multilevel.arrays import Floats
 from multilevel.fit import Fit
 from multilevel.interpretation.residuals import cell_residual_ss
 from multilevel.pooling.extremes import NoPoolingFit

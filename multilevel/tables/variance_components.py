@@ -52,7 +52,7 @@ def _shares(fit: Fit) -> dict[tuple[str, str, str | None], float]:
     shares: dict[tuple[str, str, str | None], float] = {}
     for block, share in zip(fit.design.blocks, partition.shares, strict=True):
         shares[block.factor.name, block.columns[0].label, None] = float(share)
-    if fit.family == "gaussian":
+    if fit.sigma is not None:
         shares["residual", _SIGMA, None] = partition.residual_share
     return shares
 

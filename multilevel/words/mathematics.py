@@ -5,27 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from multilevel.design.model import Design, DesignColumn, GroupBlock
+from multilevel.families.registry import family_named
 from multilevel.formula.labels import expression_label
 from multilevel.formula.tree import Formula
 
-PLAIN = {
-    "gaussian": "y[i] ~ Normal(μ[i], σ)",
-    "known": "y[i] ~ Normal(μ[i], s[i]), s[i] = {known}",
-    "weighted": "y[i] ~ Normal(μ[i], σ / √w[i]), w[i] = {known}",
-    "binomial": "y[i] ~ Binomial({trials}, p[i]),  logit p[i] = η[i]",
-    "poisson": "y[i] ~ Poisson(exp η[i])",
-    "negative_binomial": "y[i] ~ NegativeBinomial(exp η[i], φ)",
-    "gamma": "y[i] ~ Gamma(mean exp η[i], shape α)",
-}
-LATEX = {
-    "gaussian": r"y_i \sim \mathrm{Normal}(\mu_i, \sigma)",
-    "known": r"y_i \sim \mathrm{Normal}(\mu_i, s_i), \quad s_i = {known}",
-    "weighted": r"y_i \sim \mathrm{Normal}(\mu_i, \sigma / \sqrt{w_i}), \quad w_i = {known}",
-    "binomial": r"y_i \sim \mathrm{Binomial}({trials}, p_i), \quad \mathrm{logit}\, p_i = \eta_i",
-    "poisson": r"y_i \sim \mathrm{Poisson}(\exp \eta_i)",
-    "negative_binomial": r"y_i \sim \mathrm{NegativeBinomial}(\exp \eta_i, \phi)",
-    "gamma": r"y_i \sim \mathrm{Gamma}(\text{mean } \exp \eta_i, \text{shape } \alpha)",
-}
+KNOWN = "y[i] ~ Normal(μ[i], s[i]), s[i] = {known}"
+KNOWN_LATEX = r"y_i \sim \mathrm{Normal}(\mu_i, s_i), \quad s_i = {known}"
+WEIGHTED = "y[i] ~ Normal(μ[i], σ / √w[i]), w[i] = {known}"
+WEIGHTED_LATEX = r"y_i \sim \mathrm{Normal}(\mu_i, \sigma / \sqrt{w_i}), \quad w_i = {known}"
 
 
 @dataclass(frozen=True)
@@ -43,11 +30,16 @@ class Mathematics:
 
 def mathematics(formula: Formula, design: Design, family: str) -> Mathematics:
     """Write the model out; y is the left-hand side of the formula, i a row, and j[i] the level that row i belongs to."""
-    name = "known" if formula.response.standard_error else "weighted" if formula.response.weights else family
+    notation = family_named(family).notation
+    likelihood, in_latex = notation.plain, notation.latex
+    if formula.response.standard_error:
+        likelihood, in_latex = KNOWN, KNOWN_LATEX
+    elif formula.response.weights:
+        likelihood, in_latex = WEIGHTED, WEIGHTED_LATEX
     known = formula.response.standard_error or formula.response.weights or ""
     trials = "1" if formula.response.trials is None else expression_label(formula.response.trials)
-    plain = [f"y = {expression_label(formula.response.expression)}", _fill(PLAIN[name], known, trials)]
-    latex = [rf"y = {_text(expression_label(formula.response.expression))}", _fill(LATEX[name], _text(known), _text(trials))]
+    plain = [f"y = {expression_label(formula.response.expression)}", _fill(likelihood, known, trials)]
+    latex = [rf"y = {_text(expression_label(formula.response.expression))}", _fill(in_latex, _text(known), _text(trials))]
     plain.append(_predictor(formula, design, family))
     latex.append(_predictor_latex(formula, design, family))
     for index, block in enumerate(design.blocks):
@@ -61,7 +53,7 @@ def _fill(template: str, known: str, trials: str) -> str:
 
 
 def _predictor(formula: Formula, design: Design, family: str) -> str:
-    left = "μ[i]" if family == "gaussian" else "η[i]"
+    left = family_named(family).notation.predictor
     terms = [expression_label(offset) + "[i]" for offset in formula.offsets]
     terms += [f"β{_sub(j)}" + _times(column) for j, column in enumerate(design.population)]
     for index, block in enumerate(design.blocks):
@@ -70,7 +62,7 @@ def _predictor(formula: Formula, design: Design, family: str) -> str:
 
 
 def _predictor_latex(formula: Formula, design: Design, family: str) -> str:
-    left = r"\mu_i" if family == "gaussian" else r"\eta_i"
+    left = family_named(family).notation.latex_predictor
     terms = [rf"{_text(expression_label(offset))}_i" for offset in formula.offsets]
     terms += [rf"\beta_{{{j}}}" + _times_latex(column) for j, column in enumerate(design.population)]
     for index, block in enumerate(design.blocks):

@@ -4,16 +4,9 @@ from __future__ import annotations
 
 from multilevel.cells.statistics import CellStatistics
 from multilevel.design.model import Design, DesignColumn, GroupBlock
+from multilevel.families.registry import family_named
 from multilevel.formula.labels import expression_label
 from multilevel.formula.tree import Formula
-
-DISTRIBUTIONS = {
-    "gaussian": "is normally distributed around its expectation",
-    "binomial": "is a number of successes among trials, their probability on the logit scale",
-    "poisson": "is a count with a Poisson distribution, its expectation on the log scale",
-    "negative_binomial": "is a count that varies more than a Poisson count would, its expectation on the log scale",
-    "gamma": "is positive with a gamma distribution, its expectation on the log scale",
-}
 
 
 def describe(formula: Formula, design: Design, family: str) -> list[str]:
@@ -22,7 +15,7 @@ def describe(formula: Formula, design: Design, family: str) -> list[str]:
     Parameters
     ----------
     formula, design : of the same study.
-    family : gaussian, binomial, poisson, negative_binomial or gamma.
+    family : a name in ``multilevel.families.registry``.
     """
     sentences = [_outcome(formula, design.cells, family)]
     sentences += [_offset(formula, family)] if formula.offsets else []
@@ -39,19 +32,20 @@ def outcome_label(formula: Formula) -> str:
 
 
 def _outcome(formula: Formula, cells: CellStatistics, family: str) -> str:
-    distribution = DISTRIBUTIONS[family]
-    if family == "gaussian":
+    words = family_named(family).words
+    distribution = words.distribution
+    if cells.has_moments:
         spread = "known standard errors" if cells.known_sigma else "one residual standard deviation"
         weighted = f", each row weighted by {formula.response.weights}" if formula.response.weights else ""
         distribution += f", with {spread}{weighted}"
-    if family == "binomial" and formula.response.trials is None:
-        distribution = "happens or not, its probability on the logit scale"
+    if words.single is not None and formula.response.trials is None:
+        distribution = words.single
     return f"{outcome_label(formula)} {distribution}."
 
 
 def _offset(formula: Formula, family: str) -> str:
     offsets = " + ".join(expression_label(expression) for expression in formula.offsets)
-    scale = "the expectation" if family == "gaussian" else "the linear predictor"
+    scale = "the expectation" if family_named(family).link.is_linear else "the linear predictor"
     return f"{offsets} is added to {scale} with a coefficient of 1 (an offset)."
 
 

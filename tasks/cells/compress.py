@@ -17,6 +17,7 @@ from multilevel.cells.order import LevelOrder
 from multilevel.cells.plan import MOST_OUTCOMES, CellPlan, plan_cells
 from multilevel.cells.schema import Schema
 from multilevel.errors import DataError
+from multilevel.families.registry import has_two_parts, statistics_of
 from multilevel.formula.columns import columns_in, formula_columns
 from multilevel.formula.labels import expression_label
 from multilevel.formula.tree import Call, Column, Expression, Formula
@@ -28,7 +29,6 @@ from tasks.relation import Relation, connect, first_line, literal, quote
 from tasks.source_files import exactly
 from tasks.user_sql.statement import one_statement, run
 
-COUNTS = ("poisson", "negative_binomial")
 MAX_CELLS = 2_000_000
 SAMPLE_ROWS = 2_000
 SAMPLE_SEED = 20_160_104
@@ -154,9 +154,9 @@ def cells_spec(
         once=query.once,
         n_rows=n_rows,
         n_cells=n_cells,
-        histogram=counts if plan.family == "negative_binomial" else [],
+        histogram=counts if statistics_of(plan.family).distinct_outcomes == "kept" else [],
         moments=dict(schema.moments),
-        constants={"log_factorial": math.fsum(n * math.lgamma(value + 1) for value, n in counts)} if plan.family in COUNTS else {},
+        constants={"log_factorial": math.fsum(n * math.lgamma(value + 1) for value, n in counts)} if _needs_outcomes(plan) else {},
     )
 
 
@@ -173,7 +173,7 @@ def refuse_too_many_cells(connection: duckdb.DuckDBPyConnection, study_sql: str,
     DataError
         With the count and the way out.
     """
-    if plan.family == "gaussian" or not plan.keys:
+    if (statistics_of(plan.family).moments and not has_two_parts(plan.family)) or not plan.keys:
         return
     keys = ", ".join(quote(key.name) if isinstance(key, Column) else as_sql(key, schema.moments) for key in plan.keys)
     facts = f"approx_count_distinct(hash({keys})) as n_cells"
@@ -196,7 +196,8 @@ def has_few_outcomes(
     """Whether single rows' outcomes can be kept: about how many (cell, outcome) pairs differ, from one cheap scan."""
     if not plan.has_single_outcomes:
         return False
-    sizes = plan.offsets if plan.family == "poisson" else () if plan.trials is None else (plan.trials,)
+    sizes = () if plan.offset_in_key else plan.offsets
+    sizes = sizes if plan.trials is None else (plan.trials,)
     values = [as_sql(expression, schema.moments) for expression in (plan.raw_outcome, *sizes)]
     keys = [quote(key.name) if isinstance(key, Column) else as_sql(key, schema.moments) for key in plan.keys]
     facts = f"approx_count_distinct(hash({', '.join([*keys, *values])})) as n_outcomes"
@@ -328,11 +329,15 @@ def _plain(name: str, plan: CellPlan) -> str:
 
 def _histogram(connection: duckdb.DuckDBPyConnection, plan: CellPlan, schema: Schema, study_sql: str) -> list[list[float]]:
     """Distinct outcomes and how often: far fewer logarithms of factorials than rows."""
-    if plan.family not in COUNTS:
+    if not _needs_outcomes(plan):
         return []
     response = as_sql(plan.raw_outcome, schema.moments)
     rows = run(connection, render("cell_histogram", study_rows=subquery(study_sql), response=response)).fetchall()
     return [[float(value), float(count)] for value, count in rows]
+
+
+def _needs_outcomes(plan: CellPlan) -> bool:
+    return statistics_of(plan.family).distinct_outcomes != "not needed"
 
 
 def _order(expression: Expression, schema: Schema) -> str:

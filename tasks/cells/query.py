@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from string import Template
 
-from multilevel.cells.plan import HURDLES, CellPlan, LevelMean
+from multilevel.cells.plan import CellPlan, LevelMean
 from multilevel.cells.schema import Schema
 from multilevel.errors import FormulaError
+from multilevel.families.registry import family_named, has_two_parts, statistics_of
 from multilevel.formula.columns import columns_in
 from multilevel.formula.labels import expression_label
 from multilevel.formula.tree import Call, Column, Expression, Formula
@@ -70,9 +71,9 @@ def compile_cells(plan: CellPlan, schema: Schema, study_sql: str, *, with_outcom
     joined = {mean: alias for mean, alias in means.items() if mean not in from_cells}
     rows = _Rows(schema, {_between(mean): f"{alias}.mean" for mean, alias in joined.items()})
     key_parts = _key_parts(plan, schema, keys, means, rows)
-    if plan.family in HURDLES:
+    if has_two_parts(plan.family):
         statistics = _hurdle(plan, rows)
-    elif plan.family == "gaussian":
+    elif statistics_of(plan.family).moments:
         statistics = _gaussian(plan, schema, rows, from_cells)
     else:
         statistics = _counts(plan, rows, _cell_known(keys, means), with_outcomes and plan.has_single_outcomes)
@@ -97,7 +98,7 @@ def refuse_too_wide(plan: CellPlan, formula: Formula) -> None:
 
     Gaussian cells keep a covariance of every two numeric terms, so that their number grows with the square of the terms'.
     """
-    moments = len(plan.features) + 1 if plan.family == "gaussian" else 0
+    moments = len(plan.features) + 1 if statistics_of(plan.family).moments else 0
     found = moments + moments * (moments + 1) // 2 + len(plan.keys) + 2 * len(plan.level_means) + OTHER_STATES
     if found <= MOST_STATES:
         return
@@ -221,29 +222,19 @@ def _exactness(plan: CellPlan, schema: Schema) -> _Parts:
 
 
 def _counts(plan: CellPlan, rows: _Rows, known: Mapping[Expression, str], with_outcomes: bool) -> _Parts:
-    """Binomial, poisson, negative binomial, gamma: sizes, totals and constants."""
+    """Families that keep sums: sizes, totals and constants."""
     outcome = rows.sql(plan.raw_outcome) if plan.trials is None else counted(plan.raw_outcome, rows.schema.moments, rows.known)
     inputs = {"outcome": outcome}
     aggregates = {"total": "sum(outcome)"}
-    sized, once = False, {}
-    if plan.family == "binomial" and plan.trials is not None:
+    if plan.trials is not None:
         inputs["trials"] = rows.sql(plan.trials)
         aggregates["size"] = "sum(trials)"
-        sized = True
-        once["log_binomial"] = "sum(lgamma(trials + 1) - lgamma(outcome + 1) - lgamma(trials - outcome + 1))"
-    elif plan.family == "binomial":
-        once["log_binomial"] = "cast(0 as double)"
-    elif plan.family == "gamma":
-        once["sum_log_outcome"] = "sum(ln(outcome))"
-    if plan.family == "poisson":
-        once["outcome_log_exposure"] = "cast(0 as double)"
-        if plan.offsets:
-            inputs["log_exposure"] = rows.total(plan.offsets)
-            aggregates["size"] = "sum(exp(log_exposure))"
-            sized = True
-            once["outcome_log_exposure"] = "sum(outcome * log_exposure)"
-    aggregates |= {f"once.{name}": sql for name, sql in once.items()}
-    columns = {"n": "n", "total": "total"} | ({"size": "size"} if sized else {})
+    elif plan.offsets and not plan.offset_in_key:
+        inputs["log_exposure"] = rows.total(plan.offsets)
+        aggregates["size"] = "sum(exp(log_exposure))"
+    once = family_named(plan.family).row_sums(has_trials=plan.trials is not None, has_offset=bool(plan.offsets))
+    aggregates |= {f"once.{name}": "cast(0 as double)" if part.sql is None else f"sum({part.sql})" for name, part in once.items()}
+    columns = {"n": "n", "total": "total"} | ({"size": "size"} if "size" in aggregates else {})
     if with_outcomes:
         size = "trials" if "trials" in inputs else "exp(log_exposure)" if "log_exposure" in inputs else "1"
         aggregates["outcomes"] = f"histogram(struct_pack(value := cast(outcome as double), size := cast({size} as double)))"
@@ -263,7 +254,7 @@ def _hurdle(plan: CellPlan, rows: _Rows) -> _Parts:
         "once.sum_log_outcome": "coalesce(sum(log_outcome), 0e0)",
         "once.n_negative": "cast(count(*) filter (outcome < 0) as double)",
     }
-    if plan.family == "hurdle_lognormal":
+    if statistics_of(plan.family).moments:
         aggregates["mean.0"] = "coalesce(avg(log_outcome), 0e0)"
         aggregates["cross.0.0"] = "coalesce(var_pop(log_outcome) * count(log_outcome), 0e0)"
     return _Parts(inputs, aggregates, {"n": "n"} | {name: quote(name) for name in aggregates})

@@ -11,6 +11,7 @@ import duckdb
 from multilevel.cells.plan import CellPlan, feature_label, is_level_mean, plan_cells
 from multilevel.cells.schema import ColumnKind, Schema
 from multilevel.errors import DataError
+from multilevel.families.registry import has_two_parts, statistics_of
 from multilevel.formula.columns import columns_in, predictor_expressions, standardised
 from multilevel.formula.labels import expression_label
 from multilevel.formula.tree import Expression, Formula
@@ -71,7 +72,7 @@ def read_schema(connection: duckdb.DuckDBPyConnection, study_sql: str, formula: 
     """
     kinds, integers = column_kinds(connection, study_sql)
     schema = Schema(kinds, integers=integers, wide=wide_types(connection, study_sql))
-    numeric = _numeric_predictors(formula, schema) if family == "gaussian" else []
+    numeric = _numeric_predictors(formula, schema) if statistics_of(family).moments and not has_two_parts(family) else []
     facts = {f"distinct.{name}": f"approx_count_distinct({TABLE}.{quote(name)})" for name in numeric}
     calculated = (*predictor_expressions(formula), *formula.offsets)
     pending = list(dict.fromkeys(inner for e in calculated for inner in standardised(e)))

@@ -50,7 +50,7 @@ def _predictor(subject: Subject) -> str:
     # of two parts each has its own scale
     own = of_part(subject, clearest["part"]) if subject.has_two_parts else subject
     low, middle, high = (effect(own, clearest[name]) for name in ("lower", "estimate", "upper"))
-    what = "the odds" if subject.family == "binomial" else subject.unit
+    what = "the odds" if subject.is_share else subject.unit
     if subject.has_two_parts:
         what = {"occurrence": "the odds of an outcome above zero", "amount": "the outcome where it is above zero"}[clearest["part"]]
     verb = "changes" if low > no_effect(own) or high < no_effect(own) else "does not clearly change"

@@ -137,7 +137,7 @@ def grid_figure(subject: Subject, columns: Columns, names: tuple[str, str]) -> F
     values = np.array(columns["estimate"], dtype=float)
     low, high = (float(q) for q in np.quantile(values, [0.02, 0.98]))
     middle = _middle(values, np.array(columns["n"], dtype=float))
-    kind = "log" if low > 0 and high / low > 4 and subject.family != "binomial" else "linear"
+    kind = "log" if low > 0 and high / low > 4 and not subject.is_share else "linear"
     customers = natural_order({str(c) for c in columns["customer"]})
     colour = alt.Scale(type=kind, domain=[low, middle, high], range=["#b5532a", "#e6dfcf", "#0b6e6e"], clamp=True, interpolate="lab")
     chart = (
@@ -251,7 +251,7 @@ def _domain(subject: Subject, columns: Sequence[Sequence[object]]) -> tuple[floa
     if len(values) == 0:
         return 0.0, 1.0, "linear"
     low, high = (float(q) for q in np.quantile(values, [0.005, 0.995]))
-    if subject.family != "binomial" and low > 0 and high / low > 8:
+    if not subject.is_share and low > 0 and high / low > 8:
         return low / 1.05, high * 1.05, "log"
     margin = 0.03 * (high - low) or abs(high) or 1.0
     return low - margin, high + margin, "linear"

@@ -5,18 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from html import escape
 
+from multilevel.families.registry import family_named
 from tasks.report.parts import PARTS, of_part
 from tasks.report.subject import Subject
 
 _LEFT, _RIGHT = ('<mo stretchy="false">(</mo>', '<mo stretchy="false">)</mo>')
 _LEFT_SQUARE, _RIGHT_SQUARE = ('<mo stretchy="false">[</mo>', '<mo stretchy="false">]</mo>')
-_LINKS = {
-    "gaussian": "",
-    "binomial": "logit",
-    "poisson": "log",
-    "negative_binomial": "log",
-    "gamma": "log",
-}
 
 
 def model_lines(subject: Subject) -> list[str]:
@@ -52,15 +46,10 @@ def _lines(subject: Subject) -> list[str]:
 def _outcome(subject: Subject) -> str:
     y, eta = _sub("y", "i"), _sub("η", "i")
     response = f"<mi>log</mi><mo>⁡</mo>{y}" if subject.is_log_outcome else y
-    link = _LINKS.get(subject.family, "")
-    mean = f"<msup><mi>{link}</mi><mrow><mo>−</mo><mn>1</mn></mrow></msup>{_LEFT}{eta}{_RIGHT}" if link else eta
-    name = {
-        "gaussian": f"<mi>Normal</mi>{_LEFT}{eta}<mo>,</mo><msup><mi>σ</mi><mn>2</mn></msup>{_RIGHT}",
-        "binomial": f"<mi>Bernoulli</mi>{_LEFT}{mean}{_RIGHT}",
-        "poisson": f"<mi>Poisson</mi>{_LEFT}{mean}{_RIGHT}",
-        "negative_binomial": f"<mi>NegativeBinomial</mi>{_LEFT}{mean}<mo>,</mo><mi>φ</mi>{_RIGHT}",
-        "gamma": f"<mi>Gamma</mi>{_LEFT}{mean}<mo>,</mo><mi>a</mi>{_RIGHT}",
-    }[subject.family]
+    family = family_named(subject.family)
+    inverse = f"<msup><mi>{family.link.name}</mi><mrow><mo>−</mo><mn>1</mn></mrow></msup>{_LEFT}{eta}{_RIGHT}"
+    mean = eta if family.link.is_linear else inverse
+    name = family.notation.mathml.replace("(", _LEFT).replace(")", _RIGHT).replace("{eta}", eta).replace("{mean}", mean)
     return f"{response}<mo>∼</mo>{name}"
 
 

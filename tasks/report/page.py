@@ -114,7 +114,7 @@ def _figure(figure: Figure) -> dict[str, object]:
 
 def _outcome_format(subject: Subject) -> dict[str, object]:
     """Options of the browser's Intl.NumberFormat for numbers on the outcome's scale."""
-    if subject.family == "binomial":
+    if subject.is_share:
         return {"style": "percent", "minimumFractionDigits": 1, "maximumFractionDigits": 1}
     currency = subject.text("currency")
     if len(currency) == 3:

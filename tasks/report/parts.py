@@ -8,13 +8,13 @@ from dataclasses import replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from multilevel.families.two_part import TWO_PART
 from tasks.report.subject import Subject
 
 PARTS = ("occurrence", "amount")
 INTERCEPTS = ("Intercept", *(f"Intercept ({part})" for part in PARTS))
 
 _TOLD_APART = ("population_coefficients", "variance_components", "group_coefficients")
-_AMOUNT_FAMILY = {"hurdle_lognormal": "gaussian", "hurdle_gamma": "gamma"}
 
 
 def told_apart(tables: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
@@ -24,10 +24,11 @@ def told_apart(tables: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
 
 def of_part(subject: Subject, part: str) -> Subject:
     """One part of a two-part study as a study of its own, for its mathematics."""
-    family = {"occurrence": "binomial", "amount": _AMOUNT_FAMILY[subject.family]}[part]
+    both = TWO_PART[subject.family]
+    family = both.amount if part == "amount" else both.occurrence
     tables = {name: _only(table, part) if name in _TOLD_APART else table for name, table in subject.tables.items()}
-    formula = "log(y) ~" if family == "gaussian" else "y ~"
-    return replace(subject, tables=tables, study={**subject.study, "family": family, "formula": formula})
+    formula = "log(y) ~" if part == "amount" and both.log_amount else "y ~"
+    return replace(subject, tables=tables, study={**subject.study, "family": family.name, "formula": formula})
 
 
 def _with_parts(table: pa.Table) -> pa.Table:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from multilevel.errors import PublishError
+from multilevel.families.registry import family_named, has_two_parts
 
 TABLE_NAMES = (
     "population_coefficients",
@@ -60,24 +61,29 @@ class Subject:
     @property
     def is_log_outcome(self) -> bool:
         """Whether the formula explains the logarithm of the outcome."""
-        return self.family == "gaussian" and self.text("formula").replace(" ", "").startswith("log(")
+        return not self.has_two_parts and self.text("formula").replace(" ", "").startswith("log(")
 
     @property
     def is_multiplicative(self) -> bool:
         """Whether a coefficient multiplies the outcome (log link or log outcome)."""
-        return self.is_log_outcome or self.family in {"poisson", "negative_binomial", "gamma"}
+        return self.is_log_outcome or (not self.has_two_parts and family_named(self.family).link.is_multiplicative)
 
     @property
     def has_two_parts(self) -> bool:
         """Whether the outcome has two parts, occurrence and amount."""
-        return self.family.startswith("hurdle_")
+        return has_two_parts(self.family)
+
+    @property
+    def is_share(self) -> bool:
+        """Whether the outcome's expectation is a probability."""
+        return not self.has_two_parts and family_named(self.family).link.name == "logit"
 
     @property
     def effect_kind(self) -> Literal["added", "percent", "odds", "link"]:
         """How a coefficient acts on the outcome; of two parts each does so in its own way, and is left on its link scale."""
         if self.has_two_parts:
             return "link"
-        if self.family == "binomial":
+        if self.is_share:
             return "odds"
         return "percent" if self.is_multiplicative else "added"
 
@@ -89,13 +95,13 @@ class Subject:
     @property
     def axis_format(self) -> str:
         """The d3 format of axes on the outcome's scale."""
-        if self.family == "binomial":
+        if self.is_share:
             return ".0%"
         return "$,.2~f" if self.text("currency") == "USD" else ",.3~r"
 
     def outcome(self, value: float) -> str:
         """A number on the outcome's scale, as prose writes it: $2.31, 31.2 %, 13.4."""
-        if self.family == "binomial":
+        if self.is_share:
             return f"{100 * value:.1f} %"
         currency = self.text("currency")
         if currency:

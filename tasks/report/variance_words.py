@@ -5,17 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from multilevel.families.registry import family_named
 from tasks.report.subject import Subject, number, term_words
 
 type Component = Mapping[str, Any]
-
-LATENT = {
-    "binomial": "The outcome is true or false, so its own variation is that of a latent logistic variable, π²/3 on the link scale.",
-    "poisson": "What counts vary by themselves is taken as log(1 + 1/mean) on the link scale.",
-    "negative_binomial": "What counts vary by themselves is taken as log(1 + 1/mean + 1/φ) on the link scale.",
-    "gamma": "What outcomes vary by themselves is taken as log(1 + 1/shape) on the link scale.",
-}
-"""Residual variances of generalised models (Nakagawa, Johnson and Schielzeth 2017)."""
 
 MOSTLY = 0.5
 """Pooling factor from which on levels rest more on each other than on their own rows (Gelman and Pardoe 2006)."""
@@ -30,8 +23,8 @@ def variance_sentences(subject: Subject) -> tuple[str, ...]:
         sentences.append("Such a share is the intraclass correlation (ICC): what being of one level adds to how alike two line items are.")
     sentences += [sentence for row in sds for sentence in _explained(subject, row)]
     sentences += _pooled(subject, sds)
-    if subject.family in LATENT and sentences:
-        sentences.append(LATENT[subject.family])
+    latent = "" if subject.has_two_parts else family_named(subject.family).words.latent_variance
+    sentences += [latent] if latent and sentences else []
     return tuple(sentences)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from multilevel.errors import StudyError
+from multilevel.families.registry import family_named, has_two_parts, statistics_of, two_part_named
 from multilevel.formula.columns import columns_in, formula_columns, grouping_columns, predictor_expressions
 from multilevel.formula.labels import expression_label
 from multilevel.formula.tree import Call, Column, Expression, Number, Operation
@@ -60,7 +61,7 @@ def column_needs(study: Study, types: Mapping[str, str], kept: str) -> list[Vari
     for name in _categorical(study, types):
         what = f"the predictor {name} has one level only; it needs at least two. Drop it from the formula, or take a longer window"
         found.append(Varied(_differs(f"{TABLE}.{quote(name)}", kept), what, (name,)))
-    if study.family == "gaussian":
+    if statistics_of(study.family).moments and not has_two_parts(study.family):
         outcome = study.parsed_formula.response.expression
         varies = _differs(as_sql(outcome, {}), kept)
         found.append(Varied(varies, "the outcome is the same in every row; there is nothing to explain", columns_in(outcome)))
@@ -90,8 +91,9 @@ def _check_types(study: Study, types: Mapping[str, str]) -> None:
     outcome = [*columns_in(response.expression), *(columns_in(response.trials) if response.trials is not None else ())]
     for name in outcome:
         kind = value_kind(types[name])
-        if kind != "number" and not (kind == "boolean" and study.family == "binomial"):
-            allowed = "a number or true and false" if study.family == "binomial" else "a number"
+        is_binary = not has_two_parts(study.family) and statistics_of(study.family).size == "trials"
+        if kind != "number" and not (kind == "boolean" and is_binary):
+            allowed = "a number or true and false" if is_binary else "a number"
             raise StudyError(
                 f"{study.name}: formula: the outcome {name} is {types[name]}; family {study.family} needs {allowed}."
                 f"{_cast_hint(name, types[name])}"
@@ -164,14 +166,7 @@ def _outcome(study: Study) -> list[Need]:
     inner = expression.arguments[0] if study.is_lognormal and isinstance(expression, Call) else expression
     y = as_sql(inner, {})
     names = columns_in(expression)
-    out_of_support = {
-        "gamma": (f"{y} <= 0", "family gamma needs an outcome above zero"),
-        "hurdle_lognormal": (f"{y} < 0", "family hurdle_lognormal needs an outcome of zero or more"),
-        "hurdle_gamma": (f"{y} < 0", "family hurdle_gamma needs an outcome of zero or more"),
-        "poisson": (f"{y} < 0 or {y} <> floor({y})", "family poisson needs counts: 0, 1, 2 and so on"),
-        "negative_binomial": (f"{y} < 0 or {y} <> floor({y})", "family negative_binomial needs counts: 0, 1, 2 and so on"),
-        "binomial": (f"{y} not in (0, 1)", _binomial_words(inner)),
-    }
+    support = (two_part_named(study.family) or family_named(study.family)).support
     found = []
     if response.trials is not None:
         n = as_sql(response.trials, {})
@@ -181,18 +176,10 @@ def _outcome(study: Study) -> list[Need]:
     elif study.is_lognormal:
         hint = "log(y) needs an outcome above zero; leave the rest out by where, or take another family"
         found.append(Need(f"({y} <= 0)", hint, names))
-    elif study.family in out_of_support:
-        broken, hint = out_of_support[study.family]
+    elif support is not None:
+        broken, hint = support.sql.replace("{y}", y), support.message.replace("{name}", expression_label(inner))
         found.append(Need(f"({broken})", hint, names))
     return [*found, Need(f"(not isfinite({y}))", f"the outcome {expression_label(inner)} is not a finite number", names)]
-
-
-def _binomial_words(outcome: Expression) -> str:
-    name = expression_label(outcome)
-    return (
-        "family binomial needs 0 or 1, true or false, or p(successes, trials); for a proportion of a known number of trials, say size, "
-        f"write p(I({name} * size), size)"
-    )
 
 
 def not_whole(expression: Expression) -> str:

@@ -13,14 +13,14 @@ from scipy.special import bdtr, expit
 
 from multilevel.bayesian.collapsed_fit import sample_collapsed
 from multilevel.bayesian.distributions import Prior
-from multilevel.bayesian.families import log_likelihood
 from multilevel.bayesian.nuts_fit import sample_nuts
 from multilevel.bayesian.priors import ResolvedPriors
 from multilevel.bayesian.sampling import Sampling
 from multilevel.bayesian.simulate import Simulated, simulate_statistics
 from multilevel.checking.predictive import coefficient_matrix
-from multilevel.design.hurdle import AMOUNT_FAMILY
 from multilevel.design.reduction import ReducedBlock, ReducedRows
+from multilevel.families.registry import has_two_parts
+from multilevel.families.two_part import TWO_PART
 
 KEPT = 99
 """Draws that the truth is ranked among."""
@@ -95,7 +95,7 @@ def posterior(rows: ReducedRows, family: str, rng: np.random.Generator, seed: in
     matrix = coefficient_matrix(rows)
 
     def likelihood(theta: np.ndarray, value: np.ndarray) -> float:
-        return float(log_likelihood(truth.outcome, matrix @ value, scale_of(family, theta)))
+        return float(truth.outcome.log_likelihood(matrix @ value, scale_of(family, theta)))
 
     joint = np.array([likelihood(t, v) for t, v in zip(thetas, values, strict=True)])
     eta = np.array([matrix @ value for value in values])
@@ -130,7 +130,7 @@ def two_part_quantities(
     rows: ReducedRows, family: str, rng: np.random.Generator, seed: int, draws: int, narrow: float
 ) -> dict[str, tuple[float, np.ndarray]]:
     """Both parts' quantities, the log-likelihood of the whole, and the expected value of two cells."""
-    own = AMOUNT_FAMILY[family]
+    own = TWO_PART[family].amount.name
     occurrence = posterior(rows, "binomial", rng, seed, draws, narrow)
     positive = occurrence.truth.outcome.outcome
     amount = posterior(above_zero(rows, positive), own, rng, seed + 10_000, draws, narrow)
@@ -152,7 +152,7 @@ def ranks(family: str, shape: str, simulations: int, draws: int = 250, narrow: f
     found: dict[str, list[int]] = {}
     for seed in range(simulations):
         rows = rows_of(shape, 60, np.random.default_rng(seed % 5))
-        if family in AMOUNT_FAMILY:
+        if has_two_parts(family):
             quantities = two_part_quantities(rows, family, rng, seed, draws, narrow)
         else:
             quantities = quantities_of(posterior(rows, family, rng, seed, draws, narrow))

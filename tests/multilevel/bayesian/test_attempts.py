@@ -9,13 +9,12 @@ from scipy.special import expit
 
 from multilevel.bayesian import nuts_fit
 from multilevel.bayesian.convergence import convergence
-from multilevel.bayesian.families import outcome_of
 from multilevel.bayesian.nuts_fit import NutsDraws, _Effort, _is_sound, sample_nuts
 from multilevel.bayesian.priors import Priors, resolve_priors
 from multilevel.bayesian.sampling import Sampling
 from multilevel.cells.from_rows import cells_from_frame
 from multilevel.design.build import build_design
-from multilevel.design.reduction import reduce_design
+from multilevel.design.reduction import outcome_of, reduce_design
 from multilevel.formula.parse import parse_formula
 
 scouted, attempt = nuts_fit._scouted, nuts_fit._attempt
@@ -27,7 +26,7 @@ def sampled(draws: int, frame: pd.DataFrame | None = None) -> NutsDraws:
     formula = parse_formula("y ~ 1 + (1 | g)")
     design = build_design(formula, cells_from_frame(formula, frame, "binomial"))
     rows, priors = reduce_design(design), resolve_priors(design, "binomial", Priors())
-    return sample_nuts(rows, outcome_of(design, rows, "binomial"), priors, Sampling(draws=draws, tune=100, cores=1), seed=1)
+    return sample_nuts(rows, outcome_of(design.cells, rows, "binomial"), priors, Sampling(draws=draws, tune=100, cores=1), seed=1)
 
 
 @pytest.fixture(scope="module")

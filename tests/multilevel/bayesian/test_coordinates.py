@@ -10,7 +10,6 @@ from scipy.stats import multivariate_normal
 
 from multilevel.bayesian.coordinates import build_coordinates, coefficients
 from multilevel.bayesian.distributions import POSITIVE, Prior, parse_prior
-from multilevel.bayesian.families import log_likelihood, outcome_of
 from multilevel.bayesian.kernel import _digamma, _log_prior, packed_log_posterior, stretch
 from multilevel.bayesian.kernel import log_posterior as compiled_log_posterior
 from multilevel.bayesian.nuts_fit import starting_covariances, starting_dispersion, stretched, unstretched
@@ -20,7 +19,7 @@ from multilevel.bayesian.pilot import block_values, fit_pilot
 from multilevel.bayesian.priors import Priors, ResolvedPriors, resolve_priors
 from multilevel.cells.from_rows import cells_from_frame
 from multilevel.design.build import build_design
-from multilevel.design.reduction import reduce_design
+from multilevel.design.reduction import outcome_of, reduce_design
 from multilevel.formula.parse import parse_formula
 
 JOINT = {"all": 32, "some": 13, "only beta": 2}
@@ -42,7 +41,7 @@ def setting(family: str, groups: str = "(1 + x | a) + (1 | b)") -> tuple:
     design = build_design(formula, cells_from_frame(formula, frame, family))
     priors = resolve_priors(design, family, Priors())
     rows = reduce_design(design)
-    outcome = outcome_of(design, rows, family)
+    outcome = outcome_of(design.cells, rows, family)
     layout = Layout(tuple(len(block.columns) for block in design.blocks), priors.sigma is not None or priors.dispersion is not None)
     pilot = fit_pilot(rows, outcome, priors, starting_covariances(priors), starting_dispersion(priors))
     return rows, outcome, layout, priors, pilot, build_coordinates(rows, pilot)
@@ -65,7 +64,7 @@ def test_few_coefficients_are_joint(joint: str) -> None:
 def log_posterior(model: tuple, theta: np.ndarray, beta: np.ndarray, effects: list[np.ndarray]) -> float:
     rows, outcome, layout, priors = model[:4]
     eta = rows.offset + rows.X @ beta + sum(block_values(block) @ b for block, b in zip(rows.blocks, effects, strict=True))
-    value = log_likelihood(outcome, eta, float(layout.scale(theta))) + float(log_prior(theta, layout, priors))
+    value = float(outcome.log_likelihood(eta, float(layout.scale(theta)))) + float(log_prior(theta, layout, priors))
     value += multivariate_normal(priors.beta_location, np.linalg.inv(priors.beta_precision)).logpdf(beta)
     for f, b in enumerate(effects):
         factor = layout.factor(theta, f)
@@ -82,7 +81,7 @@ def test_the_models_density_is_the_posterior_times_the_jacobian_for_a_good_and_a
         coordinates = build_coordinates(rows, pilot)
     data = model_data(rows, outcome, coordinates, layout, priors, pilot=pilot)
     size = rows.X.shape[1] + sum(block.n_levels * block.values.shape[1] for block in rows.blocks)
-    compiled = build_model(pack(data), layout.size, size).compile_logp(mode="FAST_COMPILE")
+    compiled = build_model(pack(data), outcome.family, layout.size, size).compile_logp(mode="FAST_COMPILE")
     rng = np.random.default_rng(1)
     centre = layout.pack(pilot.covariances, pilot.dispersion)
 

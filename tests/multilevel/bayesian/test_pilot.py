@@ -4,14 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from multilevel.bayesian.families import outcome_of, working
 from multilevel.bayesian.nuts_fit import starting_covariances, starting_dispersion
 from multilevel.bayesian.pilot import fit_pilot
 from multilevel.bayesian.priors import read_priors, resolve_priors
 from multilevel.cells.from_rows import cells_from_frame
 from multilevel.checking.predictive import coefficient_matrix
 from multilevel.design.build import build_design
-from multilevel.design.reduction import reduce_design
+from multilevel.design.reduction import outcome_of, reduce_design
 from multilevel.formula.parse import parse_formula
 
 
@@ -28,11 +27,11 @@ def test_the_gradient_vanishes_at_the_mode(family: str, largest: float) -> None:
     formula = parse_formula("y ~ 1 + x + (1 | g) + (1 + x | h)")
     design = build_design(formula, cells_from_frame(formula, rows_in, family))
     rows, priors = reduce_design(design), resolve_priors(design, family, read_priors(None))
-    outcome = outcome_of(design, rows, family)
+    outcome = outcome_of(design.cells, rows, family)
     pilot = fit_pilot(rows, outcome, priors, starting_covariances(priors), starting_dispersion(priors))
     beta = pilot.coarse[:2]
     values = np.concatenate([beta, *[effects.ravel() for effects in pilot.effects]])
-    _, score = working(outcome, rows.offset + coefficient_matrix(rows) @ values, pilot.dispersion)
+    _, score = outcome.working(rows.offset + coefficient_matrix(rows) @ values, pilot.dispersion)
     gradient = coefficient_matrix(rows).T @ score
     gradient[:2] -= priors.beta_precision @ (beta - priors.beta_location)
     at = 2

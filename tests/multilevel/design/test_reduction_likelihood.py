@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.special import gammaln
 
+from multilevel.arrays import Floats
 from multilevel.cells.from_rows import cells_from_frame
-from multilevel.cells.statistics import Floats
 from multilevel.design.build import build_design
 from multilevel.design.model import Design
 from multilevel.design.reduction import ReducedRows, reduce_design

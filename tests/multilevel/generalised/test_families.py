@@ -11,10 +11,12 @@ from scipy import stats
 
 from multilevel.cells.from_rows import cells_from_frame
 from multilevel.design.build import build_design
-from multilevel.design.reduction import reduce_design
-from multilevel.errors import FitError
+from multilevel.design.reduction import outcome_of, reduce_design
+from multilevel.errors import StudyError
+from multilevel.families.likelihood import Likelihood
+from multilevel.families.log_gamma import rising_digamma, rising_log_gamma
+from multilevel.families.registry import family_named
 from multilevel.formula.parse import parse_formula
-from multilevel.generalised.families import Family, family_of, rising_digamma, rising_log_gamma
 
 FORMULAS = {
     "binomial": "p(y, trials) ~ x + (1 | g)",
@@ -37,7 +39,7 @@ def line_items(family: str, seed: int, n: int = 60) -> pd.DataFrame:
     return frame
 
 
-def over_cells(family: str, frame: pd.DataFrame) -> tuple[Family, np.ndarray, np.ndarray]:
+def over_cells(family: str, frame: pd.DataFrame) -> tuple[Likelihood, np.ndarray, np.ndarray]:
     """The family over cells, a linear predictor of the cells (offset included), and the same of the rows."""
     formula = parse_formula(FORMULAS[family])
     cells = cells_from_frame(formula, frame, family)
@@ -47,7 +49,7 @@ def over_cells(family: str, frame: pd.DataFrame) -> tuple[Family, np.ndarray, np
     label = group.values[group.codes]
     eta = 0.2 + 0.5 * rows.X[:, 1] + np.array([effect[g] for g in label]) + rows.offset
     by_row = 0.2 + 0.5 * frame.x + frame.g.map(effect) + (frame.exposure if family in ("poisson", "negative_binomial") else 0.0)
-    return family_of(family, cells, rows), eta, by_row.to_numpy()
+    return family_named(family).likelihood(outcome_of(cells, rows, family)), eta, by_row.to_numpy()
 
 
 def log_density(family: str, frame: pd.DataFrame, eta: np.ndarray, dispersion: float) -> float:
@@ -114,7 +116,5 @@ def test_a_negative_binomial_with_a_huge_phi_is_poisson() -> None:
 
 
 def test_an_unknown_family_is_refused_by_name() -> None:
-    formula = parse_formula("y ~ x + (1 | g)")
-    cells = cells_from_frame(formula, line_items("gamma", 1), "gamma")
-    with pytest.raises(FitError, match="'tweedie' is not"):
-        family_of("tweedie", cells, reduce_design(build_design(formula, cells)))
+    with pytest.raises(StudyError, match="'tweedie' is not"):
+        family_named("tweedie")

@@ -14,10 +14,10 @@ from scipy.special import expit, gammaln
 from multilevel.cells.from_rows import cells_from_frame
 from multilevel.design.build import build_design
 from multilevel.design.model import Design
-from multilevel.design.reduction import reduce_design
+from multilevel.design.reduction import outcome_of, reduce_design
 from multilevel.errors import FitError
+from multilevel.families.registry import family_named
 from multilevel.formula.parse import parse_formula
-from multilevel.generalised.families import family_of
 from multilevel.generalised.laplace import fit_laplace
 from multilevel.generalised.objective import Objective
 from multilevel.generalised.quadrature import quadrature_deviance
@@ -52,7 +52,12 @@ def design_of(text: str, frame: pd.DataFrame, family: str) -> Design:
 def objective_of(design: Design, family: str) -> Objective:
     rows = reduce_design(design)
     layout = reweighting(rows)
-    return Objective(layout, family_of(family, design.cells, rows), Theta(tuple(len(b.columns) for b in design.blocks)), layout.zero())
+    return Objective(
+        layout,
+        family_named(family).likelihood(outcome_of(design.cells, rows, family)),
+        Theta(tuple(len(b.columns) for b in design.blocks)),
+        layout.zero(),
+    )
 
 
 SHAPES = (

@@ -10,11 +10,13 @@ from scipy.special import gammaln
 
 from multilevel.cells.from_rows import cells_from_frame
 from multilevel.design.build import build_design
-from multilevel.design.reduction import reduce_design
+from multilevel.design.reduction import outcome_of, reduce_design
+from multilevel.families.likelihood import Likelihood, rounding_of_value
+from multilevel.families.log_gamma import digamma_gap, log_gamma_gap
+from multilevel.families.registry import family_named
 from multilevel.fit import Fit
 from multilevel.formula.parse import parse_formula
 from multilevel.generalised.engine import fit_generalised
-from multilevel.generalised.families import Family, digamma_gap, family_of, log_gamma_gap, rounding_of_value
 
 # family, and the shape, mean or number of trials of a row
 LARGE = [
@@ -48,11 +50,11 @@ def fitted(family: str, frame: pd.DataFrame) -> Fit:
     return fit_generalised(build_design(formula, cells_from_frame(formula, frame, family)), family)
 
 
-def over_cells(family: str, frame: pd.DataFrame) -> tuple[Family, int]:
+def over_cells(family: str, frame: pd.DataFrame) -> tuple[Likelihood, int]:
     formula = parse_formula(TEXT.get(family, "y ~ x + (1 | g)"))
     cells = cells_from_frame(formula, frame, family)
     reduced = reduce_design(build_design(formula, cells))
-    return family_of(family, cells, reduced), len(reduced.outcome)
+    return family_named(family).likelihood(outcome_of(cells, reduced, family)), len(reduced.outcome)
 
 
 @pytest.mark.parametrize(("family", "size"), LARGE)

@@ -1,0 +1,75 @@
+"""The families that a study may name; a family's file is read when it is first asked for."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from multilevel.errors import StudyError
+
+if TYPE_CHECKING:
+    from multilevel.families.family import Family, Statistics
+    from multilevel.families.two_part import TwoPart
+
+_BUILT_IN = {
+    "gaussian": "Gaussian",
+    "binomial": "Binomial",
+    "poisson": "Poisson",
+    "negative_binomial": "NegativeBinomial",
+    "gamma": "Gamma",
+}
+"""Family -> its class in ``multilevel.families.<family>``."""
+
+_TWO_PART = ("hurdle_lognormal", "hurdle_gamma")
+"""In ``multilevel.families.two_part``."""
+
+_registered: dict[str, Family] = {}
+
+
+def register(family: Family) -> None:
+    """Make a family known to studies, tables and engines; StudyError where its name is taken by another."""
+    known = _registered.get(family.name)
+    if family.name in (*_BUILT_IN, *_TWO_PART) or (known is not None and type(known) is not type(family)):
+        raise StudyError(f"family: {family.name!r} is taken.")
+    _registered[family.name] = family
+
+
+def family_named(name: str) -> Family:
+    """The family of a model with one part. Raises StudyError with the names that there are."""
+    if name in _registered:
+        return _registered[name]
+    if name not in _BUILT_IN:
+        raise StudyError(f"family: {name!r} is not one of {', '.join(family_names())}.")
+    return _built_in(name)
+
+
+def two_part_named(name: str) -> TwoPart | None:
+    """The two-part family of that name, None where there is none."""
+    if name not in _TWO_PART:
+        return None
+    from multilevel.families.two_part import TWO_PART
+
+    return TWO_PART[name]
+
+
+def has_two_parts(name: str) -> bool:
+    """Whether the family of that name has two parts."""
+    return name in _TWO_PART
+
+
+def statistics_of(name: str) -> Statistics:
+    """What cells keep under a family, of one part or two. Raises StudyError with the names that there are."""
+    two = two_part_named(name)
+    return family_named(name).statistics if two is None else two.statistics
+
+
+def family_names() -> tuple[str, ...]:
+    """All that a study may write."""
+    return (*_BUILT_IN, *_registered, *_TWO_PART)
+
+
+@cache
+def _built_in(name: str) -> Family:
+    found: Family = getattr(import_module(f"multilevel.families.{name}"), _BUILT_IN[name])()
+    return found
