@@ -18,6 +18,7 @@ import duckdb
 from multilevel.errors import DataError, SourceError
 from tasks.sealing import seal
 from tasks.source_files import source_state
+from tasks.time_limit import close, watched
 from tasks.user_sql.statement import run
 
 LOCK_WAITS_SECONDS = (0.5, 1.0, 2.0, 4.0)
@@ -111,7 +112,7 @@ def connect(relation: Relation, temporary: Path | None = None) -> duckdb.DuckDBP
     connection = open_source(relation.database, relation.study, temporary, relation.parquet)
     # looked at only now: from here on the attached file is held against writers
     if relation.state and relation.state != source_state(relation.database, relation.parquet):
-        connection.close()
+        close(connection)
         source = relation.database or ", ".join(relation.parquet)
         raise SourceError(f"{relation.study}: {source} was written to after this run had begun to read it. Start the run again.")
     return connection
@@ -128,14 +129,14 @@ def open_source(database: str | None, study: str, temporary: Path | None = None,
     }
     if database is not None and not Path(database).is_file():
         raise SourceError(f"{study}: source.database {database} does not exist (working directory {Path.cwd()}).")
-    connection = duckdb.connect(config=settings)
+    connection = watched(duckdb.connect(config=settings))
     try:
         connection.execute("set TimeZone = 'UTC'")
         if database is not None:
             _attach(connection, database, study)
         seal(connection, parquet, temporary)
     except BaseException:
-        connection.close()
+        close(connection)
         raise
     return connection
 

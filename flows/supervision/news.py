@@ -17,13 +17,15 @@ _channel: int | None = None
 class News:
     """The latest of every fact that a command has told.
 
-    ``step`` is what it does, ``published`` the folder that it has published, ``run_id`` the run. ``api`` and the rest are how Prefect's
-    API is reached: address, headers, and the file of trusted certificates (None: no check, as the user's settings say).
+    ``step`` is what it does, ``published`` the folder that it has published, ``run_id`` the run, ``temporary`` the folder of its working
+    files. ``api`` and the rest are how Prefect's API is reached: address, headers, and the file of trusted certificates (None: no check,
+    as the user's settings say).
     """
 
     step: str | None = None
     run_id: str | None = None
     published: str | None = None
+    temporary: str | None = None
     api: str | None = None
     headers: dict[str, str] = field(default_factory=dict)
     certificates: str | None = None

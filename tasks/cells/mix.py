@@ -18,6 +18,7 @@ from tasks.relation import ALIAS, first_line, literal, open_source, quote
 from tasks.sealing import readable
 from tasks.source_files import is_remote, parquet_files
 from tasks.study import Mix, Study
+from tasks.time_limit import close
 from tasks.user_sql.errors import RefusedSqlError, sentence
 from tasks.user_sql.objects import read_objects
 from tasks.user_sql.query import check_query
@@ -57,7 +58,7 @@ def keep_mix(study: Study, folder: Path) -> None:
         except duckdb.Error as error:
             raise SourceError(f"{study.name}: standardise_to: {described(mix)} cannot be read: {first_line(error)}") from error
     finally:
-        connection.close()
+        close(connection)
     read_mix(study, folder)
 
 
