@@ -108,7 +108,11 @@ def _absolute(path: str | None) -> str | None:
 def _absolute_patterns(study: Study) -> tuple[str, ...]:
     """The Parquet files or globs, none that matches nothing."""
     for pattern in study.source.parquet or ():
-        if not is_remote(pattern) and not parquet_files(pattern):
+        try:
+            is_empty = not is_remote(pattern) and not parquet_files(pattern)
+        except SourceError as error:
+            raise SourceError(f"{study.name}: source.parquet {error}") from error
+        if is_empty:
             raise SourceError(f"{study.name}: source.parquet {pattern} matches no file (working directory {Path.cwd()}).")
         if is_text_table(pattern):
             raise SourceError(f"{study.name}: source.parquet {pattern}: {convert_words(pattern)}.")

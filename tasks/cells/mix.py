@@ -112,7 +112,11 @@ def _source(rows: int | None, words: str) -> Check:
 
 def _query(mix: Mix, study: str) -> str:
     if mix.parquet is not None:
-        if not is_remote(mix.parquet) and not parquet_files(mix.parquet):
+        try:
+            is_empty = not is_remote(mix.parquet) and not parquet_files(mix.parquet)
+        except SourceError as error:
+            raise SourceError(f"{study}: standardise_to.parquet {error}") from error
+        if is_empty:
             raise SourceError(f"{study}: standardise_to.parquet {mix.parquet} matches no file (working directory {Path.cwd()}).")
         return f"select * from read_parquet([{', '.join(map(literal, readable(mix.parquet)))}], {CAN_HAVE_NAN})"
     try:
