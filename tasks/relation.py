@@ -26,7 +26,8 @@ MEMORY_SHARE = 0.4
 MEMORY_LIMIT_GB = 4.0
 ALIAS = "source"
 MESSAGE_LENGTH = 300
-CLOSED = ": a run reads its declared source only, so views that read files do not work; declare the files as source.parquet"
+CLOSED = ": it is no part of the declared source, which is all that a run reads; name it in source.parquet if it belongs there"
+NOT_LOCAL = ": a run reads files of this machine only; copy them to one of its disks, and name the copies in source.parquet"
 
 
 @dataclass(frozen=True)
@@ -191,5 +192,8 @@ def first_line(error: Exception) -> str:
     text = " ".join([lines[0], *offered[:1]])
     if "file system operations are disabled" in text:
         # the path is in the message; what follows it is DuckDB's own setting
-        text = text.split(" - file system")[0] + CLOSED
+        text = text.split(" - file system")[0]
+        text += NOT_LOCAL if "://" in text else CLOSED
+    elif "requires the extension" in text:
+        text += NOT_LOCAL
     return text if len(text) <= MESSAGE_LENGTH else text[: MESSAGE_LENGTH - 3] + "..."
