@@ -6,6 +6,7 @@ a database that a writer holds; nothing else gets better by trying again.
 
 from __future__ import annotations
 
+import logging
 from contextlib import AbstractContextManager
 from datetime import date
 from pathlib import Path
@@ -20,7 +21,7 @@ from prefect.tasks import Task
 from multilevel.errors import GroupwiseError, SourceError
 from tasks.cells.compress import compress as compress_study
 from tasks.extract import extract as extract_relation
-from tasks.faults import told
+from tasks.faults import as_ours, told
 from tasks.fit import check as check_gates
 from tasks.fit import fit as fit_run
 from tasks.printable import markdown_text
@@ -35,6 +36,8 @@ from tasks.run_folder import RunFolder
 from tasks.still_wanted import still_wanted
 from tasks.study import Study
 from tasks.time_limit import HOUR, time_limit
+
+logger = logging.getLogger("groupwise")
 
 WAITS_SECONDS = [5, 30]
 AFTER_QUERIES = 60.0
@@ -145,5 +148,11 @@ def publish(folder: str) -> str:
     run = RunFolder(Path(folder))
     publication = release(run, still_wanted)
     key = "groupwise-" + run.study().name.lower().replace("_", "-")
-    create_markdown_artifact(summary(publication, run), key=key, description=markdown_text(run.study().title) or None)
+    try:
+        create_markdown_artifact(summary(publication, run), key=key, description=markdown_text(run.study().title) or None)
+    except Exception as error:  # the tables are published, whatever becomes of the summary
+        known = as_ours(error)
+        if known is None:
+            raise
+        logger.warning("The tables are published; their summary is missing from Prefect's page (%s).", type(error).__name__)
     return str(publication.folder)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 _channel: int | None = None
+_told: dict[str, Any] = {}
 
 
 @dataclass
@@ -70,7 +71,13 @@ def is_supervised() -> bool:
     return _channel is not None
 
 
+def told_last(fact: str) -> Any:
+    """What this process has told of a fact; None where it has not."""
+    return _told.get(fact)
+
+
 def tell(**facts: Any) -> None:
-    """Tell the supervisor; without one, nothing happens."""
+    """Tell the supervisor, if there is one, and keep it for ``told_last``."""
+    _told.update(facts)
     if _channel is not None:
         os.write(_channel, json.dumps(facts).encode() + b"\n")
