@@ -22,7 +22,7 @@ from prefect.states import Crashed
 from flows.supervision.flow_runs import FLOW, OPEN_STATES, PAGE
 from multilevel.errors import GroupwiseError
 
-MESSAGE = "The run's process is gone: it was killed, or its machine went down."
+MESSAGE = "The run's process is gone: it was killed, its machine went down, or Prefect could not record how it ended."
 
 logger = logging.getLogger("groupwise")
 
