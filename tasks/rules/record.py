@@ -256,7 +256,7 @@ def main(arguments: Sequence[str]) -> int:
         with time_limit(HOUR, "the record of Great Expectations", "make a table of the rows in the database first"):
             record(RunFolder(Path(arguments[0])))
     except Exception as error:  # noqa: BLE001  the parent shows the last line
-        known = as_ours(error, "the record cannot be written")
+        known = as_ours(error, "the record cannot be made")
         if known is None:
             traceback.print_exc()
         print(_one_line(f"the record failed: {type(error).__name__}: {error}" if known is None else str(known)), file=sys.stderr)
