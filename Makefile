@@ -8,6 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 STUDIES := line_spend private_label basket_items
+QUICK := not parity and not calibration and not faults and not fuzz and not operations
 LOCKING := --universal --python-version 3.12 --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet
 
 export DO_NOT_TRACK := 1
@@ -21,7 +22,7 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.PHONY: help install demo test check format lock parity calibration faults fuzz benchmarks docs release-schema clean
+.PHONY: help install demo test check format lock parity calibration faults fuzz operations benchmarks docs release-schema clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -34,7 +35,7 @@ demo: install ## load the real shop, fit the three studies, publish their tables
 	$(BIN)/groupwise show studies/line_spend.yaml
 
 test: install ## the default test run
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not parity and not calibration and not faults and not fuzz"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "$(QUICK)" --durations=10
 
 check: install ## lint, format check, strict types, SQL lint, import rule
 	$(BIN)/ruff check .
@@ -54,8 +55,8 @@ lock: ## resolve the dependencies again and write requirements.lock, with hashes
 	$(BIN)/uv pip compile --group peers --constraints requirements.lock $(LOCKING) --output-file requirements-peers.lock
 	$(BIN)/uv pip compile --group bambi $(LOCKING) --output-file requirements-bambi.lock
 
-parity: install ## the long comparisons with lme4 and glmmTMB fits, rows and other units
-	$(BIN)/python -m pytest -m parity
+parity: install ## the long comparisons with lme4 and glmmTMB fits, rows, exact posteriors and other units
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m parity
 
 calibration: install ## simulation-based calibration and coverage, the large lane
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m calibration
@@ -68,6 +69,9 @@ faults: install ## 200 signals and kills of real runs, full disks, damaged and r
 fuzz: install ## many hostile formulas, studies and conditions; writes docs/reliability.md
 	$(BIN)/python -m pytest -m fuzz tests/fuzz
 	$(BIN)/python -m benchmarks._reliability_page
+
+operations: install ## whole runs: servers, workers, object storage, a browser
+	$(BIN)/python -m pytest -m operations
 
 benchmarks: install ## side by side with peers, in one run; prints the ratios
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-peers.lock

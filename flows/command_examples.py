@@ -60,7 +60,8 @@ EXAMPLES: dict[str, Example] = {
     "plan": Example(
         ("plan study.yaml",),
         "the run itself would be refused: an unreadable formula or field, a rule that too many rows break, a missing column, too many "
-        "cells. What could be planned is printed all the same.",
+        "cells, a place where nothing can be published, or queries that do not end within `--time-limit`. What could be planned is printed "
+        "all the same.",
         most=28,
     ),
     "estimate": Example(

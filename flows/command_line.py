@@ -33,6 +33,10 @@ app = typer.Typer(
 
 StudyFile = Annotated[Path, typer.Argument(help="the study's YAML file", metavar="STUDY.yaml")]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="override a field of the study; repeatable")]
+TimeLimit = Annotated[
+    float,
+    typer.Option("--time-limit", min=1, metavar="SECONDS", help="end the queries on the source after so long; a run's steps have 3600"),
+]
 Day = Annotated[datetime | None, typer.Option("--as-of", formats=["%Y-%m-%d"], metavar="DATE", help="the day the estimates speak for")]
 
 
@@ -119,11 +123,12 @@ def plan(
     as_of: Day = None,
     settings: Settings = None,
     prior_predictive: Annotated[bool, typer.Option("--prior-predictive", help="the priors in words, and what they expect")] = False,
+    time_limit: TimeLimit = 3_600,
 ) -> None:
     """Dry run: the model in words, the SQL, rows, cells, what would be estimated at what cost, and every refusal. Fits nothing."""
     from flows.commands.plan import show_plan
 
-    show_plan(str(study), as_of=as_of.date() if as_of else None, settings=settings or [], with_priors=prior_predictive)
+    show_plan(str(study), as_of=as_of.date() if as_of else None, settings=settings or [], with_priors=prior_predictive, seconds=time_limit)
 
 
 @app.command()
@@ -189,12 +194,14 @@ def compare(
     folds: Annotated[int, typer.Option(min=0, help="0: no cross-validation; as many as levels, or more: one left out at a time")] = 10,
     seed: Annotated[int | None, typer.Option(help="of the folds; default: the study's")] = None,
     settings: Settings = None,
+    time_limit: TimeLimit = 3_600,
 ) -> None:
     """The study's model against a smaller one on the same rows: likelihood-ratio test, AIC, BIC, cross-validation over groups."""
     from flows.commands.compare import show_comparison
 
     day = as_of.date() if as_of else None
-    show_comparison(str(study), reduced, as_of=day, factor=factor, folds=folds, seed=seed, settings=settings or [])
+    overrides = settings or []
+    show_comparison(str(study), reduced, as_of=day, factor=factor, folds=folds, seed=seed, settings=overrides, seconds=time_limit)
 
 
 @app.command("diff")

@@ -56,4 +56,6 @@ def publish_group_estimates(
         wait([recorded])
     recorded.result()
     tell(step="publish")
-    return steps.publish(folder)
+    published = steps.publish(folder)
+    tell(published=published)
+    return published

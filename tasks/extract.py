@@ -25,11 +25,13 @@ from tasks.shards.select import ColumnUse, ParquetTable, parquet_table
 from tasks.source_files import is_remote, parquet_files, source_state
 from tasks.source_words import convert_words, is_text_table
 from tasks.study import Study
+from tasks.time_limit import close
 from tasks.user_sql.errors import RefusedSqlError, sentence
 from tasks.user_sql.objects import read_objects
 from tasks.user_sql.query import check_query
 from tasks.user_sql.statement import one_statement
 from tasks.user_text import read_user_file
+from tasks.whole_files import write_whole
 
 RELATION_FILE = "relation.json"
 
@@ -85,9 +87,9 @@ def extract(study: Study, as_of: date | None, folder: Path, *, today: date) -> R
         check_casts(connection, table.sql, relation.window_condition(study.types), study.types, as_stored, study.name)
         rows, checksum = _fingerprint(connection, relation, [*used_columns(study), *study.missing, *condition_columns(condition)])
     finally:
-        connection.close()
+        close(connection)
     relation = replace(relation, rows=rows, checksum=checksum)
-    (folder / RELATION_FILE).write_text(relation.to_json(), encoding="utf-8")
+    write_whole(folder / RELATION_FILE, relation.to_json())
     return relation
 
 
@@ -106,7 +108,11 @@ def _absolute(path: str | None) -> str | None:
 def _absolute_patterns(study: Study) -> tuple[str, ...]:
     """The Parquet files or globs, none that matches nothing."""
     for pattern in study.source.parquet or ():
-        if not is_remote(pattern) and not parquet_files(pattern):
+        try:
+            is_empty = not is_remote(pattern) and not parquet_files(pattern)
+        except SourceError as error:
+            raise SourceError(f"{study.name}: source.parquet {error}") from error
+        if is_empty:
             raise SourceError(f"{study.name}: source.parquet {pattern} matches no file (working directory {Path.cwd()}).")
         if is_text_table(pattern):
             raise SourceError(f"{study.name}: source.parquet {pattern}: {convert_words(pattern)}.")

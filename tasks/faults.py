@@ -7,6 +7,7 @@ fault of the program and passes as it is.
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -89,9 +90,11 @@ def _of_library(error: BaseException, begin: str) -> GroupwiseError | None:
     if module == "pyarrow":
         return DataError(f"{begin}a table cannot be read or written ({_first(error)}). Look for a damaged file, or start the run again.")
     if module in ("prefect", "httpx", "httpcore", "sqlalchemy", "sqlite3", "anyio"):
+        said = _first(error).partition(" - For more")[0]
+        home = os.environ.get("PREFECT_HOME", "~/.prefect")
         return ResourceError(
-            f"{begin}Prefect, which runs the steps, failed: {type(error).__name__}: {_first(error)}. See whether its server answers and "
-            "its folder (PREFECT_HOME, ~/.prefect) has room and can be written to, then start the run again."
+            f"{begin}Prefect, which runs the steps, failed: {type(error).__name__}: {said}. See whether its server answers, and its folder "
+            f"{home} (PREFECT_HOME) has room, can be written to and is not locked by another program."
         )
     return None
 

@@ -26,7 +26,6 @@ def plan(
     study_sql: str,
     *,
     folder: Path | None = None,
-    timeout_seconds: float | None = None,
     with_priors: bool = False,
 ) -> Plan:
     """Compress the study's rows, build the design, check it, and say what would be estimated.
@@ -35,14 +34,13 @@ def plan(
     ----------
     study, relation, study_sql : as for ``compress``.
     folder : where the cells go; None uses a temporary folder that is removed.
-    timeout_seconds : limit for the query.
     with_priors : bayesian engine only: the priors in words, and what outcomes they expect before any data.
     """
     with TemporaryDirectory() as temporary:
-        return _plan(study, relation, study_sql, folder or Path(temporary), timeout_seconds, with_priors)
+        return _plan(study, relation, study_sql, folder or Path(temporary), with_priors)
 
 
-def _plan(study: Study, relation: Relation, study_sql: str, folder: Path, timeout_seconds: float | None, with_priors: bool) -> Plan:
+def _plan(study: Study, relation: Relation, study_sql: str, folder: Path, with_priors: bool) -> Plan:
     formula, family = study.parsed_formula, study.family
     start = Plan(study=study.name, formula=formula.text, family=family, engine=study.engine)
     try:
@@ -54,7 +52,6 @@ def _plan(study: Study, relation: Relation, study_sql: str, folder: Path, timeou
             folder,
             max_cells=study.max_cells,
             sample_rows=1,
-            timeout_seconds=timeout_seconds,
             orders=level_orders(study),
         )
         cells = read_cells(compressed.cells_path, compressed.spec_path)

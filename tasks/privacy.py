@@ -19,6 +19,7 @@ from tasks.rules.conditions import is_missing
 from tasks.rules.missing_values import study_types
 from tasks.run_folder import RunFolder
 from tasks.study import Study
+from tasks.time_limit import close
 
 type Counts = dict[tuple[str, ...], dict[Level, int]]
 
@@ -100,7 +101,7 @@ def _counted(study: Study, run: RunFolder, sets: set[tuple[str, ...]]) -> Counts
             keys = by_mask[int(row["which"])]
             found[keys][tuple(str(row[place]) for place in places[keys])] = int(row["people"])
     finally:
-        connection.close()
+        close(connection)
     # one set twice in another order of its columns has one mask
     for keys in ordered:
         twin = by_mask[_mask(keys, columns)]

@@ -1,4 +1,4 @@
-"""Progress of a fit: a rich bar on a terminal, nothing elsewhere."""
+"""Progress of a command: a rich bar or clock on a terminal, nothing elsewhere."""
 
 from __future__ import annotations
 
@@ -20,3 +20,18 @@ def fitting_progress() -> Iterator[Callable[[str, float], None] | None]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=1.0)
         yield lambda step, done: bar.update(task, description=step, completed=done)
+
+
+@contextmanager
+def reading_progress() -> Iterator[Callable[[str], None]]:
+    """A ``tell(step)`` that shows on stderr, if that is a terminal, what is being done and for how long."""
+    if not sys.stderr.isatty():
+        yield lambda step: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task("", total=None)
+        yield lambda step: shown.update(task, description=step)

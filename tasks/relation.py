@@ -18,6 +18,7 @@ import duckdb
 from multilevel.errors import DataError, SourceError
 from tasks.sealing import seal
 from tasks.source_files import source_state
+from tasks.time_limit import close, watched
 from tasks.user_sql.statement import run
 
 LOCK_WAITS_SECONDS = (0.5, 1.0, 2.0, 4.0)
@@ -25,7 +26,8 @@ MEMORY_SHARE = 0.4
 MEMORY_LIMIT_GB = 4.0
 ALIAS = "source"
 MESSAGE_LENGTH = 300
-CLOSED = ": a run reads its declared source only, so views that read files do not work; declare the files as source.parquet"
+CLOSED = ": it is no part of the declared source, which is all that a run reads; name it in source.parquet if it belongs there"
+NOT_LOCAL = ": a run reads files of this machine only; copy them to one of its disks, and name the copies in source.parquet"
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ def connect(relation: Relation, temporary: Path | None = None) -> duckdb.DuckDBP
     connection = open_source(relation.database, relation.study, temporary, relation.parquet)
     # looked at only now: from here on the attached file is held against writers
     if relation.state and relation.state != source_state(relation.database, relation.parquet):
-        connection.close()
+        close(connection)
         source = relation.database or ", ".join(relation.parquet)
         raise SourceError(f"{relation.study}: {source} was written to after this run had begun to read it. Start the run again.")
     return connection
@@ -128,14 +130,14 @@ def open_source(database: str | None, study: str, temporary: Path | None = None,
     }
     if database is not None and not Path(database).is_file():
         raise SourceError(f"{study}: source.database {database} does not exist (working directory {Path.cwd()}).")
-    connection = duckdb.connect(config=settings)
+    connection = watched(duckdb.connect(config=settings))
     try:
         connection.execute("set TimeZone = 'UTC'")
         if database is not None:
             _attach(connection, database, study)
         seal(connection, parquet, temporary)
     except BaseException:
-        connection.close()
+        close(connection)
         raise
     return connection
 
@@ -190,5 +192,8 @@ def first_line(error: Exception) -> str:
     text = " ".join([lines[0], *offered[:1]])
     if "file system operations are disabled" in text:
         # the path is in the message; what follows it is DuckDB's own setting
-        text = text.split(" - file system")[0] + CLOSED
+        text = text.split(" - file system")[0]
+        text += NOT_LOCAL if "://" in text else CLOSED
+    elif "requires the extension" in text:
+        text += NOT_LOCAL
     return text if len(text) <= MESSAGE_LENGTH else text[: MESSAGE_LENGTH - 3] + "..."

@@ -19,6 +19,7 @@ from tasks.faults import told
 from tasks.relation import Relation
 from tasks.study import Study
 from tasks.user_text import show_value
+from tasks.whole_files import write_whole
 
 RUNS = Path(".groupwise") / "runs"
 RUN_ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
@@ -70,7 +71,7 @@ class RunFolder:
     def write_study(self, study: Study, file: str) -> None:
         """Keep the study and where it came from."""
         with told(f"{study.name}: the study cannot be written into the run's folder"):
-            (self.path / "study.json").write_text(study.model_dump_json(indent=1), encoding="utf-8")
+            write_whole(self.path / "study.json", study.model_dump_json(indent=1))
             self.write_json("origin", {"file": file})
 
     def relation(self) -> Relation:
@@ -83,9 +84,9 @@ class RunFolder:
         return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
 
     def write_json(self, name: str, content: dict[str, Any]) -> Path:
-        """Write ``<name>.json``."""
+        """Write ``<name>.json``, whole or not at all."""
         path = self.path / f"{name}.json"
-        path.write_text(json.dumps(content, indent=1, default=str), encoding="utf-8")
+        write_whole(path, json.dumps(content, indent=1, default=str))
         return path
 
     def write_tables(self, tables: dict[str, pa.Table]) -> None:

@@ -30,12 +30,16 @@ def seal(connection: duckdb.DuckDBPyConnection, patterns: Sequence[str], folder:
 
 
 def places(pattern: str) -> list[str]:
-    """The files of a path, an address or a glob; their folder, ending in ``/``, where they are many or cannot be listed."""
+    """The files of a path, an address or a glob; their folder, ending in ``/``, where they are many or cannot be listed.
+
+    A folder stands for the files that are in it, so that those which links bring in from elsewhere are named besides.
+    """
     if is_remote(pattern):
         return [_folder(pattern)] if _WILD & set(pattern) else [pattern]
     files = parquet_files(pattern)
     if len(files) > MOST_LISTED_FILES:
-        return [_folder(str(Path(pattern).absolute()))]
+        folder = _folder(str(Path(pattern).absolute()))
+        return [folder, *_linked(files, folder)]
     return [str(file.absolute()) for file in files]
 
 
@@ -43,6 +47,17 @@ def readable(pattern: str) -> list[str]:
     """How a pattern is written in a query on a sealed connection: its files, each meaning itself, or the pattern."""
     found = places(pattern)
     return [pattern] if any(place.endswith("/") for place in found) else [exactly(file) for file in found]
+
+
+def _linked(files: Sequence[Path], folder: str) -> list[str]:
+    """Those of the files that are not below the folder in truth."""
+    inside = Path(folder).resolve()
+    is_inside = {parent: parent.resolve().is_relative_to(inside) for parent in {file.parent for file in files}}
+    return [
+        str(file.absolute())
+        for file in files
+        if not is_inside[file.parent] or (file.is_symlink() and not file.resolve().is_relative_to(inside))
+    ]
 
 
 def _folder(pattern: str) -> str:

@@ -7,6 +7,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from tasks.listing import check_start, matching_files
+
 FILE_ADDRESS = re.compile(r"file:(?:///|//localhost/|/(?!/))(?P<path>.+)", re.IGNORECASE | re.DOTALL)
 
 
@@ -26,13 +28,15 @@ def plain_path(text: str) -> str:
     return f"/{path}"
 
 
+def plain_pattern(text: str) -> str:
+    """``plain_path`` of what may be a glob; ValueError also where it begins in the root folder."""
+    path = plain_path(text)
+    return path if is_remote(path) else check_start(path)
+
+
 def parquet_files(pattern: str) -> list[Path]:
-    """Local files of a path or glob, sorted; the pattern itself where it is a file's own name."""
-    path = Path(pattern)
-    if path.is_file():
-        return [path]
-    parts = path.parts[1:] if path.is_absolute() else path.parts
-    return sorted(file for file in Path(path.anchor or ".").glob(str(Path(*parts))) if file.is_file()) if parts else []
+    """Local files of a path or glob, sorted; the pattern itself where it is a file's own name. SourceError: too much to look at."""
+    return [Path(pattern)] if Path(pattern).is_file() else matching_files(pattern)
 
 
 def exactly(path: str) -> str:

@@ -6,6 +6,8 @@ a database that a writer holds; nothing else gets better by trying again.
 
 from __future__ import annotations
 
+import logging
+from contextlib import AbstractContextManager
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from prefect.tasks import Task
 from multilevel.errors import GroupwiseError, SourceError
 from tasks.cells.compress import compress as compress_study
 from tasks.extract import extract as extract_relation
-from tasks.faults import told
+from tasks.faults import as_ours, told
 from tasks.fit import check as check_gates
 from tasks.fit import fit as fit_run
 from tasks.printable import markdown_text
@@ -32,9 +34,14 @@ from tasks.rules.record import record_in_child
 from tasks.rules.validate import validate as validate_rows
 from tasks.run_folder import RunFolder
 from tasks.still_wanted import still_wanted
+from tasks.study import Study
+from tasks.time_limit import HOUR, time_limit
 
-HOUR = 3_600.0
+logger = logging.getLogger("groupwise")
+
 WAITS_SECONDS = [5, 30]
+AFTER_QUERIES = 60.0
+"""What is left of a step that reads the source, once its queries have been interrupted."""
 
 
 def _source_is_busy(task: Task[..., object], run: TaskRun, state: State[object]) -> bool:
@@ -48,15 +55,22 @@ _READS_SOURCE: dict[str, Any] = {
     "retries": len(WAITS_SECONDS),
     "retry_delay_seconds": WAITS_SECONDS,
     "retry_condition_fn": _source_is_busy,
-    "timeout_seconds": HOUR,
+    "timeout_seconds": HOUR + AFTER_QUERIES,
 }
+
+
+def _in_time(study: Study) -> AbstractContextManager[None]:
+    """The limit of a step's queries: a timeout of Prefect does not reach a query in DuckDB."""
+    return time_limit(HOUR, study.name, "make a table of the rows in the database first")
 
 
 @task(name="extract", task_run_name="extract line items", cache_policy=NO_CACHE, **_READS_SOURCE)
 def extract(folder: str, as_of: date | None, today: date) -> str:
     """Describe the line items as of the date."""
     run = RunFolder(Path(folder))
-    extract_relation(run.study(), as_of, run.path, today=today)
+    study = run.study()
+    with _in_time(study):
+        extract_relation(study, as_of, run.path, today=today)
     return folder
 
 
@@ -65,8 +79,10 @@ def extract(folder: str, as_of: date | None, today: date) -> str:
 def validate(folder: str) -> str:
     """Quarantine rows that break a rule; check what the study needs of the rest."""
     run = RunFolder(Path(folder))
+    study = run.study()
     try:
-        validate_rows(run.study(), run.relation(), run.path)
+        with _in_time(study):
+            validate_rows(study, run.relation(), run.path)
     except GroupwiseError:
         # only then is there a record to show; after a full disk the page's own complaint would hide the disk's
         write_validation_page(run)
@@ -91,16 +107,16 @@ def compress(folder: str) -> str:
     """One query from line items to cell statistics."""
     run = RunFolder(Path(folder))
     study = run.study()
-    cells = compress_study(
-        run.relation(),
-        run.read_json("validation")["study_sql"],
-        study.parsed_formula,
-        study.family,
-        run.path,
-        max_cells=study.max_cells,
-        timeout_seconds=HOUR,
-        orders=level_orders(study),
-    )
+    with _in_time(study):
+        cells = compress_study(
+            run.relation(),
+            run.read_json("validation")["study_sql"],
+            study.parsed_formula,
+            study.family,
+            run.path,
+            max_cells=study.max_cells,
+            orders=level_orders(study),
+        )
     run.write_json("compression", {"n_cells": cells.n_cells, "n_rows": cells.n_rows, "ratio": cells.compression_ratio, "sql": cells.sql})
     return folder
 
@@ -112,7 +128,8 @@ def fit(folder: str) -> str:
     run = RunFolder(Path(folder))
     with fitting_progress() as progress:
         fit_run(run, progress)
-    protect(run)
+    with _in_time(run.study()):
+        protect(run)
     return folder
 
 
@@ -131,5 +148,11 @@ def publish(folder: str) -> str:
     run = RunFolder(Path(folder))
     publication = release(run, still_wanted)
     key = "groupwise-" + run.study().name.lower().replace("_", "-")
-    create_markdown_artifact(summary(publication, run), key=key, description=markdown_text(run.study().title) or None)
+    try:
+        create_markdown_artifact(summary(publication, run), key=key, description=markdown_text(run.study().title) or None)
+    except Exception as error:  # the tables are published, whatever becomes of the summary
+        known = as_ours(error)
+        if known is None:
+            raise
+        logger.warning("The tables are published; their summary is missing from Prefect's page (%s).", type(error).__name__)
     return str(publication.folder)

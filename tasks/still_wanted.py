@@ -6,10 +6,13 @@ the truth; where it cannot be asked, nobody knows, and the run may not move the 
 
 from __future__ import annotations
 
+import logging
 import time
 from uuid import UUID
 
 from multilevel.errors import PublishError
+
+logger = logging.getLogger("groupwise")
 
 WAITS_SECONDS = (1.0, 2.0, 4.0, 8.0, 15.0)
 ANSWER_SECONDS = 10.0
@@ -32,6 +35,8 @@ def still_wanted() -> str | None:
         try:
             state = _state_of(UUID(str(flow_run.id)))
         except ConnectionError as refused:
+            if error is None:
+                logger.warning("The Prefect server does not say whether this run is still wanted (%s); asking again.", refused)
             error = refused
         else:
             if state is None:
@@ -39,7 +44,8 @@ def still_wanted() -> str | None:
             raise PublishError(f"Flow run {flow_run.name} is no longer running: the server says {state}. Nothing was published.")
     return (
         f"The Prefect server could not be asked whether this run is still wanted ({len(WAITS_SECONDS) + 1} attempts in "
-        f"{sum(WAITS_SECONDS):g} s or more; {error})."
+        f"{sum(WAITS_SECONDS):g} s or more; {error}). See that it answers, and that its folder (PREFECT_HOME) has room and is not locked "
+        "by another program."
     )
 
 
@@ -49,9 +55,14 @@ def _state_of(run_id: UUID) -> str | None:
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.objects import StateType
     from prefect.exceptions import ObjectNotFound
+    from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
     try:
-        with get_client(sync_client=True, httpx_settings={"timeout": ANSWER_SECONDS}) as client:
+        # we ask again ourselves: the client's own attempts, inside each of ours, would take a quarter of an hour
+        with (
+            temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
+            get_client(sync_client=True, httpx_settings={"timeout": ANSWER_SECONDS}) as client,
+        ):
             state = client.read_flow_run(run_id).state
     except ObjectNotFound:
         return "that it was deleted"

@@ -28,7 +28,7 @@ from multilevel.formula.parse import parse_formula
 from multilevel.formula.tree import Call, Formula
 from multilevel.text import shorten
 from tasks.object_storage.address import has_scheme, read_address
-from tasks.source_files import plain_path
+from tasks.source_files import plain_path, plain_pattern
 from tasks.source_words import not_a_part, unknown_field
 from tasks.user_text import SHOWN, read_user_file, show_value
 from tasks.yaml_text import read_yaml
@@ -89,7 +89,7 @@ class Source(_Part):
     @field_validator("parquet")
     @classmethod
     def _plain_patterns(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        return None if value is None else tuple(map(plain_path, value))
+        return None if value is None else tuple(map(plain_pattern, value))
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
@@ -110,10 +110,15 @@ class Mix(_Part):
     database: str | None = Field(None, description="path of a DuckDB file; opened read-only")
     query: str | None = Field(None, description="path of an SQL file, one SELECT on the database that gives the table")
 
-    @field_validator("parquet", "database", "query")
+    @field_validator("database", "query")
     @classmethod
     def _plain(cls, value: str | None) -> str | None:
         return None if value is None else plain_path(value)
+
+    @field_validator("parquet")
+    @classmethod
+    def _plain_pattern(cls, value: str | None) -> str | None:
+        return None if value is None else plain_pattern(value)
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from datetime import date
-from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from flows.commands import terminal
+from flows.commands.working_folder import working_folder
 from tasks.begin import parse_settings
 from tasks.compare import CrossValidation, StudyComparison, compare_study
 from tasks.progress import fitting_progress
 from tasks.study import load_study
+from tasks.time_limit import HOUR, MORE_TIME, time_limit
 
 
 def show_comparison(
@@ -27,16 +27,24 @@ def show_comparison(
     folds: int,
     seed: int | None,
     settings: Sequence[str],
+    seconds: float = HOUR,
     console: Console | None = None,
 ) -> StudyComparison:
-    """Fit both, print the comparison; ``reduced`` None is complete pooling. Raises GroupwiseError where the two do not compare."""
+    """Fit both, print the comparison; ``reduced`` None is complete pooling.
+
+    Raises GroupwiseError where the two do not compare, or the queries take longer than ``seconds``.
+    """
     study = load_study(study_file, parse_settings(settings))
     console = console or terminal.console()
-    with tempfile.TemporaryDirectory(prefix="groupwise-compare-") as folder, fitting_progress() as progress:
+    with (
+        working_folder("compare") as folder,
+        fitting_progress() as progress,
+        time_limit(seconds, study.name, MORE_TIME),
+    ):
         found = compare_study(
             study,
             reduced,
-            Path(folder),
+            folder,
             as_of=as_of,
             factor=factor,
             n_folds=folds,

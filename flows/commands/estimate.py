@@ -9,9 +9,10 @@ from datetime import date
 from importlib import import_module
 from pathlib import Path
 
-from flows.supervision.news import tell
-from multilevel.errors import GroupwiseError, StudyError
+from flows.supervision.news import tell, told_last
+from multilevel.errors import GroupwiseError, ResourceError, StudyError
 from tasks.begin import parse_settings
+from tasks.faults import as_ours
 from tasks.run_folder import make_run_folder, new_run_id
 from tasks.study import Study, load_study
 
@@ -28,26 +29,42 @@ def run_estimate(
     from flows.commands.terminal import PlainFormatter
     from flows.publish_group_estimates import publish_group_estimates
     from flows.supervision.left_behind import on_record
-    from flows.supervision.prefect_api import open_api
+    from flows.supervision.prefect_api import open_api, patience
 
     told = logging.StreamHandler()  # what a run says of itself is for the person who waits
     told.setFormatter(PlainFormatter())
     logging.getLogger("groupwise").addHandler(told)
     if not verbose:
+        # what a log handler cannot write, Prefect's server included, is not for the terminal
+        logging.raiseExceptions = False
         _log_to(run.log)
+    tell(published=None)
     try:
-        open_api(None if verbose else run.log)
-        with on_record(run.run_id):
-            folder = publish_group_estimates(
-                study, as_of=as_of, engine=checked.engine, publish_to=publish_to, settings=list(settings), run_id=run.run_id
-            )
+        with patience():
+            open_api(None if verbose else run.log)
+            with on_record(run.run_id):
+                publish_group_estimates(
+                    study, as_of=as_of, engine=checked.engine, publish_to=publish_to, settings=list(settings), run_id=run.run_id
+                )
     except GroupwiseError:
         raise
-    except Exception as error:
-        error.groupwise_log = str(run.log)  # type: ignore[attr-defined]
-        raise
-    tell(published=str(folder))
-    return str(folder)
+    except Exception as error:  # noqa: BLE001  raised again, but where the tables are published and Prefect alone failed
+        failure = _failure(error)
+        if failure is not None:
+            failure.groupwise_log = str(run.log)  # type: ignore[attr-defined]
+            raise failure from error.__cause__
+    return str(told_last("published"))
+
+
+def _failure(error: Exception) -> Exception | None:
+    """What to raise where something else than a refusal of ours ended a run; None where only Prefect's record of a published run failed."""
+    known, before = as_ours(error), error.__context__
+    while before is not None and not isinstance(before, GroupwiseError):
+        before = before.__context__
+    if known is not None and told_last("published") is not None:
+        logging.getLogger("groupwise").warning("The tables are published; Prefect's record of the run is not complete. %s", known)
+        return None
+    return error if known is None or before is None else ResourceError(f"{before}\nIts flow run may still say Running: {known}")
 
 
 def _check_first(study: str, engine: str | None, publish_to: str | None, settings: Sequence[str]) -> Study:

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
-from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 from rich.syntax import Syntax
 
 from flows.commands import terminal
+from flows.commands.working_folder import working_folder
 from multilevel.errors import DataError
 from tasks.begin import parse_settings
 from tasks.extract import extract
 from tasks.plan import plan
 from tasks.planned import PlannedGroup, PlannedTerm
+from tasks.progress import reading_progress
+from tasks.publishing.target import open_target
 from tasks.rules.validate import validate
 from tasks.source_checks import unnamed
 from tasks.study import load_study
+from tasks.time_limit import HOUR, MORE_TIME, time_limit
 
 TAKES_HOURS = (
     "That is hours: leave out the grouping factor with the most levels, bin a continuous predictor, or write engine: likelihood, which "
@@ -27,14 +29,22 @@ TAKES_HOURS = (
 )
 
 
-def show_plan(study_file: str, *, as_of: date | None, settings: Sequence[str], with_priors: bool = False) -> None:
-    """Print the plan; raises GroupwiseError for whatever the run itself would refuse."""
+def show_plan(study_file: str, *, as_of: date | None, settings: Sequence[str], with_priors: bool = False, seconds: float = HOUR) -> None:
+    """Print the plan; raises GroupwiseError for what the run itself would refuse, and where the queries take longer than ``seconds``."""
     study = load_study(study_file, parse_settings(settings))
+    open_target(study.publish_to, study.name).check()
     console = terminal.console()
-    with tempfile.TemporaryDirectory(prefix="groupwise-plan-") as folder:
-        relation = extract(study, as_of, Path(folder), today=datetime.now(UTC).date())
-        validated = validate(study, relation, Path(folder), stays=False)
-        made = plan(study, relation, validated.study_sql, folder=Path(folder), with_priors=with_priors)
+    with (
+        working_folder("plan") as folder,
+        reading_progress() as tell,
+        time_limit(seconds, study.name, MORE_TIME),
+    ):
+        tell("reading line items")
+        relation = extract(study, as_of, folder, today=datetime.now(UTC).date())
+        tell("checking line items")
+        validated = validate(study, relation, folder, stays=False)
+        tell("compressing to cells")
+        made = plan(study, relation, validated.study_sql, folder=folder, with_priors=with_priors)
     console.print(f"[bold]{escape(study.title or study.name)}[/bold]  as of {relation.as_of}")
     console.print(
         f"{validated.n_rows:,} line items in the window: {validated.n_quarantined:,} quarantined, {validated.n_excluded:,} excluded, "

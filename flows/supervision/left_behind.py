@@ -20,15 +20,16 @@ from prefect.settings import get_current_settings
 from prefect.states import Crashed
 
 from flows.supervision.flow_runs import FLOW, OPEN_STATES, PAGE
+from multilevel.errors import GroupwiseError
 
-MESSAGE = "The run's process is gone: it was killed, or its machine went down."
+MESSAGE = "The run's process is gone: it was killed, its machine went down, or Prefect could not record how it ended."
 
 logger = logging.getLogger("groupwise")
 
 
 @contextmanager
 def on_record(run_id: str) -> Iterator[None]:
-    """Keep a record of the run for the length of the block; it stays where the block is interrupted, so that a later run sees to it."""
+    """Keep a record of the run for the length of the block; it stays for a later run where the block is interrupted or Prefect fails."""
     record = _records() / f"{run_id}.lock"
     with ExitStack() as held:
         try:
@@ -38,7 +39,7 @@ def on_record(run_id: str) -> Iterator[None]:
             logger.warning("%s cannot be written (%s): if this run is killed, its flow run stays Running.", record, error)
         try:
             yield
-        except Exception:  # Prefect has ended the flow run as failed
+        except GroupwiseError:  # Prefect has ended the flow run as failed; after another error it may not have been able to
             record.unlink(missing_ok=True)
             raise
         record.unlink(missing_ok=True)

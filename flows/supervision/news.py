@@ -11,19 +11,22 @@ from dataclasses import dataclass, field
 from typing import Any
 
 _channel: int | None = None
+_told: dict[str, Any] = {}
 
 
 @dataclass
 class News:
     """The latest of every fact that a command has told.
 
-    ``step`` is what it does, ``published`` the folder that it has published, ``run_id`` the run. ``api`` and the rest are how Prefect's
-    API is reached: address, headers, and the file of trusted certificates (None: no check, as the user's settings say).
+    ``step`` is what it does, ``published`` the folder that it has published, ``run_id`` the run, ``temporary`` the folder of its working
+    files. ``api`` and the rest are how Prefect's API is reached: address, headers, and the file of trusted certificates (None: no check,
+    as the user's settings say).
     """
 
     step: str | None = None
     run_id: str | None = None
     published: str | None = None
+    temporary: str | None = None
     api: str | None = None
     headers: dict[str, str] = field(default_factory=dict)
     certificates: str | None = None
@@ -68,7 +71,13 @@ def is_supervised() -> bool:
     return _channel is not None
 
 
+def told_last(fact: str) -> Any:
+    """What this process has told of a fact; None where it has not."""
+    return _told.get(fact)
+
+
 def tell(**facts: Any) -> None:
-    """Tell the supervisor; without one, nothing happens."""
+    """Tell the supervisor, if there is one, and keep it for ``told_last``."""
+    _told.update(facts)
     if _channel is not None:
         os.write(_channel, json.dumps(facts).encode() + b"\n")

@@ -7,14 +7,14 @@ import os
 import sqlite3
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 
 import certifi
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.exceptions import PrefectHTTPStatusError
-from prefect.settings import get_current_settings
+from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_CLIENT_MAX_RETRIES, get_current_settings, temporary_settings
 
 from flows.supervision.left_behind import end_dead_runs
 from flows.supervision.news import tell
@@ -26,8 +26,25 @@ from tasks.run_folder import check_room
 HOME_BYTES = 5_000_000
 """What the database of Prefect's server and its journal take after a first run."""
 
+LOCK_SECONDS = 15.0
+"""How long another process may hold the database before a run begins; runs hold it for parts of a second."""
+DATABASE_ADVICE = {
+    "SQLITE_BUSY": f"another process has held it for {LOCK_SECONDS:g} seconds: end that process or wait for it",
+    "SQLITE_READONLY": "let this user write to it",
+    "SQLITE_FULL": "free some room on that disk",
+}
+"""By SQLite's name of the error."""
+OWN_SERVER = {PREFECT_API_REQUEST_TIMEOUT: 20.0, PREFECT_CLIENT_MAX_RETRIES: 2}
+"""A server that was started for this run is not restarted by anybody, so that long waits for it are in vain."""
+
 KEYS = "set PREFECT_API_KEY or PREFECT_API_AUTH_STRING to what it asks for"
 ADVICE = {401: KEYS, 403: KEYS, 404: "the address of Prefect's API mostly ends in /api"}
+
+
+def patience() -> AbstractContextManager[object]:
+    """How long calls of Prefect's API wait within the block: less than by default for a server of this run, where the user says nothing."""
+    is_own = get_current_settings().api.url is None
+    return temporary_settings({key: value for key, value in OWN_SERVER.items() if is_own and key.value() == key.default()})
 
 
 def open_api(log: Path | None) -> None:
@@ -76,10 +93,21 @@ def _check_home(home: Path) -> None:
     """Find out before the wait whether the server can keep its database: Prefect starts it again and again where it cannot."""
     with told(f"Prefect's folder {home} (PREFECT_HOME) cannot be used"):
         check_room(home, HOME_BYTES)
-        database = home / "prefect.db"
-        if database.exists():
-            with closing(sqlite3.connect(database)) as connection:
-                connection.execute("pragma schema_version")
+    database = home / "prefect.db"
+    if not database.exists():
+        return
+    try:
+        with closing(sqlite3.connect(database, timeout=LOCK_SECONDS, isolation_level=None)) as connection:
+            # readers see nothing of a lock or a read-only file that stops every writer
+            connection.execute("begin immediate")
+            connection.execute("rollback")
+    except sqlite3.Error as error:
+        name = getattr(error, "sqlite_errorname", "")
+        advice = next((words for begin, words in DATABASE_ADVICE.items() if name.startswith(begin)), "move it away: a new one is made")
+        raise ResourceError(
+            f"Prefect's folder {home} (PREFECT_HOME) cannot be used: {database}: {_first_line(error)}; {advice}, or set PREFECT_HOME to "
+            "another folder."
+        ) from error
 
 
 @contextmanager

@@ -195,6 +195,7 @@ def _end(group: Group, asked: signal.Signals, reader: Reader) -> int:
     words = "interrupted" if asked == signal.SIGINT else f"ended by {asked.name}"
     left_open = _mark(reader.news, "CANCELLED", words)
     _clear(group)
+    _remove(reader.news.temporary)
     _say(f"{words}{_how_far(reader.news)}", left_open)
     return 128 + asked
 
@@ -208,6 +209,7 @@ def _ended(group: Group, news: News) -> int:
     name = signal.Signals(-code).name
     left_open = _mark(news, "CRASHED", f"killed by {name}")
     _clear(group)
+    _remove(news.temporary)
     memory = "; the system kills what takes too much memory" if -code == signal.SIGKILL else ""
     _say(f"the process was killed by {name}{memory}{_how_far(news)}", left_open)
     return 128 - code
@@ -240,6 +242,14 @@ def _say(message: str, left_open: str | None) -> None:
     cleared = "\r\x1b[K\x1b[?25h" if sys.stderr.isatty() else ""
     sys.stderr.write(f"{cleared}groupwise: {message}\n")
     sys.stderr.flush()
+
+
+def _remove(temporary: str | None) -> None:
+    """Remove the working files of a command that could not do so itself."""
+    if temporary is not None:
+        import shutil
+
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _clear(group: Group) -> None:

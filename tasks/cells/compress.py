@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -27,6 +26,7 @@ from tasks.cells.schema import read_schema
 from tasks.faults import told
 from tasks.relation import Relation, connect, first_line, literal, quote
 from tasks.source_files import exactly
+from tasks.time_limit import close
 from tasks.user_sql.statement import one_statement, run
 
 MAX_CELLS = 2_000_000
@@ -65,7 +65,6 @@ def compress(
     max_cells: int = MAX_CELLS,
     sample_rows: int = SAMPLE_ROWS,
     most_outcomes: int = MOST_OUTCOMES,
-    timeout_seconds: float | None = None,
     orders: Mapping[str, LevelOrder] | None = None,
 ) -> CompressedStudy:
     """Write cells.parquet, cells.json and rows.parquet into ``folder``.
@@ -77,33 +76,31 @@ def compress(
     max_cells : limit for the families whose predictors must all join the key; gaussian has none.
     sample_rows : rows kept for residual plots.
     most_outcomes : different (cell, outcome) pairs up to which single rows' outcomes are kept.
-    timeout_seconds : the query is interrupted after so long; None waits.
     orders : column of a categorical predictor -> the order of its levels, where it is not the sorted one.
 
     Raises
     ------
     DataError
-        No rows, a null or a value that is not finite, too many cells, or out of time. Nothing is left in ``folder`` then.
+        No rows, a null or a value that is not finite, or too many cells. Nothing is left in ``folder`` then.
     FormulaError
         If the response does not fit the family, or the cells would have more columns than DuckDB can group.
     """
     folder.mkdir(parents=True, exist_ok=True)
     connection = connect(relation, folder)
     try:
-        with deadline(connection, timeout_seconds):
-            return compress_rows(
-                connection,
-                study_sql,
-                formula,
-                family,
-                folder,
-                max_cells=max_cells,
-                sample_rows=sample_rows,
-                most_outcomes=most_outcomes,
-                orders=orders,
-            )
+        return compress_rows(
+            connection,
+            study_sql,
+            formula,
+            family,
+            folder,
+            max_cells=max_cells,
+            sample_rows=sample_rows,
+            most_outcomes=most_outcomes,
+            orders=orders,
+        )
     finally:
-        connection.close()
+        close(connection)
 
 
 def compress_rows(
@@ -227,22 +224,6 @@ def refuse_merged_levels(connection: duckdb.DuckDBPyConnection, study_sql: str, 
                 f"{name}: {values:,} different values of type {types[name]} are {texts:,} as text, by which the tables name levels: "
                 f"different ones would become one. Make a text or a number of {name} in line_items."
             )
-
-
-@contextmanager
-def deadline(connection: duckdb.DuckDBPyConnection, seconds: float | None) -> Iterator[None]:
-    """Interrupt the connection's query after so many seconds (a Prefect timeout cannot stop a query in a thread)."""
-    if seconds is None:
-        yield
-        return
-    timer = threading.Timer(seconds, connection.interrupt)
-    timer.start()
-    try:
-        yield
-    except duckdb.InterruptException as error:
-        raise DataError(f"Compressing took longer than timeout_seconds = {seconds:g}; give it more, or a shorter window.") from error
-    finally:
-        timer.cancel()
 
 
 @contextmanager

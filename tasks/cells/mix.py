@@ -18,6 +18,7 @@ from tasks.relation import ALIAS, first_line, literal, open_source, quote
 from tasks.sealing import readable
 from tasks.source_files import is_remote, parquet_files
 from tasks.study import Mix, Study
+from tasks.time_limit import close
 from tasks.user_sql.errors import RefusedSqlError, sentence
 from tasks.user_sql.objects import read_objects
 from tasks.user_sql.query import check_query
@@ -57,7 +58,7 @@ def keep_mix(study: Study, folder: Path) -> None:
         except duckdb.Error as error:
             raise SourceError(f"{study.name}: standardise_to: {described(mix)} cannot be read: {first_line(error)}") from error
     finally:
-        connection.close()
+        close(connection)
     read_mix(study, folder)
 
 
@@ -111,7 +112,11 @@ def _source(rows: int | None, words: str) -> Check:
 
 def _query(mix: Mix, study: str) -> str:
     if mix.parquet is not None:
-        if not is_remote(mix.parquet) and not parquet_files(mix.parquet):
+        try:
+            is_empty = not is_remote(mix.parquet) and not parquet_files(mix.parquet)
+        except SourceError as error:
+            raise SourceError(f"{study}: standardise_to.parquet {error}") from error
+        if is_empty:
             raise SourceError(f"{study}: standardise_to.parquet {mix.parquet} matches no file (working directory {Path.cwd()}).")
         return f"select * from read_parquet([{', '.join(map(literal, readable(mix.parquet)))}], {CAN_HAVE_NAN})"
     try:

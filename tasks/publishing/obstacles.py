@@ -34,13 +34,6 @@ def require_clear(layout: Layout) -> None:
         raise PublishError(f"{layout.study}: nothing can be published to {layout.root}. " + "\n".join(found))
 
 
-def require_writable(layout: Layout) -> None:
-    """Raise PublishError where the first folder above the study's that exists may not be written to."""
-    folder = next(path for path in (layout.home, *layout.home.parents) if path.is_dir())
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise PublishError(f"{layout.study}: cannot publish to {layout.home}: {folder} may not be written to; check its owner and mount.")
-
-
 def _obstacles(layout: Layout) -> Iterator[str]:
     root = layout.root
     for path in (root / CATALOG, root / CATALOG_LOCK, root / INDEX, layout.pointer, layout.lock, layout.contract):

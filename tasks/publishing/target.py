@@ -13,11 +13,12 @@ import pyarrow as pa
 from multilevel.errors import PublishError
 from tasks.object_storage.address import has_scheme, read_address
 from tasks.publishing.layout import STUDY_NAME, Layout, open_layout
-from tasks.publishing.obstacles import require_clear, require_writable
+from tasks.publishing.obstacles import require_clear
 from tasks.publishing.publish import Confirm, Publication, Run, nobody_asks, publish
 from tasks.publishing.repair import repair
 from tasks.publishing.report_index import write_index
 from tasks.publishing.stage import Beside
+from tasks.publishing.trial import require_publishable
 from tasks.publishing.verify import checked_file, latest_manifest, read_manifest, read_tables
 from tasks.publishing.versions import Version, prune, rollback, versions
 
@@ -91,9 +92,9 @@ class LocalFolder:
         return str(self.layout.root)
 
     def check(self) -> None:
-        """Look at what lies in the way, and at the pointer."""
-        require_writable(self.layout)
+        """Look at what lies in the way, try out what publishing does, and look at the pointer."""
         require_clear(self.layout)
+        require_publishable(self.layout)
         self.layout.latest()
 
     def latest(self) -> Version | None:

@@ -20,7 +20,8 @@ from typing import Any
 import duckdb
 import pandas as pd
 
-from multilevel.errors import GroupwiseError, RecordError
+from multilevel.errors import RecordError
+from tasks.faults import as_ours
 from tasks.parquet_statistics import CAN_HAVE_NAN
 from tasks.relation import Relation, connect, literal, quote, rows_of
 from tasks.rules.page import write_validation_page
@@ -31,6 +32,7 @@ from tasks.rules.suite import Rule, load_rules, value_kind
 from tasks.run_folder import RunFolder
 from tasks.source_files import exactly
 from tasks.study import Study
+from tasks.time_limit import HOUR, close, time_limit
 
 SAMPLE_ROWS = 100_000
 RECORD = "expectation_record"
@@ -71,7 +73,7 @@ def record(run: RunFolder, sample_rows: int = SAMPLE_ROWS) -> dict[str, Any]:
         scanned = scan_sample(connection, study.name, rules, types) | scan_source(connection, study.name, rules)
         frame = sample_frame(connection, types)
     finally:
-        connection.close()
+        close(connection)
     found = run_great_expectations(study.expectations, rules, types, frame)
     for rule in rules:
         if found[rule.rule_id] != scanned[rule.rule_id]:
@@ -251,13 +253,13 @@ def main(arguments: Sequence[str]) -> int:
     if WITH_PARENT in arguments:
         _end_with_parent()
     try:
-        record(RunFolder(Path(arguments[0])))
-    except GroupwiseError as error:
-        print(_one_line(str(error)), file=sys.stderr)
-        return 1
+        with time_limit(HOUR, "the record of Great Expectations", "make a table of the rows in the database first"):
+            record(RunFolder(Path(arguments[0])))
     except Exception as error:  # noqa: BLE001  the parent shows the last line
-        traceback.print_exc()
-        print(f"the record failed: {type(error).__name__}: {_one_line(str(error))}", file=sys.stderr)
+        known = as_ours(error, "the record cannot be made")
+        if known is None:
+            traceback.print_exc()
+        print(_one_line(f"the record failed: {type(error).__name__}: {error}" if known is None else str(known)), file=sys.stderr)
         return 1
     return 0
 

@@ -24,6 +24,8 @@ from tasks.rules.row_scan import BROKEN_RULES, Counts, RowScan, scan_of
 from tasks.rules.suite import Rule, Severity, load_rules
 from tasks.source_files import exactly
 from tasks.study import Study
+from tasks.time_limit import close
+from tasks.whole_files import write_whole
 
 QUARANTINE_FOLDER = "quarantine"
 VALIDATION_FILE = "validation.json"
@@ -110,7 +112,7 @@ def validate(study: Study, relation: Relation, folder: Path, *, stays: bool = Tr
         stopped = _failure(study, outcome, shown) or _unmet(connection, scan, counts, outcome)
         _write_record(outcome, study, relation, examples, scan.means, stopped)
     finally:
-        connection.close()
+        close(connection)
     if stopped is not None:
         raise stopped
     return outcome
@@ -228,4 +230,4 @@ def _write_record(
         "stopped": None if stopped is None else str(stopped),
         "study_sql": outcome.study_sql,
     }
-    outcome.record.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    write_whole(outcome.record, json.dumps(content, indent=1))

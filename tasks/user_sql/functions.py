@@ -7,7 +7,9 @@ from tasks.user_sql.parser import catalogue
 _CLOCK = "reads the clock; as_of is a study's only clock, so write dates, or a window"
 _CHANCE = "gives another answer on every run; to draw rows, compare md5() of a key with a text"
 _COUNTS_ON = "gives another answer on every run"
-_OUTSIDE = "reads what does not belong to the source; declare files as source.parquet"
+_OUTSIDE = "reads what does not belong to the source"
+_FILES = f"{_OUTSIDE}; declare files as source.parquet"
+_CATALOGUE = "describes the database and is no part of its data"
 _SETTINGS = "reads settings, which are no part of the source; write the value"
 _RUNS_TEXT = "runs a text as SQL, which cannot be checked; write the query itself"
 
@@ -24,7 +26,7 @@ _REASONS = {
     "only waits": "pg_sleep sleep sleep_ms",
     _SETTINGS: "getenv getvariable current_setting set_config in_search_path",
     _RUNS_TEXT: "query query_table json_execute_serialized_sql json_serialize_plan",
-    _OUTSIDE: "glob read_text read_blob read_csv read_csv_auto read_parquet parquet_scan read_json read_json_auto sniff_csv read_duckdb",
+    _FILES: "glob read_text read_blob read_csv read_csv_auto read_parquet parquet_scan read_json read_json_auto sniff_csv read_duckdb",
     "writes to the log": "write_log",
 }
 
@@ -71,7 +73,7 @@ def refusal(name: str, n_arguments: int) -> str | None:
     if any(kind == "scalar" and stability != "CONSISTENT" for kind, stability, _ in overloads):
         return _COUNTS_ON
     if name.startswith(("duckdb_", "pragma_")):
-        return _OUTSIDE
+        return _CATALOGUE
     if overloads and name not in TABLE_FUNCTIONS and all(kind in {"table", "table_macro", "pragma"} for kind, _, _ in overloads):
         return _OUTSIDE
     return None
@@ -81,7 +83,7 @@ def table_refusal(name: str) -> str | None:
     """Why DuckDB's own table function ``name`` may not be read from; None where it may."""
     if name in TABLE_FUNCTIONS:
         return None
-    return REFUSED.get(name, _OUTSIDE)
+    return REFUSED.get(name, _CATALOGUE if name.startswith(("duckdb_", "pragma_")) else _OUTSIDE)
 
 
 def macro_definitions(name: str) -> list[str]:

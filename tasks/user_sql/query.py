@@ -167,7 +167,10 @@ class _Check:
         known = name in self.objects.tables or name in self.objects.views
         if len(path) == 1 and not known and any(sign in name for sign in "/\\.:*?"):
             shown = path[0][:80]
-            raise RefusedSqlError(f"{shown!r} cannot be read by its name: a query reads tables and views; declare files as source.parquet")
+            raise RefusedSqlError(
+                f"{shown!r} cannot be read by its name: the source has no table or view that is called so, and files are declared as "
+                "source.parquet"
+            )
 
     def _check_place(self, path: list[str]) -> None:
         """Tables and views of the source only, no other catalog."""

@@ -207,10 +207,12 @@ def few() -> pd.DataFrame:
     return pd.concat([coverage(6, 150, kind) for kind in ("identity", "natural-scale")])
 
 
+@pytest.mark.calibration
 def test_intervals_of_a_few_shops_cover_what_they_say(few: pd.DataFrame) -> None:
     assert missed(few).empty, few.to_string()
 
 
+@pytest.mark.calibration
 def test_intervals_that_are_too_narrow_are_found_out(few: pd.DataFrame) -> None:
     assert not missed(few.assign(interval=few.interval.map({0.5: 0.8, 0.8: 0.95, 0.95: 0.999}))).empty
 
@@ -224,6 +226,7 @@ def test_intervals_cover_what_they_say_over_two_hundred_shops(kind: str, figures
     assert missed(found).empty, found.to_string()
 
 
+@pytest.mark.calibration
 def test_intervals_of_a_few_two_part_shops_cover_what_they_say() -> None:
     found = coverage(3, 150, "two-part")
     assert missed(found).empty, found.to_string()

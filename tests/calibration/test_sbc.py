@@ -17,10 +17,12 @@ SIMULATIONS = {"gaussian": 400}
 OTHERS = 200
 
 
+@pytest.mark.calibration
 def test_the_collapsed_form_is_calibrated_on_crossed_factors(calibration: Ranks, not_uniform: Uneven) -> None:
     assert not_uniform(calibration("gaussian", "crossed", 30, draws=120)) == {}
 
 
+@pytest.mark.calibration
 def test_draws_that_are_too_narrow_are_found_out(calibration: Ranks, not_uniform: Uneven) -> None:
     assert {"value0", "value1"} & not_uniform(calibration("gaussian", "nested", 20, draws=120, narrow=0.3)).keys()
 

@@ -39,6 +39,7 @@ def test_every_command_has_an_example_and_every_example_a_command() -> None:
     assert set(EXAMPLES) == set(commands()) == set(sessions_on(PAGE.read_text(encoding="utf-8")))
 
 
+@pytest.mark.operations
 @pytest.mark.timeout(180)
 def test_the_examples_print_what_the_page_says(
     tmp_path: Path, prefect_server: None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]

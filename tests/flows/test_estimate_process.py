@@ -33,6 +33,7 @@ def environment(**more: str) -> dict[str, str]:
     return kept | {"DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false", **more}
 
 
+@pytest.mark.operations
 def test_a_simulated_shop_is_estimated_with_no_server_anywhere(tmp_path: Path) -> None:
     simulate_shop(tmp_path / "shop.duckdb", 5_000, customers=200, products=100, categories=20, regions=5, seed=3)
     shutil.copyfile(ROOT / "sql" / "simulated_line_items.sql", tmp_path / "line_items.sql")

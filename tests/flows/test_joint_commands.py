@@ -120,6 +120,35 @@ def test_predictions_are_printed_where_no_file_is_named_and_csv_is_read(place: P
     assert len(pd.read_csv("out.csv")) == 2
 
 
+def test_a_table_whose_name_holds_wildcards_is_read_as_itself(place: Path, groupwise: Run, publish: Publish) -> None:
+    publish()
+    names = ("at[1].csv", "at?.parquet", "at*.csv", "copy [1]/at.parquet", "**.parquet")
+    others = ("at1.csv", "atx.parquet", "atx.csv", "copy 1/at.parquet", "other.parquet")
+    for file in (*names, *others):
+        who = "asked" if file in names else "another"
+        frame = pd.DataFrame({"who": [who], "band": ["B2"], "store": [104], "on_sale": [1], "age": [30.0]})
+        Path(file).parent.mkdir(exist_ok=True)
+        frame.to_csv(file, index=False) if file.endswith("csv") else frame.to_parquet(file)
+    for name in names:
+        for at in (name, f"file://{place}/{name}"):
+            code, out, err = groupwise("predict", "spend.yaml", "--at", at)
+            assert (code, err) == (0, "")
+            assert ("asked" in out, "another" in out, "1 rows" in out) == (True, False, True)
+
+
+def test_an_earlier_version_is_asked_in_a_folder_whose_name_holds_wildcards(place: Path, groupwise: Run, publish: Publish) -> None:
+    elsewhere = ("publish_to=pub[1]*",)
+    publish("r1", elsewhere)
+    publish("r2", (*elsewhere, "where=amount > 5"))
+    Path("spend.yaml").write_text(STUDY + 'publish_to: "pub[1]*"\n')
+    Path("at.csv").write_text("band,store,on_sale,age\nB1,103,true,25\n")
+    for run in ("r1", "r2"):
+        code, out, err = groupwise("predict", "spend.yaml", "--at", "at.csv", "--run", run)
+        assert (code, err, f"run {run}" in out) == (0, "", True)
+    code, out, _ = groupwise("show", "spend.yaml")
+    assert (code, "r2" in out) == (0, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [

@@ -141,6 +141,7 @@ def pointer(project: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.operations
 @pytest.mark.timeout(300)
 def test_a_scheduled_run_appears_and_publishes_for_its_day(server: httpx.Client, project: Path) -> None:
     scheduled = wait_for(lambda: runs(server), 60, "no run was scheduled")
@@ -153,6 +154,7 @@ def test_a_scheduled_run_appears_and_publishes_for_its_day(server: httpx.Client,
     assert run["name"].startswith("spend.yaml")
 
 
+@pytest.mark.operations
 @pytest.mark.timeout(300)
 def test_a_backfill_publishes_its_day_and_leaves_the_pointer(server: httpx.Client, project: Path, environment: dict[str, str]) -> None:
     ended(server, project, lambda run: run["auto_scheduled"])

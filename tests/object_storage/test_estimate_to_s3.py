@@ -25,6 +25,7 @@ def groupwise(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "flows", *arguments], capture_output=True, text=True, check=False, timeout=120)
 
 
+@pytest.mark.operations
 def test_estimate_publishes_to_the_bucket_and_show_diff_rollback_and_prune_read_it(
     bucket: Any, capsys: Any, monkeypatch: Any, put: Any
 ) -> None:

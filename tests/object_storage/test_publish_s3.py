@@ -106,6 +106,7 @@ def test_a_run_publishes_once(bucket: Any, put: Put):
     assert bucket.latest() == "r1"
 
 
+@pytest.mark.operations
 @pytest.mark.parametrize("for_good", [False, True], ids=["once", "for good"])
 def test_a_failure_between_any_two_uploads_leaves_the_previous_version(bucket: Any, for_good: bool, put: Put, target: ObjectStorage):
     put("good")

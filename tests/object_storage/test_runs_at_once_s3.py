@@ -52,6 +52,7 @@ def polling(bucket: Any) -> Iterator[list[str]]:
     assert seen
 
 
+@pytest.mark.operations
 def test_runs_that_publish_at_once_all_get_in_and_the_pointer_never_goes_back(bucket: Any, put: Put, target: ObjectStorage, fresh: Fresh):
     days = [DAY + timedelta(days=day) for day in (3, 0, 4, 1, 4, 2)]
     with polling(bucket) as seen, ThreadPoolExecutor(len(days)) as pool:

@@ -55,6 +55,7 @@ def check_shops(folder: Path, outcome: str, shops: int, draws: int) -> None:
     assert abs(found.mean() - 0.95) < 3 * error + 0.01, (found.mean(), error)
 
 
+@pytest.mark.calibration
 @pytest.mark.parametrize("outcome", FORMULAS)
 def test_deviations_of_a_few_shops_hold_the_truth(outcome: str, tmp_path: Path) -> None:
     check_shops(tmp_path, outcome, 4, 250)

@@ -150,6 +150,7 @@ def test_two_parts_are_compared_together(tmp_path: Path) -> None:
     assert found.comparison.full.log_likelihood / found.n_rows == pytest.approx(validation.full.per_row, abs=0.2)
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("family", ["gamma", "negative_binomial"])
 def test_families_with_a_dispersion_are_compared_over_groups(tmp_path: Path, family: str) -> None:
     above = rows()[lambda frame: frame.amount > 0]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from multilevel.errors import StudyError
-from tasks.run_folder import RUNS, make_run_folder, new_run_id
+from tasks.run_folder import RUNS, RunFolder, make_run_folder, new_run_id
 
 OUTSIDE = ["../../outside", "/tmp/outside", "..", ".", "a/b", "", "a\n", "a\0b", "\u202ea", "-x", "a" * 101]
 
@@ -29,3 +32,31 @@ def test_a_plain_name_is_a_run_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_run_that_is_given_no_id_gets_a_plain_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert make_run_folder(new_run_id()).path.parent == tmp_path / RUNS
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """No byte can be written to a file by this process."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_file_that_the_disk_does_not_take_is_not_there_in_part(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    with pytest.raises(OSError, match="File too large"), full_disk():
+        run.write_json("validation", {"rows": 1})
+    assert list(tmp_path.iterdir()) == []
+    assert run.read_json("validation") == {}
+
+
+def test_a_file_that_cannot_be_replaced_stays_as_it_was(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    run.write_json("validation", {"rows": 1})
+    with pytest.raises(OSError, match="File too large"), full_disk():
+        run.write_json("validation", {"rows": 2})
+    assert run.read_json("validation") == {"rows": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["validation.json"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -11,13 +13,16 @@ import pytest
 from prefect.server.api.server import SubprocessASGIServer
 from prefect.settings import (
     PREFECT_API_URL,
+    PREFECT_CLIENT_MAX_RETRIES,
     PREFECT_HOME,
     PREFECT_SERVER_EPHEMERAL_ENABLED,
     PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
+    get_current_settings,
     temporary_settings,
 )
 
-from flows.supervision.prefect_api import open_api
+from flows.supervision import prefect_api
+from flows.supervision.prefect_api import open_api, patience
 from multilevel.errors import ResourceError
 
 type Answering = Callable[[int], str]
@@ -88,6 +93,25 @@ def test_a_folder_or_a_database_that_cannot_be_used_is_named_before_a_server_is_
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "prefect.db").write_bytes(b"no database" * 1_000)
     assert "file is not a database" in refusal({PREFECT_HOME: tmp_path / "home"})
+
+
+def test_a_database_that_another_process_holds_is_named_before_a_server_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prefect_api, "LOCK_SECONDS", 0.1)
+    with closing(sqlite3.connect(tmp_path / "prefect.db", isolation_level=None)) as holder:
+        holder.execute("pragma journal_mode = wal")  # as Prefect has it; readers see nothing of the lock
+        holder.execute("begin exclusive")
+        said = refusal({PREFECT_HOME: tmp_path})
+    assert f"Prefect's folder {tmp_path} (PREFECT_HOME) cannot be used: {tmp_path}/prefect.db: database is locked; " in said
+    assert "end that process or wait for it, or set PREFECT_HOME to another folder" in said
+
+
+def test_a_server_of_the_run_is_waited_for_less_unless_the_user_says_otherwise(tmp_path: Path) -> None:
+    with temporary_settings(restore_defaults={PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES}), patience():
+        assert get_current_settings().client.max_retries == 2
+    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 7}, restore_defaults={PREFECT_API_URL}), patience():
+        assert get_current_settings().client.max_retries == 7
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}, restore_defaults={PREFECT_CLIENT_MAX_RETRIES}), patience():
+        assert get_current_settings().client.max_retries == 5
 
 
 # it starts and stops the one server of its process, which other tests of the flow share

@@ -62,6 +62,7 @@ def zeros_and_ones(levels: int, rows_each: int, sd: float) -> pd.DataFrame:
     return pd.DataFrame({"g": [f"level {i:03d}" for i in g], "y": y.astype(int)})
 
 
+@pytest.mark.parity
 def test_where_levels_say_little_the_pilot_goes_where_a_short_run_finds_the_variance(monkeypatch: pytest.MonkeyPatch) -> None:
     own = []
     monkeypatch.setattr(nuts_fit, "_scouted", lambda model, *_, **__: own.append(model) or scouted(model, *_, **__))
@@ -73,6 +74,7 @@ def test_where_levels_say_little_the_pilot_goes_where_a_short_run_finds_the_vari
     assert found.record["tune"] == 200, "the draws are from a run of their own, tuned in full"
 
 
+@pytest.mark.parity
 def test_where_levels_say_enough_no_short_run_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     runs = []
     monkeypatch.setattr(nuts_fit, "_attempt", lambda *arguments, **named: runs.append(named["seed"]) or attempt(*arguments, **named))

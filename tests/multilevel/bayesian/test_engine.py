@@ -37,6 +37,7 @@ def nuts() -> Fit:
     return fit_bayesian(design, "gaussian", seed=1, sampling={"form": "nuts"})
 
 
+@pytest.mark.parity
 def test_eight_schools_is_the_exact_posterior() -> None:
     """Exact quadrature, mu ~ N(0, 5), tau ~ HalfCauchy(5): mu 4.3968 (3.3177), tau 3.5978 (3.2199)."""
     schools = pd.DataFrame({"y": [28, 8, -3, 7, -1, 1, 18, 12.0], "s": [15, 10, 16, 11, 9, 11, 10, 18.0], "school": list("ABCDEFGH")})
@@ -52,6 +53,7 @@ def test_eight_schools_is_the_exact_posterior() -> None:
     assert all(check.passed for check in fit.checks)
 
 
+@pytest.mark.parity
 def test_three_levels_that_hardly_differ_are_sampled_at_once_and_well() -> None:
     """Where levels are few, what they have in common is as wide as their sd, which has a long tail: a funnel, were each taken by itself."""
     rng = np.random.default_rng(1)
@@ -74,6 +76,7 @@ def test_a_variance_near_zero_is_sampled_and_passes_its_gates() -> None:
     assert [check.check for check in fit.checks if not check.passed] == []
 
 
+@pytest.mark.parity
 def test_both_forms_give_the_same_posterior(collapsed: Fit, nuts: Fit) -> None:
     assert (collapsed.method, nuts.method) == ("collapsed", "nuts")
     sds = collapsed.joint.draws(4000, 0).std(axis=0)
@@ -87,6 +90,7 @@ def test_both_forms_give_the_same_posterior(collapsed: Fit, nuts: Fit) -> None:
         np.testing.assert_allclose(a, b, atol=0.05)  # averaged over 160 draws each
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("form", ["collapsed", "nuts"])
 def test_a_fit_is_complete(form: str, request: pytest.FixtureRequest) -> None:
     fit: Fit = request.getfixturevalue(form)
@@ -123,6 +127,7 @@ def test_too_few_draws_fail_the_gate_on_ess() -> None:
     assert {"min_ess_bulk", "min_ess_tail", "importance_ess"} <= failed
 
 
+@pytest.mark.parity
 def test_a_binomial_posterior_is_the_one_of_exact_quadrature() -> None:
     """One factor of six levels: the likelihood of (beta, tau) by Gauss-Hermite quadrature per level, the posterior on a grid."""
     rng = np.random.default_rng(3)
@@ -153,6 +158,7 @@ def test_a_binomial_posterior_is_the_one_of_exact_quadrature() -> None:
     assert all(check.passed for check in fit.checks), [check for check in fit.checks if not check.passed]
 
 
+@pytest.mark.parity
 def test_counts_of_every_kind_recover_their_dispersion() -> None:
     rng = np.random.default_rng(11)
     n = 1500
@@ -198,6 +204,7 @@ def test_the_collapsed_form_is_refused_where_it_does_not_exist() -> None:
         fit_bayesian(design_of("k ~ 1 + (1 | Subject)", frame, "binomial"), "binomial", sampling={"form": "collapsed"})
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_slope_that_hardly_varies_keeps_the_collapsed_form(seed: int) -> None:
     """Where its sd may be zero the correlation is free: a long tail that the proposal's first draws seldom meet."""

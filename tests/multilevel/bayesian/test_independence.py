@@ -37,6 +37,7 @@ def test_a_density_without_a_finite_start_is_refused() -> None:
         find_mode(lambda theta: -np.inf, np.zeros(2))
 
 
+@pytest.mark.calibration
 @pytest.mark.parametrize("seed", [0, 1])
 def test_long_tails_are_drawn_right_and_the_figures_say_so(seed: int) -> None:
     _, proposal = laplace_proposal(lambda theta: float(long_tails(theta[None])[0]), np.zeros(4))

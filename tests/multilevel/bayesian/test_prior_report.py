@@ -39,6 +39,7 @@ def test_default_priors_allow_the_data_and_narrow_ones_show(design: Design) -> N
     assert wide.quantiles[-1] - wide.quantiles[0] > 5 * (tight.quantiles[-1] - tight.quantiles[0])
 
 
+@pytest.mark.parity
 def test_a_prior_against_the_data_is_sensitive_and_the_default_is_not(design: Design) -> None:
     default = fit_bayesian(design, "gaussian", sampling={"draws": 500}).record["prior_sensitivity"]
     against = fit_bayesian(design, "gaussian", priors={"coefficients": {"x": "normal(-1, 0.3)"}}, sampling={"draws": 500})

@@ -53,6 +53,7 @@ def county_values(values: np.ndarray, design: Design) -> np.ndarray:
     return values[:, p:].reshape(len(values), -1, width) + values[:, None, :width]
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("shape", FORMULAS)
 def test_coefficients_and_counties_are_those_of_reml(shape: str, radon: pd.DataFrame) -> None:
     design = design_of(radon, FORMULAS[shape])
@@ -69,6 +70,7 @@ def test_coefficients_and_counties_are_those_of_reml(shape: str, radon: pd.DataF
     assert (off.max() if shape in ("varying intercept", "floor", "uranium") else np.median(off)) < 0.1
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("shape", ["contextual mean", "varying slope"])
 def test_counties_are_their_conditional_means_averaged_over_the_variances(shape: str, radon: pd.DataFrame) -> None:
     design = design_of(radon, FORMULAS[shape])
@@ -93,6 +95,7 @@ def test_counties_are_their_conditional_means_averaged_over_the_variances(shape:
     assert np.abs((values.mean(axis=0) - expected) / values.std(axis=0)).max() < 0.1
 
 
+@pytest.mark.parity
 def test_the_variance_components_are_those_of_exact_quadrature(radon: pd.DataFrame) -> None:
     design = design_of(radon, FORMULAS["floor"])
     fit = flat(design, draws=4000)

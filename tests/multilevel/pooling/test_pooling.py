@@ -249,6 +249,7 @@ def test_complete_pooling_of_a_separated_outcome_is_refused_by_name() -> None:
         fit_complete(design_of("y ~ x + (1 | g)", frame, "binomial"), "binomial")
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("family", ["gaussian", "poisson"])
 def test_a_hundred_thousand_levels_are_eliminated_one_by_one(family: str) -> None:
     rng = np.random.default_rng(1)

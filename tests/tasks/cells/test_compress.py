@@ -10,9 +10,10 @@ import pytest
 from multilevel.cells.files import read_cells
 from multilevel.cells.from_rows import cells_from_frame
 from multilevel.cells.statistics import CellStatistics, Labels
-from multilevel.errors import DataError
+from multilevel.errors import DataError, ResourceError
 from multilevel.formula.parse import parse_formula
-from tasks.cells.compress import compress_rows, deadline
+from tasks.cells.compress import compress_rows
+from tasks.time_limit import time_limit, watched
 
 N = 4_000
 
@@ -278,11 +279,13 @@ def test_rows_that_cannot_be_used_are_refused(formula: str, sql: str, message: s
     assert not list(tmp_path.iterdir())
 
 
-def test_a_deadline_interrupts_the_query(tmp_path: Path) -> None:
-    con = duckdb.connect()
+def test_a_time_limit_interrupts_the_query(tmp_path: Path) -> None:
     sql = "select i % 10 as g, sin(i) * cos(i) as y from range(100000000000) as r(i)"
-    with pytest.raises(DataError, match=r"longer than timeout_seconds = 0\.3"), deadline(con, 0.3):
-        compress_rows(con, sql, parse_formula("y ~ 1 + (1 | g)"), "gaussian", tmp_path)
+    with (
+        pytest.raises(ResourceError, match=r"spend: the queries on the source did not end within 0\.3 seconds"),
+        time_limit(0.3, "spend", ""),
+    ):
+        compress_rows(watched(duckdb.connect()), sql, parse_formula("y ~ 1 + (1 | g)"), "gaussian", tmp_path)
     assert not list(tmp_path.iterdir())
 
 

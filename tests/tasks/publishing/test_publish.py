@@ -167,6 +167,16 @@ def test_catalog_views_follow_the_latest_version_without_being_made_again(put: P
         assert connection.sql("select count(*) from small.diagnostics").fetchall() == [(1,)]
 
 
+@pytest.mark.parametrize("name", ["pub[1]*", "pub?", "**", "it's [a-z]"])
+def test_the_catalog_reads_a_folder_whose_name_holds_wildcards_as_itself(put: Publish, tmp_path: Path, name: str):
+    for other in ("pub1x", "pubx", "pub", "it's a"):
+        put("another", publish_to=str(tmp_path / other))
+    put("r1", publish_to=str(tmp_path / name))
+    with duckdb.connect() as connection:
+        connection.execute((tmp_path / name / "catalog.sql").read_text())
+        assert connection.sql("select distinct run_id from small.group_estimates").fetchall() == [("r1",)]
+
+
 def test_the_catalog_holds_every_study(put: Publish, root: Path):
     put("r1")
     put("r1", study="other")

@@ -298,6 +298,17 @@ def test_a_failing_child_tells_its_reason(finished: RunFolder, change: Change) -
     assert "\n" not in str(caught.value)
 
 
-def test_an_unforeseen_failure_ends_with_one_line(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_a_disk_refuses_ends_with_one_line_that_names_the_file(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(shop / "run")]) == 1
-    assert capsys.readouterr().err.strip().splitlines()[-1].startswith("the record failed: FileNotFoundError")
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith(f"the record cannot be made: {shop}/run/study.json: No such file or directory; ")
+
+
+def test_an_unforeseen_failure_ends_with_one_line_after_its_traceback(
+    shop: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RunFolder, "study", lambda self: {}["unforeseen"])
+    assert main([str(shop / "run")]) == 1
+    err = capsys.readouterr().err
+    assert "Traceback" in err
+    assert err.strip().splitlines()[-1] == "the record failed: KeyError: 'unforeseen'"

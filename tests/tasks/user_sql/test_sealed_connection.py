@@ -107,7 +107,32 @@ def test_a_closed_file_is_explained() -> None:
         seal(connection, (), None)
         with pytest.raises(duckdb.Error) as caught:
             connection.execute("select * from read_text('/etc/hostname')")
-    assert first_line(caught.value).endswith("declare the files as source.parquet")
+    assert first_line(caught.value) == (
+        'Permission Error: Cannot access file "/etc/hostname": it is no part of the declared source, which is all that a run reads; '
+        "name it in source.parquet if it belongs there"
+    )
+
+
+@pytest.mark.parametrize("address", ["s3://bucket/x.parquet", "https://example.org/x.parquet", "foo://bucket/x.parquet"])
+def test_an_address_that_is_not_read_is_told_what_to_do(described: Describe, shop: Path, address: str) -> None:
+    with pytest.raises(SourceError, match=r"small: .*a run reads files of this machine only; copy them to one of its disks") as caught:
+        described(source={"parquet": address}, formula="amount ~ 1 + (1 | category)")
+    assert "view" not in str(caught.value)
+
+
+@pytest.mark.parametrize("linked", ["file", "folder"])
+def test_links_are_followed_among_many_files_as_among_few(described: Describe, shop: Path, linked: str) -> None:
+    for folder in ("elsewhere", "lake/part"):
+        (shop / folder).mkdir(parents=True)
+    duckdb.sql(f"copy (select 1.0 as amount, 'a' as category) to '{shop}/elsewhere/x.parquet'")
+    for number in range(MOST_LISTED_FILES + 1):
+        (shop / "lake" / "part" / f"{number}.parquet").hardlink_to(shop / "elsewhere" / "x.parquet")
+    if linked == "file":
+        (shop / "lake" / "part" / "link.parquet").symlink_to(shop / "elsewhere" / "x.parquet")
+    else:
+        (shop / "lake" / "link").symlink_to(shop / "elsewhere")
+    found = described(source={"parquet": "lake/*/*.parquet"}, formula="amount ~ 1 + (1 | category)")
+    assert found.rows == MOST_LISTED_FILES + 2
 
 
 @pytest.mark.parametrize("sql", ["select 1; select 2", "", "-- nothing", "attach 'x'", "set threads = 1", "pivot lines on x using sum(y)"])
