@@ -38,7 +38,7 @@ from tasks.study import load_study
 STUDY = """
 name: waits
 formula: wait ~ 1 + express + (1 | shop)
-source: {duckdb: waits.duckdb, table: waits}
+source: {database: waits.duckdb, line_items: select * from waits}
 family: exponential
 engine: likelihood
 quadrature_points: 25
@@ -155,10 +155,11 @@ def marginal(rows: pd.DataFrame, beta: Floats, sd: float) -> float:
     """Log-likelihood of the rows at beta and sd, each shop's effect integrated numerically."""
     total = 0.0
     for _, own in rows.groupby("shop"):
-        fixed = beta[0] + beta[1] * own.express.to_numpy()
+        fixed, wait = beta[0] + beta[1] * own.express.to_numpy(), own.wait.to_numpy()
 
-        def inside(b: float, fixed: Floats = fixed, y: Floats = own.wait.to_numpy()) -> float:
-            return float(np.sum(-fixed - b - y * np.exp(-fixed - b)) - b**2 / (2 * sd**2) - math.log(sd * math.sqrt(2 * math.pi)))
+        def inside(b: float, fixed: Floats = fixed, wait: Floats = wait) -> float:
+            prior = b**2 / (2 * sd**2) + math.log(sd * math.sqrt(2 * math.pi))
+            return float(np.sum(-fixed - b - wait * np.exp(-fixed - b))) - prior
 
         grid = np.linspace(-3, 3, 2001)
         peak = float(grid[np.argmax([inside(b) for b in grid])])
