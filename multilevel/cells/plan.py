@@ -166,12 +166,12 @@ def check_family(formula: Formula, family: str) -> None:
     response, two_parts = formula.response, has_two_parts(family)
     if response.trials is not None and (two_parts or family_named(family).statistics.size != "trials"):
         raise FormulaError(f"`{formula.text}`: p(successes, trials) belongs to family binomial, not {family}.")
-    allows_log = not two_parts and family_named(family).allows_log
-    if not allows_log and is_log(response.expression):
+    is_linear = not two_parts and family_named(family).link.is_linear
+    if not is_linear and is_log(response.expression):
         raise FormulaError(
             f"`{formula.text}`: log(y) as the outcome belongs to family gaussian; {family} has its own link, so write the outcome itself."
         )
-    if not allows_log and (response.weights or response.standard_error):
+    if not is_linear and (response.weights or response.standard_error):
         raise FormulaError(f"`{formula.text}`: weights( ) and se( ) belong to family gaussian, not {family}.")
     if two_parts and formula.offsets:
         raise FormulaError(

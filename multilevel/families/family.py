@@ -123,8 +123,6 @@ class Family(ABC):
     # what a study may write, and what rows may hold
 
     support: ClassVar[Support | None] = None
-    allows_log: ClassVar[bool] = False
-    """Whether ``log(y)`` may be the outcome, with weights and known standard errors."""
 
     @property
     def offset_in_key(self) -> bool:

@@ -23,7 +23,6 @@ class Gaussian(Family):
     link: ClassVar[Link] = IDENTITY
     scale: ClassVar[ScaleName | None] = "sigma"
     statistics: ClassVar[Statistics] = Statistics(moments=True)
-    allows_log: ClassVar[bool] = True
     words: ClassVar[Words] = Words(
         distribution="is normally distributed around its expectation",
         overdispersed="Intervals of groups that share cells are too narrow; add the interaction of the grouping factors as a group term.",
