@@ -12,6 +12,10 @@ from multilevel.bayesian.priors import ResolvedPriors
 from multilevel.cells.statistics import Floats
 from multilevel.checking.predictive import coefficient_matrix
 from multilevel.design.reduction import ReducedRows
+from multilevel.errors import FitError
+
+LARGEST_COUNT = 1e18
+"""Mean of counts that are drawn: a 64-bit whole number holds 9.2e18."""
 
 
 @dataclass(frozen=True)
@@ -53,16 +57,22 @@ def draw_statistics(rows: ReducedRows, family: str, eta: Floats, scale: float, r
     elif family == "binomial":
         y = rng.binomial(rows.size.astype(np.int64), 1.0 / (1.0 + np.exp(-eta))).astype(np.float64)
     elif family == "poisson":
-        y = rng.poisson(rows.size * np.exp(eta)).astype(np.float64)
+        y = _counts(rows.size * np.exp(eta), rng)
     else:
         of_row = np.repeat(np.arange(len(eta)), rows.n.astype(np.int64))
         each = rng.gamma(scale, np.exp(eta[of_row]) / scale)
         if family == "negative_binomial":
-            counts = rng.poisson(each)
-            histogram = np.column_stack(np.unique(counts, return_counts=True)).astype(np.float64)
-            each = counts.astype(np.float64)
+            each = _counts(each, rng)
+            histogram = np.column_stack(np.unique(each, return_counts=True)).astype(np.float64)
         else:
             sum_log = float(np.log(each).sum())
         y = np.bincount(of_row, each, minlength=len(eta))
     drawn = replace(rows, outcome=y, residual_ss=residual_ss)
     return drawn, Outcome(family, y, drawn.size, drawn.n, drawn.n_rows, residual_ss, histogram, sum_log)
+
+
+def _counts(means: Floats, rng: np.random.Generator) -> Floats:
+    """Poisson counts; FitError where a mean is beyond what can be counted."""
+    if not (means <= LARGEST_COUNT).all():
+        raise FitError(f"a mean of {float(np.max(means)):.3g} was drawn, more than counts can be")
+    return np.asarray(rng.poisson(means), dtype=np.float64)
