@@ -5,19 +5,19 @@
 -- mean.i in units of feature i or, last, of the outcome on its formula's scale less its offset; cross.i.j in products
 -- of those units, summed over rows about the cell's own means, so that large numbers cost no digits; once.* in nats.
 -- Levels become text last: grouping by the columns as they are stored is faster. The linter cannot see that relation
--- begins with study, and cells with cell.
-with study as (  -- noqa: ST03
+-- begins with study, values with input, and cells with cell. What is read twice is not kept: it may be a billion rows.
+with study as not materialized (  -- noqa: ST03
     select * from $study_rows
 ),
 
-input as (
+input as not materialized (  -- noqa: ST03
     select $inputs
     from $relation
 ),
 
 cell as (  -- noqa: ST03
     select $statistics
-    from input
+    from $values
     group by all
 )
 

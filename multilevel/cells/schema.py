@@ -26,7 +26,6 @@ class Schema:
     kinds : column -> number, boolean, text or temporal.
     distinct : numeric column -> about how many distinct values (only for the numeric predictors of a gaussian study).
     moments : expression label inside ``center()`` or ``scale()`` -> its mean and sample sd (n - 1) over all rows.
-    shifts : expression label -> its mean over all rows, by which weighted sums are centred.
     n_rows : rows, where a scan was needed, else None.
     integers : columns of whole numbers, whose text is that of the number.
     wide : numeric column -> its DuckDB type, where that holds numbers which a double does not.
@@ -35,7 +34,6 @@ class Schema:
     kinds: Mapping[str, ColumnKind]
     distinct: Mapping[str, int] = field(default_factory=dict)
     moments: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    shifts: Mapping[str, float] = field(default_factory=dict)
     n_rows: int | None = None
     integers: frozenset[str] = frozenset()
     wide: Mapping[str, str] = field(default_factory=dict)

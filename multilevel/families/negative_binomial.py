@@ -14,6 +14,7 @@ from scipy.special import expit, gammaln, xlogy
 from multilevel.arrays import Floats
 from multilevel.errors import FitError
 from multilevel.families.compiled import compiled
+from multilevel.families.draws import poisson_counts
 from multilevel.families.family import Family, Notation, ScaleName, Statistics, Support, Words
 from multilevel.families.likelihood import ByDispersion, Curvature, two_sided
 from multilevel.families.link import LOG, Link
@@ -83,14 +84,14 @@ class NegativeBinomial(Family):
     def draw_sums(self, size: Floats, eta: Floats, scale: float, rng: np.random.Generator, *, floor: float = 0.0) -> Floats:
         """A sum of n counts has n phi for phi."""
         mean, shape = self.moments(size, eta, scale, floor=floor)[0], size * scale
-        return rng.poisson(rng.gamma(shape, mean / shape)).astype(np.float64)
+        return poisson_counts(rng.gamma(shape, mean / shape), rng)
 
     def draw(self, outcome: Outcome, eta: Floats, scale: float, rng: np.random.Generator) -> Outcome:
         """Row by row, since the histogram of the rows is no function of their sums."""
         of_row = np.repeat(np.arange(len(eta)), outcome.n.astype(np.int64))
-        counts = rng.poisson(rng.gamma(scale, np.exp(eta[of_row]) / scale))
+        counts = poisson_counts(rng.gamma(scale, np.exp(eta[of_row]) / scale), rng)
         histogram = np.column_stack(np.unique(counts, return_counts=True)).astype(np.float64)
-        y = np.bincount(of_row, counts.astype(np.float64), minlength=len(eta))
+        y = np.bincount(of_row, counts, minlength=len(eta))
         once = {"log_factorial": float(histogram[:, 1] @ gammaln(histogram[:, 0] + 1.0))}
         return outcome.replaced(y, histogram=histogram, once=once)
 

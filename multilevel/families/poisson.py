@@ -13,6 +13,7 @@ from scipy.special import gammaln
 
 from multilevel.arrays import Floats
 from multilevel.families.compiled import compiled
+from multilevel.families.draws import poisson_counts
 from multilevel.families.family import Family, Notation, RowSum, Statistics, Support, Words, refuse
 from multilevel.families.likelihood import ByDispersion, Curvature, no_dispersion
 from multilevel.families.link import LOG, Link
@@ -78,7 +79,7 @@ class Poisson(Family):
 
     def draw_sums(self, size: Floats, eta: Floats, scale: float, rng: np.random.Generator, *, floor: float = 0.0) -> Floats:
         """New counts."""
-        return rng.poisson(self.moments(size, eta, scale, floor=floor)[0]).astype(np.float64)
+        return poisson_counts(self.moments(size, eta, scale, floor=floor)[0], rng)
 
     def latent_variance(self, mean: float, scale: float) -> float:
         """log(1 + 1 / mean)."""

@@ -24,6 +24,9 @@ from multilevel.linear.factorise import BlockedFactor
 
 FEW_COLUMNS = 1_000
 
+SHARP = 1e8
+"""Information of a cell's outcome on its linear predictor beyond which rounding is what a search that does not end has met."""
+
 UNBOUNDED = 8.0
 """Standard deviation on the link scale from which a search that does not end is taken to run to infinity."""
 
@@ -117,11 +120,24 @@ def _not_converged(problem: Problem, best: Point, starts: int, names: list[str])
             "scale when the search ended), as happens with few line items in a level and outcomes nearly all alike. Use a coarser factor, "
             f"drop a term of {name}, or write engine: bayesian, whose prior bounds it."
         )
+    weight = _largest_weight(problem, best)
+    if weight > SHARP:
+        return (
+            f"The likelihood's optimiser did not converge from {starts} starts: single cells' outcomes say so much (counts, or a shape, of "
+            f"{weight:.0e}) that rounding hides the optimum, which is still {best.local.distance:.2g} standard errors away. Rows whose own "
+            "outcomes are that large are as good as normal on the log scale: write log(outcome) and family: gaussian. Or leave out slopes, "
+            "or a factor."
+        )
     return (
         f"The likelihood's optimiser did not converge from {starts} starts ({problem.objective.evaluations} evaluations; the optimum "
         f"is still {best.local.distance:.2g} standard errors away). Simplify the group terms, centre predictors far from zero (center(x)), "
         "or rescale those of unlike size."
     )
+
+
+def _largest_weight(problem: Problem, best: Point) -> float:
+    weight = problem.objective.mode(best.theta, best.log_dispersion, best.basis).curvature.weight
+    return float(np.max(weight, initial=0.0))
 
 
 def _finish(problem: Problem, best: Point, points: int, accuracy: Accuracy) -> LaplaceFit:

@@ -24,6 +24,9 @@ TOLERANCE = 1e-15
 """Newton decrement (squared distance to the mode in posterior standard deviations) at which the mode is found, or what rounding leaves of
 it: large counts and small dispersions have more."""
 
+WELL_CONDITIONED = 1e4
+"""Condition number of Lambda up to which u is found again from Lambda'^-1 u."""
+
 STALLED = 0.25
 """Of the decrement before: Newton's steps that shrink it less than that, and below the value's rounding, have come to an end."""
 
@@ -89,6 +92,17 @@ class _Search:
         except FitError:
             return None
 
+    def refined(self, factor: BlockedFactor, curvature: Curvature, point: _Point) -> tuple[Coordinates, Coordinates]:
+        """``target`` by way of the step, whose right-hand side Lambda' Z's - u vanishes at the mode: ``target``'s own has the size of the
+        weights, and what rounding leaves of it is as large as the effects' prior where weights are 1e8."""
+        layout, pull = self._layout, _pull(self._layout, self._lambdas, point.spherical)
+        if pull is None:
+            return self.target(factor, curvature, point.eta, point.effects)
+        right = layout.transposed(curvature.score)
+        right = Coordinates(right.rest - pull.rest, right.own - pull.own, right.basis)
+        step, step_u = solve(factor, right, with_basis=self._with_basis)
+        return point.effects + step, point.spherical + step_u
+
     def target(self, factor: BlockedFactor, curvature: Curvature, eta: Floats, effects: Coordinates) -> tuple[Coordinates, Coordinates]:
         """Where Newton's step goes: (b, gamma) and (u, gamma); gamma stays unless it is sought too."""
         layout = self._layout
@@ -123,6 +137,14 @@ class _Search:
         return None
 
 
+def _pull(layout: Reweighting, lambdas: Sequence[Floats], spherical: Coordinates) -> Coordinates | None:
+    """Lambda'^-1 u, None where a Lambda is singular or nearly so."""
+    if any(not np.linalg.cond(part) < WELL_CONDITIONED for part in lambdas):
+        return None
+    parts = [np.linalg.solve(part.T, own.T).T for part, own in zip(lambdas, layout.by_block(spherical), strict=True)]
+    return layout.from_blocks(parts, spherical.basis)
+
+
 def find_mode(
     layout: Reweighting,
     likelihood: Likelihood,
@@ -145,7 +167,7 @@ def find_mode(
         factor = search.factorise(curvature)
         if factor is None:
             break
-        target, target_u = search.target(factor, curvature, point.eta, point.effects)
+        target, target_u = search.refined(factor, curvature, point)
         decrement = search.decrement(factor, curvature.score, point.spherical, target_u - point.spherical)
         arrived = decrement <= search.tolerance(point.eta, curvature)
         stalled = STALLED * before <= decrement <= point.rounding

@@ -19,7 +19,7 @@ from multilevel.generalised.laplace import FEW_COLUMNS
 from multilevel.generalised.search import Problem, deviance_of, problem_of
 from multilevel.intervals.path import direction
 from multilevel.intervals.profile import Limits, profile_limits
-from multilevel.intervals.unfinished import notes_check
+from multilevel.intervals.unfinished import component_or_note, limits_or_note, notes_check
 from multilevel.linear.profile_component import Profiled, Profiles, Turn, turned, turned_lambdas
 
 FARTHEST = 40.0
@@ -40,8 +40,8 @@ def with_profile_intervals(fit: Fit) -> Fit:
         raise StudyError("intervals: profile is of Laplace's deviance; write quadrature_points: 1, or intervals: wald.")
     profiles = _GeneralisedProfiles(fit)
     with profiles.threads():
-        components = tuple(profiles.of.component(found, fit.interval) for found in fit.components)
-        found = [profiles.coefficient(place) for place in range(len(fit.design.population))]
+        components = tuple(component_or_note(profiles.component, found) for found in fit.components)
+        found = [limits_or_note(profiles.coefficient, place) for place in range(len(fit.design.population))]
     limits = np.array([[np.nan if one is None else one for one in (each.lower, each.upper)] for each in found]).reshape(-1, 2)
     notes = {column.label: each.problem for column, each in zip(fit.design.population, found, strict=True) if each.problem}
     checks = (*fit.checks, *notes_check(components, notes))
@@ -52,7 +52,7 @@ def profiled_components(fit: Fit, places: Collection[int]) -> tuple[VarianceComp
     """The fit's components, those at ``places`` with profile intervals, by quadrature where the fit is."""
     profiles = _GeneralisedProfiles(fit)
     with profiles.threads():
-        return tuple(profiles.of.component(found, fit.interval) if at in places else found for at, found in enumerate(fit.components))
+        return tuple(component_or_note(profiles.component, found) if at in places else found for at, found in enumerate(fit.components))
 
 
 class _GeneralisedProfiles:
@@ -64,7 +64,7 @@ class _GeneralisedProfiles:
         self._inner = fit.unit_free
         self._design = self._inner.form.design
         self._rows = reduce_design(self._design)
-        self.of = Profiles(fit.design, self._inner.form, self._build)
+        self._of = Profiles(fit.design, self._inner.form, self._build)
         self._errors: Floats | None = None
         self._problem = problem_of(self._design, self._rows, fit.family)
         self._triangle = self._problem.objective.layout.template.triangle
@@ -73,9 +73,13 @@ class _GeneralisedProfiles:
         """One thread where the dense factor is small, as in the fit."""
         return threadpool_limits(1 if len(self._problem.objective.layout.template.gram) < FEW_COLUMNS else None)
 
+    def component(self, found: VarianceComponent) -> VarianceComponent:
+        """With its limits."""
+        return self._of.component(found, self._fit.interval)
+
     def coefficient(self, place: int) -> Limits:
         """Limits of a population coefficient."""
-        model = self.of.model()
+        model = self._of.model()
         p, n = len(self._triangle), model.layout.n
         row = np.zeros(len(model.optimum))
         row[n : n + p] = self._inner.form.maps.population[place] @ np.linalg.inv(self._triangle)

@@ -19,10 +19,11 @@ from multilevel.design.reduction import ReducedRows, outcome_of, reduce_design
 from multilevel.errors import FitError
 from multilevel.fit import Check, Fit
 from multilevel.generalised.laplace import fit_laplace
+from multilevel.intervals.profile import NUMERICAL
 from multilevel.linear.assemble import linear_system
 from multilevel.linear.criterion import Criterion
-from multilevel.linear.engine import column_scales, one_thread, optimise
-from multilevel.linear.parameters import Theta
+from multilevel.linear.engine import column_scales, one_thread, optimise, snap
+from multilevel.linear.parameters import Theta, mapped_lambdas
 
 FAILURES = 0.05
 """Share of refits that may fail before the interval is said to be in doubt."""
@@ -51,10 +52,10 @@ def with_bootstrap_intervals(fit: Fit, *, samples: int, seed: int, progress: Cal
     found: list[Floats] = []
     with one_thread(design):
         for sample in range(samples):
-            changed, drawn = _draw(fit, design, rows, rng)
             try:
+                changed, drawn = _draw(fit, design, rows, rng)
                 found.append(_quantities(fit, *refit(changed, drawn, seed + sample)))
-            except FitError:
+            except NUMERICAL:
                 continue
             finally:
                 if progress is not None:
@@ -68,12 +69,13 @@ def _draw(fit: Fit, design: Design, rows: ReducedRows, rng: np.random.Generator)
     """New effects, then new statistics; the design's own constants of the outcome follow."""
     p, plain = len(design.population), fit.unit_free
     assert plain is not None and plain.joint is not None
-    effects = [
-        rng.multivariate_normal(np.zeros(len(covariance)), covariance, size=block.n_levels, method="eigh").ravel()
-        for block, covariance in zip(rows.blocks, plain.covariances, strict=True)
-    ]
-    eta = rows.offset + coefficient_matrix(rows) @ np.concatenate([plain.joint.mean[:p], *effects])
     scale = fit.dispersion if fit.sigma is None else fit.sigma
+    unit = 1.0 if fit.sigma is None else fit.sigma
+    # by way of Lambda, whose signs are fixed: those of eigenvectors may change with the outcome's unit
+    effects = [
+        rng.standard_normal((block.n_levels, len(part))) @ (unit * part).T for block, part in zip(rows.blocks, plain.lambdas, strict=True)
+    ]
+    eta = rows.offset + coefficient_matrix(rows) @ np.concatenate([plain.joint.mean[:p], *map(np.ravel, effects)])
     outcome = outcome_of(design.cells, rows, fit.family)
     drawn = outcome.family.draw(outcome, np.asarray(eta), 1.0 if scale is None else scale, rng)
     histogram = drawn.histogram if len(drawn.histogram) else None
@@ -91,9 +93,11 @@ def _refit_linear(fit: Fit) -> Refit:
     def refit(_: Design, rows: ReducedRows, seed: int) -> tuple[Floats, tuple[Floats, ...], float | None]:
         system = linear_system(rows, names=names)
         criterion = Criterion(system, layout, fit.method == "reml", constant, 1.0 if known else None)
-        factor = criterion.factorise(optimise(criterion, column_scales(rows), seed).theta)
+        scales = column_scales(rows)
+        optimum = optimise(criterion, scales, seed)
+        factor = criterion.factorise(snap(criterion, optimum.theta, optimum.value, scales))
         sigma = criterion.sigma(factor)
-        return factor.beta, tuple(sigma**2 * part @ part.T for part in factor.lambdas), None if known else sigma
+        return factor.beta, tuple(sigma * part for part in factor.lambdas), None if known else sigma
 
     return refit
 
@@ -103,37 +107,37 @@ def _refit_generalised(fit: Fit) -> Refit:
 
     def refit(design: Design, rows: ReducedRows, seed: int) -> tuple[Floats, tuple[Floats, ...], float | None]:
         found = fit_laplace(design, rows, fit.family, quadrature_points=points, seed=seed)
-        return found.beta, found.covariances, found.dispersion
+        return found.beta, found.lambdas, found.dispersion
 
     return refit
 
 
-def _quantities(fit: Fit, beta: Floats, covariances: tuple[Floats, ...], scale: float | None) -> Floats:
-    """Coefficients, then the components in the order of ``Fit.components``, in the columns as written."""
+def _quantities(fit: Fit, beta: Floats, lambdas: tuple[Floats, ...], scale: float | None) -> Floats:
+    """Coefficients, then the components in the order of ``Fit.components``, in the columns as written;
+    ``lambdas`` are in the outcome's unit."""
     assert fit.unit_free is not None
     maps = fit.unit_free.form.maps
-    beta, covariances = maps.population @ beta, maps.covariances(covariances)
+    beta, roots = maps.population @ beta, mapped_lambdas(lambdas, maps)
     values: list[float] = []
     for component in fit.components:
         if component.block is None:
             values.append(math.nan if scale is None else scale)
             continue
         labels = [column.label for column in fit.design.blocks[component.block].columns]
-        covariance, i = covariances[component.block], labels.index(component.term)
+        own = roots[component.block][labels.index(component.term)]
         if component.other_term is None:
-            values.append(math.sqrt(covariance[i, i]))
+            values.append(float(np.linalg.norm(own)))
         else:
-            j = labels.index(component.other_term)
-            size = math.sqrt(covariance[i, i] * covariance[j, j])
-            values.append(covariance[i, j] / size if size > 0 else math.nan)
+            other = roots[component.block][labels.index(component.other_term)]
+            size = float(np.linalg.norm(own) * np.linalg.norm(other))
+            values.append(float(own @ other) / size if size > 0 else math.nan)
     return np.concatenate([beta, values])
 
 
 def _with_intervals(fit: Fit, found: Floats, samples: int) -> Fit:
     tail = (1.0 - fit.interval) / 2.0
     p = len(fit.design.population)
-    lower, upper = np.nanquantile(found, [tail, 1.0 - tail], axis=0)
-    errors = np.nanstd(found, axis=0, ddof=1)
+    lower, upper, errors = np.array([_percentiles(column[np.isfinite(column)], tail) for column in found.T]).T
     # a percentile may lie beyond the estimate, as where a variance is estimated as zero: the interval is widened to hold it
     estimates = np.concatenate([fit.joint.mean[:p], [component.estimate for component in fit.components]])
     lower, upper = np.fmin(lower, estimates), np.fmax(upper, estimates)
@@ -153,3 +157,11 @@ def _with_intervals(fit: Fit, found: Floats, samples: int) -> Fit:
     limits = np.stack([lower[:p], upper[:p]], axis=1)
     record = fit.record | {"intervals": "bootstrap", "bootstrap_samples": samples}
     return replace(fit, components=components, coefficient_limits=limits, checks=(*fit.checks, check), record=record)
+
+
+def _percentiles(values: Floats, tail: float) -> tuple[float, float, float]:
+    """Limits and standard error, NaN where there are too few values: a correlation exists only where both variances do."""
+    if len(values) < 2:
+        return math.nan, math.nan, math.nan
+    lower, upper = np.quantile(values, [tail, 1.0 - tail])
+    return float(lower), float(upper), float(np.std(values, ddof=1))

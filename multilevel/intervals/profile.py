@@ -39,6 +39,9 @@ MOST_EVALUATIONS = 1_000
 OFF_ZERO = 1e-2
 """Of its unit: where a search begins in a coordinate that is zero, in which the deviance may be symmetric."""
 
+NUMERICAL = (FitError, ArithmeticError, np.linalg.LinAlgError)
+"""What a profile can raise that the fit itself did not: the fit stands then, without the interval."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -72,7 +75,7 @@ def _limit(path: Path, search: _Search, z: float, direction: float) -> float | s
     """One limit, or why there is none."""
     try:
         return _crossing(path, search, z, direction)
-    except FitError as error:
+    except NUMERICAL as error:
         return f"the {'lower' if direction < 0 else 'upper'} limit: {error}"
 
 

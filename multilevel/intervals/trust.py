@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from multilevel.errors import FitError
 from multilevel.fit import Fit, VarianceComponent
-from multilevel.intervals.unfinished import notes_check
+from multilevel.intervals.profile import NUMERICAL
+from multilevel.intervals.unfinished import notes_check, without_limits
 
 LARGEST_ERROR = 0.5
 """Standard error on the interval's own scale (log, Fisher's z) above which the deviance is no parabola that far out."""
@@ -30,9 +30,9 @@ def with_trusted_intervals(fit: Fit, *, seed: int = 0) -> Fit:
         return fit
     try:
         components = _profiled(fit, places, seed)
-    except FitError as error:
+    except NUMERICAL as error:
         # the fit stands, whatever becomes of its profiles
-        components = tuple(_without_limits(found, error) if at in places else found for at, found in enumerate(fit.components))
+        components = tuple(without_limits(found, error) if at in places else found for at, found in enumerate(fit.components))
     return without_wild_errors(replace(fit, components=components, checks=(*fit.checks, *notes_check(components))))
 
 
@@ -44,10 +44,6 @@ def _profiled(fit: Fit, places: list[int], seed: int) -> tuple[VarianceComponent
     from multilevel.generalised.profile import profiled_components as profiled_components_of_laplace
 
     return profiled_components_of_laplace(fit, places)
-
-
-def _without_limits(found: VarianceComponent, error: FitError) -> VarianceComponent:
-    return replace(found, lower=None, upper=None, interval_method=None, note=f"no profile: {error}")
 
 
 def without_wild_errors(fit: Fit) -> Fit:

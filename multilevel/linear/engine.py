@@ -71,7 +71,7 @@ def _fit(design: Design, method: Literal["reml", "ml"], interval: float, seed: i
     criterion = Criterion(system, layout, method == "reml", constant, 1.0 if known else None)
     scales = column_scales(rows)
     optimum = optimise(criterion, scales, seed)
-    theta = _snap(criterion, layout.fix_signs(optimum.theta), optimum.value, scales)
+    theta = snap(criterion, layout.fix_signs(optimum.theta), optimum.value, scales)
     factor = criterion.factorise(theta)
     sigma = criterion.sigma(factor)
     parameters = variance_parameters(criterion, theta, sigma, layout.units(scales))
@@ -154,7 +154,7 @@ def optimise(criterion: Criterion, scales: Sequence[Floats], seed: int) -> Optim
     )
 
 
-def _snap(criterion: Criterion, theta: Floats, value: float, scales: Sequence[Floats]) -> Floats:
+def snap(criterion: Criterion, theta: Floats, value: float, scales: Sequence[Floats]) -> Floats:
     """Entries of theta that only rounding keeps from zero are zero where the criterion agrees."""
     units = criterion.layout.units(scales)
     snapped = np.where(np.abs(theta) < 1e-3 * units, 0.0, theta)

@@ -17,8 +17,8 @@ from multilevel.design.reduction import ReducedRows, reduce_design
 from multilevel.errors import FitError
 from multilevel.fit import Fit, VarianceComponent
 from multilevel.intervals.path import coordinate
-from multilevel.intervals.profile import Limits, profile_limits
-from multilevel.intervals.unfinished import notes_check
+from multilevel.intervals.profile import NUMERICAL, Limits, profile_limits
+from multilevel.intervals.unfinished import component_or_note, limits_or_note, notes_check
 from multilevel.linear.assemble import linear_system
 from multilevel.linear.criterion import Criterion
 from multilevel.linear.engine import column_scales, one_thread, optimise
@@ -38,7 +38,7 @@ def with_profile_intervals(fit: Fit, *, seed: int = 0) -> Fit:
     with one_thread(fit.design):
         profiles = _LinearProfiles(fit, seed)
         components = tuple(profiles.component(found) for found in fit.components)
-        found = [profiles.coefficient(place) for place in range(len(fit.design.population))]
+        found = [limits_or_note(profiles.coefficient, place) for place in range(len(fit.design.population))]
     limits = np.array([[np.nan if one is None else one for one in (each.lower, each.upper)] for each in found]).reshape(-1, 2)
     notes = {column.label: each.problem for column, each in zip(fit.design.population, found, strict=True) if each.problem}
     checks = (*fit.checks, *notes_check(components, notes))
@@ -90,14 +90,18 @@ class _LinearProfiles:
         assert fit.unit_free is not None
         self._inner = fit.unit_free
         self._rows = reduce_design(self._inner.form.design)
-        self._by_criterion: dict[bool, tuple[Profiles, _Model]] = {}
+        self._by_criterion: dict[bool, tuple[Profiles, _Model] | FitError] = {}
 
     def component(self, found: VarianceComponent) -> VarianceComponent:
         """With its limits; of the restricted likelihood where those of the likelihood are missing, or leave the restricted estimate out."""
         interval = self._fit.interval
-        profiled = self._profiles(reml=False)[0].component(found, interval)
+
+        def of(reml: bool) -> VarianceComponent:
+            return component_or_note(lambda one: self._profiles(reml=reml)[0].component(one, interval), found)
+
+        profiled = of(reml=False)
         if self._fit.method == "reml" and math.isfinite(found.estimate) and (profiled.note or _leaves_out(profiled)):
-            return self._profiles(reml=True)[0].component(found, interval)
+            return of(reml=True)
         return profiled
 
     def coefficient(self, place: int) -> Limits:
@@ -112,6 +116,9 @@ class _LinearProfiles:
             return float((own @ factor.beta_from_location)[0]), float(combined_variances(factor, sigma, own)[0])
 
         centre, variance = quadratic(base.optimum)
+        if not (math.isfinite(centre) and 0.0 < variance < math.inf):
+            message = "its standard error is lost to rounding"
+            raise FitError(message)
         units = np.append(base.units, math.sqrt(variance))
 
         def penalty(values: Floats) -> float:
@@ -132,8 +139,18 @@ class _LinearProfiles:
 
     def _profiles(self, *, reml: bool) -> tuple[Profiles, _Model]:
         if reml not in self._by_criterion:
-            self._by_criterion[reml] = self._build(reml)
-        return self._by_criterion[reml]
+            self._by_criterion[reml] = self._built(reml)
+        found = self._by_criterion[reml]
+        if isinstance(found, FitError):
+            raise found
+        return found
+
+    def _built(self, reml: bool) -> tuple[Profiles, _Model] | FitError:
+        """A failure is kept too: it would take every other quantity as long to meet it."""
+        try:
+            return self._build(reml)
+        except NUMERICAL as error:
+            return FitError(str(error))
 
     def _build(self, reml: bool) -> tuple[Profiles, _Model]:
         design = self._fit.design
@@ -149,6 +166,9 @@ class _LinearProfiles:
         plain = model(self._rows, 0.0)
         theta = self._optimum(plain.criterion, layout)
         sigma = plain.criterion.sigma(plain.criterion.factorise(theta))
+        if not 0.0 < sigma < math.inf:
+            message = "the residual standard deviation is zero where the likelihood is highest"
+            raise FitError(message)
         centre = math.log(sigma)
         plain = replace(plain, centre=centre)
 

@@ -21,7 +21,7 @@ from multilevel.formula.columns import columns_in, formula_columns
 from multilevel.formula.labels import expression_label
 from multilevel.formula.tree import Call, Column, Expression, Formula
 from tasks.cells.expressions import as_sql
-from tasks.cells.query import INEXACT, CellQuery, compile_cells, refuse_too_wide, render, subquery
+from tasks.cells.query import INEXACT, LOST, CellQuery, compile_cells, refuse_too_wide, render, subquery
 from tasks.cells.schema import read_schema
 from tasks.faults import told
 from tasks.relation import Relation, connect, first_line, literal, quote
@@ -127,6 +127,9 @@ def compress_rows(
         query = compile_cells(plan, schema, study_sql, with_outcomes=with_outcomes)
         cells = _copy(connection, query.sql, folder / "cells.parquet")
         n_cells, n_rows = _check_cells(connection, cells, plan)
+        if statistics_of(plan.family).moments and not has_two_parts(plan.family) and not plan.has_weights and _lost_digits(connection, cells):
+            query = compile_cells(plan, schema, study_sql, two_passes=True)
+            cells = _copy(connection, query.sql, cells)
         rows = _copy(connection, sample_query(study_sql, formula, sample_rows), folder / "rows.parquet")
         counts = _histogram(connection, plan, schema, study_sql)
     spec_path = folder / "cells.json"
@@ -280,6 +283,11 @@ def _check_cells(connection: duckdb.DuckDBPyConnection, cells: Path, plan: CellP
         listed = ", ".join(f"`{name}` ({count:,} cells)" for name, count in list(wrong.items())[:5])
         raise DataError(f"Values that are null or not finite in {listed}. Leave such rows out with `where` or `missing`.")
     return n_cells, n_rows
+
+
+def _lost_digits(connection: duckdb.DuckDBPyConnection, cells: Path) -> bool:
+    found = connection.execute(f"select bool_or({LOST}) from read_parquet($path)", {"path": exactly(str(cells))}).fetchone()
+    return bool(found and found[0])
 
 
 def _refuse_inexact(cells: Path, counts: dict[str, int]) -> None:

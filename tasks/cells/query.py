@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from string import Template
 
 from multilevel.cells.plan import CellPlan, LevelMean
@@ -17,10 +17,6 @@ from sql import read_query
 from tasks.cells.expressions import TABLE, as_sql, counted, double
 from tasks.relation import quote
 
-SAME_VALUE = 1e-14
-"""Weighted sum of squares about a cell's mean, relative to that about the overall mean, below which it is rounding and written as 0."""
-
-
 MOST_STATES = 7_600
 """Sums and key columns that one group may have.
 
@@ -31,6 +27,18 @@ OTHER_STATES = 10
 """Sums besides moments, keys and level means, in any family."""
 
 SHOWN = 160
+
+FAR = 1e4
+"""Mean of a cell's values in their standard deviations, from which on their moments take a second pass: each digit of it costs one."""
+
+TINY = 1e-14
+"""Standard deviation of a cell's values relative to their mean, below which they are the same value (``CellStatistics.is_fixed``)."""
+
+LOST = "lost_digits"
+"""Column that says of a cell whether its moments need the second pass."""
+
+ANCHOR = "of_"
+"""Prefix of the columns about whose values a cell's moments are taken."""
 
 INEXACT = "inexact."
 """Prefix of the columns that count values which a double does not hold."""
@@ -49,14 +57,18 @@ class CellQuery:
 
 @dataclass(frozen=True)
 class _Parts:
-    """Select lists: ``inputs`` alias -> SQL over rows; ``aggregates`` alias -> SQL over inputs; ``columns`` name -> SQL over cells."""
+    """Select lists: ``inputs`` alias -> SQL over rows; ``aggregates`` alias -> SQL over inputs; ``columns`` name -> SQL over cells.
+
+    ``anchors`` : input -> SQL over a cell's inputs, a value about which the input is taken before it is aggregated.
+    """
 
     inputs: dict[str, str]
     aggregates: dict[str, str]
     columns: dict[str, str]
+    anchors: dict[str, str] = field(default_factory=dict)
 
 
-def compile_cells(plan: CellPlan, schema: Schema, study_sql: str, *, with_outcomes: bool = False) -> CellQuery:
+def compile_cells(plan: CellPlan, schema: Schema, study_sql: str, *, with_outcomes: bool = False, two_passes: bool = False) -> CellQuery:
     """The query that reduces the study's rows to cells.
 
     Parameters
@@ -64,6 +76,7 @@ def compile_cells(plan: CellPlan, schema: Schema, study_sql: str, *, with_outcom
     plan, schema : from ``plan_cells`` and ``tasks.cells.schema.read_schema``.
     study_sql : one complete SELECT that gives the study's rows.
     with_outcomes : keep single rows' outcomes too, where the plan's family has such.
+    two_passes : gaussian moments about every cell's own mean, as weighted ones always are; the rows are read twice.
     """
     keys = {key: f"key_{i}" for i, key in enumerate(plan.keys)}
     means = {mean: f"level_mean_{i}" for i, mean in enumerate(plan.level_means)}
@@ -74,7 +87,7 @@ def compile_cells(plan: CellPlan, schema: Schema, study_sql: str, *, with_outcom
     if has_two_parts(plan.family):
         statistics = _hurdle(plan, rows)
     elif statistics_of(plan.family).moments:
-        statistics = _gaussian(plan, schema, rows, from_cells)
+        statistics = _gaussian(plan, rows, from_cells, two_passes=two_passes or plan.has_weights)
     else:
         statistics = _counts(plan, rows, _cell_known(keys, means), with_outcomes and plan.has_single_outcomes)
     exactness = _exactness(plan, schema)
@@ -87,6 +100,7 @@ def compile_cells(plan: CellPlan, schema: Schema, study_sql: str, *, with_outcom
         inputs=_select(inputs) if inputs else "1 as one",
         relation=_relation(joined, schema),
         cells=_cells(from_cells, keys),
+        values=_values(inputs, statistics.anchors, list(keys.values())),
         statistics=_select(aggregates),
         columns=_select(columns),
     )
@@ -171,6 +185,20 @@ def _cells(means: Mapping[LevelMean, str], keys: Mapping[Expression, str]) -> st
         average = f"sum(n * {alias}_in_cell) / sum(n) as {alias}"
         joins.append(f"inner join (select {named}, {average} from cell group by {', '.join(columns)}) as of_{alias} on {match}")
     return "\n    ".join(joins)
+
+
+def _values(inputs: Mapping[str, str], anchors: Mapping[str, str], keys: Sequence[str]) -> str:
+    """The inputs, those with an anchor less that of their cell: a second pass, in which large numbers cost no digits."""
+    if not anchors:
+        return "input"
+    shown = [f"input.{alias} - {ANCHOR}{alias} as {alias}, {ANCHOR}{alias}" if alias in anchors else f"input.{alias}" for alias in inputs]
+    named = [f"{key} as {ANCHOR}{key}" for key in keys]
+    found = [f"{sql} as {ANCHOR}{alias}" for alias, sql in anchors.items()]
+    by = f" group by {', '.join(keys)}" if keys else ""
+    match = " and ".join(f"input.{key} is not distinct from {ANCHOR}{key}" for key in keys) or "true"
+    columns, of_cell = (",\n        ".join(part) for part in (shown, [*named, *found]))
+    anchor = f"(\n        select {of_cell} from input{by}\n    ) as anchor"
+    return f"(\n        select {columns}\n    from input inner join {anchor} on {match}\n    ) as centred"
 
 
 def _cell_known(keys: Mapping[Expression, str], means: Mapping[LevelMean, str]) -> dict[Expression, str]:
@@ -260,8 +288,11 @@ def _hurdle(plan: CellPlan, rows: _Rows) -> _Parts:
     return _Parts(inputs, aggregates, {"n": "n"} | {name: quote(name) for name in aggregates})
 
 
-def _gaussian(plan: CellPlan, schema: Schema, rows: _Rows, means: Mapping[LevelMean, str]) -> _Parts:
-    """Means (favg: compensated sums, which keep the digits of values far from zero) and centred cross-products of features and outcome."""
+def _gaussian(plan: CellPlan, rows: _Rows, means: Mapping[LevelMean, str], *, two_passes: bool) -> _Parts:
+    """Means (favg: compensated sums, which keep the digits of values far from zero) and centred cross-products of features and outcome.
+
+    In one pass a covariance far from zero loses digits, however it is updated (Chan, Golub and LeVeque 1983, section 3).
+    """
     centred = {i: mean for i, mean in enumerate(map(plan.centred_feature, plan.features)) if mean is not None}
     inputs = {f"v{i}": rows.sql(centred[i].value) if i in centred else rows.product(p) for i, p in enumerate(plan.features)}
     last = len(inputs)
@@ -278,28 +309,44 @@ def _gaussian(plan: CellPlan, schema: Schema, rows: _Rows, means: Mapping[LevelM
     pairs = [(i, j) for i in range(last + 1) for j in range(i, last + 1)]
     if plan.has_weights:
         inputs["weight"] = rows.sql(Column(plan.weights)) if plan.weights else f"pow({rows.sql(Column(str(plan.standard_error)))}, -2)"
-        moments, columns = _weighted(plan, schema, last, pairs)
+        moments, columns = _weighted(last, pairs)
         once["log_weights"] = "sum(ln(weight))"
     else:
         moments = {f"mean.{i}": f"favg(v{i})" for i in range(last + 1)}
         moments |= {f"cross.{i}.{j}": f"var_pop(v{i}) * count(*)" if i == j else f"covar_pop(v{i}, v{j}) * count(*)" for i, j in pairs}
-        columns = {name: quote(name) for name in moments}
+        columns = {name: quote(name) for name in moments} | ({} if two_passes else {LOST: _lost_digits(last)})
+    anchors = {f"v{i}": _anchor(f"v{i}", weighted=plan.has_weights) for i in range(last + 1)} if two_passes else {}
+    if anchors:
+        moments |= {f"{ANCHOR}v{i}": f"any_value({ANCHOR}v{i})" for i in range(last + 1)}
+        columns |= {f"mean.{i}": f"{ANCHOR}v{i} + {columns[f'mean.{i}']}" for i in range(last + 1)}
     # within(x, g): the spread of x, its mean moved by that of the level
     columns |= {f"mean.{i}": f"{columns[f'mean.{i}']} - {means[mean]}" for i, mean in centred.items()}
     aggregates |= moments | {f"once.{name}": sql for name, sql in once.items()}
     columns = {"n": "n"} | ({"total": "total"} if "total" in aggregates else {}) | columns
-    return _Parts(inputs, aggregates, columns | {f"once.{name}": quote(f"once.{name}") for name in once})
+    return _Parts(inputs, aggregates, columns | {f"once.{name}": quote(f"once.{name}") for name in once}, anchors)
 
 
-def _weighted(plan: CellPlan, schema: Schema, last: int, pairs: list[tuple[int, int]]) -> tuple[dict[str, str], dict[str, str]]:
-    """DuckDB has no weighted variance: weighted sums about the overall means, moved to the cell's own mean after aggregation."""
-    shifts = [double(schema.shifts[label]) for label in (*plan.feature_labels, "")]
-    from_shift = [f"(v{i} - {shift})" for i, shift in enumerate(shifts)]
-    aggregates = {"weight": "sum(weight)"} | {f"first_{i}": f"sum(weight * {from_shift[i]})" for i in range(last + 1)}
-    aggregates |= {f"second_{i}_{j}": f"sum(weight * {from_shift[i]} * {from_shift[j]})" for i, j in pairs}
-    columns = {"weight": "weight"} | {f"mean.{i}": f"{shifts[i]} + first_{i} / weight" for i in range(last + 1)}
-    for i, j in pairs:
-        centred = f"second_{i}_{j} - first_{i} * first_{j} / weight"
-        vanishes = " or ".join(f"second_{k}_{k} - first_{k} * first_{k} / weight <= {SAME_VALUE} * second_{k}_{k}" for k in {i, j})
-        columns[f"cross.{i}.{j}"] = f"case when n = 1 or {vanishes} then 0e0 else {centred} end"
+def _lost_digits(last: int) -> str:
+    """Whether a moment is so small beside the mean that one pass over the rows has lost digits of it; less than ``TINY`` is rounding."""
+    size = [f'n * "mean.{i}" * "mean.{i}"' for i in range(last + 1)]
+    return " or ".join(
+        f'("cross.{i}.{i}" > {double(TINY**2)} * {size[i]} and "cross.{i}.{i}" < {double(FAR**-2)} * {size[i]})' for i in range(last + 1)
+    )
+
+
+def _anchor(value: str, *, weighted: bool) -> str:
+    """A cell's mean to rounding; the value itself where it does not vary, so that its moments are zero and not rounding."""
+    mean = f"fsum(weight * {value}) / fsum(weight)" if weighted else f"favg({value})"
+    return f"case when min({value}) = max({value}) then min({value}) else {mean} end"
+
+
+def _weighted(last: int, pairs: list[tuple[int, int]]) -> tuple[dict[str, str], dict[str, str]]:
+    """DuckDB has no weighted variance: weighted sums about a cell's anchor, moved to its own mean after aggregation.
+
+    Columns name what they need once: an expression written out in every product would take DuckDB long to plan.
+    """
+    aggregates = {"weight": "fsum(weight)"} | {f"first_{i}": f"fsum(weight * v{i})" for i in range(last + 1)}
+    aggregates |= {f"second_{i}_{j}": f"sum(weight * v{i} * v{j})" for i, j in pairs}
+    columns = {"weight": "weight"} | {f"mean.{i}": f"first_{i} / weight" for i in range(last + 1)}
+    columns |= {f"cross.{i}.{j}": f"second_{i}_{j} - first_{i} * first_{j} / weight" for i, j in pairs}
     return aggregates, columns

@@ -8,16 +8,15 @@ from typing import Any
 
 import duckdb
 
-from multilevel.cells.plan import CellPlan, feature_label, is_level_mean, plan_cells
 from multilevel.cells.schema import ColumnKind, Schema
 from multilevel.errors import DataError
 from multilevel.families.registry import has_two_parts, statistics_of
 from multilevel.formula.columns import columns_in, predictor_expressions, standardised
 from multilevel.formula.labels import expression_label
-from multilevel.formula.tree import Expression, Formula
+from multilevel.formula.tree import Formula
 from multilevel.text import shorten
-from tasks.cells.expressions import TABLE, as_sql
-from tasks.cells.query import render, subquery
+from tasks.cells.expressions import TABLE, as_sql, double
+from tasks.cells.query import FAR, render, subquery
 from tasks.relation import quote
 from tasks.user_sql.statement import one_statement, run
 
@@ -76,7 +75,7 @@ def read_schema(connection: duckdb.DuckDBPyConnection, study_sql: str, formula: 
     facts = {f"distinct.{name}": f"approx_count_distinct({TABLE}.{quote(name)})" for name in numeric}
     calculated = (*predictor_expressions(formula), *formula.offsets)
     pending = list(dict.fromkeys(inner for e in calculated for inner in standardised(e)))
-    if not facts and not pending and not formula.response.weights and not formula.response.standard_error:
+    if not facts and not pending:
         return schema
     moments: dict[str, tuple[float, float]] = {}
     while True:
@@ -85,41 +84,34 @@ def read_schema(connection: duckdb.DuckDBPyConnection, study_sql: str, formula: 
         for expression in ready:
             value = as_sql(expression, moments)
             facts |= {
-                f"mean.{expression_label(expression)}": f"avg({value})",
+                f"mean.{expression_label(expression)}": f"favg({value})",
                 f"sd.{expression_label(expression)}": f"stddev_samp({value})",
             }
         found = _scan(connection, study_sql, facts)
         for label in map(expression_label, ready):
             moments[label] = (_finite(found[f"mean.{label}"], "mean", label), _finite(found[f"sd.{label}"], "standard deviation", label))
+        moments |= _about_their_means(connection, study_sql, {expression_label(e): as_sql(e, moments) for e in ready}, moments)
         distinct = schema.distinct or {name: int(found[f"distinct.{name}"]) for name in numeric}
         schema = replace(schema, distinct=distinct, moments=moments, n_rows=int(found["n_rows"]))
         if not pending:
-            return _with_shifts(connection, study_sql, formula, family, schema)
+            return schema
         facts = {}
 
 
-def _with_shifts(connection: duckdb.DuckDBPyConnection, study_sql: str, formula: Formula, family: str, schema: Schema) -> Schema:
-    """Overall means of the features and the outcome, about which weighted sums are taken."""
-    if not formula.response.weights and not formula.response.standard_error:
-        return schema
-    plan = plan_cells(formula, schema, family)
-    expressions: dict[str, tuple[Expression, ...]] = {feature_label(product): product for product in plan.features}
-    facts = {f"shift.{label}": " * ".join(_shift(e, product, plan, schema) for e in product) for label, product in expressions.items()}
-    offset = "".join(f" - avg({as_sql(e, schema.moments)})" for e in plan.offsets)
-    found = _scan(connection, study_sql, facts | {"shift.": f"avg({as_sql(plan.outcome, schema.moments)}){offset}"})
-    return replace(
-        schema,
-        shifts={label: _finite(found[f"shift.{label}"], "mean", label or "the outcome") for label in (*expressions, "")},
-        n_rows=int(found["n_rows"]),
-    )
-
-
-def _shift(expression: Expression, product: tuple[Expression, ...], plan: CellPlan, schema: Schema) -> str:
-    """The overall mean of what is summed; a ``within`` that is computed row by row is near zero already."""
-    centred = plan.centred_feature(product)
-    if centred is not None:
-        return f"avg({as_sql(centred.value, schema.moments)})"
-    return "0e0" if is_level_mean(expression) else f"avg({as_sql(expression, schema.moments)})"
+def _about_their_means(
+    connection: duckdb.DuckDBPyConnection, study_sql: str, values: dict[str, str], moments: dict[str, tuple[float, float]]
+) -> dict[str, tuple[float, float]]:
+    """Means and sds of what lies far from zero, once more about the means found first: a sum of large numbers has lost their digits."""
+    far = {
+        label: f"({sql} - {double(moments[label][0])})" for label, sql in values.items() if abs(moments[label][0]) > FAR * moments[label][1]
+    }
+    if not far:
+        return {}
+    facts = {f"mean.{label}": f"favg({sql})" for label, sql in far.items()} | {
+        f"sd.{label}": f"stddev_samp({sql})" for label, sql in far.items()
+    }
+    found = _scan(connection, study_sql, facts)
+    return {label: (moments[label][0] + float(found[f"mean.{label}"]), float(found[f"sd.{label}"])) for label in far}
 
 
 def _numeric_predictors(formula: Formula, schema: Schema) -> list[str]:

@@ -95,17 +95,11 @@ def try_formula(text: str) -> None:
         dict.fromkeys(names, "number"),
         distinct=dict.fromkeys(names, 1_000),
         moments={expression_label(e): (0.0, 1.0) for e in inner},
-        shifts=_AnyShift(),
         n_rows=10_000,
     )
     family = "binomial" if formula.response.trials is not None else "gaussian"
     statements = duckdb.extract_statements(compile_cells(plan_cells(formula, schema, family), schema, "select * from t").sql)
     assert [statement.type for statement in statements] == [duckdb.StatementType.SELECT]
-
-
-class _AnyShift(dict[str, float]):
-    def __missing__(self, label: str) -> float:
-        return 0.0
 
 
 def try_study(case: tuple[Path, bytes, tuple[str, str] | None]) -> None:

@@ -306,6 +306,25 @@ def test_nuts_has_the_same_draws_in_every_unit(outcome: str) -> None:
         check(before, study("slope", outcome, change, **options), change, outcome, 1e-3, 1e-2)
 
 
+FAR = Change(x_unit=1e-9, x_shift=1e8, y_unit=1e9, y_shift=1e8)
+
+
+def test_a_bootstrap_draws_the_same_outcomes_in_every_unit() -> None:
+    options = {"intervals": "bootstrap", "bootstrap_samples": 12}
+    before = study("slope", "gaussian", Change(), **options)
+    check(before, study("slope", "gaussian", FAR, **options), FAR, "gaussian", close_intervals=CLOSE_INTERVALS)
+
+
+@pytest.mark.parity
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("shape", ["crossed", "uncorrelated", "interaction", "split"])
+def test_bootstraps_of_other_models_do_not_depend_on_units(shape: str) -> None:
+    options = {"intervals": "bootstrap", "bootstrap_samples": 24}
+    before = study(shape, "gaussian", Change(), **options)
+    for change in changes_of("gaussian", [*FEW, Change(x_unit=1e-9, y_unit=1e-9), FAR], shape):
+        check(before, study(shape, "gaussian", change, **options), change, "gaussian", close_intervals=CLOSE_INTERVALS)
+
+
 @pytest.mark.parity
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("intervals", ["profile", "bootstrap"])

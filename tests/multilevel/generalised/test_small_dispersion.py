@@ -11,12 +11,14 @@ from scipy.special import gammaln
 from multilevel.cells.from_rows import cells_from_frame
 from multilevel.design.build import build_design
 from multilevel.design.reduction import outcome_of, reduce_design
+from multilevel.errors import FitError
 from multilevel.families.likelihood import Likelihood, rounding_of_value
 from multilevel.families.log_gamma import digamma_gap, log_gamma_gap
 from multilevel.families.registry import family_named
 from multilevel.fit import Fit
 from multilevel.formula.parse import parse_formula
 from multilevel.generalised.engine import fit_generalised
+from multilevel.linear.engine import fit_linear
 
 # family, and the shape, mean or number of trials of a row
 LARGE = [
@@ -112,3 +114,40 @@ def test_gaps_of_a_large_shape_do_not_cancel(log_shape: float) -> None:
     assert digamma_gap(log_shape) == pytest.approx(1 / (2 * a) + 1 / (12 * a**2) - 1 / (120 * a**4) + 1 / (252 * a**6), rel=1e-9)
     series = (log_shape - np.log(2 * np.pi)) / 2 - 1 / (12 * a) + 1 / (360 * a**3) - 1 / (1260 * a**5)
     assert log_gamma_gap(log_shape) == pytest.approx(series, rel=1e-10)
+
+
+CROSSED = "{y} ~ x + (1 + x | g) + (1 | h)"
+
+
+def crossed_rows(size: float, seed: int, shape: float | None = None) -> pd.DataFrame:
+    """Slopes in eight groups and six others, crossed; means of ``size`` and more."""
+    rng = np.random.default_rng(seed)
+    g, h, x = np.arange(240) % 8, rng.integers(6, size=240), rng.choice([0.8, 1.2, 1.6, 2.0, 2.4], 240)
+    eta = np.log(size) + 0.3 * x + rng.normal(0, 0.5, 8)[g] + rng.normal(0, 0.3, 8)[g] * x + rng.normal(0, 0.4, 6)[h]
+    y = rng.poisson(np.exp(eta)) if shape is None else rng.gamma(shape, np.exp(eta) / shape)
+    return pd.DataFrame({"y": y.astype(float), "x": x, "g": g.astype(str), "h": h.astype(str)})
+
+
+@pytest.mark.parametrize(
+    ("family", "size", "shape", "seed"),
+    [("poisson", 1e8, None, 2), pytest.param("poisson", 1e9, None, 0, marks=pytest.mark.parity), ("gamma", 1.0, 4e9, 0)],
+)
+def test_slopes_and_a_second_factor_of_large_counts_are_those_of_the_logarithms(
+    family: str, size: float, shape: float | None, seed: int
+) -> None:
+    """Outcomes known to a ten-thousandth have no noise beside the effects: the model of their logarithms, by code of another engine."""
+    frame = crossed_rows(size, seed, shape)
+    formula, of_logs = (parse_formula(CROSSED.format(y=y)) for y in ("y", "log(y)"))
+    fit = fit_generalised(build_design(formula, cells_from_frame(formula, frame, family)), family)
+    logs = fit_linear(build_design(of_logs, cells_from_frame(of_logs, frame, "gaussian")), method="ml")
+    found, expected = ([one.estimate for one in each.components if one.block is not None] for each in (fit, logs))
+    np.testing.assert_allclose(found, expected, rtol=5e-4)
+    np.testing.assert_allclose(fit.joint.mean[:2], logs.joint.mean[:2], atol=5e-5)
+
+
+@pytest.mark.parity
+def test_counts_beyond_what_doubles_resolve_are_refused_with_what_to_write() -> None:
+    frame = crossed_rows(1e12, 1)
+    formula = parse_formula(CROSSED.format(y="y"))
+    with pytest.raises(FitError, match=r"rounding hides the optimum.* write log\(outcome\) and family: gaussian"):
+        fit_generalised(build_design(formula, cells_from_frame(formula, frame, "poisson")), "poisson")

@@ -44,6 +44,20 @@ def test_the_same_seed_gives_the_same_intervals() -> None:
     assert not np.array_equal(first.coefficient_limits, with_bootstrap_intervals(fit, samples=20, seed=6).coefficient_limits)
 
 
+def test_a_variance_that_most_drawn_outcomes_do_not_have_is_zero_there() -> None:
+    rng = np.random.default_rng(8)
+    rows = pd.DataFrame({"y": rng.normal(size=40), "g": (np.arange(40) % 8).astype(str), "h": (np.arange(40) // 8).astype(str)})
+    found = with_bootstrap_intervals(fitted(rows, "y ~ 1 + (1 | g) + (1 | h)"), samples=20, seed=3).components
+    assert [one.lower for one in found if one.block is not None] == [0.0, 0.0]
+
+
+def test_counts_too_large_to_draw_count_as_failures() -> None:
+    """One level alone has counts: the effects' sd is 20, and three of them make counts that no whole number holds."""
+    rows = pd.DataFrame({"y": np.where(np.arange(80) % 8 == 2, 5000, 0), "g": (np.arange(80) % 8).astype(str)})
+    found = with_bootstrap_intervals(fitted(rows, "y ~ 1 + (1 | g)", "poisson"), samples=12, seed=1)
+    assert (found.checks[-1].check, found.checks[-1].passed) == ("bootstrap_failures", False)
+
+
 @pytest.mark.parity
 @pytest.mark.parametrize("family", ["binomial", "poisson", "negative_binomial", "gamma"])
 def test_every_family_is_drawn_from_its_own_fit(family: str) -> None:

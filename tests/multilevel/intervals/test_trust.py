@@ -106,6 +106,37 @@ def test_a_profile_that_cannot_begin_leaves_the_fit_and_says_so(monkeypatch: pyt
     assert "no modes there" in said["message"]
 
 
+def fails(*_: object, **__: object) -> None:
+    raise np.linalg.LinAlgError("SVD did not converge")
+
+
+@pytest.mark.parametrize(
+    ("part", "formula", "family", "without"),
+    [
+        ("linear.profile.linear_system", "y ~ x + (1 | g)", "gaussian", {"sd(g, Intercept)", "sigma", "Intercept", "x"}),
+        # the maximum-likelihood fit alone: the restricted likelihood has its profile all the same
+        ("linear.profile.optimise", "y ~ x + (1 | g)", "gaussian", {"Intercept", "x"}),
+        ("generalised.profile.deviance_of", "y ~ x + (1 | g)", "gamma", {"sd(g, Intercept)", "shape", "Intercept", "x"}),
+    ],
+)
+def test_profiles_that_cannot_be_built_leave_the_estimates_and_say_so(
+    part: str, formula: str, family: str, without: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wald = study(formula, alike(), family)
+    monkeypatch.setattr(f"multilevel.{part}", fails)
+    fit = study(formula, alike(), family, intervals="profile")
+    assert components(fit).estimate.tolist() == components(wald).estimate.tolist()
+    assert check_table("population_coefficients", fit.tables["population_coefficients"]) == []
+    of_terms = fit.tables["population_coefficients"].to_pandas().query("pooling == 'partial'").set_index("term")
+    assert of_terms.estimate.notna().all()
+    assert of_terms.lower.isna().all()
+    assert of_terms.upper.isna().all()
+    assert (components(fit).upper.isna() == ("sd(g, Intercept)" in without)).all()
+    [said] = [row for row in fit.tables["diagnostics"].to_pylist() if row["check"] == "profile_intervals"]
+    assert (said["passed"], said["value"]) == (False, len(without))
+    assert all(f"{name}: no profile: SVD did not converge" in said["message"] for name in without)
+
+
 @pytest.mark.parametrize("asked", ["wald", "profile"])
 def test_a_standard_error_that_says_nothing_is_null_whatever_interval_was_asked_for(asked: str) -> None:
     rng = np.random.default_rng(19)
