@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from multilevel.errors import FormulaError, StudyError
-from multilevel.families.registry import family_names, has_two_parts, statistics_of
+from multilevel.families.registry import family_names, has_two_parts, is_linear, statistics_of
 from multilevel.formula.columns import categories_in, predictor_expressions
 from multilevel.formula.parse import parse_formula
 from multilevel.formula.tree import Call, Formula
@@ -374,7 +374,7 @@ class Study(_Part):
     @property
     def is_linear(self) -> bool:
         """Whether the model is a linear one, of the outcome or of its logarithm."""
-        return not self.has_two_parts and statistics_of(self.family).moments
+        return is_linear(self.family)
 
     @property
     def is_lognormal(self) -> bool:

@@ -17,7 +17,7 @@ from multilevel.cells.schema import ColumnKind, Schema
 from multilevel.cells.statistics import CellStatistics, Labels, Outcomes
 from multilevel.errors import DataError
 from multilevel.families.family import RowValues
-from multilevel.families.registry import family_named, has_two_parts, statistics_of
+from multilevel.families.registry import family_named, has_two_parts, is_linear, statistics_of
 from multilevel.formula.columns import columns_in, formula_columns, predictor_expressions, standardised
 from multilevel.formula.labels import expression_label
 from multilevel.formula.tree import Call, Column, Expression, Formula, Number, Operation
@@ -53,7 +53,7 @@ def schema_of_frame(formula: Formula, frame: pd.DataFrame, family: str) -> Schem
     kinds: dict[str, ColumnKind] = {str(name): _kind(frame[name]) for name in frame.columns}
     bare = Schema(kinds)
     numeric = [name for e in predictor_expressions(formula) for name in columns_in(e) if bare.kind(name) == "number"]
-    distinct = {name: int(frame[name].nunique()) for name in numeric} if statistics_of(family).moments and not has_two_parts(family) else {}
+    distinct = {name: int(frame[name].nunique()) for name in numeric} if is_linear(family) else {}
     inner = [e for expression in (*predictor_expressions(formula), *formula.offsets) for e in standardised(expression)]
     moments: dict[str, tuple[float, float]] = {}
     for e in inner:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from multilevel.cells.schema import Schema
 from multilevel.errors import DataError, FormulaError
-from multilevel.families.registry import family_named, family_names, has_two_parts, statistics_of
+from multilevel.families.registry import family_named, family_names, has_two_parts, is_linear, statistics_of
 from multilevel.formula.columns import columns_in, formula_columns, grouping_columns, predictor_expressions
 from multilevel.formula.labels import expression_label
 from multilevel.formula.parse import is_log
@@ -131,8 +131,7 @@ def plan_cells(formula: Formula, schema: Schema, family: str) -> CellPlan:
     numeric = tuple(expression for expression in predictors if not schema.is_categorical(expression))
     groups = grouping_columns(formula)
     # the moments of a two-part outcome are those of its amounts: predictors join the key there too
-    has_features = statistics_of(family).moments and not has_two_parts(family)
-    in_key = tuple(e for e in numeric if not has_features or _fixed_by_key(e, schema, groups))
+    in_key = tuple(e for e in numeric if not is_linear(family) or _fixed_by_key(e, schema, groups))
     offsets_in_key = formula.offsets if formula.offsets and family_named(family).offset_in_key else ()
     return CellPlan(
         family=family,

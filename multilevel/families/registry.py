@@ -58,6 +58,11 @@ def has_two_parts(name: str) -> bool:
     return name in _TWO_PART
 
 
+def is_linear(name: str) -> bool:
+    """Whether the model of the family is a linear one: one part, whose cells keep moments."""
+    return name not in _TWO_PART and family_named(name).statistics.moments
+
+
 def statistics_of(name: str) -> Statistics:
     """What cells keep under a family, of one part or two. Raises StudyError with the names that there are."""
     two = two_part_named(name)

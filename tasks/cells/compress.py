@@ -16,7 +16,7 @@ from multilevel.cells.order import LevelOrder
 from multilevel.cells.plan import MOST_OUTCOMES, CellPlan, plan_cells
 from multilevel.cells.schema import Schema
 from multilevel.errors import DataError
-from multilevel.families.registry import has_two_parts, statistics_of
+from multilevel.families.registry import is_linear, statistics_of
 from multilevel.formula.columns import columns_in, formula_columns
 from multilevel.formula.labels import expression_label
 from multilevel.formula.tree import Call, Column, Expression, Formula
@@ -127,7 +127,7 @@ def compress_rows(
         query = compile_cells(plan, schema, study_sql, with_outcomes=with_outcomes)
         cells = _copy(connection, query.sql, folder / "cells.parquet")
         n_cells, n_rows = _check_cells(connection, cells, plan)
-        if statistics_of(plan.family).moments and not has_two_parts(plan.family) and not plan.has_weights and _lost_digits(connection, cells):
+        if is_linear(plan.family) and not plan.has_weights and _lost_digits(connection, cells):
             query = compile_cells(plan, schema, study_sql, two_passes=True)
             cells = _copy(connection, query.sql, cells)
         rows = _copy(connection, sample_query(study_sql, formula, sample_rows), folder / "rows.parquet")
@@ -173,7 +173,7 @@ def refuse_too_many_cells(connection: duckdb.DuckDBPyConnection, study_sql: str,
     DataError
         With the count and the way out.
     """
-    if (statistics_of(plan.family).moments and not has_two_parts(plan.family)) or not plan.keys:
+    if is_linear(plan.family) or not plan.keys:
         return
     keys = ", ".join(quote(key.name) if isinstance(key, Column) else as_sql(key, schema.moments) for key in plan.keys)
     facts = f"approx_count_distinct(hash({keys})) as n_cells"

@@ -10,7 +10,7 @@ import duckdb
 
 from multilevel.cells.schema import ColumnKind, Schema
 from multilevel.errors import DataError
-from multilevel.families.registry import has_two_parts, statistics_of
+from multilevel.families.registry import is_linear
 from multilevel.formula.columns import columns_in, predictor_expressions, standardised
 from multilevel.formula.labels import expression_label
 from multilevel.formula.tree import Formula
@@ -71,7 +71,7 @@ def read_schema(connection: duckdb.DuckDBPyConnection, study_sql: str, formula: 
     """
     kinds, integers = column_kinds(connection, study_sql)
     schema = Schema(kinds, integers=integers, wide=wide_types(connection, study_sql))
-    numeric = _numeric_predictors(formula, schema) if statistics_of(family).moments and not has_two_parts(family) else []
+    numeric = _numeric_predictors(formula, schema) if is_linear(family) else []
     facts = {f"distinct.{name}": f"approx_count_distinct({TABLE}.{quote(name)})" for name in numeric}
     calculated = (*predictor_expressions(formula), *formula.offsets)
     pending = list(dict.fromkeys(inner for e in calculated for inner in standardised(e)))

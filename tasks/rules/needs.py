@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from multilevel.errors import StudyError
-from multilevel.families.registry import family_named, has_two_parts, statistics_of, two_part_named
+from multilevel.families.registry import family_named, has_two_parts, is_linear, statistics_of, two_part_named
 from multilevel.formula.columns import columns_in, formula_columns, grouping_columns, predictor_expressions
 from multilevel.formula.labels import expression_label
 from multilevel.formula.tree import Call, Column, Expression, Number, Operation
@@ -61,7 +61,7 @@ def column_needs(study: Study, types: Mapping[str, str], kept: str) -> list[Vari
     for name in _categorical(study, types):
         what = f"the predictor {name} has one level only; it needs at least two. Drop it from the formula, or take a longer window"
         found.append(Varied(_differs(f"{TABLE}.{quote(name)}", kept), what, (name,)))
-    if statistics_of(study.family).moments and not has_two_parts(study.family):
+    if is_linear(study.family):
         outcome = study.parsed_formula.response.expression
         varies = _differs(as_sql(outcome, {}), kept)
         found.append(Varied(varies, "the outcome is the same in every row; there is nothing to explain", columns_in(outcome)))
