@@ -20,13 +20,17 @@ from numba import njit, types
 HALF_NORMAL, HALF_STUDENT_T, EXPONENTIAL, LOG_NORMAL, CORRELATION = range(5)
 
 
-_VECTOR, _MATRIX, _INTEGERS = types.float64[::1], types.float64[:, ::1], types.int64[::1]
+_VECTOR = types.float64[::1]
+# data come as arrays that may not be written
+_DATA = types.Array(types.float64, 1, "C", readonly=True)
+_TABLE = types.Array(types.float64, 2, "C", readonly=True)
+_COUNTS = types.Array(types.int32, 1, "C", readonly=True)
 
-LOG_DENSITY = types.float64(_VECTOR, _VECTOR, _VECTOR, _MATRIX, _VECTOR, types.float64, _VECTOR, _VECTOR)
+LOG_DENSITY = types.float64(_DATA, _DATA, _DATA, _TABLE, _VECTOR, types.float64, _VECTOR, _VECTOR)
 """Signature of ``Family.log_density``: a family comes as a pointer to compiled code, so that all of them share the code here."""
 
-_PACKED = types.Tuple((types.Array(types.float64, 0, "C"), _VECTOR, _VECTOR))(
-    _VECTOR, _VECTOR, _VECTOR, _INTEGERS, types.FunctionType(LOG_DENSITY)
+PACKED = types.Tuple((types.Array(types.float64, 0, "C"), _VECTOR, _VECTOR))(
+    _VECTOR, _VECTOR, _DATA, _COUNTS, types.FunctionType(LOG_DENSITY)
 )
 
 
@@ -228,75 +232,6 @@ def _joint_root_back(inverse, x, z, g_z, g_right):
     return g_inner
 
 
-@njit(_PACKED, cache=True, nogil=True)
-def packed_log_posterior(x, w, numbers, counts, log_density):
-    """``log_posterior`` at stretched parameters, of data packed into one array of floats and one of integers.
-
-    ``x`` (d,) is theta with the sds stretched (see ``stretch``); the value comes as an array without dimensions.
-
-    PyTensor and nutpie compile code for every array that a model holds, so two of them compile in a fraction of the time of twenty.
-    """
-    n_joint, n_rows, p = np.int64(counts[1]), np.int64(counts[2]), np.int64(counts[3])
-    n_blocks, n_values = np.int64(counts[4]), np.int64(counts[5])
-    at = 6
-    codes = counts[at : at + n_blocks * n_rows].reshape((n_blocks, n_rows))
-    at += n_blocks * n_rows
-    widths = counts[at : at + n_blocks]
-    levels = counts[at + n_blocks : at + 2 * n_blocks]
-    starts = counts[at + 2 * n_blocks : at + 3 * n_blocks]
-    n_columns, n_shift, n_information, n_mixing, n_pull, n_coarse, m = 0, 0, 0, 0, 0, p, p
-    for block in range(n_blocks):
-        size = np.int64(widths[block]) * np.int64(levels[block])
-        n_columns += widths[block]
-        if block < n_joint:
-            m += size
-            n_coarse += size
-            continue
-        n_shift += size
-        n_information += size * widths[block]
-        if block < n_blocks - 1:
-            n_mixing += size * size
-            n_pull += size * n_coarse
-            n_coarse += size
-    lengths = np.array([
-        4 * len(x), n_rows, n_rows, n_rows, n_rows, 3, 2 * n_values, n_rows * p, n_columns * n_rows, n_coarse, m * m, m, n_information,
-        n_mixing, n_pull, n_shift, p, p * p, len(x),
-    ])  # fmt: skip
-    ends = np.zeros(len(lengths) + 1, dtype=np.int64)
-    for i in range(len(lengths)):
-        ends[i + 1] = ends[i] + lengths[i]
-    theta, slope, jacobian, g_jacobian = stretch(x, numbers[ends[18] : ends[19]])
-    value, g_theta, g_w = log_posterior(
-        theta,
-        w,
-        counts[:2],
-        numbers[ends[0] : ends[1]].reshape((len(x), 4)),
-        numbers[ends[1] : ends[2]],
-        numbers[ends[2] : ends[3]],
-        numbers[ends[5] : ends[6]],
-        numbers[ends[6] : ends[7]].reshape((n_values, 2)),
-        numbers[ends[3] : ends[4]],
-        numbers[ends[7] : ends[8]].reshape((n_rows, p)),
-        numbers[ends[4] : ends[5]],
-        codes,
-        numbers[ends[8] : ends[9]].reshape((n_columns, n_rows)),
-        widths,
-        levels,
-        starts,
-        numbers[ends[9] : ends[10]],
-        numbers[ends[10] : ends[11]].reshape((m, m)),
-        numbers[ends[11] : ends[12]],
-        numbers[ends[12] : ends[13]],
-        numbers[ends[13] : ends[14]],
-        numbers[ends[14] : ends[15]],
-        numbers[ends[15] : ends[16]],
-        numbers[ends[16] : ends[17]],
-        numbers[ends[17] : ends[18]].reshape((p, p)),
-        log_density,
-    )
-    return np.asarray(value + jacobian), g_theta * slope + g_jacobian, g_w
-
-
 @njit(cache=True, nogil=True)
 def stretch(x, units):
     """theta, its derivative, the log Jacobian and its gradient, of theta = log(unit softplus(x)) where a unit is given, else theta = x.
@@ -494,3 +429,72 @@ def _log_prior(theta, prior):
         value += part + log_x
         gradient[i] += inside * (slope + 1.0)
     return value, gradient
+
+
+@njit(PACKED, cache=True, nogil=True)
+def packed_log_posterior(x, w, numbers, counts, log_density):
+    """``log_posterior`` at stretched parameters, of data packed into one array of floats and one of integers.
+
+    ``x`` (d,) is theta with the sds stretched (see ``stretch``); the value comes as an array without dimensions.
+
+    PyTensor and nutpie compile code for every array that a model holds, so two of them compile in a fraction of the time of twenty.
+    """
+    n_joint, n_rows, p = np.int64(counts[1]), np.int64(counts[2]), np.int64(counts[3])
+    n_blocks, n_values = np.int64(counts[4]), np.int64(counts[5])
+    at = 6
+    codes = counts[at : at + n_blocks * n_rows].reshape((n_blocks, n_rows))
+    at += n_blocks * n_rows
+    widths = counts[at : at + n_blocks]
+    levels = counts[at + n_blocks : at + 2 * n_blocks]
+    starts = counts[at + 2 * n_blocks : at + 3 * n_blocks]
+    n_columns, n_shift, n_information, n_mixing, n_pull, n_coarse, m = 0, 0, 0, 0, 0, p, p
+    for block in range(n_blocks):
+        size = np.int64(widths[block]) * np.int64(levels[block])
+        n_columns += widths[block]
+        if block < n_joint:
+            m += size
+            n_coarse += size
+            continue
+        n_shift += size
+        n_information += size * widths[block]
+        if block < n_blocks - 1:
+            n_mixing += size * size
+            n_pull += size * n_coarse
+            n_coarse += size
+    lengths = np.array([
+        4 * len(x), n_rows, n_rows, n_rows, n_rows, 3, 2 * n_values, n_rows * p, n_columns * n_rows, n_coarse, m * m, m, n_information,
+        n_mixing, n_pull, n_shift, p, p * p, len(x),
+    ])  # fmt: skip
+    ends = np.zeros(len(lengths) + 1, dtype=np.int64)
+    for i in range(len(lengths)):
+        ends[i + 1] = ends[i] + lengths[i]
+    theta, slope, jacobian, g_jacobian = stretch(x, numbers[ends[18] : ends[19]])
+    value, g_theta, g_w = log_posterior(
+        theta,
+        w,
+        counts[:2],
+        numbers[ends[0] : ends[1]].reshape((len(x), 4)),
+        numbers[ends[1] : ends[2]],
+        numbers[ends[2] : ends[3]],
+        numbers[ends[5] : ends[6]],
+        numbers[ends[6] : ends[7]].reshape((n_values, 2)),
+        numbers[ends[3] : ends[4]],
+        numbers[ends[7] : ends[8]].reshape((n_rows, p)),
+        numbers[ends[4] : ends[5]],
+        codes,
+        numbers[ends[8] : ends[9]].reshape((n_columns, n_rows)),
+        widths,
+        levels,
+        starts,
+        numbers[ends[9] : ends[10]],
+        numbers[ends[10] : ends[11]].reshape((m, m)),
+        numbers[ends[11] : ends[12]],
+        numbers[ends[12] : ends[13]],
+        numbers[ends[13] : ends[14]],
+        numbers[ends[14] : ends[15]],
+        numbers[ends[15] : ends[16]],
+        numbers[ends[16] : ends[17]],
+        numbers[ends[17] : ends[18]].reshape((p, p)),
+        log_density,
+    )
+    return np.asarray(value + jacobian), g_theta * slope + g_jacobian, g_w

@@ -261,7 +261,7 @@ def compiled_model(family: Family, n_theta: int, n_coefficients: int) -> Any:
 
     from multilevel.bayesian.nuts_model import build_model
 
-    nothing: dict[str, Any] = {"numbers": np.zeros(1), "counts": np.zeros(6, dtype=np.int64)}
+    nothing: dict[str, Any] = {"numbers": np.zeros(1), "counts": np.zeros(6, dtype=np.int32)}
     return nutpie.compile_pymc_model(build_model(nothing, family, n_theta, n_coefficients))
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
-from numba import njit
+from numba import njit, types
+from numba.experimental.function_type import _get_wrapper_address
 from pytensor.gradient import DisconnectedType
 from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
@@ -75,11 +76,28 @@ def _compiled(op: LogPosterior, **_: Any) -> Any:
     return compiled_density(op.family)
 
 
+class _Pointer(types.WrapperAddressProtocol):
+    """Compiled code that is called by its address: called by its name it would be compiled again into every function that calls it."""
+
+    def __init__(self, function: Any, signature: Any) -> None:
+        if signature.args not in function.overloads:
+            function.compile(signature)
+        self._function, self._signature = function, signature
+
+    def __wrapper_address__(self) -> Any:
+        """Address of the compiled code."""
+        return _get_wrapper_address(self._function, self._signature)
+
+    def signature(self) -> Any:
+        """Types of its arguments and of its value."""
+        return self._signature
+
+
 @cache
 def compiled_density(family: Family) -> Any:
     """``kernel.packed_log_posterior`` of a family, without its last argument."""
-    log_density, packed = family.log_density, kernel.packed_log_posterior
-    log_density.compile(kernel.LOG_DENSITY)
+    log_density = _Pointer(family.log_density, kernel.LOG_DENSITY)
+    packed = _Pointer(kernel.packed_log_posterior, kernel.PACKED)
 
     @njit(nogil=True)
     def log_posterior(x, w, numbers, counts):  # type: ignore[no-untyped-def]
@@ -129,7 +147,7 @@ def pack(data: Arrays) -> Arrays:
     head = [*data["kinds"], *data["X"].shape, len(data["widths"]), len(data["histogram"])]
     counts = [np.array(head), np.ravel(data["codes"]), data["widths"], data["levels"], data["starts"]]
     numbers = np.concatenate([np.ravel(data[name]) for name in PACKED])
-    return {"numbers": numbers.astype(np.float64), "counts": np.concatenate(counts).astype(np.int64)}
+    return {"numbers": numbers.astype(np.float64), "counts": np.concatenate(counts).astype(np.int32)}
 
 
 def sd_units(layout: Layout, pilot: Pilot) -> Floats:
