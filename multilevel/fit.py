@@ -12,6 +12,7 @@ from scipy.sparse import csr_array
 from multilevel.arrays import Floats, Integers
 from multilevel.design.model import Design
 from multilevel.design.unit_free import UnitFree
+from multilevel.families.link import Link
 
 type Engine = Literal["bayesian", "likelihood"]
 
@@ -74,6 +75,9 @@ class Joint(Protocol):
 
     def draws(self, size: int, seed: int) -> Floats:
         """(size, p + q) draws: of the posterior, or of the normal approximation."""
+
+    def on_response_scale(self, summary: Summary, link: Link, interval: float) -> Summary:
+        """A summary of averages on the response scale, its limits inside the outcome's range."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +177,11 @@ class Fit:
     checks: tuple[Check, ...] = ()
     record: dict[str, object] = field(default_factory=dict)
     unit_free: UnitFreeFit | None = None
+
+    @property
+    def has_draws(self) -> bool:
+        """Whether the joint distribution is posterior draws, in step with those of the variances; else it is normal, at the estimates."""
+        return self.covariance_draws is not None
 
     def effect_variance(self, block: int, z: Floats) -> Floats:
         """(R,) z'Sigma z of a block, for ``z`` (R, k) in the columns as written."""

@@ -13,10 +13,12 @@ from functools import cached_property
 import numpy as np
 from scipy.linalg import solve_triangular
 from scipy.sparse import csr_array, eye_array, hstack
+from scipy.special import ndtri
 from scipy.stats import norm
 
 from multilevel.arrays import Floats, Integers
 from multilevel.design.unit_free import Maps
+from multilevel.families.link import Link
 from multilevel.fit import Summary
 from multilevel.linear.elimination import spreads
 from multilevel.linear.factorise import BlockedFactor
@@ -177,6 +179,10 @@ class NormalJoint:
         gradient = csr_array(weights @ (_diagonal(slope(predictor)) @ rows))
         return _wald(estimate, np.sqrt(self.variance(gradient)), interval)
 
+    def on_response_scale(self, summary: Summary, link: Link, interval: float) -> Summary:
+        """Limits taken on the link scale by the delta method, so that they stay inside the outcome's range; identity is left as it is."""
+        return _inside_range(summary, link, interval)
+
     def draws(self, size: int, seed: int) -> Floats:
         """(size, p + q) exact draws of the normal approximation."""
         rng = np.random.default_rng(seed)
@@ -222,6 +228,10 @@ class MappedJoint:
         """As ``NormalJoint.respond``."""
         return self.inner.respond(self._mapped(rows), weights, response, slope, interval)
 
+    def on_response_scale(self, summary: Summary, link: Link, interval: float) -> Summary:
+        """As ``NormalJoint.on_response_scale``."""
+        return _inside_range(summary, link, interval)
+
     def draws(self, size: int, seed: int) -> Floats:
         """(size, p + q) draws of the normal approximation."""
         return np.asarray((self.matrix @ self.inner.draws(size, seed).T).T)
@@ -241,6 +251,14 @@ def quadratic_forms(rows: csr_array, covariance: Floats) -> Floats:
 def _wald(estimate: Floats, std_error: Floats, interval: float) -> Summary:
     half = norm.ppf(0.5 + interval / 2.0) * std_error
     return Summary(estimate, std_error, estimate - half, estimate + half)
+
+
+def _inside_range(summary: Summary, link: Link, interval: float) -> Summary:
+    if link.is_linear:
+        return summary
+    centre = link.inverse(summary.estimate)
+    half = ndtri(0.5 + interval / 2.0) * summary.std_error / link.slope(centre)
+    return Summary(summary.estimate, summary.std_error, link.mean(centre - half), link.mean(centre + half))
 
 
 def square_root(covariance: Floats) -> Floats:

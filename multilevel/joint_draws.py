@@ -10,6 +10,7 @@ from scipy.sparse import csr_array
 
 from multilevel.arrays import Floats, Integers
 from multilevel.errors import FitError
+from multilevel.families.link import Link
 from multilevel.fit import Summary
 
 CHUNK_VALUES = 8_000_000
@@ -83,6 +84,10 @@ class DrawsJoint:
         if size >= self.n_draws:
             return np.arange(self.n_draws)
         return np.floor((np.arange(size) + 0.5) * self.n_draws / size).astype(np.int64)
+
+    def on_response_scale(self, summary: Summary, link: Link, interval: float) -> Summary:
+        """As it is: quantiles of draws are inside the range already."""
+        return summary
 
     def draws(self, size: int, seed: int) -> Floats:
         """(size, p + q) draws: evenly spaced ones up to S, in the order of ``covariance_draws``; beyond S drawn again with replacement."""

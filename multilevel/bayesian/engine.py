@@ -12,8 +12,6 @@ from multilevel.bayesian.prior_report import describe_priors, prior_sensitivity
 from multilevel.bayesian.priors import Priors, read_priors
 from multilevel.bayesian.sampling import Sampling, read_sampling
 from multilevel.bayesian.unit_free_priors import ModelPriors, model_priors
-from multilevel.checking.predictive import predictive_checks
-from multilevel.checking.row_loo import row_loo
 from multilevel.design.model import Design
 from multilevel.errors import FitError, StudyError
 from multilevel.families.registry import family_named
@@ -80,8 +78,7 @@ def fit_bayesian(
             failed = {check.check: check.value for check in missed}
             fit = fit_nuts(design, family, resolved, how, seed=seed, interval=interval, progress=progress)
             fit = replace(fit, record=fit.record | {"collapsed_form_failed": failed})
-    checks = (*fit.checks, *predictive_checks(fit, seed), *row_loo(fit))
-    return replace(fit, checks=checks, record=fit.record | _prior_record(fit, resolved))
+    return replace(fit, record=fit.record | _prior_record(fit, resolved))
 
 
 def _prior_record(fit: Fit, priors: ModelPriors) -> dict[str, object]:

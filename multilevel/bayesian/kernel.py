@@ -1,9 +1,8 @@
-"""The log posterior in the sampler's coordinates with its gradient, compiled once for every model.
+"""The log posterior with its gradient, compiled once for all models; in one file, since numba would not notice changes in another.
 
 Written out by hand because a symbolic gradient costs a minute to compile for each new shape of model, and this costs nothing after the
 first time on a machine. What it computes is documented in ``coordinates.py`` and ``multilevel.families``; the tests hold it against them.
 Every ``_..._back`` returns or adds adjoints: the derivative of the log posterior with respect to its function's inputs.
-One file, although it is long: numba keeps compiled code by the file that it is in, and would not notice a change in another one.
 """
 
 # Compiled code is untyped to mypy, has no use for keyword arguments, and reads best with each pass in one piece.

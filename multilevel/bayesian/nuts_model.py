@@ -18,7 +18,7 @@ from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
 from pytensor.link.numba.dispatch import numba_funcify
 
-from multilevel.arrays import Floats, Integers
+from multilevel.arrays import Codes, Floats, Integers
 from multilevel.bayesian import kernel
 from multilevel.bayesian.coordinates import CoarseBlock, Coordinates, FineBlock
 from multilevel.bayesian.distributions import Prior
@@ -29,7 +29,7 @@ from multilevel.design.reduction import ReducedRows
 from multilevel.families.family import Family
 from multilevel.families.outcome import Outcome
 
-type Arrays = dict[str, Floats | Integers]
+type Arrays = dict[str, Floats | Integers | Codes]
 
 ARGUMENTS = (
     "kinds", "prior", "y", "size", "once", "histogram", "offset", "X", "weights", "codes", "values", "widths", "levels", "starts", "mode",

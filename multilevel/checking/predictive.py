@@ -25,6 +25,11 @@ SMALLEST = 1e-12
 
 DRAWS = 100
 
+MOST_VALUES = 40_000_000
+"""Draws times coefficients that are held at once (0.3 GB)."""
+
+FEWEST_DRAWS = 20
+
 
 def predictive_checks(fit: Fit, seed: int = 0) -> tuple[Check, ...]:
     """Checks of a fit, reported and never gates.
@@ -36,8 +41,13 @@ def predictive_checks(fit: Fit, seed: int = 0) -> tuple[Check, ...]:
     rows = reduce_design(fit.design)
     if not len(rows.outcome):
         return ()
+    matrix = coefficient_matrix(rows)
+    n_draws = min(DRAWS, MOST_VALUES // max(matrix.shape[1], 1))
+    if n_draws < FEWEST_DRAWS:
+        message = f"not calculated: draws of {matrix.shape[1]:,} coefficients are too many to hold"
+        return (Check("predictive_dispersion", None, MOST_DISPERSION, True, message),)
     rng = np.random.default_rng(seed)
-    eta = rows.offset[:, None] + coefficient_matrix(rows) @ fit.joint.draws(DRAWS, seed).T
+    eta = rows.offset[:, None] + matrix @ fit.joint.draws(n_draws, seed).T
     checks = [_dispersion(fit, rows, np.asarray(eta), rng)]
     zeros = _zeros(fit, rows, np.asarray(eta))
     checks += [] if zeros is None else [zeros]

@@ -8,7 +8,7 @@ cells keep moments: for them there is cross-validation over groups.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,6 +23,9 @@ from multilevel.joint_draws import DrawsJoint
 
 DRAWS = 1_000
 AT_ONCE = 2_000
+
+MOST_VALUES = 40_000_000
+"""Draws times coefficients that are made for this alone (0.3 GB)."""
 
 TOO_MANY = 2.0
 """Effective parameters over coefficients from which on the rows, not the groups, are what the model cannot foresee."""
@@ -55,7 +58,13 @@ def row_loo(fit: Fit) -> tuple[Check, ...]:
         message = f"not calculated: the rows have more than {MOST_OUTCOMES:,} different combinations of cell and outcome"
         return (Check("elpd_loo", None, None, passed=True, message=message),)
     n_coefficients = len(fit.design.population) + fit.design.n_effects
-    return (_check(*_scores(fit, patterns), patterns.n, n_coefficients),)
+    if not fit.has_draws and n_coefficients * DRAWS > MOST_VALUES:
+        message = f"not calculated: draws of {n_coefficients:,} coefficients are too many to hold"
+        return (Check("elpd_loo", None, None, passed=True, message=message),)
+    found = _check(*_scores(fit, patterns), patterns.n, n_coefficients)
+    return (
+        found if fit.has_draws else replace(found, message=f"{found.message}; from the normal approximation at the estimated variances"),
+    )
 
 
 def patterns_of(design: Design) -> Patterns | None:

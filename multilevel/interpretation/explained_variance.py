@@ -43,7 +43,7 @@ def explained_variance(fit: Fit, block: int, column: int) -> ExplainedVariance:
     predictors = predictors_of(fit.design, factor, term)
     errors = fit.joint.mean[places]
     predicted = sum((fit.joint.mean[place] * values for place, values in predictors.items()), np.zeros(factor.n_levels))
-    if fit.engine == "bayesian":
+    if fit.has_draws:
         expected_error, expected_total = _from_draws(fit, places, predictors)
     else:
         remaining = float(fit.conditional_variance[block][:, column].mean())

@@ -60,15 +60,15 @@ def _contrast(kept: KeptModel, term: str, factor: str, places: tuple[int, int], 
     rows = kept.contrasts[(factor, term)]
     difference = rows[[places[0]]] - rows[[places[1]]]
     estimate, std_error = float((difference @ kept.mean)[0]), float(kept.std_error(difference)[0])
-    if kept.engine == "likelihood":
-        half = float(ndtri(0.5 + kept.interval / 2.0)) * std_error
-        lower, upper = estimate - half, estimate + half
-        above = float(ndtr(estimate / std_error)) if std_error > 0 else None
-    else:
+    tail = (1.0 - kept.interval) / 2.0
+    if kept.has_draws:
         draws = estimate + kept.spread(difference)[0]
-        tail = (1.0 - kept.interval) / 2.0
         lower, upper = (float(bound) for bound in np.quantile(draws, [tail, 1.0 - tail]))
         above = float(np.mean(draws > 0)) if std_error > 0 else None
+    else:
+        half = float(ndtri(1.0 - tail)) * std_error
+        lower, upper = estimate - half, estimate + half
+        above = float(ndtr(estimate / std_error)) if std_error > 0 else None
     is_ratio = term == "Intercept" and not response_for(kept.family, kept.log_outcome).is_linear
     ratio = (float(np.exp(estimate)), float(np.exp(lower)), float(np.exp(upper))) if is_ratio else None
     return KeptContrast(kept.part, factor, term, levels[0], levels[1], estimate, std_error, lower, upper, above, ratio)

@@ -83,6 +83,11 @@ class KeptModel:
     matrix: csr_array
     maps: tuple[Floats, ...]
 
+    @property
+    def has_draws(self) -> bool:
+        """Whether ``deviations`` are those of posterior draws."""
+        return self.covariance_draws is not None
+
     def spread(self, rows: csr_array) -> Floats:
         """(m, S) deviations of ``rows @ (beta, b)`` from their means."""
         return np.asarray(csr_array(rows @ self.matrix) @ self.deviations.T.astype(np.float64))

@@ -41,7 +41,7 @@ def predict(models: Sequence[KeptModel], at: At, *, interval: float | None = Non
     probability = models[0].interval if interval is None else interval
     parts = [_Part(model, prediction_rows(model, at), seed + place) for place, model in enumerate(models)]
     step = max(1, VALUES_AT_ONCE // len(models[0].deviations))
-    work: Callable[[Sequence[_Part], slice, float], Summary] = _drawn if models[0].engine == "bayesian" else _normal
+    work: Callable[[Sequence[_Part], slice, float], Summary] = _drawn if models[0].has_draws else _normal
     pieces = [work(parts, slice(start, start + step), probability) for start in range(0, at.n_rows, step)]
     return Summary.joined(pieces), parts[0].rows.is_new
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from multilevel.cells.statistics import CellStatistics
+from multilevel.checking.predictive import predictive_checks
+from multilevel.checking.row_loo import row_loo
 from multilevel.design.build import build_design
 from multilevel.design.checks import DesignWarning, check_design
 from multilevel.families.registry import has_two_parts
@@ -121,6 +123,8 @@ def _checks(
 ) -> list[Check]:
     return [
         *fit.checks,
+        *predictive_checks(fit, options.seed),
+        *row_loo(fit),
         *options.extra_checks,
         *criteria(fit),
         *sizes(fit, options.n_excluded, options.n_quarantined),

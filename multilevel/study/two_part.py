@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from multilevel.cells.statistics import CellStatistics
+from multilevel.checking.predictive import predictive_checks
+from multilevel.checking.row_loo import row_loo
 from multilevel.design.hurdle import PARTS, Part
 from multilevel.design.model import Design
 from multilevel.errors import StudyError
@@ -111,6 +113,8 @@ def _fit_part(design: Design, tree: Nesting, options: FitOptions) -> PartResults
     pooling = fit_pooling(design, tree, options)
     checks = [
         *fit.checks,
+        *predictive_checks(fit, options.seed),
+        *row_loo(fit),
         *criteria(fit),
         *simpson_warnings(contextual_effects(fit, pooling.complete)),
         *unsplit_warnings(design, tree_of(design, tree)),

@@ -17,7 +17,7 @@ from multilevel.tables.cell_pairs import cell_pair
 from multilevel.tables.combinations import Combinations, combination_chunks, combination_table, combine, effect_variance, log_mean_error
 from multilevel.tables.level_variance import LevelVariance, widened
 from multilevel.tables.nesting import Nesting
-from multilevel.tables.response import response_interval, response_of
+from multilevel.tables.response import response_of
 
 
 def cell_estimates(
@@ -43,7 +43,7 @@ def _respond(work: Combinations) -> Summary:
         else:
             pieces.append(work.fit.joint.respond(rows, weights, work.response.mean, work.response.slope, work.fit.interval))
     found = Summary.joined(pieces)
-    return response_interval(found, work.response, work.fit.interval) if work.fit.engine == "likelihood" else found
+    return work.fit.joint.on_response_scale(found, work.response, work.fit.interval)
 
 
 def _with_unknown_effect(work: Combinations, summary: Summary, is_new: Floats) -> Summary:

@@ -72,7 +72,7 @@ def criteria(fit: Fit) -> list[Check]:
         fact("bic", None if deviance is None else deviance + np.log(n_rows) * fit.n_parameters, "-2 log-likelihood + log(n) x parameters"),
         fact("n_parameters", float(fit.n_parameters) if fit.n_parameters else None, "coefficients, variances and dispersion"),
     ]
-    if fit.engine == "likelihood":
+    if not fit.has_draws:
         found.append(fact("singular", float(fit.singular), "1 where a variance is zero or a correlation -1 or 1; a result, not an error"))
     jacobian = fit.design.cells.once.get("log_jacobian")
     if deviance is not None and jacobian is not None and fit.design.cells.log_outcome:

@@ -68,7 +68,7 @@ def draws_table(fit: Fit, tree: Nesting, heading: Heading, size: int, seed: int)
         {
             **{name: keys[name].combine_chunks().take(places) for name in _KEY},
             "draw": np.tile(np.arange(1, n_draws + 1), len(order)),
-            "distribution": pa.repeat(pa.scalar("posterior" if fit.engine == "bayesian" else "normal_joint"), len(places)),
+            "distribution": pa.repeat(pa.scalar("posterior" if fit.has_draws else "normal_joint"), len(places)),
             "value": values[order].ravel(),
         },
         is_sorted=True,

@@ -55,12 +55,11 @@ def _seen(fit: Fit, nesting: Nesting, name: str, term: str, n: Integers) -> dict
     rows = deviations if place is None else add_population(fit.design, deviations, {place: np.ones(1)})
     estimate = fit.joint.combine(rows, fit.interval)
     own = fit.joint.combine(deviation_rows(fit.design, {name: lineage[name]}, term), fit.interval)
-    is_likelihood = fit.engine == "likelihood"
     return {
         **_labels(name, term, factor.levels, factor.parents),
         **_columns(estimate, ""),
         **_columns(own, "deviation_"),
-        "conditional_sd": np.sqrt(fit.conditional_variance[block][:, column]) if is_likelihood else None,
+        "conditional_sd": None if fit.has_draws else np.sqrt(fit.conditional_variance[block][:, column]),
         "fitted_value": estimate.estimate + _predicted(fit, nesting, name, term),
         "n": n,
         "shrinkage": np.clip(fit.shrinkage[block][:, column], 0.0, 1.0),

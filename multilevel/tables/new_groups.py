@@ -63,7 +63,7 @@ def _simulated(standard: Standardisation, mixes: NewMixes, *, variance: Floats, 
         centre = centres.of(at)
         values[at] = mixes.weights[at] @ response.average(centre + drawn * np.sum(z, axis=0), inner[here][:, None])
         # the posterior mean over all draws, or the value at the estimates
-        middle = centre if fit.engine == "bayesian" else centres.point[here][:, None]
+        middle = centre if fit.has_draws else centres.point[here][:, None]
         estimate[at] = np.mean(mixes.weights[at] @ response.average(middle, (variance + inner)[here][:, None]))
     return summary_about(estimate, values, fit.interval)
 

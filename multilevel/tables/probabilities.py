@@ -31,7 +31,7 @@ def probability_above_average(fit: Fit, rows: csr_array, independent_sd: Floats)
     rows : (L, p + q), one row per level of a factor. independent_sd : (L,) sd of each level's deviation given (theta, beta), which is
         what remains of a difference from the mean of very many levels.
     """
-    if fit.engine == "bayesian":
+    if fit.has_draws:
         return _from_draws(fit, rows)
     unit = _unit(fit, rows)
     mean_row = csr_array(rows.mean(axis=0).reshape(1, -1))
@@ -67,7 +67,7 @@ def rank_intervals(
     largest = np.asarray(abs(gradients).max(axis=0).todense()).ravel()
     differences.data[np.abs(differences.data) < _ROUNDING * largest[differences.indices]] = 0.0
     differences.eliminate_zeros()
-    if fit.engine == "likelihood" and len(fit.joint.mean) * RANK_DRAWS > _MOST_VALUES:
+    if not fit.has_draws and len(fit.joint.mean) * RANK_DRAWS > _MOST_VALUES:
         if len(estimates) > _MOST_PAIRED:
             return ranks_of_many(estimates, independent_sd, fit.interval, seed)
         noise = _normal_draws(_covariance(fit, differences), seed)

@@ -21,7 +21,6 @@ from multilevel.tables.bins import distinct_rows
 from multilevel.tables.crossings import crossings, unseen_share
 from multilevel.tables.level_variance import LevelVariance
 from multilevel.tables.nesting import Nesting
-from multilevel.tables.response import response_interval
 from multilevel.tables.sides import Sides, averaging, pair_rows, scales, split_sides
 
 _CHUNK_ENTRIES = 3_000_000
@@ -73,7 +72,7 @@ class Standardisation:
             else:
                 pieces.append(joint.respond(rows, weights, self.response.mean, self.response.slope, interval))
         found = Summary.joined(pieces)
-        return response_interval(found, self.response, interval) if self.fit.engine == "likelihood" else found
+        return joint.on_response_scale(found, self.response, interval)
 
     def gradients(self) -> csr_array:
         """(L, p + q) derivatives of the averages at the joint mean."""
