@@ -19,7 +19,8 @@ from tasks.extract import extract
 from tasks.relation import Relation, connect
 from tasks.rules.validate import validate
 from tasks.shop.simulate import simulate_shop
-from tasks.study import Study, load_study
+from tasks.study import Study
+from tasks.study_file import load_study
 
 REPEATS = 7
 EMPTY_FLOW = "from prefect import flow\n@flow\ndef empty(): return 1\nempty()\n"

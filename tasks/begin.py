@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from multilevel.errors import StudyError
 from tasks.run_folder import make_run_folder, new_run_id
-from tasks.study import load_study
+from tasks.study_file import load_study
 
 
 def begin(study: str, *, engine: str | None, publish_to: str | None, settings: Sequence[str], run_id: str | None) -> str:

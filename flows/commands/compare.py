@@ -14,7 +14,7 @@ from flows.commands.working_folder import working_folder
 from tasks.begin import parse_settings
 from tasks.compare import CrossValidation, StudyComparison, compare_study
 from tasks.progress import fitting_progress
-from tasks.study import load_study
+from tasks.study_file import load_study
 from tasks.time_limit import HOUR, MORE_TIME, time_limit
 
 

@@ -14,7 +14,8 @@ from multilevel.errors import GroupwiseError, ResourceError, StudyError
 from tasks.begin import parse_settings
 from tasks.faults import as_ours
 from tasks.run_folder import make_run_folder, new_run_id
-from tasks.study import Study, load_study
+from tasks.study import Study
+from tasks.study_file import load_study
 
 
 def run_estimate(

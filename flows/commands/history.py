@@ -9,7 +9,7 @@ from flows.commands import terminal
 from tasks.publishing.difference import CheckChange, Difference, difference
 from tasks.publishing.target import Target, open_target
 from tasks.publishing.versions import Version
-from tasks.study import load_study
+from tasks.study_file import load_study
 
 MOVED = 2.0
 STATES = {True: "passed", False: "did not pass", None: "was not made"}

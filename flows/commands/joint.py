@@ -13,7 +13,7 @@ from flows.commands import terminal
 from multilevel.errors import StudyError
 from multilevel.tables.response import response_for
 from tasks.joint import MADE, Kept, contrast_levels, predict_at, read_kept, write_predictions
-from tasks.study import load_study
+from tasks.study_file import load_study
 
 if TYPE_CHECKING:
     from multilevel.kept.contrast import KeptContrast

@@ -20,7 +20,7 @@ from tasks.progress import reading_progress
 from tasks.publishing.target import open_target
 from tasks.rules.validate import validate
 from tasks.source_checks import unnamed
-from tasks.study import load_study
+from tasks.study_file import load_study
 from tasks.time_limit import HOUR, MORE_TIME, time_limit
 
 TAKES_HOURS = (

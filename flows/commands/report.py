@@ -10,7 +10,7 @@ from tasks.object_storage.address import has_scheme
 from tasks.publishing.layout import open_layout
 from tasks.publishing.repair import repair
 from tasks.publishing.report_index import latest_report, write_index
-from tasks.study import load_study
+from tasks.study_file import load_study
 
 
 def find_report(study_file: str, *, index: bool, show: bool) -> Path:

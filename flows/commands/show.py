@@ -15,7 +15,7 @@ from tasks.object_storage.address import Address, has_scheme
 from tasks.publishing.layout import STUDY_NAME, open_layout
 from tasks.publishing.target import open_target
 from tasks.publishing.verify import read_manifest, read_tables
-from tasks.study import load_study
+from tasks.study_file import load_study
 
 
 def show_tables(target: str, rows: int) -> None:

@@ -30,7 +30,7 @@ from multilevel.formula.labels import expression_label
 from multilevel.formula.parse import parse_formula
 from tasks.cells.query import compile_cells
 from tasks.rules.conditions import check_type, row_condition
-from tasks.study import load_study
+from tasks.study_file import load_study
 
 MEMORY_BYTES = 6 * 1024**3
 """Address space; DuckDB reserves far more than it uses."""

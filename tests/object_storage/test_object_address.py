@@ -55,7 +55,7 @@ def test_a_study_takes_an_address_and_drops_its_last_slash():
 
 def test_a_study_refuses_credentials_in_an_address_without_repeating_them(tmp_path):
     from multilevel.errors import StudyError
-    from tasks.study import load_study
+    from tasks.study_file import load_study
 
     file = tmp_path / "study.yaml"
     file.write_text("name: small\nformula: y ~ 1 + (1 | g)\nsource: {parquet: lines.parquet}\npublish_to: s3://key:hidden@bucket/x\n")

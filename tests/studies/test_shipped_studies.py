@@ -9,7 +9,7 @@ import yaml
 from multilevel.formula.columns import formula_columns
 from sql import read_query
 from tasks.shop.schema import TABLES
-from tasks.study import load_study
+from tasks.study_file import load_study
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "studies").glob("*.yaml"))

@@ -21,7 +21,8 @@ from tasks.plan import plan
 from tasks.planned import Plan
 from tasks.report.page import write_report
 from tasks.rules.validate import validate
-from tasks.study import Study, load_study
+from tasks.study import Study
+from tasks.study_file import load_study
 
 FORMULA = "amount ~ sale + (1 | region) + (1 | category)"
 

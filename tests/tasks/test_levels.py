@@ -15,7 +15,7 @@ from tasks.cells.compress import compress
 from tasks.extract import extract
 from tasks.rules.missing_values import level_orders
 from tasks.rules.validate import validate
-from tasks.study import load_study
+from tasks.study_file import load_study
 
 SIZES = ["S", "M", "L", None]
 STUDY = """

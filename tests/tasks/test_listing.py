@@ -11,7 +11,7 @@ from flows.commands.plan import show_plan
 from multilevel.errors import GroupwiseError, SourceError, StudyError
 from tasks import listing
 from tasks.listing import check_start, matching_files
-from tasks.study import load_study
+from tasks.study_file import load_study
 
 FILES = (
     "a.parquet",

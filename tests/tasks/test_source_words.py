@@ -15,7 +15,7 @@ from multilevel.errors import DataError, GroupwiseError
 from tasks.extract import extract
 from tasks.rules.validate import validate
 from tasks.source_checks import source_checks
-from tasks.study import load_study
+from tasks.study_file import load_study
 
 type Refuse = Callable[..., str]
 

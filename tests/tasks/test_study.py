@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from multilevel.errors import StudyError
-from tasks.study import load_study
+from tasks.study_file import load_study
 
 GOOD = {
     "name": "spend",

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multilevel.errors import StudyError
-from tasks.study import load_study
+from tasks.study_file import load_study
 from tasks.user_text import MOST_BYTES, show_value
 from tasks.yaml_text import DEEPEST, MOST_NODES, read_yaml
 

@@ -33,7 +33,7 @@ from tasks.cells.compress import compress
 from tasks.plan import plan
 from tasks.relation import Relation
 from tasks.report.page import write_report
-from tasks.study import load_study
+from tasks.study_file import load_study
 
 STUDY = """
 name: waits

@@ -207,6 +207,8 @@ def test_the_tables_of_a_binomial_study(herds: StudyFit) -> None:
     assert estimates.estimate.std() < 0.8 * estimates.no_pooling_estimate.std()
     tau = table(herds, "variance_components").iloc[0]
     assert tau.variance_share == pytest.approx(tau.estimate**2 / (tau.estimate**2 + np.pi**2 / 3), rel=0.15)
+    checks = table(herds, "diagnostics").set_index("check").value
+    assert checks[["predictive_dispersion", "elpd_loo"]].notna().all()
 
 
 def test_cbpp_is_lme4_s_laplace_fit() -> None:
