@@ -31,12 +31,6 @@ from multilevel.families.outcome import Outcome
 
 type Arrays = dict[str, Floats | Integers | Codes]
 
-ARGUMENTS = (
-    "kinds", "prior", "y", "size", "once", "histogram", "offset", "X", "weights", "codes", "values", "widths", "levels", "starts", "mode",
-    "joint_information", "joint_shift", "information", "mixing", "pull", "shift", "beta_location", "beta_precision",
-)  # fmt: skip
-"""The data of ``kernel.log_posterior``, in its order."""
-
 PACKED = (
     "prior", "y", "size", "offset", "weights", "once", "histogram", "X", "values", "mode", "joint_information", "joint_shift",
     "information", "mixing", "pull", "shift", "beta_location", "beta_precision", "units",

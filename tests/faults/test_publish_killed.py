@@ -154,6 +154,7 @@ def test_a_reader_sees_only_whole_versions_when_a_publisher_is_killed_before_eac
     assert {"run-start", "run-last"} <= whole()
 
 
+@pytest.mark.faults
 def test_a_run_that_is_killed_while_it_sweeps_what_another_left_does_no_harm(
     version: Version, latest: Latest, whole: Whole, root: Path, tmp_path: Path
 ):

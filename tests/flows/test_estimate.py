@@ -72,6 +72,7 @@ def test_a_study_folder_that_is_a_link_out_of_the_place_to_publish(estimate: Est
     assert not list(outside.iterdir())
 
 
+@pytest.mark.operations
 @pytest.mark.parametrize(
     ("step", "inner"), [(steps.extract, "extract_relation"), (steps.validate, "validate_rows"), (steps.compress, "compress_study")]
 )
@@ -180,6 +181,7 @@ def test_everything_quarantined(lines: pd.DataFrame, shop: Path, estimate: Estim
     assert published() == before
 
 
+@pytest.mark.operations
 def test_a_database_that_a_writer_holds(shop: Path, estimate: Estimate, published: Published, monkeypatch: pytest.MonkeyPatch) -> None:
     before = published()
     monkeypatch.setattr(steps.extract, "retries", 0)

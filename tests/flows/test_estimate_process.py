@@ -55,6 +55,7 @@ def test_a_simulated_shop_is_estimated_with_no_server_anywhere(tmp_path: Path) -
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.operations
 @pytest.mark.parametrize(
     "reached",
     [

@@ -31,6 +31,7 @@ def marked(state: State[Any]) -> Callable[[object], None]:
     return mark
 
 
+@pytest.mark.operations
 @pytest.mark.parametrize("state", [Crashed, Cancelled, Cancelling, Failed], ids=lambda state: state.__name__)
 def test_a_run_that_was_marked_while_it_lives_on_publishes_nothing(
     estimate: Estimate, published: Published, monkeypatch: pytest.MonkeyPatch, state: Callable[..., State[Any]]
@@ -43,6 +44,7 @@ def test_a_run_that_was_marked_while_it_lives_on_publishes_nothing(
     assert published() == before
 
 
+@pytest.mark.operations
 def test_a_run_that_cannot_ask_keeps_its_version_and_leaves_the_pointer(
     estimate: Estimate, published: Published, shop: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

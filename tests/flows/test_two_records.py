@@ -22,6 +22,7 @@ engine: likelihood
 """
 
 
+@pytest.mark.operations
 def test_a_scan_answered_from_a_files_statistics_is_not_published(
     shop: Path, lines: pd.DataFrame, estimate: Estimate, published: Callable[[], dict[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,6 +16,8 @@ from tasks.publishing.difference import difference
 from tasks.publishing.publish import Publication
 from tasks.publishing.target import ObjectStorage
 
+pytestmark = pytest.mark.operations
+
 DAY = date(2026, 11, 1)
 HOME = "estimates/shop/small"
 SEED = 20_261_128

@@ -18,6 +18,8 @@ from tasks.object_storage.store import ObjectStore
 from tasks.publishing.publish import Publication
 from tasks.publishing.target import ObjectStorage
 
+pytestmark = pytest.mark.operations
+
 DAY = date(2026, 11, 1)
 BUCKET, PREFIX, STUDY = "warehouse", "estimates/shop", "small"
 PLACE = f"s3://{BUCKET}/{PREFIX}"

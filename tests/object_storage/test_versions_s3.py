@@ -16,6 +16,8 @@ from tasks.publishing.difference import difference
 from tasks.publishing.publish import Publication
 from tasks.publishing.target import ObjectStorage, open_target
 
+pytestmark = pytest.mark.operations
+
 DAY = date(2026, 11, 1)
 BUCKET, PREFIX, STUDY = "warehouse", "estimates/shop", "small"
 PLACE = f"s3://{BUCKET}/{PREFIX}"

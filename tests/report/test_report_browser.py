@@ -15,7 +15,10 @@ from tasks.report import write_report
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright's Python client is not installed (pip install playwright)")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH (apt-get install chromium)")
+pytestmark = [
+    pytest.mark.operations,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH (apt-get install chromium)"),
+]
 
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
 FLAGS += ("--disable-component-update", "--disable-sync")
@@ -122,7 +125,6 @@ def test_a_short_table_sorts_by_keyboard(page):
     assert values == sorted(values)
 
 
-@pytest.mark.operations
 def test_ten_thousand_groups_open_in_two_seconds(browser, make_tables, study, tmp_path):
     file = write_report(make_tables(10_000), {}, {}, tmp_path / "large.html", study=study)
     opened(browser, file).close()
@@ -144,7 +146,6 @@ def test_light_dark_and_narrow_fit_their_window(page, mode, width):
     page.screenshot(path=str(ARTEFACTS / f"report_{mode}_{width}.png"), full_page=True)
 
 
-@pytest.mark.operations
 @pytest.mark.skipif(find_spec("axe_playwright_python") is None, reason="axe-core is not installed (pip install axe-playwright-python)")
 @pytest.mark.parametrize("mode", ["light", "dark"])
 def test_axe_finds_no_serious_problem(page, mode):
@@ -186,7 +187,7 @@ HOSTILE = (
 )
 
 
-@pytest.mark.parametrize("name", [HOSTILE[0], *(pytest.param(name, marks=pytest.mark.operations) for name in HOSTILE[1:])])
+@pytest.mark.parametrize("name", HOSTILE)
 def test_no_level_name_breaks_a_chart_runs_or_turns_its_letters_round(browser, make_tables, study, tmp_path, name):
     page = opened(browser, write_report(make_tables(4, hostile=name), {}, {}, tmp_path / "hostile.html", study=study))
     drawn = page.evaluate("[...document.querySelectorAll('.chart')].map((chart) => chart.dataset.drawn)")

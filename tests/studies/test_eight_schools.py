@@ -23,6 +23,7 @@ seed: 4
 """
 
 
+@pytest.mark.parity
 def test_the_published_tables_are_the_exact_posterior(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_until_fitted: Any) -> None:
     """Exact quadrature, mu ~ N(0, 5), tau ~ HalfCauchy(5): mu 4.3968 (3.3177), tau 3.5978 (3.2199)."""
     monkeypatch.chdir(tmp_path)

@@ -10,16 +10,17 @@ from scipy.stats import multivariate_normal
 
 from multilevel.bayesian.coordinates import build_coordinates, coefficients
 from multilevel.bayesian.distributions import POSITIVE, Prior, parse_prior
-from multilevel.bayesian.kernel import _digamma, _log_prior, packed_log_posterior, stretch
-from multilevel.bayesian.kernel import log_posterior as compiled_log_posterior
+from multilevel.bayesian.kernel import _log_prior, stretch
 from multilevel.bayesian.nuts_fit import starting_covariances, starting_dispersion, stretched, unstretched
-from multilevel.bayesian.nuts_model import ARGUMENTS, build_model, model_data, pack, prior_table
+from multilevel.bayesian.nuts_model import build_model, compiled_density, model_data, pack, prior_table
 from multilevel.bayesian.parameters import Layout, log_prior
 from multilevel.bayesian.pilot import block_values, fit_pilot
 from multilevel.bayesian.priors import Priors, ResolvedPriors, resolve_priors
 from multilevel.cells.from_rows import cells_from_frame
 from multilevel.design.build import build_design
 from multilevel.design.reduction import outcome_of, reduce_design
+from multilevel.families.compiled import compiled
+from multilevel.families.log_gamma import digamma as own_digamma
 from multilevel.formula.parse import parse_formula
 
 JOINT = {"all": 32, "some": 13, "only beta": 2}
@@ -124,20 +125,20 @@ def test_coefficients_are_standard_normal_whatever_their_variance(joint: str) ->
 def test_the_gradient_is_that_of_the_density(family: str, groups: str) -> None:
     rows, outcome, layout, priors, pilot, coordinates = setting(family, groups)
     data = model_data(rows, outcome, coordinates, layout, priors, pilot=pilot)
-    arrays = [data[name] for name in ARGUMENTS]
+    density, packed = compiled_density(outcome.family), pack(data)
     size = rows.X.shape[1] + sum(block.n_levels * block.values.shape[1] for block in rows.blocks)
     rng = np.random.default_rng(2)
-    theta, w = layout.pack(pilot.covariances, pilot.dispersion) + rng.normal(0, 0.4, layout.size), rng.normal(size=size)
-    _, g_theta, g_w = compiled_log_posterior(theta, w, *arrays)
+    theta = layout.pack(pilot.covariances, pilot.dispersion) + rng.normal(0, 0.4, layout.size)
+    x, w = unstretched(theta, data["units"]), rng.normal(size=size)
+    _, g_x, g_w = density(x, w, packed["numbers"], packed["counts"])
 
-    def difference(of_theta: np.ndarray, of_w: np.ndarray) -> float:
-        up = compiled_log_posterior(theta + of_theta, w + of_w, *arrays)[0]
-        return float((up - compiled_log_posterior(theta - of_theta, w - of_w, *arrays)[0]) / 2e-5)
+    def difference(of_x: np.ndarray, of_w: np.ndarray) -> float:
+        up, down = (density(x + s * of_x, w + s * of_w, packed["numbers"], packed["counts"])[0] for s in (1.0, -1.0))
+        return float((up - down) / 2e-5)
 
-    nothing_theta, nothing_w = np.zeros(layout.size), np.zeros(size)
-    numeric = [difference(step, nothing_w) for step in 1e-5 * np.eye(layout.size)]
-    np.testing.assert_allclose(g_theta, numeric, rtol=1e-5, atol=1e-4)
-    np.testing.assert_allclose(g_w, [difference(nothing_theta, step) for step in 1e-5 * np.eye(size)], rtol=1e-5, atol=1e-4)
+    nothing_x, nothing_w = np.zeros(layout.size), np.zeros(size)
+    np.testing.assert_allclose(g_x, [difference(step, nothing_w) for step in 1e-5 * np.eye(layout.size)], rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(g_w, [difference(nothing_x, step) for step in 1e-5 * np.eye(size)], rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -158,20 +159,17 @@ def test_the_kernels_prior_is_that_of_the_collapsed_form(written: str) -> None:
 
 
 @pytest.mark.parametrize("x", [1e-3, 0.4, 3.0, 50.0, 1e6])
-def test_the_kernels_digamma_is_scipys(x: float) -> None:
-    assert _digamma(x) == pytest.approx(digamma(x), rel=1e-11)
+def test_the_compiled_digamma_is_scipys(x: float) -> None:
+    assert compiled(own_digamma)(x) == pytest.approx(digamma(x), rel=1e-11)
 
 
 def test_stretched_sds_have_the_gradient_of_their_density() -> None:
     rows, outcome, layout, priors, pilot, coordinates = setting("binomial")
     data = model_data(rows, outcome, coordinates, layout, priors, pilot=pilot)
-    packed = pack(data)
+    packed, density = pack(data), compiled_density(outcome.family)
     w = np.random.default_rng(1).normal(size=2 + 8 + 9)
     for point in ([0.5, 1.0, 0.2, -3.0], [-35.0, 4.0, -0.5, 0.0], [-29.9, -31.0, 0.0, 2.0]):
         x = np.array(point)
-        _, gradient, _ = packed_log_posterior(x, w, packed["numbers"], packed["counts"])
-        numeric = [
-            (packed_log_posterior(x + h, w, *packed.values())[0] - packed_log_posterior(x - h, w, *packed.values())[0]) / 2e-5
-            for h in 1e-5 * np.eye(4)
-        ]
+        _, gradient, _ = density(x, w, packed["numbers"], packed["counts"])
+        numeric = [(density(x + h, w, *packed.values())[0] - density(x - h, w, *packed.values())[0]) / 2e-5 for h in 1e-5 * np.eye(4)]
         np.testing.assert_allclose(gradient, numeric, rtol=1e-4, atol=1e-4)

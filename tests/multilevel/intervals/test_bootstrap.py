@@ -51,6 +51,7 @@ def test_a_variance_that_most_drawn_outcomes_do_not_have_is_zero_there() -> None
     assert [one.lower for one in found if one.block is not None] == [0.0, 0.0]
 
 
+@pytest.mark.parity
 def test_counts_too_large_to_draw_count_as_failures() -> None:
     """One level alone has counts: the effects' sd is 20, and three of them make counts that no whole number holds."""
     rows = pd.DataFrame({"y": np.where(np.arange(80) % 8 == 2, 5000, 0), "g": (np.arange(80) % 8).astype(str)})

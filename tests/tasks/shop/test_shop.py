@@ -31,6 +31,7 @@ def one(connection: duckdb.DuckDBPyConnection, query: str) -> tuple:
     return connection.sql(query).fetchall()[0]
 
 
+@pytest.mark.operations
 def test_every_row_of_the_year_is_there(connection):
     assert one(connection, "select count(*), count(distinct customer_id), count(distinct basket_id) from transactions") == (
         1_469_307,
@@ -42,6 +43,7 @@ def test_every_row_of_the_year_is_there(connection):
     assert one(connection, "select max(transaction_ts)::date::varchar from transactions") == ("2018-01-01",)
 
 
+@pytest.mark.operations
 def test_customers_without_demographics_have_nulls_and_no_text_that_means_missing(connection):
     assert one(connection, "select count(*) from customers where not has_demographics and income_group is null") == (1_668,)
     texts = [c.name for t in TABLES for c in t.columns if t.name == "customers" and c.type == "varchar"]
@@ -49,12 +51,14 @@ def test_customers_without_demographics_have_nulls_and_no_text_that_means_missin
         assert one(connection, f"select count(*) from customers where lower({column}) in ('nan', 'none', '', 'null')") == (0,), column
 
 
+@pytest.mark.operations
 def test_money_is_decimal_and_time_is_a_timestamp(connection):
     types = dict(connection.sql("select column_name, data_type from duckdb_columns() where table_name = 'transactions'").fetchall())
     assert {types[c] for c in types if c == "amount" or c.endswith("discount")} == {"DECIMAL(18,2)"}
     assert types["transaction_ts"] == "TIMESTAMP"
 
 
+@pytest.mark.operations
 def test_every_table_and_column_is_commented(connection):
     assert one(
         connection, "select count(*) from duckdb_columns() where comment is null and not internal and table_name != 'shop_load'"
@@ -62,12 +66,14 @@ def test_every_table_and_column_is_commented(connection):
     assert one(connection, "select count(*) from duckdb_tables() where comment is null") == (0,)
 
 
+@pytest.mark.operations
 def test_keys_are_enforced(connection):
     kinds = connection.sql("select table_name, constraint_type from duckdb_constraints() where constraint_type like '%KEY'").fetchall()
     assert {("customers", "PRIMARY KEY"), ("products", "PRIMARY KEY"), ("transactions", "PRIMARY KEY")} <= set(kinds)
     assert ("transactions", "FOREIGN KEY") in kinds
 
 
+@pytest.mark.operations
 def test_a_second_call_does_nothing(database):
     before = database.stat()
     again = load_shop(database)
@@ -112,6 +118,7 @@ def test_a_missing_package_says_what_to_install(monkeypatch):
         shop_module.shop_source_folder()
 
 
+@pytest.mark.operations
 def test_line_items_has_one_row_per_line_and_the_traps_are_out_of_the_way(connection):
     connection.execute(f"create or replace temp view line_items as {read_query('line_items')}")
     assert one(connection, "select count(*), count(distinct (basket_id, product_id)) from line_items") == (1_469_307, 1_469_307)
@@ -125,6 +132,7 @@ def test_line_items_has_one_row_per_line_and_the_traps_are_out_of_the_way(connec
     assert one(connection, repeated)[0] > 20
 
 
+@pytest.mark.operations
 def test_baskets_has_one_row_per_basket_and_no_fuel(connection):
     connection.execute(f"create or replace temp view baskets as {read_query('baskets')}")
     assert one(connection, "select count(*), count(distinct basket_id), max(items) from baskets") == (141_739, 141_739, 247)
