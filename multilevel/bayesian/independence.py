@@ -23,13 +23,13 @@ PILOT_DRAWS = (250, 1000)
 """Draws per round while the proposal is improved: a quarter of those asked for, between these bounds."""
 
 ENOUGH = 0.7
-"""Importance ESS over draws from which on a proposal is not improved further."""
+"""Importance ESS over draws above which a proposal is not improved further."""
 
 LIGHT = 0.3
-"""Pareto k from which on a proposal's tails are not improved further."""
+"""Pareto k at which a proposal's tails are not improved further."""
 
 HEAVY = 0.7
-"""Pareto k from which on the proposal is fitted once more, to all the draws it gave."""
+"""Pareto k above which the proposal is fitted once more, to all the draws it gave."""
 
 REFITS = 2
 MOST_COMPONENTS = 7

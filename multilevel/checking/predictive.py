@@ -16,7 +16,7 @@ from multilevel.families.registry import family_named
 from multilevel.fit import Check, Fit
 
 MOST_DISPERSION = 1.2
-"""Observed over expected discrepancy from which on a check fails, if chance does not explain it."""
+"""Threshold of the observed over the expected discrepancy: a check fails above it, unless chance explains the excess."""
 
 CHANCE = 0.01
 

@@ -28,7 +28,7 @@ MOST_VALUES = 40_000_000
 """Draws times coefficients that are made for this alone (0.3 GB)."""
 
 TOO_MANY = 2.0
-"""Effective parameters over coefficients from which on the rows, not the groups, are what the model cannot foresee."""
+"""Threshold of effective parameters over coefficients: above it the model fails to foresee rows rather than groups."""
 
 RELIABLE = 0.7
 """Pareto k beyond which an estimate is not to be trusted."""

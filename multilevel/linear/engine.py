@@ -26,7 +26,7 @@ from multilevel.linear.parameters import Theta, mapped_lambdas, written_lambdas
 from multilevel.linear.uncertainty import VarianceParameters, components, residual_component, satterthwaite, variance_parameters
 
 SEVERAL_THREADS = 2_000
-"""Effects outside the eliminated factor from which on several threads shorten its dense factorisation."""
+"""Threshold of effects outside the eliminated factor: above it several threads shorten the dense factorisation."""
 
 
 def fit_linear(design: Design, *, method: Literal["reml", "ml"] = "reml", interval: float = 0.95, seed: int = 0) -> Fit:

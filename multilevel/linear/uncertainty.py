@@ -21,7 +21,7 @@ SMALLEST_EIGENVALUE = 1e-6
 """Directions of the Hessian flatter than this, relative to the steepest, carry no information (a singular fit) and are left out."""
 
 FARTHEST = 300.0
-"""Half width of an interval on the log scale from which on its limits are not given: exp() of more overflows."""
+"""Largest half width of an interval on the log scale whose limits are published: exp() of more overflows."""
 
 
 @dataclass(frozen=True)

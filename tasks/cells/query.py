@@ -29,7 +29,7 @@ OTHER_STATES = 10
 SHOWN = 160
 
 FAR = 1e4
-"""Mean of a cell's values in their standard deviations, from which on their moments take a second pass: each digit of it costs one."""
+"""Ratio of a cell's mean to its standard deviation above which moments take a second pass: every digit of it costs one digit of theirs."""
 
 TINY = 1e-14
 """Standard deviation of a cell's values relative to their mean, below which they are the same value (``CellStatistics.is_fixed``)."""

@@ -11,7 +11,7 @@ from typing import Any
 SEAL = "self_sha256"
 ENDING = re.compile(rb'(?P<name>"self_sha256": ")(?P<digest>[0-9a-f]{64})(?P<end>"\n\})')
 SEALED_SINCE = (1, 1)
-"""The schema of pointers and manifests from which on each carries a seal."""
+"""First schema of pointers and manifests that carry a seal."""
 
 
 class DamagedError(ValueError):

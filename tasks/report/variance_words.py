@@ -11,7 +11,7 @@ from tasks.report.subject import Subject, number, term_words
 type Component = Mapping[str, Any]
 
 MOSTLY = 0.5
-"""Pooling factor from which on levels rest more on each other than on their own rows (Gelman and Pardoe 2006)."""
+"""Pooling factor above which levels rest more on each other than on their own rows (Gelman and Pardoe 2006)."""
 
 
 def variance_sentences(subject: Subject) -> tuple[str, ...]:
