@@ -181,7 +181,7 @@ class NormalJoint:
 
     def on_response_scale(self, summary: Summary, link: Link, interval: float) -> Summary:
         """Limits taken on the link scale by the delta method, so that they stay inside the outcome's range; identity is left as it is."""
-        return _inside_range(summary, link, interval)
+        return inside_range(summary, link, interval)
 
     def draws(self, size: int, seed: int) -> Floats:
         """(size, p + q) exact draws of the normal approximation."""
@@ -230,7 +230,7 @@ class MappedJoint:
 
     def on_response_scale(self, summary: Summary, link: Link, interval: float) -> Summary:
         """As ``NormalJoint.on_response_scale``."""
-        return _inside_range(summary, link, interval)
+        return inside_range(summary, link, interval)
 
     def draws(self, size: int, seed: int) -> Floats:
         """(size, p + q) draws of the normal approximation."""
@@ -253,7 +253,8 @@ def _wald(estimate: Floats, std_error: Floats, interval: float) -> Summary:
     return Summary(estimate, std_error, estimate - half, estimate + half)
 
 
-def _inside_range(summary: Summary, link: Link, interval: float) -> Summary:
+def inside_range(summary: Summary, link: Link, interval: float) -> Summary:
+    """Normal limits of averages on the response scale, taken on the link scale by the delta method; identity is left as it is."""
     if link.is_linear:
         return summary
     centre = link.inverse(summary.estimate)

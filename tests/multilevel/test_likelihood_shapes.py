@@ -99,7 +99,7 @@ def density_of_rows(kind: str, frame: pd.DataFrame, eta: np.ndarray, scale: floa
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("kind", RESPONSES)
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(seed=st.integers(0, 2**32 - 1), n=st.integers(2, 70))
 def test_the_engines_densities_are_the_rows_up_to_a_constant(kind: str, shape: str, seed: int, n: int) -> None:
     frame, family = make_rows(kind, seed, n), FAMILY.get(kind, kind)

@@ -46,6 +46,7 @@ def test_too_few_effective_draws_call_for_longer_chains() -> None:
     assert _Effort(1, 1).after(divergences=0) == _Effort(1, 2)
 
 
+@pytest.mark.parity
 def test_a_coefficient_that_moves_slowly_is_not_sound(drawn: NutsDraws) -> None:
     assert _is_sound(drawn)
     values = drawn.values.reshape(4, 300, -1).copy()
@@ -82,6 +83,7 @@ def test_where_levels_say_enough_no_short_run_is_needed(monkeypatch: pytest.Monk
     assert runs == [1]
 
 
+@pytest.mark.parity
 def test_what_was_tried_before_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     verdicts = iter([False, False, True])
     monkeypatch.setattr(nuts_fit, "_is_sound", lambda found: next(verdicts))

@@ -80,6 +80,7 @@ def test_a_category_meets_the_regions_and_sales_of_the_table(family: str, engine
         assert pooled["category", category] == pytest.approx(by_hand, rel=2e-3 if family == "binomial" else 1e-6)
 
 
+@pytest.mark.parity
 def test_no_pooling_and_combinations_are_averaged_over_the_table_too() -> None:
     cells = cells_of("gaussian")
     found, sold, unsold = (
@@ -174,6 +175,7 @@ def test_a_posterior_average_over_a_mixture_is_the_mixture_of_averages() -> None
     assert np.all(estimates(NEVER) < estimates(ALWAYS))
 
 
+@pytest.mark.parity
 def test_a_hurdle_averages_its_expected_value_over_the_table() -> None:
     frame, formula = rows("gaussian"), parse_formula("y ~ 1 + sale + (1 | category)")
     frame["y"] = np.where(np.random.default_rng(2).random(400) < 0.4, 0.0, np.exp(frame.y / 3))

@@ -75,6 +75,7 @@ def test_counts_that_vary_more_than_poisson_leave_the_band_at_both_ends() -> Non
     assert bins[-1]["observed"] > bins[-1]["upper"]
 
 
+@pytest.mark.parity
 def test_a_missing_interaction_shows_in_a_gaussian_model_with_draws() -> None:
     rows = frame()
     rng = np.random.default_rng(6)

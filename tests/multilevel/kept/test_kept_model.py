@@ -302,6 +302,7 @@ def test_another_interval_is_narrower(model: KeptModel) -> None:
     assert (narrow.upper - narrow.lower)[0] == pytest.approx((wide.upper - wide.lower)[0] * 0.67449 / 1.95996, rel=1e-4)
 
 
+@pytest.mark.parity
 def test_the_file_gives_back_what_was_kept(model: KeptModel, frame: pd.DataFrame, tmp_path: Path) -> None:
     formula, discrete = "amount ~ scale(x) + between(z, region) + (1 | region)", frame.assign(x=1.0 * frame.week)
     parts = kept(fitted(formula, "hurdle_gamma", discrete), formula, discrete, "hurdle_gamma")

@@ -182,6 +182,7 @@ def design_of(frame: pd.DataFrame) -> np.ndarray:
     return np.column_stack([np.ones(len(frame)), frame.floor])
 
 
+@pytest.mark.parity
 def test_both_engines_agree_on_the_counties() -> None:
     formula = "y ~ floor + uranium + (1 | county)"
     by_engine = {engine: study(formula, radon(), engine) for engine in ENGINES}

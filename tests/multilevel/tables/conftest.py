@@ -12,7 +12,9 @@ from scipy.special import ndtri
 
 from multilevel.cells.statistics import CellStatistics, Labels
 from multilevel.design.model import Design, DesignColumn, Factor, GroupBlock
+from multilevel.families.link import Link
 from multilevel.fit import Fit, Summary, VarianceComponent
+from multilevel.joint import inside_range
 from multilevel.tables.assemble import Heading
 
 
@@ -34,6 +36,9 @@ class DenseJoint:
         error = np.sqrt(np.sum((gradient @ self.covariance) * gradient, axis=1))
         half = ndtri(0.5 + interval / 2) * error
         return Summary(estimate, error, estimate - half, estimate + half)
+
+    def on_response_scale(self, summary: Summary, link: Link, interval: float) -> Summary:
+        return inside_range(summary, link, interval)
 
     def draws(self, size: int, seed: int) -> np.ndarray:
         return np.random.default_rng(seed).multivariate_normal(self.mean, self.covariance, size)

@@ -28,6 +28,9 @@ class PointJoint:
         estimate = weights @ response(rows @ self.mean)
         return Summary(estimate, estimate * 0, estimate, estimate)
 
+    def on_response_scale(self, summary, link, interval) -> Summary:
+        return summary
+
 
 def shop(n: int = 4_000) -> pd.DataFrame:
     rng = np.random.default_rng(8)

@@ -289,6 +289,7 @@ def test_a_time_limit_interrupts_the_query(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parity
 def test_many_cells_in_several_row_groups_are_read_back(tmp_path: Path) -> None:
     con = duckdb.connect()
     sql = "select i as customer, 'B' || (i * 7 % 1500000) as basket, i % 3 as y from range(1500000) as r(i)"

@@ -53,7 +53,7 @@ class Published:
         return self.root / "spend" / "current" / f"{name}.parquet"
 
 
-@pytest.fixture(scope="module", params=["likelihood", "bayesian"])
+@pytest.fixture(scope="module", params=["likelihood", pytest.param("bayesian", marks=pytest.mark.operations)])
 def published(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, run_until_fitted: Any) -> Published:
     """The steps of a run, one after the other, on a small simulated shop."""
     place = tmp_path_factory.mktemp(request.param)
