@@ -139,7 +139,7 @@ def with_cost(made: Plan, study: Study, design: Design, with_priors: bool) -> Pl
     if study.engine == "likelihood":
         if with_priors:
             raise StudyError(f"{study.name}: engine: likelihood has no priors; leave --prior-predictive out, or write engine: bayesian.")
-        found = likelihood_cost(design, made.family)
+        found = likelihood_cost(design)
         return replace(made, cost=found.sentence(), takes_hours=found.seconds > HOURS)
     sampling = read_sampling(study.sampling.model_dump(exclude_none=True))
     try:

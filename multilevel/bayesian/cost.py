@@ -69,7 +69,7 @@ def _collapsed(rows: ReducedRows, priors: ResolvedPriors, sampling: Sampling, n_
     return Cost("collapsed", evaluation * (evaluations + conditional), _with_process(memory))
 
 
-def likelihood_cost(design: Design, family: str) -> Cost:
+def likelihood_cost(design: Design) -> Cost:
     """What the likelihood engine would cost: a factorisation, timed, times how many a search for the maximum takes."""
     rows = reduce_design(unit_free(design).design)
     system = linear_system(rows)

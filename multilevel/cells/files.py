@@ -118,7 +118,7 @@ def read_cells(cells_parquet: Path, cells_json: Path) -> CellStatistics:
         histogram=np.array(spec.histogram, dtype=np.float64) if spec.histogram else None,
         known_sigma=spec.known_sigma,
         outcomes=file.outcomes("outcomes"),
-        log_total=file.floats(f"once.{keeps.cell_sum}") if keeps.cell_sum else None,
+        log_total=file.floats("once.sum_log_outcome") if keeps.log_sums else None,
     )
 
 

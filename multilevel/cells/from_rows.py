@@ -113,7 +113,7 @@ def aggregate(plan: CellPlan, schema: Schema, frame: pd.DataFrame) -> CellStatis
         histogram=_histogram(raw) if keeps.distinct_outcomes == "kept" else None,
         known_sigma=plan.known_sigma,
         outcomes=_single_outcomes(codes, raw, size) if plan.has_single_outcomes else None,
-        log_total=total(np.log(np.where(raw > 0, raw, 1.0))) if keeps.cell_sum else None,
+        log_total=total(np.log(np.where(raw > 0, raw, 1.0))) if keeps.log_sums else None,
     )
 
 

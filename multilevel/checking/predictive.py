@@ -7,11 +7,15 @@ checked: the spread between cells, and for negative binomial outcomes the share 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.sparse import csr_array, hstack
 
 from multilevel.arrays import Floats
 from multilevel.design.reduction import ReducedBlock, ReducedRows, reduce_design
+from multilevel.errors import FitError
 from multilevel.families.registry import family_named
 from multilevel.fit import Check, Fit
 
@@ -21,37 +25,50 @@ MOST_DISPERSION = 1.2
 CHANCE = 0.01
 
 SMALLEST = 1e-12
-"""Probability or mean below which a cell's expectation is taken as that: its variance would be zero."""
+"""Smallest probability or mean of a cell that is used: below it a variance would be zero."""
 
 DRAWS = 100
 
 MOST_VALUES = 40_000_000
 """Draws times coefficients that are held at once (0.3 GB)."""
 
-FEWEST_DRAWS = 20
-
 
 def predictive_checks(fit: Fit, seed: int = 0) -> tuple[Check, ...]:
     """Checks of a fit, reported and never gates.
 
-    ``predictive_dispersion``: observed over simulated chi-square of the cells (gaussian: of the cell means and slopes); fails above 1.2
-    where fewer than one in a hundred simulated data sets are as far out. ``predictive_zeros`` (negative binomial): observed over expected
-    share of zeros.
+    ``predictive_dispersion``: observed over simulated chi-square of the cells (of a linear model: of the cell means and slopes); fails
+    above 1.2 where fewer than one in a hundred simulated data sets are as far out. ``predictive_zeros`` (families whose zeros are a
+    question): observed over expected share of zeros. Without a value where the draws do not fit into memory, or data cannot be simulated.
     """
     rows = reduce_design(fit.design)
     if not len(rows.outcome):
         return ()
     matrix = coefficient_matrix(rows)
-    n_draws = min(DRAWS, MOST_VALUES // max(matrix.shape[1], 1))
-    if n_draws < FEWEST_DRAWS:
-        message = f"not calculated: draws of {matrix.shape[1]:,} coefficients are too many to hold"
-        return (Check("predictive_dispersion", None, MOST_DISPERSION, True, message),)
-    rng = np.random.default_rng(seed)
-    eta = rows.offset[:, None] + matrix @ fit.joint.draws(n_draws, seed).T
-    checks = [_dispersion(fit, rows, np.asarray(eta), rng)]
-    zeros = _zeros(fit, rows, np.asarray(eta))
-    checks += [] if zeros is None else [zeros]
-    return tuple(checks)
+    if matrix.shape[1] * DRAWS > MOST_VALUES:
+        return (_nothing("predictive_dispersion", f"draws of {matrix.shape[1]:,} coefficients are too many to hold"),)
+    simulation = _Simulation(fit, rows, matrix, fit.joint.draws(DRAWS, seed if fit.has_draws else seed + 1))
+    checks = (_dispersion(simulation, np.random.default_rng(seed)), _zeros(simulation))
+    return tuple(check for check in checks if check is not None)
+
+
+@dataclass(frozen=True)
+class _Simulation:
+    """A fit at draws (S, p + q) of its coefficients; linear predictors one draw at a time, since cells may be millions."""
+
+    fit: Fit
+    rows: ReducedRows
+    matrix: csr_array
+    draws: Floats
+
+    def predictors(self) -> Iterator[tuple[Floats, float]]:
+        """(R,) linear predictor and sigma, phi or shape, draw by draw."""
+        scales = scale_draws(self.fit, len(self.draws))
+        for draw, scale in zip(self.draws, scales, strict=True):
+            yield np.asarray(self.rows.offset + self.matrix @ draw), float(scale)
+
+
+def _nothing(name: str, why: str) -> Check:
+    return Check(name, None, MOST_DISPERSION, True, f"not calculated: {why}")
 
 
 def coefficient_matrix(rows: ReducedRows) -> csr_array:
@@ -65,14 +82,21 @@ def _indicator(block: ReducedBlock) -> csr_array:
     return csr_array((block.values.ravel(), columns, np.arange(0, n_rows * k + 1, k)), shape=(n_rows, block.n_levels * k))
 
 
-def _dispersion(fit: Fit, rows: ReducedRows, eta: Floats, rng: np.random.Generator) -> Check:
-    scale = scale_draws(fit, eta.shape[1])
-    observed, simulated = np.empty(eta.shape[1]), np.empty(eta.shape[1])
-    for draw in range(eta.shape[1]):
-        mean, variance, sample = simulated_cells(fit, rows, eta[:, draw], float(scale[draw]), rng)
-        observed[draw] = (((rows.outcome - mean) ** 2) / variance).sum()
-        simulated[draw] = (((sample - mean) ** 2) / variance).sum()
-    ratio = float(observed.mean() / simulated.mean())
+def _dispersion(simulation: _Simulation, rng: np.random.Generator) -> Check:
+    fit, rows = simulation.fit, simulation.rows
+    observed, simulated = np.empty(len(simulation.draws)), np.empty(len(simulation.draws))
+    try:
+        for at, (eta, scale) in enumerate(simulation.predictors()):
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+                mean, variance, sample = simulated_cells(fit, rows, eta, scale, rng)
+                observed[at] = (((rows.outcome - mean) ** 2) / variance).sum()
+                simulated[at] = (((sample - mean) ** 2) / variance).sum()
+    except FitError as error:
+        return _nothing("predictive_dispersion", str(error))
+    # draws of the normal approximation have tails that the posterior has not, and exp() of them no mean
+    ratio = float(observed.mean() / simulated.mean()) if fit.has_draws else float(np.median(observed / simulated))
+    if not np.isfinite(ratio):
+        return _nothing("predictive_dispersion", "outcomes simulated from the fit are not finite")
     tail = float(np.mean(simulated >= observed))
     passed = ratio <= MOST_DISPERSION or tail >= CHANCE
     what = "cell means" if fit.design.cells.has_moments else "cell totals"
@@ -81,13 +105,13 @@ def _dispersion(fit: Fit, rows: ReducedRows, eta: Floats, rng: np.random.Generat
     return Check("predictive_dispersion", ratio, MOST_DISPERSION, passed, message if passed else f"{message} {advice}".rstrip())
 
 
-def _zeros(fit: Fit, rows: ReducedRows, eta: Floats) -> Check | None:
-    histogram, family = fit.design.cells.histogram, family_named(fit.family)
-    probability = family.zero_probability(family.link.mean(eta), scale_draws(fit, eta.shape[1]))
-    if histogram is None or probability is None:
+def _zeros(simulation: _Simulation) -> Check | None:
+    fit, rows, family = simulation.fit, simulation.rows, family_named(simulation.fit.family)
+    histogram = fit.design.cells.histogram
+    if histogram is None or not family.counts_zeros:
         return None
     observed = float(histogram[histogram[:, 0] == 0, 1].sum())
-    expected = (rows.n[:, None] * probability).sum(axis=0)
+    expected = np.array([float(rows.n @ family.zero_probability(family.link.mean(eta), scale)) for eta, scale in simulation.predictors()])
     ratio = observed / max(float(expected.mean()), 1e-9)
     spread = 3.0 * (np.sqrt(expected.mean()) + expected.std())
     passed = abs(observed - float(expected.mean())) <= spread or 1 / MOST_DISPERSION <= ratio <= MOST_DISPERSION

@@ -11,6 +11,7 @@ import numpy as np
 from multilevel.arrays import Floats
 from multilevel.checking.predictive import coefficient_matrix, scale_draws, simulated_cells
 from multilevel.design.reduction import ReducedRows, reduce_design, take_rows
+from multilevel.errors import FitError
 from multilevel.fit import Fit
 
 EDGES = np.linspace(-4.5, 4.5, 19)
@@ -35,7 +36,10 @@ def predictive_picture(fit: Fit, seed: int = 0) -> dict[str, object] | None:
         rows = take_rows(rows, np.sort(rng.choice(len(rows.outcome), MOST_CELLS, replace=False)))
     if len(rows.outcome) < FEWEST_CELLS:
         return None
-    observed, simulated = _distances(fit, rows, rng, seed)
+    try:
+        observed, simulated = _distances(fit, rows, rng, seed)
+    except FitError:  # the checks say that data cannot be simulated
+        return None
     shares = np.array([_histogram(distance) for distance in observed]).mean(axis=0)
     lower, upper = np.quantile([_histogram(distance) for distance in simulated], [0.025, 0.975], axis=0)
     far = np.mean(np.abs(simulated) > FAR, axis=1)

@@ -27,8 +27,11 @@ AT_ONCE = 2_000
 MOST_VALUES = 40_000_000
 """Draws times coefficients that are made for this alone (0.3 GB)."""
 
+MOST_WITHOUT_DRAWS = 2_000
+"""The same of fits without posterior draws: each costs a millisecond, more than the fit itself."""
+
 TOO_MANY = 2.0
-"""Threshold of effective parameters over coefficients: above it the model fails to foresee rows rather than groups."""
+"""Threshold of effective parameters over coefficients: above it single rows vary far more than the family allows."""
 
 RELIABLE = 0.7
 """Pareto k beyond which an estimate is not to be trusted."""
@@ -48,23 +51,30 @@ def row_loo(fit: Fit) -> tuple[Check, ...]:
     """``elpd_loo``, the expected log predictive density of a new row of each cell, summed over rows; empty for continuous outcomes.
 
     Larger is better; comparable between models of the same rows only. The message has the standard error, over rows, the effective number
-    of parameters and the largest Pareto k. Without a value where more than ``MOST_OUTCOMES`` patterns would have to be gone through.
-    Never a gate.
+    of parameters and the largest Pareto k. Without a value where more than ``MOST_OUTCOMES`` patterns (``MOST_WITHOUT_DRAWS`` without
+    posterior draws) would have to be gone through, or where the normal approximation, which then stands for the posterior, is too far
+    from it for some row. Never a gate.
     """
     if not family_named(fit.family).statistics.is_discrete:
         return ()
     patterns = patterns_of(fit.design)
-    if patterns is None or len(patterns.n) > MOST_OUTCOMES:
-        message = f"not calculated: the rows have more than {MOST_OUTCOMES:,} different combinations of cell and outcome"
+    most = MOST_OUTCOMES if fit.has_draws else MOST_WITHOUT_DRAWS
+    if patterns is None or len(patterns.n) > most:
+        message = f"not calculated: the rows have more than {most:,} different combinations of cell and outcome"
         return (Check("elpd_loo", None, None, passed=True, message=message),)
     n_coefficients = len(fit.design.population) + fit.design.n_effects
     if not fit.has_draws and n_coefficients * DRAWS > MOST_VALUES:
         message = f"not calculated: draws of {n_coefficients:,} coefficients are too many to hold"
         return (Check("elpd_loo", None, None, passed=True, message=message),)
-    found = _check(*_scores(fit, patterns), patterns.n, n_coefficients)
-    return (
-        found if fit.has_draws else replace(found, message=f"{found.message}; from the normal approximation at the estimated variances"),
-    )
+    elpd, full, k = _scores(fit, patterns)
+    if fit.has_draws:
+        return (_check(elpd, full, k, patterns.n, n_coefficients),)
+    rough = ~(k < RELIABLE) | ~np.isfinite(elpd)
+    if rough.any():
+        message = f"not calculated: the normal approximation does not hold for {patterns.n[rough].sum():,.0f} rows; use engine: bayesian"
+        return (Check("elpd_loo", None, None, passed=True, message=message),)
+    found = _check(elpd, full, k, patterns.n, n_coefficients)
+    return (replace(found, message=f"{found.message}; from the normal approximation at the estimated variances"),)
 
 
 def patterns_of(design: Design) -> Patterns | None:
@@ -116,9 +126,10 @@ def _check(elpd: Floats, full: Floats, k: Floats, counts: Floats, n_coefficients
     message = f"standard error {error:,.4g} over {n_rows:,.0f} rows; {parameters:,.4g} effective parameters; largest Pareto k {k.max():.2f}"
     if parameters > TOO_MANY * n_coefficients:
         message += f"; the model has {n_coefficients:,} coefficients, so single rows vary far more than its family allows"
-    if k.max() >= RELIABLE:
-        message += f"; {counts[k >= RELIABLE].sum():,.0f} rows have one above {RELIABLE}: of them this score is rough, not the estimates"
-    return Check("elpd_loo", total, None, passed=bool(k.max() < RELIABLE), message=message)
+    rough = ~(k < RELIABLE)
+    if rough.any():
+        message += f"; {counts[rough].sum():,.0f} rows have one above {RELIABLE}: of them this score is rough, not the estimates"
+    return Check("elpd_loo", total, None, passed=not rough.any(), message=message)
 
 
 def leave_one_out(log_likelihood: Floats) -> tuple[Floats, Floats]:

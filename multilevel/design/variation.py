@@ -55,7 +55,7 @@ def check_variation(design: Design, outcome: str) -> None:
         _check_linear(design, outcome)
     elif cells.log_total is not None and not cells.has_moments:
         _check_positive(design, outcome)
-    elif family_named(cells.family).is_full(cells.size, cells.size).any():
+    elif family_named(cells.family).is_bounded:
         _check_trials(design, outcome)
 
 

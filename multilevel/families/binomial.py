@@ -44,11 +44,9 @@ class Binomial(Family):
 
     def row_sums(self, *, has_trials: bool, has_offset: bool) -> Mapping[str, RowSum]:
         """Logarithms of the binomial coefficients, which are 1 of a single trial."""
-        return (
-            {"log_binomial": RowSum("lgamma(trials + 1) - lgamma(outcome + 1) - lgamma(trials - outcome + 1)", _log_ways)}
-            if (has_trials)
-            else {"log_binomial": RowSum()}
-        )
+        if not has_trials:
+            return {"log_binomial": RowSum()}
+        return {"log_binomial": RowSum("lgamma(trials + 1) - lgamma(outcome + 1) - lgamma(trials - outcome + 1)", _log_ways)}
 
     def refuse_sums(self, total: Floats, size: Floats, once: Mapping[str, float]) -> None:
         """More successes than trials, or fewer than none."""
@@ -104,11 +102,6 @@ class Binomial(Family):
     def draw_sums(self, size: Floats, eta: Floats, scale: float, rng: np.random.Generator, *, floor: float = 0.0) -> Floats:
         """New successes."""
         return rng.binomial(size.astype(np.int64), _kept_inside(eta, floor)).astype(np.float64)
-
-    def outcome_scale(self, total: Floats, size: Floats, offset: Floats) -> tuple[float, float]:
-        """Logit of the overall share less the mean offset."""
-        share = (total.sum() + 0.5) / (size.sum() + 1.0)
-        return float(np.log(share / (1.0 - share)) - np.average(offset, weights=size)), 1.0
 
     def latent_variance(self, mean: float, scale: float) -> float:
         """That of the standard logistic distribution."""

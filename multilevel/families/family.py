@@ -1,7 +1,7 @@
 """What a family of outcomes is: everything that is particular to one distribution, in one object.
 
-The rest of the project asks the object and never compares its name. A new family is a subclass of ``Family`` in a file of its own and a
-line in the registry; what it need not say has a default here.
+The rest of the project asks the object and never compares its name. A new family is a subclass of ``Family`` in its own file and a line in
+the registry; programs that import the library may ``register`` one instead. What a family need not say has a default here.
 """
 
 from __future__ import annotations
@@ -58,14 +58,14 @@ class Statistics:
     size : what a cell's outcomes are counted against: its rows, their trials, or their exposure.
     is_discrete : outcomes are whole numbers, so that rows of a cell with the same outcome have the same likelihood.
     distinct_outcomes : the distinct outcomes with their row counts: not needed, needed for constants alone, or kept.
-    cell_sum : the constant of ``Family.row_sums`` that is kept cell by cell, None if none.
+    log_sums : whether the sum of log y, ``sum_log_outcome`` of ``Family.row_sums``, is kept cell by cell.
     """
 
     moments: bool = False
     size: Literal["rows", "trials", "exposure"] = "rows"
     is_discrete: bool = False
     distinct_outcomes: DistinctOutcomes = "not needed"
-    cell_sum: str | None = None
+    log_sums: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Support:
 
 @dataclass(frozen=True)
 class Words:
-    """The family for people.
+    """What people read of the family.
 
     distribution : predicate of "the outcome ..."; single : the same for one trial a row, where that reads differently.
     latent_variance : the residual variance on the link scale, a sentence; "" where it is an estimated one.
@@ -139,6 +139,11 @@ class Family(ABC):
     def is_full(self, total: Floats, size: Floats) -> Flags:
         """(C,) where no larger sum is possible."""
         return np.zeros(len(total), dtype=np.bool_)
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether sums have a largest value, as successes among trials have."""
+        return bool(self.is_full(np.ones(1), np.ones(1))[0])
 
     # likelihood
 
@@ -207,16 +212,23 @@ class Family(ABC):
         """New statistics at the same sizes, with the constants that come with them."""
         return outcome.replaced(self.draw_sums(outcome.size, eta, scale, rng))
 
-    def zero_probability(self, mean: Floats, scale: Floats) -> Floats | None:
-        """Probability that one row is zero, None where that is no question of its own."""
-        return None
+    @property
+    def counts_zeros(self) -> bool:
+        """Whether the share of zeros says more than the dispersion: counts whose distribution is kept."""
+        return self.statistics.distinct_outcomes == "kept"
+
+    def zero_probability(self, mean: Floats, scale: float) -> Floats:
+        """(R,) probability that one row is zero, of families that ``counts_zeros``."""
+        raise NotImplementedError(f"{self.name} does not count zeros")
 
     # where a search begins, and the scale of priors
 
     def outcome_scale(self, total: Floats, size: Floats, offset: Floats) -> tuple[float, float]:
         """Mean and sd of the outcome on the scale of the linear predictor, of (C,) sums; the sd is 1 on a link scale."""
-        expected = size @ np.exp(offset)
-        return float(np.log((total.sum() + 0.5) / (expected + 0.5))), 1.0
+        if self.link.is_multiplicative:
+            return float(np.log((total.sum() + 0.5) / (size @ np.exp(offset) + 0.5))), 1.0
+        share = np.array((total.sum() + 0.5) / (size.sum() + 1.0))
+        return float(self.link.inverse(share) - np.average(offset, weights=size)), 1.0
 
     # interpretation
 

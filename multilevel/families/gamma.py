@@ -27,7 +27,7 @@ class Gamma(Family):
     name: ClassVar[str] = "gamma"
     link: ClassVar[Link] = LOG
     scale: ClassVar[ScaleName | None] = "shape"
-    statistics: ClassVar[Statistics] = Statistics(cell_sum="sum_log_outcome")
+    statistics: ClassVar[Statistics] = Statistics(log_sums=True)
     support: ClassVar[Support | None] = Support("{y} <= 0", "family gamma needs an outcome above zero")
     words: ClassVar[Words] = Words(
         distribution="is positive with a gamma distribution, its expectation on the log scale",

@@ -95,7 +95,7 @@ class NegativeBinomial(Family):
         once = {"log_factorial": float(histogram[:, 1] @ gammaln(histogram[:, 0] + 1.0))}
         return outcome.replaced(y, histogram=histogram, once=once)
 
-    def zero_probability(self, mean: Floats, scale: Floats) -> Floats | None:
+    def zero_probability(self, mean: Floats, scale: float) -> Floats:
         """(phi / (phi + mean))^phi."""
         return np.asarray((scale / (scale + mean)) ** scale)
 

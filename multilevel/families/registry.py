@@ -39,6 +39,8 @@ def family_named(name: str) -> Family:
     """The family of a model with one part. Raises StudyError with the names that there are."""
     if name in _registered:
         return _registered[name]
+    if name in _TWO_PART:
+        raise StudyError(f"family: {name!r} has two parts; here a family of one part is needed.")
     if name not in _BUILT_IN:
         raise StudyError(f"family: {name!r} is not one of {', '.join(family_names())}.")
     return _built_in(name)

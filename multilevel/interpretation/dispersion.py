@@ -20,7 +20,7 @@ FEWEST_FREE = 0.1
 
 
 def dispersion_check(fit: Fit) -> list[Check]:
-    """Variance of the cells' sums about their fitted means over what the family says; empty where the residual variance is free.
+    """Variance of the cells' sums about their fitted means over what the family says; empty for linear models.
 
     Sums keep the rows' overdispersion: the variance of a sum of n rows grows by the same factor as that of each row. The residual degrees
     of freedom leave out the coefficients and, of every group-level effect, the share that is not pooled (McCullagh and Nelder 1989, section

@@ -59,7 +59,7 @@ def design_warnings(warnings: Sequence[DesignWarning]) -> list[Check]:
 def separated_groups(fit: Fit, nesting: Nesting) -> list[Check]:
     """Levels whose trials all failed or all succeeded: fitted by partial pooling, infinite without it."""
     cells, found, family = fit.design.cells, [], family_named(fit.family)
-    if not family.is_full(cells.size, cells.size).any():
+    if not family.is_bounded:
         return []
     for factor in nesting.factors.values():
         total = np.bincount(factor.codes, cells.total, factor.n_levels)

@@ -266,7 +266,7 @@ class BlockedFactor:
             column = 0
             for index in system.merged:
                 levels, k = system.sizes[index]
-                result[:, offsets[index] : offsets[index] + levels * k] = own[:, :, column : column + k].reshape(len(rest), -1)
+                result[:, offsets[index] : offsets[index] + levels * k] = own[:, :, column : column + k].reshape(len(rest), levels * k)
                 column += k
         return result
 

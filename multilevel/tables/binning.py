@@ -120,11 +120,11 @@ class OnePartBinning:
         sigma2 = np.average(own_part, weights=n)
         spread = predictor_variance(self.fit.design, self.fit.joint.mean) + sigma2 * common_part
         most = int(np.clip(MOST_PAIRS // (n_own * (int(groups.max()) + 1)), 1, MOST_BINS))
-        codes = quantile_bins(groups, predictor + (spread / 2.0 if self.response.name == "log" else 0.0), mix, most)
+        codes = quantile_bins(groups, predictor + (spread / 2.0 if self.response.is_multiplicative else 0.0), mix, most)
         n_bins = int(codes.max()) + 1
         average = averaging(codes, n_bins, mix)
         ratio, within = _corrections(average, predictor, spread, self.response)
-        if self.response.name == "log":
+        if self.response.is_multiplicative:
             # the shared part of sigma^2 returns with each pair of bins, as a level has its own sigma
             ratio = ratio / np.exp(sigma2 * np.asarray(average @ common_part) / 2.0)
         return CommonBins(codes, np.bincount(codes, mix, n_bins) / mix.sum(), ratio, within)
@@ -143,7 +143,7 @@ def _corrections(average: csr_array, predictor: Floats, spread: Floats, response
     """Ratio and spread of every bin, for cells with linear predictor ``predictor`` and variance ``spread`` of it within the cell."""
     n_bins = average.shape[0]
     centre = np.asarray(average @ predictor)
-    if response.name == "log":
+    if response.is_multiplicative:
         return np.asarray(average @ np.exp(predictor + spread / 2.0)) / np.exp(centre), np.zeros(n_bins)
     if response.name == "logit":
         return np.ones(n_bins), np.maximum(np.asarray(average @ (predictor**2 + spread)) - centre**2, 0.0)

@@ -61,7 +61,7 @@ def _with_unknown_effect(work: Combinations, summary: Summary, is_new: Floats) -
         centre = response.inverse(summary.estimate)
         spread = np.sqrt((summary.std_error / response.slope(centre)) ** 2 + variance)
         estimate = response.average(centre, np.full(len(centre), variance))
-        second = response.average(2.0 * centre, 4.0 * spread**2) if response.name == "log" else _second_moment(response, centre, spread)
+        second = response.average(2.0 * centre, 4.0 * spread**2) if response.is_multiplicative else _second_moment(response, centre, spread)
         first = response.average(centre, spread**2)
         error = np.sqrt(np.maximum(second - first**2, 0.0))
         changed = Summary(estimate, error, response.mean(centre - half * spread), response.mean(centre + half * spread))

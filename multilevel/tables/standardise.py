@@ -48,7 +48,7 @@ class Standardisation:
             averages = [csr_array(own[bins]), common]
             spread = np.add.outer(self.own.spread[bins], self.common.spread).ravel()
             weights, unseen = self._weights(levels, bins), self.unseen(averages)
-            if self.response.name == "log" and np.any(unseen):
+            if self.response.is_multiplicative and np.any(unseen):
                 weights = csr_array(weights @ diags_array(np.exp(unseen / 2.0)))
             elif self.response.name == "logit":
                 spread = spread + unseen

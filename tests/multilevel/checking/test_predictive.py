@@ -10,6 +10,7 @@ from multilevel.design.build import build_design
 from multilevel.design.reduction import reduce_design
 from multilevel.fit import Check, Fit
 from multilevel.formula.parse import parse_formula
+from multilevel.generalised.engine import fit_generalised
 from multilevel.joint_draws import DrawsJoint
 
 N = 4000
@@ -90,6 +91,38 @@ def test_binomial_gamma_and_gaussian_pass_when_right_and_fail_when_wrong(groups:
         wrong = fit_at_the_truth(text, family, frame.assign(y=draw(eta + shock)), values, scale)
         assert predictive_checks(right)[0].passed, family
         assert not predictive_checks(wrong)[0].passed, family
+
+
+@pytest.mark.parametrize("last", [45, 104, 140])
+def test_groups_that_stopped_buying_do_not_make_the_others_vary(last: int) -> None:
+    """Slopes of ten groups are known to be low, not how low: exp() of normal draws far from the data has no mean."""
+    rng = np.random.default_rng(11)
+    g, x = np.repeat(np.arange(80), 8), np.tile(np.arange(8.0), 80)
+    rate = np.exp(0.5 + rng.normal(0, 0.5, 80)[g] + (0.05 + rng.normal(0, 0.1, 80)[g]) * x)
+    frame = pd.DataFrame({"g": g.astype(str), "x": x, "y": rng.poisson(rate)})
+    stopped = pd.DataFrame({"g": [str(i) for i in range(10)] * 2, "x": [float(last)] * 10 + [last + 7.0] * 10, "y": 0})
+    formula = parse_formula("y ~ 1 + x + (1 + x | g)")
+    both = pd.concat([frame, stopped], ignore_index=True)
+    fit = fit_generalised(build_design(formula, cells_from_frame(formula, both, "poisson")), "poisson")
+    [check] = predictive_checks(fit)
+    assert check.value is None or check.value < 2.0
+    assert check.passed
+
+
+def test_a_model_without_population_coefficients_is_checked(groups: tuple) -> None:
+    g, _, b = groups
+    frame = pd.DataFrame({"g": g.astype(str), "y": np.random.default_rng(4).poisson(np.exp(b[g]))})
+    formula = parse_formula("y ~ 0 + (1 | g)")
+    fit = fit_generalised(build_design(formula, cells_from_frame(formula, frame, "poisson")), "poisson")
+    assert predictive_checks(fit)[0].value == pytest.approx(1.0, abs=0.5)
+
+
+def test_draws_that_do_not_fit_into_memory_leave_a_row_without_a_value(groups: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
+    g, _, b = groups
+    monkeypatch.setattr("multilevel.checking.predictive.MOST_VALUES", 500)
+    checks = check_of("y ~ 1 + (1 | g)", "poisson", pd.DataFrame({"g": g.astype(str), "y": 1}), b)
+    assert checks["predictive_dispersion"].value is None
+    assert "too many to hold" in checks["predictive_dispersion"].message
 
 
 def test_the_coefficient_matrix_is_x_beside_z(groups: tuple) -> None:
