@@ -24,7 +24,8 @@ def check_start(pattern: str) -> str:
     """The pattern; ValueError where its wildcards begin in the root folder, so that it would look through the whole machine."""
     parts = Path(pattern).parts
     first = next((at for at, part in enumerate(parts) if WILD & set(part)), None)
-    if first is None or Path(pattern).is_file():
+    # unlike Path.is_file, false where no file can have such a name
+    if first is None or os.path.isfile(pattern):  # noqa: PTH113
         return pattern
     start = Path(*parts[:first])
     if os.path.realpath(start) == os.path.realpath("/"):

@@ -124,3 +124,7 @@ def test_a_glob_that_looks_at_too_much_is_refused_with_the_study_and_the_field(
     Path("study.yaml").write_text(f"name: small\nformula: amount ~ 1 + (1 | category)\n{mixed}")
     with pytest.raises(GroupwiseError, match=r"small: standardise_to[.]parquet .* looks at more than 5 files"):
         show_plan("study.yaml", as_of=None, settings=[])
+
+
+def test_a_pattern_longer_than_any_name_is_a_pattern() -> None:
+    assert check_start("data/" + "x" * 5_000 + "*") == "data/" + "x" * 5_000 + "*"
