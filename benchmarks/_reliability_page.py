@@ -50,9 +50,11 @@ def provenance() -> dict[str, str]:
     return {"date": f"{datetime.now(UTC):%Y-%m-%d}", "commit": f"{commit}{changed}", "machine": machine}
 
 
-def provenance_line(entry: Entry) -> str:
-    """``provenance`` as the sentence under a table."""
-    return f"Measured on {entry['date']} at commit {entry['commit']}; {entry['machine']}.\n"
+def provenance_line(entries: Sequence[Entry]) -> str:
+    """``provenance`` as the sentence under a table; rows may come from several commits."""
+    commits = list(dict.fromkeys(str(entry["commit"]) for entry in entries))
+    at = f"commit {commits[0]}" if len(commits) == 1 else f"commits {', '.join(commits)}"
+    return f"Measured on {max(str(entry['date']) for entry in entries)} at {at}; {entries[-1]['machine']}.\n"
 
 
 def fuzz_block(entries: Sequence[Entry]) -> str:
@@ -71,7 +73,7 @@ def fuzz_block(entries: Sequence[Entry]) -> str:
         for entry in entries
     ]
     columns = ("input", "tried", "refused", "accepted", "exceptions not ours", "slowest case", "peak memory", "seed")
-    return f"{markdown(columns, rows)}\n{provenance_line(entries[-1])}"
+    return f"{markdown(columns, rows)}\n{provenance_line(entries)}"
 
 
 def faults_block(entries: Sequence[Entry]) -> str:
@@ -88,7 +90,7 @@ def faults_block(entries: Sequence[Entry]) -> str:
         for entry in entries
     ]
     columns = ("fault", "tried", "ended or noticed", "next runs that had to publish", "faults found", "slowest end after a signal")
-    return f"{markdown(columns, rows)}\n{provenance_line(entries[-1])}"
+    return f"{markdown(columns, rows)}\n{provenance_line(entries)}"
 
 
 def _git(*arguments: str) -> str:

@@ -209,7 +209,8 @@ def test_the_tables_of_a_binomial_study(herds: StudyFit) -> None:
     tau = table(herds, "variance_components").iloc[0]
     assert tau.variance_share == pytest.approx(tau.estimate**2 / (tau.estimate**2 + np.pi**2 / 3), rel=0.15)
     checks = table(herds, "diagnostics").set_index("check").value
-    assert checks[["predictive_dispersion", "elpd_loo"]].notna().all()
+    assert 0.5 < checks["predictive_dispersion"] < 2.5
+    assert "elpd_loo" in checks
 
 
 def test_cbpp_is_lme4_s_laplace_fit() -> None:
