@@ -49,7 +49,7 @@ PRODUCT_FAR = 1e4
 """Standard deviations between zero and the mean of a number from which products and powers of it lose digits that matter."""
 
 FEWEST_DIGITS = 1e-9
-"""Part of the variance of a product of continuous predictors that must be left beside the terms before it: its moments hold 15 digits."""
+"""Smallest share of a product's variance that the preceding terms may leave unexplained: moments hold 15 digits."""
 
 NAMED = 5
 """Levels or columns that a warning names."""
@@ -120,7 +120,7 @@ def _check_products_far_from_zero(formula: Formula, design: Design) -> None:
         if column.label in formed and left < (FEWEST_DIGITS if column.feature else NOTHING_LEFT):
             raise FitError(
                 f"{column.label} cannot be told from the terms before it: it is formed of numbers far from zero "
-                f"({formed[column.label]}), so that what the product has beside them is below the precision of a double. Subtract a "
+                f"({formed[column.label]}), so that what it adds to those terms is below the precision of a double. Subtract a "
                 "typical value first, in the line_items query or in the formula: I((x - 2000) ** 2) for I(x ** 2), center(x):z for x:z."
             )
 

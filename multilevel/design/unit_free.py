@@ -104,7 +104,7 @@ def unit_free(design: Design, *, units: Units | None = None, free_levels: bool =
     ----------
     design : as built from the formula, or a part of it.
     units : those of another fit, to speak of its coefficients; None: of these cells.
-    free_levels : the one block's terms have no distribution (no pooling): columns of X may be centred beside its intercepts.
+    free_levels : the block's terms have no distribution (no pooling), so its intercepts absorb the shift when columns of X are centred.
     """
     used = [design.population, *(block.columns for block in design.blocks)]
     labels = dict.fromkeys(label for columns in used for column in columns for label in column.numbers)

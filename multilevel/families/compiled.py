@@ -10,9 +10,9 @@ from typing import Any
 
 @cache
 def compiled(function: Callable[..., Any], *helpers: Callable[..., Any]) -> Any:
-    """``function`` and the module-level ``helpers`` that it calls, compiled by numba and kept beside their files.
+    """Compile ``function`` and the module-level ``helpers`` that it calls with numba, whose cache lies next to their files.
 
-    numba is imported here, because it takes as long as the rest of a family's file many times over.
+    numba is imported here because it takes much longer to load than a family's file.
     """
     from numba import njit
 

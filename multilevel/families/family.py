@@ -20,7 +20,7 @@ from multilevel.families.link import Link
 from multilevel.families.outcome import Outcome
 
 type ScaleName = Literal["sigma", "phi", "shape"]
-"""How tables and studies call the parameter beside the mean."""
+"""Name of the scale parameter in tables and studies."""
 
 type DistinctOutcomes = Literal["not needed", "for constants", "kept"]
 
@@ -50,7 +50,7 @@ class RowSum:
 
 @dataclass(frozen=True)
 class Statistics:
-    """What cells keep of the outcome beside counts and sums.
+    """What cells keep of the outcome in addition to counts and sums.
 
     Attributes
     ----------
@@ -70,7 +70,7 @@ class Statistics:
 
 @dataclass(frozen=True)
 class Support:
-    """Where outcomes may be. sql : a condition on ``{y}`` that is true of a row outside; message : what is needed instead."""
+    """The outcomes a family allows. sql : a condition on ``{y}`` that holds for rows outside; message : what is needed instead."""
 
     sql: str
     message: str
@@ -179,9 +179,9 @@ class Family(ABC):
         return slope**2 / variance, slope * (outcome.outcome - mean) / variance
 
     def saturated(self, outcome: Outcome) -> Floats:
-        """(R,) linear predictor that fits every row by itself, kept inside: where Newton's steps start (McCullagh and Nelder 1989, 2.5).
+        """(R,) linear predictor that fits each row on its own, kept off the boundary: where Newton's method starts (McCullagh and Nelder 1989, 2.5).
 
-        From a constant the first step overshoots on the scale of a log link by more than halving could ever take back.
+        Started from a constant, the first step under a log link overshoots further than step halving can undo.
         """
         mean = outcome.outcome.sum() / outcome.size.sum()
         return np.asarray(self.link.inverse((outcome.outcome + 0.1 * mean) / (outcome.size + 0.1)))

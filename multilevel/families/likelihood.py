@@ -51,7 +51,7 @@ class Likelihood(Protocol):
 
     @property
     def has_dispersion(self) -> bool:
-        """Whether there is a parameter beside the linear predictor."""
+        """Whether the likelihood has a dispersion parameter."""
 
     def terms(self, eta: Floats, log_dispersion: float) -> Floats:
         """(R,) what depends on eta; ``terms.sum() + constant`` is the log-likelihood of the line items."""

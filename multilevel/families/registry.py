@@ -36,7 +36,7 @@ def register(family: Family) -> None:
 
 
 def family_named(name: str) -> Family:
-    """The family of a model with one part. Raises StudyError with the names that there are."""
+    """The family of a one-part model. Raises StudyError, listing the known names, for any other."""
     if name in _registered:
         return _registered[name]
     if name in _TWO_PART:
@@ -66,7 +66,7 @@ def is_linear(name: str) -> bool:
 
 
 def statistics_of(name: str) -> Statistics:
-    """What cells keep under a family, of one part or two. Raises StudyError with the names that there are."""
+    """What cells keep under a family of one or two parts. Raises StudyError, listing the known names, for any other."""
     two = two_part_named(name)
     return family_named(name).statistics if two is None else two.statistics
 

@@ -327,7 +327,7 @@ def _gaussian(plan: CellPlan, rows: _Rows, means: Mapping[LevelMean, str], *, tw
 
 
 def _lost_digits(last: int) -> str:
-    """Whether a moment is so small beside the mean that one pass over the rows has lost digits of it; less than ``TINY`` is rounding."""
+    """SQL: whether a moment is so small relative to the mean that a single pass lost digits; below ``TINY`` it is rounding."""
     size = [f'n * "mean.{i}" * "mean.{i}"' for i in range(last + 1)]
     return " or ".join(
         f'("cross.{i}.{i}" > {double(TINY**2)} * {size[i]} and "cross.{i}.{i}" < {double(FAR**-2)} * {size[i]})' for i in range(last + 1)

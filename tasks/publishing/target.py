@@ -92,7 +92,7 @@ class LocalFolder:
         return str(self.layout.root)
 
     def check(self) -> None:
-        """Look at what lies in the way, try out what publishing does, and look at the pointer."""
+        """Check for obstacles, try the operations of publishing, and read the pointer."""
         require_clear(self.layout)
         require_publishable(self.layout)
         self.layout.latest()
