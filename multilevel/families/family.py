@@ -70,7 +70,7 @@ class Statistics:
 
 @dataclass(frozen=True)
 class Support:
-    """The outcomes a family allows. sql : a condition on ``{y}`` that holds for rows outside; message : what is needed instead."""
+    """The outcomes a family allows. sql : condition on ``{y}`` that holds for rows outside; message : what is needed instead."""
 
     sql: str
     message: str
@@ -179,7 +179,7 @@ class Family(ABC):
         return slope**2 / variance, slope * (outcome.outcome - mean) / variance
 
     def saturated(self, outcome: Outcome) -> Floats:
-        """(R,) linear predictor that fits each row on its own, kept off the boundary: where Newton's method starts (McCullagh and Nelder 1989, 2.5).
+        """(R,) linear predictor that fits each row on its own, off the boundary: where Newton's method starts (McCullagh and Nelder 1989).
 
         Started from a constant, the first step under a log link overshoots further than step halving can undo.
         """
