@@ -80,11 +80,11 @@ benchmarks: install ## side by side with peers, in one run; prints the ratios
 	$(BIN)/python -m benchmarks
 
 docs: install ## write the pages that are generated from the code (docs/tables.md, docs/commands.md)
-	$(BIN)/python -m multilevel.tables.documentation
-	$(BIN)/python -m flows.command_page
+	$(BIN)/python -m multilevel.catalogue.documentation
+	$(BIN)/python -m groupwise.commands.command_page
 
-release-schema: install ## keep the tables' schema as released (multilevel/tables/released_schema.json); refused where readers would break
-	$(BIN)/python -m multilevel.tables.evolution
+release-schema: install ## keep the tables' schema as released (multilevel/catalogue/released_schema.json); refused where readers would break
+	$(BIN)/python -m multilevel.catalogue.evolution
 
 clean: ## remove the environment and everything a run has made
 	rm -rf $(VENV) $(VENV)-bambi published data .groupwise .pytest_cache .mypy_cache .ruff_cache

@@ -15,14 +15,14 @@ from pathlib import Path
 
 import duckdb
 
-from multilevel.bayesian.engine import fit_bayesian
+from groupwise.compression.compress import compress
+from groupwise.shop.simulate_shop import simulate_shop
+from groupwise.source.relation import Relation, connect
+from multilevel.bayesian.bayesian_engine import fit_bayesian
 from multilevel.cells.files import read_cells
 from multilevel.design.build import build_design
 from multilevel.formula.parse import parse_formula
 from sql import read_query
-from tasks.cells.compress import compress
-from tasks.relation import Relation, connect
-from tasks.shop.simulate import simulate_shop
 
 FORMULA = "y ~ 1 + x + (1 | region) + (1 + x | category)"
 REGIONS, CATEGORIES = 100, 200

@@ -15,7 +15,7 @@ from benchmarks._lme4 import NOT_INSTALLED, run_lme4
 from multilevel.cells.from_rows import cells_from_frame
 from multilevel.design.build import build_design
 from multilevel.formula.parse import parse_formula
-from multilevel.linear.engine import fit_linear
+from multilevel.linear.linear_engine import fit_linear
 
 FORMULA = "y ~ 1 + service + (1 | s) + (1 | d) + (1 | dept:service)"
 REPEATS = 3

@@ -14,11 +14,11 @@ import duckdb
 import numpy as np
 from scipy.sparse import csr_array
 
+from groupwise.compression.compress import compress_rows
 from multilevel.cells.files import read_cells
 from multilevel.design.build import build_design
 from multilevel.formula.parse import parse_formula
-from multilevel.linear.engine import fit_linear
-from tasks.cells.compress import compress_rows
+from multilevel.linear.linear_engine import fit_linear
 
 FORMULA = "y ~ x + (1 | customer) + (1 + x | category) + (1 | region)"
 TRUTH = {"customer": 0.4, "category": 0.5, "category slope": 0.25, "region": 0.2, "residual": 1.0}

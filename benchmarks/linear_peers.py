@@ -21,12 +21,12 @@ from pathlib import Path
 import duckdb
 
 from benchmarks._lme4 import NOT_INSTALLED, run_lme4
+from groupwise.compression.compress import compress
+from groupwise.source.relation import Relation
 from multilevel.cells.files import read_cells
 from multilevel.design.build import build_design
 from multilevel.formula.parse import parse_formula
-from multilevel.linear.engine import fit_linear
-from tasks.cells.compress import compress
-from tasks.relation import Relation
+from multilevel.linear.linear_engine import fit_linear
 
 FORMULA = "y ~ x + (1 | region) + (1 + x || category)"
 ONE_FACTOR = "y ~ x + (1 + x | category)"

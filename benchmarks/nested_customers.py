@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pandas as pd
 
-from multilevel.bayesian.engine import fit_bayesian
+from multilevel.bayesian.bayesian_engine import fit_bayesian
 from multilevel.cells.from_rows import cells_from_frame
 from multilevel.design.build import build_design
 from multilevel.formula.parse import parse_formula

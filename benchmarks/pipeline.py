@@ -14,13 +14,13 @@ import time
 from datetime import date
 from pathlib import Path
 
-from tasks.cells.compress import compress
-from tasks.extract import extract
-from tasks.relation import Relation, connect
-from tasks.rules.validate import validate
-from tasks.shop.simulate import simulate_shop
-from tasks.study import Study
-from tasks.study_file import load_study
+from groupwise.compression.compress import compress
+from groupwise.shop.simulate_shop import simulate_shop
+from groupwise.source.describe import extract
+from groupwise.source.relation import Relation, connect
+from groupwise.study.study import Study
+from groupwise.study.study_file import load_study
+from groupwise.validation.validate import validate
 
 REPEATS = 7
 EMPTY_FLOW = "from prefect import flow\n@flow\ndef empty(): return 1\nempty()\n"

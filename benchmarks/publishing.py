@@ -47,8 +47,8 @@ def publish_rows(names: tuple[str, ...], rows: int, root: Path) -> tuple[float, 
     """Seconds of ``publish``, and this process's peak memory in MB: after imports, with the tables made, at the end."""
     import pyarrow as pa
 
-    from multilevel.tables.catalogue import TABLES, arrow_schema
-    from tasks.publishing.publish import publish
+    from groupwise.publishing.folder.folder_publish import publish
+    from multilevel.catalogue.published_tables import TABLES, arrow_schema
 
     imports = _peak()
     tables = {other: pa.Table.from_pylist([], arrow_schema(other)) for other in TABLES}
@@ -63,7 +63,7 @@ def group_rows(name: str, rows: int) -> Any:
     """A table of groups with plausible numbers, sorted by its key."""
     import pyarrow as pa
 
-    from multilevel.tables.catalogue import TABLES, arrow_schema
+    from multilevel.catalogue.published_tables import TABLES, arrow_schema
 
     rng = np.random.default_rng(0)
     schema = arrow_schema(name)

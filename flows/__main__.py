@@ -1,21 +1,6 @@
-"""``groupwise`` and ``python -m flows``: the command line, under a supervisor. Nothing else is imported before signals are heard."""
+"""``python -m flows``: what ``python -m groupwise`` was called in the first version."""
 
-import sys
-from typing import NoReturn
-
-from flows.supervision.supervisor import supervised
-
-
-def main() -> NoReturn:
-    """Run the command in a child process, and end as it ends."""
-    sys.exit(supervised(_command))
-
-
-def _command() -> NoReturn:
-    from flows import command_line
-
-    command_line.main()
-
+from groupwise.commands import main
 
 if __name__ == "__main__":
     main()

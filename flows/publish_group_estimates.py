@@ -2,23 +2,56 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import date
 from typing import Annotated, Any, Literal, cast
 
 from prefect import flow
-from prefect.futures import wait
+from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.tasks import Task
 from pydantic import Field
 
-from flows.supervision.news import tell
-from flows.supervision.worker_run import end_in_time
-from tasks import steps
-from tasks.begin import begin
-from tasks.run_folder import RUN_ID
+from flows.worker_run import end_in_time
+from groupwise.pipeline.order import run_steps
+from groupwise.pipeline.run_start import begin
+from groupwise.pipeline.step import Step
+from groupwise.run_folder import RUN_ID
+from tasks.check_fit import check
+from tasks.compress_to_cells import compress
+from tasks.extract_line_items import extract
+from tasks.fit_models import fit
+from tasks.publish_tables import publish
+from tasks.record_expectations import record
+from tasks.validate_line_items import validate
+
+TASKS: dict[str, Task[..., Any]] = {task.name: task for task in (extract, validate, record, compress, fit, check, publish)}
+"""By the name of their step."""
 
 # one place for the record beside the fit; an unbounded pool would start a thread for every task
 _RUNNER = cast(Any, ThreadPoolTaskRunner(max_workers=2))
+
+
+@dataclass(frozen=True)
+class _Pending:
+    future: PrefectFuture[Any]
+
+    def wait(self) -> None:
+        self.future.wait()
+
+    def result(self) -> Any:
+        return self.future.result()
+
+
+class _AsTasks:
+    """Calls steps as Prefect tasks."""
+
+    def call(self, step: Step, *arguments: Any) -> Any:
+        return TASKS[step.name](*arguments)
+
+    def start(self, step: Step, *arguments: Any) -> _Pending:
+        return _Pending(TASKS[step.name].submit(*arguments))
 
 
 def _run_name() -> str:
@@ -39,23 +72,4 @@ def publish_group_estimates(
     """Extract, validate, compress, fit, check, publish; returns the published folder, ``.../rev=<run_id>``."""
     end_in_time()
     folder = begin(study, engine=engine, publish_to=publish_to, settings=settings or [], run_id=run_id)
-    today = flow_run.scheduled_start_time.date()
-    tell(step="extract")
-    steps.extract(folder, as_of, today)
-    tell(step="validate")
-    steps.validate(folder)
-    recorded = steps.record.submit(folder)
-    try:
-        tell(step="compress")
-        steps.compress(folder)
-        tell(step="fit")
-        steps.fit(folder)
-        tell(step="check")
-        steps.check(folder)
-    finally:
-        wait([recorded])
-    recorded.result()
-    tell(step="publish")
-    published = steps.publish(folder)
-    tell(published=published)
-    return published
+    return run_steps(_AsTasks(), folder, as_of, flow_run.scheduled_start_time.date())

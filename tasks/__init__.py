@@ -1,1 +1,1 @@
-"""The steps of a run: plain functions, and thin Prefect tasks around them (``steps.py``)."""
+"""Thin Prefect tasks, one file a step: each translates a step of ``groupwise.pipeline`` into Prefect's terms, and does nothing else."""

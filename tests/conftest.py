@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from tasks.run_folder import RunFolder
+    from groupwise.run_folder import RunFolder
 
 type RunUntilFitted = Callable[..., RunFolder]
 
@@ -27,13 +27,13 @@ def run_until_fitted() -> RunUntilFitted:
     def run(
         study_file: str, run_id: str = "r1", *, engine: str | None = None, settings: Sequence[str] = (), today: date = date(2026, 1, 1)
     ) -> RunFolder:
-        from tasks.begin import begin
-        from tasks.cells.compress import compress
-        from tasks.extract import extract
-        from tasks.fit import fit
-        from tasks.rules.missing_values import level_orders
-        from tasks.rules.validate import validate
-        from tasks.run_folder import RunFolder
+        from groupwise.compression.compress import compress
+        from groupwise.pipeline.model_fit import fit
+        from groupwise.pipeline.run_start import begin
+        from groupwise.run_folder import RunFolder
+        from groupwise.source.describe import extract
+        from groupwise.validation.missing_values import level_orders
+        from groupwise.validation.validate import validate
 
         begun = RunFolder(Path(begin(study_file, engine=engine, publish_to=None, settings=settings, run_id=run_id)))
         study = begun.study()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PATH = re.compile(r"`((?:flows|tasks|sql|expectations|multilevel|tests|docs|studies|benchmarks)/[\w./-]*)`")
+PATH = re.compile(r"`((?:flows|tasks|groupwise|sql|expectations|multilevel|tests|docs|studies|benchmarks)/[\w./-]*)`")
 
 
 @pytest.mark.parametrize("page", ["ARCHITECTURE.md", "CONTRIBUTING.md", "README.md"])
@@ -21,7 +21,7 @@ def test_the_architecture_names_every_room() -> None:
     text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
     rooms = [
         room
-        for top in ("multilevel", "tasks", "flows")
+        for top in ("multilevel", "groupwise", "tasks", "flows")
         for room in (ROOT / top).iterdir()
         if room.is_dir() and (room / "__init__.py").exists()
     ]
@@ -30,7 +30,9 @@ def test_the_architecture_names_every_room() -> None:
 
 def test_the_architecture_names_every_file_at_the_top_of_a_room() -> None:
     text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
-    files = [file for top in ("multilevel", "tasks", "flows") for file in (ROOT / top).glob("*.py") if not file.name.startswith("_")]
+    files = [
+        file for top in ("multilevel", "groupwise", "tasks", "flows") for file in (ROOT / top).glob("*.py") if not file.name.startswith("_")
+    ]
     assert not [file.name for file in files if not re.search(rf"\b{file.stem}\b", text)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import time
@@ -12,12 +13,16 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ROOMS = {
-    "flows": {"flows", "tasks", "multilevel"},
-    "tasks": {"tasks", "sql", "expectations", "multilevel"},
+    "flows": {"flows", "tasks", "groupwise", "multilevel"},
+    "tasks": {"tasks", "groupwise", "multilevel"},
+    "groupwise": {"groupwise", "sql", "expectations", "multilevel"},
     "sql": {"sql"},
     "expectations": {"expectations"},
     "multilevel": {"multilevel"},
 }
+LOADERS = {"flow_runs.py", "estimate.py"}
+"""The second imports the library's own modules ahead of their use."""
+
 HEAVY = {"pymc", "pytensor", "arviz", "prefect", "great_expectations", "duckdb", "numba", "scipy", "pandas", "pyarrow", "altair"}
 
 
@@ -45,9 +50,17 @@ def test_the_statistics_know_no_database_no_orchestrator_and_no_validator() -> N
         assert not imported(file) & {"prefect", "duckdb", "great_expectations"}, file
 
 
+def test_the_library_knows_no_prefect() -> None:
+    """``groupwise/commands/flow_runs.py`` loads what does by name, and no other file has such a name."""
+    for file in (ROOT / "groupwise").rglob("*.py"):
+        assert not imported(file) & {"prefect", "prefect_dask"}, file
+        loads = re.search(r"import_module\(|__import__\(|\"(flows|tasks)[.:]", file.read_text(encoding="utf-8"))
+        assert loads is None or file.name in LOADERS, file
+
+
 def test_help_imports_nothing_heavy() -> None:
     command = (
-        "import sys; from flows import command_line as c; sys.argv = ['groupwise', '--help']; code = c._run(); "
+        "import sys; from groupwise.commands import command_line as c; sys.argv = ['groupwise', '--help']; code = c._run(); "
         f"print(sorted(set(sys.modules) & {HEAVY!r}), code)"
     )
     start = time.perf_counter()

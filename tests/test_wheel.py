@@ -46,7 +46,7 @@ def test_it_reads_its_queries_and_suites(installed: Path) -> None:
 
 
 def test_it_knows_its_commands(installed: Path) -> None:
-    code = "sys.argv = ['groupwise', '--help']; import flows.command_line as c; print(c.__file__); c._run()"
+    code = "sys.argv = ['groupwise', '--help']; import groupwise.commands.command_line as c; print(c.__file__); c._run()"
     out = run(installed, code)
     assert Path(out.splitlines()[0]).is_relative_to(installed)
     assert "estimate" in out

@@ -18,7 +18,7 @@ from multilevel.bayesian.sampling import Sampling
 from multilevel.bayesian.unit_free_priors import ModelPriors
 from multilevel.design.model import Design
 from multilevel.design.reduction import ReducedRows, reduce_design
-from multilevel.fit import Check, Fit
+from multilevel.fit.container import Check, Fit
 from multilevel.linear.assemble import linear_system
 
 MAX_PARETO_K = 0.7

@@ -16,7 +16,7 @@ from scipy.special import ndtri
 from scipy.stats import rankdata
 
 from multilevel.arrays import Floats
-from multilevel.fit import Check
+from multilevel.fit.container import Check
 
 MAX_R_HAT = 1.01
 MIN_ESS = 400.0

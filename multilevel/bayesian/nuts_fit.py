@@ -25,7 +25,7 @@ from multilevel.design.model import Design
 from multilevel.design.reduction import ReducedRows, outcome_of, reduce_design
 from multilevel.families.family import Family
 from multilevel.families.outcome import Outcome
-from multilevel.fit import Check, Fit
+from multilevel.fit.container import Check, Fit
 from multilevel.linear.assemble import linear_system
 from multilevel.linear.system import LinearSystem
 

@@ -10,12 +10,11 @@ from multilevel.arrays import Floats
 from multilevel.bayesian.parameters import Layout, sample_prior
 from multilevel.bayesian.priors import ResolvedPriors
 from multilevel.bayesian.results import parameter_names, scale_name
-from multilevel.checking.predictive import coefficient_matrix
 from multilevel.design.model import Design
-from multilevel.design.reduction import reduce_design
+from multilevel.design.reduction import coefficient_matrix, reduce_design
 from multilevel.families.registry import family_named
-from multilevel.fit import Fit
-from multilevel.joint_draws import DrawsJoint
+from multilevel.fit.container import Fit
+from multilevel.fit.joint_draws import DrawsJoint
 
 LARGEST = 700.0
 """Of a linear predictor under a log link: beyond it the mean is no finite number."""

@@ -13,8 +13,8 @@ from multilevel.bayesian.parameters import Layout
 from multilevel.design.model import Design
 from multilevel.design.unit_free import UnitFree
 from multilevel.families.registry import family_named
-from multilevel.fit import Check, Fit, UnitFreeFit, VarianceComponent
-from multilevel.joint_draws import DrawsJoint, summarise
+from multilevel.fit.container import Check, Fit, UnitFreeFit, VarianceComponent
+from multilevel.fit.joint_draws import DrawsJoint, summarise
 from multilevel.linear.system import LinearSystem
 
 VARIANCE_DRAWS = 160

@@ -12,8 +12,8 @@ import pandas as pd
 from scipy.special import gammaln
 
 from multilevel.arrays import Floats
-from multilevel.cells.plan import MOST_OUTCOMES, CellPlan, feature_label, plan_cells
-from multilevel.cells.schema import ColumnKind, Schema
+from multilevel.cells.cell_plan import MOST_OUTCOMES, CellPlan, feature_label, plan_cells
+from multilevel.cells.column_facts import ColumnKind, Schema
 from multilevel.cells.statistics import CellStatistics, Labels, Outcomes
 from multilevel.errors import DataError
 from multilevel.families.family import RowValues

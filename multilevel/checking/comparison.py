@@ -10,11 +10,11 @@ from scipy.stats import chi2
 
 from multilevel.design.model import Design
 from multilevel.errors import FitError, StudyError
-from multilevel.fit import Fit
+from multilevel.fit.container import Fit
 from multilevel.formula.columns import formula_columns
 from multilevel.formula.tree import Formula, GroupTerm
-from multilevel.generalised.engine import fit_generalised
-from multilevel.linear.engine import fit_linear
+from multilevel.generalised.laplace_engine import fit_generalised
+from multilevel.linear.linear_engine import fit_linear
 from multilevel.pooling.extremes import fit_complete
 
 

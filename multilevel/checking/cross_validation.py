@@ -27,12 +27,12 @@ from multilevel.design.reduction import ReducedRows, reduce_design
 from multilevel.design.unit_free import unit_free
 from multilevel.errors import FitError, StudyError
 from multilevel.families.registry import family_named
-from multilevel.fit import Fit
+from multilevel.fit.container import Fit
 from multilevel.generalised.objective import Objective
 from multilevel.generalised.search import problem_of
 from multilevel.linear.assemble import linear_system
 from multilevel.linear.criterion import Criterion
-from multilevel.linear.parameters import Theta
+from multilevel.linear.theta import Theta
 
 DETERMINED = 1e-10
 """Smallest eigenvalue of the predictors' scaled cross-products that a fold's remaining rows must leave."""

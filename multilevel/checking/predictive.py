@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import csr_array, hstack
+from scipy.sparse import csr_array
 
 from multilevel.arrays import Floats
-from multilevel.design.reduction import ReducedBlock, ReducedRows, reduce_design, take_rows
+from multilevel.design.reduction import ReducedRows, coefficient_matrix, reduce_design, take_rows
 from multilevel.errors import FitError
 from multilevel.families.registry import family_named
-from multilevel.fit import Check, Fit
+from multilevel.fit.container import Check, Fit
 
 MOST_DISPERSION = 1.2
 """Threshold of the observed over the expected discrepancy: a check fails above it, unless chance explains the excess."""
@@ -75,17 +75,6 @@ class _Simulation:
 
 def _nothing(name: str, why: str) -> Check:
     return Check(name, None, MOST_DISPERSION, True, f"not calculated: {why}")
-
-
-def coefficient_matrix(rows: ReducedRows) -> csr_array:
-    """(R, p + q) sparse [X Z] of reduced rows."""
-    return csr_array(hstack([csr_array(rows.X), *(_indicator(block) for block in rows.blocks)], format="csr"))
-
-
-def _indicator(block: ReducedBlock) -> csr_array:
-    n_rows, k = block.values.shape
-    columns = (block.codes.astype(np.int64)[:, None] * k + np.arange(k)).ravel()
-    return csr_array((block.values.ravel(), columns, np.arange(0, n_rows * k + 1, k)), shape=(n_rows, block.n_levels * k))
 
 
 def _dispersion(simulation: _Simulation, rng: np.random.Generator) -> Check:

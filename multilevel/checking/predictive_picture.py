@@ -9,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 
 from multilevel.arrays import Floats
-from multilevel.checking.predictive import coefficient_matrix, scale_draws, simulated_cells
-from multilevel.design.reduction import ReducedRows, reduce_design, take_rows
+from multilevel.checking.predictive import scale_draws, simulated_cells
+from multilevel.design.reduction import ReducedRows, coefficient_matrix, reduce_design, take_rows
 from multilevel.errors import FitError
-from multilevel.fit import Fit
+from multilevel.fit.container import Fit
 
 EDGES = np.linspace(-4.5, 4.5, 19)
 """Bins of half a standard deviation; what lies beyond the ends is counted in the last ones."""

@@ -13,13 +13,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from multilevel.arrays import Floats, Integers
-from multilevel.cells.plan import MOST_OUTCOMES
-from multilevel.checking.predictive import coefficient_matrix
+from multilevel.cells.cell_plan import MOST_OUTCOMES
 from multilevel.design.model import Design
-from multilevel.design.reduction import reduce_design
+from multilevel.design.reduction import coefficient_matrix, reduce_design
 from multilevel.families.registry import family_named
-from multilevel.fit import Check, Fit
-from multilevel.joint_draws import DrawsJoint
+from multilevel.fit.container import Check, Fit
+from multilevel.fit.joint_draws import DrawsJoint
 
 DRAWS = 1_000
 AT_ONCE = 2_000

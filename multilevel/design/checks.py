@@ -16,8 +16,8 @@ from multilevel.design.coding import CodedColumn, code_terms
 from multilevel.design.factors import full_labels, parent_levels
 from multilevel.design.identification import check_identified
 from multilevel.design.model import Design, DesignColumn, Factor, GroupBlock
-from multilevel.design.names import check_keys
 from multilevel.design.predictor_kinds import rounding_of
+from multilevel.design.table_keys import check_keys
 from multilevel.design.unit_free import unit_of
 from multilevel.design.variation import check_variation
 from multilevel.errors import FitError

@@ -9,7 +9,7 @@ from itertools import product
 import numpy as np
 
 from multilevel.arrays import Floats
-from multilevel.cells.plan import feature_label
+from multilevel.cells.cell_plan import feature_label
 from multilevel.cells.statistics import CellStatistics, Labels
 from multilevel.errors import FitError
 from multilevel.formula.labels import expression_label

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.sparse import csr_array, hstack
 
 from multilevel.arrays import Codes, Floats, Integers
 from multilevel.cells.statistics import CellStatistics, restrict_cells
@@ -188,3 +189,14 @@ def _centred_rows(cells: CellStatistics, used: list[int]) -> tuple[_Rows, float]
     rows = np.concatenate([rows for _, rows in pieces])
     features = np.column_stack([np.zeros(len(rows)), rows[:, :m]])
     return _Rows(cell, features, rows[:, m]), residual_ss + float(np.maximum(left[:, m, m], 0.0).sum())
+
+
+def coefficient_matrix(rows: ReducedRows) -> csr_array:
+    """(R, p + q) sparse [X Z] of reduced rows."""
+    return csr_array(hstack([csr_array(rows.X), *(_indicator(block) for block in rows.blocks)], format="csr"))
+
+
+def _indicator(block: ReducedBlock) -> csr_array:
+    n_rows, k = block.values.shape
+    columns = (block.codes.astype(np.int64)[:, None] * k + np.arange(k)).ravel()
+    return csr_array((block.values.ravel(), columns, np.arange(0, n_rows * k + 1, k)), shape=(n_rows, block.n_levels * k))

@@ -14,7 +14,7 @@ from scipy.special import expit, gammaln, xlogy
 from multilevel.arrays import Floats
 from multilevel.errors import FitError
 from multilevel.families.compiled import compiled
-from multilevel.families.draws import poisson_counts
+from multilevel.families.count_draws import poisson_counts
 from multilevel.families.family import Family, Notation, ScaleName, Statistics, Support, Words
 from multilevel.families.likelihood import ByDispersion, Curvature, two_sided
 from multilevel.families.link import LOG, Link

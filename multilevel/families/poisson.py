@@ -13,7 +13,7 @@ from scipy.special import gammaln
 
 from multilevel.arrays import Floats
 from multilevel.families.compiled import compiled
-from multilevel.families.draws import poisson_counts
+from multilevel.families.count_draws import poisson_counts
 from multilevel.families.family import Family, Notation, RowSum, Statistics, Support, Words, refuse
 from multilevel.families.likelihood import ByDispersion, Curvature, no_dispersion
 from multilevel.families.link import LOG, Link

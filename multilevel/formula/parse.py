@@ -17,7 +17,7 @@ from multilevel.formula.expressions import (
     name_of,
     position_of,
 )
-from multilevel.formula.names import check_names
+from multilevel.formula.repeated_names import check_names
 from multilevel.formula.syntax import Node, refusal, syntax_tree
 from multilevel.formula.terms import Expansion, expand, expand_terms, ordered_terms, refuse_too_many, summands, total
 from multilevel.formula.tree import Call as FunctionCall

@@ -9,7 +9,7 @@ from formulae.expr import Binary, Grouping, Literal, Unary
 
 from multilevel.formula.expressions import factor_expression, position_of
 from multilevel.formula.labels import expression_label, term_label
-from multilevel.formula.names import alike
+from multilevel.formula.repeated_names import alike
 from multilevel.formula.syntax import Node, refusal
 from multilevel.formula.tree import Expression, Term
 

@@ -17,7 +17,7 @@ from multilevel.arrays import Floats
 from multilevel.design.model import Design
 from multilevel.design.reduction import ReducedRows
 from multilevel.errors import FitError
-from multilevel.generalised.optimise import DISTANCE, spectrum
+from multilevel.generalised.laplace_optimise import DISTANCE, spectrum
 from multilevel.generalised.quadrature import quadrature_deviance
 from multilevel.generalised.search import Accuracy, Point, Problem, basis_root, problem_of, scaled_sds, search
 from multilevel.linear.factorise import BlockedFactor

@@ -16,7 +16,7 @@ from multilevel.families.likelihood import Likelihood
 from multilevel.generalised.pirls import Mode, find_mode
 from multilevel.generalised.reweighting import Coordinates, Reweighting, solve
 from multilevel.linear.effects_gradient import criterion_gradient
-from multilevel.linear.parameters import Theta
+from multilevel.linear.theta import Theta
 
 
 @dataclass(frozen=True)

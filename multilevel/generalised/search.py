@@ -14,12 +14,12 @@ from multilevel.design.model import Design
 from multilevel.design.reduction import ReducedRows, outcome_of
 from multilevel.errors import FitError
 from multilevel.families.likelihood import Likelihood
+from multilevel.generalised.laplace_optimise import Evaluate, Local, newton, quasi_newton
 from multilevel.generalised.objective import Gradient, Objective
-from multilevel.generalised.optimise import Evaluate, Local, newton, quasi_newton
 from multilevel.generalised.pirls import Mode
 from multilevel.generalised.quadrature import quadrature_deviance
 from multilevel.generalised.reweighting import Coordinates, reweighting
-from multilevel.linear.parameters import Theta
+from multilevel.linear.theta import Theta
 
 type Accuracy = Literal["pilot", "full"]
 

@@ -9,7 +9,7 @@ from scipy.sparse import csr_array
 
 from multilevel.arrays import Floats
 from multilevel.design.model import Design, DesignColumn
-from multilevel.fit import Fit, Summary
+from multilevel.fit.container import Fit, Summary
 
 
 @dataclass(frozen=True)

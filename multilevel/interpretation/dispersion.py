@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from multilevel.families.registry import family_named
-from multilevel.fit import Check, Fit
-from multilevel.interpretation.residuals import linear_predictor
+from multilevel.fit.container import Check, Fit
+from multilevel.fit.residuals import linear_predictor
 
 MATERIAL = 1.2
 """Variance of the outcomes over that of the family beyond which intervals are materially too narrow (10 %)."""

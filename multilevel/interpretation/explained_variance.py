@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from multilevel.arrays import Floats, Integers
+from multilevel.design.effect_rows import effect_places
+from multilevel.design.group_predictors import predictors_of
 from multilevel.design.model import DesignColumn
-from multilevel.fit import Fit
-from multilevel.interpretation.residuals import cell_residual_ss, outcome_variance
-from multilevel.tables.effect_rows import effect_places
-from multilevel.tables.group_predictors import predictors_of
+from multilevel.fit.container import Fit
+from multilevel.fit.residuals import cell_residual_ss, outcome_variance
 
 _DRAWS = 2_000
 

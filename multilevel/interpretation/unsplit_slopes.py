@@ -14,9 +14,9 @@ import numpy as np
 
 from multilevel.arrays import Floats
 from multilevel.design.model import Design, DesignColumn, Factor
-from multilevel.fit import Check, Fit
-from multilevel.tables.nesting import Nesting
-from multilevel.tables.population_coefficients import coefficients_of
+from multilevel.design.nesting import Nesting
+from multilevel.fit.coefficients import coefficients_of
+from multilevel.fit.container import Check, Fit
 
 FEWEST_LEVELS = 10
 """Below so many levels a slope of means is too uncertain to warn by."""

@@ -14,7 +14,7 @@ from multilevel.arrays import Floats
 from multilevel.cells.statistics import CellStatistics
 from multilevel.design.model import Design, DesignColumn
 from multilevel.families.registry import family_named
-from multilevel.fit import Fit
+from multilevel.fit.container import Fit
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,10 @@ import numpy as np
 
 from multilevel.design.checks import DesignWarning
 from multilevel.design.model import Design
+from multilevel.design.nesting import Nesting
 from multilevel.families.registry import family_named
-from multilevel.fit import Check, Fit
+from multilevel.fit.container import Check, Fit, fact
 from multilevel.interpretation.contextual import ContextualEffect
-from multilevel.tables.diagnostics import fact
-from multilevel.tables.nesting import Nesting
 
 
 def simpson_warnings(effects: list[ContextualEffect]) -> list[Check]:

@@ -13,17 +13,16 @@ from dataclasses import replace
 import numpy as np
 
 from multilevel.arrays import Floats
-from multilevel.checking.predictive import coefficient_matrix
 from multilevel.design.model import Design
-from multilevel.design.reduction import ReducedRows, outcome_of, reduce_design
+from multilevel.design.reduction import ReducedRows, coefficient_matrix, outcome_of, reduce_design
 from multilevel.errors import FitError
-from multilevel.fit import Check, Fit
+from multilevel.fit.container import Check, Fit
 from multilevel.generalised.laplace import fit_laplace
 from multilevel.intervals.profile import NUMERICAL
 from multilevel.linear.assemble import linear_system
 from multilevel.linear.criterion import Criterion
-from multilevel.linear.engine import column_scales, one_thread, optimise, snap
-from multilevel.linear.parameters import Theta, mapped_lambdas
+from multilevel.linear.linear_engine import column_scales, one_thread, optimise, snap
+from multilevel.linear.theta import Theta, mapped_lambdas
 
 FAILURES = 0.05
 """Share of refits that may fail before the interval is said to be in doubt."""

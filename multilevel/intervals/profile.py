@@ -13,7 +13,7 @@ from scipy.special import ndtri
 
 from multilevel.arrays import Floats
 from multilevel.errors import FitError
-from multilevel.generalised.optimise import quasi_newton
+from multilevel.generalised.laplace_optimise import quasi_newton
 from multilevel.intervals.path import Path
 
 TOLERANCE = 1e-6

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from multilevel.fit import Fit, VarianceComponent
+from multilevel.fit.container import Fit, VarianceComponent
 from multilevel.intervals.profile import NUMERICAL
 from multilevel.intervals.unfinished import notes_check, without_limits
 
@@ -38,10 +38,10 @@ def with_trusted_intervals(fit: Fit, *, seed: int = 0) -> Fit:
 
 def _profiled(fit: Fit, places: list[int], seed: int) -> tuple[VarianceComponent, ...]:
     if fit.design.cells.has_moments:
-        from multilevel.linear.profile import profiled_components
+        from multilevel.intervals.linear_profile import profiled_components
 
         return profiled_components(fit, places, seed=seed)
-    from multilevel.generalised.profile import profiled_components as profiled_components_of_laplace
+    from multilevel.intervals.laplace_profile import profiled_components as profiled_components_of_laplace
 
     return profiled_components_of_laplace(fit, places)
 

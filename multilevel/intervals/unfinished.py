@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from multilevel.fit import Check, VarianceComponent
+from multilevel.fit.container import Check, VarianceComponent
 from multilevel.intervals.profile import NUMERICAL, Limits
 
 

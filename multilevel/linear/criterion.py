@@ -10,7 +10,7 @@ import numpy as np
 from multilevel.arrays import Floats
 from multilevel.linear.effects_gradient import criterion_gradient
 from multilevel.linear.factorise import BlockedFactor, BlockedSystem
-from multilevel.linear.parameters import Theta
+from multilevel.linear.theta import Theta
 
 
 @dataclass(frozen=True)

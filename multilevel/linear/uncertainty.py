@@ -12,7 +12,7 @@ from scipy.stats import norm
 
 from multilevel.arrays import Floats
 from multilevel.design.model import Design
-from multilevel.fit import IntervalMethod, VarianceComponent
+from multilevel.fit.container import IntervalMethod, VarianceComponent
 from multilevel.linear.criterion import Criterion
 from multilevel.linear.factorise import BlockedFactor
 from multilevel.linear.optimise import STRETCHED, difference_hessian

@@ -21,11 +21,11 @@ from multilevel.design.model import Design, DesignColumn, GroupBlock
 from multilevel.design.reduction import ReducedRows, outcome_of, reduce_design
 from multilevel.design.unit_free import Maps, unit_free
 from multilevel.errors import FitError
-from multilevel.fit import Fit, Joint, UnitFreeFit, VarianceComponent
-from multilevel.generalised.engine import fit_generalised
-from multilevel.joint import NormalJoint, mapped_joint
+from multilevel.fit.container import Fit, Joint, UnitFreeFit, VarianceComponent
+from multilevel.generalised.laplace_engine import fit_generalised
 from multilevel.linear.assemble import linear_system
 from multilevel.linear.factorise import BlockedFactor
+from multilevel.linear.joint_normal import NormalJoint, mapped_joint
 from multilevel.pooling.levels import Flags, common_columns, independent_common, level_basis, level_coefficients, with_kernels
 from multilevel.pooling.scoring import fit_levels
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from multilevel.fit import Check, Fit
-from multilevel.interpretation.residuals import linear_predictor, predictor_variance
-from multilevel.tables.level_variance import LevelVariance
-from multilevel.tables.nesting import Nesting
+from multilevel.design.nesting import Nesting
+from multilevel.estimands.level_variance import LevelVariance
+from multilevel.fit.container import Check, Fit
+from multilevel.fit.residuals import linear_predictor, predictor_variance
 
 TOLERANCE = 0.1
 """A level's fitted mean may differ from its observed one by this share, or by twice its sampling error where that is more."""

@@ -10,15 +10,15 @@ import numpy as np
 from multilevel.cells.statistics import CellStatistics
 from multilevel.design.build import build_design
 from multilevel.design.checks import DesignWarning, check_design
-from multilevel.design.hurdle import Part, amount_design, split_cells
 from multilevel.design.model import Design
+from multilevel.design.nesting import Nesting, nesting
+from multilevel.design.parts import Part, amount_design, split_cells
 from multilevel.errors import FitError
+from multilevel.estimands.cell_pairs import cell_pair
+from multilevel.estimands.new_levels import NewLevel, check_named, new_levels
 from multilevel.formula.labels import expression_label
 from multilevel.formula.tree import Formula
 from multilevel.study.options import FitOptions
-from multilevel.tables.cell_pairs import cell_pair
-from multilevel.tables.nesting import Nesting, nesting
-from multilevel.tables.new_levels import NewLevel, check_named, new_levels
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from multilevel.bayesian.priors import Priors, ResolvedPriors, read_priors
 from multilevel.bayesian.sampling import Sampling
 from multilevel.bayesian.unit_free_priors import model_priors
 from multilevel.design.family_checks import check_family
+from multilevel.design.group_predictors import has_group_predictors, without_group_predictors
 from multilevel.design.model import Design
 from multilevel.errors import StudyError
-from multilevel.fit import Check, Fit
+from multilevel.fit.container import Check, Fit
 from multilevel.study.options import FitOptions
-from multilevel.tables.population_coefficients import has_group_predictors, without_group_predictors
 
 _METHODS = ("reml", "ml", None)
 
@@ -46,7 +46,7 @@ def resolved_priors(design: Design, options: FitOptions) -> ResolvedPriors:
 def _fit_bayesian(design: Design, family: str, options: FitOptions) -> Fit:
     check_family(design, family)
     # PyMC costs seconds to import: only for those who ask for it.
-    from multilevel.bayesian.engine import fit_bayesian
+    from multilevel.bayesian.bayesian_engine import fit_bayesian
 
     return fit_bayesian(
         design,
@@ -78,11 +78,11 @@ def _with_intervals(fit: Fit, options: FitOptions) -> Fit:
         told = None if report is None else lambda done: report("bootstrap", 0.1 + 0.6 * done)
         fit = with_bootstrap_intervals(fit, samples=options.bootstrap_samples, seed=options.seed, progress=told)
     elif options.intervals == "profile" and fit.design.cells.has_moments:
-        from multilevel.linear.profile import with_profile_intervals
+        from multilevel.intervals.linear_profile import with_profile_intervals
 
         fit = without_wild_errors(with_profile_intervals(fit, seed=options.seed))
     elif options.intervals == "profile":
-        from multilevel.generalised.profile import with_profile_intervals as with_profile_of_laplace
+        from multilevel.intervals.laplace_profile import with_profile_intervals as with_profile_of_laplace
 
         fit = without_wild_errors(with_profile_of_laplace(fit))
     else:
@@ -92,11 +92,11 @@ def _with_intervals(fit: Fit, options: FitOptions) -> Fit:
 
 def _fit_likelihood(design: Design, family: str, options: FitOptions) -> Fit:
     if design.cells.has_moments:
-        from multilevel.linear.engine import fit_linear
+        from multilevel.linear.linear_engine import fit_linear
 
         method: Literal["reml", "ml"] = "ml" if options.engine == "likelihood" and options.method == "ml" else "reml"
         return fit_linear(design, method=method, interval=options.interval, seed=options.seed)
-    from multilevel.generalised.engine import fit_generalised
+    from multilevel.generalised.laplace_engine import fit_generalised
 
     if options.engine == "likelihood" and options.method == "reml":
         raise StudyError(f"method: reml exists for gaussian outcomes only, this one is {family}; write ml or null.")

@@ -9,11 +9,10 @@ from typing import Literal
 
 import pyarrow as pa
 
-from multilevel.design.model import Design
-from multilevel.fit import Check, Engine, Fit
-from multilevel.tables.assemble import Heading
-from multilevel.tables.level_variance import LevelVariance
-from multilevel.tables.new_levels import NewLevel
+from multilevel.catalogue.table_assembly import Heading
+from multilevel.estimands.fitted_part import FittedPart
+from multilevel.estimands.new_levels import NewLevel
+from multilevel.fit.container import Check, Engine, Fit
 
 
 @dataclass(frozen=True)
@@ -64,17 +63,6 @@ class FitOptions:
     def heading(self) -> Heading:
         """What every published row carries first."""
         return Heading(self.study, self.as_of, self.run_id, self.engine)
-
-
-@dataclass(frozen=True)
-class FittedPart:
-    """A partial-pooling fit; ``part`` None, or "occurrence" or "amount". ``design``: its columns over every cell, also those that this
-    part has no rows in. ``variance``: of a ``log(y)`` outcome."""
-
-    part: str | None
-    fit: Fit
-    design: Design
-    variance: LevelVariance | None = None
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,13 @@ from dataclasses import replace
 import numpy as np
 
 from multilevel.arrays import Floats
-from multilevel.design.hurdle import Part
-from multilevel.fit import Check
-from multilevel.interpretation.residuals import linear_predictor
+from multilevel.design.nesting import Nesting
+from multilevel.design.parts import Part
+from multilevel.estimands.level_variance import LevelVariance
+from multilevel.estimands.product import TwoPartFit
+from multilevel.fit.container import Check, fact
+from multilevel.fit.residuals import linear_predictor
 from multilevel.study.calibration import MOST_OUTSIDE, TOLERANCE
-from multilevel.tables.diagnostics import fact
-from multilevel.tables.level_variance import LevelVariance
-from multilevel.tables.nesting import Nesting
-from multilevel.tables.two_part import TwoPartFit
 
 _WORST: dict[str, Callable[[list[float]], float]] = {
     "max_r_hat": max,

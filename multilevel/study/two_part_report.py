@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from multilevel.design.hurdle import PARTS, Part
+from multilevel.description.two_part_description import two_part_mathematics, two_part_words
+from multilevel.design.nesting import Nesting
+from multilevel.design.parts import PARTS, Part
 from multilevel.families.two_part import TWO_PART
-from multilevel.fit import Check, Fit
+from multilevel.fit.container import Check, Fit
 from multilevel.formula.tree import Formula
 from multilevel.interpretation.contextual import ContextualEffect
 from multilevel.study.options import FitOptions
-from multilevel.study.report import group_level_lines, jsonable, predictive_pictures, priors_in_words, report_of, variance_shares
-from multilevel.tables.nesting import Nesting
-from multilevel.words.two_part import two_part_mathematics, two_part_words
+from multilevel.study.report_facts import group_level_lines, jsonable, predictive_pictures, priors_in_words, report_of, variance_shares
 
 
 def two_part_report(

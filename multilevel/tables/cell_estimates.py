@@ -8,16 +8,16 @@ from scipy.sparse import csr_array
 from scipy.special import ndtri
 
 from multilevel.arrays import Floats
+from multilevel.catalogue.published_tables import arrow_schema
+from multilevel.catalogue.table_assembly import Heading, Values, published_table
+from multilevel.design.nesting import Nesting
+from multilevel.estimands.binning import OnePartBinning
+from multilevel.estimands.cell_pairs import cell_pair
+from multilevel.estimands.combinations import Combinations, combination_chunks, combine, effect_variance, log_mean_error
+from multilevel.estimands.level_variance import LevelVariance, widened
+from multilevel.estimands.response import response_of
 from multilevel.families.link import Link
-from multilevel.fit import Fit, Summary
-from multilevel.tables.assemble import Heading
-from multilevel.tables.binning import OnePartBinning
-from multilevel.tables.catalogue import arrow_schema
-from multilevel.tables.cell_pairs import cell_pair
-from multilevel.tables.combinations import Combinations, combination_chunks, combination_table, combine, effect_variance, log_mean_error
-from multilevel.tables.level_variance import LevelVariance, widened
-from multilevel.tables.nesting import Nesting
-from multilevel.tables.response import response_of
+from multilevel.fit.container import Fit, Summary
 
 
 def cell_estimates(
@@ -73,3 +73,19 @@ def _second_moment(response: Link, centre: Floats, spread: Floats) -> Floats:
     nodes, weights = np.polynomial.hermite_e.hermegauss(31)
     values = response.mean(centre[:, None] + spread[:, None] * nodes) ** 2
     return np.asarray(values @ (weights / weights.sum()))
+
+
+def combination_table(work: Combinations, heading: Heading, summary: Summary) -> pa.Table:
+    """``cell_estimates`` from the summary of every combination, the first column's levels slowest."""
+    pair, n = work.pair, work.n
+    values: dict[str, Values] = {
+        "customer_group": np.repeat(pair.first.values, pair.shape[1]),
+        "product_group": np.tile(pair.second.values, pair.shape[0]),
+        "estimate": summary.estimate,
+        "std_error": summary.std_error,
+        "lower": summary.lower,
+        "upper": summary.upper,
+        "n": n,
+        "is_new": n == 0,
+    }
+    return published_table("cell_estimates", heading, values)

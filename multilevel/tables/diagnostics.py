@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from multilevel.fit import Check, Fit
-from multilevel.tables.assemble import Heading, published_table
+from multilevel.catalogue.table_assembly import Heading, published_table
+from multilevel.fit.container import Check, Fit, fact
 
 ALWAYS = (
     "log_likelihood",
@@ -29,11 +29,6 @@ ALWAYS = (
     "converged",
 )
 """Checks that every run publishes a row for; the value is null where one does not apply."""
-
-
-def fact(check: str, value: float | None, message: str) -> Check:
-    """A number without a threshold: it cannot fail."""
-    return Check(check, value, None, passed=True, message=message)
 
 
 def diagnostics(checks: Sequence[Check], heading: Heading) -> pa.Table:

@@ -9,14 +9,14 @@ import numpy as np
 import pyarrow as pa
 
 from multilevel.arrays import Floats, Integers
+from multilevel.catalogue.published_tables import DRAWS
+from multilevel.catalogue.table_assembly import Heading, published_table
+from multilevel.design.effect_rows import add_population, deviation_rows, population_index, terms_of
 from multilevel.design.model import Design
+from multilevel.design.nesting import Nesting
 from multilevel.errors import StudyError
-from multilevel.fit import Fit, VarianceComponent
-from multilevel.joint_draws import DrawsJoint
-from multilevel.tables.assemble import Heading, published_table
-from multilevel.tables.catalogue import DRAWS
-from multilevel.tables.effect_rows import add_population, deviation_rows, population_index, terms_of
-from multilevel.tables.nesting import Nesting
+from multilevel.fit.container import Fit
+from multilevel.fit.joint_draws import DrawsJoint, component_values
 
 MOST_ROWS = 5_000_000
 """Rows of the table, which is held in memory: about 1 GB with its labels."""
@@ -111,22 +111,6 @@ def _components(fit: Fit, size: int) -> Iterator[_Piece]:
             ),
             component_values(fit, component)[kept][None, :],
         )
-
-
-def component_values(fit: Fit, component: VarianceComponent) -> Floats:
-    """(S,) all draws of a variance component of a bayesian fit, in the order of its joint draws."""
-    if component.block is None:
-        draws = fit.sigma_draws if component.term == "sigma" else fit.dispersion_draws
-        assert draws is not None
-        return draws
-    assert fit.covariance_draws is not None
-    covariance = fit.covariance_draws[component.block]
-    terms = [column.label for column in fit.design.blocks[component.block].columns]
-    i = terms.index(component.term)
-    if component.other_term is None:
-        return np.sqrt(covariance[:, i, i])
-    j = terms.index(component.other_term)
-    return np.asarray(covariance[:, i, j] / np.sqrt(covariance[:, i, i] * covariance[:, j, j]))
 
 
 def _labels(source_table: str, n: int, **given: Sequence[object]) -> dict[str, list[object]]:

@@ -8,13 +8,13 @@ import numpy as np
 import pyarrow as pa
 
 from multilevel.arrays import Floats, Integers
-from multilevel.fit import Fit, Summary
-from multilevel.tables.assemble import Heading, Values, published_table, stack
-from multilevel.tables.effect_rows import add_population, deviation_rows, population_index, terms_of
-from multilevel.tables.group_predictors import predictors_of
-from multilevel.tables.nesting import Nesting
-from multilevel.tables.new_levels import NewLevel, NewLevels, new_effect, new_levels
-from multilevel.tables.probabilities import probability_above_average
+from multilevel.catalogue.table_assembly import Heading, Values, published_table, stack
+from multilevel.design.effect_rows import add_population, deviation_rows, population_index, terms_of
+from multilevel.design.group_predictors import predictors_of
+from multilevel.design.nesting import Nesting
+from multilevel.estimands.new_levels import NewLevel, NewLevels, new_effect, new_levels
+from multilevel.estimands.probabilities import probability_above_average
+from multilevel.fit.container import Fit, Summary
 
 
 def group_coefficients(fit: Fit, nesting: Nesting, heading: Heading, named: Sequence[NewLevel] = (), seed: int = 0) -> pa.Table:

@@ -8,20 +8,20 @@ import numpy as np
 import pyarrow as pa
 
 from multilevel.arrays import Floats
-from multilevel.fit import Fit, Summary
-from multilevel.tables.assemble import Heading, Values, published_table, stack
-from multilevel.tables.binning import OnePartBinning
-from multilevel.tables.effect_rows import terms_of
+from multilevel.catalogue.table_assembly import Heading, Values, published_table, stack
+from multilevel.design.effect_rows import terms_of
+from multilevel.design.nesting import Nesting
+from multilevel.estimands.binning import OnePartBinning
+from multilevel.estimands.level_variance import LevelVariance
+from multilevel.estimands.new_groups import new_group_estimates
+from multilevel.estimands.new_levels import NewLevel, new_levels
+from multilevel.estimands.probabilities import rank_intervals
+from multilevel.estimands.response import response_of
+from multilevel.estimands.standardise import Standardisation, standardise
+from multilevel.estimands.unpooled import CompletePooling, NoPooling
+from multilevel.fit.container import Fit, Summary
 from multilevel.tables.group_coefficients import conditional_sd, level_counts
 from multilevel.tables.group_rows import new_rows, seen_rows, with_variance_error
-from multilevel.tables.level_variance import LevelVariance
-from multilevel.tables.nesting import Nesting
-from multilevel.tables.new_groups import new_group_estimates
-from multilevel.tables.new_levels import NewLevel, new_levels
-from multilevel.tables.probabilities import rank_intervals
-from multilevel.tables.response import response_of
-from multilevel.tables.standardise import Standardisation, standardise
-from multilevel.tables.unpooled import CompletePooling, NoPooling
 
 
 def group_estimates(

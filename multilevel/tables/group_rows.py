@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from multilevel.arrays import Floats, Integers
+from multilevel.catalogue.table_assembly import Values
 from multilevel.design.model import Factor
-from multilevel.fit import Summary
-from multilevel.tables.assemble import Values
-from multilevel.tables.level_variance import LevelVariance, widened
-from multilevel.tables.nesting import Nesting
-from multilevel.tables.new_levels import NewLevels
-from multilevel.tables.standardise import Standardisation
+from multilevel.design.nesting import Nesting
+from multilevel.estimands.level_variance import LevelVariance, widened
+from multilevel.estimands.new_levels import NewLevels
+from multilevel.estimands.standardise import Standardisation
+from multilevel.fit.container import Summary
 
 
 def seen_rows(

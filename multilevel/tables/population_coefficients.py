@@ -3,67 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
-from scipy.sparse import csr_array, eye_array, hstack
-from scipy.special import ndtri, stdtrit
 
 from multilevel.arrays import Floats
-from multilevel.design.model import Design, DesignColumn
-from multilevel.fit import Fit, Summary
-from multilevel.tables.assemble import Heading, Values, published_table, stack
-from multilevel.tables.group_predictors import GROUP_KINDS
-
-
-@dataclass(frozen=True)
-class Coefficients:
-    """Coefficients of one kind of pooling: columns, their summary and, where there are any, degrees of freedom and draw statistics."""
-
-    pooling: str
-    columns: Sequence[DesignColumn]
-    summary: Summary
-    degrees_of_freedom: Floats | None = None
-    ess_bulk: Floats | None = None
-    ess_tail: Floats | None = None
-    r_hat: Floats | None = None
-
-
-def coefficients_of(fit: Fit, pooling: str) -> Coefficients:
-    """The population coefficients of a fit; those without a finite estimate or standard error come out as nulls."""
-    p = len(fit.design.population)
-    picks = csr_array(hstack([eye_array(p), csr_array((p, fit.design.n_effects))], format="csr"))
-    summary = with_limits(fit.joint.combine(picks, fit.interval), fit)
-    return Coefficients(pooling, fit.design.population, summary, fit.degrees_of_freedom, fit.ess_bulk, fit.ess_tail, fit.r_hat)
-
-
-def with_limits(summary: Summary, fit: Fit) -> Summary:
-    """Profile or bootstrap limits where the fit has them; else Student's t where there are degrees of freedom (Satterthwaite 1946)."""
-    if fit.coefficient_limits is not None:
-        return replace(summary, lower=fit.coefficient_limits[:, 0], upper=fit.coefficient_limits[:, 1])
-    if fit.degrees_of_freedom is None:
-        return summary
-    probability = 0.5 + fit.interval / 2.0
-    finite = np.isfinite(fit.degrees_of_freedom)
-    quantile = np.where(finite, stdtrit(np.where(finite, fit.degrees_of_freedom, 1.0), probability), ndtri(probability))
-    half = quantile * summary.std_error
-    return replace(summary, lower=summary.estimate - half, upper=summary.estimate + half)
+from multilevel.catalogue.table_assembly import Heading, Values, published_table, stack
+from multilevel.fit.coefficients import Coefficients
+from multilevel.fit.container import Fit
 
 
 def population_coefficients(heading: Heading, kinds: Sequence[Coefficients], without: Fit | None = None) -> pa.Table:
     """The whole table; ``without`` is the fit without group-level predictors, None where the model has none."""
     return published_table("population_coefficients", heading, stack([_rows(kind, without) for kind in kinds]) | {"part": None})
-
-
-def has_group_predictors(design: Design) -> bool:
-    """Whether any population column is a group-level predictor, a group mean, or a cross-level term."""
-    return any(column.kind in GROUP_KINDS for column in design.population)
-
-
-def without_group_predictors(design: Design) -> Design:
-    """The same design less its group-level predictors and their cross-level terms."""
-    return replace(design, population=tuple(column for column in design.population if column.kind not in GROUP_KINDS))
 
 
 def _rows(kind: Coefficients, without: Fit | None) -> dict[str, Values]:

@@ -7,16 +7,17 @@ import pyarrow as pa
 from scipy.sparse import csr_array
 
 from multilevel.arrays import Floats, Integers
-from multilevel.fit import Summary
-from multilevel.joint_draws import summary_about
-from multilevel.tables.assemble import Heading
-from multilevel.tables.catalogue import arrow_schema
-from multilevel.tables.cell_pairs import cell_pair
-from multilevel.tables.combinations import Combinations, combination_chunks, combination_table, combine, effect_variance, log_mean_error
-from multilevel.tables.level_variance import LevelVariance, widened
-from multilevel.tables.nesting import Nesting
-from multilevel.tables.two_part import TwoPartFit
-from multilevel.tables.two_part_bins import TwoPartBinning
+from multilevel.catalogue.published_tables import arrow_schema
+from multilevel.catalogue.table_assembly import Heading
+from multilevel.design.nesting import Nesting
+from multilevel.estimands.cell_pairs import cell_pair
+from multilevel.estimands.combinations import Combinations, combination_chunks, combine, effect_variance, log_mean_error
+from multilevel.estimands.level_variance import LevelVariance, widened
+from multilevel.estimands.product import TwoPartFit
+from multilevel.estimands.product_bins import TwoPartBinning
+from multilevel.fit.container import Summary
+from multilevel.fit.joint_draws import summary_about
+from multilevel.tables.cell_estimates import combination_table
 
 _DRAWS = 1_000
 _AVERAGED_DRAWS = 100

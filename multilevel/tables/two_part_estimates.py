@@ -9,20 +9,20 @@ import numpy as np
 import pyarrow as pa
 
 from multilevel.arrays import Floats, Integers
-from multilevel.fit import Fit, Summary
-from multilevel.tables.assemble import Heading, Values, published_table, stack
+from multilevel.catalogue.table_assembly import Heading, Values, published_table, stack
+from multilevel.design.nesting import Nesting
+from multilevel.estimands.level_variance import LevelVariance
+from multilevel.estimands.mix_parts import Sides, split_sides
+from multilevel.estimands.new_levels import NewLevel, new_levels
+from multilevel.estimands.probabilities import EXACT_LEVELS, RANK_DRAWS, ranks_of_draws, ranks_of_many
+from multilevel.estimands.product import PartFit, TwoPartFit
+from multilevel.estimands.product_bins import TwoPartBinning
+from multilevel.estimands.product_new_groups import new_two_part_estimates
+from multilevel.estimands.standardise import Standardisation, population_averages, standardise
+from multilevel.estimands.unpooled import NoPooling
+from multilevel.fit.container import Fit, Summary
 from multilevel.tables.group_coefficients import level_counts
 from multilevel.tables.group_rows import new_rows, seen_rows, with_variance_error
-from multilevel.tables.level_variance import LevelVariance
-from multilevel.tables.nesting import Nesting
-from multilevel.tables.new_levels import NewLevel, new_levels
-from multilevel.tables.probabilities import EXACT_LEVELS, RANK_DRAWS, ranks_of_draws, ranks_of_many
-from multilevel.tables.sides import Sides, split_sides
-from multilevel.tables.standardise import Standardisation, population_averages, standardise
-from multilevel.tables.two_part import PartFit, TwoPartFit
-from multilevel.tables.two_part_bins import TwoPartBinning
-from multilevel.tables.two_part_new import new_two_part_estimates
-from multilevel.tables.unpooled import NoPooling
 
 _MOST_DRAWN = 50_000_000
 """Doubles of joint draws above which ranks take each level's own interval instead."""

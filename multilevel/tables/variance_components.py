@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from multilevel.fit import Fit, VarianceComponent
+from multilevel.catalogue.table_assembly import Heading, Values, published_table
+from multilevel.fit.container import Fit, VarianceComponent
 from multilevel.interpretation.explained_variance import ExplainedVariance, explained_variance, explained_variance_of_data
 from multilevel.interpretation.variance_partition import variance_partition
-from multilevel.tables.assemble import Heading, Values, published_table
 
 _SIGMA = "sigma"
 _NOTHING = ExplainedVariance(None, None)

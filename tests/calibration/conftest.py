@@ -16,9 +16,8 @@ from multilevel.bayesian.distributions import Prior
 from multilevel.bayesian.nuts_fit import sample_nuts
 from multilevel.bayesian.priors import ResolvedPriors
 from multilevel.bayesian.sampling import Sampling
-from multilevel.bayesian.simulate import Simulated, simulate_statistics
-from multilevel.checking.predictive import coefficient_matrix
-from multilevel.design.reduction import ReducedBlock, ReducedRows
+from multilevel.checking.simulate_statistics import Simulated, simulate_statistics
+from multilevel.design.reduction import ReducedBlock, ReducedRows, coefficient_matrix
 from multilevel.families.registry import has_two_parts
 from multilevel.families.two_part import TWO_PART
 

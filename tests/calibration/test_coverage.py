@@ -12,19 +12,19 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 
-from multilevel.bayesian.engine import fit_bayesian
+from multilevel.bayesian.bayesian_engine import fit_bayesian
+from multilevel.catalogue.table_assembly import Heading
 from multilevel.cells.from_rows import cells_from_frame
 from multilevel.design.build import build_design
-from multilevel.design.hurdle import PARTS
+from multilevel.design.nesting import nesting
+from multilevel.design.parts import PARTS
+from multilevel.estimands.level_variance import level_variance
+from multilevel.estimands.product import PartFit, TwoPartFit
+from multilevel.fit.residuals import expected_residual_ss
 from multilevel.formula.parse import parse_formula
-from multilevel.interpretation.residuals import expected_residual_ss
-from multilevel.study.two_part import part_designs
-from multilevel.tables.assemble import Heading
+from multilevel.study.two_part_study import part_designs
 from multilevel.tables.group_coefficients import group_coefficients
 from multilevel.tables.group_estimates import group_estimates
-from multilevel.tables.level_variance import level_variance
-from multilevel.tables.nesting import nesting
-from multilevel.tables.two_part import PartFit, TwoPartFit
 from multilevel.tables.two_part_estimates import TwoPartPooling, two_part_group_estimates
 
 PRIORS = {

@@ -10,8 +10,8 @@ import pytest
 
 import expectations
 from expectations import read_suite
-from tasks.rules.scan_sql import check_expressible
-from tasks.rules.suite import ROW_RULES, load_rules
+from groupwise.validation.scan_sql import check_expressible
+from groupwise.validation.suite import ROW_RULES, load_rules
 
 SUITES = sorted(path.stem for path in Path(expectations.__file__).parent.glob("*.json"))
 

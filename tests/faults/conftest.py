@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from multilevel.tables.catalogue import TABLES, arrow_schema
-from tasks.publishing.publish import Publication, publish
-from tasks.publishing.stage import Beside
+from groupwise.publishing.folder.folder_publish import publish
+from groupwise.publishing.publication import Publication
+from groupwise.publishing.stage import Beside
+from multilevel.catalogue.published_tables import TABLES, arrow_schema
 
 DAY = date(2026, 11, 1)
 STUDY = "small"

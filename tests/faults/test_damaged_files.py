@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from groupwise.publishing.difference import difference
+from groupwise.publishing.folder.folder_versions import rollback, versions
+from groupwise.publishing.folder.report_index import latest_report
+from groupwise.publishing.layout import Layout
+from groupwise.publishing.manifest import parse_manifest
+from groupwise.publishing.pointer import read_pointer
+from groupwise.publishing.publication import Publication
+from groupwise.publishing.target import LocalFolder, open_target
 from multilevel.errors import PublishError
-from tasks.publishing.difference import difference
-from tasks.publishing.layout import Layout
-from tasks.publishing.manifest import parse_manifest
-from tasks.publishing.pointer import read_pointer
-from tasks.publishing.publish import Publication
-from tasks.publishing.report_index import latest_report
-from tasks.publishing.target import LocalFolder, open_target
-from tasks.publishing.versions import rollback, versions
 
 type Make = Callable[..., Publication]
 

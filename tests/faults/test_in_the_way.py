@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from groupwise.publishing import durable
+from groupwise.publishing.folder.folder_versions import rollback, versions
+from groupwise.publishing.layout import Layout, open_layout
+from groupwise.publishing.publication import Publication
+from groupwise.publishing.target import LocalFolder, open_target
 from multilevel.errors import PublishError
-from tasks.publishing import durable
-from tasks.publishing.layout import Layout, open_layout
-from tasks.publishing.publish import Publication
-from tasks.publishing.target import LocalFolder, open_target
-from tasks.publishing.versions import rollback, versions
 
 type Make = Callable[..., Publication]
 

@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flows.commands.plan import show_plan
+from groupwise.commands.plan import show_plan
+from groupwise.pipeline.run_start import begin
+from groupwise.publishing import durable
+from groupwise.publishing.publication import Publication
+from groupwise.publishing.target import open_target
 from multilevel.errors import PublishError
-from tasks.begin import begin
-from tasks.publishing import durable
-from tasks.publishing.publish import Publication
-from tasks.publishing.target import open_target
 
 NOBODY = 65_534
 SYSTEM = ("/proc/published", "/proc/self/fd/published", "/sys/published", "/sys/kernel/published", "/dev/published")

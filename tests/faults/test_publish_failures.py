@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from groupwise.publishing import durable
+from groupwise.publishing.folder import lock as lock_module
+from groupwise.publishing.publication import Publication
 from multilevel.errors import PublishError
-from tasks.publishing import durable, locking
-from tasks.publishing.publish import Publication
 
 type Version = Callable[..., Publication]
 type Latest = Callable[[], str | None]
@@ -202,7 +203,7 @@ def test_runs_of_one_study_take_turns_and_say_so(root: Path, version: Version, m
     entered, leave = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with locking.turn(root / "small" / ".lock", "small"):
+        with lock_module.turn(root / "small" / ".lock", "small"):
             entered.set()
             leave.wait(10)
 
@@ -210,7 +211,7 @@ def test_runs_of_one_study_take_turns_and_say_so(root: Path, version: Version, m
     holder.start()
     entered.wait(10)
     threading.Timer(0.3, leave.set).start()
-    with locking.turn(root / "small" / ".lock", "small", messages.append):
+    with lock_module.turn(root / "small" / ".lock", "small", messages.append):
         assert leave.is_set()
     holder.join()
     assert len(messages) == 1
@@ -219,7 +220,7 @@ def test_runs_of_one_study_take_turns_and_say_so(root: Path, version: Version, m
 
 def test_a_lock_that_is_never_released_is_an_error_with_its_place(root: Path, version: Version, monkeypatch: pytest.MonkeyPatch):
     version("good")
-    monkeypatch.setattr(locking, "LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(lock_module, "LOCK_SECONDS", 0.1)
     lock = root / "small" / ".lock"
-    with locking.turn(lock, "small"), pytest.raises(PublishError, match="look for a stuck run"), locking.turn(lock, "small"):
+    with lock_module.turn(lock, "small"), pytest.raises(PublishError, match="look for a stuck run"), lock_module.turn(lock, "small"):
         pass

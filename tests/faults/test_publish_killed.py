@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from tasks.publishing import durable
-from tasks.publishing.layout import Layout
-from tasks.publishing.publish import Publication, turn
-from tasks.publishing.sweep import sweep
+from groupwise.publishing import durable
+from groupwise.publishing.folder.clean_up import sweep
+from groupwise.publishing.folder.folder_publish import turn
+from groupwise.publishing.layout import Layout
+from groupwise.publishing.publication import Publication
 
 type Version = Callable[..., Publication]
 type Latest = Callable[[], str | None]

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tasks.publishing import durable
-from tasks.publishing.layout import Layout
-from tasks.publishing.locking import turn
-from tasks.publishing.publish import Publication
-from tasks.publishing.repair import repair
-from tasks.publishing.report_index import write_index
-from tasks.publishing.target import open_target
+from groupwise.publishing import durable
+from groupwise.publishing.folder.lock import turn
+from groupwise.publishing.folder.repair import repair
+from groupwise.publishing.folder.report_index import write_index
+from groupwise.publishing.layout import Layout
+from groupwise.publishing.publication import Publication
+from groupwise.publishing.target import open_target
 
 type Make = Callable[..., Publication]
 
@@ -41,7 +41,7 @@ def killed_before(step: str, name: str, work: Callable[[], object]) -> None:
 def layout(version: Make, root: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
     """One version with an index; every version has a contract of its own."""
     contracts = iter(range(100))
-    monkeypatch.setattr("tasks.publishing.publish.contract_text", lambda *_: f"id: {next(contracts)}\n")
+    monkeypatch.setattr("groupwise.publishing.folder.folder_publish.contract_text", lambda *_: f"id: {next(contracts)}\n")
     version("v1")
     write_index(root)
     return Layout(root, "small")

@@ -1,4 +1,4 @@
-"""One small shop and one Prefect server for every test that runs the whole flow."""
+"""One small shop for every test that runs a whole study, and one Prefect server for those that run it as a flow."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from prefect.testing.utilities import prefect_test_harness
 
-from flows import command_line
+from groupwise.commands import command_line
 
 STUDY = """
 name: spend
@@ -65,8 +65,8 @@ type Estimate = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def estimate(shop: Path, prefect_server: None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Estimate:
-    """Run ``groupwise estimate spend.yaml ...`` in this process; gives exit code, stdout, stderr."""
+def estimate(shop: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Estimate:
+    """Run ``groupwise estimate spend.yaml ...`` in this process, without a server; gives exit code, stdout, stderr."""
 
     def run(*arguments: str, study: str = "spend.yaml") -> tuple[int, str, str]:
         monkeypatch.chdir(shop)
@@ -77,6 +77,12 @@ def estimate(shop: Path, prefect_server: None, monkeypatch: pytest.MonkeyPatch, 
         return code, out, err
 
     return run
+
+
+@pytest.fixture
+def estimate_flow(estimate: Estimate, prefect_server: None) -> Estimate:
+    """``estimate`` as a flow run on the session's server."""
+    return lambda *arguments, study="spend.yaml": estimate("--flow", *arguments, study=study)
 
 
 @pytest.fixture

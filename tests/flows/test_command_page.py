@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from flows import command_line
-from flows.command_examples import EXAMPLES, make_example_files, run_examples
-from flows.command_page import command_page, commands, sessions_on
+from groupwise.commands import command_line
+from groupwise.commands.command_examples import EXAMPLES, make_example_files, run_examples
+from groupwise.commands.command_page import command_page, commands, sessions_on
 
 PAGE = Path(__file__).parents[2] / "docs" / "commands.md"
 NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")
@@ -83,7 +83,7 @@ def test_an_interrupted_command_says_so_and_ends_with_the_exit_code_of_the_page(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("flows.commands.plan.show_plan", interrupted)
+    monkeypatch.setattr("groupwise.commands.plan.show_plan", interrupted)
     assert run_here(["plan", "study.yaml"], monkeypatch) == 130
     assert capsys.readouterr().err == "groupwise: interrupted; nothing was published\n"
     assert "| 130, 143, 129 |" in PAGE.read_text(encoding="utf-8")

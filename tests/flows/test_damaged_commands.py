@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flows import command_line
-from tasks.release import release
-from tasks.run_folder import RunFolder
+from groupwise.commands import command_line
+from groupwise.pipeline.release import release
+from groupwise.run_folder import RunFolder
 
 STUDY = """
 name: spend

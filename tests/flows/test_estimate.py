@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ import pandas as pd
 import pytest
 from prefect.client.orchestration import get_client
 
+from flows.publish_group_estimates import TASKS
+from groupwise.pipeline import order, steps
+from groupwise.publishing import durable
+from multilevel.catalogue.published_tables import EVERY_TABLE
 from multilevel.errors import SourceError
-from multilevel.tables.catalogue import EVERY_TABLE
-from tasks import steps
-from tasks.publishing import durable
 
 TABLES = {f"{name}.parquet" for name in EVERY_TABLE if name != "draws"}
 MOST_LINES = 6
@@ -39,8 +41,9 @@ def test_a_good_run_prints_the_folder_of_its_six_tables(shop: Path, estimate: Es
     assert duckdb.sql(count).fetchall() == [(6,)]  # five regions and a new one
 
 
-def test_a_run_leaves_its_summary_and_readable_names_in_prefect(shop: Path, published: Published) -> None:
-    published()
+def test_a_flow_run_leaves_its_summary_and_readable_names_in_prefect(estimate_flow: Estimate) -> None:
+    code, _, err = estimate_flow()
+    assert code == 0, err
     with get_client(sync_client=True) as client:
         [summary] = [found for found in client.read_artifacts() if found.key == "groupwise-spend"][:1]
         names = {run.name for run in client.read_task_runs()}
@@ -72,22 +75,32 @@ def test_a_study_folder_that_is_a_link_out_of_the_place_to_publish(estimate: Est
     assert not list(outside.iterdir())
 
 
-@pytest.mark.operations
-@pytest.mark.parametrize(
-    ("step", "inner"), [(steps.extract, "extract_relation"), (steps.validate, "validate_rows"), (steps.compress, "compress_study")]
-)
-def test_a_source_that_a_writer_held_for_a_moment_is_read_again(
-    step: Any, inner: str, estimate: Estimate, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls = failing_once(monkeypatch, inner, "source.database shop.duckdb is locked by a process")
-    monkeypatch.setattr(step, "retry_delay_seconds", [0, 0])
+READING = {"extract": "describe_relation", "validate": "validate_rows", "compress": "compress_study"}
+"""Steps that read the source, and what each calls."""
+
+
+@pytest.mark.parametrize("step", READING)
+def test_a_source_that_a_writer_held_for_a_moment_is_read_again(step: str, estimate: Estimate, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = failing_once(monkeypatch, READING[step], "source.database shop.duckdb is locked by a process")
+    change_step(monkeypatch, step, waits=(0.0, 0.0))
     code, _, err = estimate()
+    assert code == 0, err
+    assert len(calls) == 2
+    assert "locked by a process. Trying again in 0 seconds" in err
+
+
+@pytest.mark.operations
+@pytest.mark.parametrize("step", READING)
+def test_a_flow_run_reads_it_again(step: str, estimate_flow: Estimate, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = failing_once(monkeypatch, READING[step], "source.database shop.duckdb is locked by a process")
+    monkeypatch.setattr(TASKS[step], "retry_delay_seconds", [0, 0])
+    code, _, err = estimate_flow()
     assert code == 0, err
     assert len(calls) == 2
 
 
 def test_what_does_not_pass_by_itself_is_not_tried_again(estimate: Estimate, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = failing_once(monkeypatch, "extract_relation", "source.database shop.duckdb cannot be read")
+    calls = failing_once(monkeypatch, "describe_relation", "source.database shop.duckdb cannot be read")
     refused(*estimate(), "cannot be read")
     assert len(calls) == 1
 
@@ -96,12 +109,29 @@ def test_what_does_not_pass_by_itself_is_not_tried_again(estimate: Estimate, mon
 @pytest.mark.timeout(120, method="thread")
 def test_a_step_that_takes_too_long_is_stopped(estimate: Estimate, published: Published, monkeypatch: pytest.MonkeyPatch) -> None:
     before = published()
-    monkeypatch.setattr(steps.fit, "timeout_seconds", 0.5)
+    change_step(monkeypatch, "fit", seconds=0.5)
     monkeypatch.setattr(steps, "fit_run", lambda *_: time.sleep(20))
     start = time.monotonic()
-    refused(*estimate(), "timed out after 0.5 second")
+    refused(*estimate(), "fit the models: not done within 0.5 seconds")
     assert time.monotonic() - start < 15
     assert published() == before
+
+
+@pytest.mark.operations
+@pytest.mark.timeout(120, method="thread")
+def test_a_step_of_a_flow_run_that_takes_too_long_is_stopped(
+    estimate_flow: Estimate, published: Published, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = published()
+    monkeypatch.setattr(TASKS["fit"], "timeout_seconds", 0.5)
+    monkeypatch.setattr(steps, "fit_run", lambda *_: time.sleep(20))
+    refused(*estimate_flow(), "timed out after 0.5 second")
+    assert published() == before
+
+
+def change_step(monkeypatch: pytest.MonkeyPatch, name: str, **changes: Any) -> None:
+    """Change a step's policy for a run in this process."""
+    monkeypatch.setattr(order, name.upper(), replace(getattr(order, name.upper()), **changes))
 
 
 def failing_once(monkeypatch: pytest.MonkeyPatch, name: str, message: str) -> list[None]:
@@ -184,7 +214,7 @@ def test_everything_quarantined(lines: pd.DataFrame, shop: Path, estimate: Estim
 @pytest.mark.operations
 def test_a_database_that_a_writer_holds(shop: Path, estimate: Estimate, published: Published, monkeypatch: pytest.MonkeyPatch) -> None:
     before = published()
-    monkeypatch.setattr(steps.extract, "retries", 0)
+    change_step(monkeypatch, "extract", waits=())
     with duckdb.connect(str(shop / "held.duckdb")) as connection:
         connection.execute(f"create table lines as select * from '{shop}/lines.parquet'")
     (shop / "lines.sql").write_text("select * from lines")
@@ -218,7 +248,8 @@ def refused(code: int, out: str, err: str, message: str) -> None:
     assert code != 0
     assert out.strip() == ""
     assert message in err
-    assert 0 < len(err.strip().splitlines()) <= MOST_LINES, err
+    said = [line for line in err.strip().splitlines() if ": done in " not in line]
+    assert 0 < len(said) <= MOST_LINES, err
     assert "Traceback" not in err
 
 

@@ -15,7 +15,7 @@ import duckdb
 import pytest
 from prefect.settings import get_current_settings
 
-from tasks.shop.simulate import simulate_shop
+from groupwise.shop.simulate_shop import simulate_shop
 
 ROOT = Path(__file__).parents[2]
 GROUPWISE = [str(Path(sys.executable).with_name("groupwise"))]

@@ -14,7 +14,8 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Cancelling, Crashed, Failed
 
-from tasks import steps, still_wanted
+from groupwise.pipeline import steps
+from tasks import still_wanted
 from tasks.still_wanted import still_wanted as ask
 
 type Estimate = Callable[..., tuple[int, str, str]]
@@ -34,11 +35,11 @@ def marked(state: State[Any]) -> Callable[[object], None]:
 @pytest.mark.operations
 @pytest.mark.parametrize("state", [Crashed, Cancelled, Cancelling, Failed], ids=lambda state: state.__name__)
 def test_a_run_that_was_marked_while_it_lives_on_publishes_nothing(
-    estimate: Estimate, published: Published, monkeypatch: pytest.MonkeyPatch, state: Callable[..., State[Any]]
+    estimate_flow: Estimate, published: Published, monkeypatch: pytest.MonkeyPatch, state: Callable[..., State[Any]]
 ) -> None:
     before = published()
     monkeypatch.setattr(steps, "check_gates", marked(state(message="no heartbeat")))
-    code, _, err = estimate()
+    code, _, err = estimate_flow()
     assert code != 0
     assert f"is no longer running: the server says {state.__name__} (no heartbeat)" in err
     assert published() == before
@@ -46,7 +47,7 @@ def test_a_run_that_was_marked_while_it_lives_on_publishes_nothing(
 
 @pytest.mark.operations
 def test_a_run_that_cannot_ask_keeps_its_version_and_leaves_the_pointer(
-    estimate: Estimate, published: Published, shop: Path, monkeypatch: pytest.MonkeyPatch
+    estimate_flow: Estimate, published: Published, shop: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     published()
     pointer = shop / "published" / "spend" / "_latest.json"
@@ -57,7 +58,7 @@ def test_a_run_that_cannot_ask_keeps_its_version_and_leaves_the_pointer(
 
     monkeypatch.setattr(still_wanted, "_state_of", refused)
     monkeypatch.setattr(still_wanted, "WAITS_SECONDS", (0.0, 0.01))
-    code, _, err = estimate()
+    code, _, err = estimate_flow()
     assert code != 0
     assert "could not be asked whether this run is still wanted (3 attempts" in err
     assert "connection refused" in err

@@ -10,9 +10,9 @@ from urllib.parse import unquote
 
 import pytest
 
-from flows.commands.report import find_report
+from groupwise.commands.report import find_report
+from groupwise.pipeline.release import release
 from multilevel.errors import PublishError
-from tasks.release import release
 
 STUDY = """
 name: sleep

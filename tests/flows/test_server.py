@@ -19,7 +19,7 @@ import httpx
 import pytest
 import yaml
 
-from tasks.shop.simulate import simulate_shop
+from groupwise.shop.simulate_shop import simulate_shop
 
 ROOT = Path(__file__).parents[2]
 PREFECT = str(Path(sys.executable).with_name("prefect"))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.commands import terminal
+from groupwise.commands import terminal
 
 
 @pytest.mark.parametrize("name", ["dept:cat:", "size[L]", "[bold]x[/bold]", ":smile:"])
@@ -51,7 +51,7 @@ def test_words_of_other_scripts_keep_their_letters(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_runs_log_does_not_act_on_the_terminal_that_shows_it(tmp_path: Path) -> None:
-    from flows.commands.estimate import _log_to
+    from groupwise.commands.estimate import _log_to
 
     logger = logging.getLogger("prefect.a_test_of_the_log")
     logger.addHandler(logging.StreamHandler(io.StringIO()))

@@ -34,7 +34,7 @@ def test_a_scan_answered_from_a_files_statistics_is_not_published(
     suite = {"expectations": [{**rule, "meta": {"rule_id": "discount_present", "why": "a discount is needed"}}]}
     (shop / "expectations" / "discount.json").write_text(json.dumps(suite))
     (shop / "nan.yaml").write_text(STUDY)
-    monkeypatch.setattr("tasks.shards.select.CAN_HAVE_NAN", "can_have_nan = false")
+    monkeypatch.setattr("groupwise.source.shards.shard_select.CAN_HAVE_NAN", "can_have_nan = false")
     code, out, err = estimate(study="nan.yaml")
     assert (code, out.strip()) == (1, "")
     assert "rule discount_present" in err

@@ -22,15 +22,15 @@ from typing import Any
 import duckdb
 import mutate
 
-from multilevel.cells.plan import plan_cells
-from multilevel.cells.schema import Schema
+from groupwise.compression.cell_query import compile_cells
+from groupwise.source.conditions import check_type, row_condition
+from groupwise.study.study_file import load_study
+from multilevel.cells.cell_plan import plan_cells
+from multilevel.cells.column_facts import Schema
 from multilevel.errors import GroupwiseError
 from multilevel.formula.columns import formula_columns, predictor_expressions, standardised
 from multilevel.formula.labels import expression_label
 from multilevel.formula.parse import parse_formula
-from tasks.cells.query import compile_cells
-from tasks.rules.conditions import check_type, row_condition
-from tasks.study_file import load_study
 
 MEMORY_BYTES = 6 * 1024**3
 """Address space; DuckDB reserves far more than it uses."""

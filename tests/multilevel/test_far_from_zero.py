@@ -13,11 +13,11 @@ from scipy.stats import chi2
 from multilevel.cells.from_rows import cells_from_frame
 from multilevel.design.build import build_design
 from multilevel.errors import FitError
-from multilevel.fit import Fit
+from multilevel.fit.container import Fit
 from multilevel.formula.parse import parse_formula
-from multilevel.linear.engine import fit_linear
-from multilevel.linear.profile import with_profile_intervals
-from multilevel.study.fit import fit_study
+from multilevel.intervals.linear_profile import with_profile_intervals
+from multilevel.linear.linear_engine import fit_linear
+from multilevel.study.fit_study import fit_study
 from multilevel.study.options import FitOptions, StudyFit
 
 AS_OF = datetime.date(2026, 11, 1)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
-import multilevel.joint_draws as module
+import multilevel.fit.joint_draws as module
 from multilevel.errors import FitError
-from multilevel.joint_draws import DrawsJoint
+from multilevel.fit.joint_draws import DrawsJoint
 
 
 @pytest.fixture

@@ -15,10 +15,9 @@ from scipy import stats
 from scipy.special import expit
 
 from multilevel.cells.from_rows import cells_from_frame
-from multilevel.checking.predictive import coefficient_matrix
 from multilevel.design.build import build_design
 from multilevel.design.model import Design
-from multilevel.design.reduction import outcome_of, reduce_design
+from multilevel.design.reduction import coefficient_matrix, outcome_of, reduce_design
 from multilevel.formula.parse import parse_formula
 
 SHAPES = {

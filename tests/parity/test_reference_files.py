@@ -24,10 +24,10 @@ from multilevel.arrays import Floats
 from multilevel.cells.from_rows import cells_from_frame
 from multilevel.design.build import build_design
 from multilevel.design.model import Design
-from multilevel.fit import Fit
+from multilevel.fit.container import Fit
 from multilevel.formula.parse import parse_formula
-from multilevel.generalised.engine import fit_generalised
-from multilevel.linear.engine import fit_linear
+from multilevel.generalised.laplace_engine import fit_generalised
+from multilevel.linear.linear_engine import fit_linear
 from multilevel.pooling.extremes import fit_complete, fit_no_pooling
 
 FACTS: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("reference_fits.json").read_text(encoding="utf-8"))

@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.fit import check
+from groupwise.pipeline.model_fit import check
 
 STUDY = """
 name: eight_schools

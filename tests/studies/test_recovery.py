@@ -9,14 +9,14 @@ import duckdb
 import numpy as np
 import pytest
 
+from groupwise.compression.compress import compress
+from groupwise.shop.simulate_shop import simulate_shop
+from groupwise.source.relation import Relation
 from multilevel.cells.files import read_cells
 from multilevel.formula.parse import parse_formula
-from multilevel.study.fit import fit_study
+from multilevel.study.fit_study import fit_study
 from multilevel.study.options import FitOptions
 from sql import read_query
-from tasks.cells.compress import compress
-from tasks.relation import Relation
-from tasks.shop.simulate import simulate_shop
 
 FORMULAS = {
     "log_amount": "log_amount ~ 1 + discount + channel + region_income + (1 | region) + (1 + discount | department/category)",

@@ -6,10 +6,10 @@ import duckdb
 import pytest
 import yaml
 
+from groupwise.shop.shop_tables import TABLES
+from groupwise.study.study_file import load_study
 from multilevel.formula.columns import formula_columns
 from sql import read_query
-from tasks.shop.schema import TABLES
-from tasks.study_file import load_study
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "studies").glob("*.yaml"))

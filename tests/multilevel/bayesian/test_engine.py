@@ -5,13 +5,13 @@ import pandas as pd
 import pytest
 from scipy.special import expit, logsumexp
 
-from multilevel.bayesian.engine import fit_bayesian
+from multilevel.bayesian.bayesian_engine import fit_bayesian
 from multilevel.bayesian.sampling import Sampling, read_sampling
 from multilevel.cells.from_rows import cells_from_frame
 from multilevel.design.build import build_design
 from multilevel.design.model import Design
 from multilevel.errors import FitError, StudyError
-from multilevel.fit import Fit
+from multilevel.fit.container import Fit
 from multilevel.formula.parse import parse_formula
 
 

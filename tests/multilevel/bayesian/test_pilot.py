@@ -8,9 +8,8 @@ from multilevel.bayesian.nuts_fit import starting_covariances, starting_dispersi
 from multilevel.bayesian.pilot import fit_pilot
 from multilevel.bayesian.priors import read_priors, resolve_priors
 from multilevel.cells.from_rows import cells_from_frame
-from multilevel.checking.predictive import coefficient_matrix
 from multilevel.design.build import build_design
-from multilevel.design.reduction import outcome_of, reduce_design
+from multilevel.design.reduction import coefficient_matrix, outcome_of, reduce_design
 from multilevel.formula.parse import parse_formula
 
 

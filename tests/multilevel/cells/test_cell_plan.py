@@ -2,8 +2,8 @@
 
 import pytest
 
-from multilevel.cells.plan import CellPlan, plan_cells
-from multilevel.cells.schema import ColumnKind, Schema
+from multilevel.cells.cell_plan import CellPlan, plan_cells
+from multilevel.cells.column_facts import ColumnKind, Schema
 from multilevel.errors import DataError, FormulaError
 from multilevel.formula.labels import expression_label
 from multilevel.formula.parse import parse_formula

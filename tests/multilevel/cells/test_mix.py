@@ -8,17 +8,17 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 
+from multilevel.catalogue.table_assembly import Heading
 from multilevel.cells.from_rows import cells_from_frame
-from multilevel.cells.mix import MixTable, with_mix
+from multilevel.cells.reference_mix import MixTable, with_mix
 from multilevel.cells.statistics import CellStatistics, restrict_cells
+from multilevel.design.nesting import nesting
 from multilevel.errors import StudyError
-from multilevel.fit import Engine
+from multilevel.fit.container import Engine
 from multilevel.formula.parse import parse_formula
-from multilevel.study.fit import fit_study
+from multilevel.study.fit_study import fit_study
 from multilevel.study.options import FitOptions
-from multilevel.tables.assemble import Heading
 from multilevel.tables.group_estimates import group_estimates
-from multilevel.tables.nesting import nesting
 
 FORMULA = "y ~ 1 + sale + (1 | region) + (1 + sale | category)"
 SHORT = {"draws": 150, "chains": 2, "tune": 150, "cores": 1}

@@ -15,7 +15,7 @@ from multilevel.checking.comparison import Comparison, check_comparable, compare
 from multilevel.checking.cross_validation import difference, folds_of, joined, marginal, restrict, score
 from multilevel.design.build import build_design
 from multilevel.errors import FitError, StudyError
-from multilevel.fit import Fit
+from multilevel.fit.container import Fit
 from multilevel.formula.parse import parse_formula
 from multilevel.study.designs import part_designs
 

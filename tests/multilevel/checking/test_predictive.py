@@ -5,13 +5,13 @@ import pandas as pd
 import pytest
 
 from multilevel.cells.from_rows import cells_from_frame
-from multilevel.checking.predictive import coefficient_matrix, predictive_checks
+from multilevel.checking.predictive import predictive_checks
 from multilevel.design.build import build_design
-from multilevel.design.reduction import reduce_design
-from multilevel.fit import Check, Fit
+from multilevel.design.reduction import coefficient_matrix, reduce_design
+from multilevel.fit.container import Check, Fit
+from multilevel.fit.joint_draws import DrawsJoint
 from multilevel.formula.parse import parse_formula
-from multilevel.generalised.engine import fit_generalised
-from multilevel.joint_draws import DrawsJoint
+from multilevel.generalised.laplace_engine import fit_generalised
 
 N = 4000
 

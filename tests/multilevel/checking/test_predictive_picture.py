@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from multilevel.bayesian.engine import fit_bayesian
+from multilevel.bayesian.bayesian_engine import fit_bayesian
 from multilevel.cells.from_rows import cells_from_frame
 from multilevel.checking.predictive_picture import predictive_picture
 from multilevel.design.build import build_design
-from multilevel.fit import Fit
+from multilevel.fit.container import Fit
 from multilevel.formula.parse import parse_formula
-from multilevel.generalised.engine import fit_generalised
-from multilevel.linear.engine import fit_linear
+from multilevel.generalised.laplace_engine import fit_generalised
+from multilevel.linear.linear_engine import fit_linear
 
 FORMULA = "y ~ 1 + x + (1 | g) + (1 | h)"
 

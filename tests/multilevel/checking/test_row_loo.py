@@ -8,16 +8,16 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from multilevel.bayesian.engine import fit_bayesian
+from multilevel.bayesian.bayesian_engine import fit_bayesian
 from multilevel.cells.from_rows import cells_from_frame
 from multilevel.cells.merge import merge_cells
 from multilevel.cells.statistics import CellStatistics
 from multilevel.checking.row_loo import row_loo
 from multilevel.design.build import build_design
-from multilevel.fit import Fit
+from multilevel.fit.container import Fit
+from multilevel.fit.joint_draws import DrawsJoint
 from multilevel.formula.parse import parse_formula
-from multilevel.generalised.engine import fit_generalised
-from multilevel.joint_draws import DrawsJoint
+from multilevel.generalised.laplace_engine import fit_generalised
 
 
 @pytest.fixture(scope="module")

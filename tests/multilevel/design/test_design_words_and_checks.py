@@ -7,13 +7,13 @@ import pandas as pd
 import pytest
 
 from multilevel.cells.from_rows import cells_from_frame
+from multilevel.description.mathematics import mathematics
+from multilevel.description.model_description import describe
 from multilevel.design.build import build_design
 from multilevel.design.checks import DesignWarning, check_design
 from multilevel.design.model import Design
 from multilevel.errors import FitError
 from multilevel.formula.parse import parse_formula
-from multilevel.words.mathematics import mathematics
-from multilevel.words.model import describe
 
 
 @pytest.fixture(scope="module")

@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.special import expit, gammaln
 
+from multilevel.catalogue.published_tables import TABLES, check_table
 from multilevel.cells.from_rows import cells_from_frame
 from multilevel.cells.merge import merge_cells
 from multilevel.design.reduction import reduce_design
 from multilevel.errors import DataError, FitError, FormulaError, StudyError
+from multilevel.estimands.new_levels import NewLevel
 from multilevel.formula.parse import parse_formula
 from multilevel.study.designs import part_designs
-from multilevel.study.fit import fit_study
+from multilevel.study.fit_study import fit_study
 from multilevel.study.options import FitOptions, StudyFit
-from multilevel.tables.catalogue import TABLES, check_table
-from multilevel.tables.new_levels import NewLevel
 
 HURDLES = ["hurdle_lognormal", "hurdle_gamma"]
 ONE_PART = {"hurdle_lognormal": ("log(amount)", "gaussian"), "hurdle_gamma": ("amount", "gamma")}

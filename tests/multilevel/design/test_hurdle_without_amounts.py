@@ -9,18 +9,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from multilevel.catalogue.published_tables import check_table
 from multilevel.cells.from_rows import cells_from_frame
 from multilevel.design.model import Factor
 from multilevel.errors import FitError
+from multilevel.estimands.level_variance import level_variance
 from multilevel.formula.parse import parse_formula
-from multilevel.kept.contrast import kept_contrasts
-from multilevel.kept.keep import keep_model
-from multilevel.kept.predict import predict
-from multilevel.kept.rows import At
-from multilevel.study.fit import fit_study
+from multilevel.prediction.contrast import kept_contrasts
+from multilevel.prediction.predict import predict
+from multilevel.prediction.prediction_rows import At
+from multilevel.prediction.save_model import keep_model
+from multilevel.study.fit_study import fit_study
 from multilevel.study.options import FitOptions, StudyFit
-from multilevel.tables.catalogue import check_table
-from multilevel.tables.level_variance import level_variance
 
 HURDLES = ["hurdle_lognormal", "hurdle_gamma"]
 EMPTY: dict[str, Callable[[pd.DataFrame], pd.Series]] = {

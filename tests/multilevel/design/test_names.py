@@ -8,9 +8,9 @@ from multilevel.cells.from_rows import cells_from_frame
 from multilevel.design.build import build_design
 from multilevel.design.checks import check_design
 from multilevel.errors import DataError, FitError, FormulaError, StudyError
+from multilevel.estimands.new_levels import NewLevel
 from multilevel.formula.parse import parse_formula
 from multilevel.study.designs import check_asked
-from multilevel.tables.new_levels import NewLevel
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from multilevel.bayesian.engine import fit_bayesian
+from multilevel.bayesian.bayesian_engine import fit_bayesian
 from multilevel.cells.from_rows import cells_from_frame
 from multilevel.design.build import build_design
 from multilevel.design.checks import check_design
 from multilevel.errors import FitError
 from multilevel.formula.parse import parse_formula
-from multilevel.generalised.engine import fit_generalised
-from multilevel.linear.engine import fit_linear
+from multilevel.generalised.laplace_engine import fit_generalised
+from multilevel.linear.linear_engine import fit_linear
 
 
 @pytest.fixture(scope="module")

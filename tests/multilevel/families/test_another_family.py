@@ -17,6 +17,11 @@ import pytest
 from scipy.integrate import quad
 from scipy.special import logsumexp
 
+from groupwise.compression.compress import compress
+from groupwise.planning.dry_run import plan
+from groupwise.report.page import write_report
+from groupwise.source.relation import Relation
+from groupwise.study.study_file import load_study
 from multilevel.arrays import Floats
 from multilevel.cells.files import read_cells
 from multilevel.errors import StudyError
@@ -27,13 +32,8 @@ from multilevel.families.link import LOG, Link
 from multilevel.families.outcome import Outcome
 from multilevel.families.registry import family_named, register
 from multilevel.formula.parse import parse_formula
-from multilevel.study.fit import fit_study
+from multilevel.study.fit_study import fit_study
 from multilevel.study.options import FitOptions, StudyFit
-from tasks.cells.compress import compress
-from tasks.plan import plan
-from tasks.relation import Relation
-from tasks.report.page import write_report
-from tasks.study_file import load_study
 
 STUDY = """
 name: waits

@@ -15,7 +15,7 @@ from multilevel.families.registry import family_named, family_names, has_two_par
 ROOT = Path(__file__).parents[3]
 ELSEWHERE = [
     file
-    for room in ("multilevel", "tasks", "flows")
+    for room in ("multilevel", "groupwise", "tasks", "flows")
     for file in sorted((ROOT / room).rglob("*.py"))
     if file.parent.name not in ("families", "shop")
 ]

@@ -13,7 +13,7 @@ from multilevel.design.build import build_design
 from multilevel.design.model import Design
 from multilevel.errors import DataError, FitError, StudyError
 from multilevel.formula.parse import parse_formula
-from multilevel.generalised.engine import fit_generalised
+from multilevel.generalised.laplace_engine import fit_generalised
 
 
 def design_of(text: str, frame: pd.DataFrame, family: str) -> Design:

@@ -22,7 +22,7 @@ from multilevel.generalised.laplace import fit_laplace
 from multilevel.generalised.objective import Objective
 from multilevel.generalised.quadrature import quadrature_deviance
 from multilevel.generalised.reweighting import Coordinates, reweighting
-from multilevel.linear.parameters import Theta
+from multilevel.linear.theta import Theta
 
 
 def shop(family: str, seed: int = 1, n: int = 500) -> pd.DataFrame:

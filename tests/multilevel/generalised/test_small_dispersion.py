@@ -15,10 +15,10 @@ from multilevel.errors import FitError
 from multilevel.families.likelihood import Likelihood, rounding_of_value
 from multilevel.families.log_gamma import digamma_gap, log_gamma_gap
 from multilevel.families.registry import family_named
-from multilevel.fit import Fit
+from multilevel.fit.container import Fit
 from multilevel.formula.parse import parse_formula
-from multilevel.generalised.engine import fit_generalised
-from multilevel.linear.engine import fit_linear
+from multilevel.generalised.laplace_engine import fit_generalised
+from multilevel.linear.linear_engine import fit_linear
 
 # family, and the shape, mean or number of trials of a row
 LARGE = [

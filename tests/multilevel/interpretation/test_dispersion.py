@@ -6,7 +6,7 @@ import pytest
 
 from multilevel.cells.from_rows import cells_from_frame
 from multilevel.design.build import build_design
-from multilevel.fit import Fit
+from multilevel.fit.container import Fit
 from multilevel.formula.parse import parse_formula
 from multilevel.interpretation.dispersion import dispersion_check
 

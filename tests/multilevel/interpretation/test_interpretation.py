@@ -9,13 +9,13 @@ from scipy.special import ndtri
 from multilevel.cells.statistics import CellStatistics, Labels
 from multilevel.design.checks import DesignWarning
 from multilevel.design.model import Design, DesignColumn, Factor, GroupBlock
-from multilevel.fit import Fit, Summary
+from multilevel.design.nesting import nesting
+from multilevel.fit.container import Fit, Summary
+from multilevel.fit.residuals import cell_residual_ss, linear_predictor, outcome_variance, predictor_variance
 from multilevel.interpretation.contextual import contextual_effects
 from multilevel.interpretation.explained_variance import explained_variance, explained_variance_of_data
-from multilevel.interpretation.residuals import cell_residual_ss, linear_predictor, outcome_variance, predictor_variance
 from multilevel.interpretation.variance_partition import residual_variance, variance_partition
 from multilevel.interpretation.warnings import design_warnings, separated_groups, simpson_warnings
-from multilevel.tables.nesting import nesting
 
 
 class Joint:

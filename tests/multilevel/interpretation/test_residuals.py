@@ -6,15 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from multilevel.bayesian.engine import fit_bayesian
+from multilevel.bayesian.bayesian_engine import fit_bayesian
 from multilevel.cells.from_rows import cells_from_frame
 from multilevel.design.build import build_design
-from multilevel.fit import Fit
+from multilevel.design.nesting import nesting
+from multilevel.estimands.level_variance import level_variance
+from multilevel.fit.container import Fit
+from multilevel.fit.residuals import cell_residual_ss, expected_residual_ss
 from multilevel.formula.parse import parse_formula
-from multilevel.interpretation.residuals import cell_residual_ss, expected_residual_ss
-from multilevel.linear.engine import fit_linear
-from multilevel.tables.level_variance import level_variance
-from multilevel.tables.nesting import nesting
+from multilevel.linear.linear_engine import fit_linear
 
 ENGINES = ["likelihood", "bayesian"]
 

@@ -6,10 +6,10 @@ import pytest
 
 from multilevel.cells.from_rows import cells_from_frame
 from multilevel.design.build import build_design
+from multilevel.design.nesting import nesting
 from multilevel.formula.parse import parse_formula
 from multilevel.interpretation.unsplit_slopes import reversal_warnings, slopes_of, unsplit_warnings
 from multilevel.pooling.extremes import fit_complete, fit_no_pooling
-from multilevel.tables.nesting import nesting
 
 BERKELEY = {  # Bickel, Hammel and O'Connell (1975): admitted and applicants, men then women
     "A": (512, 825, 89, 108),

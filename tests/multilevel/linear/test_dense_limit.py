@@ -8,7 +8,7 @@ from multilevel.cells.from_rows import cells_from_frame
 from multilevel.design.build import build_design
 from multilevel.errors import FitError
 from multilevel.formula.parse import parse_formula
-from multilevel.linear.engine import fit_linear
+from multilevel.linear.linear_engine import fit_linear
 
 
 def test_two_factors_of_more_than_ten_thousand_levels() -> None:

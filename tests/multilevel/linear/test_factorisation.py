@@ -7,12 +7,12 @@ import pytest
 from scipy.sparse import csr_array
 
 from multilevel.errors import FitError
-from multilevel.joint import NormalJoint
 from multilevel.linear import assemble, presummed
 from multilevel.linear.assemble import linear_system
 from multilevel.linear.effects_gradient import criterion_gradient
 from multilevel.linear.factorise import BlockedFactor
-from multilevel.linear.parameters import Theta
+from multilevel.linear.joint_normal import NormalJoint
+from multilevel.linear.theta import Theta
 
 # Both sides are exact algebra on 200 rows: only rounding may differ.
 ROUNDING = 1e-9

@@ -12,10 +12,10 @@ from multilevel.cells.from_rows import cells_from_frame
 from multilevel.cells.merge import merge_cells
 from multilevel.cells.statistics import CellStatistics
 from multilevel.design.build import build_design
-from multilevel.fit import Fit
+from multilevel.fit.container import Fit
 from multilevel.formula.parse import parse_formula
-from multilevel.generalised.engine import fit_generalised
-from multilevel.linear.engine import fit_linear
+from multilevel.generalised.laplace_engine import fit_generalised
+from multilevel.linear.linear_engine import fit_linear
 
 FORMULA = parse_formula("y ~ 1 + x + (1 | g) + (1 + x | h)")
 FEW = settings(max_examples=12, deadline=None, derandomize=True)

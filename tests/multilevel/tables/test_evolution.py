@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from multilevel.tables import catalogue
-from multilevel.tables.documentation import tables_page
-from multilevel.tables.evolution import RULES, current_schema, evolution_problems, main, released_schema
+from multilevel.catalogue import published_tables
+from multilevel.catalogue.documentation import tables_page
+from multilevel.catalogue.evolution import RULES, current_schema, evolution_problems, main, released_schema
 
 type Schema = dict[str, Any]
 
@@ -110,8 +110,8 @@ def test_a_release_is_written_only_when_no_reader_breaks(tmp_path: Path, monkeyp
     main(file)
     written = json.loads(file.read_text())
     assert written == current_schema()
-    tables = {name: spec for name, spec in catalogue.TABLES.items() if name != "diagnostics"}
-    monkeypatch.setattr(catalogue, "TABLES", tables)
+    tables = {name: spec for name, spec in published_tables.TABLES.items() if name != "diagnostics"}
+    monkeypatch.setattr(published_tables, "TABLES", tables)
     with pytest.raises(SystemExit, match="Table diagnostics is gone"):
         main(file)
     assert json.loads(file.read_text()) == written

@@ -8,17 +8,17 @@ import pytest
 from scipy.special import expit
 from scipy.stats import norm
 
-from multilevel.interpretation.residuals import expected_residual_ss
-from multilevel.tables.assemble import Heading
-from multilevel.tables.catalogue import check_table
+from multilevel.catalogue.published_tables import check_table
+from multilevel.catalogue.table_assembly import Heading
+from multilevel.design.nesting import nesting
+from multilevel.estimands.level_variance import LevelVariance, level_variance
+from multilevel.estimands.new_levels import NewLevel
+from multilevel.estimands.probabilities import ranks_of_draws
+from multilevel.estimands.unpooled import CompletePooling
+from multilevel.fit.residuals import expected_residual_ss
 from multilevel.tables.cell_estimates import cell_estimates
 from multilevel.tables.group_coefficients import group_coefficients
 from multilevel.tables.group_estimates import group_estimates
-from multilevel.tables.level_variance import LevelVariance, level_variance
-from multilevel.tables.nesting import nesting
-from multilevel.tables.new_levels import NewLevel
-from multilevel.tables.probabilities import ranks_of_draws
-from multilevel.tables.unpooled import CompletePooling
 
 LINKS = {"gaussian": lambda x: x, "binomial": expit, "poisson": np.exp}
 

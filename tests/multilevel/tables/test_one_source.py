@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from multilevel.tables import catalogue
-from multilevel.tables.catalogue import CATALOGUE_VERSION, COMMON, EVERY_TABLE, arrow_schema
-from multilevel.tables.column import Column
-from multilevel.tables.data_contract import open_data_contract
-from multilevel.tables.documentation import tables_page
-from multilevel.tables.output_suite import output_suite
+from multilevel.catalogue import published_tables
+from multilevel.catalogue.column import Column
+from multilevel.catalogue.data_contract import open_data_contract
+from multilevel.catalogue.documentation import tables_page
+from multilevel.catalogue.output_suite import output_suite
+from multilevel.catalogue.published_tables import CATALOGUE_VERSION, COMMON, EVERY_TABLE, arrow_schema
 
 PAGE = Path(__file__).parents[3] / "docs" / "tables.md"
 ARROW_NAMES = {"double": "float64", "int64": "int64", "string": "string", "bool": "bool", "date32[day]": "date"}
@@ -184,7 +184,7 @@ def test_a_catalogue_that_moves_on_alone_is_noticed(column: str, change: dict[st
     }
     spec = EVERY_TABLE["cell_estimates"]
     columns = tuple(replace(c, **change) if c.name == column else c for c in spec.columns)
-    monkeypatch.setitem(catalogue.EVERY_TABLE, "cell_estimates", replace(spec, columns=columns))
+    monkeypatch.setitem(published_tables.EVERY_TABLE, "cell_estimates", replace(spec, columns=columns))
     noticed = {name: disagreements("cell_estimates", told) for name, told in before.items()}
     assert noticed["page"]
     assert noticed["contract"]

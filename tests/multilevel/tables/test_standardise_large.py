@@ -8,14 +8,14 @@ from scipy.special import expit
 from multilevel.cells.from_rows import cells_from_frame
 from multilevel.design.build import build_design
 from multilevel.design.model import Design
-from multilevel.fit import Fit, Summary
+from multilevel.design.nesting import nesting
+from multilevel.estimands.binning import OnePartBinning
+from multilevel.estimands.level_variance import level_variance
+from multilevel.estimands.response import response_of
+from multilevel.estimands.standardise import standardise
+from multilevel.fit.container import Fit, Summary
+from multilevel.fit.residuals import cell_residual_ss
 from multilevel.formula.parse import parse_formula
-from multilevel.interpretation.residuals import cell_residual_ss
-from multilevel.tables.binning import OnePartBinning
-from multilevel.tables.level_variance import level_variance
-from multilevel.tables.nesting import nesting
-from multilevel.tables.response import response_of
-from multilevel.tables.standardise import standardise
 
 
 class PointJoint:

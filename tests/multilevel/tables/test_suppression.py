@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from multilevel.tables.suppression import Protection, all_withheld, without_names
+from multilevel.redaction.redacted_tables import Protection, all_withheld, without_names
 
 
 def test_levels_inside_a_withheld_one_are_withheld_and_people_themselves_always() -> None:

@@ -9,8 +9,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multilevel.tables.suppression import CELLS, Protection, all_withheld
-from multilevel.tables.withheld import Level, Margin, given_away, totals, withheld
+from multilevel.redaction.complementary_suppression import Level, Margin, given_away, totals, withheld
+from multilevel.redaction.redacted_tables import CELLS, Protection, all_withheld
 
 COLUMNS = ("region", "city", "category")
 TABLES = [keys for size in (1, 2, 3) for keys in combinations(COLUMNS, size)]

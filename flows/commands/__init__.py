@@ -1,1 +1,0 @@
-"""One command a file; each imports what it needs when it runs."""

@@ -1,0 +1,310 @@
+"""The ``groupwise`` command. Nothing heavy is imported until a command runs."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from groupwise.supervision.news import is_supervised
+
+MESSAGE_LINES = 6
+INTERRUPTED = 130
+ENVIRONMENT = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
+}
+"""What is set for the libraries where the user has not set it."""
+
+app = typer.Typer(
+    name="groupwise",
+    help="Multilevel estimates for every customer group and product group, from line items to Parquet tables.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+StudyFile = Annotated[Path, typer.Argument(help="the study's YAML file", metavar="STUDY.yaml")]
+Settings = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="override a field of the study; repeatable")]
+TimeLimit = Annotated[
+    float,
+    typer.Option("--time-limit", min=1, metavar="SECONDS", help="end the queries on the source after so long; a run's steps have 3600"),
+]
+Day = Annotated[datetime | None, typer.Option("--as-of", formats=["%Y-%m-%d"], metavar="DATE", help="the day the estimates speak for")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"groupwise {version('groupwise')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")] = False,
+) -> None:
+    """Multilevel estimates for every customer group and product group, from line items to Parquet tables."""
+
+
+@app.command("load-shop")
+def load_shop(
+    database: Annotated[Path, typer.Option(help="DuckDB file to make")] = Path("data/shop.duckdb"),
+) -> None:
+    """Load the Complete Journey, a year of real transactions of 2,469 households, into a DuckDB file."""
+    from groupwise.progress import counting_progress
+    from groupwise.shop.load_shop import load_shop as load
+
+    with counting_progress("loading the shop") as progress:
+        loaded = load(database, progress)
+    state = "loaded" if loaded.was_loaded else "already there"
+    tables = ", ".join(f"{name} {count:,}" for name, count in loaded.rows.items())
+    typer.echo(f"{loaded.database}: {state} ({tables})")
+
+
+@app.command()
+def simulate(
+    line_items: Annotated[int, typer.Option(min=1, help="how many line items to make")],
+    database: Annotated[Path, typer.Option(help="DuckDB file to make")],
+    customers: Annotated[int, typer.Option(help="nested in regions")] = 10_000,
+    products: Annotated[int, typer.Option(help="nested in categories")] = 5_000,
+    categories: Annotated[int, typer.Option(help="nested in departments, ten to each")] = 200,
+    regions: Annotated[int, typer.Option(help="crossed with categories")] = 50,
+    seed: Annotated[int, typer.Option(help="the same seed gives the same shop")] = 1,
+) -> None:
+    """Make a synthetic shop inside DuckDB, with the true parameters in a table `truth`."""
+    from groupwise.progress import counting_progress
+    from groupwise.shop.simulate_shop import simulate_shop
+
+    with counting_progress("simulating") as progress:
+        shop = simulate_shop(
+            database,
+            line_items,
+            customers=customers,
+            products=products,
+            categories=categories,
+            regions=regions,
+            seed=seed,
+            progress=progress,
+        )
+    typer.echo(
+        f"{shop.database}: {shop.line_items:,} line items, {shop.regions} regions, {shop.categories} categories (true values in `truth`)"
+    )
+
+
+@app.command()
+def estimate(
+    study: StudyFile,
+    as_of: Day = None,
+    engine: Annotated[str | None, typer.Option(metavar="bayesian|likelihood", help="override the study's engine")] = None,
+    publish_to: Annotated[str | None, typer.Option(metavar="PLACE", help="override publish_to: a folder or s3://bucket/prefix")] = None,
+    settings: Settings = None,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Prefect's log on the console too")] = False,
+    flow: Annotated[bool, typer.Option("--flow", help="a flow run, on a server of its own where Prefect has none")] = False,
+) -> None:
+    """Validate, compress, fit, check, publish: in this process, or as a flow run where Prefect has a server. The last line printed is the
+    published folder."""
+    from groupwise.commands.estimate import run_estimate
+
+    day = as_of.date() if as_of else None
+    folder = run_estimate(
+        str(study), as_of=day, engine=engine, publish_to=publish_to, settings=settings or [], verbose=verbose, as_flow=flow
+    )
+    typer.echo(folder)
+
+
+@app.command()
+def plan(
+    study: StudyFile,
+    as_of: Day = None,
+    settings: Settings = None,
+    prior_predictive: Annotated[bool, typer.Option("--prior-predictive", help="the priors in words, and what they expect")] = False,
+    time_limit: TimeLimit = 3_600,
+) -> None:
+    """Dry run: the model in words, the SQL, rows, cells, what would be estimated at what cost, and every refusal. Fits nothing."""
+    from groupwise.commands.plan import show_plan
+
+    show_plan(str(study), as_of=as_of.date() if as_of else None, settings=settings or [], with_priors=prior_predictive, seconds=time_limit)
+
+
+@app.command()
+def show(
+    target: Annotated[str, typer.Argument(help="a study's YAML file or a published folder", metavar="STUDY_OR_FOLDER")],
+    rows: Annotated[int, typer.Option(min=1, help="rows shown of each long table")] = 10,
+) -> None:
+    """The latest published tables, readable in a terminal."""
+    from groupwise.commands.show import show_tables
+
+    show_tables(target, rows)
+
+
+@app.command()
+def report(
+    study: StudyFile,
+    show: Annotated[bool, typer.Option("--open", help="open it in the browser")] = False,
+    index: Annotated[bool, typer.Option("--index", help="the page over all studies and dates instead")] = False,
+) -> None:
+    """Where the latest published report is; the last line printed is its path."""
+    from groupwise.commands.report import find_report
+
+    typer.echo(find_report(str(study), index=index, show=show))
+
+
+@app.command()
+def contrast(
+    study: StudyFile,
+    level_a: Annotated[str, typer.Argument(metavar="LEVEL_A", help="a level; parent:level where its name alone is not unique")],
+    level_b: Annotated[str, typer.Argument(metavar="LEVEL_B", help="the level to take off")],
+    factor: Annotated[str | None, typer.Option(help="the grouping factor, where several have both levels")] = None,
+    run: Annotated[str | None, typer.Option(metavar="RUN", help="run id of a published version; default: the latest")] = None,
+) -> None:
+    """The difference of two groups from their joint distribution: LEVEL_A minus LEVEL_B, with the probability that it is above 0."""
+    from groupwise.commands.contrast_predict import show_contrast
+
+    show_contrast(str(study), level_a, level_b, factor=factor, run_id=run)
+
+
+@app.command()
+def predict(
+    study: StudyFile,
+    at: Annotated[str, typer.Option("--at", metavar="TABLE", help="Parquet or CSV with the formula's predictors and grouping columns")],
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="write the rows there: .parquet or .csv; default: print them")] = None,
+    interval: Annotated[float | None, typer.Option(help="probability of the intervals; default: the study's")] = None,
+    run: Annotated[str | None, typer.Option(metavar="RUN", help="run id of a published version; default: the latest")] = None,
+) -> None:
+    """The expected outcome at every row of a table, groups never seen included. Reads what the published version keeps, no line items."""
+    from groupwise.commands.contrast_predict import show_predictions
+
+    show_predictions(str(study), at, output=output, interval=interval, run_id=run)
+
+
+@app.command()
+def compare(
+    study: StudyFile,
+    reduced: Annotated[
+        str | None,
+        typer.Option("--reduced", metavar="FORMULA", help="the study's formula with terms left out; default: complete pooling"),
+    ] = None,
+    as_of: Day = None,
+    factor: Annotated[str | None, typer.Option(help="whose levels are left out; default: the first of the formula")] = None,
+    folds: Annotated[int, typer.Option(min=0, help="0: no cross-validation; as many as levels, or more: one left out at a time")] = 10,
+    seed: Annotated[int | None, typer.Option(help="of the folds; default: the study's")] = None,
+    settings: Settings = None,
+    time_limit: TimeLimit = 3_600,
+) -> None:
+    """The study's model against a smaller one on the same rows: likelihood-ratio test, AIC, BIC, cross-validation over groups."""
+    from groupwise.commands.compare import show_comparison
+
+    day = as_of.date() if as_of else None
+    overrides = settings or []
+    show_comparison(str(study), reduced, as_of=day, factor=factor, folds=folds, seed=seed, settings=overrides, seconds=time_limit)
+
+
+@app.command("diff")
+def show_diff(
+    study: StudyFile,
+    earlier: Annotated[str | None, typer.Option("--from", metavar="RUN", help="run id; default: the version before")] = None,
+    later: Annotated[str | None, typer.Option("--to", metavar="RUN", help="run id; default: the latest version")] = None,
+    rows: Annotated[int, typer.Option(min=1, help="groups named")] = 12,
+) -> None:
+    """What changed between two published versions: groups and coefficients that moved, came or went, checks."""
+    from groupwise.commands.history import show_difference
+
+    show_difference(str(study), earlier, later, rows)
+
+
+@app.command()
+def rollback(study: StudyFile, to: Annotated[str, typer.Option("--to", metavar="RUN", help="run id of the version to point at")]) -> None:
+    """Make an earlier version the latest again; nothing is removed."""
+    from groupwise.commands.history import roll_back
+
+    typer.echo(roll_back(str(study), to))
+
+
+@app.command()
+def prune(study: StudyFile, keep: Annotated[int, typer.Option(help="how many of the newest versions stay")]) -> None:
+    """Remove old versions with their reports and manifests; the latest always stays."""
+    from groupwise.commands.history import prune_versions
+
+    typer.echo(prune_versions(str(study), keep))
+
+
+@app.command()
+def automations() -> None:
+    """Write to the Prefect server what it does about runs that died; once or twice, each automation is there once."""
+    from groupwise.commands.flow_runs import WRITE_AUTOMATIONS, load
+
+    for line in load(WRITE_AUTOMATIONS)():
+        typer.echo(line)
+
+
+def main() -> NoReturn:
+    """Run the command in this process; every failure is one clear message on stderr and a non-zero exit."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    _leave(_run())
+
+
+def _run() -> int:
+    try:
+        # typer answers with the exit code where a command was left or interrupted, with None where it came to its end
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False) or 0
+    except (typer.Abort, KeyboardInterrupt):
+        code = INTERRUPTED
+    except Exception as error:  # noqa: BLE001  the last line of defence: told in one message, the traceback is in the run's log
+        return _fail(_message(error), getattr(error, "exit_code", 1) or 1)
+    return _fail("interrupted; nothing was published", INTERRUPTED) if code == INTERRUPTED else code
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process: what was registered for the end runs (Prefect's server stops there), then no interpreter teardown.
+
+    Teardown frees nothing that the operating system does not, takes up to a second, and lets extension modules write about leaked objects
+    over the one message that the user should read. An interrupted command leaves Prefect's server to its supervisor, which still needs it.
+    """
+    if code == INTERRUPTED and is_supervised():
+        os._exit(code)
+    if "prefect.logging.handlers" in sys.modules:
+        # the run's last log records go to the server while it still answers
+        sys.modules["prefect.logging.handlers"].APILogHandler().flush()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    atexit._run_exitfuncs()
+    os._exit(code)
+
+
+def _message(error: Exception) -> str:
+    usage = getattr(error, "format_message", None)
+    if usage is not None:
+        return f"{usage()}\nTry: groupwise --help"
+    from groupwise.faults import as_ours
+
+    known = as_ours(error)
+    if known is not None:
+        return str(known) + _log_hint(error)
+    said = " ".join(str(error).split())[:300]
+    fault = f"a fault in groupwise: {type(error).__name__}: {said}"
+    return f"{fault}\nPlease report it, with the command, the study and the log." + _log_hint(error)
+
+
+def _log_hint(error: Exception) -> str:
+    log = getattr(error, "groupwise_log", None)
+    return f"\nThe details are in {log}" if log else ""
+
+
+def _fail(message: str, code: int) -> int:
+    from groupwise.printable import printable
+
+    lines = [printable(line) for line in message.strip().splitlines() if line.strip()]
+    shown = [line if len(line) <= 600 else line[:597] + "..." for line in lines[:MESSAGE_LINES]]
+    sys.stdout.flush()
+    print("groupwise: " + "\n".join(shown), file=sys.stderr)
+    return code

@@ -1,0 +1,184 @@
+"""``groupwise estimate``: a run in this process, or a flow run where Prefect has a server; what it logs is in the run's file."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from groupwise.commands.flow_runs import RUN_AS_FLOW, has_api, load
+from groupwise.faults import as_ours
+from groupwise.pipeline.run_start import begin, parse_settings
+from groupwise.progress import run_progress
+from groupwise.run_folder import RunFolder, make_run_folder, new_run_id
+from groupwise.study.study import Study
+from groupwise.study.study_file import load_study
+from groupwise.supervision.news import tell, told_last
+from multilevel.errors import GroupwiseError, ResourceError, StudyError
+
+
+def run_estimate(
+    study: str,
+    *,
+    as_of: date | None,
+    engine: str | None,
+    publish_to: str | None,
+    settings: Sequence[str],
+    verbose: bool,
+    as_flow: bool = False,
+) -> str:
+    """Published folder of the run. Raises GroupwiseError; any other exception carries the log's path as ``groupwise_log``.
+
+    The run is a flow run where ``as_flow`` says so or Prefect has a server; else its steps run in this process.
+    """
+    checked = _check_first(study, engine, publish_to, settings)
+    run = make_run_folder(new_run_id())
+    is_flow = as_flow or has_api()
+    tell(step="start", run_id=run.run_id)
+    threading.Thread(target=_import_ahead, args=(_heavy(checked),), daemon=True).start()
+    _quiet_libraries()
+    tell(published=None)
+    overrides: dict[str, Any] = {"engine": checked.engine, "publish_to": publish_to, "settings": list(settings)}
+    try:
+        if is_flow:
+            _as_flow_run(run, study, as_of, overrides, verbose)
+        else:
+            _in_own_process(run, study, as_of, overrides)
+    except GroupwiseError:
+        raise
+    except Exception as error:  # noqa: BLE001  raised again, but where the tables are published and Prefect alone failed
+        failure = _failure(error)
+        if failure is not None:
+            failure.groupwise_log = str(run.log)  # type: ignore[attr-defined]
+            raise failure from error.__cause__
+    return str(told_last("published"))
+
+
+def _in_own_process(run: RunFolder, study: str, as_of: date | None, overrides: Mapping[str, Any]) -> None:
+    from groupwise.pipeline.own_process import run_here
+
+    # on a terminal the bar says how far the run is; elsewhere every step has its line
+    _say_on_stderr(logging.WARNING if sys.stderr.isatty() else logging.INFO)
+    _log_steps(run.log)
+    folder = begin(study, **overrides, run_id=run.run_id)
+    with run_progress() as progress:
+        run_here(folder, as_of, datetime.now(UTC).date(), progress)
+
+
+def _as_flow_run(run: RunFolder, study: str, as_of: date | None, overrides: Mapping[str, Any], verbose: bool) -> None:
+    run_as_flow = load(RUN_AS_FLOW)
+    _say_on_stderr(logging.WARNING)
+    if not verbose:
+        # what a log handler cannot write, Prefect's server included, is not for the terminal
+        logging.raiseExceptions = False
+        _log_to(run.log)
+    run_as_flow(run, study, as_of=as_of, **overrides, log=None if verbose else run.log)
+
+
+def _failure(error: Exception) -> Exception | None:
+    """What to raise where something else than a refusal of ours ended a run; None where only Prefect's record of a published run failed."""
+    known, before = as_ours(error), error.__context__
+    while before is not None and not isinstance(before, GroupwiseError):
+        before = before.__context__
+    if known is not None and told_last("published") is not None:
+        logging.getLogger("groupwise").warning("The tables are published; Prefect's record of the run is not complete. %s", known)
+        return None
+    return error if known is None or before is None else ResourceError(f"{before}\nIts flow run may still say Running: {known}")
+
+
+def _check_first(study: str, engine: str | None, publish_to: str | None, settings: Sequence[str]) -> Study:
+    """The study with its overrides, before Prefect costs seconds."""
+    overrides = parse_settings(settings)
+    if engine is not None:
+        if engine not in ("bayesian", "likelihood"):
+            raise StudyError(f"--engine {engine}: write bayesian or likelihood.")
+        overrides["engine"] = engine
+    if publish_to is not None:
+        import json
+
+        overrides["publish_to"] = json.dumps(publish_to)
+    checked = load_study(study, overrides)
+    source = checked.source.database
+    if source is not None and not Path(source).is_file():
+        from multilevel.errors import SourceError
+
+        raise SourceError(f"{checked.name}: source.database {source} does not exist (working directory {Path.cwd()}).")
+    return checked
+
+
+def _heavy(study: Study) -> list[str]:
+    modules = ["duckdb", "pyarrow.parquet", "scipy.sparse", "scipy.optimize", "multilevel.study.fit_study", "groupwise.report"]
+    if study.engine == "bayesian":
+        modules += ["arviz", "multilevel.bayesian.bayesian_engine"]
+        if not study.is_linear or study.sampling.form == "nuts":
+            modules += ["pymc", "nutpie"]
+    return modules
+
+
+def _import_ahead(modules: Sequence[str]) -> None:
+    """Import what the run will need while Prefect's server starts in its own process."""
+    for name in modules:
+        import_module(name)
+
+
+def _quiet_libraries() -> None:
+    import warnings
+
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    # what it means for the run is told where Prefect's server is started
+    warnings.filterwarnings("ignore", message="Failed to create the Prefect home directory")
+
+
+def _say_on_stderr(level: int) -> None:
+    """What a run says of itself is for the person who waits."""
+    from groupwise.commands.terminal import PlainFormatter
+
+    told = logging.StreamHandler()
+    told.setFormatter(PlainFormatter())
+    told.setLevel(level)
+    logging.getLogger("groupwise").addHandler(told)
+
+
+class _RunLog(logging.FileHandler):
+    """The run's log, which says nothing on the console when its disk is full: the step that the disk fails says so, once."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's name
+        """Leave the record out."""
+
+
+def _log_file(path: Path) -> logging.Handler:
+    from groupwise.commands.terminal import PlainFormatter
+
+    handler = _RunLog(path, encoding="utf-8")
+    handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    return handler
+
+
+def _log_steps(path: Path) -> None:
+    """The run's own log lines in ``path``."""
+    logger = logging.getLogger("groupwise")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(_log_file(path))
+
+
+def _log_to(path: Path) -> None:
+    """Every console handler of Prefect's loggers writes to ``path`` instead."""
+    handler = _log_file(path)
+    names = [name for name in logging.root.manager.loggerDict if name.startswith(("prefect", "uvicorn", "fastapi"))]
+    for logger in [logging.getLogger(), *map(logging.getLogger, names)]:
+        consoles = [own for own in logger.handlers if _is_console(own)]
+        for console in consoles:
+            logger.removeHandler(console)
+        if consoles:
+            logger.addHandler(handler)
+
+
+def _is_console(handler: logging.Handler) -> bool:
+    is_stream = isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler)
+    return is_stream or type(handler).__name__ == "PrefectConsoleHandler"

@@ -1,0 +1,146 @@
+"""Compare: a study's model and a smaller one, fitted by maximum likelihood to the same cells of the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+from groupwise.compression.compress import compress
+from groupwise.source.describe import extract
+from groupwise.study.study import Study
+from groupwise.validation.missing_values import level_orders
+from groupwise.validation.validate import validate
+from multilevel.cells.cell_plan import MOST_OUTCOMES
+from multilevel.cells.files import read_cells
+from multilevel.cells.statistics import CellStatistics
+from multilevel.checking.comparison import Comparison, check_comparable, compare, fit_by_likelihood, union
+from multilevel.checking.cross_validation import Score, difference, folds_of, joined, score
+from multilevel.design.build import build_design
+from multilevel.design.checks import check_design
+from multilevel.design.model import Design
+from multilevel.errors import StudyError
+from multilevel.families.registry import has_two_parts, statistics_of
+from multilevel.formula.parse import parse_formula
+from multilevel.formula.tree import Formula
+from multilevel.study.designs import part_designs
+
+type Progress = Callable[[str, float], None]
+type Parts = tuple[Design, ...]
+
+MOST_COUNTS = 5_000_000
+"""Different (cell, count) pairs that are kept for the folds of a negative binomial model; a run keeps what leave-one-row-out needs."""
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """Scores of both models over the same folds of ``factor``; ``gain`` is full minus reduced, per row."""
+
+    factor: str
+    n_levels: int
+    n_folds: int
+    seed: int
+    full: Score
+    reduced: Score
+    gain: float
+    gain_error: float
+
+
+@dataclass(frozen=True)
+class StudyComparison:
+    """What ``groupwise compare`` tells; ``validation`` is None where none was asked for."""
+
+    as_of: date
+    n_rows: int
+    n_cells: int
+    comparison: Comparison
+    validation: CrossValidation | None
+
+
+def compare_study(
+    study: Study,
+    reduced_text: str | None,
+    folder: Path,
+    *,
+    as_of: date | None = None,
+    factor: str | None = None,
+    n_folds: int = 10,
+    seed: int,
+    progress: Progress | None = None,
+) -> StudyComparison:
+    """Fit both models and score them.
+
+    Parameters
+    ----------
+    reduced_text : the smaller model's formula; None: complete pooling, the study's without its group terms.
+    folder : for the cells. factor : whose levels are held out; None: the first of the formula.
+    n_folds : 0 for no cross-validation. seed : of the folds and of further starts.
+
+    Raises
+    ------
+    StudyError
+        The formulas do not speak of the same rows; no such factor. FitError: a model cannot be fitted. DataError and SourceError as a run.
+    """
+    full = study.parsed_formula
+    reduced = complete_pooling(full) if reduced_text is None else parse_formula(reduced_text)
+    check_comparable(full, reduced)
+    if study.quadrature_points > 1:
+        raise StudyError(f"{study.name}: quadrature_points {study.quadrature_points}: models are compared by Laplace; --set it to 1.")
+    tell = progress or (lambda step, share: None)
+    tell("reading line items", 0.0)
+    relation = extract(study, as_of, folder, today=datetime.now(UTC).date())
+    validated = validate(study, relation, folder, stays=False)
+    both = union(full, reduced)
+    tell("compressing to cells", 0.1)
+    most = MOST_COUNTS if statistics_of(study.family).distinct_outcomes == "kept" else MOST_OUTCOMES
+    compressed = compress(
+        relation, validated.study_sql, both, study.family, folder, max_cells=study.max_cells, most_outcomes=most, orders=level_orders(study)
+    )
+    cells = read_cells(compressed.cells_path, compressed.spec_path)
+    models = (parts_of(full, cells), parts_of(reduced, cells))
+    fits = []
+    for share, name, parts in ((0.2, "the study's model", models[0]), (0.3, "the reduced model", models[1])):
+        tell(f"fitting {name}", share)
+        fits.append([fit_by_likelihood(design, seed) for design in parts])
+    found = compare(full, reduced, (fits[0], fits[1]))
+    validation = None if n_folds == 0 else _validate(models, factor, n_folds, seed, tell)
+    return StudyComparison(relation.as_of, cells.n_rows, cells.n_cells, found, validation)
+
+
+def parts_of(formula: Formula, cells: CellStatistics) -> tuple[Design, ...]:
+    """A model's designs: one, or of a hurdle whether there is an amount (all rows), then how much."""
+    if has_two_parts(cells.family):
+        return tuple(part_designs(formula, cells).by_part.values())
+    design = build_design(formula, cells)
+    check_design(formula, design)
+    return (design,)
+
+
+def complete_pooling(formula: Formula) -> Formula:
+    """The formula without its group terms."""
+    return replace(formula, text="complete pooling, the formula without its group terms", groups=())
+
+
+def _validate(models: tuple[Parts, Parts], factor: str | None, n_folds: int, seed: int, tell: Progress) -> CrossValidation:
+    factors = {block.factor.name: block.factor for block in models[0][0].blocks}
+    name = next(iter(factors)) if factor is None else factor
+    if name not in factors:
+        raise StudyError(f"--factor {name}: the formula's grouping factors are {', '.join(factors)}.")
+    fold = folds_of(factors[name].n_levels, n_folds, seed)
+    count = int(fold.max()) + 1
+    codes = [next(block.factor.codes for block in part.blocks if block.factor.name == name) for part in models[0]]
+    done, of = 0, 2 * count * len(codes)
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        tell(f"fold {done} of {of}", 0.4 + 0.6 * done / of)
+
+    n_rows = models[0][0].cells.n_rows
+    scores = []
+    for parts in models:
+        own = [score(part, fold[code], seed, step, n_folds=count) for part, code in zip(parts, codes, strict=True)]
+        scores.append(own[0] if len(own) == 1 else joined(own, parts, n_rows))
+    gain, error = difference(scores[0], scores[1], n_rows)
+    return CrossValidation(name, factors[name].n_levels, count, seed, scores[0], scores[1], gain, error)

@@ -1,0 +1,334 @@
+"""Compress: the study's rows to cell statistics, by one DuckDB query; what leaves this step is two small files and a sample of rows."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import duckdb
+
+from groupwise.compression.cell_query import INEXACT, LOST, CellQuery, compile_cells, refuse_too_wide, render, subquery
+from groupwise.compression.column_scan import read_schema
+from groupwise.compression.sql_expressions import as_sql
+from groupwise.faults import told
+from groupwise.source.relation import Relation, connect, first_line, literal, quote
+from groupwise.source.source_files import exactly
+from groupwise.source.time_limit import close
+from groupwise.source.user_sql.statement import one_statement, run
+from multilevel.cells.cell_plan import MOST_OUTCOMES, CellPlan, plan_cells
+from multilevel.cells.column_facts import Schema
+from multilevel.cells.files import CellsSpec, write_cells_spec
+from multilevel.cells.order import LevelOrder
+from multilevel.errors import DataError
+from multilevel.families.registry import is_linear, statistics_of
+from multilevel.formula.columns import columns_in, formula_columns
+from multilevel.formula.labels import expression_label
+from multilevel.formula.tree import Call, Column, Expression, Formula
+
+MAX_CELLS = 2_000_000
+SAMPLE_ROWS = 2_000
+SAMPLE_SEED = 20_160_104
+ONE_TEXT = re.compile(
+    r"(VARCHAR|BOOLEAN|U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|FLOAT|DOUBLE|DECIMAL\(\d+,\d+\)|DATE|TIMESTAMP.*|UUID|ENUM\(.*\))$"
+)
+"""DuckDB types whose different values are different as text."""
+
+CERTAIN = 0.8
+"""An approximate count below this part of the limit needs no exact one: the sketch is off by a few per cent at most."""
+
+
+@dataclass(frozen=True)
+class CompressedStudy:
+    """Where the cells are, and how much smaller they are than the rows."""
+
+    cells_path: Path
+    spec_path: Path
+    rows_path: Path
+    n_cells: int
+    n_rows: int
+    compression_ratio: float
+    sql: str
+
+
+@told("the line items cannot be compressed")
+def compress(
+    relation: Relation,
+    study_sql: str,
+    formula: Formula,
+    family: str,
+    folder: Path,
+    *,
+    max_cells: int = MAX_CELLS,
+    sample_rows: int = SAMPLE_ROWS,
+    most_outcomes: int = MOST_OUTCOMES,
+    orders: Mapping[str, LevelOrder] | None = None,
+) -> CompressedStudy:
+    """Write cells.parquet, cells.json and rows.parquet into ``folder``.
+
+    Parameters
+    ----------
+    relation : where the line items are; opened read-only.
+    study_sql : one complete SELECT giving the study's rows (after window, where, missing values and quarantine).
+    max_cells : limit for the families whose predictors must all join the key; gaussian has none.
+    sample_rows : rows kept for residual plots.
+    most_outcomes : different (cell, outcome) pairs up to which single rows' outcomes are kept.
+    orders : column of a categorical predictor -> the order of its levels, where it is not the sorted one.
+
+    Raises
+    ------
+    DataError
+        No rows, a null or a value that is not finite, or too many cells. Nothing is left in ``folder`` then.
+    FormulaError
+        If the response does not fit the family, or the cells would have more columns than DuckDB can group.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    connection = connect(relation, folder)
+    try:
+        return compress_rows(
+            connection,
+            study_sql,
+            formula,
+            family,
+            folder,
+            max_cells=max_cells,
+            sample_rows=sample_rows,
+            most_outcomes=most_outcomes,
+            orders=orders,
+        )
+    finally:
+        close(connection)
+
+
+def compress_rows(
+    connection: duckdb.DuckDBPyConnection,
+    study_sql: str,
+    formula: Formula,
+    family: str,
+    folder: Path,
+    *,
+    max_cells: int = MAX_CELLS,
+    sample_rows: int = SAMPLE_ROWS,
+    most_outcomes: int = MOST_OUTCOMES,
+    orders: Mapping[str, LevelOrder] | None = None,
+) -> CompressedStudy:
+    """``compress`` on an open connection."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with explained(formula):
+        schema = read_schema(connection, study_sql, formula, family)
+        plan = plan_cells(formula, schema, family)
+        refuse_too_wide(plan, formula)
+        refuse_merged_levels(connection, study_sql, plan)
+        refuse_too_many_cells(connection, study_sql, plan, schema, max_cells)
+        with_outcomes = has_few_outcomes(connection, study_sql, plan, schema, most_outcomes)
+        query = compile_cells(plan, schema, study_sql, with_outcomes=with_outcomes)
+        cells = _copy(connection, query.sql, folder / "cells.parquet")
+        n_cells, n_rows = _check_cells(connection, cells, plan)
+        if is_linear(plan.family) and not plan.has_weights and _lost_digits(connection, cells):
+            query = compile_cells(plan, schema, study_sql, two_passes=True)
+            cells = _copy(connection, query.sql, cells)
+        rows = _copy(connection, sample_query(study_sql, formula, sample_rows), folder / "rows.parquet")
+        counts = _histogram(connection, plan, schema, study_sql)
+    spec_path = folder / "cells.json"
+    spec = cells_spec(formula, plan, schema, query, n_rows=n_rows, n_cells=n_cells, counts=counts)
+    write_cells_spec(replace(spec, levels=_level_orders(plan, orders or {})), spec_path)
+    return CompressedStudy(cells, spec_path, rows, n_cells, n_rows, n_rows / n_cells, query.sql)
+
+
+def cells_spec(
+    formula: Formula, plan: CellPlan, schema: Schema, query: CellQuery, *, n_rows: int, n_cells: int, counts: list[list[float]]
+) -> CellsSpec:
+    """What cells.json says of the plan."""
+    return CellsSpec(
+        formula=formula.text,
+        family=plan.family,
+        log_outcome=plan.log_outcome,
+        known_sigma=plan.known_sigma,
+        groups={name: schema.kind(name) for name in plan.groups},
+        labels={expression_label(e): _order(e, schema) for e in plan.labels},
+        numbers=tuple(expression_label(e) for e in plan.numbers),
+        features=plan.feature_labels,
+        once=query.once,
+        n_rows=n_rows,
+        n_cells=n_cells,
+        histogram=counts if statistics_of(plan.family).distinct_outcomes == "kept" else [],
+        moments=dict(schema.moments),
+        constants={"log_factorial": math.fsum(n * math.lgamma(value + 1) for value, n in counts)} if _needs_outcomes(plan) else {},
+    )
+
+
+def _level_orders(plan: CellPlan, orders: Mapping[str, LevelOrder]) -> dict[str, LevelOrder]:
+    """Orders by the labels of the predictors that they are of."""
+    return {expression_label(part): orders[name] for part in plan.labels for name in columns_in(part) if name in orders}
+
+
+def refuse_too_many_cells(connection: duckdb.DuckDBPyConnection, study_sql: str, plan: CellPlan, schema: Schema, max_cells: int) -> None:
+    """Count the cells before they are made, where all predictors join the key.
+
+    Raises
+    ------
+    DataError
+        With the count and the way out.
+    """
+    if is_linear(plan.family) or not plan.keys:
+        return
+    keys = ", ".join(quote(key.name) if isinstance(key, Column) else as_sql(key, schema.moments) for key in plan.keys)
+    facts = f"approx_count_distinct(hash({keys})) as n_cells"
+    rough = run(connection, render("cell_schema", study_rows=subquery(study_sql), facts=facts)).fetchone() or (0, 0)
+    if min(rough[0], rough[1]) <= CERTAIN * max_cells:
+        return
+    exact = run(connection, render("cell_count", study_rows=subquery(study_sql), keys=keys)).fetchone() or (0,)
+    if exact[0] > max_cells:
+        numbers = [expression_label(e) for e in plan.numbers if not (isinstance(e, Call) and e.function == "bin")]
+        offer = f"write bin({numbers[0]}, width) for {numbers[0]}" if numbers else "leave out a grouping factor or a predictor"
+        raise DataError(
+            f"{exact[0]:,} cells from {rough[0]:,} rows: more than max_cells = {max_cells:,}. Under family {plan.family} every predictor "
+            f"joins the key, so {offer}, or raise max_cells in the study (memory and time grow with it)."
+        )
+
+
+def has_few_outcomes(
+    connection: duckdb.DuckDBPyConnection, study_sql: str, plan: CellPlan, schema: Schema, most_outcomes: int = MOST_OUTCOMES
+) -> bool:
+    """Whether single rows' outcomes can be kept: about how many (cell, outcome) pairs differ, from one cheap scan."""
+    if not plan.has_single_outcomes:
+        return False
+    sizes = () if plan.offset_in_key else plan.offsets
+    sizes = sizes if plan.trials is None else (plan.trials,)
+    values = [as_sql(expression, schema.moments) for expression in (plan.raw_outcome, *sizes)]
+    keys = [quote(key.name) if isinstance(key, Column) else as_sql(key, schema.moments) for key in plan.keys]
+    facts = f"approx_count_distinct(hash({', '.join([*keys, *values])})) as n_outcomes"
+    rough = run(connection, render("cell_schema", study_rows=subquery(study_sql), facts=facts)).fetchone() or (0, 0)
+    return bool(min(rough[0], rough[1]) <= most_outcomes)
+
+
+def sample_query(study_sql: str, formula: Formula, sample_rows: int) -> str:
+    """A repeatable reservoir sample of the formula's columns."""
+    study_sample = f"{subquery(study_sql)} tablesample reservoir({int(sample_rows)} rows) repeatable ({SAMPLE_SEED})"
+    columns = ",\n    ".join(quote(name) for name in formula_columns(formula))
+    return render("cell_rows", columns=columns, study_sample=study_sample)
+
+
+def refuse_merged_levels(connection: duckdb.DuckDBPyConnection, study_sql: str, plan: CellPlan) -> None:
+    """DataError where different values of a column that names levels are written alike as text; reads rows only for types that can be."""
+    relation = connection.sql(one_statement(study_sql))
+    types = {name: str(kind) for name, kind in zip(relation.columns, relation.types, strict=True)}
+    named = [*plan.groups, *(name for expression in plan.labels for name in columns_in(expression))]
+    names = [name for name in dict.fromkeys(named) if not ONE_TEXT.match(types[name])]
+    for name in names:
+        own = quote(name)
+        counted = f"select count(distinct {own}), count(distinct cast({own} as varchar)) from {subquery(study_sql)}"
+        values, texts = run(connection, counted).fetchone() or (0, 0)
+        if texts < values:
+            raise DataError(
+                f"{name}: {values:,} different values of type {types[name]} are {texts:,} as text, by which the tables name levels: "
+                f"different ones would become one. Make a text or a number of {name} in line_items."
+            )
+
+
+@contextmanager
+def explained(formula: Formula) -> Iterator[None]:
+    """What DuckDB says about a value, in the study's terms."""
+    try:
+        yield
+    except duckdb.OutOfRangeException as error:
+        raise DataError(
+            f"`{formula.text}` cannot be calculated for every row: {first_line(error)}. Look for zeros, negative or infinite values in "
+            "the columns inside log( ), sqrt( ), exp( ) or a division, and leave such rows out with `where`."
+        ) from error
+    except (duckdb.ConversionException, duckdb.BinderException) as error:
+        raise DataError(f"`{formula.text}` does not fit the columns' types: {first_line(error)}.") from error
+
+
+def _copy(connection: duckdb.DuckDBPyConnection, sql: str, path: Path) -> Path:
+    """Write a query's result under another name first: an interrupted COPY leaves a broken file behind."""
+    partial = path.with_suffix(".partial")
+    try:
+        run(connection, f"copy ({sql}) to {literal(str(partial))} (format parquet, compression zstd, row_group_size 1000000)")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def _check_cells(connection: duckdb.DuckDBPyConnection, cells: Path, plan: CellPlan) -> tuple[int, int]:
+    """Cells and rows; an empty study or an unusable value is refused here, before anything is fitted."""
+    table = connection.sql("select * from read_parquet($path)", params={"path": exactly(str(cells))})
+    floats = [name for name, kind in zip(table.columns, table.types, strict=True) if str(kind) == "DOUBLE"]
+    # not count(*) filter (...), which takes ten times as long to plan for thousands of columns
+    bad = ", ".join(f"count_if(not coalesce(isfinite({quote(name)}), false))" for name in floats)
+    texts = [name for name in table.columns if name.startswith(("g.", "c."))]
+    wide = [name for name in table.columns if name.startswith(INEXACT)]
+    null = "".join(f", count(*) - count({quote(name)})" for name in texts)
+    inexact = "".join(f", cast(coalesce(sum({quote(name)}), 0) as bigint)" for name in wide)
+    counts = f"select count(*), cast(coalesce(sum(n), 0) as bigint), {bad}{null}{inexact} from read_parquet($path)"
+    row = connection.execute(counts, {"path": exactly(str(cells))}).fetchone() or (0, 0)
+    n_cells, n_rows = int(row[0]), int(row[1])
+    if n_rows == 0:
+        cells.unlink()
+        raise DataError("There are no rows to compress: the window, `where` or the quarantine left none.")
+    _refuse_inexact(cells, dict(zip(wide, row[len(row) - len(wide) :], strict=True)))
+    found = row[2 : len(row) - len(wide)]
+    wrong = {_plain(name, plan): count for name, count in zip([*floats, *texts], found, strict=True) if count}
+    if wrong:
+        cells.unlink()
+        precision = plan.weights or plan.standard_error
+        if precision in wrong:
+            raise DataError(
+                f"`{precision}` must be positive and finite in every row, as a known precision; in {wrong[precision]:,} cells it is not."
+            )
+        listed = ", ".join(f"`{name}` ({count:,} cells)" for name, count in list(wrong.items())[:5])
+        raise DataError(f"Values that are null or not finite in {listed}. Leave such rows out with `where` or `missing`.")
+    return n_cells, n_rows
+
+
+def _lost_digits(connection: duckdb.DuckDBPyConnection, cells: Path) -> bool:
+    found = connection.execute(f"select bool_or({LOST}) from read_parquet($path)", {"path": exactly(str(cells))}).fetchone()
+    return bool(found and found[0])
+
+
+def _refuse_inexact(cells: Path, counts: dict[str, int]) -> None:
+    """Whole numbers and decimals whose last digits a double would drop, which is all that tells them apart where they are all alike."""
+    for column, count in counts.items():
+        if count:
+            cells.unlink()
+            name = column.removeprefix(INEXACT)
+            raise DataError(
+                f"`{name}` has more digits than a double holds (about 16) in {count:,} rows, so its last digits would be lost. Subtract a "
+                f"typical value, or divide, in the line_items query before it becomes a double: {name} - 1700000000000000000 as {name}."
+            )
+
+
+def _plain(name: str, plan: CellPlan) -> str:
+    """A column of cells.parquet in the formula's terms."""
+    kind, _, rest = name.partition(".")
+    if kind in {"mean", "cross"}:
+        return (*plan.feature_labels, expression_label(plan.outcome))[int(rest.split(".")[0])]
+    if kind in {"g", "c", "x"}:
+        return rest
+    if name in {"weight", "once.log_weights"}:
+        return str(plan.weights or plan.standard_error)
+    if name in {"offset", "size", "once.outcome_log_exposure"}:
+        return "offset" if plan.offsets else "trials"
+    return expression_label(plan.outcome)
+
+
+def _histogram(connection: duckdb.DuckDBPyConnection, plan: CellPlan, schema: Schema, study_sql: str) -> list[list[float]]:
+    """Distinct outcomes and how often: far fewer logarithms of factorials than rows."""
+    if not _needs_outcomes(plan):
+        return []
+    response = as_sql(plan.raw_outcome, schema.moments)
+    rows = run(connection, render("cell_histogram", study_rows=subquery(study_sql), response=response)).fetchall()
+    return [[float(value), float(count)] for value, count in rows]
+
+
+def _needs_outcomes(plan: CellPlan) -> bool:
+    return statistics_of(plan.family).distinct_outcomes != "not needed"
+
+
+def _order(expression: Expression, schema: Schema) -> str:
+    inner = expression.arguments[0] if isinstance(expression, Call) else expression
+    return schema.kind(inner.name) if isinstance(inner, Column) else "number"

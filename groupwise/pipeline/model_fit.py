@@ -1,0 +1,109 @@
+"""Fit: from cells to the six tables, written into the run's folder. The statistics are ``multilevel``'s; this only hands them over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from groupwise.faults import told
+from groupwise.run_folder import RunFolder
+from groupwise.source.source_checks import source_checks
+from groupwise.study.study import Study
+from multilevel.errors import GateError
+
+if TYPE_CHECKING:
+    from multilevel.estimands.fitted_part import FittedPart
+
+type StepProgress = Callable[[str, float], None]
+
+
+@told("the model cannot be fitted")
+def fit(run: RunFolder, progress: StepProgress | None = None) -> None:
+    """Fit the run's study on its cells; write ``tables/``, ``report.json``, ``gates.json`` and what is kept of a posterior."""
+    from groupwise.compression.mix_query import mixed_cells
+    from multilevel.cells.files import read_cells
+    from multilevel.study.fit_study import fit_study
+
+    study, relation = run.study(), run.relation()
+    cells, source = mixed_cells(study, read_cells(run.path / "cells.parquet", run.path / "cells.json"), run.path)
+    unkept = _posterior_unkept(study)
+    fitted = fit_study(
+        study.parsed_formula, cells, _options(study, run, relation.as_of, progress, (source, *unkept, *source_checks(study, relation)))
+    )
+    run.write_tables(dict(fitted.tables))
+    if study.draws is not None and study.engine == "bayesian" and fitted.fit is not None and not unkept:
+        from multilevel.prediction.posterior_file import write_posterior
+
+        named = {"study": study.name, "as_of": str(relation.as_of), "run_id": run.run_id, "formula": study.formula, "family": study.family}
+        write_posterior(fitted.fit, run.posterior, named)
+    _keep(run, study, fitted.parts)
+    run.write_json("report", {**fitted.report, "weights_source": source.message})
+    run.write_json("gates", {"failed": [{"check": gate.check, "message": gate.message} for gate in fitted.failed_gates]})
+
+
+def _keep(run: RunFolder, study: Study, parts: Sequence[FittedPart]) -> None:
+    """Write the joint distribution for contrasts and predictions; nothing under privacy, nor where there are too many coefficients."""
+    if study.privacy is not None:
+        return
+    from multilevel.cells.files import read_cells_spec
+    from multilevel.prediction.save_model import keep_model
+    from multilevel.prediction.saved_file import write_models
+
+    moments = {label: (mean, sd) for label, (mean, sd) in read_cells_spec(run.path / "cells.json").moments.items()}
+    fills = run.read_json("validation").get("filled_in", {})
+    models = [keep_model(part, study.formula, moments=moments, fills=fills, seed=study.seed) for part in parts]
+    kept = [model for model in models if model is not None]
+    if len(kept) == len(models):
+        write_models(kept, run.joint)
+
+
+def _posterior_unkept(study: Study) -> tuple[Any, ...]:
+    """The check that tells why a posterior that the study asks for is not kept; empty where it is, or is not asked for."""
+    if study.draws is None or study.engine != "bayesian":
+        return ()
+    from multilevel.prediction.posterior_file import unwritable
+
+    check = unwritable()
+    return () if check is None else (check,)
+
+
+def _options(study: Study, run: RunFolder, as_of: Any, progress: StepProgress | None, extra_checks: tuple[Any, ...] = ()) -> Any:
+    from multilevel.estimands.new_levels import NewLevel
+    from multilevel.study.options import FitOptions
+
+    validation = run.read_json("validation")
+    return FitOptions(
+        study=study.name,
+        as_of=as_of,
+        run_id=run.run_id,
+        engine=study.engine,
+        method=study.method,
+        interval=study.interval,
+        priors=study.priors,
+        sampling=study.sampling.model_dump(exclude_none=True),
+        seed=study.seed,
+        cells_pair=study.cells,
+        predict_for=tuple(NewLevel(new.grouping_factor, new.level, new.parent_level) for new in study.predict_for),
+        unit=study.unit,
+        currency=study.currency,
+        quadrature_points=study.quadrature_points,
+        intervals=study.intervals,
+        bootstrap_samples=study.bootstrap_samples,
+        draws=None if study.draws is None else study.draws.rows,
+        n_excluded=validation.get("excluded_where", 0) + validation.get("excluded_missing", 0),
+        n_quarantined=validation.get("quarantined", 0),
+        extra_checks=extra_checks,
+        progress=progress,
+    )
+
+
+@told("the gates cannot be read")
+def check(run: RunFolder) -> None:
+    """Raise GateError, naming the parameter, if a computation gate failed: nothing of this run may be published."""
+    failed = run.read_json("gates")["failed"]
+    if failed:
+        more = f" ({len(failed) - 1} more gates failed)" if len(failed) > 1 else ""
+        raise GateError(
+            f"{run.study().name}: {failed[0]['check']}: {failed[0]['message']}{more}. Nothing is published; the tables to look at are in "
+            f"{run.tables}."
+        )

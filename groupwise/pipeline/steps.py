@@ -1,0 +1,128 @@
+"""The steps of a run, each once: what it does, with its retries and its time limit. ``order.py`` has their order.
+
+Only the steps that read the source are retried, and only for a database that a writer holds; nothing else gets better by trying again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from datetime import date
+from functools import partial
+from pathlib import Path
+
+from groupwise.compression.compress import compress as compress_study
+from groupwise.faults import told
+from groupwise.pipeline.model_fit import check as check_gates
+from groupwise.pipeline.model_fit import fit as fit_run
+from groupwise.pipeline.release import release
+from groupwise.pipeline.step import Step
+from groupwise.publishing.publication import Confirm, Publication, nobody_asks
+from groupwise.redaction import protect
+from groupwise.run_folder import RunFolder
+from groupwise.source.describe import extract as describe_relation
+from groupwise.source.time_limit import HOUR, time_limit
+from groupwise.study.study import Study
+from groupwise.validation.expectation_record import record_in_child
+from groupwise.validation.missing_values import level_orders
+from groupwise.validation.validate import validate as validate_rows
+from groupwise.validation.validation_page import write_validation_page
+from multilevel.errors import GroupwiseError, SourceError
+
+type StepProgress = Callable[[str, float], None]
+
+WAITS_SECONDS = (5.0, 30.0)
+AFTER_QUERIES = 60.0
+"""What is left of a step that reads the source, once its queries have been interrupted."""
+
+
+def source_is_busy(error: BaseException) -> bool:
+    """Whether a writer holds the source, which may pass by itself."""
+    return isinstance(error, SourceError) and "locked" in str(error)
+
+
+# a writer may come between any two of the steps that open the source
+_reading = partial(Step, seconds=HOUR + AFTER_QUERIES, waits=WAITS_SECONDS, may_pass=source_is_busy)
+
+
+def _in_time(study: Study) -> AbstractContextManager[None]:
+    """The limit of a step's queries: no other limit reaches a query inside DuckDB."""
+    return time_limit(HOUR, study.name, "make a table of the rows in the database first")
+
+
+def extract(folder: str, as_of: date | None, today: date) -> None:
+    """Describe the line items as of the date."""
+    run = RunFolder(Path(folder))
+    study = run.study()
+    with _in_time(study):
+        describe_relation(study, as_of, run.path, today=today)
+
+
+@told("the validation page cannot be written")
+def validate(folder: str) -> None:
+    """Quarantine rows that break a rule; check what the study needs of the rest."""
+    run = RunFolder(Path(folder))
+    study = run.study()
+    try:
+        with _in_time(study):
+            validate_rows(study, run.relation(), run.path)
+    except GroupwiseError:
+        # only then is there a record to show; after a full disk the page's own complaint would hide the disk's
+        write_validation_page(run)
+        raise
+    write_validation_page(run)
+
+
+@told("the record cannot be written")
+def record(folder: str) -> None:
+    """Great Expectations on a sample, in a process of its own: its import takes seconds that pass while the model is fitted."""
+    if RunFolder(Path(folder)).study().expectations is not None:
+        record_in_child(folder, HOUR)
+
+
+@told("the run's folder cannot be written")
+def compress(folder: str) -> None:
+    """One query from line items to cell statistics."""
+    run = RunFolder(Path(folder))
+    study = run.study()
+    with _in_time(study):
+        cells = compress_study(
+            run.relation(),
+            run.read_json("validation")["study_sql"],
+            study.parsed_formula,
+            study.family,
+            run.path,
+            max_cells=study.max_cells,
+            orders=level_orders(study),
+        )
+    run.write_json("compression", {"n_cells": cells.n_cells, "n_rows": cells.n_rows, "ratio": cells.compression_ratio, "sql": cells.sql})
+
+
+@told("the run's folder cannot be written")
+def fit(folder: str, progress: StepProgress | None = None) -> None:
+    """Partial pooling beside complete and no pooling; the tables, less the groups that the study's privacy withholds."""
+    run = RunFolder(Path(folder))
+    fit_run(run, progress)
+    with _in_time(run.study()):
+        protect(run)
+
+
+def check(folder: str) -> None:
+    """A failed computation gate stops the run."""
+    check_gates(RunFolder(Path(folder)))
+
+
+@told("the tables cannot be published")
+def publish(folder: str, confirm: Confirm = nobody_asks) -> Publication:
+    """Report, tables, manifest, pointer. ``confirm`` is asked just before the version counts whether the run is still wanted."""
+    return release(RunFolder(Path(folder)), confirm)
+
+
+EXTRACT = _reading("extract", "extract line items", extract)
+VALIDATE = _reading("validate", "validate line items", validate)
+RECORD = Step("record", "record with Great Expectations", record, seconds=HOUR + AFTER_QUERIES)
+COMPRESS = _reading("compress", "compress to cells", compress)
+FIT = Step("fit", "fit the models", fit, seconds=12 * HOUR)
+CHECK = Step("check", "check the fit", check)
+# longer than the hour that a run waits for the lock of its study
+PUBLISH = Step("publish", "publish the tables", publish, seconds=2 * HOUR)

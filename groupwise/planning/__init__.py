@@ -1,0 +1,1 @@
+"""The dry run: what a study would estimate, and at what cost."""

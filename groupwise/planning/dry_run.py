@@ -1,0 +1,67 @@
+"""The dry run: what a study would estimate, from how many cells, and everything that would stop it. Nothing is fitted or published."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from groupwise.compression.compress import compress
+from groupwise.faults import told
+from groupwise.planning.plan_two_part import two_part_plan
+from groupwise.planning.planned import Plan, planned, with_asked, with_cost
+from groupwise.source.relation import Relation
+from groupwise.study.study import Study
+from groupwise.validation.missing_values import level_orders
+from multilevel.cells.files import read_cells
+from multilevel.design.build import build_design
+from multilevel.errors import DataError, FitError, FormulaError
+from multilevel.families.registry import has_two_parts
+
+
+@told("the plan cannot be made")
+def plan(
+    study: Study,
+    relation: Relation,
+    study_sql: str,
+    *,
+    folder: Path | None = None,
+    with_priors: bool = False,
+) -> Plan:
+    """Compress the study's rows, build the design, check it, and say what would be estimated.
+
+    Parameters
+    ----------
+    study, relation, study_sql : as for ``compress``.
+    folder : where the cells go; None uses a temporary folder that is removed.
+    with_priors : bayesian engine only: the priors in words, and what outcomes they expect before any data.
+    """
+    with TemporaryDirectory() as temporary:
+        return _plan(study, relation, study_sql, folder or Path(temporary), with_priors)
+
+
+def _plan(study: Study, relation: Relation, study_sql: str, folder: Path, with_priors: bool) -> Plan:
+    formula, family = study.parsed_formula, study.family
+    start = Plan(study=study.name, formula=formula.text, family=family, engine=study.engine)
+    try:
+        compressed = compress(
+            relation,
+            study_sql,
+            formula,
+            family,
+            folder,
+            max_cells=study.max_cells,
+            sample_rows=1,
+            orders=level_orders(study),
+        )
+        cells = read_cells(compressed.cells_path, compressed.spec_path)
+        if has_two_parts(family):
+            return two_part_plan(start, study, formula, cells, compressed, with_priors=with_priors)
+        design = build_design(formula, cells)
+    except (DataError, FitError, FormulaError) as error:
+        return replace(start, refusals=(str(error),))
+    made = planned(start, formula, design, compressed)
+    made = made if made.refusals else with_asked(made, study, design)
+    if made.refusals or not design.blocks or not design.population:
+        return made
+    return with_cost(made, study, design, with_priors)

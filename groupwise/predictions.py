@@ -1,0 +1,205 @@
+"""Contrasts and predictions from what a published version keeps of its fit."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from groupwise.publishing.target import Target, open_target
+from groupwise.publishing.version import Version
+from groupwise.source.conditions import is_missing
+from groupwise.source.relation import first_line, literal, quote
+from groupwise.source.source_files import exactly, is_remote, plain_path
+from groupwise.study.study import Study
+from groupwise.validation.missing_values import MISSING_LEVEL
+from multilevel.errors import DataError, SourceError
+
+if TYPE_CHECKING:
+    from multilevel.prediction.contrast import KeptContrast
+    from multilevel.prediction.prediction_rows import At
+    from multilevel.prediction.saved_model import KeptModel
+
+MADE = ("estimate", "std_error", "lower", "upper", "is_new")
+"""Columns that a prediction adds to the table."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The kept models of one published version: one, or the two parts of a two-part model."""
+
+    version: Version
+    models: tuple[KeptModel, ...]
+
+
+def read_kept(study: Study, run_id: str | None = None) -> Kept:
+    """What the latest version, or that of ``run_id``, keeps of its fit.
+
+    Raises
+    ------
+    SourceError
+        Nothing is published, no such version, or the version keeps nothing; the message says why.
+    """
+    from multilevel.prediction.saved_file import read_models
+
+    target = open_target(study.publish_to, study.name)
+    version = _version(study, target, run_id)
+    with tempfile.TemporaryDirectory(prefix="groupwise-") as folder:
+        file = target.joint(version, Path(folder))
+        if file is not None:
+            return Kept(version, read_models(file))
+    raise SourceError(f"{study.name}: run {version.run_id} keeps no joint distribution: {_why(study)}.")
+
+
+def contrast_levels(kept: Kept, level_a: str, level_b: str, factor: str | None = None) -> list[KeptContrast]:
+    """``level_a`` minus ``level_b`` for every term that varies by their factor, of every part of the model; raises StudyError."""
+    from multilevel.prediction.contrast import kept_contrasts
+
+    return [found for model in kept.models for found in kept_contrasts(model, level_a, level_b, factor)]
+
+
+def predict_at(study: Study, kept: Kept, at: str, *, interval: float | None = None) -> pa.Table:
+    """The table ``at`` with the expected outcome of every row: ``estimate, std_error, lower, upper, is_new``.
+
+    Parameters
+    ----------
+    at : a Parquet or CSV file with the formula's predictors and grouping columns; a grouping column that is null, or a level never seen, is
+        a new group. interval : probability of the intervals; None: the study's.
+
+    Raises
+    ------
+    SourceError : the file cannot be read, or lacks a column. DataError : a row cannot be predicted.
+    """
+    from multilevel.prediction.predict import predict
+
+    connection = duckdb.connect(config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"})
+    try:
+        table = _read(connection, at)
+        rows = _at(connection, study, kept.models, table)
+    finally:
+        connection.close()
+    try:
+        summary, is_new = predict(kept.models, rows, interval=interval, seed=study.seed)
+    except DataError as error:
+        raise DataError(f"{at}: {error}") from error
+    values: Sequence[np.ndarray] = (summary.estimate, summary.std_error, summary.lower, summary.upper, is_new)
+    for name, column in zip(MADE, values, strict=True):
+        table = table.append_column(name, pa.array(column))
+    return table
+
+
+def write_predictions(table: pa.Table, file: Path) -> None:
+    """Write a prediction as Parquet, or as CSV where the name ends so; SourceError where the place refuses."""
+    import pyarrow.csv as pc
+
+    try:
+        if file.suffix.lower() == ".csv":
+            pc.write_csv(table, file)
+        else:
+            pq.write_table(table, file, compression="zstd")
+    except OSError as error:
+        raise SourceError(f"--output {file}: cannot be written ({error.strerror or error}).") from error
+
+
+def _version(study: Study, target: Target, run_id: str | None) -> Version:
+    if run_id is None:
+        latest = target.latest()
+        if latest is None:
+            raise SourceError(f"{study.name}: nothing is published in {study.publish_to} yet; run groupwise estimate first.")
+        return latest
+    found = [version for version in target.versions() if version.run_id == run_id]
+    if not found:
+        raise SourceError(f"{study.name}: no version of run {run_id!r} in {study.publish_to}; groupwise diff lists them.")
+    return found[0]
+
+
+def _why(study: Study) -> str:
+    from multilevel.prediction.save_model import MOST_COEFFICIENTS
+
+    if study.privacy is not None:
+        return "under privacy nothing of single groups is kept besides the tables"
+    return (
+        f"it has more than {MOST_COEFFICIENTS:,} coefficients (leave out the factor with most levels), or was published under privacy or "
+        "before groupwise kept one (run groupwise estimate again)"
+    )
+
+
+def _read(connection: duckdb.DuckDBPyConnection, at: str) -> pa.Table:
+    try:
+        at = plain_path(at)
+    except ValueError as error:
+        raise SourceError(f"--at {at}: {error}.") from error
+    if not is_remote(at) and not Path(at).is_file():
+        raise SourceError(f"--at {at}: there is no such file (working directory {Path.cwd()}).")
+    reader = "read_csv" if at.lower().endswith((".csv", ".csv.gz", ".tsv")) else "read_parquet"
+    try:
+        table = _rows(connection, f"select * from {reader}({literal(exactly(at))})")
+    except duckdb.Error as error:
+        raise SourceError(f"--at {at}: cannot be read as {'CSV' if reader == 'read_csv' else 'Parquet'}: {first_line(error)}") from error
+    if not table.num_rows:
+        raise SourceError(f"--at {at}: the table has no rows.")
+    taken = [name for name in MADE if name in table.column_names]
+    if taken:
+        raise SourceError(f"--at {at}: the prediction writes the columns {', '.join(MADE)}; rename the table's own {', '.join(taken)}.")
+    return table
+
+
+def _at(connection: duckdb.DuckDBPyConnection, study: Study, models: Sequence[KeptModel], table: pa.Table) -> At:
+    """The columns that the formula needs, as the fit read them: levels and categories as text, the rest as numbers."""
+    from multilevel.prediction.prediction_rows import At, needs
+
+    given = table.column_names
+    fills = models[0].fills
+    wanted = needs(models[0], given)
+    indicators = {f"{name}_missing" for name in fills} - set(given)
+    absent = [name for name in dict.fromkeys((*wanted.texts, *wanted.numbers)) if name not in given and name not in indicators]
+    if absent:
+        raise SourceError(
+            f"--at: the formula needs the column{'s' if len(absent) > 1 else ''} {', '.join(absent)}; the table has {', '.join(given)}. "
+            "A grouping column may be null: then the row is of a group never seen."
+        )
+    connection.register("at_rows", table)
+    types = {row[0]: row[1] for row in connection.execute("describe at_rows").fetchall()}
+    texts = {name: _text(study, name, types[name]) for name in wanted.texts}
+    numbers = {name: _number(fills, name, types) for name in wanted.numbers}
+    picks = ", ".join(
+        [f"{sql} as {quote(f't.{name}')}" for name, sql in texts.items()]
+        + [f"{sql} as {quote(f'n.{name}')}" for name, sql in numbers.items()]
+    )
+    try:
+        found = _rows(connection, f"select {picks or '1'} from at_rows")
+    except duckdb.Error as error:
+        raise SourceError(f"--at: a column is not of the type that the formula needs: {first_line(error)}") from error
+    return At(
+        table.num_rows,
+        {name: found.column(f"t.{name}").to_pylist() for name in texts},
+        {name: found.column(f"n.{name}").to_numpy(zero_copy_only=False).astype(np.float64) for name in numbers},
+    )
+
+
+def _rows(connection: duckdb.DuckDBPyConnection, query: str) -> pa.Table:
+    """A query's rows, in their order."""
+    table: Any = connection.sql(query).to_arrow_table()
+    return table
+
+
+def _text(study: Study, name: str, kind: str) -> str:
+    own = f"cast({quote(name)} as varchar)"
+    if study.missing.get(name) != "level":
+        return own
+    return f"case when {is_missing(name, kind)} then {literal(MISSING_LEVEL)} else {own} end"
+
+
+def _number(fills: Mapping[str, float], name: str, types: Mapping[str, str]) -> str:
+    source = name.removesuffix("_missing")
+    if name not in types and source in fills:
+        return f"cast({is_missing(source, types[source])} as double)"
+    own = f"cast({quote(name)} as double)"
+    return f"case when {is_missing(name, types[name])} then {fills[name]!r} else {own} end" if name in fills else own

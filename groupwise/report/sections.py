@@ -1,0 +1,296 @@
+"""The sections of the report, in their order: what each says, shows and tabulates."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from groupwise.report.answer import answer
+from groupwise.report.blocks import Cell, Fact, LongColumn, LongTable, Row, Section, ShortTable
+from groupwise.report.changes import changes
+from groupwise.report.check_sections import checks, diagnostics_section, number_cell, predictive_section, quality_section
+from groupwise.report.datasets import MOST_LEVELS, Columns
+from groupwise.report.effects import effect
+from groupwise.report.group_charts import caterpillar_figure, grid_figure, shrinkage_figure, slope_figure
+from groupwise.report.mathml import model_lines
+from groupwise.report.model_charts import pooling_figure, predictor_figures, variance_figure
+from groupwise.report.parts import INTERCEPTS
+from groupwise.report.prior_section import priors_section
+from groupwise.report.subject import Subject, number, term_words
+from groupwise.report.variance_words import variance_sentences
+
+# smaller moves than this, in standard errors, are not worth a row
+SMALLEST_MOVE = 0.5
+
+WITHOUT = "estimate_without_group_predictors"
+
+SPECIAL_RESPONSE = re.compile(r"\b(weights|se|p|offset)\(")
+
+type Levels = Mapping[str, Columns]
+type Slopes = Mapping[tuple[str, str], Columns]
+
+
+def sections(subject: Subject, levels: Levels, slopes: Slopes, cells: Columns | None) -> list[Section]:
+    """Every section that has something to say."""
+    made = [
+        _answer(subject),
+        _changes(subject),
+        _shrinkage(subject, levels),
+        _groups(subject, levels),
+        _predictors(subject),
+        _slopes(subject, slopes),
+        _grid(subject, cells),
+        _variance(subject),
+        _pooling(subject),
+        predictive_section(subject),
+        quality_section(subject),
+        priors_section(subject),
+        diagnostics_section(subject),
+        _model(subject),
+        _reproduce(subject),
+    ]
+    return [section for section in made if _says_something(section)]
+
+
+def _says_something(section: Section) -> bool:
+    shown = (section.facts, section.figures, section.big_tables, section.tables, section.mathematics, section.code)
+    return any(shown) or (bool(section.paragraphs) and section.id in {"answer", "changes"})
+
+
+def _answer(subject: Subject) -> Section:
+    values = checks(subject)
+    names = {
+        "n_line_items": "line items",
+        "n_cells": "cells",
+        "compression_ratio": "line items per cell",
+        "n_excluded": "excluded by the study",
+        "n_quarantined": "quarantined",
+    }
+    facts = [Fact(words, number(values[name], 4)) for name, words in names.items() if values.get(name) is not None]
+    facts += [Fact(f"levels of {subject.factor_words(factor)}", f"{n:,}") for factor, n in _level_counts(subject).items()]
+    return Section("answer", "The answer", tuple(answer(subject)), facts=tuple(facts))
+
+
+def _changes(subject: Subject) -> Section:
+    found = changes(subject)
+    if found is None:
+        return Section("changes", "What changed since last time", ("This is the first version: there is nothing to compare it with.",))
+    paragraph = (
+        f"Since {found.since}, {found.n_moved:,} of {found.n_compared:,} group estimates moved by more than two standard errors. "
+        f"New groups: {len(found.new):,}; gone: {len(found.gone):,}."
+    )
+    rows = tuple(
+        Row(
+            (
+                Cell(move.level),
+                Cell(move.factor),
+                Cell(subject.outcome(move.before), move.before),
+                Cell(subject.outcome(move.after), move.after),
+                Cell(f"{move.standard_errors:+.1f}", move.standard_errors if math.isfinite(move.standard_errors) else None),
+            )
+        )
+        for move in found.moves
+        if abs(move.standard_errors) > SMALLEST_MOVE
+    )
+    names = [("New", found.new), ("Gone", found.gone)]
+    lists = tuple(f"{word}: {', '.join(levels[:20])}{' and others' if len(levels) > 20 else ''}." for word, levels in names if levels)
+    table = ShortTable("The largest moves", ("group", "factor", "before", "now", "standard errors"), rows)
+    return Section("changes", "What changed since last time", (paragraph, *lists), tables=(table,) if rows else ())
+
+
+def _shrinkage(subject: Subject, levels: Levels) -> Section:
+    figures = tuple(
+        shrinkage_figure(subject, factor, columns) for factor, columns in levels.items() if any(v is not None for v in columns["none"])
+    )
+    return Section("shrinkage", "What pooling did", figures=figures[::-1])
+
+
+def _groups(subject: Subject, levels: Levels) -> Section:
+    counts = _level_counts(subject)
+    capped = [factor for factor in levels if counts[factor] > MOST_LEVELS]
+    note = (
+        (f"Of {', '.join(capped)} the page holds the {MOST_LEVELS:,} levels with most line items; the published tables hold them all.",)
+        if capped
+        else ()
+    )
+    tables = tuple(_level_table(factor, subject.factor_words(factor), bool(any(columns["parent"]))) for factor, columns in levels.items())
+    figures = tuple(caterpillar_figure(subject, factor, columns) for factor, columns in levels.items())
+    return Section("groups", "The groups", note, figures=figures, big_tables=tables)
+
+
+def _level_table(factor: str, words: str, is_nested: bool) -> LongTable:
+    parent = (LongColumn("parent", "inside", "text"),) if is_nested else ()
+    columns = (
+        LongColumn("level", factor, "text"),
+        *parent,
+        LongColumn("estimate", "estimate", "outcome"),
+        LongColumn("lower", "from", "outcome"),
+        LongColumn("upper", "to", "outcome"),
+        LongColumn("none", "own average", "outcome"),
+        LongColumn("n", "line items", "count"),
+        LongColumn("rank_lower", "rank from", "count"),
+        LongColumn("rank_upper", "rank to", "count"),
+    )
+    return LongTable(f"All levels of {words}", f"levels/{factor}", "levels", columns)
+
+
+def _predictors(subject: Subject) -> Section:
+    found = subject.report.get("contextual_effects")
+    effects = [effect for effect in found if isinstance(effect, Mapping)] if isinstance(found, Sequence) else []
+    rows = tuple(
+        Row(
+            (
+                Cell(str(effect["predictor"])),
+                Cell(str(effect["factor"])),
+                *(_summary_cell(effect[name]) for name in ("within", "between", "contextual")),
+                number_cell(effect.get("pooled_slope")),
+            ),
+            "failed" if effect.get("changes_sign") else "",
+        )
+        for effect in effects
+    )
+    columns = ("predictor", "factor", "within", "between", "contextual (between − within)", "complete pooling")
+    title = "The same predictor within groups and between them, on the link scale"
+    text = "A predictor that is the same for a whole group can only be learned from as many cases as there are groups."
+    tables = (ShortTable(title, columns, rows),) if rows else ()
+    return Section("predictors", "Group-level predictors", (text,), figures=tuple(predictor_figures(subject)), tables=tables)
+
+
+def _summary_cell(summary: Mapping[str, Any]) -> Cell:
+    estimate, lower, upper = (_first(summary[name]) for name in ("estimate", "lower", "upper"))
+    return Cell(f"{number(estimate)} ({number(lower)} to {number(upper)})", estimate)
+
+
+def _first(value: Any) -> float | None:
+    return value[0] if isinstance(value, list | tuple) else value
+
+
+def _slopes(subject: Subject, slopes: Slopes) -> Section:
+    population = _partial(subject)
+    figures = tuple(slope_figure(subject, factor, term, columns, population.get(term)) for (factor, term), columns in slopes.items())
+    tables = tuple(
+        _slope_table(factor, subject.factor_words(factor), term, bool(any(columns["parent"]))) for (factor, term), columns in slopes.items()
+    )
+    return Section("slopes", "Effects that differ between groups", figures=figures, big_tables=tables)
+
+
+def _slope_table(factor: str, words: str, term: str, is_nested: bool) -> LongTable:
+    parent = (LongColumn("parent", "inside", "text"),) if is_nested else ()
+    columns = (
+        LongColumn("level", factor, "text"),
+        *parent,
+        LongColumn("estimate", "effect", "effect"),
+        LongColumn("lower", "from", "effect"),
+        LongColumn("upper", "to", "effect"),
+        LongColumn("n", "line items", "count"),
+        LongColumn("shrinkage", "shrinkage", "share"),
+        LongColumn("above", "above average", "share"),
+    )
+    return LongTable(f"{term_words(term)} by {words}", f"slopes/{factor}/{term}", "slopes", columns)
+
+
+def _grid(subject: Subject, cells: Columns | None) -> Section:
+    if cells is None:
+        return Section("combinations", "Customers × products")
+    pair = subject.study.get("cells") or subject.report.get("cells") or ("customer group", "product group")
+    names = tuple(str(name) for name in pair) if isinstance(pair, Sequence) else ("customer group", "product group")
+    return Section("combinations", "Customers × products", figures=(grid_figure(subject, cells, (names[0], names[1])),))
+
+
+def _variance(subject: Subject) -> Section:
+    figure = variance_figure(subject)
+    rows = tuple(
+        Row(
+            (
+                Cell(row["grouping_factor"]),
+                Cell(row["term"] if row["other_term"] is None else f"{row['term']} with {row['other_term']}"),
+                Cell(row["quantity"]),
+                *(number_cell(row[name]) for name in ("estimate", "lower", "upper", "pooling_factor", "r_squared", WITHOUT)),
+            )
+        )
+        for row in sorted(subject.tables["variance_components"].to_pylist(), key=_component_order)
+    )
+    columns = ("factor", "term", "quantity", "estimate", "from", "to", "pooling factor", "R²", "without group-level predictors")
+    table = ShortTable("Variance components, on the link scale", columns, rows)
+    return Section(
+        "variance",
+        "Where the differences are",
+        variance_sentences(subject),
+        figures=(figure,) if figure else (),
+        tables=(table,) if rows else (),
+    )
+
+
+def _component_order(row: Mapping[str, Any]) -> tuple[bool, str, bool]:
+    return row["grouping_factor"] == "residual", row["grouping_factor"], row["quantity"] == "correlation"
+
+
+def _pooling(subject: Subject) -> Section:
+    figure = pooling_figure(subject)
+    order = {"complete": 0, "none": 1, "partial": 2}
+    found = sorted(
+        subject.tables["population_coefficients"].to_pylist(),
+        key=lambda row: (row["term"] not in INTERCEPTS, row["term"], order[row["pooling"]]),
+    )
+    rows = tuple(
+        Row(
+            (
+                Cell(row["term"]),
+                Cell(row["pooling"]),
+                Cell(row["kind"].replace("_", "-")),
+                *(number_cell(row[name]) for name in ("estimate", "std_error", "lower", "upper", "ess_bulk")),
+                number_cell(row["r_hat"], 4),
+            )
+        )
+        for row in found
+    )
+    columns = ("term", "pooling", "kind", "estimate", "std. error", "from", "to", "ESS", "R-hat")
+    table = ShortTable("Population-level coefficients, on the link scale", columns, rows)
+    return Section("pooling", "Complete, no and partial pooling", figures=(figure,) if figure else (), tables=(table,) if rows else ())
+
+
+def _model(subject: Subject) -> Section:
+    words = subject.report.get("words") or ()
+    paragraphs = (words,) if isinstance(words, str) else tuple(str(word) for word in words) if isinstance(words, Sequence) else ()
+    formula = subject.text("formula")
+    code = (formula,) if formula else ()
+    written = subject.report.get("mathematics")
+    if isinstance(written, Mapping) and SPECIAL_RESPONSE.search(formula):
+        # known precisions, trials and offsets are not in the tables: the fit's own text has them
+        return Section("model", "The model", paragraphs, code=("\n".join(written.get("plain", ())), *code))
+    return Section("model", "The model", paragraphs, mathematics=tuple(model_lines(subject)), code=code)
+
+
+def _reproduce(subject: Subject) -> Section:
+    file = subject.text("file", f"studies/{subject.constant('study')}.yaml")
+    command = f"groupwise estimate {file} --as-of {subject.constant('as_of')} --engine {subject.constant('engine')}"
+    facts = [Fact("run", subject.constant("run_id"))]
+    for name, words in {"version": "groupwise", "fingerprint": "source fingerprint", "seed": "seed"}.items():
+        value = subject.report.get(name, subject.study.get(name))
+        if isinstance(value, str | int | float) and not isinstance(value, bool):
+            facts.append(Fact(words, str(value)[:16]))
+    if subject.study.get("standardise_to"):
+        facts.append(Fact("weights", str(subject.report.get("weights_source", subject.study["standardise_to"]))))
+    return Section("reproduce", "Reproduce this", facts=tuple(facts), code=(command,))
+
+
+def slope_values(subject: Subject, columns: Columns) -> Columns:
+    """A slope dataset with its coefficients as the page shows them."""
+    shown: Columns = {
+        name: [None if v is None else float(f"{effect(subject, float(str(v))):.5g}") for v in columns[name]]
+        for name in ("estimate", "lower", "upper")
+    }
+    return {**columns, **shown}
+
+
+def _partial(subject: Subject) -> dict[str, float]:
+    rows = subject.tables["population_coefficients"].to_pylist()
+    return {row["term"]: row["estimate"] for row in rows if row["pooling"] == "partial" and row["estimate"] is not None}
+
+
+def _level_counts(subject: Subject) -> dict[str, int]:
+    counts = subject.seen_estimates.group_by("grouping_factor").aggregate([("level", "count")]).to_pylist()
+    found = {row["grouping_factor"]: row["level_count"] for row in counts}
+    return {factor: found[factor] for factor in subject.factors}

@@ -1,0 +1,376 @@
+"""A study: one question, one YAML file. Read and refused here, before any data is touched."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from groupwise.publishing.address import has_scheme, read_address
+from groupwise.source.source_files import plain_path, plain_pattern
+from groupwise.study.user_text import SHOWN
+from multilevel.errors import FormulaError, StudyError
+from multilevel.families.registry import family_names, has_two_parts, is_linear, statistics_of
+from multilevel.formula.columns import categories_in, predictor_expressions
+from multilevel.formula.parse import parse_formula
+from multilevel.formula.tree import Call, Formula
+from multilevel.text import shorten
+
+COLUMN_TYPE = re.compile(
+    r"BOOLEAN|U?(?:TINY|SMALL|BIG)INT|U?INTEGER|HUGEINT|FLOAT|DOUBLE|DECIMAL\(\d{1,2},\d{1,2}\)|VARCHAR|DATE|TIMESTAMP(?: WITH TIME ZONE)?"
+)
+"""Types that a study may give its columns, as DuckDB writes them."""
+
+
+type MissingRule = Literal["exclude", "level", "mean_and_indicator"]
+type Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,62}$")]
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+def _as_day(value: object) -> object:
+    """Text and dates only: pydantic reads a number, also one in quotes, as seconds since 1970."""
+    if isinstance(value, str) and value not in ("latest", "scheduled"):
+        try:
+            return date.fromisoformat(value)
+        except ValueError:
+            value = None
+    if not isinstance(value, str | date):
+        raise ValueError("write a day such as 2026-01-01, or latest or scheduled")
+    return value
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_value(cls, value: object, info: ValidationInfo) -> object:
+        if isinstance(value, bool) and info.field_name not in ("level", "parent_level"):
+            raise ValueError("no field is true or false; write null for what the study does not have")
+        return value
+
+
+class Source(_Part):
+    """Where line items come from: a DuckDB file with a query, or Parquet files."""
+
+    database: str | None = Field(None, description="path of a DuckDB file; opened read-only")
+    line_items: str | None = Field(None, description="path of the SQL file, one SELECT, that maps the database to line items")
+    parquet: Annotated[tuple[str, ...] | None, BeforeValidator(_as_list)] = Field(None, description="Parquet files or globs, read together")
+
+    @field_validator("database", "line_items")
+    @classmethod
+    def _plain(cls, value: str | None) -> str | None:
+        return None if value is None else plain_path(value)
+
+    @field_validator("parquet")
+    @classmethod
+    def _plain_patterns(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return None if value is None else tuple(map(plain_pattern, value))
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if self.parquet is not None:
+            if self.database is not None or self.line_items is not None:
+                raise ValueError("write either {parquet: ...} or {database: ..., line_items: ...}, not both")
+            if not self.parquet:
+                raise ValueError("parquet names no files")
+        elif self.database is None or self.line_items is None:
+            raise ValueError("write {database: file.duckdb, line_items: query.sql} or {parquet: files}")
+        return self
+
+
+class Mix(_Part):
+    """A table of weights that group estimates are standardised to: columns of the model, and ``weight``."""
+
+    parquet: str | None = Field(None, description="a Parquet file or glob that holds the table")
+    database: str | None = Field(None, description="path of a DuckDB file; opened read-only")
+    query: str | None = Field(None, description="path of an SQL file, one SELECT on the database that gives the table")
+
+    @field_validator("database", "query")
+    @classmethod
+    def _plain(cls, value: str | None) -> str | None:
+        return None if value is None else plain_path(value)
+
+    @field_validator("parquet")
+    @classmethod
+    def _plain_pattern(cls, value: str | None) -> str | None:
+        return None if value is None else plain_pattern(value)
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        has_query = self.database is not None and self.query is not None
+        if (self.parquet is None) != has_query or (self.parquet is not None and (self.database or self.query) is not None):
+            raise ValueError("write either {parquet: mix.parquet} or {database: file.duckdb, query: mix.sql}")
+        return self
+
+
+class Window(_Part):
+    """Which line items count: those of the last ``days`` days before as_of, as_of itself not included."""
+
+    column: str = Field(description="date or timestamp column of the line items")
+    days: int = Field(gt=0, le=36_525, description="length of the window in days")
+
+
+class SamplingOptions(_Part):
+    """How the bayesian engine samples; nothing here changes the posterior."""
+
+    draws: int = Field(1000, ge=100, le=100_000, description="draws kept per chain")
+    chains: int = Field(4, ge=2, le=64, description="independent chains")
+    tune: int | None = Field(None, ge=50, description="warm-up steps per chain; null: chosen by form")
+    form: Literal["auto", "collapsed", "nuts"] = Field("auto", description="auto: collapsed for gaussian outcomes, NUTS for the others")
+    cores: int | None = Field(None, ge=1, description="cores used for sampling; null: all")
+
+
+class PublishedDraws(_Part):
+    """Joint draws of the coefficients, published as a seventh table; a bayesian study keeps its posterior for ArviZ too."""
+
+    rows: int = Field(1000, ge=100, le=100_000, description="how many draws of every coefficient are published")
+
+
+class Privacy(_Part):
+    """Groups with fewer than ``k`` distinct values of ``of`` are not published."""
+
+    of: str = Field(description="the column whose distinct values are protected, such as customer_id")
+    k: int = Field(ge=2, description="smallest number of distinct values that a published group may have")
+
+
+def _label(value: object) -> object:
+    """A level as DuckDB casts it to text: YAML reads 7, true and 2026-01-01 as no strings."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int | float | date) else value
+
+
+type Label = Annotated[str, BeforeValidator(_label)]
+
+
+def _column_type(value: object) -> str:
+    """The type as DuckDB writes it."""
+    text = re.sub(r"\s*([(,)])\s*", r"\1", " ".join(str(value).upper().split()))
+    text = {"TEXT": "VARCHAR", "INT": "INTEGER", "TIMESTAMPTZ": "TIMESTAMP WITH TIME ZONE"}.get(text, text)
+    if not COLUMN_TYPE.fullmatch(text):
+        raise ValueError("write a DuckDB type: DOUBLE, BIGINT, DECIMAL(18,2), VARCHAR, BOOLEAN, DATE or TIMESTAMP")
+    return text
+
+
+type ColumnType = Annotated[str, BeforeValidator(_column_type)]
+
+
+class NewLevels(_Part):
+    """Levels to estimate although no line item has them."""
+
+    grouping_factor: str = Field(description="the factor as the tables name it, such as department:category_key")
+    level: Label = Field(description="the level's label")
+    parent_level: Label | None = Field(None, description="the label of the outer level, for nested factors")
+
+
+def _new_levels(value: object) -> object:
+    """``{region: [NORTH, SOUTH]}`` as the list of levels that it stands for; a nested level is ``{level: ..., parent_level: ...}``."""
+    if value is None:
+        return ()
+    if not isinstance(value, Mapping):
+        if isinstance(value, list | tuple):
+            return value
+        raise ValueError("write {region: [NORTH]}, or for nested factors {department:category: [{level: RUGS, parent_level: HOME}]}")
+    found = []
+    for factor, levels in value.items():
+        for level in levels if isinstance(levels, list | tuple) else [levels]:
+            own = dict(level) if isinstance(level, Mapping) else {"level": level}
+            found.append({"grouping_factor": str(factor), **own})
+    return found
+
+
+class Study(_Part):
+    """A study file, checked. Relative paths are relative to the working directory."""
+
+    name: Name = Field(description="names the published folder: letters, digits, underscores and hyphens")
+    title: str = Field("", max_length=300, description="the question, for people")
+    formula: str = Field(description="the model in lme4's language")
+    family: str = Field("gaussian", description="distribution of the outcome")
+    source: Source = Field(description="where line items come from")
+    expectations: str | None = Field(
+        None, pattern=r"^[a-z][a-z0-9_]*$", description="a suite in expectations/, or null: nothing is dropped"
+    )
+    where: str | None = Field(None, description="deliberate exclusions: line items for which this row-wise SQL condition does not hold")
+    types: Mapping[str, ColumnType] = Field(
+        default_factory=dict, description="per column: the DuckDB type it is read as; values that the cast would change are refused"
+    )
+    levels: Mapping[str, Annotated[tuple[Label, ...], Field(min_length=2)]] = Field(
+        default_factory=dict, description="per categorical predictor: its levels in order, the first is the reference"
+    )
+    missing: Mapping[str, MissingRule] = Field(default_factory=dict, description="per column: exclude, level or mean_and_indicator")
+    window: Window | None = Field(None, description="which line items count; null: all, as_of is only a label")
+    as_of: Annotated[Literal["latest", "scheduled"] | date, BeforeValidator(_as_day)] = Field(
+        "latest", description="latest: the day after the last row; scheduled: the run's date"
+    )
+    cells: tuple[str, str] | None = Field(None, description="the pair of columns published in cell_estimates; null: none")
+    engine: Literal["bayesian", "likelihood"] = Field("bayesian", description="bayesian: posterior; likelihood: (RE)ML or Laplace")
+    method: Literal["reml", "ml"] | None = Field(None, description="likelihood engine only; null: REML for gaussian, Laplace ML otherwise")
+    interval: float = Field(0.95, gt=0, lt=1, description="probability of every interval, equal-tailed")
+    publish_to: str = Field("published", min_length=1, description="folder, or s3://bucket/prefix, that receives the versions")
+    unit: str | None = Field(None, description="unit of the outcome, for axes and metadata")
+    currency: str | None = Field(None, pattern=r"^[A-Z]{3}$", description="ISO 4217 code")
+    quarantine_limit: float = Field(0.01, ge=0, le=1, description="largest share of line items that may be quarantined")
+    max_cells: int = Field(2_000_000, gt=0, description="limit for families whose predictors must all join the key")
+    predict_for: Annotated[tuple[NewLevels, ...], BeforeValidator(_new_levels)] = Field(
+        (),
+        description="levels to estimate although unseen: {region: [NORTH]}, nested {department:category: [{level: .., parent_level: ..}]}",
+    )
+    standardise_to: Mix | None = Field(
+        None, description="a table of weights, the mix that group_estimates and cell_estimates are averaged over; null: the line items"
+    )
+    priors: dict[str, Any] | None = Field(None, description="overrides of the default priors; bayesian engine only")
+    sampling: SamplingOptions = Field(default_factory=SamplingOptions, description="how the bayesian engine samples")
+    draws: PublishedDraws | None = Field(None, description="joint draws published in draws.parquet; null: none")
+    seed: int = Field(20_260_101, ge=0, lt=2**32, description="of every random number in the run")
+    quadrature_points: int = Field(1, ge=1, le=100, description="adaptive Gauss-Hermite points; 1 is Laplace")
+    intervals: Literal["wald", "profile", "bootstrap"] = Field(
+        "wald", description="likelihood engine only: how coefficients and variance components get their intervals"
+    )
+    bootstrap_samples: int = Field(500, ge=100, le=100_000, description="data sets that intervals: bootstrap draws and fits")
+    privacy: Privacy | None = Field(None, description="groups of few people are not published")
+
+    @field_validator("family", mode="before")
+    @classmethod
+    def _known_family(cls, value: object) -> object:
+        known = family_names()
+        if value not in known:
+            close = difflib.get_close_matches(value[:SHOWN], known, n=1, cutoff=0.5) if isinstance(value, str) else []
+            hint = f"did you mean {close[0]}? " if close else ""
+            raise ValueError(f"{hint}the families are {', '.join(known)}")
+        return value
+
+    @field_validator("publish_to")
+    @classmethod
+    def _inside(cls, value: str) -> str:
+        if has_scheme(value):
+            return str(read_address(value))
+        if "\0" in value or ".." in Path(value).parts:
+            raise ValueError("write a folder below the working directory or an absolute path, without '..'")
+        return value
+
+    @field_validator("formula")
+    @classmethod
+    def _readable(cls, value: str) -> str:
+        try:
+            parse_formula(value)
+        except FormulaError as error:
+            raise ValueError(str(error)) from error
+        return value
+
+    @model_validator(mode="after")
+    def _levels_fit(self) -> Self:
+        coded = {name for part in predictor_expressions(self.parsed_formula) for name in categories_in(part)}
+        for name, listed in self.levels.items():
+            if name not in coded:
+                raise ValueError(
+                    f"levels: {name}: the formula has no such categorical predictor; it orders a column, or C(column), of its terms"
+                )
+            if len(set(listed)) < len(listed):
+                raise ValueError(f"levels: {name}: {', '.join(listed)}: a level is listed twice")
+        return self
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        formula = self.parsed_formula
+        if self.method == "reml" and not self.is_linear:
+            raise ValueError(f"method: reml exists for gaussian outcomes only, this one is {self.family}; write ml or null")
+        if self.method is not None and self.engine == "bayesian":
+            raise ValueError("method belongs to engine: likelihood; write null or change the engine")
+        self._intervals_fit()
+        if formula.response.trials is not None and (self.has_two_parts or statistics_of(self.family).size != "trials"):
+            raise ValueError(f"p(successes, trials) is a binomial response, the family is {self.family}")
+        if self.is_lognormal and not self.is_linear:
+            raise ValueError(f"log(y) ~ is fitted as gaussian on the log scale, the family is {self.family}; {self.family} models y itself")
+        if self.has_two_parts:
+            self._fits_a_hurdle(formula)
+        self._priors_are_readable()
+        if formula.response.standard_error is not None and not self.is_linear:
+            raise ValueError(f"se() is for gaussian outcomes, the family is {self.family}")
+        if self.quadrature_points > 1 and (self.is_linear or self.engine == "bayesian"):
+            raise ValueError("quadrature_points belongs to engine: likelihood with a family other than gaussian")
+        drawn = self.sampling.draws * self.sampling.chains
+        if self.draws is not None and self.engine == "bayesian" and self.draws.rows > drawn:
+            raise ValueError(
+                f"draws: rows {self.draws.rows}: the sampler keeps {drawn} draws; write {drawn} or fewer, or raise sampling.draws"
+            )
+        if self.draws is not None and self.privacy is not None:
+            raise ValueError("draws: every group's draws are published, the small groups' that privacy withholds too; write draws: null")
+        if self.privacy is not None and any(rule == "level" and name == self.privacy.of for name, rule in self.missing.items()):
+            raise ValueError(f"privacy: a missing {self.privacy.of} cannot count as one person; exclude such rows")
+        if not formula.groups:
+            raise ValueError("the formula has no group term; write at least one such as (1 | category)")
+        return self
+
+    def _priors_are_readable(self) -> None:
+        if not self.priors:
+            return
+        # numpy comes with it, which a study without priors need not wait for
+        from multilevel.bayesian.priors import read_priors
+
+        parts = self.priors if self.has_two_parts else {"": self.priors}
+        for name, part in parts.items():
+            try:
+                read_priors(part)
+            except StudyError as error:
+                raise ValueError(shorten(f"{name}: {error}" if name else str(error), 400)) from error
+
+    def _intervals_fit(self) -> None:
+        if self.intervals != "wald" and self.engine == "bayesian":
+            raise ValueError(f"intervals: {self.intervals} belongs to engine: likelihood; a posterior has its own intervals")
+        if self.intervals == "profile" and self.quadrature_points > 1:
+            raise ValueError("intervals: profile is of Laplace's deviance; write quadrature_points: 1, or intervals: bootstrap")
+        if self.intervals != "wald" and self.has_two_parts:
+            raise ValueError(f"intervals: {self.intervals} is of one model, a {self.family} has two; write intervals: wald")
+
+    def _fits_a_hurdle(self, formula: Formula) -> None:
+        if formula.offsets:
+            raise ValueError(f"offset() would mean two things in the two parts of a {self.family}; divide the outcome by it in the query")
+        if formula.response.weights is not None:
+            raise ValueError(f"weights() is for gaussian outcomes, the family is {self.family}")
+        if self.draws is not None:
+            raise ValueError(f"draws are of one model, a {self.family} has two; write draws: null")
+        strangers = sorted(set(self.priors or {}) - {"occurrence", "amount"})
+        if strangers:
+            raise ValueError(
+                f"priors: {strangers[0]}: a {self.family} has two parts, each with its own priors; write "
+                "priors: {occurrence: ..., amount: ...}"
+            )
+
+    @property
+    def parsed_formula(self) -> Formula:
+        """The formula's tree."""
+        return parse_formula(self.formula)
+
+    @property
+    def has_two_parts(self) -> bool:
+        """Whether the outcome is modelled in two parts, occurrence and amount."""
+        return has_two_parts(self.family)
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether the model is a linear one, of the outcome or of its logarithm."""
+        return is_linear(self.family)
+
+    @property
+    def is_lognormal(self) -> bool:
+        """Whether the response is ``log(y)``."""
+        response = self.parsed_formula.response.expression
+        return isinstance(response, Call) and response.function == "log"

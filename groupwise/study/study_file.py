@@ -1,0 +1,83 @@
+"""A study file: read within bounds, changed by settings, and explained field by field where it is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from groupwise.study.source_hints import not_a_part, unknown_field
+from groupwise.study.study import Study
+from groupwise.study.user_text import read_user_file, show_value
+from groupwise.study.yaml_text import read_yaml
+from multilevel.errors import StudyError
+from multilevel.text import shorten
+
+MOST_PARTS = 8
+"""Of a dotted field such as ``sampling.draws``."""
+
+
+def load_study(path: Path | str, overrides: Mapping[str, str] | None = None) -> Study:
+    """Read a study file; ``overrides`` are ``FIELD=VALUE`` settings, dotted for parts (``sampling.draws``), values read as YAML.
+
+    Raises StudyError naming the file, the field, the value and what would be right.
+    """
+    file = Path(path)
+    fields = _mapping(read_yaml(read_user_file(file, "study file"), str(file)), file)
+    for key, value in (overrides or {}).items():
+        _override(fields, key, value, file)
+    try:
+        return Study.model_validate(fields)
+    except ValidationError as error:
+        raise StudyError(_explain(error, file)) from error
+
+
+def _mapping(content: object, file: Path) -> dict[str, Any]:
+    if content is None:
+        raise StudyError(f"{file}: this file is empty; a study is a mapping of fields such as `name: line_spend`.")
+    if not isinstance(content, dict):
+        kind = "a list" if isinstance(content, list) else show_value(content)
+        raise StudyError(f"{file}: a study is a mapping of fields such as `name: line_spend`; this file holds {kind}.")
+    return content
+
+
+def _override(fields: dict[str, Any], key: str, value: str, file: Path) -> None:
+    where = f"{file}: --set {shorten(key, 60)}"
+    *parents, last = key.split(".")
+    if len(parents) >= MOST_PARTS:
+        raise StudyError(f"{where}: no field has more than {MOST_PARTS} parts.")
+    here = fields
+    for parent in parents:
+        inner = here.get(parent)
+        if inner is None:
+            inner = here[parent] = {}
+        if not isinstance(inner, dict):
+            raise StudyError(f"{where}: {parent} is {show_value(inner)}, which has no parts.")
+        here = inner
+    here[last] = read_yaml(value, where)
+
+
+def _explain(error: ValidationError, file: Path) -> str:
+    """At most four lines: each a field, its value and what is wrong with it."""
+    problems = error.errors(include_url=False)
+    lines = [_problem(problem) for problem in problems[:3]]
+    more = [f"and {len(problems) - 3} more"] if len(problems) > 3 else []
+    return "\n".join([f"{file}: {lines[0]}", *lines[1:], *more])
+
+
+def _problem(problem: Any) -> str:
+    field = shorten(".".join(str(part) for part in problem["loc"])) or "study"
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        return f"{field}: {unknown_field(Study, problem['loc'], problem.get('input'))}"
+    if problem["type"] == "missing":
+        return f"{field}: this field is needed"
+    if problem["type"] == "string_pattern_mismatch" and field == "name":
+        message = "write letters, digits, underscores and hyphens, beginning with a letter, at most 63"
+    value = problem.get("input")
+    if problem["type"] == "model_type":
+        message = not_a_part(Study, problem["loc"], value)
+    shown = "" if isinstance(value, dict | Study) else f" {show_value(value)}:"
+    return f"{field}:{shown} {message}"

@@ -1,0 +1,169 @@
+"""The one scan over all line items: rules, deliberate exclusions, missing values and the study's needs are counted together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from groupwise.compression.sql_expressions import TABLE
+from groupwise.source.conditions import row_condition
+from groupwise.source.relation import Relation, literal, quote, rows_of
+from groupwise.study.study import Study
+from groupwise.validation import missing_values
+from groupwise.validation.needs import Need, Varied, column_needs, row_needs
+from groupwise.validation.scan_sql import applies, broken, with_duplicates
+from groupwise.validation.suite import Rule
+
+QUARANTINE_FILE = "part-0.parquet"
+BROKEN_RULES = "broken_rules"
+FLAGS = "groupwise: "
+"""Begins the names of the scan's own columns, so that they are nobody else's."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Line items of the window by what becomes of them, per rule those looked at and those broken, per need what the rows say."""
+
+    total: int
+    quarantined: int
+    excluded_where: int
+    excluded_missing: int
+    left: int
+    checked: tuple[int, ...]
+    unexpected: tuple[int, ...]
+    breaking: tuple[int, ...]
+    varied: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
+class RowScan:
+    """The queries of one study over its line items. ``types``: of the relation's columns; ``means``: of columns to be filled in."""
+
+    study: Study
+    relation: Relation
+    rules: tuple[Rule, ...]
+    means: Mapping[str, float]
+
+    @property
+    def types(self) -> Mapping[str, str]:
+        """Columns of the line items."""
+        return self.relation.columns
+
+    @property
+    def study_types(self) -> dict[str, str]:
+        """Columns of the study's rows."""
+        return missing_values.study_types(self.study, self.types)
+
+    @property
+    def needs(self) -> list[Need]:
+        """What every row that is left must keep."""
+        return row_needs(self.study, self.study_types)
+
+    @property
+    def varied(self) -> list[Varied]:
+        """What must differ between the rows that are left."""
+        return column_needs(self.study, self.study_types, flag("is kept"))
+
+    def marked_sql(self) -> str:
+        """Every line item with its flags: per rule whether it looks at the row and whether the row breaks it; what becomes of the row."""
+        flags = []
+        for index, rule in enumerate(self.rules):
+            flags.append(f"{applies(rule, self.types)} as {flag('applies', index)}")
+            flags.append(f"{broken(rule, self.types)} as {flag('broken', index)}")
+        wanted = f"coalesce(({self._where()}), false)"
+        flags.append(f"{wanted} as {flag('is wanted')}, ({missing_values.excluded(self.study, self.types)}) as {flag('lacks a value')}")
+        flagged = f"select *, {', '.join(flags)} from ({with_duplicates(self.relation.sql, self.rules, self.types)})"
+        quarantined = " or ".join(flag("broken", index) for index, rule in enumerate(self.rules) if rule.quarantines) or "false"
+        decided = f"select *, ({quarantined}) as {flag('is quarantined')} from ({flagged})"
+        kept = f"not {flag('is quarantined')} and {flag('is wanted')} and not {flag('lacks a value')}"
+        return f"select *, ({kept}) as {flag('is kept')} from ({decided})"
+
+    def kept_by_rules_sql(self) -> str:
+        """Line items that broke no rule, whatever the study does with them after."""
+        return f"select * from ({self.marked_sql()}) where not {flag('is quarantined')}"
+
+    def count(self, connection: duckdb.DuckDBPyConnection) -> Counts:
+        """Everything there is to count, in one scan."""
+        quarantined, wanted, lacking, kept = map(flag, ("is quarantined", "is wanted", "lacks a value", "is kept"))
+        picks = {
+            "total": "count(*)",
+            "quarantined": f"count_if({quarantined})",
+            "excluded_where": f"count_if(not {quarantined} and not {wanted})",
+            "excluded_missing": f"count_if(not {quarantined} and {wanted} and {lacking})",
+            "left": f"count_if({kept})",
+        }
+        rules, needs, varied = range(len(self.rules)), self.needs, self.varied
+        picks |= {f"checked {i}": f"count_if({flag('applies', i)})" for i in rules}
+        picks |= {f"unexpected {i}": f"count_if({flag('broken', i)})" for i in rules}
+        picks |= {f"breaking {i}": f"count_if({kept} and coalesce({need.breaks}, false))" for i, need in enumerate(needs)}
+        picks |= {f"varied {i}": need.varies for i, need in enumerate(varied)}
+        listed = ", ".join(f"{sql} as {quote(name)}" for name, sql in picks.items())
+        own = ", ".join(quote(name) for name in self._flag_names())
+        columns = missing_values.study_columns(self.study, self.types, self.means)
+        query = f"select {listed} from (select {columns}, {own} from ({self.marked_sql()})) as {TABLE}"
+        row = rows_of(connection, query, self.study.name, "the line items cannot be checked")[0]
+        whole = {name: int(row[name] or 0) for name in picks}
+        return Counts(
+            total=whole["total"],
+            quarantined=whole["quarantined"],
+            excluded_where=whole["excluded_where"],
+            excluded_missing=whole["excluded_missing"],
+            left=whole["left"],
+            checked=tuple(whole[f"checked {i}"] for i in rules),
+            unexpected=tuple(whole[f"unexpected {i}"] for i in rules),
+            breaking=tuple(whole[f"breaking {i}"] for i in range(len(needs))),
+            varied=tuple(bool(whole[f"varied {i}"]) for i in range(len(varied))),
+        )
+
+    def study_sql(self, *, quarantined: int) -> str:
+        """The study's rows as one SELECT; rules come in only where a row broke one (``connect`` refuses a source that changed since)."""
+        conditions = [f"coalesce(({self._where()}), false)"] if self.study.where else []
+        excluded = missing_values.excluded(self.study, self.types)
+        conditions += [f"not ({excluded})"] if excluded != "false" else []
+        source = self.relation.sql
+        if quarantined:
+            rules = [rule for rule in self.rules if rule.quarantines]
+            source = with_duplicates(source, rules, self.types)
+            conditions += [f"not {broken(rule, self.types)}" for rule in rules]
+        kept = f"select * from ({source})" + (f" where {' and '.join(conditions)}" if conditions else "")
+        return f"select {missing_values.study_columns(self.study, self.types, self.means)} from ({kept})"
+
+    def write_quarantine(self, connection: duckdb.DuckDBPyConnection, folder: Path) -> Path:
+        """Every quarantined row as Parquet, with the ids of all rules that it broke in ``broken_rules``, semicolons between."""
+        folder.mkdir(exist_ok=True)
+        target = folder / QUARANTINE_FILE
+        labels = [
+            f"case when {flag('broken', index)} then {literal(rule.rule_id)} end"
+            for index, rule in enumerate(self.rules)
+            if rule.quarantines
+        ]
+        columns = ", ".join(quote(name) for name in self.types if name != BROKEN_RULES)
+        picks = f"{columns}, concat_ws(';', {', '.join(labels)}) as {BROKEN_RULES}"
+        query = f"select {picks} from ({self.marked_sql()}) where {flag('is quarantined')}"
+        copy = f"copy ({query}) to {literal(str(target))} (format parquet, compression zstd)"
+        rows_of(connection, copy, self.study.name, "the quarantined rows cannot be written")
+        return target
+
+    def _where(self) -> str:
+        return row_condition(self.study.where, list(self.types), study=self.study.name) if self.study.where else "true"
+
+    def _flag_names(self) -> Sequence[str]:
+        per_rule = [f"{FLAGS}{kind} {index}" for index in range(len(self.rules)) for kind in ("applies", "broken")]
+        return [*per_rule, *(FLAGS + name for name in ("is wanted", "lacks a value", "is quarantined", "is kept"))]
+
+
+def scan_of(connection: duckdb.DuckDBPyConnection, study: Study, relation: Relation, rules: Sequence[Rule]) -> RowScan:
+    """The scan, after the means that it needs: those are of the rows that are kept."""
+    missing_values.study_types(study, relation.columns)
+    blind = RowScan(study, relation, tuple(rules), {})
+    kept = f"select * from ({blind.marked_sql()}) where {flag('is kept')}"
+    missing_values.refuse_literal_level(connection, study, kept, relation.columns)
+    return RowScan(study, relation, tuple(rules), missing_values.column_means(connection, study, kept, relation.columns))
+
+
+def flag(name: str, index: int | None = None) -> str:
+    """The quoted name of one of the scan's own columns, of a rule by its place."""
+    return quote(FLAGS + name + ("" if index is None else f" {index}"))

@@ -1,0 +1,1 @@
+"""The published tables as described: columns, contract, evolution, documentation."""

@@ -1,0 +1,71 @@
+"""``docs/tables.md``, generated from the catalogue: ``python -m multilevel.catalogue.documentation`` writes it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from multilevel.catalogue.column import Column, TableSpec
+from multilevel.catalogue.evolution import RULES
+from multilevel.catalogue.published_tables import CATALOGUE_VERSION, COMMON, EVERY_TABLE
+
+_OPENING = f"""# The published tables
+
+Generated from `multilevel/catalogue/published_tables.py` (version {CATALOGUE_VERSION}) by `python -m multilevel.catalogue.documentation`;
+a test fails when the two disagree.
+
+Not applicable is null, never 0 or NaN. Every file is plain Parquet (zstd, plain strings, no nested columns), sorted by its key, and carries
+the same descriptions, units and null rules in its field metadata. *Link scale* is the scale of the linear predictor: the response itself
+for a gaussian study, its logarithm under `log(y)` and a log link, log odds under a logit link. *outcome* is the unit of the outcome, which
+the study names.
+"""
+
+
+def tables_page() -> str:
+    """The whole page as Markdown."""
+    common = "\n".join(["## Columns of every table", "", *_rows(COMMON)])
+    rules = "\n".join(["## How these tables may change", "", *[f"- {rule}" for rule in RULES], ""])
+    return "\n".join([_OPENING, rules, common, "", *[_section(table) for table in EVERY_TABLE.values()]])
+
+
+def _section(table: TableSpec) -> str:
+    own = tuple(column for column in table.columns if column not in COMMON)
+    key = ", ".join(f"`{name}`" for name in table.unique_key)
+    lines = [
+        f"## `{table.name}`",
+        "",
+        f"{table.description} One row per {table.grain}.",
+        "",
+        f"Unique and sorted by {key}.",
+        "",
+        *_rows(own),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _rows(columns: tuple[Column, ...]) -> list[str]:
+    head = ["| column | type | unit | null | what it is |", "|---|---|---|---|---|"]
+    return head + [f"| `{c.name}` | {c.type} | {c.unit} | {c.null_text} | {c.description}{_limits(c)} |" for c in columns]
+
+
+def _limits(column: Column) -> str:
+    if column.allowed is not None:
+        return " (" + ", ".join(f"`{value}`" for value in column.allowed) + ")"
+    if column.minimum is not None and column.maximum is not None:
+        return f" ({column.minimum:g} to {column.maximum:g})"
+    if column.minimum is not None:
+        return f" (at least {column.minimum:g})"
+    if column.maximum is not None:
+        return f" (at most {column.maximum:g})"
+    return ""
+
+
+def main(path: Path = Path("docs/tables.md")) -> None:
+    """Write the page."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(tables_page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(*[Path(argument) for argument in sys.argv[1:2]])

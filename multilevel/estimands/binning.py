@@ -1,0 +1,179 @@
+"""Bins of the own and the common side: which cells are averaged together, and what corrects for how they differ.
+
+Under the identity link one common bin and one bin a level are exact. Otherwise each bin carries its averaged row, corrected for what
+differs within the bin: under a log link by the ratio of the average response to the response of the average, which is exact at the
+estimates; under a logit link by drawing the row in, E expit(Normal(m, v)) = expit(m / sqrt(1 + c^2 v)) to about 0.001 (Demidenko 2013,
+section 7.1.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from scipy.sparse import csr_array, diags_array
+
+from multilevel.arrays import Floats, Integers
+from multilevel.design.effect_rows import effect_places
+from multilevel.estimands.bins import MOST_BINS, MOST_CROSSED, MOST_PATTERNS, distinct_rows, patterns, quantile_bins
+from multilevel.estimands.mix_parts import Sides, averaging
+from multilevel.families.link import Link
+from multilevel.fit.container import Fit
+from multilevel.fit.residuals import predictor_variance
+
+MOST_PAIRS = 10_000
+"""Pairs of bins aimed at for one factor under a link that is not the identity."""
+
+MOST_LEAVES = 2_000
+"""Leaves of one factor's levels that are averaged one by one."""
+
+MOST_ROWS = 500_000
+
+
+@dataclass(frozen=True)
+class OwnBins:
+    """Bins of one own side, sorted by level.
+
+    codes : (C,) the bin of each cell. level, weight : (B,) the bin's level and its weight there. ratio, spread : (B,) see ``CommonBins``.
+    """
+
+    codes: Integers
+    level: Integers
+    weight: Floats
+    ratio: Floats
+    spread: Floats
+
+    @property
+    def n_bins(self) -> int:
+        """B."""
+        return len(self.level)
+
+
+@dataclass(frozen=True)
+class CommonBins:
+    """Bins of the common side.
+
+    codes : (C,) the bin of each cell. weight : (M,) summing to 1. ratio : (M,) average response over that of the averaged row (log link,
+    else 1). spread : (M,) variance of the linear predictor within the bin (logit link, else 0).
+    """
+
+    codes: Integers
+    weight: Floats
+    ratio: Floats
+    spread: Floats
+
+    @property
+    def n_bins(self) -> int:
+        """M."""
+        return len(self.weight)
+
+
+class Binning(Protocol):
+    """How cells become bins: of one linear predictor (``OnePartBinning``) or of two whose responses are multiplied."""
+
+    @property
+    def fit(self) -> Fit:
+        """The design, its cells and the interval."""
+
+    @property
+    def response(self) -> Link:
+        """Inverse link."""
+
+    def own(self, sides: Sides, side: int, level: Integers, inner: Sequence[Integers], most_leaves: int) -> OwnBins:
+        """Bins of an own side: leaves are combinations of ``level`` (C,) and the ``inner`` codes, put together above ``most_leaves``."""
+
+    def common(self, sides: Sides, n_own: int, *, own_part: Floats, common_part: Floats) -> CommonBins:
+        """Bins of the common side beside ``n_own`` bins of the own ones; the parts (C,) are those of sigma^2 of ``log y``."""
+
+
+@dataclass(frozen=True)
+class OnePartBinning:
+    """Bins along one fit's linear predictor."""
+
+    fit: Fit
+    response: Link
+
+    def own(self, sides: Sides, side: int, level: Integers, inner: Sequence[Integers], most_leaves: int = MOST_LEAVES) -> OwnBins:
+        """A level's leaves, put together by quantiles of the linear predictor where they are many; the level itself under the identity
+        link, which is exact."""
+        if self.response.is_linear:
+            inner = []
+        n = self.fit.design.cells.n.astype(float)
+        n_levels = int(level.max()) + 1
+        codes = distinct_rows([level.astype(float), *[code.astype(float) for code in inner]], len(level)) if inner else level
+        are_binned = int(codes.max()) + 1 > max(most_leaves, n_levels)
+        predictor = reference_predictor(sides, self.fit.joint.mean, side) if are_binned else np.zeros(len(n))
+        if are_binned:
+            codes = quantile_bins(level, predictor, n, max(1, min(MOST_BINS, 2 * most_leaves // n_levels)))
+        average = averaging(codes, int(codes.max()) + 1, n)
+        return level_bins(codes, level, n, _corrections(average, predictor, np.zeros(len(n)), self.response))
+
+    def common(self, sides: Sides, n_own: int, *, own_part: Floats, common_part: Floats) -> CommonBins:
+        """One under the identity link, else patterns of own slopes x quantiles of the rest of the predictor."""
+        n, mix = self.fit.design.cells.n.astype(float), self.fit.design.cells.common_weight
+        if self.response.is_linear:
+            return CommonBins(np.zeros(len(n), dtype=np.int64), np.ones(1), np.ones(1), np.zeros(1))
+        groups = patterns(sides, int(np.clip(MOST_ROWS // n_own, 1, MOST_CROSSED if sides.crossings else MOST_PATTERNS)))
+        predictor = reference_predictor(sides, self.fit.joint.mean, sides.n_sides)
+        sigma2 = np.average(own_part, weights=n)
+        spread = predictor_variance(self.fit.design, self.fit.joint.mean) + sigma2 * common_part
+        most = int(np.clip(MOST_PAIRS // (n_own * (int(groups.max()) + 1)), 1, MOST_BINS))
+        codes = quantile_bins(groups, predictor + (spread / 2.0 if self.response.is_multiplicative else 0.0), mix, most)
+        n_bins = int(codes.max()) + 1
+        average = averaging(codes, n_bins, mix)
+        ratio, within = _corrections(average, predictor, spread, self.response)
+        if self.response.is_multiplicative:
+            # the shared part of sigma^2 returns with each pair of bins, as a level has its own sigma
+            ratio = ratio / np.exp(sigma2 * np.asarray(average @ common_part) / 2.0)
+        return CommonBins(codes, np.bincount(codes, mix, n_bins) / mix.sum(), ratio, within)
+
+
+def level_bins(codes: Integers, level: Integers, n: Floats, corrections: tuple[Floats, Floats]) -> OwnBins:
+    """Bins from the code (C,) of each cell's bin, which lies within its ``level`` (C,); ``corrections``: their ratio and spread."""
+    n_bins, n_levels = int(codes.max()) + 1, int(level.max()) + 1
+    level_of = np.zeros(n_bins, dtype=np.int64)
+    level_of[codes] = level
+    weight = np.bincount(codes, n, n_bins) / np.bincount(level, n, n_levels)[level_of]
+    return OwnBins(codes, level_of, weight, *corrections)
+
+
+def _corrections(average: csr_array, predictor: Floats, spread: Floats, response: Link) -> tuple[Floats, Floats]:
+    """Ratio and spread of every bin, for cells with linear predictor ``predictor`` and variance ``spread`` of it within the cell."""
+    n_bins = average.shape[0]
+    centre = np.asarray(average @ predictor)
+    if response.is_multiplicative:
+        return np.asarray(average @ np.exp(predictor + spread / 2.0)) / np.exp(centre), np.zeros(n_bins)
+    if response.name == "logit":
+        return np.ones(n_bins), np.maximum(np.asarray(average @ (predictor**2 + spread)) - centre**2, 0.0)
+    return np.ones(n_bins), np.zeros(n_bins)
+
+
+def draw_in(rows: csr_array, spread: Floats) -> csr_array:
+    """Rows scaled for a variance ``spread`` (m,) of the linear predictor about each: the logistic-normal mean."""
+    if not np.any(spread):
+        return rows
+    return csr_array(diags_array(attenuation(spread)) @ rows)
+
+
+def attenuation(spread: Floats) -> Floats:
+    """1 / sqrt(1 + c^2 v), c = 16 sqrt(3) / (15 pi)."""
+    return 1.0 / np.sqrt(1.0 + (16.0 * np.sqrt(3.0) / (15.0 * np.pi)) ** 2 * spread)
+
+
+def reference_predictor(sides: Sides, mean: Floats, side: int) -> Floats:
+    """(C,) linear predictor at ``mean`` as one side varies over the cells, every other side averaged over them independently."""
+    design = sides.design
+    cells = design.cells
+    shares = [cells.n / cells.n.sum()] * sides.n_sides + [cells.common_weight / cells.common_weight.sum()]
+    others = [other for other in range(sides.n_sides + 1) if other != side]
+    total = np.zeros(design.cells.n_cells)
+    for place, split in enumerate(sides.population):
+        total += mean[place] * split[side] * np.prod([shares[other] @ split[other] for other in others])
+    for index, (block, home) in enumerate(zip(design.blocks, sides.home, strict=True)):
+        for column, split in enumerate(sides.effects[index]):
+            effects = mean[effect_places(design, index, column, block.factor.codes.astype(np.int64))]
+            weighted = {place: part * effects if place == home else part for place, part in enumerate(split)}
+            total += weighted[side] * np.prod([shares[other] @ weighted[other] for other in others]) * (home >= 0)
+    return total

@@ -1,0 +1,1 @@
+"""What both engines return: the container, its joint draws, and the residuals that follow from it."""

@@ -1,0 +1,286 @@
+"""The joint distribution of (beta, b) of the likelihood engine: normal, with the covariance that lme4 does not give.
+
+Given theta, Var(beta, b) = sigma^2 T [L'Z'ZL + I, L'Z'X; X'ZL, X'X]^-1 T' (Henderson 1975; Bates et al. 2015, eqs. 17 and 56-58). It is
+kept as the blocked factor, never as a (p + q) x (p + q) matrix: a row that touches one level of the eliminated factor costs that alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy.linalg import solve_triangular
+from scipy.sparse import csr_array, eye_array, hstack
+from scipy.special import ndtri
+from scipy.stats import norm
+
+from multilevel.arrays import Floats, Integers
+from multilevel.design.unit_free import Maps
+from multilevel.families.link import Link
+from multilevel.fit.container import Summary
+from multilevel.linear.elimination import spreads
+from multilevel.linear.factorise import BlockedFactor
+from multilevel.linear.products import CrossProducts
+
+LARGEST_CHUNK = 100_000
+"""Most rows combined at once."""
+
+DENSE_ENTRIES = 20_000_000
+"""Most entries (0.16 GB) of a dense piece of rows times the root of the covariance."""
+
+SPARSE_ROWS = 4
+"""Rows with fewer than one entry in so many go through the covariance entry by entry, the others through its root."""
+
+
+@dataclass(frozen=True)
+class NormalJoint:
+    """Normal distribution of (beta, b) about the estimates, from a factorised system.
+
+    factor : the system at the estimated theta. sigma : residual sd (1 for families without one). extra : (p, p) covariance to add to
+    beta's, with its effect carried to b through the conditional means, or None (GLMMs, whose beta has a Hessian of its own).
+    location : (p + q,) where to centre instead of the factor's own solution, or None.
+    """
+
+    factor: BlockedFactor
+    sigma: float
+    extra: Floats | None = None
+    location: Floats | None = None
+
+    @cached_property
+    def mean(self) -> Floats:
+        """(p + q,) estimates and conditional modes."""
+        if self.location is not None:
+            return self.location
+        return np.concatenate([self.factor.beta, self.factor.effects])
+
+    @cached_property
+    def _rest_root(self) -> Floats:
+        """(q_r + p, q_r + p) A with A A' = Var of the coefficients of [Z_r Q], over sigma^2."""
+        root = self.factor.root
+        inverse = solve_triangular(root, np.eye(len(root))) if len(root) else root
+        return self.factor.rest_effects(inverse.T).T
+
+    @cached_property
+    def _rest_covariance(self) -> Floats:
+        """(q_r + p, q_r + p) A A'."""
+        return self.factor.to_effects(self.factor.unit_inverse(len(self.factor.root)))
+
+    @cached_property
+    def _columns(self) -> tuple[csr_array, csr_array]:
+        """Sparse maps from (beta, b) to the rest's coordinates (q_r + p, in [Z_r Q] order) and to the eliminated effects (L * k)."""
+        system = self.factor.system
+        p, total = system.n_population, system.n_population + system.n_effects
+        offsets = p + np.concatenate([[0], np.cumsum([levels * k for levels, k in system.sizes])])
+        rest = [np.arange(offsets[i], offsets[i + 1]) for i in system.rest]
+        picks: Integers = np.concatenate(rest) if rest else np.zeros(0, np.int64)
+        own_k = sum(system.sizes[i][1] for i in system.merged)
+        own: Integers = np.zeros((system.sizes[system.merged[0]][0], own_k), np.int64) if system.merged else np.zeros((0, 0), np.int64)
+        column = 0
+        for i in system.merged:
+            levels, k = system.sizes[i]
+            own[:, column : column + k] = offsets[i] + np.arange(levels * k).reshape(levels, k)
+            column += k
+        return _picker(picks, total), _picker(own.ravel(), total)
+
+    @cached_property
+    def _kernels(self) -> csr_array:
+        """(L * k, L * k) block-diagonal Var(b_e | everything else) / sigma^2."""
+        return _block_diagonal(self.factor.kernels)
+
+    @cached_property
+    def _cross(self) -> csr_array:
+        """(L * k, q_r + p) sparse Z_e'[Z_r Q], level-major."""
+        cross = self.factor.system.cross
+        k, m = cross.values.shape[1], len(self.factor.system.gram)
+        levels = len(cross.starts) - 1
+        if k == 1:
+            return csr_array((cross.values[:, 0], cross.columns, cross.starts), shape=(levels, m))[:, : m - 1]
+        level = np.repeat(np.arange(levels), np.diff(cross.starts))
+        rows = (level[:, None] * k + np.arange(k)).ravel()
+        columns = np.repeat(cross.columns, k)
+        return csr_array((cross.values.ravel(), (rows, columns)), shape=(levels * k, m))[:, : m - 1]
+
+    def _split(self, rows: csr_array) -> tuple[csr_array, csr_array]:
+        """Coefficients of ``rows`` on the rest (eliminated effects replaced by their conditional means) and on the eliminated noise."""
+        rest, own = self._columns
+        p = self.factor.system.n_population
+        inverse = solve_triangular(self.factor.system.triangle, np.eye(p)) if p else np.zeros((0, 0))
+        direct = hstack([rows @ rest.T, csr_array(rows[:, :p] @ inverse)], format="csr")
+        on_own = csr_array(rows @ own.T)
+        if not on_own.shape[1]:
+            return direct, on_own
+        return csr_array(direct - (on_own @ self._kernels) @ self._cross), on_own
+
+    def variance(self, rows: csr_array) -> Floats:
+        """(m,) variances of ``rows @ (beta, b)``."""
+        chunk = max(1, min(LARGEST_CHUNK, DENSE_ENTRIES // max(len(self.factor.root), 1)))
+        pieces = [self._variance(csr_array(rows[at : at + chunk])) for at in range(0, rows.shape[0], chunk)]
+        return np.concatenate(pieces) if pieces else np.zeros(0)
+
+    def _variance(self, rows: csr_array) -> Floats:
+        on_rest, on_own = self._split(rows)
+        if rows.shape[0] > len(self.factor.root) and on_rest.nnz * SPARSE_ROWS < rows.shape[0] * len(self.factor.root):
+            total = quadratic_forms(on_rest, self._rest_covariance)
+        else:
+            total = np.sum(np.asarray(on_rest @ self._rest_root) ** 2, axis=1)
+        if on_own.shape[1]:
+            total = total + np.asarray((on_own @ self._kernels).multiply(on_own).sum(axis=1)).ravel()
+        total = self.sigma**2 * total
+        if self.extra is not None:
+            on_beta = np.asarray(rows @ self._sensitivity)
+            total = total + np.einsum("ij,jk,ik->i", on_beta, self.extra, on_beta)
+        return np.maximum(total, 0.0)
+
+    @cached_property
+    def _sensitivity(self) -> Floats:
+        """(p + q, p) d(beta, b-hat) / d beta: the conditional modes follow beta."""
+        system, factor = self.factor.system, self.factor
+        p, q = system.n_population, system.rest_starts[-1]
+        root = factor.root
+        to_rest = -solve_triangular(root[:q, :q], root[:q, q:]) if q else np.zeros((0, p))
+        coordinates = np.vstack([to_rest, np.eye(p)]) @ system.triangle
+        zero = factor._assemble(np.zeros((1, q + p)), None)
+        moved = factor._assemble(coordinates.T, None)
+        return (moved - zero).T
+
+    def covariance_root(self) -> Floats:
+        """(m, p + q) A with A'A = Var(beta, b)."""
+        system = self.factor.system
+        p, total = system.n_population, system.n_population + system.n_effects
+        on_rest, on_own = self._split(csr_array(eye_array(total, format="csr")))
+        pieces = [np.asarray(on_rest @ self._rest_root).T]
+        if on_own.shape[1]:
+            pieces.append(np.asarray((on_own @ _block_diagonal(square_root(self.factor.kernels))).toarray()).T)
+        root = self.sigma * np.vstack(pieces)
+        if self.extra is None:
+            return root
+        # beta gets its own covariance, and takes along what it moves in b
+        own = root[:, :p]
+        beta = square_root(own.T @ own + self.extra)
+        return np.vstack([root - own @ self._sensitivity.T, beta.T @ self._sensitivity.T])
+
+    def combine(self, rows: csr_array, interval: float) -> Summary:
+        """Linear combinations ``rows @ (beta, b)`` with Wald intervals."""
+        return _wald(np.asarray(rows @ self.mean), np.sqrt(self.variance(rows)), interval)
+
+    def respond(
+        self,
+        rows: csr_array,
+        weights: csr_array,
+        response: Callable[[Floats], Floats],
+        slope: Callable[[Floats], Floats],
+        interval: float,
+    ) -> Summary:
+        """Averages ``weights @ response(rows @ (beta, b))`` with standard errors by the delta method."""
+        predictor = np.asarray(rows @ self.mean)
+        estimate = np.asarray(weights @ response(predictor))
+        gradient = csr_array(weights @ (_diagonal(slope(predictor)) @ rows))
+        return _wald(estimate, np.sqrt(self.variance(gradient)), interval)
+
+    def on_response_scale(self, summary: Summary, link: Link, interval: float) -> Summary:
+        """Limits taken on the link scale by the delta method, so that they stay inside the outcome's range; identity is left as it is."""
+        return inside_range(summary, link, interval)
+
+    def draws(self, size: int, seed: int) -> Floats:
+        """(size, p + q) exact draws of the normal approximation."""
+        rng = np.random.default_rng(seed)
+        values = self.factor.draw(size, self.sigma, rng)
+        if self.location is not None:
+            values = values + (self.location - np.concatenate([self.factor.beta, self.factor.effects]))
+        if self.extra is not None:
+            values = values + rng.multivariate_normal(np.zeros(len(self.extra)), self.extra, size, method="eigh") @ self._sensitivity.T
+        return values
+
+
+@dataclass(frozen=True)
+class MappedJoint:
+    """The distribution of W (beta', b'), ``inner`` being that of the unit-free coefficients: rows are mapped, never covariances."""
+
+    inner: NormalJoint
+    matrix: csr_array
+
+    @cached_property
+    def mean(self) -> Floats:
+        """(p + q,) estimates and conditional modes."""
+        return np.asarray(self.matrix @ self.inner.mean)
+
+    def _mapped(self, rows: csr_array) -> csr_array:
+        return csr_array(rows @ self.matrix)
+
+    def variance(self, rows: csr_array) -> Floats:
+        """(m,) variances of ``rows @ (beta, b)``."""
+        return self.inner.variance(self._mapped(rows))
+
+    def combine(self, rows: csr_array, interval: float) -> Summary:
+        """Linear combinations ``rows @ (beta, b)`` with Wald intervals."""
+        return self.inner.combine(self._mapped(rows), interval)
+
+    def respond(
+        self,
+        rows: csr_array,
+        weights: csr_array,
+        response: Callable[[Floats], Floats],
+        slope: Callable[[Floats], Floats],
+        interval: float,
+    ) -> Summary:
+        """As ``NormalJoint.respond``."""
+        return self.inner.respond(self._mapped(rows), weights, response, slope, interval)
+
+    def on_response_scale(self, summary: Summary, link: Link, interval: float) -> Summary:
+        """As ``NormalJoint.on_response_scale``."""
+        return inside_range(summary, link, interval)
+
+    def draws(self, size: int, seed: int) -> Floats:
+        """(size, p + q) draws of the normal approximation."""
+        return np.asarray((self.matrix @ self.inner.draws(size, seed).T).T)
+
+
+def mapped_joint(inner: NormalJoint, maps: Maps) -> NormalJoint | MappedJoint:
+    """In the coefficients of the design as written."""
+    return inner if maps.is_identity else MappedJoint(inner, maps.matrix)
+
+
+def quadratic_forms(rows: csr_array, covariance: Floats) -> Floats:
+    """(m,) x'Cx for every sparse row x (m, w) and symmetric C (w, w)."""
+    cross = CrossProducts(rows.indptr.astype(np.int64), rows.indices.astype(np.int64), rows.data[:, None])
+    return spreads(cross, covariance, np.arange(rows.shape[0]))[:, 0, 0]
+
+
+def _wald(estimate: Floats, std_error: Floats, interval: float) -> Summary:
+    half = norm.ppf(0.5 + interval / 2.0) * std_error
+    return Summary(estimate, std_error, estimate - half, estimate + half)
+
+
+def inside_range(summary: Summary, link: Link, interval: float) -> Summary:
+    """Normal limits of averages on the response scale, taken on the link scale by the delta method; identity is left as it is."""
+    if link.is_linear:
+        return summary
+    centre = link.inverse(summary.estimate)
+    half = ndtri(0.5 + interval / 2.0) * summary.std_error / link.slope(centre)
+    return Summary(summary.estimate, summary.std_error, link.mean(centre - half), link.mean(centre + half))
+
+
+def square_root(covariance: Floats) -> Floats:
+    """A square root of positive semi-definite matrices (..., k, k), singular ones included."""
+    values, vectors = np.linalg.eigh(covariance)
+    return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0))[..., None, :])
+
+
+def _block_diagonal(blocks: Floats) -> csr_array:
+    """(L * k, L * k) from (L, k, k)."""
+    k = int(blocks.shape[1]) if len(blocks) else 0
+    n = len(blocks) * k
+    columns = np.repeat(np.arange(n).reshape(-1, k), k, axis=0) if k else np.zeros(0, np.int64)
+    return csr_array((blocks.ravel(), columns.ravel(), np.arange(0, n * k + 1, k) if k else np.zeros(1, np.int64)), shape=(n, n))
+
+
+def _picker(places: Integers, total: int) -> csr_array:
+    n = len(places)
+    return csr_array((np.ones(n), (np.arange(n), places)), shape=(n, total))
+
+
+def _diagonal(values: Floats) -> csr_array:
+    n = len(values)
+    return csr_array((values, np.arange(n), np.arange(n + 1)), shape=(n, n))

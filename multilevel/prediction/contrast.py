@@ -1,0 +1,117 @@
+"""The difference of two levels, from the kept joint distribution: their common part cancels, as it does not in two intervals."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import ndtr, ndtri
+
+from multilevel.errors import StudyError
+from multilevel.estimands.response import response_for
+from multilevel.prediction.saved_model import KeptFactor, KeptModel
+
+SHOWN = 5
+"""Levels that a message lists."""
+
+
+@dataclass(frozen=True)
+class KeptContrast:
+    """``level_a`` minus ``level_b`` of one term's coefficient, on the link scale.
+
+    ``probability_greater`` is P(a > b), None where both are the same for certain. ``ratio`` and its bounds: exp of the difference, for an
+    intercept under a log link (a ratio of means) or a logit link (an odds ratio); else None. Under ``log(y)`` it is a ratio of medians.
+    """
+
+    part: str | None
+    grouping_factor: str
+    term: str
+    level_a: str
+    level_b: str
+    estimate: float
+    std_error: float
+    lower: float
+    upper: float
+    probability_greater: float | None
+    ratio: tuple[float, float, float] | None
+
+
+def kept_contrasts(kept: KeptModel, level_a: str, level_b: str, factor: str | None = None) -> tuple[KeptContrast, ...]:
+    """The difference of two levels for every term that varies by their factor; ancestors and group-level predictors included.
+
+    Parameters
+    ----------
+    level_a, level_b : labels; of a nested factor written ``parent:level`` where the label alone is not unique.
+    factor : None: the one factor that has both levels.
+
+    Raises
+    ------
+    StudyError
+        No factor, or more than one, has both levels; or one of them lies under several parents.
+    """
+    found = _factor(kept, level_a, level_b, factor)
+    places = _place(found, level_a), _place(found, level_b)
+    return tuple(_contrast(kept, term, found.name, places, (level_a, level_b)) for name, term in kept.contrasts if name == found.name)
+
+
+def _contrast(kept: KeptModel, term: str, factor: str, places: tuple[int, int], levels: tuple[str, str]) -> KeptContrast:
+    rows = kept.contrasts[(factor, term)]
+    difference = rows[[places[0]]] - rows[[places[1]]]
+    estimate, std_error = float((difference @ kept.mean)[0]), float(kept.std_error(difference)[0])
+    tail = (1.0 - kept.interval) / 2.0
+    if kept.has_draws:
+        draws = estimate + kept.spread(difference)[0]
+        lower, upper = (float(bound) for bound in np.quantile(draws, [tail, 1.0 - tail]))
+        above = float(np.mean(draws > 0)) if std_error > 0 else None
+    else:
+        half = float(ndtri(1.0 - tail)) * std_error
+        lower, upper = estimate - half, estimate + half
+        above = float(ndtr(estimate / std_error)) if std_error > 0 else None
+    is_ratio = term == "Intercept" and not response_for(kept.family, kept.log_outcome).is_linear
+    ratio = (float(np.exp(estimate)), float(np.exp(lower)), float(np.exp(upper))) if is_ratio else None
+    return KeptContrast(kept.part, factor, term, levels[0], levels[1], estimate, std_error, lower, upper, above, ratio)
+
+
+def _factor(kept: KeptModel, level_a: str, level_b: str, name: str | None) -> KeptFactor:
+    if name is not None:
+        if name not in kept.factors:
+            raise StudyError(f"--factor {name}: the study's grouping factors are {', '.join(kept.factors)}.")
+        return kept.factors[name]
+    both = [factor for factor in kept.factors.values() if all(_matches(factor, level) for level in (level_a, level_b))]
+    if len(both) == 1:
+        return both[0]
+    if both:
+        raise StudyError(f"{level_a!r} and {level_b!r} are levels of {', '.join(each.name for each in both)}: choose one with --factor.")
+    missing = [level for level in (level_a, level_b) if not any(_matches(factor, level) for factor in kept.factors.values())]
+    if not missing:
+        raise StudyError(f"{level_a!r} and {level_b!r} are levels of different factors; only levels of one factor have a difference.")
+    raise StudyError(f"No grouping factor has the level {missing[0]!r}; {_offer(list(kept.factors.values()), missing[0])}.")
+
+
+def _offer(factors: Sequence[KeptFactor], level: str) -> str:
+    """Levels that look like the one asked for, or the first of each factor."""
+    known = list(dict.fromkeys(label for factor in factors for label in factor.levels))
+    inside = [label for label in known if level.casefold() in label.casefold()]
+    close = (inside or difflib.get_close_matches(level, known, SHOWN))[:SHOWN]
+    if close:
+        return f"did you mean {' or '.join(map(repr, close))}?"
+    return "the first are: " + "; ".join(f"{factor.name}: {', '.join(factor.levels[:SHOWN])}" for factor in factors)
+
+
+def _matches(factor: KeptFactor, level: str) -> list[int]:
+    own = [place for place, label in enumerate(factor.levels) if label == level]
+    if own or factor.parents is None:
+        return own
+    return [place for place, (parent, label) in enumerate(zip(factor.parents, factor.levels, strict=True)) if f"{parent}:{label}" == level]
+
+
+def _place(factor: KeptFactor, level: str) -> int:
+    match = _matches(factor, level)
+    if not match:
+        raise StudyError(f"{factor.name} has no level {level!r}; {_offer([factor], level)}.")
+    if len(match) > 1 and factor.parents is not None:
+        shown = ", ".join(f"{factor.parents[place]}:{level}" for place in match[:SHOWN])
+        raise StudyError(f"The level {level!r} of {factor.name} lies under several parents; write one of: {shown}.")
+    return match[0]

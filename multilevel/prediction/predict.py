@@ -1,0 +1,138 @@
+"""Expected outcomes at rows of a table, from the kept joint distribution: at the levels' own effects, or integrated over new ones.
+
+With eta = x'(beta, b) + offset, the expected outcome is the inverse link of eta; an effect never seen is b ~ N(0, Sigma), and z'Sigma z
+joins eta's variance (Gelman and Hill 2006, section 12.8). The interval is for the expected outcome, not for a single line item.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from scipy.sparse import csr_array
+from scipy.special import ndtri
+
+from multilevel.arrays import Floats
+from multilevel.estimands.product import log_normal
+from multilevel.estimands.response import response_for
+from multilevel.families.link import Link
+from multilevel.fit.container import Summary
+from multilevel.prediction.prediction_rows import At, PredictionRows, prediction_rows
+from multilevel.prediction.saved_model import KeptModel
+
+VALUES_AT_ONCE = 8_000_000
+"""Doubles of one linear predictor's draws that are held at once."""
+
+
+def predict(models: Sequence[KeptModel], at: At, *, interval: float | None = None, seed: int = 0) -> tuple[Summary, np.ndarray]:
+    """(N,) expected outcomes on the response scale, and whether a row has a level that the fit has not seen.
+
+    Parameters
+    ----------
+    models : one, or the two parts of a two-part model: then the expected value is P(y > 0) E[y | y > 0].
+    at : the rows. interval : probability of the intervals; None: the study's.
+    seed : of the effects never seen.
+
+    Raises
+    ------
+    DataError
+        A row cannot be predicted; the message names the column and the row.
+    """
+    probability = models[0].interval if interval is None else interval
+    parts = [_Part(model, prediction_rows(model, at), seed + place) for place, model in enumerate(models)]
+    step = max(1, VALUES_AT_ONCE // len(models[0].deviations))
+    work: Callable[[Sequence[_Part], slice, float], Summary] = _drawn if models[0].has_draws else _normal
+    pieces = [work(parts, slice(start, start + step), probability) for start in range(0, at.n_rows, step)]
+    return Summary.joined(pieces), parts[0].rows.is_new
+
+
+class _Part:
+    """One model at the rows."""
+
+    def __init__(self, model: KeptModel, rows: PredictionRows, seed: int) -> None:
+        self.model, self.rows = model, rows
+        self.response: Link = response_for(model.family, model.log_outcome)
+        n_draws = len(model.deviations)
+        # one place of an even grid for each draw: the quantiles of the mixture without the noise of its normal numbers
+        rng, grid = np.random.default_rng(seed), np.asarray(ndtri((np.arange(n_draws) + 0.5) / n_draws))
+        self.of_effects: Floats = rng.permutation(grid)
+        self.of_variance: Floats = rng.permutation(grid)
+
+    def centre(self, here: slice) -> Floats:
+        """(n,) linear predictor at the estimates, half of sigma^2 included under ``log(y)``."""
+        rows, log_variance = self.rows, self.rows.log_variance
+        half = 0.0 if log_variance is None else np.exp(log_variance[here]) / 2.0
+        return np.asarray(rows.rows[here] @ self.model.mean + rows.offset[here] + half)
+
+    def variance_error(self, here: slice) -> Floats | None:
+        """(n,) sd of sigma^2 / 2, None where the outcome is no logarithm."""
+        rows = self.rows
+        if rows.log_variance is None or rows.log_variance_error is None:
+            return None
+        return np.exp(rows.log_variance[here]) / 2.0 * rows.log_variance_error[here]
+
+    def unseen(self, here: slice, draws: bool) -> Floats:
+        """(n, S) or (n, 1) variance of the effects never seen."""
+        size = here.stop - here.start
+        total = np.zeros((size, len(self.of_effects) if draws else 1))
+        for new in self.rows.new:
+            inside = (new.rows >= here.start) & (new.rows < here.stop)
+            z = new.z[inside] @ self.model.maps[new.block]
+            if draws and self.model.covariance_draws is not None:
+                part = np.einsum("nk,skl,nl->ns", z, self.model.covariance_draws[new.block].astype(np.float64), z, optimize=True)
+            else:
+                part = np.einsum("nk,kl,nl->n", z, self.model.covariances[new.block], z)[:, None]
+            total[new.rows[inside] - here.start] += part
+        return total
+
+
+def _drawn(parts: Sequence[_Part], here: slice, interval: float) -> Summary:
+    """From posterior draws: the mean integrates new effects out, the quantiles take one for each draw."""
+    here = slice(here.start, min(here.stop, parts[0].rows.rows.shape[0]))
+    means, values = [], []
+    for part in parts:
+        eta = part.centre(here)[:, None] + part.model.spread(csr_array(part.rows.rows[here]))
+        # at the posterior mean of Sigma, as in the tables: under a log link the mean over Sigma's own tail need not exist
+        means.append(part.response.average(eta, part.unseen(here, draws=False)))
+        error = part.variance_error(here)
+        noise = 0.0 if error is None else error[:, None] * part.of_variance
+        values.append(part.response.mean(eta + noise + np.sqrt(part.unseen(here, draws=True)) * part.of_effects))
+    drawn, mean = np.prod(values, axis=0), np.prod(means, axis=0)
+    tail = (1.0 - interval) / 2.0
+    lower, upper = np.quantile(drawn, [tail, 1.0 - tail], axis=1)
+    return Summary(mean.mean(axis=1), drawn.std(axis=1, ddof=1), lower, upper)
+
+
+def _normal(parts: Sequence[_Part], here: slice, interval: float) -> Summary:
+    """From the normal approximation: intervals on the link scale; a product's on the log scale (delta method)."""
+    here = slice(here.start, min(here.stop, parts[0].rows.rows.shape[0]))
+    each = [_normal_part(part, here, interval) for part in parts]
+    if len(each) == 1:
+        return each[0]
+    estimate = np.prod([one.estimate for one in each], axis=0)
+    relative = np.sqrt(np.sum([(one.std_error / one.estimate) ** 2 for one in each], axis=0))
+    return log_normal(estimate, estimate * relative, interval)
+
+
+def _normal_part(part: _Part, here: slice, interval: float) -> Summary:
+    response = part.response
+    centre = part.centre(here)
+    squared = part.model.std_error(csr_array(part.rows.rows[here])) ** 2
+    error = part.variance_error(here)
+    squared = squared if error is None else squared + error**2
+    new = part.unseen(here, draws=False)[:, 0]
+    half = ndtri(0.5 + interval / 2.0) * np.sqrt(squared + new)
+    estimate = response.average(centre, new)
+    std_error = np.where(new > 0, _spread(response, centre, squared + new), response.slope(centre) * np.sqrt(squared))
+    return Summary(estimate, std_error, response.mean(centre - half), response.mean(centre + half))
+
+
+def _spread(response: Link, centre: Floats, variance: Floats) -> Floats:
+    """(n,) sd of the inverse link of Normal(centre, variance)."""
+    if response.is_linear:
+        return np.sqrt(variance)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(31)
+    values = response.mean(centre[:, None] + np.sqrt(variance)[:, None] * nodes)
+    weights = weights / weights.sum()
+    mean = values @ weights
+    return np.sqrt(np.maximum(values**2 @ weights - mean**2, 0.0))

@@ -1,0 +1,114 @@
+"""The kept models of a run as one ``.npz`` file; nothing in it is pickled."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from multilevel.errors import DataError
+from multilevel.prediction.saved_model import KeptFactor, KeptMeans, KeptModel
+
+FORMAT = 3
+PLAIN = ("part", "formula", "family", "log_outcome", "engine", "interval", "population", "blocks", "log_variance", "log_variance_error")
+
+
+def write_models(models: Sequence[KeptModel], file: Path) -> None:
+    """Write the one file; ``read_models`` reads it."""
+    described = {"format": FORMAT, "models": [_described(model) for model in models]}
+    arrays: dict[str, Any] = {"description": np.array(json.dumps(described))}
+    for place, model in enumerate(models):
+        arrays |= {f"{place}.{name}": values for name, values in _arrays(model).items()}
+    with file.open("wb") as target:
+        np.savez(target, allow_pickle=False, **arrays)
+
+
+def read_models(file: Path) -> tuple[KeptModel, ...]:
+    """Read what ``write_models`` wrote.
+
+    Raises
+    ------
+    DataError
+        The file is damaged, or of another version.
+    """
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            described = json.loads(str(stored["description"]))
+            if described["format"] == FORMAT:
+                return tuple(_restored(each, stored, f"{place}.") for place, each in enumerate(described["models"]))
+    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        raise DataError(f"{file}: cannot be read as a kept model ({error}); run groupwise estimate again.") from error
+    raise DataError(f"{file}: kept by another version of groupwise (format {described['format']}); run groupwise estimate again.")
+
+
+def _described(model: KeptModel) -> dict[str, Any]:
+    return {
+        **{name: getattr(model, name) for name in PLAIN},
+        "labels": dict(model.labels),
+        "moments": dict(model.moments),
+        "fills": dict(model.fills),
+        "means": [asdict(mean) for mean in model.means],
+        "factors": [asdict(factor) for factor in model.factors.values()],
+        "contrasts": [list(key) for key in model.contrasts],
+    }
+
+
+def _arrays(model: KeptModel) -> dict[str, Any]:
+    arrays: dict[str, Any] = {"mean": model.mean, "deviations": model.deviations}
+    arrays |= {f"matrix.{name}": getattr(model.matrix, name) for name in ("data", "indices", "indptr")}
+    arrays |= {f"map.{index}": own for index, own in enumerate(model.maps)}
+    for index, covariance in enumerate(model.covariances):
+        arrays[f"covariance.{index}"] = covariance
+        if model.covariance_draws is not None:
+            arrays[f"covariance_draws.{index}"] = model.covariance_draws[index]
+    for index, rows in enumerate(model.contrasts.values()):
+        arrays |= {f"rows.{index}.{name}": getattr(rows, name) for name in ("data", "indices", "indptr")}
+    return arrays
+
+
+def _restored(described: dict[str, Any], stored: Any, prefix: str) -> KeptModel:
+    def array(name: str) -> Any:
+        return stored[prefix + name]
+
+    n_blocks, width = len(described["blocks"]), len(array("mean"))
+    has_draws = f"{prefix}covariance_draws.0" in stored
+    contrasts = {}
+    for index, (factor, term) in enumerate(described["contrasts"]):
+        data, indices, indptr = (array(f"rows.{index}.{name}") for name in ("data", "indices", "indptr"))
+        contrasts[(factor, term)] = csr_array((data, indices, indptr), shape=(len(indptr) - 1, width))
+    plain: dict[str, Any] = {name: tuple(described[name]) if isinstance(described[name], list) else described[name] for name in PLAIN}
+    return KeptModel(
+        **plain,
+        labels={name: tuple(values) for name, values in described["labels"].items()},
+        moments={label: (pair[0], pair[1]) for label, pair in described["moments"].items()},
+        fills=described["fills"],
+        means=tuple(KeptMeans(**{**each, **_tuples(each, "columns", "values"), "keys": _keys(each)}) for each in described["means"]),
+        factors={each["name"]: _factor(each) for each in described["factors"]},
+        mean=array("mean"),
+        deviations=array("deviations"),
+        covariances=tuple(array(f"covariance.{index}") for index in range(n_blocks)),
+        covariance_draws=tuple(array(f"covariance_draws.{index}") for index in range(n_blocks)) if has_draws else None,
+        contrasts=contrasts,
+        matrix=csr_array((array("matrix.data"), array("matrix.indices"), array("matrix.indptr")), shape=(width, width)),
+        maps=tuple(array(f"map.{index}") for index in range(n_blocks)),
+    )
+
+
+def _factor(each: dict[str, Any]) -> KeptFactor:
+    parents = None if each["parents"] is None else tuple(each["parents"])
+    tuples = _tuples(each, "columns", "levels", "log_variances", "log_variance_errors")
+    changed: dict[str, Any] = {**each, **tuples, "parents": parents, "keys": _keys(each)}
+    return KeptFactor(**changed)
+
+
+def _tuples(each: dict[str, Any], *names: str) -> dict[str, tuple[Any, ...]]:
+    return {name: tuple(each[name]) for name in names}
+
+
+def _keys(each: dict[str, Any]) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(key) for key in each["keys"])

@@ -1,0 +1,1 @@
+"""Tables without the groups of too few people, and without what would give those away."""

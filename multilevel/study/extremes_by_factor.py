@@ -1,0 +1,67 @@
+"""The two extremes beside partial pooling: one fit without any group terms, one per factor with its terms as fixed effects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from multilevel.design.model import Design
+from multilevel.design.nesting import Nesting
+from multilevel.errors import FitError
+from multilevel.estimands.unpooled import CompletePooling, NoPooling
+from multilevel.fit.coefficients import Coefficients, coefficients_of
+from multilevel.fit.container import Check, Fit, fact
+from multilevel.pooling.extremes import NoPoolingFit, fit_complete, fit_no_pooling
+from multilevel.study.options import FitOptions
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """Complete pooling (None where it cannot be estimated), no pooling by factor, and the rows that both add to the tables."""
+
+    complete: Fit | None = None
+    separate: dict[str, NoPooling] = field(default_factory=dict)
+    coefficients: list[Coefficients] = field(default_factory=list)
+    checks: list[Check] = field(default_factory=list)
+
+    @property
+    def separate_fits(self) -> dict[str, Fit]:
+        """By factor, the fit with its terms free in each level."""
+        return {name: entry.separate.fit for name, entry in self.separate.items()}
+
+    @property
+    def complete_response(self) -> CompletePooling | None:
+        """Complete pooling as ``group_estimates`` uses it."""
+        return None if self.complete is None else CompletePooling(self.complete)
+
+
+def fit_pooling(design: Design, tree: Nesting, options: FitOptions) -> Pooling:
+    """Fit both extremes; what cannot be estimated is left null and said in ``diagnostics``."""
+    checks: list[Check] = []
+    complete = _complete(design, options, checks)
+    separate = {name: fit for name in tree.factors if (fit := _separate(design, name, options, checks)) is not None}
+    coefficients = [] if complete is None else [coefficients_of(complete, "complete")]
+    finest = max(separate, key=lambda name: tree.factors[name].n_levels, default=None)
+    if finest is not None and separate[finest].fit.design.population:
+        coefficients.append(coefficients_of(separate[finest].fit, "none"))
+    return Pooling(complete, {name: NoPooling(fit) for name, fit in separate.items()}, coefficients, checks)
+
+
+def _complete(design: Design, options: FitOptions, checks: list[Check]) -> Fit | None:
+    try:
+        return fit_complete(design, design.cells.family, options.interval)
+    except FitError as error:
+        checks.append(fact("complete_pooling", None, f"not estimable: {error}"))
+        return None
+
+
+def _separate(design: Design, name: str, options: FitOptions, checks: list[Check]) -> NoPoolingFit | None:
+    block = next(index for index, block in enumerate(design.blocks) if block.factor.name == name)
+    try:
+        found = fit_no_pooling(design, design.cells.family, block, options.interval)
+    except FitError as error:
+        checks.append(fact(f"no_pooling[{name}]", None, f"not estimable: {error}"))
+        return None
+    missing = int((~found.estimable.all(axis=1)).sum())
+    message = f"{missing} of {len(found.estimable)} levels of {name} have no estimate of their own: too few line items, or separated"
+    checks.append(fact(f"no_pooling_not_estimable[{name}]", float(missing), message))
+    return found

@@ -1,0 +1,170 @@
+"""What the report needs besides the six tables: lines of group-level predictors, shares, timings; JSON-able throughout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from multilevel.checking.predictive_picture import predictive_picture
+from multilevel.description.mathematics import mathematics
+from multilevel.description.model_description import describe
+from multilevel.design.effect_rows import add_population, deviation_rows, population_index, terms_of
+from multilevel.design.group_predictors import predictors_of
+from multilevel.design.nesting import Nesting
+from multilevel.fit.container import Check, Fit
+from multilevel.formula.tree import Formula
+from multilevel.interpretation.contextual import ContextualEffect
+from multilevel.interpretation.variance_partition import variance_partition
+from multilevel.study.engines import resolved_priors
+from multilevel.study.options import FitOptions
+from multilevel.tables.group_coefficients import level_counts
+
+MOST_POINTS = 2_000
+_GRID = 41
+
+
+def report_of(
+    formula: Formula,
+    fit: Fit,
+    nesting: Nesting,
+    options: FitOptions,
+    *,
+    checks: Sequence[Check],
+    contextual: Sequence[ContextualEffect],
+    seconds: Mapping[str, float],
+) -> dict[str, object]:
+    """The report's dictionary; every number in it is also derived from the same ``Fit`` as the tables."""
+    cells = fit.design.cells
+    return {
+        "study": options.study,
+        "as_of": options.as_of.isoformat(),
+        "run_id": options.run_id,
+        "seed": options.seed,
+        "cells": list(options.cells_pair) if options.cells_pair is not None else None,
+        "formula": formula.text,
+        "words": describe(formula, fit.design, fit.family),
+        "mathematics": jsonable(mathematics(formula, fit.design, fit.family)),
+        "priors": priors_in_words(fit, options),
+        "family": fit.family,
+        "log_outcome": cells.log_outcome,
+        "engine": fit.engine,
+        "method": fit.method,
+        "interval": fit.interval,
+        "unit": options.unit,
+        "currency": options.currency,
+        "n_line_items": cells.n_rows,
+        "n_cells": cells.n_cells,
+        "compression_ratio": cells.n_rows / cells.n_cells,
+        "factors": [_factor(fit, nesting, name) for name in nesting.factors],
+        "variance_shares": variance_shares(fit),
+        "group_level_lines": group_level_lines(fit, nesting),
+        "predictive_pictures": predictive_pictures(fit, options.seed),
+        "contextual_effects": [jsonable(effect) for effect in contextual],
+        "warnings": [check.message for check in checks if not check.passed],
+        "fit_record": jsonable(fit.record),
+        "seconds": jsonable(seconds),
+    }
+
+
+def priors_in_words(fit: Fit, options: FitOptions) -> list[dict[str, str]] | None:
+    """Every prior of a bayesian fit as it would be written in a study; None for the likelihood engine."""
+    if not fit.has_draws:
+        return None
+    found, design = resolved_priors(fit.design, options), fit.design
+    entries = [(column.label, str(prior)) for column, prior in zip(design.population, found.terms, strict=True)]
+    for block, sds, eta in zip(design.blocks, found.sds, found.correlations, strict=True):
+        entries += [(f"sd({block.factor.name}, {column.label})", str(prior)) for column, prior in zip(block.columns, sds, strict=True)]
+        entries += [(f"correlation({block.factor.name})", f"lkj({eta:g})")] if len(block.columns) > 1 else []
+    entries += [(name, str(prior)) for name, prior in (("sigma", found.sigma), ("dispersion", found.dispersion)) if prior is not None]
+    return [{"parameter": parameter, "prior": prior} for parameter, prior in entries]
+
+
+def predictive_pictures(fit: Fit, seed: int, part: str | None = None) -> list[dict[str, object]]:
+    """The one picture of a fit, with its part; none where there are too few cells for one."""
+    found = predictive_picture(fit, seed)
+    return [] if found is None else [{"part": part, **found}]
+
+
+def _factor(fit: Fit, nesting: Nesting, name: str) -> dict[str, object]:
+    terms = list(terms_of(fit.design, name))
+    return {"grouping_factor": name, "n_levels": nesting.factors[name].n_levels, "terms": terms, "parent": nesting.parent(name)}
+
+
+def variance_shares(fit: Fit) -> list[dict[str, object]]:
+    """Each block's and the residual's variance on the link scale, and its share."""
+    partition = variance_partition(fit)
+    entries: list[dict[str, object]] = [
+        {
+            "grouping_factor": block.factor.name,
+            "terms": [column.label for column in block.columns],
+            "variance": float(variance),
+            "share": float(share),
+        }
+        for block, variance, share in zip(fit.design.blocks, partition.blocks, partition.shares, strict=True)
+    ]
+    name = "residual (latent)" if fit.sigma is None else "residual"
+    entries.append({"grouping_factor": name, "terms": [], "variance": partition.residual, "share": partition.residual_share})
+    return entries
+
+
+def group_level_lines(fit: Fit, nesting: Nesting) -> list[dict[str, object]]:
+    """For every group-level predictor of every varying term: the levels' coefficients against it, and its line with a band.
+
+    The line is the term's population coefficient with the other group-level predictors at their mean over levels (Gelman and Hill 2006,
+    fig. 12.6). At most ``MOST_POINTS`` levels are kept, the ones with most line items.
+    """
+    lines = []
+    for name in nesting.factors:
+        for term in terms_of(fit.design, name):
+            predictors = predictors_of(fit.design, nesting.factors[name], term)
+            lines += [_line(fit, nesting, name, term, place) for place, values in predictors.items() if np.ptp(values) > 0]
+    return lines
+
+
+def _line(fit: Fit, nesting: Nesting, name: str, term: str, place: int) -> dict[str, object]:
+    factor = nesting.factors[name]
+    predictors = predictors_of(fit.design, factor, term)
+    population = population_index(fit.design, term)
+    base = {} if population is None else {population: np.ones(factor.n_levels)}
+    n = level_counts(fit, nesting, name)
+    kept = np.sort(np.argsort(-n, kind="stable")[:MOST_POINTS])
+    rows = add_population(fit.design, deviation_rows(fit.design, nesting.lineage(name), term), {**base, **predictors})
+    points = fit.joint.combine(csr_array(rows[kept]), fit.interval)
+    x = predictors[place]
+    grid = np.linspace(x.min(), x.max(), _GRID)
+    others = {other: np.full(_GRID, values.mean()) for other, values in predictors.items() if other != place}
+    start = csr_array((_GRID, rows.shape[1]))
+    constant = {} if population is None else {population: np.ones(_GRID)}
+    band = fit.joint.combine(add_population(fit.design, start, {**constant, **others, place: grid}), fit.interval)
+    parents = factor.parents[kept] if factor.parents is not None else [None] * len(kept)
+    return {
+        "grouping_factor": name,
+        "term": term,
+        "predictor": fit.design.population[place].label,
+        "levels": [str(level) for level in factor.levels[kept]],
+        "parents": [None if parent is None else str(parent) for parent in parents],
+        "n": n[kept].tolist(),
+        "x": x[kept].tolist(),
+        "estimate": points.estimate.tolist(),
+        "lower": points.lower.tolist(),
+        "upper": points.upper.tolist(),
+        "line": {"x": grid.tolist(), "estimate": band.estimate.tolist(), "lower": band.lower.tolist(), "upper": band.upper.tolist()},
+    }
+
+
+def jsonable(value: object) -> object:
+    """Plain Python values all the way down; NaN and infinity become None, anything unknown its text."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return jsonable(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(entry) for key, entry in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return jsonable(value.tolist())
+    if isinstance(value, list | tuple | set | frozenset):
+        return [jsonable(entry) for entry in value]
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, str | bool | int | float) else str(value)

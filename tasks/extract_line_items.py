@@ -1,0 +1,17 @@
+"""The step ``extract`` as a Prefect task."""
+
+from __future__ import annotations
+
+from datetime import date
+
+from prefect import task
+
+from groupwise.pipeline.steps import EXTRACT
+from tasks.policy import policy
+
+
+@task(**policy(EXTRACT))
+def extract(folder: str, as_of: date | None, today: date) -> str:
+    """Describe the line items as of the date."""
+    EXTRACT.function(folder, as_of, today)
+    return folder
