@@ -37,6 +37,9 @@ DATABASE_ADVICE = {
 OWN_SERVER = {PREFECT_API_REQUEST_TIMEOUT: 20.0, PREFECT_CLIENT_MAX_RETRIES: 2}
 """A server that was started for this run is not restarted by anybody, so that long waits for it are in vain."""
 
+ANSWER_SECONDS = 10.0
+"""How long a server may take to answer the first request."""
+
 KEYS = "set PREFECT_API_KEY or PREFECT_API_AUTH_STRING to what it asks for"
 ADVICE = {401: KEYS, 403: KEYS, 404: "the address of Prefect's API mostly ends in /api"}
 
@@ -63,10 +66,10 @@ def open_api(log: Path | None) -> None:
     ------
     ResourceError : the server does not start, does not answer or refuses; or its folder cannot be used.
     """
-    address = get_current_settings().api.url
+    address = configured_api()
     client = _own_server(log) if address is None else _server(address)
     with _refusals(str(client.api_url)), client:
-        client.raise_for_api_version_mismatch()
+        _require_answer()
         tell(api=str(client.api_url).rstrip("/"), headers=_headers(), certificates=_certificates())
         end_dead_runs(client)
 
@@ -76,6 +79,14 @@ def _server(address: str) -> SyncPrefectClient:
     if httpx.URL(address).scheme not in ("http", "https"):
         raise ResourceError(f"PREFECT_API_URL {shorten(address)}: write the server's address, such as http://127.0.0.1:4200/api.")
     return get_client(sync_client=True)
+
+
+def _require_answer() -> None:
+    """Raise unless the server answers within ``ANSWER_SECONDS``: a run that it could not record is refused, never moved elsewhere."""
+    once = {PREFECT_CLIENT_MAX_RETRIES: 0}
+    # connecting may take half of the time, and the answer the other half
+    with temporary_settings(once), get_client(sync_client=True, httpx_settings={"timeout": ANSWER_SECONDS / 2}) as client:
+        client.raise_for_api_version_mismatch()
 
 
 def _own_server(log: Path | None) -> SyncPrefectClient:
@@ -151,7 +162,7 @@ def _refusals(address: str) -> Iterator[None]:
             raise ResourceError(f"{at} answers with HTTP status {status}: {advice}.") from error
         raise ResourceError(
             f"{at} cannot be used ({_first_line(cause)}). Start it (`prefect server start`), set PREFECT_API_URL to its address, or unset "
-            "it: a run then starts its own."
+            "it: the run then needs no server."
         ) from error
 
 

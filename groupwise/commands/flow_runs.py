@@ -49,4 +49,4 @@ def _may_set_api(file: Path) -> bool:
         text = file.read_text(encoding="utf-8", errors="replace").lower()
     except OSError:  # no such file, or one that Prefect cannot read either
         return False
-    return "prefect" in text and any(sign in text for sign in WRITTEN_SIGNS)
+    return (file.name == "prefect.toml" or "prefect" in text) and any(sign in text for sign in WRITTEN_SIGNS)

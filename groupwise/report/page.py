@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
+from hashlib import sha256
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 
@@ -20,6 +23,7 @@ from groupwise.report.parts import told_apart
 from groupwise.report.sections import sections, slope_values
 from groupwise.report.subject import Subject, read_tables
 from groupwise.report.theme import PAGE_COLOURS, chart_config
+from groupwise.whole_files import write_whole
 from multilevel.errors import PublishError
 
 # where the page would be larger than this a browser starts to feel it
@@ -137,7 +141,29 @@ def _template(name: str) -> str:
 
 @cache
 def _libraries() -> str:
-    """Vega, Vega-Lite and vega-embed as one script, made once a process; nothing in it may end the script element."""
+    """Vega, Vega-Lite and vega-embed as one script; nothing in it may end the script element.
+
+    Bundling takes a second: what was made by this version of vl-convert is kept beside the bytecode, and made again where it is not whole.
+    """
+    kept = Path(__file__).parent / "__pycache__" / f"charting-{version('vl-convert-python')}.js"
+    try:
+        checksum, _, script = kept.read_text(encoding="utf-8").partition("\n")
+    except (OSError, UnicodeError):
+        checksum, script = "", ""
+    if script and checksum == _checksum(script):
+        return script
+    script = _bundle()
+    with suppress(OSError):  # an installation that cannot be written to makes it again for every report
+        kept.parent.mkdir(exist_ok=True)
+        write_whole(kept, f"{_checksum(script)}\n{script}")
+    return script
+
+
+def _bundle() -> str:
     import vl_convert
 
     return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script").replace("<!--", "<\\!--")
+
+
+def _checksum(text: str) -> str:
+    return sha256(text.encode()).hexdigest()

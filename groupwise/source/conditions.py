@@ -15,7 +15,6 @@ import duckdb
 from groupwise.source.relation import first_line, quote
 from groupwise.source.user_sql.functions import CLOCK_WORDS, REFUSED, ROW_WISE, refusal
 from groupwise.source.user_sql.parser import Tree, catalogue, check_size, nodes, parsed, same_tree, written
-from groupwise.source.user_sql.second_opinion import agree_on_condition
 from groupwise.source.user_sql.sql_errors import RefusedSqlError, sentence
 from groupwise.source.user_sql.statement import one_statement
 from multilevel.errors import StudyError
@@ -99,6 +98,9 @@ def _condition(text: str, columns: tuple[str, ...]) -> str:
     read = [node for _, node in nodes(expression) if node.get("class") == "COLUMN_REF"]
     for node in read:
         node["column_names"] = [_bound(node["column_names"], by_name, columns)]
+    # sqlglot is read where a user has written SQL
+    from groupwise.source.user_sql.second_opinion import agree_on_condition
+
     agree_on_condition(text, {node["column_names"][0].lower() for node in read})
     condition = written(statement).removeprefix("SELECT ")
     if not same_tree(_expression(condition)[1], expression):

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.fft import irfft, next_fast_len, rfft
 from scipy.special import ndtri
-from scipy.stats import rankdata
 
 from multilevel.arrays import Floats
 from multilevel.fit.container import Check
@@ -79,6 +78,9 @@ def _rank_normalise(x: Floats) -> Floats:
     sorted_values = np.take_along_axis(flat, order, axis=1)
     tied = np.flatnonzero((sorted_values[:, 1:] == sorted_values[:, :-1]).any(axis=1))
     if len(tied):
+        # SciPy's statistics take a second to import, and only ties need them
+        from scipy.stats import rankdata
+
         scores[tied] = ndtri((rankdata(flat[tied], axis=1) - 0.375) / (size + 0.25))
     return scores.reshape(x.shape)
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from scipy.stats import chi2
+from scipy.special import chdtrc
 
 from multilevel.design.model import Design
 from multilevel.errors import FitError, StudyError
@@ -122,7 +122,7 @@ def compare(full: Formula, reduced: Formula, fits: tuple[Sequence[Fit], Sequence
         raise FitError(f"The larger model's log-likelihood is the smaller by {-statistic / 2:.3g}: its optimum was not found; set a seed.")
     statistic = max(statistic, 0.0)
     population = sum(len(a.design.population) - len(b.design.population) for a, b in zip(*fits, strict=True))
-    return Comparison(larger, smaller, LikelihoodRatio(statistic, df, float(chi2.sf(statistic, df)), df - population))
+    return Comparison(larger, smaller, LikelihoodRatio(statistic, df, float(chdtrc(df, statistic)), df - population))
 
 
 def criteria(text: str, fits: Sequence[Fit]) -> Criteria:

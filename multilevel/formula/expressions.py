@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from formulae.expr import Binary, Call, Grouping, Literal, QuotedName, Unary, Variable
-
 from multilevel.formula import tree
+from multilevel.formula.grammar import Binary, Call, Grouping, Literal, QuotedName, Unary, Variable
 from multilevel.formula.syntax import Node, refusal
 
 FUNCTIONS = ("log", "exp", "sqrt", "I", "C", "center", "scale", "bin", "within", "between")

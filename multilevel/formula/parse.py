@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from formulae.expr import Binary, Call, Grouping
-
 from multilevel.formula.columns import standardised
 from multilevel.formula.expressions import (
     calculation,
@@ -17,6 +15,7 @@ from multilevel.formula.expressions import (
     name_of,
     position_of,
 )
+from multilevel.formula.grammar import Binary, Call, Grouping
 from multilevel.formula.repeated_names import check_names
 from multilevel.formula.syntax import Node, refusal, syntax_tree
 from multilevel.formula.terms import Expansion, expand, expand_terms, ordered_terms, refuse_too_many, summands, total

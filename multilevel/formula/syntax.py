@@ -10,11 +10,8 @@ import math
 import re
 from typing import Any, Never
 
-from formulae.expr import Assign, Binary, Call, Grouping, Unary
-from formulae.parser import ParseError, Parser
-from formulae.scanner import ScanError, Scanner
-
 from multilevel.errors import FormulaError
+from multilevel.formula.grammar import Assign, Binary, Call, Grouping, ParseError, Parser, ScanError, Scanner, Unary
 from multilevel.text import shorten, unusable_character
 
 type Node = Any

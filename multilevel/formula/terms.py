@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from formulae.expr import Binary, Grouping, Literal, Unary
-
 from multilevel.formula.expressions import factor_expression, position_of
+from multilevel.formula.grammar import Binary, Grouping, Literal, Unary
 from multilevel.formula.labels import expression_label, term_label
 from multilevel.formula.repeated_names import alike
 from multilevel.formula.syntax import Node, refusal

@@ -14,7 +14,6 @@ import numpy as np
 from scipy.linalg import solve_triangular
 from scipy.sparse import csr_array, eye_array, hstack
 from scipy.special import ndtri
-from scipy.stats import norm
 
 from multilevel.arrays import Floats, Integers
 from multilevel.design.unit_free import Maps
@@ -249,7 +248,7 @@ def quadratic_forms(rows: csr_array, covariance: Floats) -> Floats:
 
 
 def _wald(estimate: Floats, std_error: Floats, interval: float) -> Summary:
-    half = norm.ppf(0.5 + interval / 2.0) * std_error
+    half = ndtri(0.5 + interval / 2.0) * std_error
     return Summary(estimate, std_error, estimate - half, estimate + half)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import solve_triangular
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from multilevel.arrays import Floats
 from multilevel.design.model import Design
@@ -188,7 +188,7 @@ def _wald(
     std_error = math.sqrt(max(float(gradient @ parameters.covariance @ gradient), 0.0))
     if std_error == 0.0:
         return nothing
-    half = float(norm.ppf(0.5 + interval / 2.0)) * std_error
+    half = float(ndtri(0.5 + interval / 2.0)) * std_error
     if is_sd:
         return std_error, *log_limits(estimate, half / estimate)
     z, half_z = math.atanh(estimate), half / (1.0 - estimate**2)
@@ -211,6 +211,6 @@ def residual_component(parameters: VarianceParameters, interval: float) -> Varia
 
 def log_component(term: str, estimate: float, log_error: float, interval: float) -> VarianceComponent:
     """sigma, phi or shape, with a Wald interval on the log scale."""
-    lower, upper = log_limits(estimate, float(norm.ppf(0.5 + interval / 2.0)) * log_error)
+    lower, upper = log_limits(estimate, float(ndtri(0.5 + interval / 2.0)) * log_error)
     method: IntervalMethod | None = None if lower is None else "wald"
     return VarianceComponent("residual", term, None, "sd", estimate, estimate * log_error, lower, upper, block=None, interval_method=method)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -81,6 +83,17 @@ def test_a_server_that_does_not_answer_is_named_with_what_to_do(tmp_path: Path) 
     assert "http://127.0.0.1:9/api" in said
     assert "Connection refused" in said
     assert "prefect server start" in said
+
+
+def test_a_server_that_accepts_and_says_nothing_is_given_up_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prefect_api, "ANSWER_SECONDS", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}/api"
+        began = time.monotonic()
+        said = refusal({PREFECT_API_URL: address, PREFECT_HOME: tmp_path})
+        assert time.monotonic() - began < 10
+    assert f"{address} (PREFECT_API_URL) cannot be used" in said
+    assert "the run then needs no server" in said
 
 
 def test_an_address_that_is_none_is_named(tmp_path: Path) -> None:
