@@ -15,8 +15,8 @@ from groupwise.validation.validate import validate
 from multilevel.cells.cell_plan import MOST_OUTCOMES
 from multilevel.cells.files import read_cells
 from multilevel.cells.statistics import CellStatistics
-from multilevel.checking.comparison import Comparison, check_comparable, compare, fit_by_likelihood, union
 from multilevel.checking.cross_validation import Score, difference, folds_of, joined, score
+from multilevel.checking.model_comparison import Comparison, check_comparable, compare, fit_by_likelihood, union
 from multilevel.design.build import build_design
 from multilevel.design.checks import check_design
 from multilevel.design.model import Design

@@ -1,4 +1,4 @@
-"""Contrasts and predictions from what a published version keeps of its fit."""
+"""Contrasts and predictions from the saved model of a published version."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from groupwise.validation.missing_values import MISSING_LEVEL
 from multilevel.errors import DataError, SourceError
 
 if TYPE_CHECKING:
-    from multilevel.prediction.contrast import KeptContrast
+    from multilevel.prediction.contrast import LevelContrast
     from multilevel.prediction.prediction_rows import At
-    from multilevel.prediction.saved_model import KeptModel
+    from multilevel.prediction.saved_model import SavedModel
 
 MADE = ("estimate", "std_error", "lower", "upper", "is_new")
 """Columns that a prediction adds to the table."""
 
 
 @dataclass(frozen=True)
-class Kept:
-    """The kept models of one published version: one, or the two parts of a two-part model."""
+class SavedModels:
+    """The saved models of one published version: one, or the two parts of a two-part model."""
 
     version: Version
-    models: tuple[KeptModel, ...]
+    models: tuple[SavedModel, ...]
 
 
-def read_kept(study: Study, run_id: str | None = None) -> Kept:
-    """What the latest version, or that of ``run_id``, keeps of its fit.
+def read_saved(study: Study, run_id: str | None = None) -> SavedModels:
+    """The saved models of the latest version, or of that of ``run_id``.
 
     Raises
     ------
@@ -54,18 +54,18 @@ def read_kept(study: Study, run_id: str | None = None) -> Kept:
     with tempfile.TemporaryDirectory(prefix="groupwise-") as folder:
         file = target.joint(version, Path(folder))
         if file is not None:
-            return Kept(version, read_models(file))
-    raise SourceError(f"{study.name}: run {version.run_id} keeps no joint distribution: {_why(study)}.")
+            return SavedModels(version, read_models(file))
+    raise SourceError(f"{study.name}: run {version.run_id} has no saved joint distribution: {_why(study)}.")
 
 
-def contrast_levels(kept: Kept, level_a: str, level_b: str, factor: str | None = None) -> list[KeptContrast]:
+def contrast_levels(saved: SavedModels, level_a: str, level_b: str, factor: str | None = None) -> list[LevelContrast]:
     """``level_a`` minus ``level_b`` for every term that varies by their factor, of every part of the model; raises StudyError."""
-    from multilevel.prediction.contrast import kept_contrasts
+    from multilevel.prediction.contrast import level_contrasts
 
-    return [found for model in kept.models for found in kept_contrasts(model, level_a, level_b, factor)]
+    return [found for model in saved.models for found in level_contrasts(model, level_a, level_b, factor)]
 
 
-def predict_at(study: Study, kept: Kept, at: str, *, interval: float | None = None) -> pa.Table:
+def predict_at(study: Study, saved: SavedModels, at: str, *, interval: float | None = None) -> pa.Table:
     """The table ``at`` with the expected outcome of every row: ``estimate, std_error, lower, upper, is_new``.
 
     Parameters
@@ -82,11 +82,11 @@ def predict_at(study: Study, kept: Kept, at: str, *, interval: float | None = No
     connection = duckdb.connect(config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"})
     try:
         table = _read(connection, at)
-        rows = _at(connection, study, kept.models, table)
+        rows = _at(connection, study, saved.models, table)
     finally:
         connection.close()
     try:
-        summary, is_new = predict(kept.models, rows, interval=interval, seed=study.seed)
+        summary, is_new = predict(saved.models, rows, interval=interval, seed=study.seed)
     except DataError as error:
         raise DataError(f"{at}: {error}") from error
     values: Sequence[np.ndarray] = (summary.estimate, summary.std_error, summary.lower, summary.upper, is_new)
@@ -151,7 +151,7 @@ def _read(connection: duckdb.DuckDBPyConnection, at: str) -> pa.Table:
     return table
 
 
-def _at(connection: duckdb.DuckDBPyConnection, study: Study, models: Sequence[KeptModel], table: pa.Table) -> At:
+def _at(connection: duckdb.DuckDBPyConnection, study: Study, models: Sequence[SavedModel], table: pa.Table) -> At:
     """The columns that the formula needs, as the fit read them: levels and categories as text, the rest as numbers."""
     from multilevel.prediction.prediction_rows import At, needs
 

@@ -1,4 +1,4 @@
-"""Privacy: distinct people behind every group, counted over the study's rows, since distinct counts do not add; then what is withheld.
+"""Privacy: distinct people behind every group, counted over the study's rows, since distinct counts do not add; then what is suppressed.
 
 Applied to a run's tables as soon as they are made, before anything is published or written for the report.
 """

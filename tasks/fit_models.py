@@ -11,7 +11,7 @@ from tasks.policy import policy
 
 @task(**policy(FIT))
 def fit(folder: str) -> str:
-    """Partial pooling beside complete and no pooling; the tables, less the groups that the study's privacy withholds."""
+    """Partial pooling beside complete and no pooling; the tables, less the groups that the study's privacy suppresses."""
     with fitting_progress() as progress:
         FIT.function(folder, progress)
     return folder

@@ -1,4 +1,4 @@
-"""``groupwise contrast`` and ``predict``: questions to the joint distribution that a published version keeps."""
+"""``groupwise contrast`` and ``predict``: questions to the saved model of a published version."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from rich.markup import escape
 from rich.table import Table
 
 from groupwise.commands import terminal
-from groupwise.predictions import MADE, Kept, contrast_levels, predict_at, read_kept, write_predictions
+from groupwise.predictions import MADE, SavedModels, contrast_levels, predict_at, read_saved, write_predictions
 from groupwise.study.study_file import load_study
 from multilevel.errors import StudyError
 from multilevel.estimands.response import response_for
 
 if TYPE_CHECKING:
-    from multilevel.prediction.contrast import KeptContrast
+    from multilevel.prediction.contrast import LevelContrast
 
 MOST_PRINTED = 40
 
 
 def show_contrast(study_file: str, level_a: str, level_b: str, *, factor: str | None, run_id: str | None) -> None:
-    """Print the difference of two levels; raises StudyError for a level that is not there, SourceError where nothing is kept."""
+    """Print the difference of two levels; raises StudyError for a level that is not there, SourceError where nothing is saved."""
     study = load_study(study_file)
-    kept = read_kept(study, run_id)
-    found = contrast_levels(kept, level_a, level_b, factor)
+    saved = read_saved(study, run_id)
+    found = contrast_levels(saved, level_a, level_b, factor)
     console = terminal.console()
-    console.print(f"[bold]{escape(f'{found[0].grouping_factor}: {level_a} minus {level_b}')}[/bold], {_named(kept)}", soft_wrap=True)
+    console.print(f"[bold]{escape(f'{found[0].grouping_factor}: {level_a} minus {level_b}')}[/bold], {_named(saved)}", soft_wrap=True)
     console.print(_differences(found, study.interval))
     for each in found:
-        console.print(_sentence(each, kept), soft_wrap=True, markup=False)
+        console.print(_sentence(each, saved), soft_wrap=True, markup=False)
 
 
 def show_predictions(study_file: str, at: str, *, output: Path | None, interval: float | None, run_id: str | None) -> None:
@@ -38,11 +38,11 @@ def show_predictions(study_file: str, at: str, *, output: Path | None, interval:
     if interval is not None and not 0.0 < interval < 1.0:
         raise StudyError(f"--interval {interval}: write a probability between 0 and 1, such as 0.9.")
     study = load_study(study_file)
-    kept = read_kept(study, run_id)
-    table = predict_at(study, kept, at, interval=interval)
+    saved = read_saved(study, run_id)
+    table = predict_at(study, saved, at, interval=interval)
     n_new = sum(bool(value) for value in table.column("is_new").to_pylist())
     console = terminal.console()
-    told = f"{study.title or study.name}: {table.num_rows:,} rows, {n_new:,} with a group never seen, {_named(kept)}"
+    told = f"{study.title or study.name}: {table.num_rows:,} rows, {n_new:,} with a group never seen, {_named(saved)}"
     if output is not None:
         write_predictions(table, output)
         console.print(told, soft_wrap=True, markup=False)
@@ -53,11 +53,11 @@ def show_predictions(study_file: str, at: str, *, output: Path | None, interval:
     console.print(told + more, soft_wrap=True, markup=False)
 
 
-def _named(kept: Kept) -> str:
-    return f"as of {kept.version.as_of}, run {kept.version.run_id}"
+def _named(saved: SavedModels) -> str:
+    return f"as of {saved.version.as_of}, run {saved.version.run_id}"
 
 
-def _differences(found: list[KeptContrast], interval: float) -> Table:
+def _differences(found: list[LevelContrast], interval: float) -> Table:
     share = f"{100 * interval:g} %"
     has_parts, has_ratios = found[0].part is not None, any(each.ratio for each in found)
     columns = [*(["part"] if has_parts else []), "term", "difference", "std error", share, "P(above 0)"]
@@ -71,9 +71,9 @@ def _differences(found: list[KeptContrast], interval: float) -> Table:
     return terminal.table(columns, rows, text=("part", "term"))
 
 
-def _sentence(each: KeptContrast, kept: Kept) -> str:
+def _sentence(each: LevelContrast, saved: SavedModels) -> str:
     """The first thing to know of a difference, in words."""
-    model = next(model for model in kept.models if model.part == each.part)
+    model = next(model for model in saved.models if model.part == each.part)
     part = f"{each.part}: " if each.part else ""
     what = "level" if each.term == "Intercept" else f"effect of {each.term}"
     if each.probability_greater is None:

@@ -20,7 +20,7 @@ def find_report(study_file: str, *, index: bool, show: bool) -> Path:
     """
     study = load_study(study_file)
     if has_scheme(study.publish_to):
-        raise PublishError(f"{study.name}: reports in {study.publish_to} lie in object storage; the manifest names the latest one.")
+        raise PublishError(f"{study.name}: reports in {study.publish_to} are in object storage; the manifest names the latest one.")
     layout = open_layout(study.publish_to, study.name)
     repair(layout)
     found = write_index(layout.root) if index and layout.root.is_dir() else latest_report(layout)

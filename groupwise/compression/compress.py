@@ -22,7 +22,7 @@ from groupwise.source.user_sql.statement import one_statement, run
 from multilevel.cells.cell_plan import MOST_OUTCOMES, CellPlan, plan_cells
 from multilevel.cells.column_facts import Schema
 from multilevel.cells.files import CellsSpec, write_cells_spec
-from multilevel.cells.order import LevelOrder
+from multilevel.cells.level_order import LevelOrder
 from multilevel.errors import DataError
 from multilevel.families.registry import is_linear, statistics_of
 from multilevel.formula.columns import columns_in, formula_columns

@@ -46,12 +46,12 @@ def _keep(run: RunFolder, study: Study, parts: Sequence[FittedPart]) -> None:
     if study.privacy is not None:
         return
     from multilevel.cells.files import read_cells_spec
-    from multilevel.prediction.save_model import keep_model
+    from multilevel.prediction.save_model import save_model
     from multilevel.prediction.saved_file import write_models
 
     moments = {label: (mean, sd) for label, (mean, sd) in read_cells_spec(run.path / "cells.json").moments.items()}
     fills = run.read_json("validation").get("filled_in", {})
-    models = [keep_model(part, study.formula, moments=moments, fills=fills, seed=study.seed) for part in parts]
+    models = [save_model(part, study.formula, moments=moments, fills=fills, seed=study.seed) for part in parts]
     kept = [model for model in models if model is not None]
     if len(kept) == len(models):
         write_models(kept, run.joint)

@@ -13,7 +13,7 @@ from groupwise.printable import markdown_text
 from groupwise.publishing.folder.report_index import write_index
 from groupwise.publishing.pointer import moment_of
 from groupwise.publishing.publication import Confirm, Publication, nobody_asks
-from groupwise.publishing.stage import Beside
+from groupwise.publishing.stage import Attachments
 from groupwise.publishing.target import LocalFolder, Target, open_target
 from groupwise.run_folder import RunFolder
 from multilevel.errors import PublishError
@@ -31,7 +31,7 @@ def release(run: RunFolder, confirm: Confirm = nobody_asks) -> Publication:
     validation = run.read_json("validation")
     target = open_target(study.publish_to, study.name)
     is_private = study.privacy is not None
-    # an earlier version may name groups that this one withholds, and quarantined rows are of single people
+    # an earlier version may name groups that this one suppresses, and quarantined rows are of single people
     previous, warning = (None, None) if is_private else _previous(target)
     fields = {**study.model_dump(mode="json"), "file": run.read_json("origin").get("file", "")}
     write_report(tables, run.read_json("report"), validation, run.report, study=fields, previous_tables=previous)
@@ -42,9 +42,9 @@ def release(run: RunFolder, confirm: Confirm = nobody_asks) -> Publication:
         run_id=run.run_id,
         provenance=_provenance(run, validation) | {"warnings": [] if warning is None else [warning]},
         # under privacy the report alone: quarantined rows, examples, draws and joint distributions are of single groups
-        beside=Beside(report=run.report)
+        attachments=Attachments(report=run.report)
         if is_private
-        else Beside(
+        else Attachments(
             report=run.report,
             validation=run.path / "validation.html",
             quarantine=None if quarantine is None else Path(quarantine),

@@ -100,7 +100,7 @@ def compress(folder: str) -> None:
 
 @told("the run's folder cannot be written")
 def fit(folder: str, progress: StepProgress | None = None) -> None:
-    """Partial pooling beside complete and no pooling; the tables, less the groups that the study's privacy withholds."""
+    """Partial pooling beside complete and no pooling; the tables, less the groups that the study's privacy suppresses."""
     run = RunFolder(Path(folder))
     fit_run(run, progress)
     with _in_time(run.study()):

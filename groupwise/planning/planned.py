@@ -32,7 +32,7 @@ class PlannedTerm:
 
 @dataclass(frozen=True)
 class PlannedGroup:
-    """A group term: its factor, how many levels, its columns, the factor its levels lie in."""
+    """A group term: its factor, how many levels, its columns, the factor its levels are within."""
 
     factor: str
     n_levels: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from groupwise.publishing import durable
-from groupwise.publishing.folder.lock import turn
+from groupwise.publishing.folder.lock import hold_lock
 from groupwise.source.relation import literal, quote
 from groupwise.source.source_files import exactly
 from multilevel.catalogue.published_tables import EVERY_TABLE, TABLES
@@ -16,7 +16,7 @@ CATALOG_LOCK = ".catalog.lock"
 
 def write_catalog(root: Path) -> Path:
     """Write ``catalog.sql`` for every study with a ``current`` link under ``root``: a schema a study, a view a table."""
-    with turn(root / CATALOG_LOCK, f"{root / CATALOG}"):
+    with hold_lock(root / CATALOG_LOCK, f"{root / CATALOG}"):
         studies = sorted(path.parent.name for path in root.glob("*/current"))
         lines = ["-- Latest version of every study. In DuckDB: .read catalog.sql, then select * from <study>.group_estimates."]
         for study in studies:

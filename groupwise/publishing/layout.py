@@ -50,7 +50,7 @@ class Layout:
 
     @property
     def quarantines(self) -> Path:
-        """Rows that runs set aside, by version."""
+        """Quarantined rows, by version."""
         return self.home / "quarantine"
 
     @property
@@ -100,7 +100,7 @@ class Layout:
         return self.reports / str(as_of) / f"{run_id}.validation.html"
 
     def quarantine(self, as_of: date | str, run_id: str) -> Path:
-        """Line items that the version's run set aside."""
+        """Line items that the version's run quarantined."""
         return self.quarantines / str(as_of) / run_id
 
     def posterior(self, as_of: date | str, run_id: str) -> Path:
@@ -129,7 +129,7 @@ class Layout:
         """The version's data contract."""
         return self.contracts / str(as_of) / f"{run_id}.odcs.yaml"
 
-    def beside(self, name: str, as_of: date | str, run_id: str) -> Path:
+    def attachment(self, name: str, as_of: date | str, run_id: str) -> Path:
         """A file of the version besides its tables, by the name of its entry in the manifest."""
         places = {
             "report": self.report,

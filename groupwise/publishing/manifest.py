@@ -18,7 +18,7 @@ from groupwise.publishing.sealed import DamagedError, unsealed
 from multilevel.catalogue.published_tables import CATALOGUE_VERSION
 from multilevel.errors import PublishError
 
-BESIDE = ("report", "validation", "joint", "posterior", "contract")
+ATTACHMENTS = ("report", "validation", "joint", "posterior", "contract")
 """Files that a version may have besides its tables, each by the name of its entry and of the layout's method."""
 
 
@@ -73,7 +73,7 @@ def manifest_of(
     provenance: Mapping[str, Any],
     *,
     started_at: datetime,
-    beside: Mapping[str, Path | None],
+    attachments: Mapping[str, Path | None],
     quarantine: Path | None,
 ) -> dict[str, Any]:
     """The manifest's content.
@@ -82,7 +82,7 @@ def manifest_of(
     ----------
     layout, as_of, run_id : name the version.
     files : the tables' entries. provenance : what the run says of itself; JSON-able. started_at : when the run started.
-    beside : the files of ``BESIDE`` as they are on this disk now, to be measured; None or missing: the version has none.
+    attachments : the files of ``ATTACHMENTS`` as they are on this disk now, to be measured; None or missing: the version has none.
     quarantine : the folder of quarantined rows, likewise.
     """
     of = (as_of, run_id)
@@ -98,7 +98,7 @@ def manifest_of(
         "tables_version": CATALOGUE_VERSION,
         "version": str(layout.version(*of).relative_to(layout.home)),
         "files": files,
-        **{name: _entry(layout, layout.beside(name, *of), beside.get(name)) for name in BESIDE},
+        **{name: _entry(layout, layout.attachment(name, *of), attachments.get(name)) for name in ATTACHMENTS},
         "quarantine": [_entry(layout, layout.quarantine(*of) / file.name, file) for file in rows],
         **provenance,
     }
@@ -128,13 +128,13 @@ def entries(manifest: Mapping[str, Any]) -> Iterator[Entry]:
     """Every file that the manifest speaks of, the tables first."""
     for each in manifest["files"]:
         yield Entry(f"{manifest['version']}/{each['path']}", each["bytes"], each["sha256"])
-    for each in (*(manifest.get(name) for name in BESIDE), *(manifest.get("quarantine") or ())):
+    for each in (*(manifest.get(name) for name in ATTACHMENTS), *(manifest.get("quarantine") or ())):
         if each is not None:
             yield Entry(each["path"], each["bytes"], each["sha256"])
 
 
 def entry_of(manifest: Mapping[str, Any], name: str) -> Entry | None:
-    """The entry of one of ``BESIDE``; None where the version has none."""
+    """The entry of one of ``ATTACHMENTS``; None where the version has none."""
     found = manifest.get(name)
     return None if found is None else Entry(found["path"], found["bytes"], found["sha256"])
 
@@ -144,7 +144,9 @@ def _require_agreement(manifest: _Manifest, layout: Layout, as_of: str, run_id: 
     of = (as_of, run_id)
     if (manifest.study, manifest.as_of, manifest.run_id) != (layout.study, *of) or manifest.version != _inside(layout, layout.version(*of)):
         raise DamagedError("it speaks of another version")
-    kept = [(found, _inside(layout, layout.beside(name, *of))) for name in BESIDE if (found := getattr(manifest, name)) is not None]
+    kept = [
+        (found, _inside(layout, layout.attachment(name, *of))) for name in ATTACHMENTS if (found := getattr(manifest, name)) is not None
+    ]
     quarantine = _inside(layout, layout.quarantine(*of))
     kept += [(found, f"{quarantine}/{Path(found.path).name}") for found in manifest.quarantine]
     kept += [(found, f"{found.table}.parquet") for found in manifest.files]

@@ -21,7 +21,7 @@ ROW_GROUP = 32_768
 
 
 @dataclass(frozen=True)
-class Beside:
+class Attachments:
     """What is kept beside a version's tables, where the run made it."""
 
     report: Path | None = None
@@ -31,7 +31,7 @@ class Beside:
     posterior: Path | None = None
 
 
-NOTHING_BESIDE = Beside()
+NO_ATTACHMENTS = Attachments()
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Staged:
     contract: Path
 
 
-def stage(tables: Mapping[str, pa.Table], beside: Beside, contract: str, folder: Path) -> Staged:
+def stage(tables: Mapping[str, pa.Table], attachments: Attachments, contract: str, folder: Path) -> Staged:
     """Write everything of a version below ``folder``, durably; ``contract`` is its data contract's text.
 
     Raises
@@ -64,11 +64,11 @@ def stage(tables: Mapping[str, pa.Table], beside: Beside, contract: str, folder:
     return Staged(
         inside,
         files,
-        _stage_file(beside.report, folder / "report.html"),
-        _stage_file(beside.validation, folder / "validation.html"),
-        _stage_quarantine(beside.quarantine, folder / "quarantine"),
-        _stage_file(beside.joint, folder / "joint.npz"),
-        _stage_file(beside.posterior, folder / "posterior.nc"),
+        _stage_file(attachments.report, folder / "report.html"),
+        _stage_file(attachments.validation, folder / "validation.html"),
+        _stage_quarantine(attachments.quarantine, folder / "quarantine"),
+        _stage_file(attachments.joint, folder / "joint.npz"),
+        _stage_file(attachments.posterior, folder / "posterior.nc"),
         kept_contract,
     )
 

@@ -19,7 +19,7 @@ from groupwise.publishing.folder.report_index import write_index
 from groupwise.publishing.folder.trial import require_publishable
 from groupwise.publishing.layout import STUDY_NAME, Layout, open_layout
 from groupwise.publishing.publication import Confirm, Publication, nobody_asks
-from groupwise.publishing.stage import Beside
+from groupwise.publishing.stage import Attachments
 from groupwise.publishing.verify import checked_file, latest_manifest, read_manifest, read_tables
 from groupwise.publishing.version import Version
 from multilevel.errors import PublishError
@@ -54,7 +54,7 @@ class Target(Protocol):
         """A version's tables by name, each held against the manifest."""
 
     def joint(self, version: Version, folder: Path) -> Path | None:
-        """A version's kept joint distribution as a local file, fetched into ``folder`` if need be; None where none is kept."""
+        """A version's saved joint distribution as a local file, fetched into ``folder`` if need be; None where none was saved."""
 
     def publish(
         self,
@@ -63,7 +63,7 @@ class Target(Protocol):
         as_of: date,
         run_id: str,
         provenance: Mapping[str, Any],
-        beside: Beside,
+        attachments: Attachments,
         waiting: Waiting,
         started_at: datetime | None = None,
         confirm: Confirm = nobody_asks,
@@ -131,7 +131,7 @@ class LocalFolder:
         as_of: date,
         run_id: str,
         provenance: Mapping[str, Any],
-        beside: Beside,
+        attachments: Attachments,
         waiting: Waiting,
         started_at: datetime | None = None,
         confirm: Confirm = nobody_asks,
@@ -144,7 +144,7 @@ class LocalFolder:
             as_of=as_of,
             run_id=run_id,
             provenance=provenance,
-            beside=beside,
+            attachments=attachments,
             waiting=waiting,
             started_at=started_at,
             confirm=confirm,
@@ -165,7 +165,7 @@ class LocalFolder:
 
 @dataclass(frozen=True)
 class ObjectStorage:
-    """A bucket: new names, checksums, a pointer replaced under a condition. It takes no turns, so nobody waits."""
+    """A bucket: new names, checksums, a pointer replaced under a condition. It has no lock, so nobody waits."""
 
     layout: ObjectLayout
 
@@ -221,7 +221,7 @@ class ObjectStorage:
         as_of: date,
         run_id: str,
         provenance: Mapping[str, Any],
-        beside: Beside,
+        attachments: Attachments,
         waiting: Waiting,
         started_at: datetime | None = None,
         confirm: Confirm = nobody_asks,
@@ -229,7 +229,7 @@ class ObjectStorage:
         """Uploaded, verified; then the pointer."""
         from groupwise.publishing.object_store.store_publish import publish_objects
 
-        run = Run(tables, as_of, run_id, started_at or datetime.now(UTC), provenance, beside, confirm)
+        run = Run(tables, as_of, run_id, started_at or datetime.now(UTC), provenance, attachments, confirm)
         return publish_objects(self.layout, run, waiting)
 
     def rollback(self, run_id: str, waiting: Waiting = None) -> Version:

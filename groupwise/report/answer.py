@@ -6,7 +6,7 @@ import pyarrow.compute as pc
 
 from groupwise.report.effects import effect, effect_words, no_effect
 from groupwise.report.model_charts import WITHIN, variance_shares
-from groupwise.report.parts import INTERCEPTS, of_part
+from groupwise.report.part_labels import INTERCEPTS, of_part
 from groupwise.report.subject import Subject, overall_average, term_words
 
 

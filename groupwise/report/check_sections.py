@@ -29,7 +29,7 @@ def quality_section(subject: Subject) -> Section:
     rows = tuple(_rule_row(rule) for rule in rules if isinstance(rule, Mapping)) if isinstance(rules, Sequence) else ()
     table = ShortTable("The rules that every row had to keep", ("rule", "severity", "rows that broke it", "why it is there"), rows)
     text = (
-        "Rows that broke a rule were put aside (quarantined) before anything was estimated; what the study leaves out is counted.",
+        "Rows that broke a rule were quarantined before anything was estimated; what the study leaves out is counted.",
         f"The study leaves out rows that do not satisfy: {subject.text('where')}." if subject.text("where") else "",
     )
     return Section("quality", "Data quality", tuple(filter(None, text)), facts=_row_counts(subject), tables=(table,) if rows else ())

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from groupwise.report.parts import INTERCEPTS
+from groupwise.report.part_labels import INTERCEPTS
 from groupwise.report.subject import Subject
 
 type Columns = dict[str, list[object]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from html import escape
 
-from groupwise.report.parts import PARTS, of_part
+from groupwise.report.part_labels import PARTS, of_part
 from groupwise.report.subject import Subject
 from multilevel.families.registry import family_named
 

@@ -19,7 +19,7 @@ from groupwise.printable import printable, printable_lines, printable_value
 from groupwise.report.charts import Figure
 from groupwise.report.check_sections import failed_checks
 from groupwise.report.datasets import Columns, cell_dataset, level_datasets, slope_datasets
-from groupwise.report.parts import told_apart
+from groupwise.report.part_labels import told_apart
 from groupwise.report.sections import sections, slope_values
 from groupwise.report.subject import Subject, read_tables
 from groupwise.report.theme import PAGE_COLOURS, chart_config

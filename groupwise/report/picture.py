@@ -11,7 +11,7 @@ import pyarrow as pa
 from groupwise.report.charts import ROWS, Figure
 from groupwise.report.datasets import Columns, as_rows, level_datasets, slope_datasets
 from groupwise.report.group_charts import caterpillar_figure, shrinkage_figure, slope_figure
-from groupwise.report.parts import told_apart
+from groupwise.report.part_labels import told_apart
 from groupwise.report.sections import slope_values
 from groupwise.report.subject import Subject, read_tables
 from groupwise.report.theme import PICTURE_COLOURS, chart_config

@@ -16,7 +16,7 @@ from groupwise.report.effects import effect
 from groupwise.report.group_charts import caterpillar_figure, grid_figure, shrinkage_figure, slope_figure
 from groupwise.report.mathml import model_lines
 from groupwise.report.model_charts import pooling_figure, predictor_figures, variance_figure
-from groupwise.report.parts import INTERCEPTS
+from groupwise.report.part_labels import INTERCEPTS
 from groupwise.report.prior_section import priors_section
 from groupwise.report.subject import Subject, number, term_words
 from groupwise.report.variance_words import variance_sentences

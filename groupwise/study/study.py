@@ -312,7 +312,7 @@ class Study(_Part):
                 f"draws: rows {self.draws.rows}: the sampler keeps {drawn} draws; write {drawn} or fewer, or raise sampling.draws"
             )
         if self.draws is not None and self.privacy is not None:
-            raise ValueError("draws: every group's draws are published, the small groups' that privacy withholds too; write draws: null")
+            raise ValueError("draws: every group's draws are published, the small groups' that privacy suppresses too; write draws: null")
         if self.privacy is not None and any(rule == "level" and name == self.privacy.of for name, rule in self.missing.items()):
             raise ValueError(f"privacy: a missing {self.privacy.of} cannot count as one person; exclude such rows")
         if not formula.groups:

@@ -10,7 +10,7 @@ from groupwise.source.conditions import is_missing
 from groupwise.source.relation import literal, quote, rows_of
 from groupwise.study.study import Study
 from groupwise.validation.suite import value_kind
-from multilevel.cells.order import LevelOrder
+from multilevel.cells.level_order import LevelOrder
 from multilevel.errors import DataError, StudyError
 from multilevel.formula.columns import columns_in, grouping_columns, predictor_expressions
 from multilevel.formula.tree import Call

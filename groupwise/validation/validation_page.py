@@ -1,4 +1,4 @@
-"""``validation.html``: what was checked, what was set aside and why, as one static page that needs no network."""
+"""``validation.html``: what was checked, what was quarantined and why, as one static page that needs no network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which columns make the cell key, and what is kept of each cell, by family: the decision of design section 5, before any row is read.
+"""Which columns make the cell key, and what is kept of each cell, by family: decided before any row is read.
 
 Both ways to compute cells read this plan: the DuckDB query (``groupwise.compression``) and, in memory, ``multilevel.cells.from_rows``.
 """

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from multilevel.arrays import Floats
-from multilevel.cells.order import LevelOrder, ranked
+from multilevel.cells.level_order import LevelOrder, ranked
 from multilevel.cells.statistics import CellStatistics, Labels, Outcomes
 from multilevel.errors import DataError
 from multilevel.families.registry import has_two_parts, statistics_of

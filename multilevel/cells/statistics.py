@@ -1,4 +1,4 @@
-"""Cell statistics: what is kept of the line items, and all that any engine ever sees of them (design: lossless by family).
+"""Cell statistics: what is kept of the line items, and all that any engine ever sees of them (lossless by family).
 
 A *cell* is one combination of grouping levels and key predictors. For the gaussian family (and lognormal, ``log(y) ~``) each cell keeps
 the count, the means and the centred cross-products of its continuous features and of the outcome; for the other families the count,

@@ -21,7 +21,7 @@ from scipy.sparse import csr_array
 
 from multilevel.arrays import Floats, Integers
 from multilevel.cells.statistics import CellStatistics, restrict_cells
-from multilevel.checking.comparison import fit_by_likelihood
+from multilevel.checking.model_comparison import fit_by_likelihood
 from multilevel.design.model import Design, DesignColumn, GroupBlock
 from multilevel.design.reduction import ReducedRows, reduce_design
 from multilevel.design.unit_free import unit_free

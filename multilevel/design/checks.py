@@ -40,7 +40,7 @@ type WarningKind = Literal[
 ]
 
 NEARLY = 0.99
-"""Share of a factor's levels within which a predictor is constant that is suspicious when it is not all of them (design section 8)."""
+"""Share of a factor's levels within which a predictor is constant that is suspicious when it is not all of them."""
 
 FAR = 5.0
 """Standard deviations between a predictor's mean and 0 from which a varying intercept is an extrapolation."""
@@ -166,7 +166,7 @@ def _confounded(first: Factor, second: Factor) -> str:
     if outer.columns == inner.columns[:-1]:
         a, b = ":".join(outer.columns), inner.columns[-1]
         return (
-            f"(1 | {a}/{b}) is nested the wrong way round: every {a} lies in one {b} only, so {inner.name} has the same "
+            f"(1 | {a}/{b}) is nested the wrong way round: every {a} is within one {b} only, so {inner.name} has the same "
             f"{inner.n_levels} levels as {a}. Write (1 | {b}/{a})."
         )
     return (

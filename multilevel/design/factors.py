@@ -29,7 +29,7 @@ def build_factors(groups: Sequence[GroupTerm], cells: CellStatistics) -> dict[tu
 
 
 def parent_levels(child: Factor, parent: Factor) -> Integers | None:
-    """(L,) the parent's level of each of the child's levels, or None where a level of the child lies in several."""
+    """(L,) the parent's level of each of the child's levels, or None where a level of the child is within several."""
     of_child = np.zeros(child.n_levels, dtype=np.int64)
     of_child[child.codes] = parent.codes
     return of_child if np.array_equal(of_child[child.codes], parent.codes) else None
@@ -81,7 +81,7 @@ def _with_written_parent(factor: Factor, written: set[tuple[str, ...]]) -> Facto
 
 
 def _with_found_parent(factor: Factor, others: Sequence[Factor]) -> Factor:
-    """A single-column factor whose levels each lie in one level of another factor: the closest such factor is its parent."""
+    """A single-column factor whose levels are each within one level of another factor: the closest such factor is its parent."""
     if len(factor.columns) > 1:
         return factor
     coarser = [other for other in others if 1 < other.n_levels < factor.n_levels and factor.columns[0] not in other.columns]

@@ -25,7 +25,7 @@ class DesignColumn:
     label : as the tables write it: ``Intercept``, ``x``, ``size[L]``, ``x:size[L]``.
     multiplier : (C,) what the cell fixes.
     feature : 0 for the constant 1, else 1 + the index into ``CellStatistics.features``.
-    kind, constant_within : how to read it (design section 8): the coarsest factor within whose levels it is constant, or None.
+    kind, constant_within : how to read it: the coarsest factor within whose levels it is constant, or None.
     numbers, indicators : what it is the product of: labels of numeric expressions (in ``CellStatistics.numbers`` or ``features``), and
         (categorical predictor, place of the level).
     shift : taken off the feature (see ``multilevel.design.unit_free``).

@@ -1,4 +1,4 @@
-"""How to read a column of the design: within whose levels it is constant, and what kind of predictor that makes it (design section 8)."""
+"""How to read a column of the design: within whose levels it is constant, and what kind of predictor that makes it."""
 
 from __future__ import annotations
 

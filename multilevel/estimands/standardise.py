@@ -1,4 +1,6 @@
-"""Averages of the response over the common mix, one per level (design section 7): rows of coefficients, and the weights that average them.
+"""Averages of the response over the common mix, one per level: rows of coefficients, and the weights that average them.
+
+The definition is in docs/multilevel-models.md, section 3.
 
 For level g of a factor the estimand is sum over own leaves l of g and common bins m of w(l | g) w(m) h(eta(l, m)), h the inverse link, eta
 the linear predictor that joins the leaf's own effects and predictors to the bin's row predictors and other trees' effects. Under the

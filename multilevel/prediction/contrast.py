@@ -1,4 +1,4 @@
-"""The difference of two levels, from the kept joint distribution: their common part cancels, as it does not in two intervals."""
+"""The difference of two levels, from the saved joint distribution: their common part cancels, as it does not in two intervals."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from scipy.special import ndtr, ndtri
 
 from multilevel.errors import StudyError
 from multilevel.estimands.response import response_for
-from multilevel.prediction.saved_model import KeptFactor, KeptModel
+from multilevel.prediction.saved_model import SavedFactor, SavedModel
 
 SHOWN = 5
 """Levels that a message lists."""
 
 
 @dataclass(frozen=True)
-class KeptContrast:
+class LevelContrast:
     """``level_a`` minus ``level_b`` of one term's coefficient, on the link scale.
 
     ``probability_greater`` is P(a > b), None where both are the same for certain. ``ratio`` and its bounds: exp of the difference, for an
@@ -38,7 +38,7 @@ class KeptContrast:
     ratio: tuple[float, float, float] | None
 
 
-def kept_contrasts(kept: KeptModel, level_a: str, level_b: str, factor: str | None = None) -> tuple[KeptContrast, ...]:
+def level_contrasts(kept: SavedModel, level_a: str, level_b: str, factor: str | None = None) -> tuple[LevelContrast, ...]:
     """The difference of two levels for every term that varies by their factor; ancestors and group-level predictors included.
 
     Parameters
@@ -56,7 +56,7 @@ def kept_contrasts(kept: KeptModel, level_a: str, level_b: str, factor: str | No
     return tuple(_contrast(kept, term, found.name, places, (level_a, level_b)) for name, term in kept.contrasts if name == found.name)
 
 
-def _contrast(kept: KeptModel, term: str, factor: str, places: tuple[int, int], levels: tuple[str, str]) -> KeptContrast:
+def _contrast(kept: SavedModel, term: str, factor: str, places: tuple[int, int], levels: tuple[str, str]) -> LevelContrast:
     rows = kept.contrasts[(factor, term)]
     difference = rows[[places[0]]] - rows[[places[1]]]
     estimate, std_error = float((difference @ kept.mean)[0]), float(kept.std_error(difference)[0])
@@ -71,10 +71,10 @@ def _contrast(kept: KeptModel, term: str, factor: str, places: tuple[int, int], 
         above = float(ndtr(estimate / std_error)) if std_error > 0 else None
     is_ratio = term == "Intercept" and not response_for(kept.family, kept.log_outcome).is_linear
     ratio = (float(np.exp(estimate)), float(np.exp(lower)), float(np.exp(upper))) if is_ratio else None
-    return KeptContrast(kept.part, factor, term, levels[0], levels[1], estimate, std_error, lower, upper, above, ratio)
+    return LevelContrast(kept.part, factor, term, levels[0], levels[1], estimate, std_error, lower, upper, above, ratio)
 
 
-def _factor(kept: KeptModel, level_a: str, level_b: str, name: str | None) -> KeptFactor:
+def _factor(kept: SavedModel, level_a: str, level_b: str, name: str | None) -> SavedFactor:
     if name is not None:
         if name not in kept.factors:
             raise StudyError(f"--factor {name}: the study's grouping factors are {', '.join(kept.factors)}.")
@@ -90,7 +90,7 @@ def _factor(kept: KeptModel, level_a: str, level_b: str, name: str | None) -> Ke
     raise StudyError(f"No grouping factor has the level {missing[0]!r}; {_offer(list(kept.factors.values()), missing[0])}.")
 
 
-def _offer(factors: Sequence[KeptFactor], level: str) -> str:
+def _offer(factors: Sequence[SavedFactor], level: str) -> str:
     """Levels that look like the one asked for, or the first of each factor."""
     known = list(dict.fromkeys(label for factor in factors for label in factor.levels))
     inside = [label for label in known if level.casefold() in label.casefold()]
@@ -100,14 +100,14 @@ def _offer(factors: Sequence[KeptFactor], level: str) -> str:
     return "the first are: " + "; ".join(f"{factor.name}: {', '.join(factor.levels[:SHOWN])}" for factor in factors)
 
 
-def _matches(factor: KeptFactor, level: str) -> list[int]:
+def _matches(factor: SavedFactor, level: str) -> list[int]:
     own = [place for place, label in enumerate(factor.levels) if label == level]
     if own or factor.parents is None:
         return own
     return [place for place, (parent, label) in enumerate(zip(factor.parents, factor.levels, strict=True)) if f"{parent}:{label}" == level]
 
 
-def _place(factor: KeptFactor, level: str) -> int:
+def _place(factor: SavedFactor, level: str) -> int:
     match = _matches(factor, level)
     if not match:
         raise StudyError(f"{factor.name} has no level {level!r}; {_offer([factor], level)}.")

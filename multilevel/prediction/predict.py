@@ -1,4 +1,4 @@
-"""Expected outcomes at rows of a table, from the kept joint distribution: at the levels' own effects, or integrated over new ones.
+"""Expected outcomes at rows of a table, from the saved joint distribution: at the levels' own effects, or integrated over new ones.
 
 With eta = x'(beta, b) + offset, the expected outcome is the inverse link of eta; an effect never seen is b ~ N(0, Sigma), and z'Sigma z
 joins eta's variance (Gelman and Hill 2006, section 12.8). The interval is for the expected outcome, not for a single line item.
@@ -18,13 +18,13 @@ from multilevel.estimands.response import response_for
 from multilevel.families.link import Link
 from multilevel.fit.container import Summary
 from multilevel.prediction.prediction_rows import At, PredictionRows, prediction_rows
-from multilevel.prediction.saved_model import KeptModel
+from multilevel.prediction.saved_model import SavedModel
 
 VALUES_AT_ONCE = 8_000_000
 """Doubles of one linear predictor's draws that are held at once."""
 
 
-def predict(models: Sequence[KeptModel], at: At, *, interval: float | None = None, seed: int = 0) -> tuple[Summary, np.ndarray]:
+def predict(models: Sequence[SavedModel], at: At, *, interval: float | None = None, seed: int = 0) -> tuple[Summary, np.ndarray]:
     """(N,) expected outcomes on the response scale, and whether a row has a level that the fit has not seen.
 
     Parameters
@@ -49,7 +49,7 @@ def predict(models: Sequence[KeptModel], at: At, *, interval: float | None = Non
 class _Part:
     """One model at the rows."""
 
-    def __init__(self, model: KeptModel, rows: PredictionRows, seed: int) -> None:
+    def __init__(self, model: SavedModel, rows: PredictionRows, seed: int) -> None:
         self.model, self.rows = model, rows
         self.response: Link = response_for(model.family, model.log_outcome)
         n_draws = len(model.deviations)

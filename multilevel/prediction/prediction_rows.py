@@ -1,4 +1,4 @@
-"""Rows to predict at: what the formula needs of a table, and its rows as combinations of the kept coefficients."""
+"""Rows to predict at: what the formula needs of a table, and its rows as combinations of the saved coefficients."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from multilevel.formula.columns import columns_in, grouping_columns, predictor_e
 from multilevel.formula.labels import expression_label
 from multilevel.formula.parse import parse_formula
 from multilevel.formula.tree import Call, Column, Expression, Formula
-from multilevel.prediction.saved_model import KeptFactor, KeptModel
+from multilevel.prediction.saved_model import SavedFactor, SavedModel
 
 LISTED = 5
 """Values that a message names."""
@@ -66,7 +66,7 @@ class PredictionRows:
     log_variance_error: Floats | None
 
 
-def needs(kept: KeptModel, given: Collection[str]) -> Needs:
+def needs(kept: SavedModel, given: Collection[str]) -> Needs:
     """What predicting takes from a table with the columns ``given``; one named as a call of the formula stands for that call."""
     formula = parse_formula(kept.formula)
     texts, numbers = list(grouping_columns(formula)), []
@@ -86,8 +86,8 @@ def needs(kept: KeptModel, given: Collection[str]) -> Needs:
     return Needs(tuple(dict.fromkeys(texts)), tuple(dict.fromkeys(numbers)))
 
 
-def prediction_rows(kept: KeptModel, at: At) -> PredictionRows:
-    """The table's rows as combinations of the kept coefficients.
+def prediction_rows(kept: SavedModel, at: At) -> PredictionRows:
+    """The table's rows as combinations of the saved coefficients.
 
     Raises
     ------
@@ -124,7 +124,7 @@ def _is_given(expression: Expression, given: Collection[str]) -> bool:
     return not isinstance(expression, Column) and expression_label(expression) in given
 
 
-def _as_cells(kept: KeptModel, at: At, formula: Formula) -> CellStatistics:
+def _as_cells(kept: SavedModel, at: At, formula: Formula) -> CellStatistics:
     """The table's rows as cells of one row each, every predictor fixed."""
     frame = pd.DataFrame(dict(at.numbers), index=pd.RangeIndex(at.n_rows))
     means = {mean.label: _mean_of_level(mean.keys, mean.values, [at.texts[name] for name in mean.columns]) for mean in kept.means}
@@ -159,7 +159,7 @@ def _as_cells(kept: KeptModel, at: At, formula: Formula) -> CellStatistics:
     )
 
 
-def _value(kept: KeptModel, expression: Expression, frame: pd.DataFrame, means: Mapping[str, Floats]) -> Floats:
+def _value(kept: SavedModel, expression: Expression, frame: pd.DataFrame, means: Mapping[str, Floats]) -> Floats:
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         return evaluate(expression, frame, Schema({}, moments=kept.moments), means)
 
@@ -184,7 +184,7 @@ def _mean_of_level(keys: tuple[tuple[str, ...], ...], values: Sequence[float], c
     return np.where(places < 0, np.nan, np.asarray(values)[places])
 
 
-def _categories(kept: KeptModel, expression: Expression, at: At, frame: pd.DataFrame) -> Labels:
+def _categories(kept: SavedModel, expression: Expression, at: At, frame: pd.DataFrame) -> Labels:
     name = expression_label(expression)
     known = kept.labels[name]
     inner = expression.arguments[0] if isinstance(expression, Call) else expression
@@ -212,7 +212,7 @@ def _finite(values: Floats, name: str) -> Floats:
     return values
 
 
-def _offset(kept: KeptModel, at: At, formula: Formula) -> Floats:
+def _offset(kept: SavedModel, at: At, formula: Formula) -> Floats:
     frame = pd.DataFrame(dict(at.numbers), index=pd.RangeIndex(at.n_rows))
     total = np.zeros(at.n_rows)
     for expression in formula.offsets:
@@ -222,7 +222,7 @@ def _offset(kept: KeptModel, at: At, formula: Formula) -> Floats:
     return total
 
 
-def _levels(factor: KeptFactor, at: At) -> Integers:
+def _levels(factor: SavedFactor, at: At) -> Integers:
     """(N,) the level of each row, -1 where it is unknown."""
     return _matched(factor.keys, [at.texts[name] for name in factor.columns])
 
@@ -254,7 +254,7 @@ def _number(label: str) -> float | None:
         return None
 
 
-def _log_variance(kept: KeptModel, places: Mapping[str, Integers], n_rows: int) -> tuple[Floats, Floats]:
+def _log_variance(kept: SavedModel, places: Mapping[str, Integers], n_rows: int) -> tuple[Floats, Floats]:
     """(N,) log sigma^2 of each row and its standard error; of a level never seen the average's, with the sd between levels."""
     centre, squared = np.full(n_rows, kept.log_variance or 0.0), np.full(n_rows, kept.log_variance_error**2)
     for name, factor in kept.factors.items():

@@ -23,7 +23,7 @@ from multilevel.formula.columns import predictor_expressions
 from multilevel.formula.parse import parse_formula
 from multilevel.formula.tree import Call
 from multilevel.linear.joint_normal import NormalJoint
-from multilevel.prediction.saved_model import KeptFactor, KeptMeans, KeptModel
+from multilevel.prediction.saved_model import SavedFactor, SavedMeans, SavedModel
 
 MOST_DRAWS = 2_000
 FEWEST_DRAWS = 400
@@ -33,14 +33,14 @@ MOST_VALUES = 4_000_000
 MOST_COEFFICIENTS = MOST_VALUES // FEWEST_DRAWS
 
 
-def keep_model(
+def save_model(
     fitted: FittedPart,
     formula: str,
     *,
     moments: Mapping[str, tuple[float, float]],
     fills: Mapping[str, float],
     seed: int,
-) -> KeptModel | None:
+) -> SavedModel | None:
     """What is kept of a fit; None where it has more than ``MOST_COEFFICIENTS`` coefficients.
 
     Parameters
@@ -59,7 +59,7 @@ def keep_model(
     cells = design.cells
     variance = fitted.variance
     covariance_draws = plain.covariance_draws if picks is not None else None
-    return KeptModel(
+    return SavedModel(
         part=fitted.part,
         formula=formula,
         family=fit.family,
@@ -124,9 +124,9 @@ def _contrasts(design: Design, tree: Nesting) -> dict[tuple[str, str], csr_array
     }
 
 
-def _factor(factor: Factor, cells: CellStatistics, variance: LevelVariance | None) -> KeptFactor:
+def _factor(factor: Factor, cells: CellStatistics, variance: LevelVariance | None) -> SavedFactor:
     name = factor.name
-    return KeptFactor(
+    return SavedFactor(
         name,
         factor.columns,
         _keys(factor, cells),
@@ -147,14 +147,14 @@ def _keys(factor: Factor, cells: CellStatistics) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(map(str, label.values[label.codes[first]])) for label in labels)
 
 
-def _level_means(formula: str, cells: CellStatistics) -> tuple[KeptMeans, ...]:
+def _level_means(formula: str, cells: CellStatistics) -> tuple[SavedMeans, ...]:
     found: dict[str, LevelMean] = {}
     for expression in predictor_expressions(parse_formula(formula)):
         if isinstance(expression, Call) and expression.function in {"within", "between"}:
             mean = level_mean_of(expression)
             found[mean.label] = mean
     kept = [mean for mean in found.values() if mean.label in cells.numbers and all(name in cells.groups for name in mean.columns)]
-    return tuple(KeptMeans(mean.label, mean.columns, *_mean_by_level(mean, cells)) for mean in kept)
+    return tuple(SavedMeans(mean.label, mean.columns, *_mean_by_level(mean, cells)) for mean in kept)
 
 
 def _mean_by_level(mean: LevelMean, cells: CellStatistics) -> tuple[tuple[tuple[str, ...], ...], tuple[float, ...]]:

@@ -1,4 +1,4 @@
-"""The kept models of a run as one ``.npz`` file; nothing in it is pickled."""
+"""The saved models of a run as one ``.npz`` file; nothing in it is pickled."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from multilevel.errors import DataError
-from multilevel.prediction.saved_model import KeptFactor, KeptMeans, KeptModel
+from multilevel.prediction.saved_model import SavedFactor, SavedMeans, SavedModel
 
 FORMAT = 3
 PLAIN = ("part", "formula", "family", "log_outcome", "engine", "interval", "population", "blocks", "log_variance", "log_variance_error")
 
 
-def write_models(models: Sequence[KeptModel], file: Path) -> None:
+def write_models(models: Sequence[SavedModel], file: Path) -> None:
     """Write the one file; ``read_models`` reads it."""
     described = {"format": FORMAT, "models": [_described(model) for model in models]}
     arrays: dict[str, Any] = {"description": np.array(json.dumps(described))}
@@ -28,7 +28,7 @@ def write_models(models: Sequence[KeptModel], file: Path) -> None:
         np.savez(target, allow_pickle=False, **arrays)
 
 
-def read_models(file: Path) -> tuple[KeptModel, ...]:
+def read_models(file: Path) -> tuple[SavedModel, ...]:
     """Read what ``write_models`` wrote.
 
     Raises
@@ -42,11 +42,11 @@ def read_models(file: Path) -> tuple[KeptModel, ...]:
             if described["format"] == FORMAT:
                 return tuple(_restored(each, stored, f"{place}.") for place, each in enumerate(described["models"]))
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
-        raise DataError(f"{file}: cannot be read as a kept model ({error}); run groupwise estimate again.") from error
+        raise DataError(f"{file}: cannot be read as a saved model ({error}); run groupwise estimate again.") from error
     raise DataError(f"{file}: kept by another version of groupwise (format {described['format']}); run groupwise estimate again.")
 
 
-def _described(model: KeptModel) -> dict[str, Any]:
+def _described(model: SavedModel) -> dict[str, Any]:
     return {
         **{name: getattr(model, name) for name in PLAIN},
         "labels": dict(model.labels),
@@ -58,7 +58,7 @@ def _described(model: KeptModel) -> dict[str, Any]:
     }
 
 
-def _arrays(model: KeptModel) -> dict[str, Any]:
+def _arrays(model: SavedModel) -> dict[str, Any]:
     arrays: dict[str, Any] = {"mean": model.mean, "deviations": model.deviations}
     arrays |= {f"matrix.{name}": getattr(model.matrix, name) for name in ("data", "indices", "indptr")}
     arrays |= {f"map.{index}": own for index, own in enumerate(model.maps)}
@@ -71,7 +71,7 @@ def _arrays(model: KeptModel) -> dict[str, Any]:
     return arrays
 
 
-def _restored(described: dict[str, Any], stored: Any, prefix: str) -> KeptModel:
+def _restored(described: dict[str, Any], stored: Any, prefix: str) -> SavedModel:
     def array(name: str) -> Any:
         return stored[prefix + name]
 
@@ -82,12 +82,12 @@ def _restored(described: dict[str, Any], stored: Any, prefix: str) -> KeptModel:
         data, indices, indptr = (array(f"rows.{index}.{name}") for name in ("data", "indices", "indptr"))
         contrasts[(factor, term)] = csr_array((data, indices, indptr), shape=(len(indptr) - 1, width))
     plain: dict[str, Any] = {name: tuple(described[name]) if isinstance(described[name], list) else described[name] for name in PLAIN}
-    return KeptModel(
+    return SavedModel(
         **plain,
         labels={name: tuple(values) for name, values in described["labels"].items()},
         moments={label: (pair[0], pair[1]) for label, pair in described["moments"].items()},
         fills=described["fills"],
-        means=tuple(KeptMeans(**{**each, **_tuples(each, "columns", "values"), "keys": _keys(each)}) for each in described["means"]),
+        means=tuple(SavedMeans(**{**each, **_tuples(each, "columns", "values"), "keys": _keys(each)}) for each in described["means"]),
         factors={each["name"]: _factor(each) for each in described["factors"]},
         mean=array("mean"),
         deviations=array("deviations"),
@@ -99,11 +99,11 @@ def _restored(described: dict[str, Any], stored: Any, prefix: str) -> KeptModel:
     )
 
 
-def _factor(each: dict[str, Any]) -> KeptFactor:
+def _factor(each: dict[str, Any]) -> SavedFactor:
     parents = None if each["parents"] is None else tuple(each["parents"])
     tuples = _tuples(each, "columns", "levels", "log_variances", "log_variance_errors")
     changed: dict[str, Any] = {**each, **tuples, "parents": parents, "keys": _keys(each)}
-    return KeptFactor(**changed)
+    return SavedFactor(**changed)
 
 
 def _tuples(each: dict[str, Any], *names: str) -> dict[str, tuple[Any, ...]]:

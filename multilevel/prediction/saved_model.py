@@ -14,7 +14,7 @@ from multilevel.fit.container import Engine
 
 
 @dataclass(frozen=True)
-class KeptFactor:
+class SavedFactor:
     """Levels of a grouping factor.
 
     keys : per column of the factor (L,) labels. levels, parents : as in ``Factor``. log_variances : (L,) effects on log sigma^2 under
@@ -32,7 +32,7 @@ class KeptFactor:
 
 
 @dataclass(frozen=True)
-class KeptMeans:
+class SavedMeans:
     """Means of ``between(x, g)`` by level: ``keys`` per column of g (L,), ``values`` (L,)."""
 
     label: str
@@ -42,7 +42,7 @@ class KeptMeans:
 
 
 @dataclass(frozen=True)
-class KeptModel:
+class SavedModel:
     """One fitted model, or one part of a two-part one.
 
     Attributes
@@ -69,8 +69,8 @@ class KeptModel:
     population: tuple[str, ...]
     labels: Mapping[str, tuple[str, ...]]
     moments: Mapping[str, tuple[float, float]]
-    means: tuple[KeptMeans, ...]
-    factors: Mapping[str, KeptFactor]
+    means: tuple[SavedMeans, ...]
+    factors: Mapping[str, SavedFactor]
     blocks: tuple[str, ...]
     log_variance: float | None
     log_variance_error: float

@@ -2,7 +2,7 @@
 
 Totals are published beside the parts they are made of: a factor's levels add up to all line items, the levels inside a parent to the
 parent's, a row of a table of combinations to its margin. A reader who subtracts what is published from a total learns the sum of what is
-withheld in it, and may put such sums together. So the levels withheld are added to until no level below k can be worked out, nor any
+suppressed in it, and may put such sums together. So the levels suppressed are added to until no level below k can be worked out, nor any
 remainder of one total in which only such levels are left (Willenborg and de Waal 2001, chapter 4). Bounds that follow from counts being
 positive are not considered.
 """
@@ -22,21 +22,21 @@ type Edge = tuple[Level, Node, Node]
 
 @dataclass(frozen=True)
 class Margin:
-    """A coarser table that is published too: the places of its columns in a level, and its own levels that are withheld."""
+    """A coarser table that is published too: the places of its columns in a level, and its own levels that are suppressed."""
 
     places: tuple[int, ...]
-    withheld: frozenset[Level] = frozenset()
+    suppressed: frozenset[Level] = frozenset()
 
     def total(self, level: Level) -> Level | None:
-        """The total that a level is part of; None is the total of all that the margin withholds."""
+        """The total that a level is part of; None is the total of all that the margin suppresses."""
         label = tuple(level[place] for place in self.places)
-        return None if label in self.withheld else label
+        return None if label in self.suppressed else label
 
 
 EVERYTHING = Margin(())
 
 
-def withheld(counts: Mapping[Level, int], k: int, margins: Sequence[Margin] = (), beyond: Iterable[Level] = ()) -> frozenset[Level]:
+def suppressed(counts: Mapping[Level, int], k: int, margins: Sequence[Margin] = (), beyond: Iterable[Level] = ()) -> frozenset[Level]:
     """Levels not to be published: those below ``k``, those in ``beyond``, and what keeps the former from being worked out.
 
     counts : distinct people behind every level; a level of several columns has one value for each of them.
@@ -53,7 +53,7 @@ def withheld(counts: Mapping[Level, int], k: int, margins: Sequence[Margin] = ()
 
 
 def given_away(counts: Mapping[Level, int], k: int, hidden: Iterable[Level], margins: Sequence[Margin]) -> frozenset[Level]:
-    """Levels below ``k`` that follow from the totals though they are withheld: where a published margin is a single level, say."""
+    """Levels below ``k`` that follow from the totals though they are suppressed: where a published margin is a single level, say."""
     known_totals, inside = (EVERYTHING, *margins), set(hidden)
     scopes = totals(counts, known_totals)
     known = worked_out(inside, scopes, known_totals)
@@ -77,7 +77,7 @@ def totals(levels: Iterable[Level], margins: Sequence[Margin]) -> list[list[Leve
 def _protectors(
     counts: Mapping[Level, int], k: int, hidden: set[Level], scopes: Sequence[list[Level]], margins: Sequence[Margin]
 ) -> set[Level]:
-    """Published levels to withhold too: of every total that gives something away the smallest; empty where none does."""
+    """Published levels to suppress too: of every total that gives something away the smallest; empty where none does."""
     known = worked_out(hidden, scopes, margins)
     # what was worked out though it must not be, and what gave it away
     at_fault = {level for level in known if counts[level] < k}
@@ -114,7 +114,7 @@ def worked_out(hidden: set[Level], scopes: Sequence[list[Level]], margins: Seque
 
 
 def _bridges(hidden: set[Level], first: Margin, second: Margin) -> set[Level]:
-    """Levels that follow from the totals of a two-way table: edges between its rows and columns that lie on no cycle of withheld ones.
+    """Levels that follow from the totals of a two-way table: edges between its rows and columns that lie on no cycle of suppressed ones.
 
     Every edge outside a spanning forest is given a random number, an edge of the forest the exclusive or of those that run over it: 0 where
     no cycle does.

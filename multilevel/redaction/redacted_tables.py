@@ -1,6 +1,6 @@
-"""The published tables without the groups that ``privacy: {of, k}`` withholds (``withheld.py`` says which those are).
+"""The published tables without the groups that ``privacy: {of, k}`` suppresses (``complementary_suppression.py`` says which those are).
 
-A level inside a withheld one is withheld; a factor of the protected column itself is withheld whole.
+A level inside a suppressed one is suppressed; a factor of the protected column itself is suppressed whole.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from multilevel.catalogue.published_tables import TABLES
-from multilevel.redaction.complementary_suppression import Level, Margin, given_away, withheld
+from multilevel.redaction.complementary_suppression import Level, Margin, given_away, suppressed
 
 GROUP_TABLES = ("group_coefficients", "group_estimates")
 HIDDEN = "(withheld)"
@@ -42,10 +42,10 @@ class Protection:
 CELLS = "(cells)"
 
 
-def all_withheld(protection: Protection) -> dict[str, frozenset[Level]]:
-    """Per factor, and for the combinations, what is not published; coarse ones first, as what lies inside a withheld level is withheld.
+def all_suppressed(protection: Protection) -> dict[str, frozenset[Level]]:
+    """Per factor, and for the combinations, what is not published; coarse ones first, as what lies inside a suppressed level is suppressed.
 
-    Where that does not suffice, as all of a total but one small level is published elsewhere, the total is withheld too.
+    Where that does not suffice, as all of a total but one small level is published elsewhere, the total is suppressed too.
     """
     order = sorted(protection.columns, key=lambda factor: (len(protection.columns[factor]), factor == CELLS))
     forced: dict[str, set[Level]] = {name: set() for name in order}
@@ -57,8 +57,8 @@ def all_withheld(protection: Protection) -> dict[str, frozenset[Level]]:
                 continue
             counts, margins = protection.counts[name], _margins(protection, name, found)
             beyond = {level for level in counts if any(margin.total(level) is None for margin in margins.values())}
-            found[name] = withheld(counts, protection.k, [*margins.values()], beyond | forced[name])
-            more = _totals_to_withhold(protection, name, found[name], margins)
+            found[name] = suppressed(counts, protection.k, [*margins.values()], beyond | forced[name])
+            more = _totals_to_suppress(protection, name, found[name], margins)
             if more is not None:
                 forced[more[0]].add(more[1])
                 break
@@ -73,7 +73,7 @@ def _margins(protection: Protection, name: str, found: Mapping[str, frozenset[Le
     return {other: Margin(tuple(columns.index(column) for column in keys), found[other]) for other, keys in inside.items()}
 
 
-def _totals_to_withhold(
+def _totals_to_suppress(
     protection: Protection, name: str, hidden: frozenset[Level], margins: Mapping[str, Margin]
 ) -> tuple[str, Level] | None:
     """The smallest published total that a level below k is part of and given away by; None where none is given away."""
@@ -88,7 +88,7 @@ def _totals_to_withhold(
 
 
 def names_of(protection: Protection, hidden: Mapping[str, Collection[Level]]) -> set[str]:
-    """Every way in which a withheld level may be called in a message: its own label and its full one; combinations have no name."""
+    """Every way in which a suppressed level may be called in a message: its own label and its full one; combinations have no name."""
     names: set[str] = set()
     for name, levels in hidden.items():
         if name != CELLS:
@@ -97,8 +97,8 @@ def names_of(protection: Protection, hidden: Mapping[str, Collection[Level]]) ->
 
 
 def suppress(tables: Mapping[str, pa.Table], protection: Protection) -> dict[str, pa.Table]:
-    """The tables without what is withheld; ``diagnostics`` tells how many levels that were, and names none of them."""
-    hidden = all_withheld(protection)
+    """The tables without what is suppressed; ``diagnostics`` tells how many levels that were, and names none of them."""
+    hidden = all_suppressed(protection)
     found = dict(tables)
     for name in GROUP_TABLES:
         found[name] = _without_levels(tables[name], protection, hidden)
@@ -108,13 +108,13 @@ def suppress(tables: Mapping[str, pa.Table], protection: Protection) -> dict[str
     return found
 
 
-def is_withheld(protection: Protection, hidden: Mapping[str, Collection[Level]]) -> Mapping[str, frozenset[str]]:
-    """Per factor the full labels that are withheld, as the tables write them (``parent:level`` where there is a parent)."""
+def is_suppressed(protection: Protection, hidden: Mapping[str, Collection[Level]]) -> Mapping[str, frozenset[str]]:
+    """Per factor the full labels that are suppressed, as the tables write them (``parent:level`` where there is a parent)."""
     return {name: frozenset(protection.labels(name, levels)) for name, levels in hidden.items() if name != CELLS}
 
 
 def _without_levels(table: pa.Table, protection: Protection, hidden: Mapping[str, frozenset[Level]]) -> pa.Table:
-    labels = is_withheld(protection, hidden)
+    labels = is_suppressed(protection, hidden)
     rows = zip(*(table[column].to_pylist() for column in ("grouping_factor", "level", "parent_level", "is_new")), strict=True)
     keep = []
     for factor, level, parent, is_new in rows:
@@ -127,7 +127,7 @@ def _without_levels(table: pa.Table, protection: Protection, hidden: Mapping[str
 
 
 def _without_pairs(table: pa.Table, protection: Protection, hidden: Mapping[str, frozenset[Level]]) -> pa.Table:
-    """Without withheld combinations, and without those of a withheld level that were never seen."""
+    """Without suppressed combinations, and without those of a suppressed level that were never seen."""
     if CELLS not in hidden or protection.of in protection.columns[CELLS]:
         return table.slice(0, 0) if CELLS in hidden else table
     sides: list[set[str]] = [
@@ -140,14 +140,14 @@ def _without_pairs(table: pa.Table, protection: Protection, hidden: Mapping[str,
 
 
 def report_without(report: Mapping[str, Any], protection: Protection) -> dict[str, Any]:
-    """What the report is written from, without the points of withheld levels and the picture of all cells; names are blotted out."""
-    hidden = all_withheld(protection)
-    labels = is_withheld(protection, hidden)
+    """What the report is written from, without the points of suppressed levels and the picture of all cells; names are redacted."""
+    hidden = all_suppressed(protection)
+    labels = is_suppressed(protection, hidden)
     lines = [_line_without(line, labels[line["grouping_factor"]]) for line in report.get("group_level_lines") or ()]
     kept = {**report, "group_level_lines": [line for line in lines if line is not None], "predictive": None}
     names = names_of(protection, hidden)
     text = str(kept)
-    return {key: _blotted(value, {name for name in names if name in text}) for key, value in kept.items()}
+    return {key: _redacted(value, {name for name in names if name in text}) for key, value in kept.items()}
 
 
 def _line_without(line: Mapping[str, Any], labels: Collection[str]) -> dict[str, Any] | None:
@@ -163,13 +163,13 @@ def _line_without(line: Mapping[str, Any], labels: Collection[str]) -> dict[str,
     return {**line, **kept, "line": ribbon}
 
 
-def _blotted(value: Any, names: Collection[str]) -> Any:
+def _redacted(value: Any, names: Collection[str]) -> Any:
     if isinstance(value, str):
         return without_names(value, names)
     if isinstance(value, list):
-        return [_blotted(item, names) for item in value]
+        return [_redacted(item, names) for item in value]
     if isinstance(value, dict):
-        return {key: _blotted(item, names) for key, item in value.items()}
+        return {key: _redacted(item, names) for key, item in value.items()}
     return value
 
 
@@ -186,7 +186,7 @@ def _told(table: pa.Table, numbers: Mapping[str, int], names: Collection[str]) -
 
 
 def without_names(text: str, names: Collection[str]) -> str:
-    """The text with every withheld level's name blotted out, longest first; a number only where messages name levels, not as a figure."""
+    """The text with every suppressed level's name redacted, longest first; a number only where messages name levels, not as a figure."""
     for name in sorted(names, key=len, reverse=True):
         exact = re.escape(name)
         is_number = re.fullmatch(r"[-+\d.,]*", name) is not None

@@ -13,7 +13,7 @@ TOLERANCE = 0.1
 """A level's fitted mean may differ from its observed one by this share, or by twice its sampling error where that is more."""
 
 MOST_OUTSIDE = 0.1
-"""Line items that may lie in levels outside the tolerance, as a share."""
+"""Line items that may be in levels outside the tolerance, as a share."""
 
 
 def calibration_of_means(fit: Fit, tree: Nesting, variance: LevelVariance | None) -> list[Check]:

@@ -15,7 +15,7 @@ import pytest
 
 from groupwise.publishing.folder.folder_publish import publish
 from groupwise.publishing.publication import Publication
-from groupwise.publishing.stage import Beside
+from groupwise.publishing.stage import Attachments
 from multilevel.catalogue.published_tables import TABLES, arrow_schema
 
 DAY = date(2026, 11, 1)
@@ -48,7 +48,9 @@ def publish_version(root: Path, run_id: str, as_of: date = DAY, checks: int = 3)
         as_of=as_of,
         run_id=run_id,
         provenance={"rows": {"left": 1}},
-        beside=Beside(*(made / name for name in ("report.html", "validation.html", "quarantine.parquet", "joint.npz", "posterior.nc"))),
+        attachments=Attachments(
+            *(made / name for name in ("report.html", "validation.html", "quarantine.parquet", "joint.npz", "posterior.nc"))
+        ),
     )
 
 

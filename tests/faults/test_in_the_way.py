@@ -152,7 +152,7 @@ def test_readers_name_what_is_no_file_and_never_wait(
         target.latest()
 
 
-def test_a_link_between_two_days_does_not_have_the_sweep_remove_a_version(version: Make, root: Path):
+def test_a_link_between_two_days_does_not_have_the_clean_up_remove_a_version(version: Make, root: Path):
     version("v1")
     layout = Layout(root, "small")
     (layout.versions / "dt=2026-11-09").symlink_to(layout.version(DAY, "v1").parent)

@@ -169,7 +169,7 @@ def test_a_file_that_reads_back_otherwise_publishes_nothing(version: Version, la
     assert latest() == "good"
 
 
-def test_what_a_run_that_died_has_left_is_swept_by_the_next(version: Version, latest: Latest, whole: Whole, root: Path):
+def test_what_a_run_that_died_has_left_is_removed_by_the_next(version: Version, latest: Latest, whole: Whole, root: Path):
     version("good")
     home = root / "small"
     for left in (
@@ -203,7 +203,7 @@ def test_runs_of_one_study_take_turns_and_say_so(root: Path, version: Version, m
     entered, leave = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with lock_module.turn(root / "small" / ".lock", "small"):
+        with lock_module.hold_lock(root / "small" / ".lock", "small"):
             entered.set()
             leave.wait(10)
 
@@ -211,7 +211,7 @@ def test_runs_of_one_study_take_turns_and_say_so(root: Path, version: Version, m
     holder.start()
     entered.wait(10)
     threading.Timer(0.3, leave.set).start()
-    with lock_module.turn(root / "small" / ".lock", "small", messages.append):
+    with lock_module.hold_lock(root / "small" / ".lock", "small", messages.append):
         assert leave.is_set()
     holder.join()
     assert len(messages) == 1
@@ -222,5 +222,9 @@ def test_a_lock_that_is_never_released_is_an_error_with_its_place(root: Path, ve
     version("good")
     monkeypatch.setattr(lock_module, "LOCK_SECONDS", 0.1)
     lock = root / "small" / ".lock"
-    with lock_module.turn(lock, "small"), pytest.raises(PublishError, match="look for a stuck run"), lock_module.turn(lock, "small"):
+    with (
+        lock_module.hold_lock(lock, "small"),
+        pytest.raises(PublishError, match="look for a stuck run"),
+        lock_module.hold_lock(lock, "small"),
+    ):
         pass

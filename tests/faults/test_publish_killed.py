@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from groupwise.publishing import durable
-from groupwise.publishing.folder.clean_up import sweep
-from groupwise.publishing.folder.folder_publish import turn
+from groupwise.publishing.folder import clean_up as remains
+from groupwise.publishing.folder.folder_publish import locked
 from groupwise.publishing.layout import Layout
 from groupwise.publishing.publication import Publication
 
@@ -125,8 +125,8 @@ def publish_until(version: Version, run_id: str, at: int, record: Path) -> tuple
 def clean_up(root: Path) -> None:
     """What the next run would do first; here between kills, so that every publication has the same steps."""
     layout = Layout(root, "small")
-    with turn(layout):
-        sweep(layout)
+    with locked(layout):
+        remains.clean_up(layout)
 
 
 @pytest.mark.parametrize("every", [11, pytest.param(1, marks=pytest.mark.faults)])
@@ -156,7 +156,7 @@ def test_a_reader_sees_only_whole_versions_when_a_publisher_is_killed_before_eac
 
 
 @pytest.mark.faults
-def test_a_run_that_is_killed_while_it_sweeps_what_another_left_does_no_harm(
+def test_a_run_that_is_killed_while_it_cleans_up_what_another_left_does_no_harm(
     version: Version, latest: Latest, whole: Whole, root: Path, tmp_path: Path
 ):
     version("run-start")
@@ -164,17 +164,17 @@ def test_a_run_that_is_killed_while_it_sweeps_what_another_left_does_no_harm(
     # everything of the version is in place but its manifest: as much as a run can leave that does not count
     before_manifest = steps.index("rename published/small/manifests/2026-11-01/RUN.json")
     with polling_reader(latest, tmp_path):
-        swept = True
+        left = True
         at = 0
-        while swept:
+        while left:
             killed, _ = publish_until(version, f"left-{at:03d}", before_manifest, tmp_path / "steps")
             assert killed
             killed, taken = publish_until(version, f"run-{at:03d}", at, tmp_path / "steps")
             assert killed
             assert latest() == "run-again", taken[-1]
             clean_up(root)
-            # the sweep is over once the run makes a folder of its own
-            swept = not any(step.startswith("mkdir") for step in taken)
+            # the clean-up is over once the run makes a folder of its own
+            left = not any(step.startswith("mkdir") for step in taken)
             at += 1
     assert at > 5
     assert whole() == {"run-start", "run-again"}

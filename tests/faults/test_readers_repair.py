@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from groupwise.publishing import durable
-from groupwise.publishing.folder.lock import turn
+from groupwise.publishing.folder.lock import hold_lock
 from groupwise.publishing.folder.repair import repair
 from groupwise.publishing.folder.report_index import write_index
 from groupwise.publishing.layout import Layout
@@ -80,7 +80,7 @@ def test_a_first_run_that_died_before_its_pointer_leaves_no_current(version: Mak
 
 def test_a_reader_leaves_everything_while_a_run_holds_the_lock(version: Make, layout: Layout):
     killed_before("rename", "_latest.json", lambda: version("v2"))
-    with turn(layout.lock, "small"):
+    with hold_lock(layout.lock, "small"):
         repair(layout)
         assert layout.current.resolve().name == "rev=v2"
     repair(layout)

@@ -95,7 +95,7 @@ def test_a_run_that_is_killed_changes_nothing(
 
 
 def versions(place: Path) -> dict[str, bytes]:
-    """Everything that a reader may see of the study; staging is for the next run to sweep."""
+    """Everything that a reader may see of the study; staging is for the next run to remove."""
     study = place / "spend"
     return {
         str(path.relative_to(study)): path.read_bytes()

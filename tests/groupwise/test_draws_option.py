@@ -16,7 +16,7 @@ from groupwise.publishing.folder.folder_publish import publish
 from groupwise.publishing.folder.folder_versions import prune
 from groupwise.publishing.layout import Layout
 from groupwise.publishing.publication import Publication
-from groupwise.publishing.stage import Beside
+from groupwise.publishing.stage import Attachments
 from groupwise.study.study import Study
 from multilevel.catalogue.published_tables import EVERY_TABLE, TABLES, arrow_schema
 from multilevel.errors import PublishError
@@ -36,7 +36,7 @@ def put(root: Path, run_id: str, *names: str, as_of: date = DAY) -> Publication:
         as_of=as_of,
         run_id=run_id,
         provenance={},
-        beside=Beside(posterior=posterior if "draws" in names else None),
+        attachments=Attachments(posterior=posterior if "draws" in names else None),
     )
 
 
@@ -57,7 +57,7 @@ def test_draws_are_not_asked_for_by_default():
     [
         ({"draws": {"rows": 99}}, "greater than or equal to 100"),
         ({"draws": {"rows": 4001}}, "the sampler keeps 4000 draws; write 4000 or fewer"),
-        ({"draws": {"rows": 500}, "privacy": {"of": "customer_id", "k": 10}}, "the small groups' that privacy withholds too"),
+        ({"draws": {"rows": 500}, "privacy": {"of": "customer_id", "k": 10}}, "the small groups' that privacy suppresses too"),
         ({"draws": {"columns": 3}}, "Extra inputs are not permitted"),
     ],
 )

@@ -50,7 +50,7 @@ def lines() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def fitted(run_until_fitted: Any) -> Fitted:
-    """A run in the working directory as far as its fit, before anything is withheld."""
+    """A run in the working directory as far as its fit, before anything is suppressed."""
 
     def run(frame: pd.DataFrame, text: str) -> RunFolder:
         frame.to_parquet("lines.parquet")
@@ -85,14 +85,14 @@ def test_small_groups_and_what_is_inside_them_are_in_no_table(published: tuple[d
         seen = tables[name][~tables[name]["is_new"]]
         assert "customer" not in set(tables[name]["grouping_factor"])
         assert not {"Atlantis", "saffron"} & {*seen["level"], *seen["parent_level"].dropna()}
-        # Atlantis alone would be the total less the others: a second region is withheld beside it
+        # Atlantis alone would be the total less the others: a second region is suppressed beside it
         assert len(set(seen.loc[seen["grouping_factor"] == "region", "level"])) == 3
         assert len(set(seen.loc[seen["grouping_factor"] == "category", "level"])) == 4
     cells = tables["cell_estimates"].query("not is_new")
     assert not {"Atlantis", "saffron"} & {*cells["customer_group"], *cells["product_group"]}
 
 
-def test_diagnostics_count_what_is_withheld_and_name_nobody(published: tuple[dict[str, pd.DataFrame], Path]) -> None:
+def test_diagnostics_count_what_is_suppressed_and_name_nobody(published: tuple[dict[str, pd.DataFrame], Path]) -> None:
     tables, _ = published
     values = tables["diagnostics"].set_index("check")["value"]
     assert values["withheld_groups[region]"] == 2
@@ -100,7 +100,7 @@ def test_diagnostics_count_what_is_withheld_and_name_nobody(published: tuple[dic
     assert values["withheld_groups[customer]"] == 164
 
 
-def test_no_file_below_the_published_folder_names_a_withheld_group(published: tuple[dict[str, pd.DataFrame], Path]) -> None:
+def test_no_file_below_the_published_folder_names_a_suppressed_group(published: tuple[dict[str, pd.DataFrame], Path]) -> None:
     _, root = published
     files = [path for path in root.rglob("*") if path.is_file()]
     assert any(path.suffix == ".html" for path in files)
@@ -111,7 +111,7 @@ def test_no_file_below_the_published_folder_names_a_withheld_group(published: tu
         assert b"customer-" not in content, path
 
 
-def test_a_withheld_group_has_no_point_in_the_report(published: tuple[dict[str, pd.DataFrame], Path]) -> None:
+def test_a_suppressed_group_has_no_point_in_the_report(published: tuple[dict[str, pd.DataFrame], Path]) -> None:
     _, root = published
     text = next(root.rglob("reports/*/r1.html")).read_text(encoding="utf-8")
     data = json.loads(text.split('id="page-data">', 1)[1].split("</script>", 1)[0])
@@ -133,7 +133,7 @@ def test_nothing_but_tables_and_the_report_is_published(published: tuple[dict[st
 
 
 def test_a_factor_inside_another_follows_it_though_the_formula_does_not_say(fitted_here: Fitted) -> None:
-    # shops lie in regions; written side by side, two withheld regions must take their shops along, or the sum of shops tells of a region
+    # shops are within regions: two suppressed regions must take their shops along, or the sum of shops tells of a region
     frame = lines().assign(shop=lambda rows: rows["region"] + rows["city"].str[-1])
     run = fitted_here(frame, STUDY.replace("(1 | region/city)", "(1 | region) + (1 | shop)").replace("rank + ", ""))
     protect(run)

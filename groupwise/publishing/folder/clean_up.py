@@ -1,4 +1,4 @@
-"""Sweeping: what runs that died have left behind, removed by the next run of the study while it holds the lock."""
+"""Clean-up: what runs that died have left behind, removed by the next run of the study while it holds the lock."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from multilevel.errors import PublishError
 log = logging.getLogger("groupwise.publishing")
 
 
-def sweep(layout: Layout) -> None:
+def clean_up(layout: Layout) -> None:
     """Remove staging, half-built files and whatever belongs to a version without a manifest; set ``current`` back to the pointer."""
     durable.remove(layout.staging)
     for path in list(_half_built(layout)):

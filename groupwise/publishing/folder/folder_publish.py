@@ -14,14 +14,14 @@ from groupwise.publishing import durable
 from groupwise.publishing.catalog_sql import write_catalog
 from groupwise.publishing.contract import contract_text, put_contract
 from groupwise.publishing.folder import lock
-from groupwise.publishing.folder.clean_up import sweep, withdraw
+from groupwise.publishing.folder.clean_up import clean_up, withdraw
 from groupwise.publishing.folder.obstacles import require_clear
 from groupwise.publishing.layout import Layout, open_layout
-from groupwise.publishing.manifest import BESIDE, manifest_of
+from groupwise.publishing.manifest import ATTACHMENTS, manifest_of
 from groupwise.publishing.pointer import MANIFEST_SCHEMA, as_text, outranked
 from groupwise.publishing.publication import Confirm, Publication, check_contract, check_run_id, nobody_asks, unconfirmed
 from groupwise.publishing.sealed import sealed
-from groupwise.publishing.stage import NOTHING_BESIDE, Beside, Staged, placed, stage
+from groupwise.publishing.stage import NO_ATTACHMENTS, Attachments, Staged, placed, stage
 from groupwise.publishing.verify import read_manifest
 from multilevel.errors import PublishError
 
@@ -35,7 +35,7 @@ class Run:
     run_id: str
     started_at: datetime
     provenance: Mapping[str, Any]
-    beside: Beside
+    attachments: Attachments
     confirm: Confirm
 
 
@@ -47,7 +47,7 @@ def publish(
     as_of: date,
     run_id: str,
     provenance: Mapping[str, Any],
-    beside: Beside = NOTHING_BESIDE,
+    attachments: Attachments = NO_ATTACHMENTS,
     waiting: Callable[[str], None] | None = None,
     started_at: datetime | None = None,
     confirm: Confirm = nobody_asks,
@@ -60,7 +60,7 @@ def publish(
     publish_to : root folder.
     study, as_of, run_id : name the version.
     provenance : goes into the manifest (source fingerprint, counts, gates); JSON-able. Its ``study_definition`` words the contract.
-    beside : files to keep beside the tables.
+    attachments : files to keep beside the tables.
     waiting : told when another run of the study holds the lock.
     started_at : when the run started, with its timezone; None: now. Within one ``as_of`` the run that started last is the latest.
     confirm : asked just before the version counts whether the run is still wanted.
@@ -76,21 +76,21 @@ def publish(
     check_contract(tables)
     try:
         durable.make_folder(layout.home)
-        with turn(layout, waiting):
+        with locked(layout, waiting):
             require_clear(layout)
-            sweep(layout)
+            clean_up(layout)
             if layout.version(as_of, run_id).exists():
                 raise PublishError(f"{study}: version {layout.version(as_of, run_id)} exists already; a run publishes once.")
-            return _put_in_place(layout, Run(tables, as_of, run_id, started_at or datetime.now(UTC), provenance, beside, confirm))
+            return _put_in_place(layout, Run(tables, as_of, run_id, started_at or datetime.now(UTC), provenance, attachments, confirm))
     except OSError as error:
         raise PublishError(
             f"{study}: cannot publish to {layout.home}: {error.strerror or error}. Nothing was replaced: the last good version stands."
         ) from error
 
 
-def turn(layout: Layout, waiting: Callable[[str], None] | None = None) -> AbstractContextManager[None]:
+def locked(layout: Layout, waiting: Callable[[str], None] | None = None) -> AbstractContextManager[None]:
     """The study's turn: one run at a time publishes it, rolls it back or prunes it."""
-    return lock.turn(layout.lock, layout.study, waiting)
+    return lock.hold_lock(layout.lock, layout.study, waiting)
 
 
 def _put_in_place(layout: Layout, run: Run) -> Publication:
@@ -98,7 +98,7 @@ def _put_in_place(layout: Layout, run: Run) -> Publication:
     why_not = outranked(layout.latest(), str(run.as_of), run.run_id, run.started_at)
     contract = contract_text(layout.study, run.provenance.get("study_definition", {}), run.tables)
     try:
-        staged = stage(run.tables, run.beside, contract, layout.staging / run.run_id)
+        staged = stage(run.tables, run.attachments, contract, layout.staging / run.run_id)
         _move(layout, staged, run)
         manifest = _manifest(layout, staged, run)
         unsure = run.confirm()
@@ -131,7 +131,7 @@ def _manifest(layout: Layout, staged: Staged, run: Run) -> dict[str, Any]:
         staged.files,
         run.provenance,
         started_at=run.started_at,
-        beside={name: layout.beside(name, *of) for name in BESIDE},
+        attachments={name: layout.attachment(name, *of) for name in ATTACHMENTS},
         quarantine=layout.quarantine(*of),
     )
 

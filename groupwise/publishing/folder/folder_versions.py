@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from groupwise.publishing import durable
-from groupwise.publishing.folder.folder_publish import point_at, turn
+from groupwise.publishing.folder.folder_publish import locked, point_at
 from groupwise.publishing.folder.obstacles import require_clear
 from groupwise.publishing.folder.own_files import in_the_way, kind_of
 from groupwise.publishing.layout import Layout
@@ -37,7 +37,7 @@ def rollback(layout: Layout, run_id: str, waiting: Callable[[str], None] | None 
     Raises PublishError where no version has this run id, a file of it is damaged, something is in the way, or the disk refuses.
     """
     _require_home(layout)
-    with turn(layout, waiting):
+    with locked(layout, waiting):
         require_clear(layout)
         wanted = find_version(versions(layout), layout.study, run_id)
         check_version(layout, read_manifest(layout, wanted.as_of, run_id))
@@ -52,7 +52,7 @@ def prune(layout: Layout, keep: int, waiting: Callable[[str], None] | None = Non
     """Remove all but the ``keep`` newest versions, and never the latest one; returns what was removed."""
     check_keep(layout.study, keep)
     _require_home(layout)
-    with turn(layout, waiting):
+    with locked(layout, waiting):
         require_clear(layout)
         old = [version for version in versions(layout)[keep:] if not version.is_latest]
         for version in old:

@@ -1,4 +1,4 @@
-"""Turns: one run at a time publishes a study. The operating system frees the lock of a run that dies."""
+"""The lock: one run at a time publishes a study. The operating system frees the lock of a run that dies."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def turn_if_free(lock: Path) -> Iterator[bool]:
 
 
 @contextmanager
-def turn(lock: Path, subject: str, waiting: Callable[[str], None] | None = None) -> Iterator[None]:
+def hold_lock(lock: Path, subject: str, waiting: Callable[[str], None] | None = None) -> Iterator[None]:
     """Hold ``lock`` for the length of the block.
 
     Parameters

@@ -23,7 +23,7 @@ def require_clear(layout: Layout) -> None:
     """Raise PublishError, naming up to three, where anything but files and folders of ours is in the way of writing.
 
     That is: a folder, link, pipe or socket in the place of a file; a file in the place of a folder; and a link, pipe, socket or device
-    anywhere in the study's tree (a link to another folder of the tree would have the sweep remove what is another version's). Foreign
+    anywhere in the study's tree (a link to another folder of the tree would have the clean-up remove what is another version's). Foreign
     files and folders do no harm.
     """
     try:

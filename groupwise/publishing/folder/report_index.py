@@ -15,7 +15,7 @@ from groupwise.html_page import static_page
 from groupwise.publishing import durable
 from groupwise.publishing.catalog_sql import CATALOG_LOCK
 from groupwise.publishing.folder.folder_versions import versions
-from groupwise.publishing.folder.lock import turn
+from groupwise.publishing.folder.lock import hold_lock
 from groupwise.publishing.folder.obstacles import INDEX
 from groupwise.publishing.layout import STUDY_NAME, Layout
 from groupwise.publishing.verify import checked_file, latest_manifest, read_manifest
@@ -27,7 +27,7 @@ log = logging.getLogger("groupwise.publishing")
 
 def write_index(root: Path) -> Path:
     """Replace ``root / index.html`` in one step; links are relative, so that the folder can be served or moved as it is."""
-    with turn(root / CATALOG_LOCK, f"{root / INDEX}"):
+    with hold_lock(root / CATALOG_LOCK, f"{root / INDEX}"):
         layouts = [Layout(root, folder.name) for folder in sorted(root.iterdir()) if STUDY_NAME.fullmatch(folder.name)]
         studies = [_study(layout) for layout in layouts if layout.pointer.is_file()]
         durable.replace_text(root / INDEX, static_page(files("groupwise.report") / "templates", "index", studies=studies))

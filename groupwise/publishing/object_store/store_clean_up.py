@@ -26,7 +26,7 @@ def parts(layout: ObjectLayout, as_of: str, run_id: str) -> list[str]:
     return found
 
 
-def sweep(layout: ObjectLayout, now: datetime) -> None:
+def clean_up(layout: ObjectLayout, now: datetime) -> None:
     """Remove what belongs to no manifest and was not touched for a day; ``now`` is the store's time.
 
     A version whose manifest appears meanwhile is left: its run is alive.

@@ -37,7 +37,7 @@ class ObjectLayout:
 
     @property
     def paths(self) -> Layout:
-        """Where everything would lie in a folder; only for its names."""
+        """Where everything would be in a folder; only for its names."""
         return Layout(Path(), self.study)
 
     def latest(self) -> tuple[dict[str, Any] | None, str | None]:

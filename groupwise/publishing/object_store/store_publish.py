@@ -14,11 +14,11 @@ from typing import Any
 from groupwise.publishing import durable
 from groupwise.publishing.contract import contract_text
 from groupwise.publishing.folder.folder_publish import Run
-from groupwise.publishing.manifest import BESIDE, manifest_of
+from groupwise.publishing.manifest import ATTACHMENTS, manifest_of
 from groupwise.publishing.object_store.claim import claim, release_claim
 from groupwise.publishing.object_store.store import ObjectStore
 from groupwise.publishing.object_store.store_catalog import follow_pointer
-from groupwise.publishing.object_store.store_clean_up import DEAD_AFTER, parts, sweep
+from groupwise.publishing.object_store.store_clean_up import DEAD_AFTER, clean_up, parts
 from groupwise.publishing.object_store.store_pointer import ObjectLayout, move_pointer
 from groupwise.publishing.publication import Publication, check_contract, check_run_id, unconfirmed
 from groupwise.publishing.sealed import sealed
@@ -41,10 +41,10 @@ def publish_objects(layout: ObjectLayout, version: Run, waiting: Callable[[str],
         raise PublishError(f"{layout.study}: version {_address(layout, version)} exists already; a run publishes once.")
     started, now = time.monotonic(), claim(layout, run_id)
     try:
-        sweep(layout, now)
+        clean_up(layout, now)
         contract = contract_text(layout.study, version.provenance.get("study_definition", {}), version.tables)
         with TemporaryDirectory(prefix="groupwise-") as folder:
-            unsure = _upload(layout, version, stage(version.tables, version.beside, contract, Path(folder)), started)
+            unsure = _upload(layout, version, stage(version.tables, version.attachments, contract, Path(folder)), started)
     except BaseException as error:
         _withdraw(layout, version, error)
         raise
@@ -62,14 +62,14 @@ def _upload(layout: ObjectLayout, version: Run, staged: Staged, started: float) 
         store.upload(source, name)
     for source, name in files:
         _verify(store, name, durable.sha256(source))
-    beside = {name: getattr(staged, name) for name in BESIDE}
+    attachments = {name: getattr(staged, name) for name in ATTACHMENTS}
     content = manifest_of(
         layout.paths,
         *of,
         staged.files,
         version.provenance,
         started_at=version.started_at,
-        beside=beside,
+        attachments=attachments,
         quarantine=staged.quarantine,
     )
     content |= {"conditional_writes": store.is_conditional}
@@ -136,7 +136,7 @@ def _is_there(layout: ObjectLayout, version: Run) -> bool:
 
 
 def _withdraw(layout: ObjectLayout, version: Run, error: BaseException) -> None:
-    """Take back a version that did not get as far as the pointer; where the store does not let us, a later run sweeps it."""
+    """Take back a version that did not get as far as the pointer; where the store does not let us, a later run removes it."""
     try:
         for name in parts(layout, str(version.as_of), version.run_id):
             layout.store.remove(name)

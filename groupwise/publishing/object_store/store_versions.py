@@ -51,7 +51,7 @@ def object_tables(layout: ObjectLayout, version: Version) -> dict[str, pa.Table]
 
 
 def object_joint(layout: ObjectLayout, version: Version) -> bytes | None:
-    """A version's kept joint distribution; None where none is kept, PublishError where it is damaged."""
+    """A version's saved joint distribution; None where none was saved, PublishError where it is damaged."""
     entry = entry_of(read_manifest(layout, version.as_of, version.run_id), "joint")
     return None if entry is None else _checked(layout, entry)
 

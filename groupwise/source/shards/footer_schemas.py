@@ -78,7 +78,7 @@ def _top_level(elements: Sequence[tuple[str, str, int]]) -> dict[str, str]:
 
 
 def _after(elements: Sequence[tuple[str, str, int]], at: int) -> int:
-    """The place after an element and all that lies in it."""
+    """The place after an element and all that is within it."""
     pending = 1
     while pending:
         pending += elements[at][2] - 1

@@ -103,7 +103,7 @@ class Machine:
         self.wait_for(lambda: self.state(run)["type"] in ENDED, f"run {run} does not end")
         return self.state(run)
 
-    def waits_for_its_turn(self) -> bool:
+    def waits_for_the_lock(self) -> bool:
         """Whether a run has come as far as publishing."""
         return bool(list(self.project.glob(".groupwise/runs/*/report.html")))
 
@@ -158,7 +158,7 @@ def test_the_next_run_publishes_after_worker_server_and_run_died_together(
     # the lock of publishing, held here, stops the run where it is about to publish
     with FileLock(home / ".lock"):
         died = machine.begin_run()
-        machine.wait_for(machine.waits_for_its_turn, "the run does not come to its end; see worker.log")
+        machine.wait_for(machine.waits_for_the_lock, "the run does not come to its end; see worker.log")
         assert machine.state(died)["type"] == "RUNNING"
         machine.go_down()
     assert processes(machine.env[MARK]) == []
@@ -180,7 +180,7 @@ def test_a_run_of_a_worker_ends_within_five_seconds_of_a_signal_whatever_it_does
     home.mkdir(parents=True)
     with FileLock(home / ".lock"):
         asked = machine.begin_run()
-        machine.wait_for(machine.waits_for_its_turn, "the run does not come to its end; see worker.log")
+        machine.wait_for(machine.waits_for_the_lock, "the run does not come to its end; see worker.log")
         [run] = [entry for entry in Path("/proc").glob("[0-9]*") if is_run(entry, machine.env[MARK])]
         begun = time.monotonic()
         os.killpg(int(run.name), signal.SIGTERM)

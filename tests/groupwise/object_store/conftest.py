@@ -22,7 +22,7 @@ from moto.server import ThreadedMotoServer
 from werkzeug.serving import WSGIRequestHandler
 
 from groupwise.publishing.publication import Publication
-from groupwise.publishing.stage import Beside
+from groupwise.publishing.stage import Attachments
 from groupwise.publishing.target import ObjectStorage, open_target
 from multilevel.catalogue.published_tables import TABLES, arrow_schema
 
@@ -180,7 +180,7 @@ def publish_version(target: ObjectStorage, run_id: str, as_of: date, mean: float
         as_of=as_of,
         run_id=run_id,
         provenance={"rows": {"left": 1}},
-        beside=Beside(
+        attachments=Attachments(
             report=made / f"{run_id}.html",
             validation=made / f"{run_id}.html",
             quarantine=made / f"{run_id}.parquet",

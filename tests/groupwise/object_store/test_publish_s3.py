@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from groupwise.publishing.object_store import store as object_store
-from groupwise.publishing.object_store.store_clean_up import sweep
+from groupwise.publishing.object_store.store_clean_up import clean_up
 from groupwise.publishing.publication import Publication
 from groupwise.publishing.target import ObjectStorage
 from multilevel.catalogue.published_tables import TABLES
@@ -168,7 +168,7 @@ def test_an_object_that_reads_back_otherwise_publishes_nothing(bucket: Any, put:
     assert not [name for name in bucket.names() if "bad" in name]
 
 
-def test_what_a_dead_run_left_is_swept_after_a_day_and_not_before(bucket: Any, put: Put, target: ObjectStorage):
+def test_what_a_dead_run_left_is_removed_after_a_day_and_not_before(bucket: Any, put: Put, target: ObjectStorage):
     put("good")
     with announced(Failing(24, for_good=True)), pytest.raises(PublishError):
         put("dead")
@@ -177,7 +177,7 @@ def test_what_a_dead_run_left_is_swept_after_a_day_and_not_before(bucket: Any, p
     assert left
     put("next")
     assert {name for name in bucket.names() if "dead" in name} == left
-    sweep(target.layout, datetime.now(UTC) + timedelta(hours=25))
+    clean_up(target.layout, datetime.now(UTC) + timedelta(hours=25))
     assert not [name for name in bucket.names() if "dead" in name]
     assert {version.run_id for version in target.versions()} == {"good", "next"}
     assert bucket.latest() == "next"

@@ -18,7 +18,7 @@ import pytest
 from groupwise.publishing.folder.folder_publish import publish
 from groupwise.publishing.layout import Layout, check_root, open_layout
 from groupwise.publishing.publication import Publication
-from groupwise.publishing.stage import Beside
+from groupwise.publishing.stage import Attachments
 from multilevel.catalogue.published_tables import TABLES, arrow_schema
 from multilevel.errors import PublishError
 
@@ -64,7 +64,7 @@ def put(root: Path, tmp_path: Path) -> Publish:
             "as_of": as_of,
             "run_id": run_id,
             "provenance": {"source": {"checksum": "abc"}},
-            "beside": Beside(report=report),
+            "attachments": Attachments(report=report),
         }
         return publish(**({"tables": tables_of(run_id, as_of)} | arguments | changes))  # type: ignore[arg-type]
 

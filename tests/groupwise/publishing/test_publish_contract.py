@@ -111,7 +111,7 @@ def test_a_first_publication_that_fails_leaves_no_contract(put: Put, layout: Lay
     assert not layout.contract.exists()
 
 
-def test_what_a_killed_run_left_of_a_contract_is_swept(put: Put, layout: Layout):
+def test_what_a_killed_run_left_of_a_contract_is_removed(put: Put, layout: Layout):
     put("r1", title="first")
     dead = layout.version_contract(DAY, "dead")
     dead.write_text("kind: DataContract")

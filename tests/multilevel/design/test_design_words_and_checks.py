@@ -56,7 +56,7 @@ def test_a_sound_model_has_nothing_to_be_said_against(formula: str, rows: pd.Dat
     ("formula", "message"),
     [
         ("y ~ 1 + (1 | same)", r"same has one level \(3\.0\)"),
-        ("y ~ 1 + (1 | store/region)", r"wrong way round: every store lies in one region.*\(1 \| region/store\)"),
+        ("y ~ 1 + (1 | store/region)", r"wrong way round: every store is within one region.*\(1 \| region/store\)"),
         ("y ~ 1 + (1 | region) + (1 | twin)", "region and twin are the same in these data: each of their 6 levels"),
         ("y ~ 1 + (1 | line)", "line has 3000 levels with 1 effects each for 3000 rows"),
     ],

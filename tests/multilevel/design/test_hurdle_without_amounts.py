@@ -15,10 +15,10 @@ from multilevel.design.model import Factor
 from multilevel.errors import FitError
 from multilevel.estimands.level_variance import level_variance
 from multilevel.formula.parse import parse_formula
-from multilevel.prediction.contrast import kept_contrasts
+from multilevel.prediction.contrast import level_contrasts
 from multilevel.prediction.predict import predict
 from multilevel.prediction.prediction_rows import At
-from multilevel.prediction.save_model import keep_model
+from multilevel.prediction.save_model import save_model
 from multilevel.study.fit_study import fit_study
 from multilevel.study.options import FitOptions, StudyFit
 
@@ -63,10 +63,10 @@ def test_every_table_has_every_level(family: str, empty: str, text: str) -> None
         seen = found[~found.is_new & (found.grouping_factor == "r")]
         assert sorted(set(seen.level)) == sorted(set(frame.r))
         assert np.isfinite(seen[["estimate", "std_error", "lower", "upper"]].to_numpy(float)).all()
-    kept = [keep_model(part, text, moments={}, fills={}, seed=0) for part in fit.parts]
+    kept = [save_model(part, text, moments={}, fills={}, seed=0) for part in fit.parts]
     for model in kept:
         assert model is not None
-        [contrast] = kept_contrasts(model, "r0", "r4", "r")
+        [contrast] = level_contrasts(model, "r0", "r4", "r")
         assert np.isfinite([contrast.estimate, contrast.lower, contrast.upper]).all()
     texts = {name: list(frame[name]) for name in ("dep", "cat", "r")}
     predicted, is_new = predict([model for model in kept if model], At(len(frame), texts, {"x": frame.x.to_numpy()}))

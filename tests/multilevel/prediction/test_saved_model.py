@@ -19,12 +19,12 @@ from multilevel.design.group_predictors import column_values
 from multilevel.design.nesting import nesting
 from multilevel.errors import DataError, StudyError
 from multilevel.formula.parse import parse_formula
-from multilevel.prediction.contrast import kept_contrasts
+from multilevel.prediction.contrast import level_contrasts
 from multilevel.prediction.predict import predict
 from multilevel.prediction.prediction_rows import At, needs
-from multilevel.prediction.save_model import keep_model
+from multilevel.prediction.save_model import save_model
 from multilevel.prediction.saved_file import read_models, write_models
-from multilevel.prediction.saved_model import KeptModel
+from multilevel.prediction.saved_model import SavedModel
 from multilevel.study.fit_study import fit_study
 from multilevel.study.options import FitOptions, StudyFit
 
@@ -62,13 +62,13 @@ def fitted(formula: str, family: str, frame: pd.DataFrame, engine: str = "likeli
     return fit_study(parsed, cells_from_frame(parsed, frame, family), FitOptions("shop", AS_OF, "run", engine, **options))
 
 
-def kept(fit: StudyFit, formula: str, frame: pd.DataFrame, family: str) -> list[KeptModel]:
+def kept(fit: StudyFit, formula: str, frame: pd.DataFrame, family: str) -> list[SavedModel]:
     moments = schema_of_frame(parse_formula(formula), frame, family).moments
-    models = [keep_model(part, formula, moments=moments, fills={}, seed=1) for part in fit.parts]
+    models = [save_model(part, formula, moments=moments, fills={}, seed=1) for part in fit.parts]
     return [model for model in models if model is not None]
 
 
-def at(models: Sequence[KeptModel], frame: pd.DataFrame) -> At:
+def at(models: Sequence[SavedModel], frame: pd.DataFrame) -> At:
     wanted = needs(models[0], list(frame.columns))
     texts = {name: [None if pd.isna(value) else str(value) for value in frame[name]] for name in wanted.texts}
     return At(len(frame), texts, {name: frame[name].to_numpy(np.float64) for name in wanted.numbers})
@@ -89,7 +89,7 @@ def gaussian(frame: pd.DataFrame) -> StudyFit:
 
 
 @pytest.fixture(scope="module")
-def model(gaussian: StudyFit, frame: pd.DataFrame) -> KeptModel:
+def model(gaussian: StudyFit, frame: pd.DataFrame) -> SavedModel:
     return kept(gaussian, f"y {CROSSED}", frame, "gaussian")[0]
 
 
@@ -105,13 +105,13 @@ def test_the_kept_root_gives_the_variance_of_any_combination(response: str, fami
     np.testing.assert_allclose(model.std_error(rows), wanted.std_error, rtol=1e-5)
 
 
-def test_a_contrast_is_that_of_the_joint_distribution(gaussian: StudyFit, model: KeptModel) -> None:
+def test_a_contrast_is_that_of_the_joint_distribution(gaussian: StudyFit, model: SavedModel) -> None:
     fit = gaussian.fit
     assert fit is not None
     tree = nesting(fit.design)
     rows = deviation_rows(fit.design, tree.lineage("region"), "Intercept")
     wanted = fit.joint.combine(csr_array(rows[[2]] - rows[[0]]), fit.interval)
-    [found] = kept_contrasts(model, "12", "10")
+    [found] = level_contrasts(model, "12", "10")
     assert found.estimate == pytest.approx(wanted.estimate[0], rel=1e-10)
     assert found.std_error == pytest.approx(wanted.std_error[0], rel=1e-5)
     assert (found.lower, found.upper) == pytest.approx((wanted.lower[0], wanted.upper[0]), rel=1e-5)
@@ -119,15 +119,15 @@ def test_a_contrast_is_that_of_the_joint_distribution(gaussian: StudyFit, model:
     assert found.ratio is None
 
 
-def test_a_contrast_is_narrower_than_two_intervals_of_levels_that_share_a_parent(gaussian: StudyFit, model: KeptModel) -> None:
+def test_a_contrast_is_narrower_than_two_intervals_of_levels_that_share_a_parent(gaussian: StudyFit, model: SavedModel) -> None:
     groups = table(gaussian, "group_coefficients").query("grouping_factor == 'department:category' and not is_new")
     apart = np.hypot(*groups[groups.level.isin(["c00", "c01"])].std_error)
-    [found] = kept_contrasts(model, "c00", "d0:c01")
+    [found] = level_contrasts(model, "c00", "d0:c01")
     assert found.std_error < 0.7 * apart
 
 
-def test_a_contrast_the_other_way_round_is_its_negative(model: KeptModel) -> None:
-    [one], [other] = kept_contrasts(model, "d0", "d2"), kept_contrasts(model, "d2", "d0")
+def test_a_contrast_the_other_way_round_is_its_negative(model: SavedModel) -> None:
+    [one], [other] = level_contrasts(model, "d0", "d2"), level_contrasts(model, "d2", "d0")
     assert (one.estimate, one.lower, one.upper) == pytest.approx((-other.estimate, -other.upper, -other.lower))
     assert one.probability_greater == pytest.approx(1.0 - float(other.probability_greater or 0.0))
 
@@ -135,7 +135,7 @@ def test_a_contrast_the_other_way_round_is_its_negative(model: KeptModel) -> Non
 def test_a_ratio_is_given_under_a_log_link(frame: pd.DataFrame) -> None:
     formula = f"log(spend) {CROSSED}"
     fit = fitted(formula, "gaussian", frame)
-    [found] = kept_contrasts(kept(fit, formula, frame, "gaussian")[0], "12", "10")
+    [found] = level_contrasts(kept(fit, formula, frame, "gaussian")[0], "12", "10")
     assert found.ratio == pytest.approx(tuple(np.exp([found.estimate, found.lower, found.upper])))
 
 
@@ -150,18 +150,18 @@ def test_a_ratio_is_given_under_a_log_link(frame: pd.DataFrame) -> None:
     ],
 )
 def test_a_contrast_of_what_does_not_exist_is_refused(
-    model: KeptModel, levels: tuple[str, str], factor: str | None, complaint: str
+    model: SavedModel, levels: tuple[str, str], factor: str | None, complaint: str
 ) -> None:
     with pytest.raises(StudyError, match=complaint):
-        kept_contrasts(model, *levels, factor)
+        level_contrasts(model, *levels, factor)
 
 
 def test_a_level_under_several_parents_asks_for_its_parent(frame: pd.DataFrame) -> None:
     formula = "y ~ 1 + (1 | department/size)"
     found = kept(fitted(formula, "gaussian", frame), formula, frame, "gaussian")[0]
     with pytest.raises(StudyError, match="write one of: d0:L, d1:L, d2:L"):
-        kept_contrasts(found, "L", "d0:M")
-    assert kept_contrasts(found, "d0:L", "d0:M")[0].grouping_factor == "department:size"
+        level_contrasts(found, "L", "d0:M")
+    assert level_contrasts(found, "d0:L", "d0:M")[0].grouping_factor == "department:size"
 
 
 def test_levels_of_two_factors_ask_for_the_factor(frame: pd.DataFrame) -> None:
@@ -170,8 +170,8 @@ def test_levels_of_two_factors_ask_for_the_factor(frame: pd.DataFrame) -> None:
     formula = "y ~ 1 + (1 | region) + (1 | store)"
     found = kept(fitted(formula, "gaussian", doubled), formula, doubled, "gaussian")[0]
     with pytest.raises(StudyError, match="levels of region, store: choose one with --factor"):
-        kept_contrasts(found, "12", "11")
-    assert kept_contrasts(found, "12", "11", "store")[0].grouping_factor == "store"
+        level_contrasts(found, "12", "11")
+    assert level_contrasts(found, "12", "11", "store")[0].grouping_factor == "store"
 
 
 OUTCOMES = [("y", "gaussian"), ("log(spend)", "gaussian"), ("sold", "binomial"), ("items", "poisson"), ("amount", "hurdle_gamma")]
@@ -244,16 +244,16 @@ def test_every_kind_of_predictor_is_evaluated_as_the_fit_did(frame: pd.DataFrame
     np.testing.assert_allclose(by_region, cells, rtol=1e-9)
 
 
-def test_a_new_level_under_a_known_parent_keeps_the_parents_effect(model: KeptModel) -> None:
+def test_a_new_level_under_a_known_parent_keeps_the_parents_effect(model: SavedModel) -> None:
     rows = pd.DataFrame({"region": ["12"] * 3, "department": ["d0", "d0", "d1"], "category": ["c00", "nothing like it", "nothing like it"]})
     found, is_new = predict([model], at([model], rows))
     assert list(is_new) == [False, True, True]
     assert found.std_error[1] > 2 * found.std_error[0]
-    [difference] = kept_contrasts(model, "d0", "d1")
+    [difference] = level_contrasts(model, "d0", "d1")
     assert found.estimate[1] - found.estimate[2] == pytest.approx(difference.estimate, rel=1e-9)
 
 
-def test_numbers_name_levels_however_they_are_written(model: KeptModel) -> None:
+def test_numbers_name_levels_however_they_are_written(model: SavedModel) -> None:
     rows = pd.DataFrame({"region": ["12", "12.0", "1.2e1"], "department": "d0", "category": "c00"})
     found, is_new = predict([model], at([model], rows))
     assert not is_new.any()
@@ -296,14 +296,14 @@ def test_a_row_that_cannot_be_predicted_is_named(changed: dict[str, list[object]
         predict(models, at(models, pd.concat([good, good.assign(**changed)])))
 
 
-def test_another_interval_is_narrower(model: KeptModel) -> None:
+def test_another_interval_is_narrower(model: SavedModel) -> None:
     rows = at([model], pd.DataFrame({"region": ["12"], "department": ["d0"], "category": ["c00"]}))
     (wide, _), (narrow, _) = predict([model], rows), predict([model], rows, interval=0.5)
     assert (narrow.upper - narrow.lower)[0] == pytest.approx((wide.upper - wide.lower)[0] * 0.67449 / 1.95996, rel=1e-4)
 
 
 @pytest.mark.parity
-def test_the_file_gives_back_what_was_kept(model: KeptModel, frame: pd.DataFrame, tmp_path: Path) -> None:
+def test_the_file_gives_back_what_was_kept(model: SavedModel, frame: pd.DataFrame, tmp_path: Path) -> None:
     formula, discrete = "amount ~ scale(x) + between(z, region) + (1 | region)", frame.assign(x=1.0 * frame.week)
     parts = kept(fitted(formula, "hurdle_gamma", discrete), formula, discrete, "hurdle_gamma")
     drawn = kept(fitted(f"log(spend) {CROSSED}", "gaussian", frame, "bayesian"), f"log(spend) {CROSSED}", frame, "gaussian")
@@ -326,9 +326,9 @@ def test_the_file_gives_back_what_was_kept(model: KeptModel, frame: pd.DataFrame
             np.testing.assert_array_equal(one, other)
 
 
-def test_a_damaged_file_and_one_of_another_version_are_refused(model: KeptModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_file_and_one_of_another_version_are_refused(model: SavedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "joint.npz"
-    file.write_bytes(b"not a kept model")
+    file.write_bytes(b"not a saved model")
     with pytest.raises(DataError, match=r"run groupwise estimate again"):
         read_models(file)
     monkeypatch.setattr("multilevel.prediction.saved_file.FORMAT", 99)
@@ -340,7 +340,7 @@ def test_a_damaged_file_and_one_of_another_version_are_refused(model: KeptModel,
 
 def test_nothing_is_kept_of_too_many_coefficients(gaussian: StudyFit, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("multilevel.prediction.save_model.MOST_COEFFICIENTS", 10)
-    assert keep_model(gaussian.parts[0], f"y {CROSSED}", moments={}, fills={}, seed=1) is None
+    assert save_model(gaussian.parts[0], f"y {CROSSED}", moments={}, fills={}, seed=1) is None
 
 
 def test_draws_stand_for_a_covariance_that_is_too_large_to_keep(
@@ -351,5 +351,5 @@ def test_draws_stand_for_a_covariance_that_is_too_large_to_keep(
     monkeypatch.setattr("multilevel.prediction.save_model.MOST_DRAWS", 1)
     monkeypatch.setattr("multilevel.prediction.save_model._size", lambda width: 4_000)
     rough = kept(gaussian, f"y {CROSSED}", frame, "gaussian")[0]
-    [one], [other] = kept_contrasts(exact, "12", "10"), kept_contrasts(rough, "12", "10")
+    [one], [other] = level_contrasts(exact, "12", "10"), level_contrasts(rough, "12", "10")
     assert other.std_error == pytest.approx(one.std_error, rel=0.05)

@@ -1,12 +1,12 @@
-"""The tables' own part of privacy: what lies inside a withheld level, people as levels, names in messages."""
+"""The tables' own part of privacy: what lies inside a suppressed level, people as levels, names in messages."""
 
 from __future__ import annotations
 
-from multilevel.redaction.redacted_tables import Protection, all_withheld, without_names
+from multilevel.redaction.redacted_tables import Protection, all_suppressed, without_names
 
 
-def test_levels_inside_a_withheld_one_are_withheld_and_people_themselves_always() -> None:
-    found = all_withheld(
+def test_levels_inside_a_suppressed_one_are_suppressed_and_people_themselves_always() -> None:
+    found = all_suppressed(
         Protection(
             "customer",
             10,
@@ -24,11 +24,11 @@ def test_levels_inside_a_withheld_one_are_withheld_and_people_themselves_always(
     assert found["customer"] == {("1",), ("2",)}
 
 
-def test_names_are_blotted_out_longest_first() -> None:
+def test_names_are_redacted_longest_first() -> None:
     assert without_names("region[north-west, x] and north", {"north", "north-west"}) == "region[(withheld), x] and (withheld)"
 
 
-def test_a_number_is_blotted_out_as_a_name_and_kept_as_a_figure() -> None:
+def test_a_number_is_redacted_as_a_name_and_kept_as_a_figure() -> None:
     text = "R-hat of 17 parameters is that of customer[17, Intercept]; not within 17, 23 and 17 more: 17 levels"
     assert without_names(text, {"17"}) == (
         "R-hat of 17 parameters is that of customer[(withheld), Intercept]; not within (withheld), 23 and 17 more: 17 levels"

@@ -9,8 +9,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multilevel.redaction.complementary_suppression import Level, Margin, given_away, totals, withheld
-from multilevel.redaction.redacted_tables import CELLS, Protection, all_withheld
+from multilevel.redaction.complementary_suppression import Level, Margin, given_away, suppressed, totals
+from multilevel.redaction.redacted_tables import CELLS, Protection, all_suppressed
 
 COLUMNS = ("region", "city", "category")
 TABLES = [keys for size in (1, 2, 3) for keys in combinations(COLUMNS, size)]
@@ -58,7 +58,7 @@ def test_no_published_number_nor_any_difference_of_them_is_that_of_a_group_below
     lines: list[tuple[int, str, str, str]], k: int, tables: list[tuple[str, ...]]
 ) -> None:
     found = protection(lines, k, tables)
-    hidden = all_withheld(found)
+    hidden = all_suppressed(found)
     for name, level in worked_out(found.counts, hidden):
         # one level that holds all line items is their total, which is told in any case
         assert found.counts[name][level] >= k or len(found.counts[name]) == 1, (name, level)
@@ -68,13 +68,13 @@ def test_no_published_number_nor_any_difference_of_them_is_that_of_a_group_below
 
 @given(lines=LINES, tables=st.lists(st.sampled_from(TABLES), min_size=1, max_size=4, unique=True))
 @settings(max_examples=100, deadline=None, derandomize=True)
-def test_nothing_is_withheld_without_need(lines: list[tuple[int, str, str, str]], tables: list[tuple[str, ...]]) -> None:
-    assert not any(all_withheld(protection(lines, 1, tables)).values())
+def test_nothing_is_suppressed_without_need(lines: list[tuple[int, str, str, str]], tables: list[tuple[str, ...]]) -> None:
+    assert not any(all_suppressed(protection(lines, 1, tables)).values())
 
 
 def test_a_single_small_level_takes_the_next_smallest_with_it() -> None:
-    assert withheld({("north",): 4, ("south",): 30, ("west",): 50}, 10) == {("north",), ("south",)}
-    assert withheld({("north",): 4, ("east",): 7, ("south",): 30, ("west",): 50}, 10) == {("north",), ("east",), ("south",)}
+    assert suppressed({("north",): 4, ("south",): 30, ("west",): 50}, 10) == {("north",), ("south",)}
+    assert suppressed({("north",): 4, ("east",): 7, ("south",): 30, ("west",): 50}, 10) == {("north",), ("east",), ("south",)}
 
 
 def test_a_level_that_its_column_tells_protects_nothing_in_its_row() -> None:
@@ -82,7 +82,7 @@ def test_a_level_that_its_column_tells_protects_nothing_in_its_row() -> None:
     margins = (Margin((0,)), Margin((1,)))
     # alone in column w, (a, w) follows from the column's total, and row a then gives (a, v) away
     assert given_away(counts, 10, {("a", "v"), ("a", "w"), ("b", "v")}, margins) == {("a", "v")}
-    hidden = withheld(counts, 10, margins)
+    hidden = suppressed(counts, 10, margins)
     assert given_away(counts, 10, hidden, margins) == frozenset()
     assert ("b", "x") not in hidden
 
@@ -90,14 +90,14 @@ def test_a_level_that_its_column_tells_protects_nothing_in_its_row() -> None:
 def test_a_large_table_is_decided_in_seconds() -> None:
     rng = np.random.default_rng(1)
     counts = {(str(i), str(j)): int(rng.integers(1, 400)) for i in range(20) for j in range(500)}
-    hidden = withheld(counts, 10, (Margin((0,)), Margin((1,))))
+    hidden = suppressed(counts, 10, (Margin((0,)), Margin((1,))))
     small = sum(count < 10 for count in counts.values())
     assert small < len(hidden) < 8 * small
     assert len(totals(counts, (Margin((0,)), Margin((1,))))) == 520
 
 
 def test_combinations_follow_the_factors_they_are_made_of() -> None:
-    found = all_withheld(
+    found = all_suppressed(
         Protection(
             "person",
             10,
