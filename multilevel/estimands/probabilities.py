@@ -78,7 +78,7 @@ def rank_intervals(
 
 def ranks_of_draws(estimates: Floats, noise: Floats, interval: float, seed: int) -> tuple[Floats, Floats]:
     """Equal-tailed intervals of the ranks of ``estimates`` (L,) + ``noise`` (L, draws), 1 the highest."""
-    # Levels that cannot be told apart (tau = 0) take turns: a tie, up to rounding, is broken anew in every draw.
+    # Levels that cannot be told apart (tau = 0) are tied up to rounding, and the tie is broken anew in every draw.
     rounding = 8.0 * np.finfo(float).eps * float(np.abs(estimates).max())
     size = max(_TIE * float(np.ptp(estimates) + np.abs(noise).max(initial=0.0)), rounding)
     tie = size * np.random.default_rng(seed).standard_normal(noise.shape)
