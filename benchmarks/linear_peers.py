@@ -138,7 +138,7 @@ def compare_with_lme4(folder: Path, database: Path, n_rows: int, seconds: float)
         return
     (folder / "bench.yaml").write_text(STUDY.format(formula=FORMULA, folder=folder), encoding="utf-8")
     start = time.perf_counter()
-    command = [sys.executable, "-m", "flows", "estimate", str(folder / "bench.yaml")]
+    command = [sys.executable, "-m", "groupwise", "estimate", str(folder / "bench.yaml")]
     subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL)
     process = time.perf_counter() - start
     print(f"lme4, {n_rows:,} rows: {theirs.seconds:.1f} s; ratio {theirs.seconds / seconds:.0f}")

@@ -70,7 +70,7 @@ def _query_seconds(relation: Relation, query: str) -> float:
 def whole_run(study: Study, database: Path, folder: Path) -> None:
     """``groupwise estimate`` as a process, against a process that runs an empty Prefect flow."""
     empty = min(_seconds([sys.executable, "-c", EMPTY_FLOW]) for _ in range(2))
-    command = [sys.executable, "-m", "flows", "estimate", "studies/simulated_spend.yaml"]
+    command = [sys.executable, "-m", "groupwise", "estimate", "studies/simulated_spend.yaml"]
     settings = ["--set", f"source.database={database}", "--publish-to", f"{folder}/out", "--engine", study.engine]
     run = min(_seconds([*command, *settings]) for _ in range(2))
     newest = max(Path(".groupwise/runs").iterdir(), key=lambda path: path.stat().st_mtime)

@@ -47,7 +47,7 @@ def main(seeds: int = 5) -> None:
 def run(study: str, seed: int) -> dict[str, float]:
     """Gates of one run, by name; a run that fails one raises."""
     with tempfile.TemporaryDirectory(prefix="groupwise-seeds-") as folder:
-        command = [sys.executable, "-m", "flows", "estimate", f"studies/{study}.yaml", "--publish-to", folder, "--set", f"seed={seed}"]
+        command = [sys.executable, "-m", "groupwise", "estimate", f"studies/{study}.yaml", "--publish-to", folder, "--set", f"seed={seed}"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"{study} seed {seed}: {done.stderr.strip()}")

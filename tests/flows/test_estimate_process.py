@@ -53,6 +53,8 @@ def test_a_simulated_shop_is_estimated_with_no_server_anywhere(tmp_path: Path) -
     sql = f"select count(distinct level) from '{folder}/group_estimates.parquet' where grouping_factor = 'region' and not is_new"
     assert duckdb.sql(sql).fetchall() == [(5,)]
     assert "Traceback" not in done.stderr
+    # Prefect itself was not started
+    assert not (tmp_path / "home").exists()
 
 
 @pytest.mark.operations

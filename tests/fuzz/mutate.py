@@ -118,7 +118,7 @@ def studies() -> list[Path]:
 
 def condition_corpus() -> list[str]:
     """Conditions of the tests, those that are allowed and those that are not."""
-    text = (ROOT / "tests" / "tasks" / "rules" / "test_conditions.py").read_text(encoding="utf-8")
+    text = (ROOT / "tests" / "groupwise" / "source" / "test_conditions.py").read_text(encoding="utf-8")
     return sorted({match[1] for match in re.finditer(r'^ +\(?"([^"\n]+)"', text, re.MULTILINE)})
 
 

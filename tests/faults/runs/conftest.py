@@ -74,7 +74,7 @@ class Run:
     def __init__(self, folder: Path, mark: str, environment: Mapping[str, str], *arguments: str) -> None:
         self.mark = mark
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "flows", *arguments],
+            [sys.executable, "-m", "groupwise", *arguments],
             cwd=folder,
             env={**environment, MARK: mark},
             stdin=subprocess.DEVNULL,

@@ -56,7 +56,7 @@ class Machine:
         self.started.append(process)
 
     def call(self, program: str, *arguments: str) -> str:
-        command = [PREFECT, "--no-prompt"] if program == "prefect" else [sys.executable, "-m", "flows"]
+        command = [PREFECT, "--no-prompt"] if program == "prefect" else [sys.executable, "-m", "groupwise"]
         done = subprocess.run(
             [*command, *arguments], cwd=self.project, env=self.env, capture_output=True, text=True, timeout=300, check=False
         )

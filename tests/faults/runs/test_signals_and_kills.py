@@ -23,6 +23,8 @@ RUNS = int(os.environ.get("FAULT_RUNS", "200"))
 SEED = 20_261_128
 LIMIT_SECONDS = 5.0
 NEXT_RUN_EVERY = 20
+HOSTS = {"a running server": 0.5, "its own server": 0.1, "no server": 0.4}
+"""Where runs are recorded, and what share of them; those that start a server take most of their time for it."""
 SIGNALS = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129, "SIGKILL": -9}
 STEPS = {
     "import": "",
@@ -126,7 +128,7 @@ def moments(count: int) -> list[tuple[str, str, float, str]]:
 
 
 @pytest.mark.timeout(6 * 3_600)
-@pytest.mark.parametrize("server", ["a running server", "its own server"])
+@pytest.mark.parametrize("server", HOSTS)
 def test_nothing_is_left_of_a_run_that_is_ended(
     server: str,
     tmp_path: Path,
@@ -146,19 +148,19 @@ def test_nothing_is_left_of_a_run_that_is_ended(
         "folder": study(tmp_path / "work-folder"),
         "object storage": study(tmp_path / "work-bucket", place="s3://warehouse/"),
     }
+    count = round(RUNS * HOSTS[server])
+    recorded = ("--flow",) if server == "its own server" else ()
     tally = Tally()
     for name, folder in studies.items():
-        good = start(folder, f"{server}-{name}-good", runs_env, "estimate", "study.yaml").end(None)
+        good = start(folder, f"{server}-{name}-good", runs_env, "estimate", "study.yaml", *recorded).end(None)
         assert good.code == 0, good.err
-    # a fifth of the runs start a server of their own, which takes most of their time
-    count = RUNS - RUNS // 5 if shared else RUNS // 5
     for number, (place, step, share, name) in enumerate(moments(count)):
         what = f"{name} in {step} + {share:.2f}, {place}, {server}"
         folder, target = studies[place], places[place]
         before = latest(target.files())
         known = set((folder / ".groupwise" / "runs").iterdir())
         # Great Expectations, in a process of its own beside the fit, takes half of the time of a run: one run in four has it
-        more = () if number % 4 == 0 else ("--set", "expectations=null")
+        more = recorded if number % 4 == 0 else (*recorded, "--set", "expectations=null")
         run = start(folder, f"{os.getpid()}-{server}-{number}", runs_env, "estimate", "study.yaml", *more)
 
         def reached(pattern: str = STEPS[step], folder: Path = folder, known: set[Path] = known, run: Any = run) -> bool:
@@ -171,7 +173,7 @@ def test_nothing_is_left_of_a_run_that_is_ended(
         ended = run.end(signal.Signals[name])
         judge(tally, what, ended, SIGNALS[name], before, target, step)
         if (number + 1) % NEXT_RUN_EVERY == 0 or number + 1 == count:
-            following = start(folder, f"{os.getpid()}-{server}-{number}-next", runs_env, "estimate", "study.yaml").end(None)
+            following = start(folder, f"{os.getpid()}-{server}-{number}-next", runs_env, "estimate", "study.yaml", *recorded).end(None)
             tally.next_runs += 1
             if following.code != 0 or latest(target.files())[0] not in following.out:
                 tally.faults.append(f"the run after {what} did not publish: {following.err}")
@@ -180,8 +182,8 @@ def test_nothing_is_left_of_a_run_that_is_ended(
                 tally.faults += [f"a flow run is left Running after {what}: {left_open}"] if left_open else []
         # as it goes, so that a lane that is stopped has measured something
         figures(
-            f"signals-{'shared' if shared else 'own'}-server",
-            kind=f"signals and kills of runs on {server}",
+            f"signals-{server.replace(' ', '-')}",
+            kind=f"signals and kills of runs with {server}",
             tried=number + 1,
             signals=tally.tried,
             finished_before=tally.finished_before,

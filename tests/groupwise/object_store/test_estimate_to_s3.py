@@ -22,7 +22,7 @@ STUDY = "name: small\nformula: y ~ 1 + (1 | g)\nsource: {parquet: lines.parquet}
 
 
 def groupwise(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "flows", *arguments], capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run([sys.executable, "-m", "groupwise", *arguments], capture_output=True, text=True, check=False, timeout=120)
 
 
 @pytest.mark.operations

@@ -294,7 +294,7 @@ def test_a_suite_without_rules_has_no_record(finished: RunFolder) -> None:
 def test_a_failing_child_tells_its_reason(finished: RunFolder, change: Change) -> None:
     change("insert into lines select * from lines limit 1")
     with pytest.raises(RecordError, match="was written to after this run had begun to read it") as caught:
-        record_in_child(finished.path)
+        record_in_child(finished.path, 60.0)
     assert "\n" not in str(caught.value)
 
 

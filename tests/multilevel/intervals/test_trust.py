@@ -113,17 +113,17 @@ def fails(*_: object, **__: object) -> None:
 @pytest.mark.parametrize(
     ("part", "formula", "family", "without"),
     [
-        ("linear.profile.linear_system", "y ~ x + (1 | g)", "gaussian", {"sd(g, Intercept)", "sigma", "Intercept", "x"}),
+        ("linear_profile.linear_system", "y ~ x + (1 | g)", "gaussian", {"sd(g, Intercept)", "sigma", "Intercept", "x"}),
         # the maximum-likelihood fit alone: the restricted likelihood has its profile all the same
-        ("linear.profile.optimise", "y ~ x + (1 | g)", "gaussian", {"Intercept", "x"}),
-        ("generalised.profile.deviance_of", "y ~ x + (1 | g)", "gamma", {"sd(g, Intercept)", "shape", "Intercept", "x"}),
+        ("linear_profile.optimise", "y ~ x + (1 | g)", "gaussian", {"Intercept", "x"}),
+        ("laplace_profile.deviance_of", "y ~ x + (1 | g)", "gamma", {"sd(g, Intercept)", "shape", "Intercept", "x"}),
     ],
 )
 def test_profiles_that_cannot_be_built_leave_the_estimates_and_say_so(
     part: str, formula: str, family: str, without: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wald = study(formula, alike(), family)
-    monkeypatch.setattr(f"multilevel.{part}", fails)
+    monkeypatch.setattr(f"multilevel.intervals.{part}", fails)
     fit = study(formula, alike(), family, intervals="profile")
     assert components(fit).estimate.tolist() == components(wald).estimate.tolist()
     assert check_table("population_coefficients", fit.tables["population_coefficients"]) == []
