@@ -22,7 +22,7 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.PHONY: help install demo test check format lock parity calibration faults fuzz operations benchmarks docs release-schema clean
+.PHONY: help install demo test coverage hooks check format lock parity calibration faults fuzz operations benchmarks docs release-schema clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -36,6 +36,12 @@ demo: install ## load the real shop, fit the three studies, publish their tables
 
 test: install ## the default test run
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "$(QUICK)" --durations=10
+
+coverage: install ## the default test run with its coverage, at least 85 %
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "$(QUICK)" --cov --cov-report=term --cov-report=html:.groupwise/coverage
+
+hooks: install ## run the linters before every commit, and the types before every push
+	$(BIN)/pre-commit install --hook-type pre-commit --hook-type pre-push
 
 check: install ## lint, format check, strict types, SQL lint, import rule
 	$(BIN)/ruff check .

@@ -94,7 +94,7 @@ def aggregate(plan: CellPlan, schema: Schema, frame: pd.DataFrame) -> CellStatis
     else:
         mean, cross = _moments([*features, outcome - offset], weight, codes, n_cells)
     n = np.bincount(codes, minlength=n_cells).astype(np.int64)
-    size = {"rows": np.ones(len(frame)), "trials": trials, "exposure": np.exp(offset)}[keeps.size]
+    size = trials if keeps.size == "trials" else np.exp(offset) if keeps.size == "exposure" else np.ones(len(frame))
     return CellStatistics(
         family=plan.family,
         log_outcome=plan.log_outcome,
