@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-LINE_ITEMS = Path(__file__).parents[1] / "sql" / "simulated_line_items.sql"
+from sql import read_query
+
 STUDY = """\
 name: spend
 title: Spend per line item by region and category
@@ -101,7 +101,7 @@ _SECONDS = re.compile(r"takes about .* on this machine")
 def make_example_files(folder: Path) -> None:
     """The study, its SQL and a table to predict at."""
     (folder / "sql").mkdir(parents=True)
-    shutil.copyfile(LINE_ITEMS, folder / "sql" / LINE_ITEMS.name)
+    (folder / "sql" / "simulated_line_items.sql").write_text(read_query("simulated_line_items"), encoding="utf-8")
     (folder / "study.yaml").write_text(STUDY, encoding="utf-8")
     (folder / "rows.csv").write_text(ROWS, encoding="utf-8")
 

@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+PUBLISH_GROUP_ESTIMATES = "flows.publish_group_estimates:publish_group_estimates"
 RUN_AS_FLOW = "flows.command_run:run_as_flow"
 WRITE_AUTOMATIONS = "flows.automations:write_automations"
 CONFIGURED_API = "flows.prefect_api:configured_api"
@@ -19,6 +20,13 @@ SETTING = "PREFECT_API_URL"
 PROFILE = "PREFECT_PROFILE"
 WRITTEN_SIGNS = ("api", "cloud")
 """One of these stands in every file that could set the address of an API."""
+
+
+def __getattr__(name: str) -> Any:
+    """``publish_group_estimates``, the flow: the public entry point of deployments, and all that imports Prefect here."""
+    if name == "publish_group_estimates":
+        return load(PUBLISH_GROUP_ESTIMATES)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def load(entry_point: str) -> Any:
