@@ -68,6 +68,7 @@ class Moves:
     """Packages that move. root : the repository; homes : the new dotted name of every package, by its old one."""
 
     def __init__(self, root: Path, homes: Mapping[str, str]) -> None:
+        self.root = root
         self.homes = homes
         self.modules = {
             f"{package}.{path.stem}"
