@@ -86,8 +86,7 @@ def test_no_file_names_one_in_an_entry_point_a_command_or_a_loader(installed: Pa
 def test_queries_suites_and_templates_are_read_beside_packages_of_their_names(installed: Path, project: Path) -> None:
     code = (
         "from groupwise._bundled import sql; from groupwise.validation.suite_file import suite_entries; "
-        "from groupwise.html_page import static_page; from importlib.resources import files; "
-        "page = static_page(files('groupwise.report') / 'templates', 'index', studies=[]); "
+        "from importlib.resources import files; page = (files('groupwise.validation') / 'templates' / 'validation.html.j2').read_text(); "
         "suites = [len(suite_entries(name)) for name in ('baskets', 'line_items')]; "
         "print(sql.__file__, len(sql.read_query('line_items')), *suites, page.count('<html'))"
     )
