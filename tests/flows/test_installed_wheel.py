@@ -20,6 +20,8 @@ from typing import Any
 import httpx
 import pytest
 import yaml
+from prefect.cli.deploy._models import DeploymentConfig, PrefectYamlModel
+from prefect.flows import load_flow_from_entrypoint
 
 PAGE = Path(__file__).parents[2] / "docs" / "schedule.md"
 FILES = {
@@ -146,9 +148,8 @@ def server(installation: Installation) -> Iterator[httpx.Client]:
     finally:
         for process in reversed(started):
             os.killpg(process.pid, signal.SIGTERM)
-        for process in started:
             try:
-                process.wait(20)
+                process.wait(30)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
 
@@ -182,6 +183,15 @@ def run(installation: Installation, client: httpx.Client, deployment: str) -> di
     found = wait_for(ended, 400, f"the run does not end; see worker.log in {installation.project}")
     assert found["state_type"] == "COMPLETED", found["state"]["message"]
     return found
+
+
+def test_the_documented_deployment_loads_and_has_no_key_that_would_be_ignored() -> None:
+    written = documented()
+    [deployment] = written["deployments"]
+    assert set(written) <= set(PrefectYamlModel.model_fields)
+    assert set(deployment) <= set(DeploymentConfig.model_fields)
+    flow = load_flow_from_entrypoint(deployment["entrypoint"], use_placeholder_flow=False)
+    assert flow.validate_parameters(deployment["parameters"])["study"] == "studies/spend.yaml"
 
 
 @pytest.mark.operations
