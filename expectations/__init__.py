@@ -5,4 +5,4 @@ from importlib.resources import files
 
 def read_suite(name: str) -> str:
     """Text of ``expectations/<name>.json``."""
-    return (files("expectations") / f"{name}.json").read_text(encoding="utf-8")
+    return (files(__name__) / f"{name}.json").read_text(encoding="utf-8")

@@ -52,5 +52,5 @@ def write_automations() -> list[str]:
 
 
 def _shipped() -> list[dict[str, Any]]:
-    text = files("flows").joinpath(FILE).read_text(encoding="utf-8")
+    text = files(__package__).joinpath(FILE).read_text(encoding="utf-8")
     return list(yaml.safe_load(text)["automations"])

@@ -5,4 +5,4 @@ from importlib.resources import files
 
 def read_query(name: str) -> str:
     """Text of ``sql/<name>.sql``."""
-    return (files("sql") / f"{name}.sql").read_text(encoding="utf-8")
+    return (files(__name__) / f"{name}.sql").read_text(encoding="utf-8")

@@ -7,6 +7,8 @@ import os
 os.environ["DO_NOT_TRACK"] = "1"
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
@@ -45,6 +47,17 @@ def run_until_fitted() -> RunUntilFitted:
         return begun
 
     return run
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel of the repository."""
+    place, root = tmp_path_factory.mktemp("wheel"), Path(__file__).parents[1]
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(place), str(root)]
+    done = subprocess.run(build, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    [built] = place.glob("*.whl")
+    return built
 
 
 @pytest.fixture

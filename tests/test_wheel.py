@@ -1,58 +1,127 @@
-"""A wheel, installed elsewhere, reads its queries and suites and knows its commands without the repository."""
+"""A wheel, installed elsewhere, has two top-level modules and needs neither the repository nor the names of its folders."""
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 import zipfile
+from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
+MOVED = ("flows", "tasks", "sql", "expectations")
+PLACES = {room: f"groupwise/_bundled/{room}" for room in MOVED} | {"groupwise": "groupwise", "multilevel": "multilevel"}
+BY_ROOM = pytest.mark.parametrize("room", PLACES)
+NAMES = "|".join(MOVED)
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel's content in a folder of its own."""
-    place = tmp_path_factory.mktemp("wheel")
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(place / "dist"), str(ROOT)]
-    subprocess.run(build, check=True, capture_output=True)
-    [wheel] = (place / "dist").glob("*.whl")
+    place = tmp_path_factory.mktemp("site")
     with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(place / "site")
-    return place / "site"
+        archive.extractall(place)
+    return place
 
 
-def run(installed: Path, code: str) -> str:
-    """Run code that finds the wheel's packages first, isolated from the working directory and the environment."""
-    first = f"import sys; sys.path.insert(0, {str(installed)!r}); "
-    done = subprocess.run([sys.executable, "-I", "-c", first + code], capture_output=True, text=True, check=True, cwd=installed.parent)
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's project with packages of the repository's names, none of which can be imported, and a suite of its own."""
+    place = tmp_path_factory.mktemp("project")
+    for room in MOVED:
+        (place / room).mkdir()
+        (place / room / "__init__.py").write_text("raise ImportError('this is the project')\n", encoding="utf-8")
+    (place / "expectations" / "line_items.json").write_text('{"expectations": []}', encoding="utf-8")
+    return place
+
+
+def run(installed: Path, project: Path, code: str) -> str:
+    """Run code in the project's folder, which is the first place that Python looks in; the wheel is the second."""
+    environment = os.environ | {"PYTHONPATH": str(installed)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=project, env=environment)
+    assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
-def test_queries_suites_and_templates_are_inside(installed: Path) -> None:
-    for folder in ("sql", "expectations", "tasks", "multilevel"):
-        wanted = {path.relative_to(ROOT) for path in (ROOT / folder).rglob("*") if path.suffix in {".sql", ".json", ".html", ".css", ".js"}}
-        assert {path for path in wanted if not (installed / path).is_file()} == set()
+def test_it_has_two_top_level_modules(installed: Path) -> None:
+    assert {path.name for path in installed.iterdir() if not path.name.endswith(".dist-info")} == {"groupwise", "multilevel"}
 
 
-def test_it_reads_its_queries_and_suites(installed: Path) -> None:
-    code = "import sql, expectations; print(sql.__file__, len(sql.read_query('line_items')), len(expectations.read_suite('line_items')))"
-    file, query, suite = run(installed, code).split()
+@BY_ROOM
+def test_every_query_suite_template_and_module_is_inside(installed: Path, room: str) -> None:
+    own = [path for path in (ROOT / room).rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    copies = {path: installed / PLACES[room] / path.relative_to(ROOT / room) for path in own}
+    assert copies
+    assert not [path for path, copy in copies.items() if not copy.is_file()]
+    assert not [path for path, copy in copies.items() if path.suffix != ".py" and path.read_bytes() != copy.read_bytes()]
+
+
+def test_types_are_for_those_who_install_it(installed: Path) -> None:
+    assert (installed / "groupwise" / "py.typed").is_file()
+    assert (installed / "multilevel" / "py.typed").is_file()
+
+
+def test_no_module_imports_a_package_that_has_moved(installed: Path) -> None:
+    imports = re.compile(rf"^[ \t]*(?:from|import(?:[ \t]+[\w. \t]+,)*)[ \t]+(?:{NAMES})\b.*", re.MULTILINE)
+    found = {file: imports.findall(file.read_text(encoding="utf-8")) for file in installed.rglob("*.py")}
+    assert len(found) > 300
+    assert not {file: lines for file, lines in found.items() if lines}
+
+
+def test_no_file_names_one_in_an_entry_point_a_command_or_a_loader(installed: Path) -> None:
+    named = re.compile(
+        rf"(?<![\w./-])(?:{NAMES})(?:\.\w+)+:\w|-m\W+(?:{NAMES})\b|(?:files|import_module|find_spec|PackageLoader)\(\W*(?:{NAMES})\b"
+    )
+    files = [path for path in installed.rglob("*") if path.is_file()]
+    texts = {path: path.read_text(encoding="utf-8") for path in files}
+    # docstrings may speak of the repository
+    found = [(path, match[0]) for path, text in texts.items() for match in named.finditer(re.sub(r'"""(?s:.*?)"""|``.*?``', "", text))]
+    assert not found
+
+
+def test_queries_suites_and_templates_are_read_beside_packages_of_their_names(installed: Path, project: Path) -> None:
+    code = (
+        "from groupwise._bundled import sql; from groupwise.validation.suite_file import suite_entries; "
+        "from importlib.resources import files; page = (files('groupwise.validation') / 'templates' / 'validation.html.j2').read_text(); "
+        "suites = [len(suite_entries(name)) for name in ('baskets', 'line_items')]; "
+        "print(sql.__file__, len(sql.read_query('line_items')), *suites, page.count('<html'))"
+    )
+    file, query, ours, theirs, pages = run(installed, project, code).split()
     assert Path(file).is_relative_to(installed)
     assert int(query) > 100
-    assert int(suite) > 100
+    assert int(ours) > 0
+    assert int(theirs) == 0, "the project's own suite comes before the one of the same name in the wheel"
+    assert int(pages) == 1
 
 
-def test_it_knows_its_commands(installed: Path) -> None:
-    code = "sys.argv = ['groupwise', '--help']; import groupwise.commands.command_line as c; print(c.__file__); c._run()"
-    out = run(installed, code)
+def test_its_script_knows_the_commands(installed: Path, project: Path) -> None:
+    scripts = ConfigParser()
+    [found] = installed.glob("*.dist-info/entry_points.txt")
+    scripts.read(found, encoding="utf-8")
+    assert dict(scripts["console_scripts"]) == {"groupwise": "groupwise.commands:main"}
+    code = "import sys; sys.argv = ['groupwise', '--help']; import groupwise.commands as c; print(c.__file__, flush=True); c.main()"
+    out = run(installed, project, code)
     assert Path(out.splitlines()[0]).is_relative_to(installed)
     assert "estimate" in out
 
 
-def test_tests_benchmarks_and_data_stay_at_home(installed: Path) -> None:
-    assert {path.name for path in installed.iterdir() if not path.name.endswith(".dist-info")} == {
-        "flows", "tasks", "sql", "expectations", "multilevel",
-    }  # fmt: skip
+def test_an_editable_install_is_the_repository_on_the_path(tmp_path: Path) -> None:
+    code = f"from hatchling.build import build_editable; print(build_editable({str(tmp_path)!r}))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    with zipfile.ZipFile(tmp_path / done.stdout.strip()) as archive:
+        [place] = [name for name in archive.namelist() if ".dist-info/" not in name]
+        assert archive.read(place).decode().strip() == str(ROOT)
+    assert place.endswith(".pth")
+
+
+@pytest.mark.operations
+def test_the_source_archive_builds_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
+    # without --wheel, the wheel is built from the archive
+    subprocess.run([sys.executable, "-m", "build", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)], check=True, capture_output=True)
+    [other] = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as ours, zipfile.ZipFile(other) as theirs:
+        assert {name: ours.read(name) for name in ours.namelist()} == {name: theirs.read(name) for name in theirs.namelist()}

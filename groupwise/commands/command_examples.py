@@ -10,7 +10,6 @@ from pathlib import Path
 
 from sql import read_query
 
-LINE_ITEMS = "simulated_line_items"
 STUDY = """\
 name: spend
 title: Spend per line item by region and category
@@ -74,13 +73,12 @@ EXAMPLES: dict[str, Example] = {
     "report": Example(("report study.yaml",), "nothing is published, or `publish_to` is in object storage."),
     "contrast": Example(
         ("contrast study.yaml R001 R003",),
-        "a level is not in the published version, is in several factors and `--factor` does not say which, or the version has no saved "
-        "joint distribution.",
+        "a level is not in the published version, is in several factors and `--factor` does not say which, or the version keeps no joint "
+        "distribution.",
     ),
     "predict": Example(
         ("predict study.yaml --at rows.csv",),
-        "the table lacks a column of the formula or has a value that the model does not know, or the version has "
-        "no saved joint distribution.",
+        "the table lacks a column of the formula or has a value that the model does not know, or the version keeps no joint distribution.",
     ),
     "compare": Example(
         ("compare study.yaml --reduced 'log_amount ~ 1 + discount + (1 | region) + (1 | department)' --folds 3",),
@@ -103,7 +101,7 @@ _SECONDS = re.compile(r"takes about .* on this machine")
 def make_example_files(folder: Path) -> None:
     """The study, its SQL and a table to predict at."""
     (folder / "sql").mkdir(parents=True)
-    (folder / "sql" / f"{LINE_ITEMS}.sql").write_text(read_query(LINE_ITEMS), encoding="utf-8")
+    (folder / "sql" / "simulated_line_items.sql").write_text(read_query("simulated_line_items"), encoding="utf-8")
     (folder / "study.yaml").write_text(STUDY, encoding="utf-8")
     (folder / "rows.csv").write_text(ROWS, encoding="utf-8")
 

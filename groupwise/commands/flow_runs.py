@@ -9,8 +9,9 @@ import os
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+PUBLISH_GROUP_ESTIMATES = "flows.publish_group_estimates:publish_group_estimates"
 RUN_AS_FLOW = "flows.command_run:run_as_flow"
 WRITE_AUTOMATIONS = "flows.automations:write_automations"
 CONFIGURED_API = "flows.prefect_api:configured_api"
@@ -25,6 +26,15 @@ def load(entry_point: str) -> Any:
     """What an entry point such as ``flows.automations:write_automations`` names."""
     module, _, name = entry_point.partition(":")
     return getattr(import_module(module), name)
+
+
+if not TYPE_CHECKING:  # to the type checker, a name that is not here stays an error
+
+    def __getattr__(name: str) -> Any:
+        """``publish_group_estimates``, the flow: the public name for deployments. Prefect is imported when it is asked for."""
+        if name == "publish_group_estimates":
+            return load(PUBLISH_GROUP_ESTIMATES)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def has_api() -> bool:

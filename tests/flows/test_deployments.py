@@ -11,6 +11,8 @@ from prefect.cli.deploy._models import DeploymentConfig, PrefectYamlModel
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.flows import load_flow_from_entrypoint
 
+from flows.publish_group_estimates import publish_group_estimates
+from groupwise.commands import flow_runs
 from groupwise.study.study_file import load_study
 
 ROOT = Path(__file__).parents[2]
@@ -35,6 +37,11 @@ def test_an_entrypoint_loads_and_takes_its_parameters(deployment: dict[str, Any]
     flow = load_flow_from_entrypoint(deployment["entrypoint"], use_placeholder_flow=False)
     assert flow.name == "publish-group-estimates"
     assert flow.validate_parameters(deployment["parameters"])["study"] == deployment["parameters"]["study"]
+
+
+def test_the_flow_has_a_public_name_in_the_library() -> None:
+    assert load_flow_from_entrypoint(f"{flow_runs.__name__}.publish_group_estimates", use_placeholder_flow=False) is publish_group_estimates
+    assert not hasattr(flow_runs, "publish_group_estimate")
 
 
 @BY_NAME
