@@ -73,12 +73,13 @@ EXAMPLES: dict[str, Example] = {
     "report": Example(("report study.yaml",), "nothing is published, or `publish_to` is in object storage."),
     "contrast": Example(
         ("contrast study.yaml R001 R003",),
-        "a level is not in the published version, is in several factors and `--factor` does not say which, or the version keeps no joint "
-        "distribution.",
+        "a level is not in the published version, is in several factors and `--factor` does not say which, or the version has no saved "
+        "joint distribution.",
     ),
     "predict": Example(
         ("predict study.yaml --at rows.csv",),
-        "the table lacks a column of the formula or has a value that the model does not know, or the version keeps no joint distribution.",
+        "the table lacks a column of the formula or has a value that the model does not know, or the version has "
+        "no saved joint distribution.",
     ),
     "compare": Example(
         ("compare study.yaml --reduced 'log_amount ~ 1 + discount + (1 | region) + (1 | department)' --folds 3",),
