@@ -19,6 +19,18 @@ import pytest
 if TYPE_CHECKING:
     from groupwise.run_folder import RunFolder
 
+LANES = ("parity", "calibration", "faults", "fuzz", "operations")
+LANE_SECONDS = 1_800
+"""A test of a long lane that has not ended by then hangs, however busy the machine is."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give the tests of the long lanes their time."""
+    for item in items:
+        if item.get_closest_marker("timeout") is None and any(item.get_closest_marker(lane) for lane in LANES):
+            item.add_marker(pytest.mark.timeout(LANE_SECONDS))
+
+
 type RunUntilFitted = Callable[..., RunFolder]
 
 

@@ -161,8 +161,9 @@ def marginal(rows: pd.DataFrame, beta: Floats, sd: float) -> float:
             prior = b**2 / (2 * sd**2) + math.log(sd * math.sqrt(2 * math.pi))
             return float(np.sum(-fixed - b - wait * np.exp(-fixed - b))) - prior
 
-        grid = np.linspace(-3, 3, 2001)
-        peak = float(grid[np.argmax([inside(b) for b in grid])])
+        grid = np.linspace(-3, 3, 401)
+        predictors = fixed[:, None] + grid
+        peak = float(grid[np.argmax((-predictors - wait[:, None] * np.exp(-predictors)).sum(axis=0) - grid**2 / (2 * sd**2))])
         top = inside(peak)
         area = quad(lambda b, top=top: math.exp(inside(b) - top), peak - 1.5, peak + 1.5, epsabs=0, epsrel=1e-11)[0]
         total += top + math.log(area)
