@@ -1,0 +1,131 @@
+"""The rows of ``diagnostics``: the checks of every part, under its own name where there are two, and those of the study as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from multilevel.checking.predictive import predictive_checks
+from multilevel.checking.row_loo import row_loo
+from multilevel.design.nesting import Nesting
+from multilevel.fit.container import Check, fact
+from multilevel.interpretation.dispersion import dispersion_check
+from multilevel.interpretation.unsplit_slopes import reversal_warnings, unsplit_warnings
+from multilevel.interpretation.warnings import design_warnings, effective_sizes, separated_groups, simpson_warnings
+from multilevel.study.calibration import calibration
+from multilevel.study.designs import StudyPart
+from multilevel.study.fitted_parts import PartResults
+from multilevel.study.options import FitOptions
+from multilevel.tables.diagnostics import criteria, left_out, sizes
+
+_TOGETHER: dict[str, Callable[[list[float]], float]] = {
+    "max_r_hat": max,
+    "min_ess_bulk": min,
+    "min_ess_tail": min,
+    "n_divergences": sum,
+    "pareto_k": max,
+    "singular": max,
+    "converged": max,
+}
+"""How one number of both parts is the worse of the two, or their sum."""
+
+
+def study_checks(results: Sequence[PartResults], tree: Nesting, options: FitOptions) -> list[Check]:
+    """Everything that was checked; the report tells what failed in this order."""
+    whole = results[0].part
+    fits = [[*_of_the_fit(result), *_criteria(result)] for result in results]
+    return [
+        *_named(results, _of_the_fit),
+        *options.extra_checks,
+        *_together(results, fits),
+        *_named(results, _criteria),
+        *sizes(whole.design.cells),
+        *left_out(options.n_excluded, options.n_quarantined),
+        *design_warnings(whole.warnings),
+        *effective_sizes(whole.design, tree),
+        *_named(results[1:], lambda result: _of_fewer_rows(result, whole)),
+        *_named(results, _of_the_slopes),
+        *calibration([result.fitted for result in results], tree),
+        *_named(results, lambda result: result.pooling.checks),
+    ]
+
+
+def _of_the_fit(result: PartResults) -> list[Check]:
+    return [*result.fit.checks, *predictive_checks(result.fit, result.options.seed), *row_loo(result.fit)]
+
+
+def _criteria(result: PartResults) -> list[Check]:
+    return [*criteria(result.fit), *simpson_warnings(result.contextual)]
+
+
+def _of_the_slopes(result: PartResults) -> list[Check]:
+    design, pooling = result.fit.design, result.pooling
+    return [
+        *unsplit_warnings(design, result.tree),
+        *reversal_warnings(design, pooling.complete, pooling.separate_fits),
+        *separated_groups(result.fit, result.tree),
+        *dispersion_check(result.fit),
+    ]
+
+
+def _of_fewer_rows(result: PartResults, whole: StudyPart) -> list[Check]:
+    """Of a part that does not have all line items: how many it has, and what is to be minded among them only."""
+    part = result.part
+    return [
+        *sizes(part.design.cells),
+        *design_warnings([warning for warning in part.warnings if warning not in whole.warnings]),
+        *effective_sizes(part.design, result.tree),
+    ]
+
+
+def _named(results: Sequence[PartResults], collect: Callable[[PartResults], Sequence[Check]]) -> list[Check]:
+    """What is collected of every part: each check as ``name[part]`` where there are two."""
+    return [
+        check
+        if result.part.name is None
+        else replace(check, check=f"{check.check}[{result.part.name}]", message=result.part.told(check.message))
+        for result in results
+        for check in collect(result)
+    ]
+
+
+def _together(results: Sequence[PartResults], checks: Sequence[Sequence[Check]]) -> list[Check]:
+    """For the names that every run publishes one row of all parts; none where there is one part, whose rows they are already."""
+    if len(results) == 1:
+        return []
+    rows = []
+    for name, together in _TOGETHER.items():
+        found = [check for own in checks for check in own if check.check == name]
+        values = [check.value for check in found if check.value is not None]
+        if values:
+            passed = all(check.passed for check in found)
+            rows.append(Check(name, float(together(values)), None, passed, "of both parts; each has a row of its own"))
+    return [*rows, *_joint_criteria(results, [{check.check: check.value for check in own} for own in checks])]
+
+
+def _joint_criteria(results: Sequence[PartResults], values: Sequence[Mapping[str, float | None]]) -> list[Check]:
+    """Log-likelihood, AIC and BIC of the outcome: the parts' likelihoods are multiplied."""
+    n_parameters = sum(own.get("n_parameters") or 0.0 for own in values)
+    rows = [fact("n_parameters", n_parameters, "of both parts; each has a row of its own")] if n_parameters else []
+    known = [found for own in values if (found := _likelihood(own)) is not None]
+    if len(known) < len(values):
+        return rows
+    likelihood, n_rows = sum(known), results[0].part.design.cells.n_rows
+    return [
+        *rows,
+        fact("log_likelihood", likelihood, "log-likelihood of y, zeros and amounts, all line items"),
+        fact("aic", 2.0 * n_parameters - 2.0 * likelihood, f"-2 log-likelihood + 2 x {n_parameters:g} parameters, both parts"),
+        fact(
+            "bic", np.log(n_rows) * n_parameters - 2.0 * likelihood, "-2 log-likelihood + log(n) x parameters, both parts, all line items"
+        ),
+    ]
+
+
+def _likelihood(values: Mapping[str, float | None]) -> float | None:
+    """A part's log-likelihood; that of a logarithm on the scale of y, from its AIC there."""
+    aic, n_parameters = values.get("aic_response_scale"), values.get("n_parameters")
+    if aic is not None and n_parameters is not None:
+        return n_parameters - aic / 2.0
+    return values.get("log_likelihood")
