@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from multilevel.arrays import Floats, Integers
+from multilevel.arrays import Flags, Floats
 from multilevel.design.nesting import Nesting
 from multilevel.estimands.fitted_part import FittedPart
 from multilevel.estimands.level_variance import LevelVariance
 from multilevel.estimands.response import response_of
-from multilevel.fit.container import Check
+from multilevel.fit.container import Check, Fit
 from multilevel.fit.residuals import linear_predictor, predictor_variance
 
 TOLERANCE = 0.1
@@ -21,24 +21,21 @@ MOST_OUTSIDE = 0.1
 """Line items that may lie in levels outside the tolerance, as a share."""
 
 
-def calibration(parts: Sequence[FittedPart], tree: Nesting) -> list[Check]:
-    """Per factor the share of line items in levels whose fitted mean of y misses the observed one; of ``log y`` and of two parts."""
-    if len(parts) == 2:
-        return _of_a_product(parts[0], parts[1], tree)
-    [part] = parts
-    return [] if part.variance is None else _of_a_logarithm(part, part.variance, tree)
-
-
-def _of_a_logarithm(part: FittedPart, variance: LevelVariance, tree: Nesting) -> list[Check]:
-    cells, mean = part.design.cells, part.fit.joint.mean
+def calibration_of_logarithms(fit: Fit, tree: Nesting, variance: LevelVariance | None) -> list[Check]:
+    """Per factor the share of line items in levels whose fitted mean of y misses the observed one; empty unless ``log y``."""
+    if variance is None:
+        return []
+    cells = fit.design.cells
     sigma2 = _sigma2(variance, tree)
-    spread = sigma2 + predictor_variance(part.design, mean)
-    fitted = cells.n * np.exp(linear_predictor(part.design, mean) + spread / 2.0)
+    spread = sigma2 + predictor_variance(fit.design, fit.joint.mean)
+    fitted = cells.n * np.exp(linear_predictor(fit.design, fit.joint.mean) + spread / 2.0)
     # Relative variance of one lognormal outcome about its mean.
     scatter = cells.n * np.expm1(np.minimum(sigma2, 50.0))
     found = []
     for name, factor in tree.factors.items():
-        n, observed, expected, noise = _by_level(factor.codes, factor.n_levels, cells.n, cells.total, fitted, scatter)
+        # of a two-part outcome some levels have no amounts
+        _, codes = np.unique(factor.codes, return_inverse=True)
+        n, observed, expected, noise = (np.bincount(codes, values) for values in (cells.n, cells.total, fitted, scatter))
         error = np.abs(expected - observed) / observed
         outside = error > np.maximum(TOLERANCE, 2.0 * np.sqrt(noise) / n)
         typical = float(np.sum(n * error) / n.sum())
@@ -46,7 +43,11 @@ def _of_a_logarithm(part: FittedPart, variance: LevelVariance, tree: Nesting) ->
     return found
 
 
-def _of_a_product(occurrence: FittedPart, amount: FittedPart, tree: Nesting) -> list[Check]:
+def calibration_of_products(parts: Sequence[FittedPart], tree: Nesting) -> list[Check]:
+    """The same of both parts together, zeros included; empty where there is one part."""
+    if len(parts) == 1:
+        return []
+    occurrence, amount = parts
     n, total = occurrence.design.cells.n.astype(float), amount.design.cells.total
     first, second = (linear_predictor(occurrence.design, part.fit.joint.mean) for part in (occurrence, amount))
     dispersion = amount.fit.dispersion
@@ -58,7 +59,9 @@ def _of_a_product(occurrence: FittedPart, amount: FittedPart, tree: Nesting) -> 
     noise = n * mean**2 * (p * (1.0 + relative) - p**2)
     found = []
     for name, factor in tree.factors.items():
-        rows, observed, expected, scatter = _by_level(factor.codes, factor.n_levels, n, total, n * p * mean, noise)
+        rows, observed, expected, scatter = (
+            np.bincount(factor.codes, values, factor.n_levels) for values in (n, total, n * p * mean, noise)
+        )
         error = np.abs(expected - observed)
         outside = error > np.maximum(TOLERANCE * expected, 2.0 * np.sqrt(scatter))
         typical = error.sum() / observed.sum()
@@ -69,14 +72,10 @@ def _of_a_product(occurrence: FittedPart, amount: FittedPart, tree: Nesting) -> 
 def _sigma2(variance: LevelVariance, tree: Nesting) -> Floats:
     """(C,) of log y in each cell."""
     factors = dict(tree.factors)
-    return np.exp(variance.constant + variance.part(factors, frozenset(factors)))
+    return np.asarray(np.exp(variance.constant + variance.part(factors, frozenset(factors))))
 
 
-def _by_level(codes: Integers, n_levels: int, *values: Floats | Integers) -> list[Floats]:
-    return [np.bincount(codes, each, n_levels) for each in values]
-
-
-def _check(name: str, outside: Floats, n: Floats, typical: str) -> Check:
+def _check(name: str, outside: Flags, n: Floats, typical: str) -> Check:
     share = float(np.sum(n[outside]) / n.sum())
     message = (
         f"{name}: fitted means of y differ from the observed ones by {typical}; "

@@ -14,7 +14,7 @@ from multilevel.fit.container import Check, fact
 from multilevel.interpretation.dispersion import dispersion_check
 from multilevel.interpretation.unsplit_slopes import reversal_warnings, unsplit_warnings
 from multilevel.interpretation.warnings import design_warnings, effective_sizes, separated_groups, simpson_warnings
-from multilevel.study.calibration import calibration
+from multilevel.study.calibration import calibration_of_logarithms, calibration_of_products
 from multilevel.study.designs import StudyPart
 from multilevel.study.fitted_parts import PartResults
 from multilevel.study.options import FitOptions
@@ -39,15 +39,15 @@ def study_checks(results: Sequence[PartResults], tree: Nesting, options: FitOpti
     return [
         *_named(results, _of_the_fit),
         *options.extra_checks,
-        *_together(results, fits),
+        *joint_checks(fits, whole.design.cells.n_rows),
         *_named(results, _criteria),
         *sizes(whole.design.cells),
         *left_out(options.n_excluded, options.n_quarantined),
         *design_warnings(whole.warnings),
         *effective_sizes(whole.design, tree),
         *_named(results[1:], lambda result: _of_fewer_rows(result, whole)),
-        *_named(results, _of_the_slopes),
-        *calibration([result.fitted for result in results], tree),
+        *_named(results, _of_the_groups),
+        *calibration_of_products([result.fitted for result in results], tree),
         *_named(results, lambda result: result.pooling.checks),
     ]
 
@@ -60,13 +60,14 @@ def _criteria(result: PartResults) -> list[Check]:
     return [*criteria(result.fit), *simpson_warnings(result.contextual)]
 
 
-def _of_the_slopes(result: PartResults) -> list[Check]:
+def _of_the_groups(result: PartResults) -> list[Check]:
     design, pooling = result.fit.design, result.pooling
     return [
         *unsplit_warnings(design, result.tree),
         *reversal_warnings(design, pooling.complete, pooling.separate_fits),
         *separated_groups(result.fit, result.tree),
         *dispersion_check(result.fit),
+        *calibration_of_logarithms(result.fit, result.tree, result.variance),
     ]
 
 
@@ -91,35 +92,36 @@ def _named(results: Sequence[PartResults], collect: Callable[[PartResults], Sequ
     ]
 
 
-def _together(results: Sequence[PartResults], checks: Sequence[Sequence[Check]]) -> list[Check]:
-    """For the names that every run publishes one row of all parts; none where there is one part, whose rows they are already."""
-    if len(results) == 1:
+def joint_checks(parts: Sequence[Sequence[Check]], n_rows: int) -> list[Check]:
+    """One row of all parts for each of the names that every run publishes; none of one part, whose rows they are already.
+
+    ``parts``: the checks of each part, under their plain names. ``n_rows``: line items of the study.
+    """
+    if len(parts) == 1:
         return []
     rows = []
     for name, together in _TOGETHER.items():
-        found = [check for own in checks for check in own if check.check == name]
+        found = [check for own in parts for check in own if check.check == name]
         values = [check.value for check in found if check.value is not None]
         if values:
             passed = all(check.passed for check in found)
             rows.append(Check(name, float(together(values)), None, passed, "of both parts; each has a row of its own"))
-    return [*rows, *_joint_criteria(results, [{check.check: check.value for check in own} for own in checks])]
+    return [*rows, *_joint_criteria([{check.check: check.value for check in own} for own in parts], n_rows)]
 
 
-def _joint_criteria(results: Sequence[PartResults], values: Sequence[Mapping[str, float | None]]) -> list[Check]:
+def _joint_criteria(parts: Sequence[Mapping[str, float | None]], n_rows: int) -> list[Check]:
     """Log-likelihood, AIC and BIC of the outcome: the parts' likelihoods are multiplied."""
-    n_parameters = sum(own.get("n_parameters") or 0.0 for own in values)
-    rows = [fact("n_parameters", n_parameters, "of both parts; each has a row of its own")] if n_parameters else []
-    known = [found for own in values if (found := _likelihood(own)) is not None]
-    if len(known) < len(values):
+    k = sum(own.get("n_parameters") or 0.0 for own in parts)
+    rows = [fact("n_parameters", k, "coefficients, variances and dispersions of both parts")] if k else []
+    known = [found for own in parts if (found := _likelihood(own)) is not None]
+    if len(known) < len(parts):
         return rows
-    likelihood, n_rows = sum(known), results[0].part.design.cells.n_rows
+    deviance = -2.0 * sum(known)
     return [
         *rows,
-        fact("log_likelihood", likelihood, "log-likelihood of y, zeros and amounts, all line items"),
-        fact("aic", 2.0 * n_parameters - 2.0 * likelihood, f"-2 log-likelihood + 2 x {n_parameters:g} parameters, both parts"),
-        fact(
-            "bic", np.log(n_rows) * n_parameters - 2.0 * likelihood, "-2 log-likelihood + log(n) x parameters, both parts, all line items"
-        ),
+        fact("log_likelihood", sum(known), "log-likelihood of y, zeros and amounts, all line items"),
+        fact("aic", deviance + 2.0 * k, f"-2 log-likelihood + 2 x {k:g} parameters, both parts"),
+        fact("bic", deviance + float(np.log(n_rows)) * k, "-2 log-likelihood + log(n) x parameters of both parts, n all line items"),
     ]
 
 
