@@ -39,7 +39,7 @@ def study_checks(results: Sequence[PartResults], tree: Nesting, options: FitOpti
     return [
         *_named(results, _of_the_fit),
         *options.extra_checks,
-        *joint_checks(fits, whole.design.cells.n_rows),
+        *_joint_checks(fits, whole.design.cells.n_rows),
         *_named(results, _criteria),
         *sizes(whole.design.cells),
         *left_out(options.n_excluded, options.n_quarantined),
@@ -92,21 +92,20 @@ def _named(results: Sequence[PartResults], collect: Callable[[PartResults], Sequ
     ]
 
 
-def joint_checks(parts: Sequence[Sequence[Check]], n_rows: int) -> list[Check]:
+def _joint_checks(parts: Sequence[Sequence[Check]], n_rows: int) -> list[Check]:
     """One row of all parts for each of the names that every run publishes; none of one part, whose rows they are already.
 
     ``parts``: the checks of each part, under their plain names. ``n_rows``: line items of the study.
     """
     if len(parts) == 1:
         return []
+    values = [{check.check: check.value for check in own} for own in parts]
     rows = []
     for name, together in _TOGETHER.items():
-        found = [check for own in parts for check in own if check.check == name]
-        values = [check.value for check in found if check.value is not None]
-        if values:
-            passed = all(check.passed for check in found)
-            rows.append(Check(name, float(together(values)), None, passed, "of both parts; each has a row of its own"))
-    return [*rows, *_joint_criteria([{check.check: check.value for check in own} for own in parts], n_rows)]
+        present = [value for own in values if (value := own.get(name)) is not None]
+        if present:
+            rows.append(fact(name, float(together(present)), "of both parts; each has a row of its own"))
+    return [*rows, *_joint_criteria(values, n_rows)]
 
 
 def _joint_criteria(parts: Sequence[Mapping[str, float | None]], n_rows: int) -> list[Check]:

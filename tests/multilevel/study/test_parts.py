@@ -12,13 +12,11 @@ from multilevel.design.nesting import nesting
 from multilevel.estimands import probabilities
 from multilevel.estimands.fitted_part import expected_outcome
 from multilevel.estimands.standardise import standardise
-from multilevel.fit.container import Check
 from multilevel.formula.parse import parse_formula
 from multilevel.interpretation.warnings import effective_sizes
 from multilevel.study.designs import study_parts, tree_of
 from multilevel.study.fit_study import fit_study
 from multilevel.study.options import FitOptions, StudyFit
-from multilevel.study.study_checks import joint_checks
 
 FORMULA = "y ~ sale + size + (1 | region) + (1 | category)"
 AS_OF = datetime.date(2026, 11, 1)
@@ -105,12 +103,6 @@ def test_criteria_of_the_outcome_are_those_of_both_likelihoods_together(family: 
     assert found.value["bic"] == pytest.approx(np.log(len(frame)) * n_parameters - 2 * likelihood)
     parts = [found.value[f"converged[{part}]"] for part in ("occurrence", "amount") if f"converged[{part}]" in found.index]
     assert found.value["converged"] == max(parts)
-
-
-def test_what_failed_in_one_part_has_not_passed_in_both_together() -> None:
-    passed, failed = (Check("pareto_k", value, 0.7, value < 0.7, "") for value in (0.2, 0.9))
-    [row] = [row for row in joint_checks([[passed], [failed]], n_rows=10) if row.check == "pareto_k"]
-    assert (row.value, row.passed) == (0.9, False)
 
 
 def test_combinations_never_seen_are_integrated_over_the_effects_of_both_parts() -> None:
