@@ -53,7 +53,7 @@ def _plan(study: Study, relation: Relation, study_sql: str, folder: Path, with_p
             orders=level_orders(study),
         )
         cells = read_cells(compressed.cells_path, compressed.spec_path)
-        parts = built_parts(formula, cells)
+        parts = tuple(built_parts(formula, cells))
     except (DataError, FitError, FormulaError) as error:
         return replace(start, refusals=(str(error),))
     design = parts[0].design

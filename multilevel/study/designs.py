@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -51,15 +51,16 @@ def study_parts(formula: Formula, cells: CellStatistics) -> tuple[StudyPart, ...
     return tuple(replace(part, warnings=check_part(formula, part)) for part in built_parts(formula, cells))
 
 
-def built_parts(formula: Formula, cells: CellStatistics) -> tuple[StudyPart, ...]:
-    """As ``study_parts``, the designs not checked yet."""
+def built_parts(formula: Formula, cells: CellStatistics) -> Iterator[StudyPart]:
+    """As ``study_parts``, the designs not checked: one after the other, so that what is wrong with the first is found first."""
     if not has_two_parts(cells.family):
         design = build_design(formula, cells)
-        return (StudyPart(None, design, design),)
+        yield StudyPart(None, design, design)
+        return
     split = split_cells(cells, expression_label(formula.response.expression))
     whole = build_design(formula, split.occurrence)
-    amount = StudyPart("amount", amount_design(whole, split.amount, formula), replace(whole, cells=split.amount))
-    return StudyPart("occurrence", whole, whole), amount
+    yield StudyPart("occurrence", whole, whole)
+    yield StudyPart("amount", amount_design(whole, split.amount, formula), replace(whole, cells=split.amount))
 
 
 def check_part(formula: Formula, part: StudyPart) -> tuple[DesignWarning, ...]:

@@ -35,20 +35,20 @@ _TOGETHER: dict[str, Callable[[list[float]], float]] = {
 def study_checks(results: Sequence[PartResults], tree: Nesting, options: FitOptions) -> list[Check]:
     """Everything that was checked; the report tells what failed in this order."""
     whole = results[0].part
-    fits = [[*_of_the_fit(result), *_criteria(result)] for result in results]
+    fits, likelihoods = [_of_the_fit(result) for result in results], [_criteria(result) for result in results]
     return [
-        *_named(results, _of_the_fit),
+        *_named(results, fits),
         *options.extra_checks,
-        *_joint_checks(fits, whole.design.cells.n_rows),
-        *_named(results, _criteria),
+        *_joint_checks([[*fit, *own] for fit, own in zip(fits, likelihoods, strict=True)], whole.design.cells.n_rows),
+        *_named(results, likelihoods),
         *sizes(whole.design.cells),
         *left_out(options.n_excluded, options.n_quarantined),
         *design_warnings(whole.warnings),
         *effective_sizes(whole.design, tree),
-        *_named(results[1:], lambda result: _of_fewer_rows(result, whole)),
-        *_named(results, _of_the_groups),
+        *_named(results[1:], [_of_fewer_rows(result, whole) for result in results[1:]]),
+        *_named(results, [_of_the_groups(result) for result in results]),
         *calibration_of_products([result.fitted for result in results], tree),
-        *_named(results, lambda result: result.pooling.checks),
+        *_named(results, [result.pooling.checks for result in results]),
     ]
 
 
@@ -81,15 +81,17 @@ def _of_fewer_rows(result: PartResults, whole: StudyPart) -> list[Check]:
     ]
 
 
-def _named(results: Sequence[PartResults], collect: Callable[[PartResults], Sequence[Check]]) -> list[Check]:
-    """What is collected of every part: each check as ``name[part]`` where there are two."""
-    return [
-        check
-        if result.part.name is None
-        else replace(check, check=f"{check.check}[{result.part.name}]", message=result.part.told(check.message))
-        for result in results
-        for check in collect(result)
-    ]
+def _named(results: Sequence[PartResults], checks: Sequence[Sequence[Check]]) -> list[Check]:
+    """The checks of every part: each as ``name[part]`` where there are two."""
+    found: list[Check] = []
+    for result, own in zip(results, checks, strict=True):
+        part = result.part
+        found += (
+            own
+            if part.name is None
+            else [replace(check, check=f"{check.check}[{part.name}]", message=part.told(check.message)) for check in own]
+        )
+    return found
 
 
 def _joint_checks(parts: Sequence[Sequence[Check]], n_rows: int) -> list[Check]:
