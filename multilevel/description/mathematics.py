@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from multilevel.design.model import Design, DesignColumn, GroupBlock
 from multilevel.families.registry import family_named, two_part_named
-from multilevel.families.two_part import TwoPart
 from multilevel.formula.labels import expression_label
 from multilevel.formula.tree import Formula
+
+if TYPE_CHECKING:
+    from multilevel.families.two_part import TwoPart
 
 KNOWN = "y[i] ~ Normal(μ[i], s[i]), s[i] = {known}"
 KNOWN_LATEX = r"y_i \sim \mathrm{Normal}(\mu_i, s_i), \quad s_i = {known}"
