@@ -17,14 +17,12 @@ from multilevel.cells.files import read_cells
 from multilevel.cells.statistics import CellStatistics
 from multilevel.checking.cross_validation import Score, difference, folds_of, joined, score
 from multilevel.checking.model_comparison import Comparison, check_comparable, compare, fit_by_likelihood, union
-from multilevel.design.build import build_design
-from multilevel.design.checks import check_design
 from multilevel.design.model import Design
 from multilevel.errors import StudyError
-from multilevel.families.registry import has_two_parts, statistics_of
+from multilevel.families.registry import statistics_of
 from multilevel.formula.parse import parse_formula
 from multilevel.formula.tree import Formula
-from multilevel.study.designs import part_designs
+from multilevel.study.designs import study_parts
 
 type Progress = Callable[[str, float], None]
 type Parts = tuple[Design, ...]
@@ -110,11 +108,7 @@ def compare_study(
 
 def parts_of(formula: Formula, cells: CellStatistics) -> tuple[Design, ...]:
     """A model's designs: one, or of a hurdle whether there is an amount (all rows), then how much."""
-    if has_two_parts(cells.family):
-        return tuple(part_designs(formula, cells).by_part.values())
-    design = build_design(formula, cells)
-    check_design(formula, design)
-    return (design,)
+    return tuple(part.design for part in study_parts(formula, cells))
 
 
 def complete_pooling(formula: Formula) -> Formula:

@@ -8,15 +8,13 @@ from tempfile import TemporaryDirectory
 
 from groupwise.compression.compress import compress
 from groupwise.faults import told
-from groupwise.planning.plan_two_part import two_part_plan
 from groupwise.planning.planned import Plan, planned, with_asked, with_cost
 from groupwise.source.relation import Relation
 from groupwise.study.study import Study
 from groupwise.validation.missing_values import level_orders
 from multilevel.cells.files import read_cells
-from multilevel.design.build import build_design
 from multilevel.errors import DataError, FitError, FormulaError
-from multilevel.families.registry import has_two_parts
+from multilevel.study.designs import built_parts
 
 
 @told("the plan cannot be made")
@@ -55,13 +53,12 @@ def _plan(study: Study, relation: Relation, study_sql: str, folder: Path, with_p
             orders=level_orders(study),
         )
         cells = read_cells(compressed.cells_path, compressed.spec_path)
-        if has_two_parts(family):
-            return two_part_plan(start, study, formula, cells, compressed, with_priors=with_priors)
-        design = build_design(formula, cells)
+        parts = tuple(built_parts(formula, cells))
     except (DataError, FitError, FormulaError) as error:
         return replace(start, refusals=(str(error),))
-    made = planned(start, formula, design, compressed)
+    design = parts[0].design
+    made = planned(start, formula, parts, compressed)
     made = made if made.refusals else with_asked(made, study, design)
     if made.refusals or not design.blocks or not design.population:
         return made
-    return with_cost(made, study, design, with_priors)
+    return with_cost(made, study, parts, with_priors)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from groupwise.compression.compress import CompressedStudy
 from groupwise.study.study import Study
 from multilevel.description.mathematics import Mathematics, mathematics
 from multilevel.description.model_description import describe
-from multilevel.design.checks import DesignWarning, check_design
+from multilevel.design.checks import DesignWarning
 from multilevel.design.family_checks import check_family
 from multilevel.design.model import Design
 from multilevel.errors import DataError, FitError, StudyError
 from multilevel.estimands.new_levels import NewLevel
 from multilevel.families.registry import family_named
 from multilevel.formula.tree import Formula
-from multilevel.study.designs import check_asked
+from multilevel.study.designs import StudyPart, check_asked, check_part
 
 LITTLE_COMPRESSION = 2.0
 """Rows per cell below which the plan says that the statistics are hardly smaller than the rows."""
@@ -85,35 +86,45 @@ class Plan:
     prior_predictive: tuple[str, ...] = ()
 
 
-def planned(start: Plan, formula: Formula, design: Design, compressed: CompressedStudy) -> Plan:
-    """The plan of a study whose cells and design are known."""
+def planned(start: Plan, formula: Formula, parts: Sequence[StudyPart], compressed: CompressedStudy) -> Plan:
+    """The plan of a study whose cells and designs are known: of one part, or of both, whose terms and groups are the same."""
+    designs = [part.design for part in parts]
+    whole = designs[0]
     groups = tuple(
-        PlannedGroup(b.factor.name, b.factor.n_levels, tuple(c.label for c in b.columns), b.factor.parent_name) for b in design.blocks
+        PlannedGroup(b.factor.name, b.factor.n_levels, tuple(c.label for c in b.columns), b.factor.parent_name) for b in whole.blocks
     )
-    warnings: tuple[DesignWarning, ...] = ()
-    refusals: tuple[str, ...] = ()
-    try:
-        warnings = check_design(formula, design)
-        check_family(design, design.cells.family)
-    except (DataError, FitError) as error:
-        refusals = (str(error),)
+    warnings, refusals = _checked(formula, parts)
+    n_of_terms = len(whole.population) + sum(g.n_variance_parameters for g in groups)
     return replace(
         start,
-        words=tuple(describe(formula, design, start.family)),
-        mathematics=mathematics(formula, design, start.family),
+        words=tuple(describe(formula, designs, start.family)),
+        mathematics=mathematics(formula, designs, start.family),
         sql=compressed.sql,
         n_rows=compressed.n_rows,
         n_cells=compressed.n_cells,
         compression_ratio=compressed.compression_ratio,
-        terms=tuple(PlannedTerm(c.label, c.kind, c.constant_within) for c in design.population),
-        aliased=design.aliased,
+        terms=tuple(PlannedTerm(c.label, c.kind, c.constant_within) for c in whole.population),
+        aliased=whole.aliased,
         groups=groups,
-        n_parameters=len(design.population) + sum(g.n_variance_parameters for g in groups) + _dispersions(design),
-        n_effects=design.n_effects,
+        n_parameters=sum(n_of_terms + _dispersions(design) for design in designs),
+        n_effects=sum(design.n_effects for design in designs),
         warnings=warnings,
         notes=_notes(compressed),
         refusals=refusals,
     )
+
+
+def _checked(formula: Formula, parts: Sequence[StudyPart]) -> tuple[tuple[DesignWarning, ...], tuple[str, ...]]:
+    """The warnings of all parts, each once, and why a part cannot be fitted: of the first such part."""
+    found: list[DesignWarning] = []
+    for part in parts:
+        try:
+            own = check_part(formula, part)
+            check_family(part.design, part.design.cells.family)
+        except (DataError, FitError) as error:
+            return (), (part.told(str(error)),)
+        found += own if part is parts[0] else [replace(one, message=part.told(one.message)) for one in own if one not in found]
+    return tuple(found), ()
 
 
 def with_asked(made: Plan, study: Study, design: Design) -> Plan:
@@ -126,8 +137,31 @@ def with_asked(made: Plan, study: Study, design: Design) -> Plan:
     return made
 
 
-def with_cost(made: Plan, study: Study, design: Design, with_priors: bool) -> Plan:
-    """The plan with what the fit will cost, and the priors' words where they are asked for."""
+def with_cost(made: Plan, study: Study, parts: Sequence[StudyPart], with_priors: bool) -> Plan:
+    """The plan with what the fits will cost, and the priors' words where they are asked for."""
+    found = [
+        (part, _of_part(replace(made, family=part.design.cells.family), _with_own_priors(study, part), part.design, with_priors))
+        for part in parts
+    ]
+    costs = [plan.cost if part.name is None else f"for the {part.name} {plan.cost}" for part, plan in found if plan.cost is not None]
+    return replace(
+        made,
+        refusals=tuple(part.told(refusal) for part, plan in found for refusal in plan.refusals),
+        cost=", and ".join(costs) or None,
+        takes_hours=any(plan.takes_hours for _, plan in found),
+        priors=tuple(part.told(line) for part, plan in found for line in plan.priors),
+        prior_predictive=tuple(part.told(line) for part, plan in found for line in plan.prior_predictive),
+    )
+
+
+def _with_own_priors(study: Study, part: StudyPart) -> Study:
+    if part.name is None or study.priors is None:
+        return study
+    return study.model_copy(update={"priors": study.priors.get(part.name)})
+
+
+def _of_part(made: Plan, study: Study, design: Design, with_priors: bool) -> Plan:
+    """The plan of one part's fit: ``study`` has its priors."""
     # PyMC's parts cost a second to import: only once there is something to fit.
     from multilevel.bayesian.cost import likelihood_cost, sampling_cost
     from multilevel.bayesian.durations import HOURS

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from html import escape
 
-from groupwise.report.part_labels import PARTS, of_part
+from groupwise.report.part_labels import of_part
 from groupwise.report.subject import Subject
+from multilevel.design.parts import PARTS
 from multilevel.families.registry import family_named
 
 _LEFT, _RIGHT = ('<mo stretchy="false">(</mo>', '<mo stretchy="false">)</mo>')

@@ -11,9 +11,10 @@ from groupwise.report.charts import Figure, finished
 from groupwise.report.datasets import rounded
 from groupwise.report.effects import effect, effect_axis, effect_format, no_effect
 from groupwise.report.group_charts import POOLINGS, slug
-from groupwise.report.part_labels import INTERCEPTS, PARTS
+from groupwise.report.part_labels import INTERCEPTS
 from groupwise.report.subject import Subject, term_words
 from groupwise.report.theme import PAGE_COLOURS
+from multilevel.design.parts import PARTS
 
 PREDICTOR_LIMIT = 1_000
 WITHIN = "within groups"

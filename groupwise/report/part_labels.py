@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from groupwise.report.subject import Subject
+from multilevel.design.parts import PARTS
 from multilevel.families.two_part import TWO_PART
 
-PARTS = ("occurrence", "amount")
 INTERCEPTS = ("Intercept", *(f"Intercept ({part})" for part in PARTS))
 
 _TOLD_APART = ("population_coefficients", "variance_components", "group_coefficients")

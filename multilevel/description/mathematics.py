@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from multilevel.design.model import Design, DesignColumn, GroupBlock
-from multilevel.families.registry import family_named
+from multilevel.families.registry import family_named, two_part_named
 from multilevel.formula.labels import expression_label
 from multilevel.formula.tree import Formula
+
+if TYPE_CHECKING:
+    from multilevel.families.two_part import TwoPart
 
 KNOWN = "y[i] ~ Normal(μ[i], s[i]), s[i] = {known}"
 KNOWN_LATEX = r"y_i \sim \mathrm{Normal}(\mu_i, s_i), \quad s_i = {known}"
@@ -28,8 +33,20 @@ class Mathematics:
         return self.plain
 
 
-def mathematics(formula: Formula, design: Design, family: str) -> Mathematics:
-    """Write the model out; y is the left-hand side of the formula, i a row, and j[i] the level that row i belongs to."""
+def mathematics(formula: Formula, designs: Sequence[Design], family: str) -> Mathematics:
+    """Write the model out; y is the left-hand side of the formula, i a row, and j[i] the level that row i belongs to.
+
+    ``designs`` are those of the one part, or of occurrence and amount of the two-part ``family``.
+    """
+    both = two_part_named(family)
+    if both is None:
+        [design] = designs
+        return _of_one(formula, design, family)
+    occurrence, amount = designs
+    return _of_two(formula, both, occurrence, amount)
+
+
+def _of_one(formula: Formula, design: Design, family: str) -> Mathematics:
     notation = family_named(family).notation
     likelihood, in_latex = notation.plain, notation.latex
     if formula.response.standard_error:
@@ -45,6 +62,30 @@ def mathematics(formula: Formula, design: Design, family: str) -> Mathematics:
     for index, block in enumerate(design.blocks):
         plain.append(_distribution(index, block))
         latex.append(_distribution_latex(index, block))
+    return Mathematics(tuple(plain), tuple(latex))
+
+
+def _of_two(formula: Formula, both: TwoPart, occurrence: Design, amount: Design) -> Mathematics:
+    """Both likelihoods, both linear predictors, the distributions of both parts' effects, and E y."""
+    first, second = (_of_one(formula, design, design.cells.family) for design in (occurrence, amount))
+    log, log_latex = ("log ", r"\log ") if both.log_amount else ("", "")
+    notation = both.amount.notation
+    plain = [
+        first.plain[0],
+        "1{y[i] > 0} ~ Bernoulli(p[i]),  logit p[i] = η[i]",
+        *first.plain[2:],
+        f"{log}{notation.plain}  where y[i] > 0,  with coefficients of its own:",
+        *second.plain[2:],
+        both.expected,
+    ]
+    latex = [
+        first.latex[0],
+        r"1\{y_i > 0\} \sim \mathrm{Bernoulli}(p_i), \quad \mathrm{logit}\, p_i = \eta_i",
+        *first.latex[2:],
+        log_latex + notation.latex + r" \quad \text{where } y_i > 0",
+        *second.latex[2:],
+        both.expected_latex,
+    ]
     return Mathematics(tuple(plain), tuple(latex))
 
 

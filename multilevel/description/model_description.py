@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from multilevel.cells.statistics import CellStatistics
 from multilevel.design.model import Design, DesignColumn, GroupBlock
 from multilevel.families.registry import family_named
@@ -9,19 +11,35 @@ from multilevel.formula.labels import expression_label
 from multilevel.formula.tree import Formula
 
 
-def describe(formula: Formula, design: Design, family: str) -> list[str]:
-    """One sentence for the outcome, one per population term, one per group term.
+def describe(formula: Formula, designs: Sequence[Design], family: str) -> list[str]:
+    """One sentence for the outcome, or four for one of two parts, one per population term, one per group term.
 
     Parameters
     ----------
-    formula, design : of the same study.
+    formula : of the study. designs : of its one part, or of occurrence and amount, whose terms are the same.
     family : a name in ``multilevel.families.registry``.
     """
-    sentences = [_outcome(formula, design.cells, family)]
-    sentences += [_offset(formula, family)] if formula.offsets else []
-    sentences += [_coefficient(column, design) for column in design.population]
-    sentences += [f"{label} was left out: the terms before it determine it." for label in design.aliased]
-    return sentences + [_group(block) for block in design.blocks]
+    whole = designs[0]
+    if len(designs) == 1:
+        outcome = [_outcome(formula, whole.cells, family), *([_offset(formula, family)] if formula.offsets else [])]
+    else:
+        outcome = _two_parts(formula, whole, designs[1])
+    terms = [_coefficient(column, whole) for column in whole.population]
+    terms += [f"{label} was left out: the terms before it determine it." for label in whole.aliased]
+    return [*outcome, *terms, *(_group(block) for block in whole.blocks)]
+
+
+def _two_parts(formula: Formula, occurrence: Design, amount: Design) -> list[str]:
+    """What is said of each part, and what is published of both."""
+    y = expression_label(formula.response.expression)
+    family = family_named(amount.cells.family)
+    above, rows = amount.cells.n_rows, occurrence.cells.n_rows
+    return [
+        f"{y} has two parts, each with coefficients and group effects of its own: whether it is above zero, and how much where it is.",
+        f"Occurrence: {y} > 0 happens or not, its probability on the logit scale ({above:,} of {rows:,} line items).",
+        f"Amount: where {y} > 0, {family.words.amount} ({above:,} line items).",
+        f"Published of both: the expected {y}, zeros included: the probability times the expected amount, averaged over the common mix.",
+    ]
 
 
 def outcome_label(formula: Formula) -> str:

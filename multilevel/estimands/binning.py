@@ -8,20 +8,15 @@ section 7.1.2).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from scipy.sparse import csr_array, diags_array
 
 from multilevel.arrays import Floats, Integers
 from multilevel.design.effect_rows import effect_places
-from multilevel.estimands.bins import MOST_BINS, MOST_CROSSED, MOST_PATTERNS, distinct_rows, patterns, quantile_bins
-from multilevel.estimands.mix_parts import Sides, averaging
+from multilevel.estimands.mix_parts import Sides
 from multilevel.families.link import Link
-from multilevel.fit.container import Fit
-from multilevel.fit.residuals import predictor_variance
 
 MOST_PAIRS = 10_000
 """Pairs of bins aimed at for one factor under a link that is not the identity."""
@@ -70,66 +65,6 @@ class CommonBins:
         return len(self.weight)
 
 
-class Binning(Protocol):
-    """How cells become bins: of one linear predictor (``OnePartBinning``) or of two whose responses are multiplied."""
-
-    @property
-    def fit(self) -> Fit:
-        """The design, its cells and the interval."""
-
-    @property
-    def response(self) -> Link:
-        """Inverse link."""
-
-    def own(self, sides: Sides, side: int, level: Integers, inner: Sequence[Integers], most_leaves: int) -> OwnBins:
-        """Bins of an own side: leaves are combinations of ``level`` (C,) and the ``inner`` codes, put together above ``most_leaves``."""
-
-    def common(self, sides: Sides, n_own: int, *, own_part: Floats, common_part: Floats) -> CommonBins:
-        """Bins of the common side beside ``n_own`` bins of the own ones; the parts (C,) are those of sigma^2 of ``log y``."""
-
-
-@dataclass(frozen=True)
-class OnePartBinning:
-    """Bins along one fit's linear predictor."""
-
-    fit: Fit
-    response: Link
-
-    def own(self, sides: Sides, side: int, level: Integers, inner: Sequence[Integers], most_leaves: int = MOST_LEAVES) -> OwnBins:
-        """A level's leaves, put together by quantiles of the linear predictor where they are many; the level itself under the identity
-        link, which is exact."""
-        if self.response.is_linear:
-            inner = []
-        n = self.fit.design.cells.n.astype(float)
-        n_levels = int(level.max()) + 1
-        codes = distinct_rows([level.astype(float), *[code.astype(float) for code in inner]], len(level)) if inner else level
-        are_binned = int(codes.max()) + 1 > max(most_leaves, n_levels)
-        predictor = reference_predictor(sides, self.fit.joint.mean, side) if are_binned else np.zeros(len(n))
-        if are_binned:
-            codes = quantile_bins(level, predictor, n, max(1, min(MOST_BINS, 2 * most_leaves // n_levels)))
-        average = averaging(codes, int(codes.max()) + 1, n)
-        return level_bins(codes, level, n, _corrections(average, predictor, np.zeros(len(n)), self.response))
-
-    def common(self, sides: Sides, n_own: int, *, own_part: Floats, common_part: Floats) -> CommonBins:
-        """One under the identity link, else patterns of own slopes x quantiles of the rest of the predictor."""
-        n, mix = self.fit.design.cells.n.astype(float), self.fit.design.cells.common_weight
-        if self.response.is_linear:
-            return CommonBins(np.zeros(len(n), dtype=np.int64), np.ones(1), np.ones(1), np.zeros(1))
-        groups = patterns(sides, int(np.clip(MOST_ROWS // n_own, 1, MOST_CROSSED if sides.crossings else MOST_PATTERNS)))
-        predictor = reference_predictor(sides, self.fit.joint.mean, sides.n_sides)
-        sigma2 = np.average(own_part, weights=n)
-        spread = predictor_variance(self.fit.design, self.fit.joint.mean) + sigma2 * common_part
-        most = int(np.clip(MOST_PAIRS // (n_own * (int(groups.max()) + 1)), 1, MOST_BINS))
-        codes = quantile_bins(groups, predictor + (spread / 2.0 if self.response.is_multiplicative else 0.0), mix, most)
-        n_bins = int(codes.max()) + 1
-        average = averaging(codes, n_bins, mix)
-        ratio, within = _corrections(average, predictor, spread, self.response)
-        if self.response.is_multiplicative:
-            # the shared part of sigma^2 returns with each pair of bins, as a level has its own sigma
-            ratio = ratio / np.exp(sigma2 * np.asarray(average @ common_part) / 2.0)
-        return CommonBins(codes, np.bincount(codes, mix, n_bins) / mix.sum(), ratio, within)
-
-
 def level_bins(codes: Integers, level: Integers, n: Floats, corrections: tuple[Floats, Floats]) -> OwnBins:
     """Bins from the code (C,) of each cell's bin, which lies within its ``level`` (C,); ``corrections``: their ratio and spread."""
     n_bins, n_levels = int(codes.max()) + 1, int(level.max()) + 1
@@ -139,7 +74,7 @@ def level_bins(codes: Integers, level: Integers, n: Floats, corrections: tuple[F
     return OwnBins(codes, level_of, weight, *corrections)
 
 
-def _corrections(average: csr_array, predictor: Floats, spread: Floats, response: Link) -> tuple[Floats, Floats]:
+def corrections(average: csr_array, predictor: Floats, spread: Floats, response: Link) -> tuple[Floats, Floats]:
     """Ratio and spread of every bin, for cells with linear predictor ``predictor`` and variance ``spread`` of it within the cell."""
     n_bins = average.shape[0]
     centre = np.asarray(average @ predictor)

@@ -14,26 +14,27 @@ from scipy.sparse import coo_array, csr_array
 
 from multilevel.arrays import Floats, Integers
 from multilevel.design.effect_rows import effect_places
+from multilevel.design.model import Design
 from multilevel.design.nesting import Nesting
-from multilevel.estimands.binning import Binning, CommonBins, OwnBins, draw_in
+from multilevel.estimands.binning import CommonBins, OwnBins
 from multilevel.estimands.cell_pairs import CellPair
 from multilevel.estimands.crossings import crossings
+from multilevel.estimands.expected_outcome import Chunk, ExpectedOutcome, integrated
 from multilevel.estimands.level_variance import LevelVariance
 from multilevel.estimands.mix_parts import Sides, averaging, pair_rows, scales, split_sides
-from multilevel.families.link import Link
 from multilevel.fit.container import Fit
 
 _CHUNK_ENTRIES = 3_000_000
 _MOST_LEAVES = 400
+_ROWS_AT_ONCE = 4_000
 
 
 @dataclass(frozen=True)
 class Combinations:
     """What averages the response over the mix of every combination: sides, bins, the parts of sigma^2, and the mix of ``a:b`` levels."""
 
-    fit: Fit
+    outcome: ExpectedOutcome
     pair: CellPair
-    response: Link
     sides: Sides
     own: tuple[OwnBins, OwnBins]
     common: CommonBins
@@ -43,28 +44,28 @@ class Combinations:
     @property
     def n(self) -> Integers:
         """(pairs,) line items of each combination; 0 where it was never seen."""
-        return np.bincount(_pair_codes(self.pair), self.fit.design.cells.n, self.pair.shape[0] * self.pair.shape[1]).astype(np.int64)
+        return np.bincount(_pair_codes(self.pair), self.outcome.design.cells.n, self.pair.shape[0] * self.pair.shape[1]).astype(np.int64)
 
 
-def combine(binning: Binning, nesting: Nesting, pair: CellPair, variance: LevelVariance | None) -> Combinations:
+def combine(outcome: ExpectedOutcome, nesting: Nesting, pair: CellPair, variance: LevelVariance | None) -> Combinations:
     """Prepare the averages of every combination; ``variance``: the log-variances of a ``log(y)`` outcome."""
-    fit, design = binning.fit, binning.fit.design
+    design = outcome.design
     # an interaction with what is common to all combinations; one of the two columns alone is looked up by combination, see ``joint``
     crossed = tuple(found for found in crossings(design, nesting, pair.owned) if found.codes[-1].max() > 0)
     sides = split_sides(design, [*(names | pair.joint for names in pair.owned)], crossed)
     loose = {design.blocks[found.block].factor.name for found in crossed}
     first, second = (
-        binning.own(sides, side, labels.codes.astype(np.int64), _inner(nesting, pair.owned[side] - loose), _MOST_LEAVES)
+        outcome.own(sides, side, labels.codes.astype(np.int64), _inner(nesting, pair.owned[side] - loose), _MOST_LEAVES)
         for side, labels in enumerate((pair.first, pair.second))
     )
     parts = _variance_parts(variance, nesting, pair, design.cells.n_cells)
-    common = binning.common(sides, first.n_bins * second.n_bins, own_part=parts[0] * parts[1], common_part=parts[2])
+    common = outcome.common(sides, first.n_bins * second.n_bins, own_part=parts[0] * parts[1], common_part=parts[2])
     n, mix = design.cells.n.astype(float), design.cells.common_weight
     codes = [(first.codes, first.n_bins), (second.codes, second.n_bins), (common.codes, common.n_bins)]
     averaged = [np.asarray(averaging(*code, weights) @ part) for code, weights, part in zip(codes, (n, n, mix), parts, strict=True)]
     blocks = [index for index, block in enumerate(design.blocks) if block.factor.name in pair.joint - loose]
-    members = {index: _joint_members(fit, pair, index) for index in blocks}
-    return Combinations(fit, pair, binning.response, sides, (first, second), common, (averaged[0], averaged[1], averaged[2]), members)
+    members = {index: _joint_members(design, pair, index) for index in blocks}
+    return Combinations(outcome, pair, sides, (first, second), common, (averaged[0], averaged[1], averaged[2]), members)
 
 
 def _inner(nesting: Nesting, owned: frozenset[str]) -> list[Integers]:
@@ -82,13 +83,14 @@ def _variance_parts(variance: LevelVariance | None, nesting: Nesting, pair: Cell
     return first * np.exp(variance.constant), second, common
 
 
-def combination_chunks(work: Combinations) -> Iterator[tuple[csr_array, csr_array]]:
-    """(rows, weights) for consecutive levels of the first column, each with all levels of the second."""
-    n = work.fit.design.cells.n.astype(float)
+def combination_chunks(work: Combinations) -> Iterator[Chunk]:
+    """Rows and weights for consecutive levels of the first column, each with all levels of the second."""
+    design = work.outcome.design
+    n = design.cells.n.astype(float)
     first, second = (averaging(bins.codes, bins.n_bins, n) for bins in work.own)
-    common = averaging(work.common.codes, work.common.n_bins, work.fit.design.cells.common_weight)
-    other = min(common.nnz, common.shape[0] * max((b.factor.n_levels for b in work.fit.design.blocks), default=1))
-    per_bin = second.shape[0] * (other + common.shape[0] * (len(work.fit.design.population) + 4))
+    common = averaging(work.common.codes, work.common.n_bins, design.cells.common_weight)
+    other = min(common.nnz, common.shape[0] * max((b.factor.n_levels for b in design.blocks), default=1))
+    per_bin = second.shape[0] * (other + common.shape[0] * (len(design.population) + 4))
     step = max(1, _CHUNK_ENTRIES // per_bin)
     starts = np.searchsorted(work.own[0].level, np.arange(work.pair.shape[0] + 1))
     at = 0
@@ -101,8 +103,23 @@ def combination_chunks(work: Combinations) -> Iterator[tuple[csr_array, csr_arra
         for block, members in work.members.items():
             rows = csr_array(rows + _joint_rows(work, averages, block, members, pairs))
         spread = np.add.outer(np.add.outer(work.own[0].spread[bins], work.own[1].spread), work.common.spread).ravel()
-        yield draw_in(rows, spread), _weights(work, slice(at, stop), bins, pairs)
+        weights = _weights(work, slice(at, stop), bins, pairs)
+        yield integrated(work.outcome.parts, rows, weights, spread, [np.zeros(len(spread)) for _ in work.outcome.parts])
         at = stop
+
+
+def unseen_chunks(work: Combinations, unseen: Integers) -> Iterator[Chunk]:
+    """Rows and weights of the combinations at the places ``unseen`` (M,), ascending, a few thousand rows at once."""
+    at = 0
+    for rows, weights in combination_chunks(work):
+        n_pairs, n_rows = weights.shape
+        here = unseen[(unseen >= at) & (unseen < at + n_pairs)] - at
+        step = max(1, _ROWS_AT_ONCE * n_pairs // n_rows)
+        for start in range(0, len(here), step):
+            chosen = csr_array(weights[here[start : start + step]])
+            used = np.unique(chosen.indices)
+            yield tuple(csr_array(own[used]) for own in rows), csr_array(chosen[:, used])
+        at += n_pairs
 
 
 def _pairs_of_rows(work: Combinations, bins: slice) -> Integers:
@@ -121,30 +138,31 @@ def _weights(work: Combinations, levels: slice, bins: slice, pairs: Integers) ->
     return csr_array(coo_array((values.ravel(), (pairs - start, np.arange(len(pairs)))), shape=(n_pairs, len(pairs))))
 
 
-def _joint_members(fit: Fit, pair: CellPair, block: int) -> csr_array:
+def _joint_members(design: Design, pair: CellPair, block: int) -> csr_array:
     """(pairs, L) the mix of an ``a:b`` factor's levels in each combination; a row of zeros where it was never seen."""
-    n = fit.design.cells.n.astype(float)
+    n = design.cells.n.astype(float)
     codes = _pair_codes(pair)
     totals = np.bincount(codes, n, pair.shape[0] * pair.shape[1])
-    factor = fit.design.blocks[block].factor
+    factor = design.blocks[block].factor
     return csr_array(coo_array((n / totals[codes], (codes, factor.codes)), shape=(len(totals), factor.n_levels)))
 
 
 def _joint_rows(work: Combinations, averages: list[csr_array], block: int, members: csr_array, pairs: Integers) -> csr_array:
+    design = work.outcome.design
     z = scales(work.sides, averages, block)
     picked = coo_array(members[pairs])
     row, level = (np.asarray(index, np.int64) for index in picked.coords)
-    shape = (len(pairs), len(work.fit.design.population) + work.fit.design.n_effects)
+    shape = (len(pairs), len(design.population) + design.n_effects)
     total = csr_array(shape)
     for column in range(z.shape[1]):
-        places = effect_places(work.fit.design, block, column, level)
+        places = effect_places(design, block, column, level)
         total = csr_array(total + coo_array((picked.data * z[row, column], (row, places)), shape=shape).tocsr())
     return total
 
 
 def log_mean_error(work: Combinations, nesting: Nesting, variance: LevelVariance) -> Floats:
     """(pairs,) sd of sigma^2 / 2 in each combination, from the log-variances of its two levels."""
-    pair, cells = work.pair, work.fit.design.cells
+    pair, cells = work.pair, work.outcome.design.cells
     errors: list[Floats] = []
     sigma2: list[Floats] = []
     for labels, own, part in zip((pair.first, pair.second), work.own, work.variances, strict=False):
@@ -161,7 +179,7 @@ def log_mean_error(work: Combinations, nesting: Nesting, variance: LevelVariance
 
 def effect_variance(work: Combinations, fit: Fit) -> float:
     """Mean over line items of z'Sigma z of the ``a:b`` blocks, with the covariances of ``fit``."""
-    weights = work.fit.design.cells.common_weight
+    weights = work.outcome.design.cells.common_weight
     total = 0.0
     for block in work.members:
         z = np.column_stack([np.prod(split, axis=0) for split in work.sides.effects[block]])

@@ -1,4 +1,4 @@
-"""What a group never seen is averaged over, and what is unknown of it, the same for one part and for two."""
+"""What a group never seen is averaged over, and what is unknown of it, the same for one response and for a product."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from multilevel.arrays import Floats
-from multilevel.design.nesting import Nesting
-from multilevel.estimands.mix_parts import averaging, pair_rows
-from multilevel.estimands.new_levels import NewLevels
-from multilevel.estimands.standardise import Standardisation
+from multilevel.estimands.mix_parts import Sides, scales
 from multilevel.fit.container import Fit
 from multilevel.fit.joint_draws import DrawsJoint
 from multilevel.linear.joint_normal import square_root
@@ -21,29 +18,42 @@ from multilevel.linear.joint_normal import square_root
 class NewMixes:
     """M new groups, each over the mix of its parent and the B common bins.
 
-    parents : (M, C) the mix of each new group. common : (B, C). own, below : the blocks of the group's own effects and of those inside it.
+    sides : what each column belongs to. parents : (M, C) the mix of each new group. common : (B, C).
+    own, below : the blocks of the group's own effects and of those inside it.
     rows : (M B, p + q) coefficients without those blocks, group by group. weights : (M, B) of the bins' responses.
+    spread : (B,) variance of the linear predictor within the common bins, under a logit link.
     """
 
+    sides: Sides
     parents: csr_array
     common: csr_array
     own: tuple[int, ...]
     below: tuple[int, ...]
     rows: csr_array
     weights: Floats
+    spread: Floats
 
+    @property
+    def n_groups(self) -> int:
+        """M."""
+        return self.parents.shape[0]
 
-def new_mixes(standard: Standardisation, nesting: Nesting, name: str, new: NewLevels) -> NewMixes:
-    """The mixes of the new levels of factor ``name``."""
-    design = standard.fit.design
-    parents = _parent_averages(standard, nesting, name, new)
-    common = averaging(standard.common.codes, standard.common.n_bins, design.cells.common_weight)
-    below = tuple(index for index, block in enumerate(design.blocks) if name in nesting.ancestors[block.factor.name])
-    own = tuple(index for index, block in enumerate(design.blocks) if block.factor.name == name)
-    rows = pair_rows(standard.sides, [parents, common], frozenset(below + own))
-    own_variance = np.asarray(parents @ standard.own_variance[standard.own.codes])
-    weights = standard.common.weight * standard.common.ratio * np.exp(np.outer(own_variance, standard.common_variance) / 2.0)
-    return NewMixes(parents, common, own, below, rows, weights)
+    @property
+    def n_bins(self) -> int:
+        """B."""
+        return self.common.shape[0]
+
+    def bins_of(self, group: int) -> slice:
+        """The rows of one new group."""
+        return slice(group * self.n_bins, (group + 1) * self.n_bins)
+
+    def scales(self, block: int) -> Floats:
+        """(M B, k) what multiplies a block's effects in every row: its z."""
+        return scales(self.sides, [self.parents, self.common], block)
+
+    def scales_of(self, group: int, block: int) -> Floats:
+        """(B, k) the same in the rows of one new group."""
+        return scales(self.sides, [csr_array(self.parents[[group]]), self.common], block)
 
 
 def new_effects(fit: Fit, block: int, size: int, rng: np.random.Generator) -> Floats:
@@ -74,16 +84,3 @@ def shifts_of_groups(fit: Fit, rows: csr_array, share: Floats, size: int, rng: n
     averages = csr_array((part, (group, np.arange(len(group)))), shape=(n_groups, len(group)))
     error = fit.joint.combine(csr_array(averages @ rows), fit.interval).std_error
     return error[:, None] * rng.standard_normal(size)
-
-
-def _parent_averages(standard: Standardisation, nesting: Nesting, name: str, new: NewLevels) -> csr_array:
-    """(M, C) the mix of each new level: its parent's, or everyone's."""
-    cells = standard.fit.design.cells
-    n = cells.n.astype(float)
-    factor = nesting.factors[name]
-    if factor.parents is None:
-        everyone = csr_array((n / n.sum()).reshape(1, -1))
-        return csr_array(everyone[np.zeros(len(new), dtype=np.int64)])
-    _, group = np.unique(factor.parents.astype(str), return_inverse=True)
-    average = averaging(group[factor.codes], int(group.max()) + 1, n)
-    return csr_array(average[group[new.sibling]])

@@ -9,6 +9,7 @@ from scipy.sparse import csr_array
 from scipy.special import ndtr, ndtri
 
 from multilevel.arrays import Floats
+from multilevel.estimands.expected_outcome import ExpectedOutcome
 from multilevel.fit.container import Fit
 
 EXACT_LEVELS = 1_000
@@ -51,29 +52,37 @@ def _unit(fit: Fit, rows: csr_array) -> float:
 
 
 def rank_intervals(
-    fit: Fit, differentiate: Callable[[], csr_array], estimates: Floats, independent_sd: Floats, seed: int
+    outcome: ExpectedOutcome, differentiate: Callable[[], tuple[csr_array, ...]], estimates: Floats, independent_sd: Floats, seed: int
 ) -> tuple[Floats, Floats]:
     """Equal-tailed interval of every level's rank, 1 the highest; (L,), (L,).
 
-    ``differentiate`` gives (L, p + q) derivatives of ``estimates`` at the joint mean: ranks of the linearised estimates over joint draws.
-    Above ``EXACT_LEVELS`` each level's own interval is placed in the distribution of all levels instead.
+    ``differentiate`` gives per part (L, p + q) derivatives of ``estimates`` at the joint mean: ranks of the linearised estimates over joint
+    draws. Above ``EXACT_LEVELS`` each level's own interval is placed in the distribution of all levels instead.
     """
     if len(estimates) > EXACT_LEVELS:
-        return ranks_of_many(estimates, independent_sd, fit.interval, seed)
-    # Ranks do not change when the same number is taken from every level: what all have in common need not be drawn.
-    gradients = differentiate()
-    every = csr_array(np.ones((len(estimates), 1)))
+        return ranks_of_many(estimates, independent_sd, outcome.interval, seed)
+    fits = [part.fit for part in outcome.parts]
+    differences = [_from_the_mean(gradients) for gradients in differentiate()]
+    if not outcome.has_draws and max(len(fit.joint.mean) for fit in fits) * RANK_DRAWS > _MOST_VALUES:
+        if len(estimates) > _MOST_PAIRED:
+            return ranks_of_many(estimates, independent_sd, outcome.interval, seed)
+        # the parts share no parameter: what they bring to a level adds up
+        noise = _normal_draws(np.sum([_covariance(fit, rows) for fit, rows in zip(fits, differences, strict=True)], axis=0), seed)
+    else:
+        drawn = outcome.draws(RANK_DRAWS, seed)
+        pieces = [np.asarray(rows @ (draws - fit.joint.mean).T) for fit, rows, draws in zip(fits, differences, drawn, strict=True)]
+        noise = np.sum(pieces, axis=0)
+    return ranks_of_draws(estimates, noise, outcome.interval, seed)
+
+
+def _from_the_mean(gradients: csr_array) -> csr_array:
+    """(L, p + q) less their mean: ranks do not change when the same is taken from every level, and what all share need not be drawn."""
+    every = csr_array(np.ones((gradients.shape[0], 1)))
     differences = csr_array(gradients - every @ csr_array(gradients.mean(axis=0).reshape(1, -1)))
     largest = np.asarray(abs(gradients).max(axis=0).todense()).ravel()
     differences.data[np.abs(differences.data) < _ROUNDING * largest[differences.indices]] = 0.0
     differences.eliminate_zeros()
-    if not fit.has_draws and len(fit.joint.mean) * RANK_DRAWS > _MOST_VALUES:
-        if len(estimates) > _MOST_PAIRED:
-            return ranks_of_many(estimates, independent_sd, fit.interval, seed)
-        noise = _normal_draws(_covariance(fit, differences), seed)
-    else:
-        noise = np.asarray(differences @ (fit.joint.draws(RANK_DRAWS, seed) - fit.joint.mean).T)
-    return ranks_of_draws(estimates, noise, fit.interval, seed)
+    return differences
 
 
 def ranks_of_draws(estimates: Floats, noise: Floats, interval: float, seed: int) -> tuple[Floats, Floats]:

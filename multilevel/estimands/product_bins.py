@@ -8,74 +8,56 @@ within a bin.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from multilevel.arrays import Floats, Integers
-from multilevel.estimands.binning import MOST_LEAVES, MOST_PAIRS, MOST_ROWS, CommonBins, OwnBins, level_bins, reference_predictor
+from multilevel.estimands.binning import MOST_PAIRS, MOST_ROWS, CommonBins, OwnBins, level_bins, reference_predictor
 from multilevel.estimands.bins import MOST_BINS, MOST_CROSSED, MOST_PATTERNS, distinct_rows, patterns, quantile_bins
 from multilevel.estimands.mix_parts import Sides, averaging
-from multilevel.estimands.product import TwoPartFit
-from multilevel.families.link import Link
-from multilevel.fit.container import Fit
+from multilevel.estimands.two_responses import TwoResponses
 
 _DIGITS = 9
 """Decimal places of a linear predictor that tell two cells apart."""
 
 
-@dataclass(frozen=True)
-class TwoPartBinning:
-    """Bins along both parts' linear predictors."""
-
-    both: TwoPartFit
-
-    @property
-    def fit(self) -> Fit:
-        """The occurrence's, under the layout that both parts share."""
-        return self.both.fit
-
-    @property
-    def response(self) -> Link:
-        """The occurrence's."""
-        return self.both.occurrence.response
-
-    def own(self, sides: Sides, side: int, level: Integers, inner: Sequence[Integers], most_leaves: int = MOST_LEAVES) -> OwnBins:
-        """A level's leaves; where they are many, put together by quantiles of both linear predictors."""
-        n = self.both.design.cells.n.astype(float)
-        n_levels = int(level.max()) + 1
-        codes = distinct_rows([level.astype(float), *[code.astype(float) for code in inner]], len(level)) if inner else level
-        ratio = None
-        if int(codes.max()) + 1 > max(most_leaves, n_levels):
-            first, second = _side_predictors(self.both, sides, side)
-            codes = _cut_both(level, first, second, n, max(1, min(MOST_BINS, 2 * most_leaves // n_levels)))
-            ratio = _ratio(self.both, codes, first, second, n)
-        n_bins = int(codes.max()) + 1
-        return level_bins(codes, level, n, (np.ones(n_bins) if ratio is None else ratio, np.zeros(n_bins)))
-
-    def common(self, sides: Sides, n_own: int, *, own_part: Floats, common_part: Floats) -> CommonBins:
-        """Patterns of own slopes, cut on both linear predictors of what is common; every distinct value a bin where they are few."""
-        n, mix = self.both.design.cells.n.astype(float), self.both.design.cells.common_weight
-        first, second = _side_predictors(self.both, sides, sides.n_sides)
-        sigma2 = float(np.average(own_part, weights=n))
-        spread = sigma2 * common_part
-        interacting = patterns(sides, np.iinfo(np.int64).max).astype(float)
-        exact = distinct_rows([interacting, np.round(first, _DIGITS), np.round(second + spread / 2.0, _DIGITS)], len(n))
-        if (int(exact.max()) + 1) * n_own <= (MOST_ROWS if sides.crossings else MOST_PAIRS):
-            codes = exact
-        else:
-            groups = patterns(sides, int(np.clip(MOST_ROWS // n_own, 1, MOST_CROSSED if sides.crossings else MOST_PATTERNS)))
-            most = int(np.clip(MOST_PAIRS // (n_own * (int(groups.max()) + 1)), 1, MOST_BINS**2))
-            codes = _cut_both(groups, first, second + spread / 2.0, mix, most)
-        n_bins = int(codes.max()) + 1
-        average = averaging(codes, n_bins, mix)
-        ratio = _ratio(self.both, codes, first, second, mix, spread)
-        # the shared part of sigma^2 returns with each pair of bins, as a level has its own sigma
-        ratio = ratio / np.exp(sigma2 * np.asarray(average @ common_part) / 2.0)
-        return CommonBins(codes, np.bincount(codes, mix, n_bins) / mix.sum(), ratio, np.zeros(n_bins))
+def own_bins(both: TwoResponses, sides: Sides, side: int, level: Integers, inner: Sequence[Integers], most_leaves: int) -> OwnBins:
+    """A level's leaves; where they are many, put together by quantiles of both linear predictors."""
+    n = both.design.cells.n.astype(float)
+    n_levels = int(level.max()) + 1
+    codes = distinct_rows([level.astype(float), *[code.astype(float) for code in inner]], len(level)) if inner else level
+    ratio = None
+    if int(codes.max()) + 1 > max(most_leaves, n_levels):
+        first, second = _side_predictors(both, sides, side)
+        codes = _cut_both(level, first, second, n, max(1, min(MOST_BINS, 2 * most_leaves // n_levels)))
+        ratio = _ratio(both, codes, first, second, n)
+    n_bins = int(codes.max()) + 1
+    return level_bins(codes, level, n, (np.ones(n_bins) if ratio is None else ratio, np.zeros(n_bins)))
 
 
-def _side_predictors(both: TwoPartFit, sides: Sides, side: int) -> tuple[Floats, Floats]:
+def common_bins(both: TwoResponses, sides: Sides, n_own: int, *, own_part: Floats, common_part: Floats) -> CommonBins:
+    """Patterns of own slopes, cut on both linear predictors of what is common; every distinct value a bin where they are few."""
+    n, mix = both.design.cells.n.astype(float), both.design.cells.common_weight
+    first, second = _side_predictors(both, sides, sides.n_sides)
+    sigma2 = float(np.average(own_part, weights=n))
+    spread = sigma2 * common_part
+    interacting = patterns(sides, np.iinfo(np.int64).max).astype(float)
+    exact = distinct_rows([interacting, np.round(first, _DIGITS), np.round(second + spread / 2.0, _DIGITS)], len(n))
+    if (int(exact.max()) + 1) * n_own <= (MOST_ROWS if sides.crossings else MOST_PAIRS):
+        codes = exact
+    else:
+        groups = patterns(sides, int(np.clip(MOST_ROWS // n_own, 1, MOST_CROSSED if sides.crossings else MOST_PATTERNS)))
+        most = int(np.clip(MOST_PAIRS // (n_own * (int(groups.max()) + 1)), 1, MOST_BINS**2))
+        codes = _cut_both(groups, first, second + spread / 2.0, mix, most)
+    n_bins = int(codes.max()) + 1
+    average = averaging(codes, n_bins, mix)
+    ratio = _ratio(both, codes, first, second, mix, spread)
+    # the shared part of sigma^2 returns with each pair of bins, as a level has its own sigma
+    ratio = ratio / np.exp(sigma2 * np.asarray(average @ common_part) / 2.0)
+    return CommonBins(codes, np.bincount(codes, mix, n_bins) / mix.sum(), ratio, np.zeros(n_bins))
+
+
+def _side_predictors(both: TwoResponses, sides: Sides, side: int) -> tuple[Floats, Floats]:
     """(C,), (C,): both linear predictors as one side varies, the others averaged."""
     width = len(sides.design.population) + sides.design.n_effects
     first, second = (reference_predictor(sides, part.mean(width), side) for part in both.parts)
@@ -89,7 +71,7 @@ def _cut_both(groups: Integers, first: Floats, second: Floats, weights: Floats, 
     return quantile_bins(codes, second, weights, along_second)
 
 
-def _ratio(both: TwoPartFit, codes: Integers, first: Floats, second: Floats, n: Floats, spread: Floats | float = 0.0) -> Floats:
+def _ratio(both: TwoResponses, codes: Integers, first: Floats, second: Floats, n: Floats, spread: Floats | float = 0.0) -> Floats:
     """(B,) average product in each bin over the product at the bin's averaged predictors."""
     average = averaging(codes, int(codes.max()) + 1, n)
     centre = both.product(np.asarray(average @ first), np.asarray(average @ second))

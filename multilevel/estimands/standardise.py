@@ -13,27 +13,26 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import coo_array, csr_array, diags_array, vstack
+from scipy.sparse import coo_array, csr_array, vstack
 
 from multilevel.arrays import Floats, Integers
 from multilevel.design.nesting import Nesting
-from multilevel.estimands.binning import MOST_LEAVES, Binning, CommonBins, OwnBins, draw_in
+from multilevel.estimands.binning import MOST_LEAVES, CommonBins, OwnBins
 from multilevel.estimands.bins import distinct_rows
 from multilevel.estimands.crossings import crossings, unseen_share
+from multilevel.estimands.expected_outcome import Chunk, ExpectedOutcome, integrated
 from multilevel.estimands.level_variance import LevelVariance
 from multilevel.estimands.mix_parts import Sides, averaging, pair_rows, scales, split_sides
-from multilevel.families.link import Link
-from multilevel.fit.container import Fit, Summary
+from multilevel.fit.container import Summary
 
 _CHUNK_ENTRIES = 3_000_000
 
 
 @dataclass(frozen=True)
 class Standardisation:
-    """Everything that averages the response for the levels of one factor."""
+    """Everything that averages the expected outcome for the levels of one factor."""
 
-    fit: Fit
-    response: Link
+    outcome: ExpectedOutcome
     sides: Sides
     own: OwnBins
     common: CommonBins
@@ -41,49 +40,35 @@ class Standardisation:
     common_variance: Floats
     n_levels: int
 
-    def chunks(self) -> Iterator[tuple[slice, csr_array, csr_array]]:
-        """(levels, rows, weights) a chunk: ``weights`` (levels, m) averages the response of ``rows`` (m, p + q)."""
-        n = self.fit.design.cells.n.astype(float)
-        own = averaging(self.own.codes, self.own.n_bins, n)
-        common = averaging(self.common.codes, self.common.n_bins, self.fit.design.cells.common_weight)
+    def chunks(self) -> Iterator[Chunk]:
+        """Rows and weights of consecutive levels: ``weights`` (levels, m) averages what is expected at ``rows`` (m, p + q)."""
+        cells = self.outcome.design.cells
+        own = averaging(self.own.codes, self.own.n_bins, cells.n.astype(float))
+        common = averaging(self.common.codes, self.common.n_bins, cells.common_weight)
         for levels, bins in self._slices(common):
             averages = [csr_array(own[bins]), common]
             spread = np.add.outer(self.own.spread[bins], self.common.spread).ravel()
-            weights, unseen = self._weights(levels, bins), self.unseen(averages)
-            if self.response.is_multiplicative and np.any(unseen):
-                weights = csr_array(weights @ diags_array(np.exp(unseen / 2.0)))
-            elif self.response.name == "logit":
-                spread = spread + unseen
-            yield levels, draw_in(pair_rows(self.sides, averages), spread), weights
+            rows, weights = pair_rows(self.sides, averages), self._weights(levels, bins)
+            yield integrated(self.outcome.parts, rows, weights, spread, self.unseen(averages))
 
-    def unseen(self, averages: Sequence[csr_array]) -> Floats:
-        """(rows,) variance of the linear predictor from combinations of an ``a:b`` factor that were never seen."""
-        total = np.zeros(int(np.prod([average.shape[0] for average in averages])))
+    def unseen(self, averages: Sequence[csr_array]) -> tuple[Floats, ...]:
+        """Per part (rows,) variance of the linear predictor from combinations of an ``a:b`` factor that were never seen."""
+        n_rows = int(np.prod([average.shape[0] for average in averages]))
+        totals = [np.zeros(n_rows) for _ in self.outcome.parts]
         for crossing in self.sides.crossings:
-            z = scales(self.sides, averages, crossing.block)
-            total += unseen_share(crossing, averages) * self.fit.effect_variance(crossing.block, z)
-        return total
+            z, share = scales(self.sides, averages, crossing.block), unseen_share(crossing, averages)
+            for place, part in enumerate(self.outcome.parts):
+                totals[place] += share * part.fit.effect_variance(crossing.block, z)
+        return tuple(totals)
 
     def respond(self) -> Summary:
         """(L,) the averages with their intervals."""
-        joint, interval = self.fit.joint, self.fit.interval
-        pieces = []
-        for _, rows, weights in self.chunks():
-            if self.response.is_linear:
-                pieces.append(joint.combine(csr_array(weights @ rows), interval))
-            else:
-                pieces.append(joint.respond(rows, weights, self.response.mean, self.response.slope, interval))
-        found = Summary.joined(pieces)
-        return joint.on_response_scale(found, self.response, interval)
+        return Summary.joined([self.outcome.average(rows, weights) for rows, weights in self.chunks()])
 
-    def gradients(self) -> csr_array:
-        """(L, p + q) derivatives of the averages at the joint mean."""
-        mean = self.fit.joint.mean
-        pieces = []
-        for _, rows, weights in self.chunks():
-            slope = self.response.slope(np.asarray(rows @ mean))
-            pieces.append(csr_array(csr_array(weights.multiply(slope.reshape(1, -1))) @ rows))
-        return _vertical(pieces)
+    def gradients(self) -> tuple[csr_array, ...]:
+        """Per part (L, p + q) derivatives of the averages at the joint mean."""
+        pieces = [self.outcome.gradients(rows, weights) for rows, weights in self.chunks()]
+        return tuple(csr_array(vstack(part, format="csr")) for part in zip(*pieces, strict=True))
 
     def _weights(self, levels: slice, bins: slice) -> csr_array:
         n_own, n_common = bins.stop - bins.start, self.common.n_bins
@@ -111,34 +96,38 @@ class Standardisation:
 
 
 def standardise(
-    binning: Binning, nesting: Nesting, name: str, variance: LevelVariance | None, *, most_leaves: int = MOST_LEAVES
+    outcome: ExpectedOutcome, nesting: Nesting, name: str, variance: LevelVariance | None, *, most_leaves: int = MOST_LEAVES
 ) -> Standardisation:
     """Prepare the averages of every level of factor ``name``; ``variance`` holds the log-variances of a ``log(y)`` outcome."""
-    design, owned = binning.fit.design, nesting.own_tree(name)
+    design, owned = outcome.design, nesting.own_tree(name)
     sides = split_sides(design, [owned], crossings(design, nesting, [owned]))
     inner = [nesting.factors[other].codes.astype(np.int64) for other in sorted(owned - {name})]
     level = nesting.factors[name].codes.astype(np.int64)
-    return averages_of_levels(binning, sides, level, inner, variance_parts(variance, nesting, owned, design.cells.n_cells), most_leaves)
+    return averages_of_levels(outcome, sides, level, inner, variance_parts(variance, nesting, owned, design.cells.n_cells), most_leaves)
 
 
-def population_averages(binning: Binning, sides: Sides, level: Integers) -> Standardisation:
+def population_averages(outcome: ExpectedOutcome, sides: Sides, level: Integers) -> Standardisation:
     """The averages of a model whose levels' leaves are no more than their distinct group-level predictors: ``level`` (C,)."""
-    n_cells = binning.fit.design.cells.n_cells
-    inner = [] if binning.response.is_linear else [distinct_rows([split[0] for split in sides.population], n_cells)]
-    return averages_of_levels(binning, sides, level, inner, (np.zeros(n_cells), np.ones(n_cells)))
+    n_cells = outcome.design.cells.n_cells
+    inner = [] if outcome.is_linear else [distinct_rows([split[0] for split in sides.population], n_cells)]
+    return averages_of_levels(outcome, sides, level, inner, (np.zeros(n_cells), np.ones(n_cells)))
 
 
 def averages_of_levels(
-    binning: Binning, sides: Sides, level: Integers, inner: Sequence[Integers], parts: tuple[Floats, Floats], most_leaves: int = MOST_LEAVES
+    outcome: ExpectedOutcome,
+    sides: Sides,
+    level: Integers,
+    inner: Sequence[Integers],
+    parts: tuple[Floats, Floats],
+    most_leaves: int = MOST_LEAVES,
 ) -> Standardisation:
     """The averages of the levels in ``level`` (C,), whose leaves the ``inner`` codes tell apart; ``parts``: own and common of sigma^2."""
     own_part, common_part = parts
-    own = binning.own(sides, 0, level, inner, most_leaves)
-    common = binning.common(sides, own.n_bins, own_part=own_part, common_part=common_part)
-    cells = binning.fit.design.cells
+    own = outcome.own(sides, 0, level, inner, most_leaves)
+    common = outcome.common(sides, own.n_bins, own_part=own_part, common_part=common_part)
+    cells = outcome.design.cells
     return Standardisation(
-        binning.fit,
-        binning.response,
+        outcome,
         sides,
         own,
         common,
@@ -155,7 +144,3 @@ def variance_parts(variance: LevelVariance | None, nesting: Nesting, owned: froz
     factors = dict(nesting.factors)
     own = np.exp(variance.constant + variance.part(factors, owned))
     return own, np.exp(variance.part(factors, frozenset(factors) - owned))
-
-
-def _vertical(pieces: list[csr_array]) -> csr_array:
-    return csr_array(vstack(pieces, format="csr"))

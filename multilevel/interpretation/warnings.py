@@ -41,9 +41,11 @@ def effective_sizes(design: Design, nesting: Nesting) -> list[Check]:
         factor = nesting.factors.get(column.constant_within or "")
         if factor is None or column.kind not in ("group_level", "between", "contextual"):
             continue
-        sizes = f"{factor.n_levels} levels, not {design.cells.n_rows:,} line items"
+        # of a two-part outcome some levels have no amounts
+        n_levels = len(np.unique(factor.codes))
+        sizes = f"{n_levels} levels, not {design.cells.n_rows:,} line items"
         message = f"{column.label} is constant within {factor.name}: its sample size is {sizes}"
-        found.append(fact(f"effective_sample_size[{column.label}]", float(factor.n_levels), message))
+        found.append(fact(f"effective_sample_size[{column.label}]", float(n_levels), message))
     return found
 
 

@@ -13,8 +13,8 @@ from scipy.sparse import csr_array
 from scipy.special import ndtri
 
 from multilevel.arrays import Floats
-from multilevel.estimands.product import log_normal
 from multilevel.estimands.response import response_for
+from multilevel.estimands.two_responses import log_normal
 from multilevel.families.link import Link
 from multilevel.fit.container import Summary
 from multilevel.prediction.prediction_rows import At, PredictionRows, prediction_rows

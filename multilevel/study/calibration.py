@@ -1,11 +1,16 @@
-"""Do the fitted natural-scale means agree with the observed ones? A check on ``log(y)`` studies, whose means rest on sigma as well."""
+"""Do the fitted natural-scale means agree with the observed ones? A check on means that rest on more than the averages of the cells."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from multilevel.arrays import Flags, Floats
 from multilevel.design.nesting import Nesting
+from multilevel.estimands.fitted_part import FittedPart
 from multilevel.estimands.level_variance import LevelVariance
+from multilevel.estimands.response import response_of
 from multilevel.fit.container import Check, Fit
 from multilevel.fit.residuals import linear_predictor, predictor_variance
 
@@ -16,29 +21,64 @@ MOST_OUTSIDE = 0.1
 """Line items that may be in levels outside the tolerance, as a share."""
 
 
-def calibration_of_means(fit: Fit, tree: Nesting, variance: LevelVariance | None) -> list[Check]:
-    """Per factor the share of line items in levels whose fitted mean of y misses the observed one; empty unless ``log(y)``."""
+def calibration_of_logarithms(fit: Fit, tree: Nesting, variance: LevelVariance | None) -> list[Check]:
+    """Per factor the share of line items in levels whose fitted mean of y misses the observed one; empty unless ``log y``."""
     if variance is None:
         return []
     cells = fit.design.cells
-    factors = dict(tree.factors)
-    sigma2 = np.exp(variance.constant + variance.part(factors, frozenset(factors)))
+    sigma2 = _sigma2(variance, tree)
     spread = sigma2 + predictor_variance(fit.design, fit.joint.mean)
     fitted = cells.n * np.exp(linear_predictor(fit.design, fit.joint.mean) + spread / 2.0)
     # Relative variance of one lognormal outcome about its mean.
     scatter = cells.n * np.expm1(np.minimum(sigma2, 50.0))
     found = []
-    for name, factor in factors.items():
-        n, observed, expected, noise = (
-            np.bincount(factor.codes, values, factor.n_levels) for values in (cells.n, cells.total, fitted, scatter)
-        )
+    for name, factor in tree.factors.items():
+        # of a two-part outcome some levels have no amounts
+        _, codes = np.unique(factor.codes, return_inverse=True)
+        n, observed, expected, noise = (np.bincount(codes, values) for values in (cells.n, cells.total, fitted, scatter))
         error = np.abs(expected - observed) / observed
         outside = error > np.maximum(TOLERANCE, 2.0 * np.sqrt(noise) / n)
-        share = float(np.sum(n[outside]) / n.sum())
         typical = float(np.sum(n * error) / n.sum())
-        message = (
-            f"{name}: fitted means of y differ from the observed ones by {typical:.1%} on average (weighted by line items); "
-            f"{int(outside.sum())} of {factor.n_levels} levels by more than {TOLERANCE:.0%} and twice their sampling error"
-        )
-        found.append(Check(f"calibration_of_means[{name}]", share, MOST_OUTSIDE, passed=share <= MOST_OUTSIDE, message=message))
+        found.append(_check(name, outside, n, f"{typical:.1%} on average (weighted by line items)"))
     return found
+
+
+def calibration_of_products(parts: Sequence[FittedPart], tree: Nesting) -> list[Check]:
+    """The same of both parts together, zeros included; empty where there is one part."""
+    if len(parts) == 1:
+        return []
+    occurrence, amount = parts
+    n, total = occurrence.design.cells.n.astype(float), amount.design.cells.total
+    first, second = (linear_predictor(occurrence.design, part.fit.joint.mean) for part in (occurrence, amount))
+    dispersion = amount.fit.dispersion
+    sigma2 = np.zeros(len(n)) if amount.variance is None else _sigma2(amount.variance, tree)
+    p = response_of(occurrence.fit.design.cells).mean(first)
+    mean = response_of(amount.fit.design.cells).mean(second + sigma2 / 2.0)
+    relative = np.expm1(np.minimum(sigma2, 50.0)) if dispersion is None else np.full(len(n), 1.0 / dispersion)
+    # Var(y) of a hurdle: p E[a^2] - p^2 E[a]^2
+    noise = n * mean**2 * (p * (1.0 + relative) - p**2)
+    found = []
+    for name, factor in tree.factors.items():
+        rows, observed, expected, scatter = (
+            np.bincount(factor.codes, values, factor.n_levels) for values in (n, total, n * p * mean, noise)
+        )
+        error = np.abs(expected - observed)
+        outside = error > np.maximum(TOLERANCE * expected, 2.0 * np.sqrt(scatter))
+        typical = error.sum() / observed.sum()
+        found.append(_check(name, outside, rows, f"{typical:.1%} on average (weighted by outcome)"))
+    return found
+
+
+def _sigma2(variance: LevelVariance, tree: Nesting) -> Floats:
+    """(C,) of log y in each cell."""
+    factors = dict(tree.factors)
+    return np.asarray(np.exp(variance.constant + variance.part(factors, frozenset(factors))))
+
+
+def _check(name: str, outside: Flags, n: Floats, typical: str) -> Check:
+    share = float(np.sum(n[outside]) / n.sum())
+    message = (
+        f"{name}: fitted means of y differ from the observed ones by {typical}; "
+        f"{int(outside.sum())} of {len(n)} levels by more than {TOLERANCE:.0%} and twice their sampling error"
+    )
+    return Check(f"calibration_of_means[{name}]", share, MOST_OUTSIDE, passed=share <= MOST_OUTSIDE, message=message)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,45 +16,63 @@ from multilevel.design.parts import Part, amount_design, split_cells
 from multilevel.errors import FitError
 from multilevel.estimands.cell_pairs import cell_pair
 from multilevel.estimands.new_levels import NewLevel, check_named, new_levels
+from multilevel.families.registry import has_two_parts
 from multilevel.formula.labels import expression_label
 from multilevel.formula.tree import Formula
 from multilevel.study.options import FitOptions
 
 
 @dataclass(frozen=True)
-class PartDesigns:
-    """``whole`` has every cell; ``amount`` those with rows above zero; ``amount_everywhere`` every cell, with n the rows above zero."""
+class StudyPart:
+    """One part of a study's model.
 
-    whole: Design
-    amount: Design
-    amount_everywhere: Design
-    warnings: tuple[DesignWarning, ...]
+    name : "occurrence" or "amount"; None where the model has one part. design : what is fitted, over the cells that the part has rows in.
+    everywhere : the same columns over every cell, n the rows of the part. warnings : of ``check_design``.
+    """
 
-    @property
-    def by_part(self) -> dict[Part, Design]:
-        """What is fitted."""
-        return {"occurrence": self.whole, "amount": self.amount}
+    name: Part | None
+    design: Design
+    everywhere: Design
+    warnings: tuple[DesignWarning, ...] = ()
+
+    def told(self, message: str) -> str:
+        """A message with the part in front, where there are two."""
+        return message if self.name is None else f"{self.name}: {message}"
 
 
-def part_designs(formula: Formula, cells: CellStatistics) -> PartDesigns:
-    """Both designs of a hurdle study.
+def study_parts(formula: Formula, cells: CellStatistics) -> tuple[StudyPart, ...]:
+    """The parts of a study's model, one or two, checked.
 
     Raises
     ------
     DataError
-        Outcomes below zero, none at zero, none above. FitError: either part cannot be fitted.
+        Of a two-part family: outcomes below zero, none at zero, none above. FitError: a part cannot be fitted.
     """
-    parts = split_cells(cells, expression_label(formula.response.expression))
-    whole = build_design(formula, parts.occurrence)
-    warnings = check_design(formula, whole)
-    amount = amount_design(whole, parts.amount, formula)
+    return tuple(replace(part, warnings=check_part(formula, part)) for part in built_parts(formula, cells))
+
+
+def built_parts(formula: Formula, cells: CellStatistics) -> Iterator[StudyPart]:
+    """As ``study_parts``, the designs not checked: one after the other, so that what is wrong with the first is found first."""
+    if not has_two_parts(cells.family):
+        design = build_design(formula, cells)
+        yield StudyPart(None, design, design)
+        return
+    split = split_cells(cells, expression_label(formula.response.expression))
+    whole = build_design(formula, split.occurrence)
+    yield StudyPart("occurrence", whole, whole)
+    yield StudyPart("amount", amount_design(whole, split.amount, formula), replace(whole, cells=split.amount))
+
+
+def check_part(formula: Formula, part: StudyPart) -> tuple[DesignWarning, ...]:
+    """``check_design``; what is refused says so where it is of the line items above zero only."""
     try:
-        check_design(formula, amount)
+        return check_design(formula, part.design)
     except FitError as error:
+        if part.name != "amount":
+            raise
         raise FitError(
             f"{error} This is so among the line items with an outcome above zero, which the amounts' part is made from."
         ) from error
-    return PartDesigns(whole, amount, replace(whole, cells=parts.amount), warnings)
 
 
 def asked_of(design: Design, options: FitOptions) -> Nesting:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from multilevel.design.model import Design
 from multilevel.design.nesting import Nesting
 from multilevel.errors import FitError
-from multilevel.estimands.unpooled import CompletePooling, NoPooling
 from multilevel.fit.coefficients import Coefficients, coefficients_of
 from multilevel.fit.container import Check, Fit, fact
 from multilevel.pooling.extremes import NoPoolingFit, fit_complete, fit_no_pooling
@@ -19,19 +18,14 @@ class Pooling:
     """Complete pooling (None where it cannot be estimated), no pooling by factor, and the rows that both add to the tables."""
 
     complete: Fit | None = None
-    separate: dict[str, NoPooling] = field(default_factory=dict)
+    separate: dict[str, NoPoolingFit] = field(default_factory=dict)
     coefficients: list[Coefficients] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
 
     @property
     def separate_fits(self) -> dict[str, Fit]:
         """By factor, the fit with its terms free in each level."""
-        return {name: entry.separate.fit for name, entry in self.separate.items()}
-
-    @property
-    def complete_response(self) -> CompletePooling | None:
-        """Complete pooling as ``group_estimates`` uses it."""
-        return None if self.complete is None else CompletePooling(self.complete)
+        return {name: entry.fit for name, entry in self.separate.items()}
 
 
 def fit_pooling(design: Design, tree: Nesting, options: FitOptions) -> Pooling:
@@ -43,7 +37,7 @@ def fit_pooling(design: Design, tree: Nesting, options: FitOptions) -> Pooling:
     finest = max(separate, key=lambda name: tree.factors[name].n_levels, default=None)
     if finest is not None and separate[finest].fit.design.population:
         coefficients.append(coefficients_of(separate[finest].fit, "none"))
-    return Pooling(complete, {name: NoPooling(fit) for name, fit in separate.items()}, coefficients, checks)
+    return Pooling(complete, separate, coefficients, checks)
 
 
 def _complete(design: Design, options: FitOptions, checks: list[Check]) -> Fit | None:

@@ -16,9 +16,9 @@ from multilevel.design.group_predictors import predictors_of
 from multilevel.design.nesting import Nesting
 from multilevel.fit.container import Check, Fit
 from multilevel.formula.tree import Formula
-from multilevel.interpretation.contextual import ContextualEffect
 from multilevel.interpretation.variance_partition import variance_partition
 from multilevel.study.engines import resolved_priors
+from multilevel.study.fitted_parts import PartResults
 from multilevel.study.options import FitOptions
 from multilevel.tables.group_coefficients import level_counts
 
@@ -28,16 +28,18 @@ _GRID = 41
 
 def report_of(
     formula: Formula,
-    fit: Fit,
-    nesting: Nesting,
+    family: str,
+    results: Sequence[PartResults],
     options: FitOptions,
     *,
     checks: Sequence[Check],
-    contextual: Sequence[ContextualEffect],
     seconds: Mapping[str, float],
 ) -> dict[str, object]:
-    """The report's dictionary; every number in it is also derived from the same ``Fit`` as the tables."""
-    cells = fit.design.cells
+    """The report's dictionary; every number in it is also derived from the same fits as the tables. Names in lists carry their part."""
+    first = results[0]
+    fit, cells = first.fit, first.fit.design.cells
+    designs = [result.fit.design for result in results]
+    records = {result.part.name or "": jsonable(result.fit.record) for result in results}
     return {
         "study": options.study,
         "as_of": options.as_of.isoformat(),
@@ -45,28 +47,40 @@ def report_of(
         "seed": options.seed,
         "cells": list(options.cells_pair) if options.cells_pair is not None else None,
         "formula": formula.text,
-        "words": describe(formula, fit.design, fit.family),
-        "mathematics": jsonable(mathematics(formula, fit.design, fit.family)),
-        "priors": priors_in_words(fit, options),
-        "family": fit.family,
+        "words": describe(formula, designs, family),
+        "mathematics": jsonable(mathematics(formula, designs, family)),
+        "priors": _priors(results),
+        "family": family,
         "log_outcome": cells.log_outcome,
         "engine": fit.engine,
-        "method": fit.method,
+        "method": " and ".join(result.part.told(result.fit.method) for result in results),
         "interval": fit.interval,
         "unit": options.unit,
         "currency": options.currency,
         "n_line_items": cells.n_rows,
         "n_cells": cells.n_cells,
         "compression_ratio": cells.n_rows / cells.n_cells,
-        "factors": [_factor(fit, nesting, name) for name in nesting.factors],
-        "variance_shares": variance_shares(fit),
-        "group_level_lines": group_level_lines(fit, nesting),
-        "predictive_pictures": predictive_pictures(fit, options.seed),
-        "contextual_effects": [jsonable(effect) for effect in contextual],
+        "factors": [_factor(fit, first.tree, name) for name in first.tree.factors],
+        "variance_shares": [entry for result in results for entry in variance_shares(result.fit, result.part.name)],
+        "group_level_lines": [_of_part(line, result) for result in results for line in group_level_lines(result.fit, result.tree)],
+        "predictive_pictures": [picture for result in results for picture in predictive_pictures(result)],
+        "contextual_effects": [jsonable(effect) for result in results for effect in result.contextual],
         "warnings": [check.message for check in checks if not check.passed],
-        "fit_record": jsonable(fit.record),
+        "fit_record": records[""] if len(results) == 1 else records,
         "seconds": jsonable(seconds),
     }
+
+
+def _of_part(entry: dict[str, object], result: PartResults) -> dict[str, object]:
+    return entry if result.part.name is None else {**entry, "part": result.part.name}
+
+
+def _priors(results: Sequence[PartResults]) -> list[dict[str, str]] | None:
+    """Every part's, its name before the parameter; None where a part has none."""
+    found = [(result, priors_in_words(result.fit, result.options)) for result in results]
+    if any(entries is None for _, entries in found):
+        return None
+    return [{**entry, "parameter": result.part.told(entry["parameter"])} for result, entries in found for entry in entries or ()]
 
 
 def priors_in_words(fit: Fit, options: FitOptions) -> list[dict[str, str]] | None:
@@ -82,10 +96,10 @@ def priors_in_words(fit: Fit, options: FitOptions) -> list[dict[str, str]] | Non
     return [{"parameter": parameter, "prior": prior} for parameter, prior in entries]
 
 
-def predictive_pictures(fit: Fit, seed: int, part: str | None = None) -> list[dict[str, object]]:
-    """The one picture of a fit, with its part; none where there are too few cells for one."""
-    found = predictive_picture(fit, seed)
-    return [] if found is None else [{"part": part, **found}]
+def predictive_pictures(result: PartResults) -> list[dict[str, object]]:
+    """The one picture of a part's fit; none where there are too few cells for one."""
+    found = predictive_picture(result.fit, result.options.seed)
+    return [] if found is None else [{"part": result.part.name, **found}]
 
 
 def _factor(fit: Fit, nesting: Nesting, name: str) -> dict[str, object]:
@@ -93,12 +107,13 @@ def _factor(fit: Fit, nesting: Nesting, name: str) -> dict[str, object]:
     return {"grouping_factor": name, "n_levels": nesting.factors[name].n_levels, "terms": terms, "parent": nesting.parent(name)}
 
 
-def variance_shares(fit: Fit) -> list[dict[str, object]]:
-    """Each block's and the residual's variance on the link scale, and its share."""
+def variance_shares(fit: Fit, part: str | None = None) -> list[dict[str, object]]:
+    """Each block's and the residual's variance on the link scale, and its share; factors as ``name (part)`` where there are two parts."""
     partition = variance_partition(fit)
+    suffix = "" if part is None else f" ({part})"
     entries: list[dict[str, object]] = [
         {
-            "grouping_factor": block.factor.name,
+            "grouping_factor": block.factor.name + suffix,
             "terms": [column.label for column in block.columns],
             "variance": float(variance),
             "share": float(share),
@@ -106,7 +121,7 @@ def variance_shares(fit: Fit) -> list[dict[str, object]]:
         for block, variance, share in zip(fit.design.blocks, partition.blocks, partition.shares, strict=True)
     ]
     name = "residual (latent)" if fit.sigma is None else "residual"
-    entries.append({"grouping_factor": name, "terms": [], "variance": partition.residual, "share": partition.residual_share})
+    entries.append({"grouping_factor": name + suffix, "terms": [], "variance": partition.residual, "share": partition.residual_share})
     return entries
 
 
@@ -129,7 +144,7 @@ def _line(fit: Fit, nesting: Nesting, name: str, term: str, place: int) -> dict[
     predictors = predictors_of(fit.design, factor, term)
     population = population_index(fit.design, term)
     base = {} if population is None else {population: np.ones(factor.n_levels)}
-    n = level_counts(fit, nesting, name)
+    n = level_counts(fit.design, nesting, name)
     kept = np.sort(np.argsort(-n, kind="stable")[:MOST_POINTS])
     rows = add_population(fit.design, deviation_rows(fit.design, nesting.lineage(name), term), {**base, **predictors})
     points = fit.joint.combine(csr_array(rows[kept]), fit.interval)

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from multilevel.catalogue.table_assembly import Heading, published_table
+from multilevel.cells.statistics import CellStatistics
 from multilevel.fit.container import Check, Fit, fact
 
 ALWAYS = (
@@ -80,15 +81,20 @@ def criteria(fit: Fit) -> list[Check]:
     return found
 
 
-def sizes(fit: Fit, n_excluded: int, n_quarantined: int) -> list[Check]:
-    """Line items, what was left out, cells, and the compression they are."""
-    cells = fit.design.cells
+def sizes(cells: CellStatistics) -> list[Check]:
+    """Line items, cells, and the compression they are."""
     return [
         fact("n_line_items", float(cells.n_rows), "line items that the estimates rest on"),
-        fact("n_excluded", float(n_excluded), "line items left out on purpose by the study's `where` and `missing`"),
-        fact("n_quarantined", float(n_quarantined), "line items left out because they broke a rule"),
         fact("n_cells", float(cells.n_cells), "cells that carry the sufficient statistics"),
         fact("compression_ratio", cells.n_rows / cells.n_cells, "line items per cell"),
+    ]
+
+
+def left_out(n_excluded: int, n_quarantined: int) -> list[Check]:
+    """Line items that are not among the cells."""
+    return [
+        fact("n_excluded", float(n_excluded), "line items left out on purpose by the study's `where` and `missing`"),
+        fact("n_quarantined", float(n_quarantined), "line items left out because they broke a rule"),
     ]
 
 

@@ -11,6 +11,7 @@ from multilevel.arrays import Floats, Integers
 from multilevel.catalogue.table_assembly import Heading, Values, published_table, stack
 from multilevel.design.effect_rows import add_population, deviation_rows, population_index, terms_of
 from multilevel.design.group_predictors import predictors_of
+from multilevel.design.model import Design
 from multilevel.design.nesting import Nesting
 from multilevel.estimands.new_levels import NewLevel, NewLevels, new_effect, new_levels
 from multilevel.estimands.probabilities import probability_above_average
@@ -22,17 +23,17 @@ def group_coefficients(fit: Fit, nesting: Nesting, heading: Heading, named: Sequ
     pieces: list[dict[str, Values]] = []
     for name in nesting.factors:
         new = new_levels(nesting, name, named)
-        n = level_counts(fit, nesting, name)
+        n = level_counts(fit.design, nesting, name)
         for term in terms_of(fit.design, name):
             pieces.append(_seen(fit, nesting, name, term, n))
             pieces.append(_new(fit, nesting, name, term, new, seed=seed))
     return published_table("group_coefficients", heading, stack(pieces) | {"part": None})
 
 
-def level_counts(fit: Fit, nesting: Nesting, name: str) -> Integers:
+def level_counts(design: Design, nesting: Nesting, name: str) -> Integers:
     """(L,) line items of every level of a factor."""
     factor = nesting.factors[name]
-    return np.bincount(factor.codes, weights=fit.design.cells.n, minlength=factor.n_levels).astype(np.int64)
+    return np.bincount(factor.codes, weights=design.cells.n, minlength=factor.n_levels).astype(np.int64)
 
 
 def conditional_sd(fit: Fit, lineage: Mapping[str, Integers], term: str) -> Floats:

@@ -11,41 +11,47 @@ from multilevel.arrays import Floats
 from multilevel.catalogue.table_assembly import Heading, Values, published_table, stack
 from multilevel.design.effect_rows import terms_of
 from multilevel.design.nesting import Nesting
-from multilevel.estimands.binning import OnePartBinning
+from multilevel.estimands.expected_outcome import ExpectedOutcome
 from multilevel.estimands.level_variance import LevelVariance
 from multilevel.estimands.new_groups import new_group_estimates
 from multilevel.estimands.new_levels import NewLevel, new_levels
-from multilevel.estimands.probabilities import rank_intervals
-from multilevel.estimands.response import response_of
+from multilevel.estimands.probabilities import EXACT_LEVELS, rank_intervals
 from multilevel.estimands.standardise import Standardisation, standardise
-from multilevel.estimands.unpooled import CompletePooling, NoPooling
+from multilevel.estimands.unpooled import complete_pooling, no_pooling
 from multilevel.fit.container import Fit, Summary
+from multilevel.pooling.extremes import NoPoolingFit
 from multilevel.tables.group_coefficients import conditional_sd, level_counts
 from multilevel.tables.group_rows import new_rows, seen_rows, with_variance_error
 
 
 def group_estimates(
-    fit: Fit,
+    outcome: ExpectedOutcome,
     nesting: Nesting,
     heading: Heading,
     *,
-    complete: CompletePooling | None,
-    no_pooling: Mapping[str, NoPooling],
+    complete: Sequence[Fit] | None = None,
+    separate: Mapping[str, Sequence[NoPoolingFit]] | None = None,
     variance: LevelVariance | None = None,
     named: Sequence[NewLevel] = (),
     seed: int = 0,
 ) -> pa.Table:
-    """The whole table; ``no_pooling`` holds one fit per factor that was fitted so, ``variance`` the log-variances of a ``log(y)`` study."""
+    """The whole table.
+
+    Parameters
+    ----------
+    outcome : of one response, or of the product of two. complete : the fits without group terms, one a part. separate : per factor the
+        fits with its terms free in every level, one a part.
+    variance : the log-variances of a ``log y`` outcome. named : the levels of ``predict_for``.
+    """
     pieces: list[dict[str, Values]] = []
-    binning = OnePartBinning(fit, response_of(fit.design.cells))
     for name, factor in nesting.factors.items():
-        standard = standardise(binning, nesting, name, variance)
-        n = level_counts(fit, nesting, name)
-        pooled = complete.respond(standard) if complete is not None else np.full(standard.n_levels, np.nan)
-        separate = no_pooling[name].respond(standard, nesting.own_tree(name)) if name in no_pooling else None
+        standard = standardise(outcome, nesting, name, variance)
+        n = level_counts(outcome.design, nesting, name)
+        pooled = complete_pooling(standard, complete)
+        free = None if separate is None or name not in separate else no_pooling(standard, separate[name], nesting.own_tree(name))
         summary = with_variance_error(standard.respond(), standard, variance, nesting, name)
-        ranks = rank_intervals(fit, standard.gradients, summary.estimate, _spread(standard, nesting, name, summary), seed)
-        pieces.append(seen_rows(name, factor, n, summary, unpooled=separate, complete=pooled, ranks=ranks))
+        ranks = rank_intervals(outcome, standard.gradients, summary.estimate, _spread(standard, nesting, name, summary), seed)
+        pieces.append(seen_rows(name, factor, n, summary, unpooled=free, complete=pooled, ranks=ranks))
         new = new_levels(nesting, name, named)
         pieces.append(new_rows(name, factor, n, new, new_group_estimates(standard, nesting, name, new, seed), pooled))
     return published_table("group_estimates", heading, stack(pieces))
@@ -53,11 +59,11 @@ def group_estimates(
 
 def _spread(standard: Standardisation, nesting: Nesting, name: str, summary: Summary) -> Floats:
     """(L,) sd of each estimate given what is common to all levels, for ranks among very many."""
-    if len(summary.estimate) <= 1_000:
+    if len(summary.estimate) <= EXACT_LEVELS:
         return summary.std_error
-    terms = terms_of(standard.fit.design, name)
-    first = next(iter(terms))
-    slope = (
-        standard.response.slope(standard.response.inverse(np.maximum(summary.estimate, 1e-12))) if not standard.response.is_linear else 1.0
-    )
-    return np.minimum(conditional_sd(standard.fit, nesting.lineage(name), first) * slope, summary.std_error)
+    outcome, lineage = standard.outcome, nesting.lineage(name)
+    first = next(iter(terms_of(outcome.design, name)))
+    moved = outcome.sensitivities(summary.estimate, standard.chunks)
+    errors = [conditional_sd(part.fit, lineage, first) * slope for part, slope in zip(outcome.parts, moved, strict=True)]
+    alone = errors[0] if len(errors) == 1 else np.sqrt(np.sum(np.square(errors), axis=0))
+    return np.minimum(alone, summary.std_error)

@@ -62,11 +62,11 @@ def with_variance_error(
     if variance is None:
         return summary
     factor = nesting.factors[name]
-    n = standard.fit.design.cells.n
+    n = standard.outcome.design.cells.n
     own = np.bincount(factor.codes, n * _cell_variance(standard), factor.n_levels) / np.bincount(factor.codes, n, factor.n_levels)
     squared = sum((variance.std_errors[above][levels] ** 2 for above, levels in nesting.lineage(name).items()), np.zeros(factor.n_levels))
     extra = own / 2.0 * np.sqrt(squared + variance.mean_error**2)
-    return widened(summary, extra, standard.fit.interval)
+    return widened(summary, extra, standard.outcome.interval)
 
 
 def _cell_variance(standard: Standardisation) -> Floats:

@@ -17,15 +17,15 @@ from multilevel.catalogue.table_assembly import Heading
 from multilevel.cells.from_rows import cells_from_frame
 from multilevel.design.build import build_design
 from multilevel.design.nesting import nesting
-from multilevel.design.parts import PARTS
+from multilevel.estimands.expected_outcome import PartFit
 from multilevel.estimands.level_variance import level_variance
-from multilevel.estimands.product import PartFit, TwoPartFit
+from multilevel.estimands.one_response import OneResponse
+from multilevel.estimands.product import ResponseProduct
 from multilevel.fit.residuals import expected_residual_ss
 from multilevel.formula.parse import parse_formula
-from multilevel.study.two_part_study import part_designs
+from multilevel.study.designs import study_parts
 from multilevel.tables.group_coefficients import group_coefficients
 from multilevel.tables.group_estimates import group_estimates
-from multilevel.tables.two_part_estimates import TwoPartPooling, two_part_group_estimates
 
 PRIORS = {
     "coefficients": {"Intercept": "normal(0, 2)", "x": "normal(0, 1)"},
@@ -117,21 +117,21 @@ def covered_two_part(seed: int, draws: int) -> pd.DataFrame:
     """As ``covered``, of a hurdle's expected values."""
     made = two_part_shop(np.random.default_rng(seed))
     formula = parse_formula("y ~ 1 + (1 | region) + (1 | category)")
-    designs = part_designs(formula, cells_from_frame(formula, made.frame, "hurdle_gamma"))
+    parts = study_parts(formula, cells_from_frame(formula, made.frame, "hurdle_gamma"))
     fits = [
         fit_bayesian(
-            designs.by_part[part],
-            designs.by_part[part].cells.family,
-            priors=PART_PRIORS[part],
+            part.design,
+            part.design.cells.family,
+            priors=PART_PRIORS[part.name],
             seed=2 * seed + place,
             sampling={"draws": draws, "tune": 300, "cores": 1},
         )
-        for place, part in enumerate(PARTS)
+        for place, part in enumerate(parts)
     ]
     rows = []
     for interval in INTERVALS:
-        both = TwoPartFit(*(PartFit(replace(fit, interval=interval)) for fit in fits), designs.whole)
-        table = two_part_group_estimates(both, nesting(designs.whole), HEADING, pooling=TwoPartPooling(None, {}), variance=None)
+        occurrence, amount = (PartFit(replace(fit, interval=interval)) for fit in fits)
+        table = group_estimates(ResponseProduct(occurrence, amount, parts[0].design), nesting(parts[0].design), HEADING)
         for row in table.to_pylist():
             if not row["is_new"]:
                 truth = made.estimates[row["grouping_factor"], row["level"]]
@@ -156,7 +156,7 @@ def covered(seed: int, draws: int, *, natural: bool) -> pd.DataFrame:
     rows = []
     for interval in INTERVALS:
         published = replace(fit, interval=interval)
-        estimates = group_estimates(published, tree, HEADING, complete=None, no_pooling={}, variance=variance).to_pylist()
+        estimates = group_estimates(OneResponse.of_fit(published), tree, HEADING, variance=variance).to_pylist()
         coefficients = [] if natural else group_coefficients(published, tree, HEADING).to_pylist()
         for row in (*estimates, *coefficients):
             if row["is_new"]:

@@ -108,6 +108,18 @@ def test_no_zeros_at_all_is_a_refusal_of_the_plan_that_says_what_to_write(tmp_pa
     assert "write log(amount) ~ ... with family: gaussian" in refusal
 
 
+def test_what_the_amounts_alone_refuse_is_told_of_them_beside_the_model(tmp_path: Path) -> None:
+    frame = rows()
+    frame.loc[frame.region != 2, "amount"] = 0.0
+    made = planned(tmp_path, load_study(study_file(tmp_path, frame)))
+    [refusal] = made.refusals
+    assert refusal.startswith("amount: ")
+    assert "region" in refusal
+    assert "among the line items with an outcome above zero" in refusal
+    assert "two parts" in made.words[0]
+    assert made.n_parameters == 9
+
+
 @pytest.mark.parametrize(
     ("fields", "says"),
     [

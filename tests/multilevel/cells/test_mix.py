@@ -14,6 +14,7 @@ from multilevel.cells.reference_mix import MixTable, with_mix
 from multilevel.cells.statistics import CellStatistics, restrict_cells
 from multilevel.design.nesting import nesting
 from multilevel.errors import StudyError
+from multilevel.estimands.one_response import OneResponse
 from multilevel.fit.container import Engine
 from multilevel.formula.parse import parse_formula
 from multilevel.study.fit_study import fit_study
@@ -168,7 +169,7 @@ def test_a_posterior_average_over_a_mixture_is_the_mixture_of_averages() -> None
     def estimates(table: MixTable) -> np.ndarray:
         mixed = replace(fit, design=replace(fit.design, cells=with_mix(cells, table)))
         heading = Heading("mix", date(2026, 1, 1), "run", "bayesian")
-        found = group_estimates(mixed, nesting(mixed.design), heading, complete=None, no_pooling={})
+        found = group_estimates(OneResponse.of_fit(mixed), nesting(mixed.design), heading)
         return found.column("estimate").to_numpy()
 
     np.testing.assert_allclose(estimates(MIXED), 0.25 * estimates(NEVER) + 0.75 * estimates(ALWAYS), rtol=1e-8)

@@ -17,7 +17,7 @@ from multilevel.design.build import build_design
 from multilevel.errors import FitError, StudyError
 from multilevel.fit.container import Fit
 from multilevel.formula.parse import parse_formula
-from multilevel.study.designs import part_designs
+from multilevel.study.designs import study_parts
 
 FULL = "Reaction ~ Days + (Days | Subject)"
 
@@ -211,9 +211,9 @@ def test_parts_of_an_outcome_add_up() -> None:
     frame = pd.DataFrame({"g": [f"g{i % 10}" for i in range(400)]})
     frame["y"] = np.where(rng.random(400) < 0.4, 0.0, np.exp(1.0 + rng.normal(0, 0.5, 400) + rng.normal(0, 0.4, 10)[np.arange(400) % 10]))
     formula = parse_formula("y ~ 1 + (1 | g)")
-    designs = part_designs(formula, cells_from_frame(formula, frame, "hurdle_lognormal")).by_part
+    designs = [part.design for part in study_parts(formula, cells_from_frame(formula, frame, "hurdle_lognormal"))]
     fold = folds_of(10, 5, seed=1)
-    scores = [score(part, fold[part.blocks[0].factor.codes], n_folds=5) for part in designs.values()]
+    scores = [score(part, fold[part.blocks[0].factor.codes], n_folds=5) for part in designs]
     above = frame[frame.y > 0]
     alone = {
         "binomial": frame.assign(y=frame.y > 0),
@@ -224,8 +224,8 @@ def test_parts_of_an_outcome_add_up() -> None:
         design = build_design(formula, cells_from_frame(formula, rows, family))
         total += score(design, fold[design.blocks[0].factor.codes]).per_row * len(rows)
     # the density of y, not of log y
-    assert joined(scores, list(designs.values()), 400).per_row * 400 == pytest.approx(total - np.log(above.y).sum())
-    criterion = criteria("", [fit_by_likelihood(part) for part in designs.values()])
+    assert joined(scores, designs, 400).per_row * 400 == pytest.approx(total - np.log(above.y).sum())
+    criterion = criteria("", [fit_by_likelihood(part) for part in designs])
     assert criterion.n_parameters == 2 + 3
     assert criterion.bic == pytest.approx(5 * np.log(400) - 2 * criterion.log_likelihood)
 

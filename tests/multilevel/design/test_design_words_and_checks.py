@@ -158,7 +158,7 @@ def test_an_exposure_of_zero_is_refused(rows: pd.DataFrame) -> None:
 
 def test_every_term_is_explained(rows: pd.DataFrame) -> None:
     formula = parse_formula("y ~ x*size + between(x, region) + (1 + x | region/store)")
-    words = describe(formula, build_design(formula, cells_from_frame(formula, rows, "gaussian")), "gaussian")
+    words = describe(formula, [build_design(formula, cells_from_frame(formula, rows, "gaussian"))], "gaussian")
     assert words[0].startswith("y is normally distributed")
     assert "x: individual-level predictor" in words[2]
     assert "size: group-level predictor: constant within each region:store, so it is learned from 300 levels" in words[3]
@@ -185,6 +185,6 @@ def test_every_term_is_explained(rows: pd.DataFrame) -> None:
 )
 def test_the_model_is_written_out(formula: str, family: str, plain: str, latex: str, rows: pd.DataFrame) -> None:
     parsed = parse_formula(formula)
-    written = mathematics(parsed, design(formula, rows, family), family)
+    written = mathematics(parsed, [design(formula, rows, family)], family)
     assert plain in "\n".join(written.text)
     assert latex in "\n".join(written.latex)

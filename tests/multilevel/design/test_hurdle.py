@@ -18,7 +18,7 @@ from multilevel.design.reduction import reduce_design
 from multilevel.errors import DataError, FitError, FormulaError, StudyError
 from multilevel.estimands.new_levels import NewLevel
 from multilevel.formula.parse import parse_formula
-from multilevel.study.designs import part_designs
+from multilevel.study.designs import study_parts
 from multilevel.study.fit_study import fit_study
 from multilevel.study.options import FitOptions, StudyFit
 
@@ -70,10 +70,10 @@ def test_the_likelihood_of_rows_and_of_both_parts_cells_differ_by_a_constant(fam
     # both values of x with and without amounts, and more amounts than groups
     frame.loc[:7, ["x", "y"]] = [[0, 0.0], [1, 0.0], [0, 1.0], [1, 2.0], [0, 0.3], [1, 4.0], [0, 5.0], [1, 0.1]]
     formula = parse_formula("y ~ x + (1 | g)")
-    designs = part_designs(formula, cells_from_frame(formula, frame, family))
-    first, second = reduce_design(designs.whole), reduce_design(designs.amount)
+    occurrence, amount = (part.design for part in study_parts(formula, cells_from_frame(formula, frame, family)))
+    first, second = reduce_design(occurrence), reduce_design(amount)
     y, g, x = frame.y.to_numpy(), frame.g.to_numpy(), frame.x.to_numpy()
-    levels = designs.whole.blocks[0].factor.levels.astype(int)
+    levels = occurrence.blocks[0].factor.levels.astype(int)
     differences, sizes = [], []
     for _ in range(4):
         beta, effects, scale = rng.normal(0, 0.5, (2, 2)), rng.normal(0, 0.5, (2, 4)), rng.uniform(0.5, 2)
@@ -88,7 +88,7 @@ def test_the_likelihood_of_rows_and_of_both_parts_cells_differ_by_a_constant(fam
         if family == "hurdle_gamma":
             # a cell's rows have one mean: their total is gamma with shape n a
             of_total = stats.gamma.logpdf(second.outcome, second.n * scale, scale=np.exp(b) / scale)
-            left = (scale - 1) * designs.amount.cells.once["sum_log_outcome"] - second.n_rows * gammaln(scale)
+            left = (scale - 1) * amount.cells.once["sum_log_outcome"] - second.n_rows * gammaln(scale)
             left -= np.sum((second.n * scale - 1) * np.log(second.outcome) - gammaln(second.n * scale))
             by_cells = np.sum(of_total) + left
         else:

@@ -15,7 +15,7 @@ from multilevel.design.model import Design
 from multilevel.design.sketch import Dependence, find_unidentified
 from multilevel.errors import FitError
 from multilevel.formula.parse import parse_formula
-from multilevel.study.designs import part_designs
+from multilevel.study.designs import study_parts
 
 N = 120
 
@@ -124,19 +124,19 @@ def test_either_part_of_a_hurdle_is_looked_at(rows: pd.DataFrame) -> None:
     spent = rows.assign(spend=np.where(rows["success"] == 1, rows["amount"], 0.0))
     formula = parse_formula("spend ~ g + (1 | g) + (1 | r)")
     with pytest.raises(FitError, match=r"^identified\[g\]"):
-        part_designs(formula, cells_from_frame(formula, spent, "hurdle_lognormal"))
+        study_parts(formula, cells_from_frame(formula, spent, "hurdle_lognormal"))
     # told apart by the predictors among the rows above zero only
     where = spent.assign(spend=np.where(spent["g"] == "W", 0.0, spent["spend"]))
     formula = parse_formula("spend ~ 1 + income + (1 | g) + (1 | r)")
     with pytest.raises(FitError, match=r"^identified\[g\].*all 2 levels.*an outcome above zero"):
-        part_designs(formula, cells_from_frame(formula, where, "hurdle_lognormal"))
+        study_parts(formula, cells_from_frame(formula, where, "hurdle_lognormal"))
 
 
 def test_amounts_in_one_level_alone_are_told_in_its_name(rows: pd.DataFrame) -> None:
     one = rows.assign(spend=np.where((rows["g"] == "S") & (rows["success"] == 1), rows["amount"], 0.0))
     formula = parse_formula("spend ~ 1 + (1 | g)")
     with pytest.raises(FitError, match=r"g has one level \(S\).*among the line items with an outcome above zero"):
-        part_designs(formula, cells_from_frame(formula, one, "hurdle_gamma"))
+        study_parts(formula, cells_from_frame(formula, one, "hurdle_gamma"))
 
 
 def test_many_levels_cost_no_matrix_of_levels_by_levels() -> None:

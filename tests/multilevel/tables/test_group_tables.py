@@ -13,8 +13,8 @@ from multilevel.catalogue.table_assembly import Heading
 from multilevel.design.nesting import nesting
 from multilevel.estimands.level_variance import LevelVariance, level_variance
 from multilevel.estimands.new_levels import NewLevel
+from multilevel.estimands.one_response import OneResponse
 from multilevel.estimands.probabilities import ranks_of_draws
-from multilevel.estimands.unpooled import CompletePooling
 from multilevel.fit.residuals import expected_residual_ss
 from multilevel.tables.cell_estimates import cell_estimates
 from multilevel.tables.group_coefficients import group_coefficients
@@ -123,7 +123,7 @@ def test_a_named_new_level_gets_its_own_row_and_an_unknown_parent_is_refused(gau
 @pytest.mark.parametrize("family", ["gaussian", "binomial", "poisson"])
 def test_group_estimates_average_the_response_over_the_common_mix(family: str, request, heading) -> None:
     example, link = request.getfixturevalue(family), LINKS[family]
-    raw = group_estimates(example.fit, nesting(example.fit.design), heading, complete=None, no_pooling={})
+    raw = group_estimates(OneResponse.of_fit(example.fit), nesting(example.fit.design), heading)
     assert check_table("group_estimates", raw) == []
     table = published(raw)
     tolerance = 1e-12 if family == "gaussian" else 3e-3
@@ -139,7 +139,7 @@ def test_complete_pooling_uses_the_same_mix_and_the_level_s_own_predictors(famil
     design = replace(example.fit.design, blocks=())
     coefficients = np.array([0.3, -0.4, 0.6, 0.2])
     fit = replace(example.fit, design=design, joint=replace(example.fit.joint, mean=coefficients, covariance=np.eye(4) * 0.01))
-    table = published(group_estimates(example.fit, nesting(example.fit.design), heading, complete=CompletePooling(fit), no_pooling={}))
+    table = published(group_estimates(OneResponse.of_fit(example.fit), nesting(example.fit.design), heading, complete=[fit]))
     seen = table[(table.grouping_factor == "department") & ~table.is_new].set_index("level")
     for level, u in example.rows.groupby("department").u.first().items():
         eta = coefficients[0] + coefficients[2] * u + (coefficients[1] + coefficients[3] * u) * example.rows.sale
@@ -149,7 +149,7 @@ def test_complete_pooling_uses_the_same_mix_and_the_level_s_own_predictors(famil
 
 
 def test_a_new_category_on_a_log_link_adds_half_of_its_variance_and_its_quantiles_are_those_of_its_mean(poisson, heading) -> None:
-    table = published(group_estimates(poisson.fit, nesting(poisson.fit.design), heading, complete=None, no_pooling={}))
+    table = published(group_estimates(OneResponse.of_fit(poisson.fit), nesting(poisson.fit.design), heading))
     row = table[(table.grouping_factor == "department:category") & table.is_new & (table.parent_level == "fun")].iloc[0]
     mean, fit = poisson.fit.joint.mean, poisson.fit
     sigma = fit.covariances[2]
@@ -173,7 +173,7 @@ def test_a_new_category_on_a_log_link_adds_half_of_its_variance_and_its_quantile
 
 
 def test_ranks_agree_with_brute_force_over_draws(gaussian, heading) -> None:
-    table = published(group_estimates(gaussian.fit, nesting(gaussian.fit.design), heading, complete=None, no_pooling={}))
+    table = published(group_estimates(OneResponse.of_fit(gaussian.fit), nesting(gaussian.fit.design), heading))
     seen = table[(table.grouping_factor == "region") & ~table.is_new].sort_values("level")
     draws = gaussian.fit.joint.draws(1_000, 0)[:, 4:7]
     ranks = 1 + (draws[:, :, None] < draws[:, None, :]).sum(axis=2)
@@ -185,9 +185,7 @@ def test_ranks_agree_with_brute_force_over_draws(gaussian, heading) -> None:
 def test_levels_that_cannot_be_told_apart_share_all_ranks(gaussian, heading) -> None:
     joint = gaussian.fit.joint
     same = replace(joint, mean=np.where(np.arange(len(joint.mean)) < 4, joint.mean, 0.0), covariance=joint.covariance * 0.0)
-    table = published(
-        group_estimates(replace(gaussian.fit, joint=same), nesting(gaussian.fit.design), heading, complete=None, no_pooling={})
-    )
+    table = published(group_estimates(OneResponse.of_fit(replace(gaussian.fit, joint=same)), nesting(gaussian.fit.design), heading))
     seen = table[(table.grouping_factor == "region") & ~table.is_new]
     assert (seen.rank_lower == 1).all()
     assert (seen.rank_upper == 3).all()
@@ -196,7 +194,7 @@ def test_levels_that_cannot_be_told_apart_share_all_ranks(gaussian, heading) -> 
 @pytest.mark.parametrize("family", ["gaussian", "binomial", "poisson"])
 def test_cell_estimates_hold_every_combination_with_its_department(family: str, request, heading) -> None:
     example, link = request.getfixturevalue(family), LINKS[family]
-    raw = cell_estimates(example.fit, nesting(example.fit.design), heading, ("region", "category"))
+    raw = cell_estimates(OneResponse.of_fit(example.fit), nesting(example.fit.design), heading, ("region", "category"))
     assert check_table("cell_estimates", raw) == []
     table = published(raw)
     assert len(table) == 3 * 6
@@ -214,7 +212,7 @@ def test_natural_scale_means_of_a_log_outcome_use_the_variance_of_their_level(lo
     effects = {"region": np.zeros(3), "department": np.zeros(3), "department:category": np.linspace(-0.5, 0.5, 6)}
     errors = {name: np.zeros(len(value)) for name, value in effects.items()}
     variance = LevelVariance(-0.2, effects, errors, dict.fromkeys(effects, 0.1))
-    table = published(group_estimates(lognormal.fit, tree, heading, complete=None, no_pooling={}, variance=variance))
+    table = published(group_estimates(OneResponse.of_fit(lognormal.fit), tree, heading, variance=variance))
     seen = table[(table.grouping_factor == "department:category") & ~table.is_new].set_index("level")
     for level, effect in zip(lognormal.fit.design.blocks[2].factor.levels, effects["department:category"], strict=True):
         sigma2 = np.exp(-0.2 + effect)
@@ -232,7 +230,7 @@ def test_log_variances_are_found_and_pooled(lognormal) -> None:
 
 
 def test_a_heading_stands_in_every_row(gaussian, heading: Heading) -> None:
-    table = published(cell_estimates(gaussian.fit, nesting(gaussian.fit.design), heading, ("region", "category")))
+    table = published(cell_estimates(OneResponse.of_fit(gaussian.fit), nesting(gaussian.fit.design), heading, ("region", "category")))
     assert set(table.study) == {"example"}
     assert set(table.pooling) == {"partial"}
     assert norm.ppf(0.975) == pytest.approx(((table.upper - table.estimate) / table.std_error).iloc[0])

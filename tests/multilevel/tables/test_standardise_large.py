@@ -9,9 +9,8 @@ from multilevel.cells.from_rows import cells_from_frame
 from multilevel.design.build import build_design
 from multilevel.design.model import Design
 from multilevel.design.nesting import nesting
-from multilevel.estimands.binning import OnePartBinning
 from multilevel.estimands.level_variance import level_variance
-from multilevel.estimands.response import response_of
+from multilevel.estimands.one_response import OneResponse
 from multilevel.estimands.standardise import standardise
 from multilevel.fit.container import Fit, Summary
 from multilevel.fit.residuals import cell_residual_ss
@@ -69,11 +68,11 @@ def test_a_continuous_slope_and_customers_in_regions(family: str, most_leaves: i
     slopes = effects[offsets["category"] :].reshape(-1)[: 2 * 40].reshape(40, 2)
     who = effects[offsets["region"] + region] + effects[offsets["region:customer"] + customer]
     what = slopes[category, 0] + slopes[category, 1] * x + beta[0] + beta[1] * x
-    binning = OnePartBinning(fit, response_of(design.cells))
-    found = standardise(binning, tree, "category", None, most_leaves=most_leaves).respond().estimate
+    outcome = OneResponse.of_fit(fit)
+    found = standardise(outcome, tree, "category", None, most_leaves=most_leaves).respond().estimate
     wanted = [link(beta[0] + beta[1] * x + slopes[j, 0] + slopes[j, 1] * x + who).mean() for j in range(40)]
     assert found == pytest.approx(wanted, rel=tolerance)
-    found = standardise(binning, tree, "region", None, most_leaves=most_leaves).respond().estimate
+    found = standardise(outcome, tree, "region", None, most_leaves=most_leaves).respond().estimate
     wanted = [link(who[region == r][:, None] + what[None, :]).mean() for r in range(5)]
     assert found == pytest.approx(wanted, rel=tolerance)
 

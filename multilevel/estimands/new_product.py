@@ -10,39 +10,33 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from multilevel.arrays import Floats
-from multilevel.design.nesting import Nesting
-from multilevel.estimands.mix_parts import scales
-from multilevel.estimands.new_group_mix import NewMixes, new_effects, new_mixes, shifts_of_groups
-from multilevel.estimands.new_levels import NewLevels
-from multilevel.estimands.product import PartFit, TwoPartFit
-from multilevel.estimands.standardise import Standardisation
+from multilevel.estimands.expected_outcome import PartFit
+from multilevel.estimands.new_group_mix import NewMixes, new_effects, shifts_of_groups
+from multilevel.estimands.two_responses import TwoResponses
 from multilevel.fit.container import Summary
 from multilevel.fit.joint_draws import summary_about
 
 _DRAWS = 2_000
 
 
-def new_two_part_estimates(both: TwoPartFit, standard: Standardisation, tree: Nesting, name: str, new: NewLevels, seed: int) -> Summary:
-    """(M,) expected outcomes of the new levels of factor ``name``."""
-    mixes = new_mixes(standard, tree, name, new)
+def new_product(both: TwoResponses, mixes: NewMixes, seed: int) -> Summary:
+    """(M,) expected outcomes of the new groups."""
     rng = np.random.default_rng(seed)
-    drawn = both.draws(10**6 if both.is_bayesian else 1, seed)
-    size = len(drawn[0]) if both.is_bayesian else _DRAWS
+    drawn = both.draws(10**6 if both.has_draws else 1, seed)
+    size = len(drawn[0]) if both.has_draws else _DRAWS
     effects = [{index: new_effects(part.fit, index, size, rng) for index in mixes.own} for part in both.parts]
-    shifts = None if both.is_bayesian else _shifts(both, mixes, rng)
-    n_common = standard.common.n_bins
-    values, estimate = np.empty((len(new), size)), np.empty(len(new))
-    for at in range(len(new)):
-        rows = csr_array(mixes.rows[at * n_common : (at + 1) * n_common])
-        averages = [csr_array(mixes.parents[[at]]), mixes.common]
-        z = {index: scales(standard.sides, averages, index) for index in (*mixes.own, *mixes.below)}
+    shifts = None if both.has_draws else _shifts(both, mixes, rng)
+    values, estimate = np.empty((mixes.n_groups, size)), np.empty(mixes.n_groups)
+    for at in range(mixes.n_groups):
+        rows = csr_array(mixes.rows[mixes.bins_of(at)])
+        z = {index: mixes.scales_of(at, index) for index in (*mixes.own, *mixes.below)}
         means: list[Floats] = []
         middles: list[Floats] = []
         for place, part in enumerate(both.parts):
             point = np.asarray(rows @ part.fit.joint.mean)[:, None]
             centre = np.asarray(rows @ drawn[place].T) if shifts is None else point + shifts[place][at]
             inner = _variance(part, z, mixes.below)
-            moved = centre + sum((z[index] @ effects[place][index].T for index in mixes.own), np.zeros((n_common, size)))
+            moved = centre + sum((z[index] @ effects[place][index].T for index in mixes.own), np.zeros((mixes.n_bins, size)))
             means.append(part.response.average(moved, inner[:, None]))
             # the posterior mean over all draws, or the value at the estimates
             middle = centre if shifts is None else point
@@ -58,8 +52,8 @@ def _variance(part: PartFit, z: dict[int, Floats], blocks: tuple[int, ...]) -> F
     return sum((part.fit.effect_variance(index, z[index]) for index in blocks), np.zeros(n))
 
 
-def _shifts(both: TwoPartFit, mixes: NewMixes, rng: np.random.Generator) -> list[Floats]:
+def _shifts(both: TwoResponses, mixes: NewMixes, rng: np.random.Generator) -> list[Floats]:
     """Per part (M, S): how far the bins of each new group move together."""
-    slopes = both.slopes(*both.means(mixes.rows))
+    slopes = both.slopes(*both.means((mixes.rows, mixes.rows)))
     shares = [mixes.weights * slope.reshape(mixes.weights.shape) for slope in slopes]
     return [shifts_of_groups(part.fit, mixes.rows, share, _DRAWS, rng) for part, share in zip(both.parts, shares, strict=True)]

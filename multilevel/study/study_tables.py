@@ -1,0 +1,82 @@
+"""The published tables of a study from its fitted parts; what is of one part only says which, what is of the outcome is of all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from multilevel.catalogue.published_tables import EVERY_TABLE
+from multilevel.design.nesting import Nesting
+from multilevel.estimands.expected_outcome import ExpectedOutcome
+from multilevel.fit.coefficients import coefficients_of
+from multilevel.fit.container import Fit
+from multilevel.pooling.extremes import NoPoolingFit
+from multilevel.study.fitted_parts import PartResults
+from multilevel.study.options import FitOptions
+from multilevel.tables.cell_estimates import cell_estimates
+from multilevel.tables.draws import draws_table
+from multilevel.tables.group_coefficients import group_coefficients
+from multilevel.tables.group_estimates import group_estimates
+from multilevel.tables.population_coefficients import population_coefficients
+from multilevel.tables.variance_components import variance_components
+
+
+def study_tables(results: Sequence[PartResults], outcome: ExpectedOutcome, tree: Nesting, options: FitOptions) -> dict[str, pa.Table]:
+    """Every table but ``diagnostics``; ``draws`` where the study asks for them."""
+    heading, named, seed = options.heading, options.predict_for, options.seed
+    population, components, groups = [], [], []
+    for result in results:
+        kinds = [coefficients_of(result.fit, "partial"), *result.pooling.coefficients]
+        population.append(population_coefficients(heading, kinds, result.without))
+        components.append(variance_components(result.fit, heading, result.without))
+        groups.append(group_coefficients(result.everywhere, tree, heading, named, seed))
+    # of a two-part outcome the amount alone may be a logarithm
+    variance = results[-1].variance
+    tables = {
+        "population_coefficients": _one_table("population_coefficients", results, population),
+        "variance_components": _one_table("variance_components", results, components),
+        "group_coefficients": _one_table("group_coefficients", results, groups),
+        "group_estimates": group_estimates(
+            outcome,
+            tree,
+            heading,
+            complete=_complete(results),
+            separate=_separate(results),
+            variance=variance,
+            named=named,
+            seed=seed,
+        ),
+        "cell_estimates": cell_estimates(outcome, tree, heading, options.cells_pair, variance, seed),
+    }
+    if options.draws is not None:
+        [result] = results
+        tables["draws"] = draws_table(result.fit, tree, heading, options.draws, seed)
+    return tables
+
+
+def _one_table(name: str, results: Sequence[PartResults], tables: Sequence[pa.Table]) -> pa.Table:
+    """The rows of all parts in the order of the key, each with its part where there are two."""
+    if len(tables) == 1:
+        return tables[0]
+    marked = []
+    for result, table in zip(results, tables, strict=True):
+        at = table.schema.get_field_index("part")
+        marked.append(table.set_column(at, table.schema.field(at), pa.array([result.part.name] * table.num_rows, pa.string())))
+    return pa.concat_tables(marked).sort_by([(key, "ascending") for key in EVERY_TABLE[name].sort_key])
+
+
+def _complete(results: Sequence[PartResults]) -> list[Fit] | None:
+    """Complete pooling of every part, None where one has none."""
+    found = [result.pooling.complete for result in results if result.pooling.complete is not None]
+    return found if len(found) == len(results) else None
+
+
+def _separate(results: Sequence[PartResults]) -> dict[str, list[NoPoolingFit]]:
+    """No pooling of every part, by the factors that all of them have it of."""
+    first = results[0].pooling.separate
+    return {
+        name: [result.pooling.separate[name] for result in results]
+        for name in first
+        if all(name in result.pooling.separate for result in results)
+    }
