@@ -1,7 +1,7 @@
 """How each kind of object store is reached: whose credentials, which endpoint, and how long a request may take.
 
-Amazon's credentials, region and endpoint are looked up by botocore, as every AWS tool does (variables, profiles, roles); those of the others
-by obstore. Nothing of them is kept or shown here.
+Amazon's credentials, region and endpoint are looked up by botocore, as every AWS tool does (variables, profiles, roles); those of the
+others by obstore. Nothing of them is kept or shown here.
 """
 
 from __future__ import annotations
