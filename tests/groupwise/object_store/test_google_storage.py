@@ -115,6 +115,7 @@ def serving(objects: Objects) -> Iterator[str]:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield "http://{}:{}".format(*server.server_address)
     server.shutdown()
+    server.server_close()
 
 
 @pytest.fixture

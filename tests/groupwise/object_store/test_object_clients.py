@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,7 +22,7 @@ from groupwise.publishing.address import SCHEMES, read_address
 from groupwise.publishing.object_store import clients
 from groupwise.publishing.object_store import store as object_store
 from groupwise.publishing.object_store.clients import KINDS
-from groupwise.publishing.object_store.store import ObjectStore
+from groupwise.publishing.object_store.store import ObjectStore, Tag
 from multilevel.errors import PublishError
 
 SECRET = "not-a-secret-but-shown-nowhere"
@@ -61,6 +62,7 @@ def scripted() -> Iterator[Scripted]:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield said
     server.shutdown()
+    server.server_close()
 
 
 @pytest.fixture
@@ -212,6 +214,22 @@ def test_an_azure_container_that_is_not_there_is_named(no_settings: pytest.Monke
     assert "there is no container warehouse; make it" in refusal(lambda: read("az://warehouse/x"))
 
 
+def test_an_azure_object_is_replaced_under_its_tag(no_settings: pytest.MonkeyPatch, scripted: Scripted):
+    no_settings.setenv("AZURE_STORAGE_ACCOUNT_NAME", "account")
+    no_settings.setenv("AZURE_STORAGE_ACCOUNT_KEY", "bm90LWEta2V5")
+    no_settings.setenv("AZURE_STORAGE_ENDPOINT", scripted.address)
+    store = ObjectStore(read_address("az://warehouse/x"))
+    store.__dict__["is_conditional"] = True
+    scripted.status, scripted.body = 412, ERROR.format("ConditionNotMet", "")
+    assert not store.swap("a", b"1", Tag('"0x8DE"'))
+    scripted.status, scripted.body = 409, ERROR.format("BlobAlreadyExists", "")
+    assert not store.swap("a", b"1", None)
+    (_, path, replacing), (_, _, creating) = scripted.asked
+    assert path == "/warehouse/x/a"
+    assert (replacing["if-match"], creating["if-none-match"]) == ('"0x8DE"', "*")
+    assert replacing["x-ms-blob-cache-control"] == "no-cache"
+
+
 class Dropping:
     """A proxy that hands requests on, and keeps the answer to the first PUT of an object: it breaks the connection, or says nothing."""
 
@@ -226,12 +244,13 @@ class Dropping:
         return "http://{}:{}".format(*self.listening.getsockname())
 
     def serve(self) -> None:
-        while True:
-            client, _ = self.listening.accept()
-            threading.Thread(target=self.hand_on, args=(client,), daemon=True).start()
+        with suppress(OSError):
+            while True:
+                client, _ = self.listening.accept()
+                threading.Thread(target=self.hand_on, args=(client,), daemon=True).start()
 
     def hand_on(self, client: socket.socket) -> None:
-        with client, socket.create_connection(self.upstream) as store:
+        with suppress(OSError), client, socket.create_connection(self.upstream) as store:
             asked = client.recv(2**20)
             while asked:
                 store.sendall(asked)
@@ -247,11 +266,9 @@ class Dropping:
                 asked = client.recv(2**20)
 
     def hand_back(self, store: socket.socket, client: socket.socket) -> None:
-        try:
+        with suppress(OSError):
             while answer := store.recv(2**20):
                 client.sendall(answer)
-        except OSError:
-            return
 
 
 @pytest.mark.operations
@@ -266,7 +283,8 @@ def test_an_answer_that_is_lost_is_no_failed_run(bucket: Any, put: Any, fresh: A
     for limit in ("READ_SECONDS", "UPLOAD_SECONDS"):
         monkeypatch.setattr(clients, limit, 2)
     monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.address)
-    assert put("r2", to=fresh()).is_latest
+    with proxy.listening:
+        assert put("r2", to=fresh()).is_latest
     assert proxy.dropped == 1
     assert bucket.latest() == "r2"
     assert bucket.pointer()["generation"] == 2
