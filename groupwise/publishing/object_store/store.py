@@ -7,7 +7,7 @@ import hashlib
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,12 +17,13 @@ from typing import Any
 
 from groupwise.publishing.address import Address
 from groupwise.publishing.object_store.clients import Clients, open_clients, require_library
-from groupwise.publishing.object_store.store_errors import answer, is_no_bucket, is_unanswered, words
+from groupwise.publishing.object_store.store_errors import is_no_bucket, is_unanswered, is_unknown, words
 from multilevel.errors import PublishError
 
 # Tries of one request: the client's, times ours of a conditional write whose connection breaks.
 CLIENT_TRIES, CONNECTION_TRIES = 4, 2
 AT_A_TIME = 16
+GRACE_SECONDS = 0.3
 BLOCK = 8 * 2**20
 # A larger file goes up in parts, which no store takes under a condition.
 LARGEST_REQUEST, PART, PARTS_AT_A_TIME = 256 * 2**20, 64 * 2**20, 4
@@ -151,6 +152,8 @@ class ObjectStore:
     @cached_property
     def is_conditional(self) -> bool:
         """Whether the store honours conditions on writes, tried on an object of its own: some ignore them silently."""
+        from obstore.exceptions import BaseError
+
         name = f"{PROBE}{uuid.uuid4().hex}"
         with self._taking("probe", name):
             try:
@@ -158,7 +161,9 @@ class ObjectStore:
                 return not (
                     self._written(lambda: self._put(name, b"2", "create")) or self._written(lambda: self._put(name, b"2", NO_CONTENT.mode))
                 )
-            except NotImplementedError:
+            except (BaseError, NotImplementedError) as error:
+                if not is_unknown(error):
+                    raise
                 return False
             finally:
                 _in_thread(lambda: self._delete(name))
@@ -168,12 +173,12 @@ class ObjectStore:
         return "create" if self.is_conditional else "overwrite"
 
     def _written(self, write: Callable[[], object]) -> bool:
-        """Whether the store took a write; False where its condition does not hold, NotImplementedError where the store knows none.
+        """Whether the store took a write; False where its condition does not hold.
 
         A client does not repeat a conditional write whose connection broke, since the store may have taken it. Here that does no harm:
         the second try finds the condition broken, and whoever reads the object finds what was written.
         """
-        from obstore.exceptions import AlreadyExistsError, BaseError, NotSupportedError, PreconditionError
+        from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 
         for tries_left in reversed(range(CONNECTION_TRIES)):
             try:
@@ -184,8 +189,6 @@ class ObjectStore:
                     raise
                 return False
             except BaseError as error:
-                if isinstance(error, NotSupportedError) or answer(error).status == 501:
-                    raise NotImplementedError from error
                 if not tries_left or not is_unanswered(error):
                     raise
         return True
@@ -219,7 +222,7 @@ class ObjectStore:
         return digest.hexdigest()
 
     def _list(self, start: str) -> list[dict[str, Any]]:
-        """Stores list by folders here: the folder that ``start`` lies in, then those of its folders that begin so."""
+        """Listings go by folders here: that of ``start``, then those of its folders whose names begin so."""
         folder, _, stem = start.rpartition("/")
         found: list[dict[str, Any]] = []
         below = [folder]
@@ -243,7 +246,7 @@ class ObjectStore:
         try:
             announce(step, name)
             yield
-        except (OSError, BaseError) as error:
+        except (OSError, BaseError, NotImplementedError) as error:
             raise PublishError(f"{self.address(name)}: {words(error, self.root)}") from error
 
 
@@ -268,4 +271,9 @@ def _in_thread[T](work: Callable[[], T]) -> T:
             done.set_exception(error)
 
     threading.Thread(target=run, daemon=True).start()
-    return done.result()
+    try:
+        return done.result()
+    except KeyboardInterrupt:
+        # what is under way shall not land after the withdrawal that follows
+        wait([done], GRACE_SECONDS)
+        raise

@@ -42,6 +42,11 @@ def is_unanswered(error: BaseException) -> bool:
     return answer(error).status == 0 and "HTTP error" in str(error)
 
 
+def is_unknown(error: BaseException) -> bool:
+    """Whether what was asked is nothing that the store, or the client as it is set, knows."""
+    return type(error).__name__ in ("NotSupportedError", "NotImplementedError") or answer(error).status == 501
+
+
 def words(error: BaseException, root: Address) -> str:
     """What went wrong and what to do."""
     said, kind = answer(error), root.kind

@@ -330,3 +330,14 @@ def test_a_signal_ends_the_wait_for_a_store_that_says_nothing(keys: pytest.Monke
             _, said = waiting.communicate(timeout=20)
     assert waiting.returncode in (130, -signal.SIGINT)
     assert "KeyboardInterrupt" in said
+
+
+@pytest.mark.operations
+def test_a_client_that_is_told_to_use_no_conditions_publishes_with_the_warning(bucket: Any, put: Any, fresh: Any, monkeypatch: Any):
+    monkeypatch.setenv("AWS_CONDITIONAL_PUT", "disabled")
+    told: list[str] = []
+    assert put("r1", to=fresh(), told=told).is_latest
+    assert put("r2", to=fresh()).is_latest
+    assert "does not know conditional writes" in told[0]
+    assert bucket.latest() == "r2"
+    assert not [name for name in bucket.names() if ".conditional-" in name]
