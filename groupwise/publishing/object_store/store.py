@@ -4,70 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from groupwise.publishing.address import Address
 from groupwise.publishing.object_store.clients import Clients, open_clients, require_library
+from groupwise.publishing.object_store.content import NO_CONTENT, Content, Mode, Stored, Tag
+from groupwise.publishing.object_store.in_thread import in_thread
 from groupwise.publishing.object_store.store_errors import is_no_bucket, is_unanswered, is_unknown, words
 from multilevel.errors import PublishError
 
 # Tries of one request: the client's, times ours of a conditional write whose connection breaks.
 CLIENT_TRIES, CONNECTION_TRIES = 4, 2
 AT_A_TIME = 16
-GRACE_SECONDS = 0.3
 BLOCK = 8 * 2**20
 # A larger file goes up in parts, which no store takes under a condition.
 LARGEST_REQUEST, PART, PARTS_AT_A_TIME = 256 * 2**20, 64 * 2**20, 4
 NEVER_CACHED = {"Cache-Control": "no-cache"}
 PROBE = ".conditional-"
 
-type Mode = str | dict[str, str]
-
 
 def announce(step: str, name: str) -> None:
     """Called with the step's name and the object's just before it is taken; does nothing. Tests put failures there."""
-
-
-@dataclass(frozen=True)
-class Tag:
-    """By what a store knows an object's content: an entity tag, a version (Google's generation), or both."""
-
-    e_tag: str | None
-    version: str | None = None
-
-    @property
-    def mode(self) -> Mode:
-        """How a write says that it replaces this content, and no other."""
-        return {name: value for name, value in (("e_tag", self.e_tag), ("version", self.version)) if value is not None}
-
-
-# The content of no object: an entity tag and a generation that no store has given yet.
-NO_CONTENT = Tag(f'"{"0" * 32}"', "1")
-
-
-@dataclass(frozen=True)
-class Content:
-    """An object's bytes, and the tag by which the store knows this content."""
-
-    data: bytes
-    tag: Tag
-
-
-@dataclass(frozen=True)
-class Stored:
-    """An object in a listing: its size in bytes, and when it was written by the store's clock."""
-
-    size: int
-    modified: datetime
 
 
 class ObjectStore:
@@ -88,25 +50,25 @@ class ObjectStore:
     def read(self, name: str) -> Content | None:
         """An object's content; None where there is none."""
         with self._taking("get", name):
-            return _in_thread(lambda: self._get(name))
+            return in_thread(lambda: self._get(name))
 
     def read_all(self, names: Iterable[str]) -> dict[str, bytes]:
         """Small objects by name, several at a time; one that is not there is left out."""
         wanted = sorted(names)
         with self._taking("get", ", ".join(wanted[:1])):
-            found = _in_thread(lambda: asyncio.run(self._get_all(wanted)))
+            found = in_thread(lambda: asyncio.run(self._get_all(wanted)))
         return {name: data for name, data in zip(wanted, found, strict=True) if data is not None}
 
     def names(self, start: str) -> dict[str, Stored]:
         """Every object whose name begins with ``start``."""
         with self._taking("list", start):
-            found = _in_thread(lambda: self._list(start))
+            found = in_thread(lambda: self._list(start))
         return {item["path"]: Stored(item["size"], item["last_modified"]) for item in found}
 
     def folders(self) -> list[str]:
         """First parts of the names that have several."""
         with self._taking("list", ""):
-            return sorted(_in_thread(lambda: self._clients.requests.list_with_delimiter(None))["common_prefixes"])
+            return sorted(in_thread(lambda: self._clients.requests.list_with_delimiter(None))["common_prefixes"])
 
     def upload(self, file: Path, name: str) -> None:
         """Store a file under a name that is not taken; one that is keeps its content.
@@ -116,9 +78,9 @@ class ObjectStore:
         with self._taking("put", name):
             if file.stat().st_size <= LARGEST_REQUEST:
                 self._written(lambda: self._clients.uploads.put(name, file, mode=self._create, use_multipart=False))
-            elif not any(item["path"] == name for item in _in_thread(lambda: self._list(name))):
+            elif not any(item["path"] == name for item in in_thread(lambda: self._list(name))):
                 parts = {"chunk_size": PART, "max_concurrency": PARTS_AT_A_TIME}
-                _in_thread(lambda: self._clients.uploads.put(name, file, **parts))
+                in_thread(lambda: self._clients.uploads.put(name, file, **parts))
 
     def create(self, name: str, data: bytes) -> None:
         """Store bytes under a name that is not taken; one that is keeps its content."""
@@ -129,7 +91,7 @@ class ObjectStore:
     def sha256(self, name: str) -> str:
         """Hex digest of an object as the store gives it back."""
         with self._taking("get", name):
-            return _in_thread(lambda: self._digest(name))
+            return in_thread(lambda: self._digest(name))
 
     def swap(self, name: str, data: bytes, tag: Tag | None) -> bool:
         """Replace an object in one step if it still has this ``tag``; None: if there is none yet. False where it has changed.
@@ -147,7 +109,7 @@ class ObjectStore:
     def remove(self, name: str) -> None:
         """Remove an object; nothing if it is not there."""
         with self._taking("remove", name):
-            _in_thread(lambda: self._delete(name))
+            in_thread(lambda: self._delete(name))
 
     @cached_property
     def is_conditional(self) -> bool:
@@ -166,7 +128,7 @@ class ObjectStore:
                     raise
                 return False
             finally:
-                _in_thread(lambda: self._delete(name))
+                in_thread(lambda: self._delete(name))
 
     @property
     def _create(self) -> Mode:
@@ -182,7 +144,7 @@ class ObjectStore:
 
         for tries_left in reversed(range(CONNECTION_TRIES)):
             try:
-                _in_thread(write)
+                in_thread(write)
                 break
             except (AlreadyExistsError, PreconditionError) as error:
                 if is_no_bucket(error):
@@ -258,22 +220,3 @@ def _nothing_there() -> Iterator[None]:
     except FileNotFoundError as error:
         if is_no_bucket(error):
             raise
-
-
-def _in_thread[T](work: Callable[[], T]) -> T:
-    """The result of ``work``, waited for in a way that a signal ends: it would not end a call into the library, nor the call an exit."""
-    done: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            done.set_result(work())
-        except BaseException as error:  # noqa: BLE001  raised again by whoever waits
-            done.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    try:
-        return done.result()
-    except KeyboardInterrupt:
-        # what is under way shall not land after the withdrawal that follows
-        wait([done], GRACE_SECONDS)
-        raise

@@ -18,7 +18,8 @@ from typing import Any
 
 from groupwise.publishing.layout import Layout
 from groupwise.publishing.manifest import parse_manifest
-from groupwise.publishing.object_store.store import ObjectStore, Tag
+from groupwise.publishing.object_store.content import Tag
+from groupwise.publishing.object_store.store import ObjectStore
 from groupwise.publishing.pointer import MANIFEST_SCHEMA, as_text, moment_of, outranked, read_pointer
 from groupwise.publishing.sealed import sealed
 from groupwise.publishing.verify import RESTORE

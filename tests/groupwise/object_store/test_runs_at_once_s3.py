@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from groupwise.publishing.object_store import store as object_store
-from groupwise.publishing.object_store.store import ObjectStore, Tag
+from groupwise.publishing.object_store.content import Tag
+from groupwise.publishing.object_store.store import ObjectStore
 from groupwise.publishing.publication import Publication
 from groupwise.publishing.target import ObjectStorage
 from multilevel.errors import PublishError
