@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from groupwise.publishing.address import Address
+from groupwise.publishing.object_store.store_errors import masked
 from multilevel.errors import PublishError
 
 CONNECT_SECONDS, READ_SECONDS = 5, 60
@@ -73,7 +74,9 @@ def _s3(root: Address) -> Kind:
         found = session.create_client("s3").meta
         provider = Boto3CredentialProvider(session, ttl=KEYS_KEPT)
     except (BotoCoreError, ValueError) as error:
-        raise PublishError(f"{root}: {error}; check the AWS_* variables, and the files that AWS_PROFILE names a part of.") from error
+        raise PublishError(
+            f"{root}: {masked(str(error))}; check the AWS_* variables, and the files that AWS_PROFILE names a part of."
+        ) from error
     # one object a request: some servers do not know the request that removes many
     config = {"aws_endpoint_url_s3": found.endpoint_url, "region": found.region_name, "disable_bulk_delete": True}
     options: dict[str, Any] = {"allow_http": _is_plain(found.endpoint_url)}

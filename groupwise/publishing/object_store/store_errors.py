@@ -29,7 +29,12 @@ def answer(error: BaseException) -> Answer:
     """What the store said."""
     text = str(error).partition(DETAILS)[0]
     status = re.search(r"status code: (\d{3})", text)
-    return Answer(_element("Code", text), int(status[1]) if status else 0, _element("Message", text) or USER.sub("//***@", text))
+    return Answer(_element("Code", text), int(status[1]) if status else 0, _element("Message", text) or masked(text))
+
+
+def masked(text: str) -> str:
+    """Text without the user and password of an address in it."""
+    return USER.sub("//***@", text)
 
 
 def is_no_bucket(error: BaseException) -> bool:
@@ -92,4 +97,4 @@ def _why(error: BaseException) -> str:
     text, _, details = str(error).partition(DETAILS)
     request, reason = REQUEST.search(text), REASON.search(details)
     why = reason[1] if reason else "no answer in time" if "TimedOut" in details else text.rpartition(" - ")[2]
-    return USER.sub("//***@", f"{request[1]} {request[2]}: {why}" if request else why)
+    return masked(f"{request[1]} {request[2]}: {why}" if request else why)

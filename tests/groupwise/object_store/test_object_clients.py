@@ -124,6 +124,8 @@ def test_a_session_token_is_sent_and_the_region_defaults_to_the_first(keys: pyte
 def test_settings_that_do_not_work_are_named(keys: pytest.MonkeyPatch, tmp_path: Path):
     keys.setenv("AWS_ENDPOINT_URL", "localhost:9000")
     assert "Invalid endpoint: localhost:9000; check the AWS_* variables" in refusal(read)
+    keys.setenv("AWS_ENDPOINT_URL", f"htp:// x//user:{SECRET}@localhost")
+    assert "//***@localhost; check the AWS_* variables" in refusal(read)
     keys.delenv("AWS_ENDPOINT_URL")
     keys.setenv("AWS_CA_BUNDLE", str(tmp_path / "none.pem"))
     assert "the certificates of AWS_CA_BUNDLE cannot be read" in refusal(read)
