@@ -105,7 +105,7 @@ def estimate(
     study: StudyFile,
     as_of: Day = None,
     engine: Annotated[str | None, typer.Option(metavar="bayesian|likelihood", help="override the study's engine")] = None,
-    publish_to: Annotated[str | None, typer.Option(metavar="PLACE", help="override publish_to: a folder or s3://bucket/prefix")] = None,
+    publish_to: Annotated[str | None, typer.Option(metavar="PLACE", help="override publish_to: a folder, or s3://, gs://, az://")] = None,
     settings: Settings = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Prefect's log on the console too")] = False,
     flow: Annotated[bool, typer.Option("--flow", help="a flow run, on a server of its own where Prefect has none")] = False,

@@ -63,6 +63,7 @@ _VARIABLES = {
     "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_PROFILE, AWS_DEFAULT_REGION, AWS_ENDPOINT_URL": (
         "for `publish_to: s3://...`, as in [publishing-to-s3.md](publishing-to-s3.md)"
     ),
+    "GOOGLE_APPLICATION_CREDENTIALS, AZURE_STORAGE_ACCOUNT_NAME, AZURE_STORAGE_ACCOUNT_KEY": "for `gs://`, `az://`, on the same page",
 }
 _OTHERWISE = {
     "PREFECT_API_URL": "the run's steps run in its own process, no server",

@@ -246,7 +246,7 @@ class ObjectStorage:
 
 
 def open_target(publish_to: str, study: str) -> Target:
-    """Where a study publishes; PublishError for a place or a name that cannot be one, or where s3fs is not installed."""
+    """Where a study publishes; PublishError for a place or a name that cannot be one, or where obstore is not installed."""
     if not has_scheme(publish_to):
         layout = open_layout(publish_to, study)
         repair(layout)

@@ -224,7 +224,7 @@ class Study(_Part):
     engine: Literal["bayesian", "likelihood"] = Field("bayesian", description="bayesian: posterior; likelihood: (RE)ML or Laplace")
     method: Literal["reml", "ml"] | None = Field(None, description="likelihood engine only; null: REML for gaussian, Laplace ML otherwise")
     interval: float = Field(0.95, gt=0, lt=1, description="probability of every interval, equal-tailed")
-    publish_to: str = Field("published", min_length=1, description="folder, or s3://bucket/prefix, that receives the versions")
+    publish_to: str = Field("published", min_length=1, description="folder, or s3://bucket/prefix (gs://, az://), for the versions")
     unit: str | None = Field(None, description="unit of the outcome, for axes and metadata")
     currency: str | None = Field(None, pattern=r"^[A-Z]{3}$", description="ISO 4217 code")
     quarantine_limit: float = Field(0.01, ge=0, le=1, description="largest share of line items that may be quarantined")

@@ -13,7 +13,7 @@ from multilevel.errors import PublishError
 
 HEAD = (
     "-- Latest version of every study. In DuckDB, once a session:",
-    "--   install httpfs; load httpfs; create secret (type s3, provider credential_chain);",
+    "--   {session}",
     "-- then run this file, and select * from <study>.group_estimates. Run it again to move on to versions published since.",
 )
 
@@ -21,10 +21,10 @@ HEAD = (
 def follow_pointer(layout: ObjectLayout) -> None:
     """Bring contract and catalog to the pointer's version; a run that moved it meanwhile is followed too."""
     for _ in range(TRIES):
-        latest, etag = layout.latest()
+        latest, tag = layout.latest()
         _put_contract(layout, latest)
         _put_catalog(layout.store)
-        if layout.latest()[1] == etag:
+        if layout.latest()[1] == tag:
             return
     raise PublishError(f"{layout.study}: other runs kept moving the pointer while contract and catalog were written.")
 
@@ -44,7 +44,7 @@ def _put_catalog(store: ObjectStore) -> None:
         text = catalog_text(store).encode()
         if found is not None and found.data == text:
             return
-        if store.swap(CATALOG, text, None if found is None else found.etag):
+        if store.swap(CATALOG, text, None if found is None else found.tag):
             return
     raise PublishError(f"{store.address(CATALOG)}: other runs replaced it at each of {TRIES} tries.")
 
@@ -53,12 +53,12 @@ def _replace(store: ObjectStore, name: str, data: bytes) -> None:
     found = store.read(name)
     if found is None or found.data != data:
         # losing to another run is no failure: whoever is last finds the pointer moved, and comes again
-        store.swap(name, data, None if found is None else found.etag)
+        store.swap(name, data, None if found is None else found.tag)
 
 
 def catalog_text(store: ObjectStore) -> str:
     """A schema a study and a view a table. A variable holds the version that the pointer names when the file is run."""
-    lines = list(HEAD)
+    lines = [line.format(session=store.root.kind.duckdb) for line in HEAD]
     for study in store.folders():
         latest, _ = ObjectLayout(store, study).latest()
         if latest is None:

@@ -18,6 +18,7 @@ from typing import Any
 
 from groupwise.publishing.layout import Layout
 from groupwise.publishing.manifest import parse_manifest
+from groupwise.publishing.object_store.content import Tag
 from groupwise.publishing.object_store.store import ObjectStore
 from groupwise.publishing.pointer import MANIFEST_SCHEMA, as_text, moment_of, outranked, read_pointer
 from groupwise.publishing.sealed import sealed
@@ -40,12 +41,12 @@ class ObjectLayout:
         """Where everything would be in a folder; only for its names."""
         return Layout(Path(), self.study)
 
-    def latest(self) -> tuple[dict[str, Any] | None, str | None]:
-        """The pointer's content and its entity tag; None, None before the first publication."""
+    def latest(self) -> tuple[dict[str, Any] | None, Tag | None]:
+        """The pointer's content and its tag; None, None before the first publication."""
         found = self.store.read(self.paths.pointer.as_posix())
         if found is None:
             return None, None
-        return read_pointer(found.data, self.store.address(self.paths.pointer.as_posix()), self.study), found.etag
+        return read_pointer(found.data, self.store.address(self.paths.pointer.as_posix()), self.study), found.tag
 
 
 def version_key(as_of: date | str, run_id: str) -> str:
@@ -82,13 +83,13 @@ def swap_pointer(layout: ObjectLayout, change: Callable[[Mapping[str, Any] | Non
     """Replace the pointer by ``change`` of what it is, as often as it takes; False where ``change`` gives None."""
     name = layout.paths.pointer.as_posix()
     for attempt in range(TRIES):
-        latest, etag = layout.latest()
+        latest, tag = layout.latest()
         wanted = change(latest)
         if wanted is None:
             return False
         wanted |= {"generation": 1 + (0 if latest is None else int(latest.get("generation", 0)))}
         data = sealed(wanted).encode()
-        if layout.store.swap(name, data, etag):
+        if layout.store.swap(name, data, tag):
             return True
         found = layout.store.read(name)
         if found is not None and found.data == data:

@@ -169,6 +169,12 @@ def put(target: ObjectStorage) -> Callable[..., Publication]:
     return run
 
 
+@pytest.fixture
+def publish() -> Callable[..., Publication]:
+    """Publish a version to any place by run id."""
+    return lambda target, run_id, as_of=DAY: publish_version(target, run_id, as_of, 1.0, None)
+
+
 def publish_version(target: ObjectStorage, run_id: str, as_of: date, mean: float, told: list[str] | None, **more: Any) -> Publication:
     """Publish a version with a report, a validation page, quarantined rows and, where it was made, a joint distribution beside it."""
     made = Path("made")

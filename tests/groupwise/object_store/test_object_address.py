@@ -19,17 +19,22 @@ STUDY = {"name": "small", "formula": "y ~ 1 + (1 | g)", "source": {"parquet": "l
         ("s3://warehouse/", "warehouse", ""),
         ("s3://ware.house-1/estimates/shop/", "ware.house-1", "estimates/shop"),
         ("s3://warehouse/team=a/b_c.d", "warehouse", "team=a/b_c.d"),
+        ("gs://ware_house.org/estimates/", "ware_house.org", "estimates"),
+        ("az://ware-house/estimates", "ware-house", "estimates"),
     ],
 )
 def test_a_bucket_and_its_prefix_are_read(text: str, bucket: str, key: str):
-    assert read_address(text) == Address(bucket, key)
-    assert str(Address(bucket, key)) == text.rstrip("/")
+    scheme = text.partition(":")[0]
+    assert read_address(text) == Address(bucket, key, scheme)
+    assert str(Address(bucket, key, scheme)) == text.rstrip("/")
+    assert str(read_address(text) / "small") == f"{text.rstrip('/')}/small"
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("gs://bucket/x", "gs: is not supported; write a folder, or s3://bucket/prefix"),
+        ("ftp://bucket/x", "ftp: is not supported; write a folder, or s3://bucket/prefix, gs://bucket/prefix, az://container/prefix"),
+        ("abfs://bucket/x", "abfs: is not supported"),
         ("file:///tmp/x", "file: is not supported"),
         ("s3:/bucket/x", "write a folder, or s3://bucket/prefix"),
         ("s3://", "bucket ''"),
@@ -40,6 +45,12 @@ def test_a_bucket_and_its_prefix_are_read(text: str, bucket: str, key: str):
         ("s3://bucket/a'b", '"a\'b" in the prefix'),
         ("s3://bucket/a?versionId=1", "in the prefix"),
         ("s3://key:secret@bucket/x", "without credentials"),
+        ("gs://ware house/x", "bucket 'ware house'"),
+        ("az://ware.house/x", "container 'ware.house'"),
+        ("az://ware--house", "container 'ware--house'"),
+        ("az://ab", "container 'ab'"),
+        (f"az://{'a' * 64}", "container 'aaa"),
+        ("az://container@account/x", "az://container/prefix without credentials; they come from AZURE_STORAGE_ACCOUNT_NAME"),
     ],
 )
 def test_what_is_no_address_is_refused(text: str, said: str):

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from groupwise.publishing.object_store import store as object_store
+from groupwise.publishing.object_store.content import Tag
 from groupwise.publishing.object_store.store import ObjectStore
 from groupwise.publishing.publication import Publication
 from groupwise.publishing.target import ObjectStorage
@@ -102,8 +103,8 @@ def test_a_move_whose_answer_was_lost_is_recognised(bucket: Any, monkeypatch: py
     put("old")
     swap = ObjectStore.swap
 
-    def lost(self: ObjectStore, name: str, data: bytes, etag: str | None) -> bool:
-        swap(self, name, data, etag)
+    def lost(self: ObjectStore, name: str, data: bytes, tag: Tag | None) -> bool:
+        swap(self, name, data, tag)
         return False
 
     monkeypatch.setattr(ObjectStore, "swap", lost)
@@ -135,7 +136,7 @@ def test_a_rollback_and_a_prune_at_once_never_leave_a_pointer_to_nothing(bucket:
 def test_a_store_that_ignores_conditions_is_found_out(bucket: Any, monkeypatch: pytest.MonkeyPatch, fresh: Fresh):
     assert fresh().layout.store.is_conditional
     put_object = ObjectStore._put
-    monkeypatch.setattr(ObjectStore, "_put", lambda self, address, data, condition: put_object(self, address, data, {}))
+    monkeypatch.setattr(ObjectStore, "_put", lambda self, name, data, mode: put_object(self, name, data, "overwrite"))
     assert not fresh().layout.store.is_conditional
     assert bucket.names() == set()
 

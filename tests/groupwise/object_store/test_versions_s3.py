@@ -8,6 +8,7 @@ from typing import Any
 
 import duckdb
 import pytest
+from obstore.fsspec import FsspecStore
 
 from groupwise.publishing.difference import difference
 from groupwise.publishing.object_store import store as object_store
@@ -96,7 +97,7 @@ def test_the_catalog_looks_the_pointer_up(bucket: Any, put: Put, target: ObjectS
     put("r1")
     text = bucket.read(f"{PREFIX}/catalog.sql").decode()
     with duckdb.connect() as connection:
-        connection.register_filesystem(target.layout.store._files)
+        connection.register_filesystem(FsspecStore("s3", client_options={"allow_http": True}))
         connection.execute(text)
         assert connection.sql("select distinct run_id from small.group_estimates").fetchall() == [("r1",)]
         assert "dt" not in connection.sql("select * from small.group_estimates").columns
@@ -121,6 +122,7 @@ def test_refusals_say_what_to_do(bucket: Any, monkeypatch: pytest.MonkeyPatch, p
     assert "no credentials; set AWS_ACCESS_KEY_ID" in refusal(lambda: fresh().latest())
 
 
-def test_without_s3fs_the_extra_is_named(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(__import__("sys").modules, "s3fs", None)
-    assert "pip install 'groupwise[s3]'" in refusal(lambda: open_target(PLACE, STUDY))
+@pytest.mark.parametrize("place", [PLACE, "gs://bucket/x", "az://container/x"])
+def test_without_obstore_the_extra_is_named(place: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(__import__("sys").modules, "obstore", None)
+    assert "needs obstore, which is not installed: pip install 'groupwise[object-storage]'" in refusal(lambda: open_target(place, STUDY))
