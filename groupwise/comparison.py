@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 
-from groupwise.compression.compress import compress
-from groupwise.source.describe import extract
+from groupwise.pipeline.line_items import cells_of, read_line_items
 from groupwise.study.study import Study
-from groupwise.validation.missing_values import level_orders
-from groupwise.validation.validate import validate
 from multilevel.cells.cell_plan import MOST_OUTCOMES
 from multilevel.cells.files import read_cells
 from multilevel.cells.statistics import CellStatistics
@@ -86,15 +83,11 @@ def compare_study(
     if study.quadrature_points > 1:
         raise StudyError(f"{study.name}: quadrature_points {study.quadrature_points}: models are compared by Laplace; --set it to 1.")
     tell = progress or (lambda step, share: None)
-    tell("reading line items", 0.0)
-    relation = extract(study, as_of, folder, today=datetime.now(UTC).date())
-    validated = validate(study, relation, folder, stays=False)
-    both = union(full, reduced)
+    items = read_line_items(study, as_of, folder, lambda step: tell(step, 0.0))
+    relation, rows = items.relation, items.validated.study_sql
     tell("compressing to cells", 0.1)
     most = MOST_COUNTS if statistics_of(study.family).distinct_outcomes == "kept" else MOST_OUTCOMES
-    compressed = compress(
-        relation, validated.study_sql, both, study.family, folder, max_cells=study.max_cells, most_outcomes=most, orders=level_orders(study)
-    )
+    compressed = cells_of(study, relation, rows, folder, formula=union(full, reduced), most_outcomes=most)
     cells = read_cells(compressed.cells_path, compressed.spec_path)
     models = (parts_of(full, cells), parts_of(reduced, cells))
     fits = []

@@ -41,20 +41,18 @@ def run_until_fitted() -> RunUntilFitted:
     def run(
         study_file: str, run_id: str = "r1", *, engine: str | None = None, settings: Sequence[str] = (), today: date = date(2026, 1, 1)
     ) -> RunFolder:
-        from groupwise.compression.compress import compress
+        from groupwise.pipeline.line_items import cells_of
         from groupwise.pipeline.model_fit import fit
         from groupwise.pipeline.run_start import begin
         from groupwise.run_folder import RunFolder
         from groupwise.source.describe import extract
-        from groupwise.validation.missing_values import level_orders
         from groupwise.validation.validate import validate
 
         begun = RunFolder(Path(begin(study_file, engine=engine, publish_to=None, settings=settings, run_id=run_id)))
         study = begun.study()
         extract(study, None, begun.path, today=today)
         validate(study, begun.relation(), begun.path)
-        rows = begun.read_json("validation")["study_sql"]
-        compress(begun.relation(), rows, study.parsed_formula, study.family, begun.path, orders=level_orders(study))
+        cells_of(study, begun.relation(), begun.read_json("validation")["study_sql"], begun.path)
         fit(begun)
         return begun
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime
+from datetime import date
 
 from rich.console import Console
 from rich.markup import escape
@@ -11,16 +11,15 @@ from rich.syntax import Syntax
 
 from groupwise.commands import terminal
 from groupwise.commands.working_folder import working_folder
+from groupwise.pipeline.line_items import read_line_items
 from groupwise.pipeline.run_start import parse_settings
 from groupwise.planning.dry_run import plan
 from groupwise.planning.planned import PlannedGroup, PlannedTerm
 from groupwise.progress import reading_progress
 from groupwise.publishing.target import open_target
-from groupwise.source.describe import extract
 from groupwise.source.source_checks import unnamed
 from groupwise.source.time_limit import HOUR, MORE_TIME, time_limit
 from groupwise.study.study_file import load_study
-from groupwise.validation.validate import validate
 from multilevel.errors import DataError
 
 TAKES_HOURS = (
@@ -39,10 +38,8 @@ def show_plan(study_file: str, *, as_of: date | None, settings: Sequence[str], w
         reading_progress() as tell,
         time_limit(seconds, study.name, MORE_TIME),
     ):
-        tell("reading line items")
-        relation = extract(study, as_of, folder, today=datetime.now(UTC).date())
-        tell("checking line items")
-        validated = validate(study, relation, folder, stays=False)
+        items = read_line_items(study, as_of, folder, tell)
+        relation, validated = items.relation, items.validated
         tell("compressing to cells")
         made = plan(study, relation, validated.study_sql, folder=folder, with_priors=with_priors)
     console.print(f"[bold]{escape(study.title or study.name)}[/bold]  as of {relation.as_of}")

@@ -11,8 +11,8 @@ from datetime import date
 from functools import partial
 from pathlib import Path
 
-from groupwise.compression.compress import compress as compress_study
 from groupwise.faults import told
+from groupwise.pipeline.line_items import cells_of
 from groupwise.pipeline.model_fit import check as check_gates
 from groupwise.pipeline.model_fit import fit as fit_run
 from groupwise.pipeline.release import release
@@ -24,7 +24,6 @@ from groupwise.source.describe import extract as describe_relation
 from groupwise.source.time_limit import HOUR, time_limit
 from groupwise.study.study import Study
 from groupwise.validation.expectation_record import record_in_child
-from groupwise.validation.missing_values import level_orders
 from groupwise.validation.validate import validate as validate_rows
 from groupwise.validation.validation_page import write_validation_page
 from multilevel.errors import GroupwiseError, SourceError
@@ -86,15 +85,7 @@ def compress(folder: str) -> None:
     run = RunFolder(Path(folder))
     study = run.study()
     with _in_time(study):
-        cells = compress_study(
-            run.relation(),
-            run.read_json("validation")["study_sql"],
-            study.parsed_formula,
-            study.family,
-            run.path,
-            max_cells=study.max_cells,
-            orders=level_orders(study),
-        )
+        cells = cells_of(study, run.relation(), run.read_json("validation")["study_sql"], run.path)
     run.write_json("compression", {"n_cells": cells.n_cells, "n_rows": cells.n_rows, "ratio": cells.compression_ratio, "sql": cells.sql})
 
 

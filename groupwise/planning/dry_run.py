@@ -6,12 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from groupwise.compression.compress import compress
 from groupwise.faults import told
+from groupwise.pipeline.line_items import cells_of
 from groupwise.planning.planned import Plan, planned, with_asked, with_cost
 from groupwise.source.relation import Relation
 from groupwise.study.study import Study
-from groupwise.validation.missing_values import level_orders
 from multilevel.cells.files import read_cells
 from multilevel.errors import DataError, FitError, FormulaError
 from multilevel.study.designs import built_parts
@@ -42,16 +41,7 @@ def _plan(study: Study, relation: Relation, study_sql: str, folder: Path, with_p
     formula, family = study.parsed_formula, study.family
     start = Plan(study=study.name, formula=formula.text, family=family, engine=study.engine)
     try:
-        compressed = compress(
-            relation,
-            study_sql,
-            formula,
-            family,
-            folder,
-            max_cells=study.max_cells,
-            sample_rows=1,
-            orders=level_orders(study),
-        )
+        compressed = cells_of(study, relation, study_sql, folder, sample_rows=1)
         cells = read_cells(compressed.cells_path, compressed.spec_path)
         parts = tuple(built_parts(formula, cells))
     except (DataError, FitError, FormulaError) as error:

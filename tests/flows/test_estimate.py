@@ -75,7 +75,7 @@ def test_a_study_folder_that_is_a_link_out_of_the_place_to_publish(estimate: Est
     assert not list(outside.iterdir())
 
 
-READING = {"extract": "describe_relation", "validate": "validate_rows", "compress": "compress_study"}
+READING = {"extract": "describe_relation", "validate": "validate_rows", "compress": "cells_of"}
 """Steps that read the source, and what each calls."""
 
 
