@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import pty
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import duckdb
@@ -104,3 +106,24 @@ def versions(place: Path) -> dict[str, bytes]:
         for path in study.rglob("*")
         if path.is_file() and ".staging" not in path.parts and path.suffix != ".lock"
     }
+
+
+@pytest.mark.operations
+def test_a_terminal_shows_how_far_the_whole_run_is(shop: Path, tmp_path: Path) -> None:
+    for name in ("lines.parquet", "spend.yaml"):
+        (tmp_path / name).symlink_to(shop / name)
+    mine, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [*GROUPWISE, "estimate", "spend.yaml"], cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=theirs
+    )
+    os.close(theirs)
+    seen = b""
+    with suppress(OSError):  # a terminal whose other end is closed
+        while data := os.read(mine, 65_536):
+            seen += data
+    out, _ = process.communicate()
+    assert process.returncode == 0
+    assert b"rev=" in out
+    for title in ("extract line items", "compress to cells", "fit the models", "publish the tables"):
+        assert title in seen.decode()
+    assert "done in" not in seen.decode()
