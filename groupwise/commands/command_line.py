@@ -107,7 +107,7 @@ def estimate(
     engine: Annotated[str | None, typer.Option(metavar="bayesian|likelihood", help="override the study's engine")] = None,
     publish_to: Annotated[str | None, typer.Option(metavar="PLACE", help="override publish_to: a folder, or s3://, gs://, az://")] = None,
     settings: Settings = None,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Prefect's log on the console too")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="the run's log on the console too, Prefect's with it in a flow run")] = False,
     flow: Annotated[bool, typer.Option("--flow", help="a flow run, on a server of its own where Prefect has none")] = False,
 ) -> None:
     """Validate, compress, fit, check, publish: in this process, or as a flow run where Prefect has a server. The last line printed is the

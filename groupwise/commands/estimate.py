@@ -48,7 +48,7 @@ def run_estimate(
         if is_flow:
             _as_flow_run(run, study, as_of, overrides, verbose)
         else:
-            _in_own_process(run, study, as_of, overrides)
+            _in_own_process(run, study, as_of, overrides, verbose)
     except GroupwiseError:
         raise
     except Exception as error:  # noqa: BLE001  raised again, but where the tables are published and Prefect alone failed
@@ -59,11 +59,11 @@ def run_estimate(
     return str(told_last("published"))
 
 
-def _in_own_process(run: RunFolder, study: str, as_of: date | None, overrides: Mapping[str, Any]) -> None:
+def _in_own_process(run: RunFolder, study: str, as_of: date | None, overrides: Mapping[str, Any], verbose: bool) -> None:
     from groupwise.pipeline.own_process import run_here
 
     # on a terminal the bar says how far the run is; elsewhere every step has its line
-    _say_on_stderr(logging.WARNING if sys.stderr.isatty() else logging.INFO)
+    _say_on_stderr(logging.WARNING if sys.stderr.isatty() and not verbose else logging.INFO)
     _log_steps(run.log)
     folder = begin(study, **overrides, run_id=run.run_id)
     with run_progress() as progress:
