@@ -69,32 +69,33 @@ def _posterior_unkept(study: Study) -> tuple[Any, ...]:
 
 def _options(study: Study, run: RunFolder, as_of: Any, progress: StepProgress | None, extra_checks: tuple[Any, ...] = ()) -> Any:
     from multilevel.estimands.new_levels import NewLevel
-    from multilevel.study.options import FitOptions
+    from multilevel.study.options import FitOptions, ModelOptions, PublishingOptions
 
     validation = run.read_json("validation")
-    return FitOptions(
-        study=study.name,
-        as_of=as_of,
-        run_id=run.run_id,
+    model = ModelOptions(
         engine=study.engine,
         method=study.method,
         interval=study.interval,
-        priors=study.priors,
-        sampling=study.sampling.model_dump(exclude_none=True),
-        seed=study.seed,
-        cells_pair=study.cells,
-        predict_for=tuple(NewLevel(new.grouping_factor, new.level, new.parent_level) for new in study.predict_for),
-        unit=study.unit,
-        currency=study.currency,
-        quadrature_points=study.quadrature_points,
         intervals=study.intervals,
         bootstrap_samples=study.bootstrap_samples,
+        quadrature_points=study.quadrature_points,
+        priors=study.priors,
+        seed=study.seed,
+    )
+    publishing = PublishingOptions(
+        study=study.name,
+        as_of=as_of,
+        run_id=run.run_id,
+        cells_pair=study.cells,
+        predict_for=tuple(NewLevel(new.grouping_factor, new.level, new.parent_level) for new in study.predict_for),
         draws=None if study.draws is None else study.draws.rows,
+        unit=study.unit,
+        currency=study.currency,
         n_excluded=validation.get("excluded_where", 0) + validation.get("excluded_missing", 0),
         n_quarantined=validation.get("quarantined", 0),
         extra_checks=extra_checks,
-        progress=progress,
     )
+    return FitOptions(model, publishing, study.sampling.model_dump(exclude_none=True), progress)
 
 
 @told("the gates cannot be read")

@@ -77,7 +77,7 @@ def check_part(formula: Formula, part: StudyPart) -> tuple[DesignWarning, ...]:
 
 def asked_of(design: Design, options: FitOptions) -> Nesting:
     """How the grouping factors nest; raises StudyError where ``predict_for`` or ``cells`` name what the model does not have."""
-    return check_asked(design, options.predict_for, options.cells_pair)
+    return check_asked(design, options.publishing.predict_for, options.publishing.cells_pair)
 
 
 def check_asked(design: Design, predict_for: Sequence[NewLevel], pair: tuple[str, str] | None) -> Nesting:

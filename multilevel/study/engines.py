@@ -22,9 +22,9 @@ _METHODS = ("reml", "ml", None)
 def fit_partial(design: Design, options: FitOptions) -> Fit:
     """Partial pooling with the engine that the study names."""
     family = design.cells.family
-    if options.method not in _METHODS:
-        raise StudyError(f"method: {options.method!r} does not exist; write reml, ml or null.")
-    if options.engine == "bayesian":
+    if options.model.method not in _METHODS:
+        raise StudyError(f"method: {options.model.method!r} does not exist; write reml, ml or null.")
+    if options.model.engine == "bayesian":
         return _fit_bayesian(design, family, options)
     return _with_intervals(_fit_likelihood(design, family, options), options)
 
@@ -39,7 +39,7 @@ def fit_without_group_predictors(design: Design, options: FitOptions) -> Fit | N
 
 def resolved_priors(design: Design, options: FitOptions) -> ResolvedPriors:
     """The priors of a bayesian fit as a study would write them, the study's own in place of the defaults."""
-    priors = cast(Priors | Mapping[str, object] | None, options.priors)
+    priors = cast(Priors | Mapping[str, object] | None, options.model.priors)
     return model_priors(design, design.cells.family, priors if isinstance(priors, Priors) else read_priors(priors)).written
 
 
@@ -51,10 +51,10 @@ def _fit_bayesian(design: Design, family: str, options: FitOptions) -> Fit:
     return fit_bayesian(
         design,
         family,
-        priors=cast(Priors | Mapping[str, object] | None, options.priors),
+        priors=cast(Priors | Mapping[str, object] | None, options.model.priors),
         sampling=cast(Sampling | Mapping[str, object] | None, options.sampling),
-        seed=options.seed,
-        interval=options.interval,
+        seed=options.model.seed,
+        interval=options.model.interval,
         progress=options.progress is not None,
     )
 
@@ -71,33 +71,35 @@ def _with_intervals(fit: Fit, options: FitOptions) -> Fit:
     """The intervals that the study asks for, and a line in ``diagnostics`` that says which they are."""
     from multilevel.intervals.trust import with_trusted_intervals, without_wild_errors
 
-    if options.intervals == "bootstrap":
+    if options.model.intervals == "bootstrap":
         from multilevel.intervals.bootstrap import with_bootstrap_intervals
 
         report = options.progress
         told = None if report is None else lambda done: report("bootstrap", 0.1 + 0.6 * done)
-        fit = with_bootstrap_intervals(fit, samples=options.bootstrap_samples, seed=options.seed, progress=told)
-    elif options.intervals == "profile" and fit.design.cells.has_moments:
+        fit = with_bootstrap_intervals(fit, samples=options.model.bootstrap_samples, seed=options.model.seed, progress=told)
+    elif options.model.intervals == "profile" and fit.design.cells.has_moments:
         from multilevel.intervals.linear_profile import with_profile_intervals
 
-        fit = without_wild_errors(with_profile_intervals(fit, seed=options.seed))
-    elif options.intervals == "profile":
+        fit = without_wild_errors(with_profile_intervals(fit, seed=options.model.seed))
+    elif options.model.intervals == "profile":
         from multilevel.intervals.laplace_profile import with_profile_intervals as with_profile_of_laplace
 
         fit = without_wild_errors(with_profile_of_laplace(fit))
     else:
-        fit = with_trusted_intervals(fit, seed=options.seed)
-    return replace(fit, checks=(*fit.checks, Check("interval_method", None, None, passed=True, message=INTERVALS[options.intervals])))
+        fit = with_trusted_intervals(fit, seed=options.model.seed)
+    return replace(fit, checks=(*fit.checks, Check("interval_method", None, None, passed=True, message=INTERVALS[options.model.intervals])))
 
 
 def _fit_likelihood(design: Design, family: str, options: FitOptions) -> Fit:
     if design.cells.has_moments:
         from multilevel.linear.linear_engine import fit_linear
 
-        method: Literal["reml", "ml"] = "ml" if options.engine == "likelihood" and options.method == "ml" else "reml"
-        return fit_linear(design, method=method, interval=options.interval, seed=options.seed)
+        method: Literal["reml", "ml"] = "ml" if options.model.engine == "likelihood" and options.model.method == "ml" else "reml"
+        return fit_linear(design, method=method, interval=options.model.interval, seed=options.model.seed)
     from multilevel.generalised.laplace_engine import fit_generalised
 
-    if options.engine == "likelihood" and options.method == "reml":
+    if options.model.engine == "likelihood" and options.model.method == "reml":
         raise StudyError(f"method: reml exists for gaussian outcomes only, this one is {family}; write ml or null.")
-    return fit_generalised(design, family, quadrature_points=options.quadrature_points, interval=options.interval, seed=options.seed)
+    return fit_generalised(
+        design, family, quadrature_points=options.model.quadrature_points, interval=options.model.interval, seed=options.model.seed
+    )

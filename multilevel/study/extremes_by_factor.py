@@ -42,7 +42,7 @@ def fit_pooling(design: Design, tree: Nesting, options: FitOptions) -> Pooling:
 
 def _complete(design: Design, options: FitOptions, checks: list[Check]) -> Fit | None:
     try:
-        return fit_complete(design, design.cells.family, options.interval)
+        return fit_complete(design, design.cells.family, options.model.interval)
     except FitError as error:
         checks.append(fact("complete_pooling", None, f"not estimable: {error}"))
         return None
@@ -51,7 +51,7 @@ def _complete(design: Design, options: FitOptions, checks: list[Check]) -> Fit |
 def _separate(design: Design, name: str, options: FitOptions, checks: list[Check]) -> NoPoolingFit | None:
     block = next(index for index, block in enumerate(design.blocks) if block.factor.name == name)
     try:
-        found = fit_no_pooling(design, design.cells.family, block, options.interval)
+        found = fit_no_pooling(design, design.cells.family, block, options.model.interval)
     except FitError as error:
         checks.append(fact(f"no_pooling[{name}]", None, f"not estimable: {error}"))
         return None

@@ -44,10 +44,12 @@ def fit_study(formula: Formula, cells: CellStatistics, options: FitOptions) -> S
     with clock.step("design", 0.02):
         parts = study_parts(formula, cells)
         tree = asked_of(parts[0].design, options)
-        if options.draws is not None and len(parts) > 1:
-            raise StudyError(f"draws: rows {options.draws}: draws are of one model, a {cells.family} has two; write draws: null.")
-        if options.draws is not None:
-            check_draws(parts[0].design, tree, options.draws)
+        if options.publishing.draws is not None and len(parts) > 1:
+            raise StudyError(
+                f"draws: rows {options.publishing.draws}: draws are of one model, a {cells.family} has two; write draws: null."
+            )
+        if options.publishing.draws is not None:
+            check_draws(parts[0].design, tree, options.publishing.draws)
     results = fit_parts(parts, tree, options, clock)
     fitted = tuple(result.fitted for result in results)
     with clock.step("tables", 0.97):

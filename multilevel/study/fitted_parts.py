@@ -76,13 +76,14 @@ def options_of_part(options: FitOptions, part: StudyPart) -> FitOptions:
     """The study's options for one part: its own priors, and random numbers that the other part does not use."""
     if part.name is None:
         return options
-    priors = options.priors
+    priors = options.model.priors
     if priors is not None:
         if not isinstance(priors, Mapping) or set(priors) - set(PARTS):
             raise StudyError(f"priors: {priors!r}: a two-part model takes priors: {{occurrence: ..., amount: ...}}.")
         priors = priors.get(part.name)
-    method = options.method if part.name == "amount" or options.method == "ml" else None
-    return replace(options, priors=priors, method=method, seed=options.seed + PARTS.index(part.name), progress=None)
+    method = options.model.method if part.name == "amount" or options.model.method == "ml" else None
+    model = replace(options.model, priors=priors, method=method, seed=options.model.seed + PARTS.index(part.name))
+    return replace(options, model=model, progress=None)
 
 
 def _variance(fit: Fit, tree: Nesting) -> LevelVariance | None:

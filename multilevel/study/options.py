@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import date
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -16,53 +16,83 @@ from multilevel.fit.container import Check, Engine, Fit
 
 
 @dataclass(frozen=True)
-class FitOptions:
-    """What to fit and how to label it; nothing here changes the cells.
+class ModelOptions:
+    """How the model is fitted, and how its uncertainty is told.
+
+    Attributes
+    ----------
+    engine : "bayesian" or "likelihood". method : likelihood only, "reml", "ml" or None (REML for gaussian, Laplace ML otherwise).
+    interval : probability of the equal-tailed intervals.
+    intervals : likelihood only, of coefficients and variance components: "wald", "profile", or "bootstrap" from ``bootstrap_samples``.
+    quadrature_points : adaptive Gauss-Hermite points of the likelihood engine (1 is Laplace).
+    priors : handed to the bayesian engine as they are; None for its defaults.
+    seed : of every random number in the fit and the tables.
+    """
+
+    engine: Engine
+    method: str | None = None
+    interval: float = 0.95
+    intervals: Literal["wald", "profile", "bootstrap"] = "wald"
+    bootstrap_samples: int = 500
+    quadrature_points: int = 1
+    priors: object | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class PublishingOptions:
+    """What the tables and the report are asked for, and how their rows are labelled.
 
     Attributes
     ----------
     study, as_of, run_id : written into every row.
-    engine : "bayesian" or "likelihood". method : likelihood only, "reml", "ml" or None (REML for gaussian, Laplace ML otherwise).
-    interval : probability of the equal-tailed intervals.
-    priors, sampling : handed to the bayesian engine as they are; None for its defaults.
-    seed : of every random number in the fit and the tables.
     cells_pair : the two columns of ``cell_estimates``, or None for an empty table.
     predict_for : levels to estimate although unseen.
+    draws : how many joint draws of every coefficient go into the table ``draws``; None for no such table.
     unit, currency : of the outcome, for the report.
-    quadrature_points : adaptive Gauss-Hermite points of the likelihood engine (1 is Laplace).
     n_excluded, n_quarantined : line items left out before the cells were made, for ``diagnostics``.
     extra_checks : rows that earlier steps add to ``diagnostics``.
-    intervals : likelihood only, of coefficients and variance components: "wald", "profile", or "bootstrap" from ``bootstrap_samples``.
-    draws : how many joint draws of every coefficient go into the table ``draws``; None for no such table.
-    progress : called with a step's name and the share done, 0 to 1.
     """
 
     study: str
     as_of: date
     run_id: str
-    engine: Engine
-    method: str | None = None
-    interval: float = 0.95
-    priors: object | None = None
-    sampling: object | None = None
-    seed: int = 0
     cells_pair: tuple[str, str] | None = None
     predict_for: tuple[NewLevel, ...] = ()
+    draws: int | None = None
     unit: str | None = None
     currency: str | None = None
-    quadrature_points: int = 1
     n_excluded: int = 0
     n_quarantined: int = 0
     extra_checks: tuple[Check, ...] = ()
-    draws: int | None = None
-    intervals: Literal["wald", "profile", "bootstrap"] = "wald"
-    bootstrap_samples: int = 500
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """What to fit and how to publish it, in three parts; nothing here changes the cells.
+
+    ``sampling`` is handed to the bayesian engine as it is; None for its defaults. ``progress`` is called with a step's name and the share
+    done, 0 to 1.
+    """
+
+    model: ModelOptions
+    publishing: PublishingOptions
+    sampling: object | None = None
     progress: Callable[[str, float], None] | None = None
 
     @property
     def heading(self) -> Heading:
         """What every published row carries first."""
-        return Heading(self.study, self.as_of, self.run_id, self.engine)
+        return Heading(self.publishing.study, self.publishing.as_of, self.publishing.run_id, self.model.engine)
+
+
+def fit_options(study: str, as_of: date, run_id: str, engine: Engine, **more: Any) -> FitOptions:
+    """Options from one list, for programs; TypeError for a name that none of the three parts has."""
+    of_model = {field.name for field in fields(ModelOptions)}
+    own = {name: more.pop(name) for name in ("sampling", "progress") if name in more}
+    model = ModelOptions(engine, **{name: value for name, value in more.items() if name in of_model})
+    rest = {name: value for name, value in more.items() if name not in of_model}
+    return FitOptions(model, PublishingOptions(study, as_of, run_id, **rest), **own)
 
 
 @dataclass(frozen=True)

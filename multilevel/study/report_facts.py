@@ -41,11 +41,11 @@ def report_of(
     designs = [result.fit.design for result in results]
     records = {result.part.name or "": jsonable(result.fit.record) for result in results}
     return {
-        "study": options.study,
-        "as_of": options.as_of.isoformat(),
-        "run_id": options.run_id,
-        "seed": options.seed,
-        "cells": list(options.cells_pair) if options.cells_pair is not None else None,
+        "study": options.publishing.study,
+        "as_of": options.publishing.as_of.isoformat(),
+        "run_id": options.publishing.run_id,
+        "seed": options.model.seed,
+        "cells": list(options.publishing.cells_pair) if options.publishing.cells_pair is not None else None,
         "formula": formula.text,
         "words": describe(formula, designs, family),
         "mathematics": jsonable(mathematics(formula, designs, family)),
@@ -55,8 +55,8 @@ def report_of(
         "engine": fit.engine,
         "method": " and ".join(result.part.told(result.fit.method) for result in results),
         "interval": fit.interval,
-        "unit": options.unit,
-        "currency": options.currency,
+        "unit": options.publishing.unit,
+        "currency": options.publishing.currency,
         "n_line_items": cells.n_rows,
         "n_cells": cells.n_cells,
         "compression_ratio": cells.n_rows / cells.n_cells,
@@ -98,7 +98,7 @@ def priors_in_words(fit: Fit, options: FitOptions) -> list[dict[str, str]] | Non
 
 def predictive_pictures(result: PartResults) -> list[dict[str, object]]:
     """The one picture of a part's fit; none where there are too few cells for one."""
-    found = predictive_picture(result.fit, result.options.seed)
+    found = predictive_picture(result.fit, result.options.model.seed)
     return [] if found is None else [{"part": result.part.name, **found}]
 
 

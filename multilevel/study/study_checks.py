@@ -38,11 +38,11 @@ def study_checks(results: Sequence[PartResults], tree: Nesting, options: FitOpti
     fits, likelihoods = [_of_the_fit(result) for result in results], [_criteria(result) for result in results]
     return [
         *_named(results, fits),
-        *options.extra_checks,
+        *options.publishing.extra_checks,
         *_joint_checks([[*fit, *own] for fit, own in zip(fits, likelihoods, strict=True)], whole.design.cells.n_rows),
         *_named(results, likelihoods),
         *sizes(whole.design.cells),
-        *left_out(options.n_excluded, options.n_quarantined),
+        *left_out(options.publishing.n_excluded, options.publishing.n_quarantined),
         *design_warnings(whole.warnings),
         *effective_sizes(whole.design, tree),
         *_named(results[1:], [_of_fewer_rows(result, whole) for result in results[1:]]),
@@ -53,7 +53,7 @@ def study_checks(results: Sequence[PartResults], tree: Nesting, options: FitOpti
 
 
 def _of_the_fit(result: PartResults) -> list[Check]:
-    return [*result.fit.checks, *predictive_checks(result.fit, result.options.seed), *row_loo(result.fit)]
+    return [*result.fit.checks, *predictive_checks(result.fit, result.options.model.seed), *row_loo(result.fit)]
 
 
 def _criteria(result: PartResults) -> list[Check]:

@@ -24,7 +24,7 @@ from multilevel.tables.variance_components import variance_components
 
 def study_tables(results: Sequence[PartResults], outcome: ExpectedOutcome, tree: Nesting, options: FitOptions) -> dict[str, pa.Table]:
     """Every table but ``diagnostics``; ``draws`` where the study asks for them."""
-    heading, named, seed = options.heading, options.predict_for, options.seed
+    heading, named, seed = options.heading, options.publishing.predict_for, options.model.seed
     population, components, groups = [], [], []
     for result in results:
         kinds = [coefficients_of(result.fit, "partial"), *result.pooling.coefficients]
@@ -47,11 +47,11 @@ def study_tables(results: Sequence[PartResults], outcome: ExpectedOutcome, tree:
             named=named,
             seed=seed,
         ),
-        "cell_estimates": cell_estimates(outcome, tree, heading, options.cells_pair, variance, seed),
+        "cell_estimates": cell_estimates(outcome, tree, heading, options.publishing.cells_pair, variance, seed),
     }
-    if options.draws is not None:
+    if options.publishing.draws is not None:
         [result] = results
-        tables["draws"] = draws_table(result.fit, tree, heading, options.draws, seed)
+        tables["draws"] = draws_table(result.fit, tree, heading, options.publishing.draws, seed)
     return tables
 
 

@@ -22,7 +22,7 @@ from multilevel.cells.from_rows import cells_from_frame
 from multilevel.errors import StudyError
 from multilevel.formula.parse import parse_formula
 from multilevel.study.fit_study import fit_study
-from multilevel.study.options import FitOptions
+from multilevel.study.options import fit_options
 
 FORMULA = "amount ~ sale + (1 | region) + (1 | category)"
 
@@ -138,7 +138,7 @@ def test_what_a_hurdle_cannot_have_is_refused_before_any_data_is_read(tmp_path: 
 
 def test_the_report_tells_both_parts_apart(tmp_path: Path) -> None:
     formula = parse_formula(FORMULA)
-    options = FitOptions("spend", datetime.date(2026, 11, 1), "run", "likelihood", cells_pair=("region", "category"))
+    options = fit_options("spend", datetime.date(2026, 11, 1), "run", "likelihood", cells_pair=("region", "category"))
     fitted = fit_study(formula, cells_from_frame(formula, rows(), "hurdle_lognormal"), options)
     study = {"name": "spend", "formula": FORMULA, "family": "hurdle_lognormal", "cells": ["region", "category"]}
     page = write_report(fitted.tables, fitted.report, {}, tmp_path / "report.html", study=study).read_text()

@@ -18,7 +18,7 @@ from multilevel.formula.parse import parse_formula
 from multilevel.intervals.linear_profile import with_profile_intervals
 from multilevel.linear.linear_engine import fit_linear
 from multilevel.study.fit_study import fit_study
-from multilevel.study.options import FitOptions, StudyFit
+from multilevel.study.options import StudyFit, fit_options
 
 AS_OF = datetime.date(2026, 11, 1)
 FEWEST = {"draws": 200, "chains": 2, "tune": 150}
@@ -46,7 +46,7 @@ def bare_fit(text: str, frame: pd.DataFrame | None = None) -> Fit:
 def bare(formula: str, **options: object) -> StudyFit:
     parsed = parse_formula(formula)
     given: dict[str, object] = {"engine": "likelihood", "seed": 1} | options
-    return fit_study(parsed, cells_from_frame(parsed, bare_table(), "gaussian"), FitOptions("units", AS_OF, "run", **given))
+    return fit_study(parsed, cells_from_frame(parsed, bare_table(), "gaussian"), fit_options("units", AS_OF, "run", **given))
 
 
 @pytest.mark.parametrize(("term", "unit"), [("f", 1.0), ("f_giga", 1e9)])
@@ -134,4 +134,4 @@ def test_products_far_from_zero_are_refused_with_what_to_write() -> None:
     for formula, term in (("y ~ 1 + f_far + I(f_far ** 2) + (1 | g)", "I\\(f_far"), ("y ~ 1 + v * w + (1 | g)", "v:w")):
         parsed = parse_formula(formula)
         with pytest.raises(FitError, match=f"{term}.*far from zero.*Subtract a typical value"):
-            fit_study(parsed, cells_from_frame(parsed, frame, "gaussian"), FitOptions("units", AS_OF, "run", "likelihood"))
+            fit_study(parsed, cells_from_frame(parsed, frame, "gaussian"), fit_options("units", AS_OF, "run", "likelihood"))

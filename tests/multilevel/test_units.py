@@ -16,7 +16,7 @@ import pytest
 from multilevel.cells.from_rows import cells_from_frame
 from multilevel.formula.parse import parse_formula
 from multilevel.study.fit_study import fit_study
-from multilevel.study.options import FitOptions, StudyFit
+from multilevel.study.options import StudyFit, fit_options
 
 AS_OF = datetime.date(2026, 11, 1)
 
@@ -96,7 +96,7 @@ def study(shape: str, outcome: str, change: Change, **options: object) -> StudyF
     family, response = OUTCOMES[outcome]
     formula = parse_formula(SHAPES[shape].format(y=response))
     given: dict[str, object] = {"engine": "likelihood", "seed": 1} | options
-    return fit_study(formula, cells_from_frame(formula, change.of(rows()), family), FitOptions("units", AS_OF, "run", **given))
+    return fit_study(formula, cells_from_frame(formula, change.of(rows()), family), fit_options("units", AS_OF, "run", **given))
 
 
 def table(fit: StudyFit, name: str) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from groupwise.source.relation import Relation
 from multilevel.cells.files import read_cells
 from multilevel.formula.parse import parse_formula
 from multilevel.study.fit_study import fit_study
-from multilevel.study.options import FitOptions
+from multilevel.study.options import fit_options
 from sql import read_query
 
 FORMULAS = {
@@ -40,7 +40,7 @@ def held(folder: Path, outcome: str, seed: int, draws: int) -> float:
     relation = Relation("shop", str(database), (), read_query("simulated_line_items"), date(2026, 1, 1))
     formula = parse_formula(FORMULAS[outcome])
     cells = compress(relation, read_query("simulated_line_items"), formula, "gaussian", folder, sample_rows=1)
-    options = FitOptions("shop", date(2026, 1, 1), "r1", "bayesian", sampling={"draws": draws}, seed=seed)
+    options = fit_options("shop", date(2026, 1, 1), "r1", "bayesian", sampling={"draws": draws}, seed=seed)
     tables = fit_study(formula, read_cells(cells.cells_path, cells.spec_path), options).tables
     with duckdb.connect(str(database), read_only=True) as connection:
         connection.register("found", tables["group_coefficients"])

@@ -18,7 +18,7 @@ from multilevel.estimands.one_response import OneResponse
 from multilevel.fit.container import Engine
 from multilevel.formula.parse import parse_formula
 from multilevel.study.fit_study import fit_study
-from multilevel.study.options import FitOptions
+from multilevel.study.options import FitOptions, fit_options
 from multilevel.tables.group_estimates import group_estimates
 
 FORMULA = "y ~ 1 + sale + (1 | region) + (1 + sale | category)"
@@ -39,7 +39,7 @@ def rows(family: str) -> pd.DataFrame:
 
 def options(engine: Engine = "likelihood", pair: tuple[str, str] | None = ("region", "category")) -> FitOptions:
     sampling = SHORT if engine == "bayesian" else None
-    return FitOptions("mix", date(2026, 1, 1), "run", engine, sampling=sampling, cells_pair=pair)
+    return fit_options("mix", date(2026, 1, 1), "run", engine, sampling=sampling, cells_pair=pair)
 
 
 def tables(cells: CellStatistics, engine: Engine = "likelihood") -> dict[str, pd.DataFrame]:

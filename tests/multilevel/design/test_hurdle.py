@@ -20,7 +20,7 @@ from multilevel.estimands.new_levels import NewLevel
 from multilevel.formula.parse import parse_formula
 from multilevel.study.designs import study_parts
 from multilevel.study.fit_study import fit_study
-from multilevel.study.options import FitOptions, StudyFit
+from multilevel.study.options import StudyFit, fit_options
 
 HURDLES = ["hurdle_lognormal", "hurdle_gamma"]
 ONE_PART = {"hurdle_lognormal": ("log(amount)", "gaussian"), "hurdle_gamma": ("amount", "gamma")}
@@ -44,7 +44,7 @@ def shop(family: str, n: int = 6_000, seed: int = 4) -> pd.DataFrame:
 
 def study(frame: pd.DataFrame, family: str, engine: str = "likelihood", formula: str = FORMULA, **options: object) -> StudyFit:
     parsed = parse_formula(formula)
-    return fit_study(parsed, cells_from_frame(parsed, frame, family), FitOptions("spend", AS_OF, "run", engine, **options))
+    return fit_study(parsed, cells_from_frame(parsed, frame, family), fit_options("spend", AS_OF, "run", engine, **options))
 
 
 def table(fit: StudyFit, name: str) -> pd.DataFrame:

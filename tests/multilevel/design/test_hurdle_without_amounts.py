@@ -20,7 +20,7 @@ from multilevel.prediction.predict import predict
 from multilevel.prediction.prediction_rows import At
 from multilevel.prediction.save_model import save_model
 from multilevel.study.fit_study import fit_study
-from multilevel.study.options import FitOptions, StudyFit
+from multilevel.study.options import StudyFit, fit_options
 
 HURDLES = ["hurdle_lognormal", "hurdle_gamma"]
 EMPTY: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
@@ -46,7 +46,7 @@ def shop(empty: str) -> pd.DataFrame:
 
 def study(frame: pd.DataFrame, text: str, family: str, engine: str = "likelihood", **options: object) -> StudyFit:
     formula = parse_formula(text)
-    asked = FitOptions("spend", datetime.date(2026, 11, 1), "run", engine, **options)  # type: ignore[arg-type]
+    asked = fit_options("spend", datetime.date(2026, 11, 1), "run", engine, **options)  # type: ignore[arg-type]
     return fit_study(formula, cells_from_frame(formula, frame, family), asked)
 
 

@@ -33,7 +33,7 @@ from multilevel.families.outcome import Outcome
 from multilevel.families.registry import family_named, register
 from multilevel.formula.parse import parse_formula
 from multilevel.study.fit_study import fit_study
-from multilevel.study.options import FitOptions, StudyFit
+from multilevel.study.options import StudyFit, fit_options
 
 STUDY = """
 name: waits
@@ -147,7 +147,7 @@ def relation_in(folder: Path) -> Relation:
 def fitted(folder: Path, engine: str, **more: Any) -> StudyFit:
     formula = parse_formula("wait ~ 1 + express + (1 | shop)")
     cells = compress(relation_in(folder), "select * from waits", formula, "exponential", folder / engine)
-    options = FitOptions("waits", date(2026, 11, 28), "r1", engine, seed=1, **more)  # type: ignore[arg-type]
+    options = fit_options("waits", date(2026, 11, 28), "r1", engine, seed=1, **more)  # type: ignore[arg-type]
     return fit_study(formula, read_cells(cells.cells_path, cells.spec_path), options)
 
 

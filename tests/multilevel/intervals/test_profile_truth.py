@@ -16,14 +16,14 @@ from multilevel.design.build import build_design
 from multilevel.fit.container import Fit, VarianceComponent
 from multilevel.formula.parse import parse_formula
 from multilevel.study.engines import fit_partial
-from multilevel.study.options import FitOptions
+from multilevel.study.options import fit_options
 
 RISE = stats.chi2.ppf(0.95, 1)
 
 
 def fitted(text: str, frame: pd.DataFrame, family: str = "gaussian", **options: object) -> Fit:
     formula = parse_formula(text)
-    asked = FitOptions("classic", datetime.date(2026, 11, 1), "run", "likelihood", **options)  # type: ignore[arg-type]
+    asked = fit_options("classic", datetime.date(2026, 11, 1), "run", "likelihood", **options)  # type: ignore[arg-type]
     return fit_partial(build_design(formula, cells_from_frame(formula, frame, family)), asked)
 
 

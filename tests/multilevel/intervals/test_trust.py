@@ -19,7 +19,7 @@ from multilevel.intervals.trust import with_trusted_intervals
 from multilevel.linear.linear_engine import fit_linear
 from multilevel.linear.uncertainty import log_component, log_limits
 from multilevel.study.fit_study import fit_study
-from multilevel.study.options import FitOptions, StudyFit
+from multilevel.study.options import StudyFit, fit_options
 
 # 48 rows in four groups that do not differ, rounded: lme4's profile of the sd begins at zero
 Y = (
@@ -33,7 +33,7 @@ X = "010001000010000111100101010100010001100011110011"
 
 def study(text: str, frame: pd.DataFrame, family: str = "gaussian", **options: object) -> StudyFit:
     formula = parse_formula(text)
-    asked = FitOptions("classic", datetime.date(2026, 11, 1), "run", "likelihood", **options)  # type: ignore[arg-type]
+    asked = fit_options("classic", datetime.date(2026, 11, 1), "run", "likelihood", **options)  # type: ignore[arg-type]
     return fit_study(formula, cells_from_frame(formula, frame, family), asked)
 
 

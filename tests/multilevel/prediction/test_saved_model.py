@@ -26,7 +26,7 @@ from multilevel.prediction.save_model import save_model
 from multilevel.prediction.saved_file import read_models, write_models
 from multilevel.prediction.saved_model import SavedModel
 from multilevel.study.fit_study import fit_study
-from multilevel.study.options import FitOptions, StudyFit
+from multilevel.study.options import StudyFit, fit_options
 
 AS_OF = datetime.date(2026, 11, 1)
 CROSSED = "~ 1 + (1 | region) + (1 | department/category)"
@@ -59,7 +59,7 @@ def shop(n: int = 3_000, seed: int = 5) -> pd.DataFrame:
 
 def fitted(formula: str, family: str, frame: pd.DataFrame, engine: str = "likelihood", **options: object) -> StudyFit:
     parsed = parse_formula(formula)
-    return fit_study(parsed, cells_from_frame(parsed, frame, family), FitOptions("shop", AS_OF, "run", engine, **options))
+    return fit_study(parsed, cells_from_frame(parsed, frame, family), fit_options("shop", AS_OF, "run", engine, **options))
 
 
 def kept(fit: StudyFit, formula: str, frame: pd.DataFrame, family: str) -> list[SavedModel]:

@@ -16,7 +16,7 @@ from multilevel.formula.parse import parse_formula
 from multilevel.interpretation.warnings import effective_sizes
 from multilevel.study.designs import study_parts, tree_of
 from multilevel.study.fit_study import fit_study
-from multilevel.study.options import FitOptions, StudyFit
+from multilevel.study.options import StudyFit, fit_options
 
 FORMULA = "y ~ sale + size + (1 | region) + (1 | category)"
 AS_OF = datetime.date(2026, 11, 1)
@@ -39,7 +39,7 @@ def shop(family: str, n: int = 2_000) -> pd.DataFrame:
 
 def study(frame: pd.DataFrame, family: str, formula: str = FORMULA, **options: object) -> StudyFit:
     parsed = parse_formula(formula)
-    return fit_study(parsed, cells_from_frame(parsed, frame, family), FitOptions("spend", AS_OF, "run", "likelihood", **options))
+    return fit_study(parsed, cells_from_frame(parsed, frame, family), fit_options("spend", AS_OF, "run", "likelihood", **options))
 
 
 def diagnostics(fit: StudyFit) -> pd.DataFrame:

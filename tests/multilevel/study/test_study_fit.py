@@ -14,7 +14,7 @@ from multilevel.errors import StudyError
 from multilevel.estimands.new_levels import NewLevel
 from multilevel.formula.parse import parse_formula
 from multilevel.study.fit_study import fit_study
-from multilevel.study.options import FitOptions, StudyFit
+from multilevel.study.options import StudyFit, fit_options
 from multilevel.tables.diagnostics import ALWAYS
 
 ENGINES = ["likelihood", "bayesian"]
@@ -26,7 +26,7 @@ AS_OF = datetime.date(2026, 11, 1)
 
 def study(formula: str, frame: pd.DataFrame, engine: str, family: str = "gaussian", **options: object) -> StudyFit:
     parsed = parse_formula(formula)
-    return fit_study(parsed, cells_from_frame(parsed, frame, family), FitOptions("classic", AS_OF, "run", engine, **options))
+    return fit_study(parsed, cells_from_frame(parsed, frame, family), fit_options("classic", AS_OF, "run", engine, **options))
 
 
 def radon() -> pd.DataFrame:

@@ -12,7 +12,7 @@ from scipy.special import expit
 from multilevel.cells.from_rows import cells_from_frame
 from multilevel.formula.parse import parse_formula
 from multilevel.study.fit_study import fit_study
-from multilevel.study.options import FitOptions
+from multilevel.study.options import fit_options
 
 INVERSE = {"gaussian": lambda eta: eta, "poisson": np.exp, "binomial": expit}
 # a logit bin draws its row in for what differs within it; the others are exact
@@ -32,7 +32,7 @@ def shop(family: str, *, seen: float = 1.0, n: int = 6_000) -> pd.DataFrame:
 
 def tables(rows: pd.DataFrame, text: str, family: str, pair: tuple[str, str] | None = None) -> dict[str, pd.DataFrame]:
     formula = parse_formula(text)
-    options = FitOptions("s", date(2026, 1, 1), "r", "likelihood", cells_pair=pair)
+    options = fit_options("s", date(2026, 1, 1), "r", "likelihood", cells_pair=pair)
     fitted = fit_study(formula, cells_from_frame(formula, rows, family), options)
     return {name: table.to_pandas() for name, table in fitted.tables.items()}
 

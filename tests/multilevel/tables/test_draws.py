@@ -16,7 +16,7 @@ from multilevel.formula.parse import parse_formula
 from multilevel.prediction import posterior_file
 from multilevel.prediction.posterior_file import posterior_tree, unwritable, write_posterior
 from multilevel.study.fit_study import fit_study
-from multilevel.study.options import FitOptions, StudyFit
+from multilevel.study.options import StudyFit, fit_options
 from multilevel.tables import draws as draws_module
 
 N_DRAWS = 2000
@@ -32,7 +32,7 @@ def pastes(engine: str, rows: int = N_DRAWS, formula: str = "strength ~ 1 + late
     names = np.array(list("ABCDEFGHIJ"))[batch], np.array(list("abcd"))[cask]
     frame = pd.DataFrame({"batch": names[0], "cask": names[1], "late": late.astype(float), "strength": strength})
     parsed = parse_formula(formula)
-    options = FitOptions("pastes", datetime.date(2026, 11, 1), "run", engine, draws=rows, seed=4)  # type: ignore[arg-type]
+    options = fit_options("pastes", datetime.date(2026, 11, 1), "run", engine, draws=rows, seed=4)  # type: ignore[arg-type]
     return fit_study(parsed, cells_from_frame(parsed, frame, "gaussian"), options)
 
 
