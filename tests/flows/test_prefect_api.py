@@ -92,7 +92,8 @@ def test_a_server_that_accepts_and_says_nothing_is_given_up_in_time(tmp_path: Pa
         began = time.monotonic()
         said = refusal({PREFECT_API_URL: address, PREFECT_HOME: tmp_path})
         assert time.monotonic() - began < 10
-    assert f"{address} (PREFECT_API_URL) cannot be used" in said
+    assert address in said
+    assert "(PREFECT_API_URL) cannot be used" in said
     assert "the run then needs no server" in said
 
 
