@@ -33,10 +33,11 @@ copy (
 
 
 def main() -> None:
-    """Time every case and an interpreter that imports nothing, and write the table."""
+    """Time every case, and write the table."""
+    load = os.getloadavg()[0]
     rows = [_measured(name, *case) for name, case in CASES.items()]
     table = markdown(["whole command, likelihood engine", "seconds, median", "lowest to highest", "asked for"], rows)
-    block = f"{table}\n{provenance_line([provenance()])}"
+    block = f"{table}\n{provenance_line([provenance()])}Load of the machine before the runs: {load:.1f} on {os.cpu_count()} cores.\n"
     print(block)
     PAGE.write_text(replace_block(PAGE.read_text(encoding="utf-8"), "whole-command", block), encoding="utf-8")
 
