@@ -108,7 +108,7 @@ def estimate(
     publish_to: Annotated[str | None, typer.Option(metavar="PLACE", help="override publish_to: a folder, or s3://, gs://, az://")] = None,
     settings: Settings = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="the run's log on the console too, Prefect's with it in a flow run")] = False,
-    flow: Annotated[bool, typer.Option("--flow", help="a flow run, on a server of its own where Prefect has none")] = False,
+    flow: Annotated[bool, typer.Option("--flow", help="a flow run; starts a temporary server where Prefect has none")] = False,
 ) -> None:
     """Validate, compress, fit, check, publish: in this process, or as a flow run where Prefect has a server. The last line printed is the
     published folder."""

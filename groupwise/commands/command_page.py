@@ -57,7 +57,7 @@ _VARIABLES = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false: nor does Prefect's server",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "how long `estimate --flow` waits for the server that it starts for itself",
     "PREFECT_API_URL": "a Prefect server: `estimate` is a flow run there (a profile or `prefect.toml` sets it as well)",
-    "PREFECT_HOME": "where Prefect keeps its settings, and a server of its own its database",
+    "PREFECT_HOME": "where Prefect keeps its settings, and a temporary server keeps its database",
     "OMP_NUM_THREADS, OPENBLAS_NUM_THREADS": "threads of the linear algebra, where several runs share a machine",
     "TMPDIR": "where `plan` and `compare` put their working files; they leave none behind",
     "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_PROFILE, AWS_DEFAULT_REGION, AWS_ENDPOINT_URL": (

@@ -52,7 +52,7 @@ def run_estimate(
     except GroupwiseError:
         raise
     except Exception as error:  # noqa: BLE001  raised again, but where the tables are published and Prefect alone failed
-        failure = _failure(error)
+        failure = _failure(error) if is_flow else error
         if failure is not None:
             failure.groupwise_log = str(run.log)  # type: ignore[attr-defined]
             raise failure from error.__cause__
@@ -81,7 +81,7 @@ def _as_flow_run(run: RunFolder, study: str, as_of: date | None, overrides: Mapp
 
 
 def _failure(error: Exception) -> Exception | None:
-    """What to raise where something else than a refusal of ours ended a run; None where only Prefect's record of a published run failed."""
+    """What to raise where a flow run ended with no refusal of ours; None where only Prefect's record of a published run failed."""
     known, before = as_ours(error), error.__context__
     while before is not None and not isinstance(before, GroupwiseError):
         before = before.__context__
@@ -92,7 +92,7 @@ def _failure(error: Exception) -> Exception | None:
 
 
 def _check_first(study: str, engine: str | None, publish_to: str | None, settings: Sequence[str]) -> Study:
-    """The study with its overrides, before Prefect costs seconds."""
+    """The study with its overrides, before anything that takes seconds."""
     overrides = parse_settings(settings)
     if engine is not None:
         if engine not in ("bayesian", "likelihood"):
@@ -121,7 +121,7 @@ def _heavy(study: Study) -> list[str]:
 
 
 def _import_ahead(modules: Sequence[str]) -> None:
-    """Import what the run will need while Prefect's server starts in its own process."""
+    """Import what later steps need while the first ones wait for the disk, the database or Prefect's server."""
     for name in modules:
         import_module(name)
 

@@ -17,9 +17,8 @@ WRITE_AUTOMATIONS = "flows.automations:write_automations"
 CONFIGURED_API = "flows.prefect_api:configured_api"
 
 SETTING = "PREFECT_API_URL"
-PROFILE = "PREFECT_PROFILE"
 WRITTEN_SIGNS = ("api", "cloud")
-"""One of these stands in every file that could set the address of an API."""
+"""Every file that sets the address of an API contains one of these words."""
 
 
 def load(entry_point: str) -> Any:

@@ -129,6 +129,20 @@ def test_a_step_of_a_flow_run_that_takes_too_long_is_stopped(
     assert published() == before
 
 
+def test_a_fault_without_a_server_says_nothing_of_flow_runs(estimate: Estimate, monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(*_: object) -> None:
+        try:
+            raise SourceError("spend: refused.")
+        except SourceError:
+            raise OSError(errno.EIO, "Input/output error") from None
+
+    monkeypatch.setattr(steps, "check_gates", breaks)
+    code, _, err = estimate()
+    assert code == 1
+    assert "Input/output error" in err
+    assert "flow run" not in err
+
+
 def change_step(monkeypatch: pytest.MonkeyPatch, name: str, **changes: Any) -> None:
     """Change a step's policy for a run in this process."""
     monkeypatch.setattr(order, name.upper(), replace(getattr(order, name.upper()), **changes))

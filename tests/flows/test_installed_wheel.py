@@ -10,9 +10,8 @@ import socket
 import subprocess
 import sys
 import sysconfig
-import time
 import venv
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,8 @@ import pytest
 import yaml
 from prefect.cli.deploy._models import DeploymentConfig, PrefectYamlModel
 from prefect.flows import load_flow_from_entrypoint
+
+from tests.flows.waiting import is_healthy, wait_for
 
 PAGE = Path(__file__).parents[2] / "docs" / "schedule.md"
 FILES = {
@@ -152,23 +153,6 @@ def server(installation: Installation) -> Iterator[httpx.Client]:
                 process.wait(30)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
-
-
-def is_healthy(client: httpx.Client) -> bool:
-    try:
-        return client.get("/health").status_code == 200
-    except httpx.TransportError:
-        return False
-
-
-def wait_for[T](found: Callable[[], T], seconds: float, otherwise: str) -> T:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        value = found()
-        if value:
-            return value
-        time.sleep(0.5)
-    pytest.fail(otherwise)
 
 
 def run(installation: Installation, client: httpx.Client, deployment: str) -> dict[str, Any]:

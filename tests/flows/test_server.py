@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,6 +19,7 @@ import pytest
 import yaml
 
 from groupwise.shop.simulate_shop import simulate_shop
+from tests.flows.waiting import is_healthy, wait_for
 
 ROOT = Path(__file__).parents[2]
 PREFECT = str(Path(sys.executable).with_name("prefect"))
@@ -100,23 +100,6 @@ def call(project: Path, environment: dict[str, str], *command: str) -> None:
         [PREFECT, "--no-prompt", *command], cwd=project, env=environment, capture_output=True, text=True, timeout=90, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-def is_healthy(client: httpx.Client) -> bool:
-    try:
-        return client.get("/health").status_code == 200
-    except httpx.TransportError:
-        return False
-
-
-def wait_for[T](found: Callable[[], T], seconds: float, otherwise: str) -> T:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        value = found()
-        if value:
-            return value
-        time.sleep(0.5)
-    pytest.fail(otherwise)
 
 
 def runs(client: httpx.Client) -> list[dict[str, Any]]:

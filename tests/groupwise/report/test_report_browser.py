@@ -5,7 +5,6 @@ Needs Debian's chromium and Playwright's Python client (and axe-playwright-pytho
 
 import shutil
 import time
-from importlib.util import find_spec
 from pathlib import Path
 
 import pyarrow as pa
@@ -146,7 +145,6 @@ def test_light_dark_and_narrow_fit_their_window(page, mode, width):
     page.screenshot(path=str(ARTEFACTS / f"report_{mode}_{width}.png"), full_page=True)
 
 
-@pytest.mark.skipif(find_spec("axe_playwright_python") is None, reason="axe-core is not installed (pip install axe-playwright-python)")
 @pytest.mark.parametrize("mode", ["light", "dark"])
 def test_axe_finds_no_serious_problem(page, mode):
     from axe_playwright_python.sync_playwright import Axe
