@@ -1,6 +1,7 @@
 -- Grain: one row per cell: one combination of grouping levels and of the predictors that the key fixes.
 -- Inputs: study_rows, the study's rows after window, where, missing values and quarantine; relation and cells, those
--- rows and the cells with level means joined on where within() or between() need them (by groupwise/compression/cell_query.py).
+-- rows and the cells with level means joined on where within() or between() need them
+-- (groupwise/compression/cell_query.py writes both).
 -- Units: n in rows; total in units of the outcome; size in trials (binomial), exposure (poisson), else rows;
 -- mean.i in units of feature i or, last, of the outcome on its formula's scale less its offset; cross.i.j in products
 -- of those units, summed over rows about the cell's own means, so that large numbers cost no digits; once.* in nats.
