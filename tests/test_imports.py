@@ -70,3 +70,26 @@ def test_help_imports_nothing_heavy() -> None:
     assert "estimate" in done.stdout
     # a quarter of a second on a quiet machine; a heavy import takes several
     assert seconds < 5
+
+
+def test_a_small_linear_fit_waits_for_no_compiler() -> None:
+    """Full matrices do for it: loading compiled loops takes over a second, more than the fit. 50 levels and a row for new ones each."""
+    code = """
+import sys
+import numpy as np
+import pandas as pd
+from datetime import date
+from multilevel.cells.from_rows import cells_from_frame
+from multilevel.formula.parse import parse_formula
+from multilevel.study.fit_study import fit_study
+from multilevel.study.options import fit_options
+rng = np.random.default_rng(0)
+frame = pd.DataFrame({"g": rng.integers(0, 30, 900).astype(str), "h": rng.integers(0, 20, 900).astype(str), "x": rng.standard_normal(900)})
+effect = frame.g.astype(int) % 7 + frame.h.astype(int) % 5 * frame.x
+frame["y"] = effect + rng.standard_normal(900)
+formula = parse_formula("y ~ x + (1 | g) + (1 + x | h)")
+found = fit_study(formula, cells_from_frame(formula, frame, "gaussian"), fit_options("s", date(2026, 1, 31), "r", "likelihood"))
+print(found.tables["group_estimates"].num_rows, sorted({"numba", "llvmlite"} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.split(maxsplit=1) == ["52", "[]\n"]

@@ -1,6 +1,7 @@
 """Weighted cross-products of reduced rows, over and over: the pattern is found once, each reweighting is one compiled pass.
 
-The blocked elimination is that of ``multilevel.linear``; only the numbers in it change from one PIRLS step to the next.
+The blocked elimination is that of ``multilevel.linear``; only the numbers in it change from one PIRLS step to the next. The compiled
+loops are loaded where they are used: a linear model needs none of them.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from scipy.linalg import solve_triangular
 
 from multilevel.arrays import Floats, Integers
 from multilevel.design.reduction import ReducedRows
-from multilevel.generalised.kernels import accumulate, cross_times, leverages, own_variances, transposed_times
 from multilevel.linear.assemble import linear_system
 from multilevel.linear.factorise import BlockedFactor, BlockedSystem
+from multilevel.linear.products import mirror
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ class Reweighting:
 
     def system(self, weights: Floats) -> BlockedSystem:
         """The cross-products with row ``weights`` (R,)."""
+        from multilevel.generalised.kernels import accumulate
+
         template = self.template
         own, cross, gram = np.zeros(template.own.shape), np.zeros(template.cross.values.shape), np.zeros(template.gram.shape)
         accumulate(
@@ -78,7 +81,7 @@ class Reweighting:
         )
         q, p = self.n_rest, self.basis.shape[1]
         gram[q : q + p, q : q + p] = self.basis.T @ (weights[:, None] * self.basis)
-        _mirror(gram, q)
+        mirror(gram)
         own = own + np.tril(own, -1).swapaxes(1, 2) if own.shape[1] > 1 else own
         return replace(
             template, own=own, cross=replace(template.cross, values=cross), gram=gram, location=np.zeros(p), residual_ss=0.0, inside=None
@@ -128,6 +131,8 @@ class Reweighting:
 
     def leverages(self, factor: BlockedFactor) -> Floats:
         """(R,) Var(z'b | y, theta, beta) of every row."""
+        from multilevel.generalised.kernels import leverages, own_variances
+
         cross = factor.system.cross
         kernels = np.ascontiguousarray(factor.kernels)
         covariance = np.ascontiguousarray(factor._rest_covariance_given_beta)
@@ -142,6 +147,8 @@ def solve(factor: BlockedFactor, right: Coordinates, *, with_basis: bool) -> tup
 
     Without ``with_basis`` the coefficients of Q are held at zero.
     """
+    from multilevel.generalised.kernels import cross_times, transposed_times
+
     system = factor.system
     cross, q = system.cross, system.rest_starts[-1]
     size = q + len(right.basis) if with_basis else q
@@ -206,10 +213,3 @@ def _positions(template: BlockedSystem, codes: Integers, columns: Integers) -> I
     wanted = codes[:, None] * width + columns
     found = np.minimum(np.searchsorted(have, wanted), max(len(have) - 1, 0))
     return np.where(have[found] == wanted, found, -1) if len(have) else np.full(columns.shape, -1, np.int64)
-
-
-def _mirror(gram: Floats, q: int) -> None:
-    """Fill the upper triangle of the first ``q`` rows from the lower one, in place."""
-    rows, columns = np.tril_indices(q, -1)
-    gram[columns, rows] = gram[rows, columns]
-    gram[:q, q:] = gram[q:, :q].T

@@ -241,8 +241,14 @@ def mapped_joint(inner: NormalJoint, maps: Maps) -> NormalJoint | MappedJoint:
     return inner if maps.is_identity else MappedJoint(inner, maps.matrix)
 
 
+FEW_NUMBERS = 1_000_000
+"""Size of a dense product of rows and covariance up to which it is taken whole."""
+
+
 def quadratic_forms(rows: csr_array, covariance: Floats) -> Floats:
     """(m,) x'Cx for every sparse row x (m, w) and symmetric C (w, w)."""
+    if rows.shape[0] * rows.shape[1] <= FEW_NUMBERS:
+        return np.asarray(rows.multiply(rows @ covariance).sum(axis=1)).ravel()
     cross = CrossProducts(rows.indptr.astype(np.int64), rows.indices.astype(np.int64), rows.data[:, None])
     return spreads(cross, covariance, np.arange(rows.shape[0]))[:, 0, 0]
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
 from multilevel.arrays import Floats, Integers
 from multilevel.linear.elimination import add_products
@@ -78,19 +77,15 @@ def presum(own: Floats, cross: CrossProducts, width: int) -> Presummed:
     return Presummed(values[chosen], triangles, everyone[place < 0])
 
 
-@njit(cache=True)
-def _pack(matrix, triangle):  # type: ignore[no-untyped-def]
+def _pack(matrix: Floats, triangle: Floats) -> None:
     at = 0
     for i in range(len(matrix)):
-        for j in range(i + 1):
-            triangle[at] = matrix[i, j]
-            at += 1
+        triangle[at : at + i + 1] = matrix[i, : i + 1]
+        at += i + 1
 
 
-@njit(cache=True)
-def _unpack(triangle, matrix):  # type: ignore[no-untyped-def]
+def _unpack(triangle: Floats, matrix: Floats) -> None:
     at = 0
     for i in range(len(matrix)):
-        for j in range(i + 1):
-            matrix[i, j] = triangle[at]
-            at += 1
+        matrix[i, : i + 1] = triangle[at : at + i + 1]
+        at += i + 1

@@ -1,23 +1,44 @@
-"""Compiled cross-products of reduced rows: the eliminated factor's by level, the rest's as one dense matrix."""
+"""Cross-products of reduced rows: the eliminated factor's by level, the rest's as one dense matrix.
+
+Where every level touches most columns (crossed factors), each level keeps all of them and products are those of full matrices. Large
+problems and sparse ones go through compiled loops, which are loaded only then.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
 from multilevel.arrays import Codes, Floats, Integers
 from multilevel.design.reduction import ReducedBlock
 
+FEW_PRODUCTS = 5_000_000
+"""Up to so many products of a row's entries, plain arrays are quicker than loading compiled loops."""
+
+FEW_FLOPS = 2_000_000
+"""Multiply-adds of one elimination by full matrices up to which nothing else is worth a thought."""
+
+FULL_SHARE = 0.3
+"""Share of the columns touched by a level from which full matrices are quicker than loops over what is touched."""
+
+LARGEST_FULL = 4_000_000
+"""Numbers that full cross-products may hold; a product makes one copy of them."""
+
+MIRROR_BLOCK = 256
+
 
 @dataclass(frozen=True)
 class CrossProducts:
-    """Sparse rows of Z_e'[Z_r Q r] by level: level j touches ``columns[starts[j]:starts[j+1]]``, sorted, with ``values`` (nnz, k)."""
+    """Sparse rows of Z_e'[Z_r Q r] by level: level j touches ``columns[starts[j]:starts[j+1]]``, sorted, with ``values`` (nnz, k).
+
+    is_full : every level touches every column, those with zeros included.
+    """
 
     starts: Integers
     columns: Integers
     values: Floats
+    is_full: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,117 +76,79 @@ def rest_columns(blocks: list[ReducedBlock], dense: Floats) -> RestColumns:
 def rest_gram(rest: RestColumns) -> Floats:
     """(m, m) [Z_r Q r]'[Z_r Q r]."""
     gram = np.zeros((rest.width, rest.width))
-    _accumulate_gram(rest.columns, rest.values, rest.dense, gram)
-    gram[rest.n_sparse :, rest.n_sparse :] = rest.dense.T @ rest.dense
+    q, (n, s) = rest.n_sparse, rest.columns.shape
+    if n * s * (s + rest.dense.shape[1]) <= FEW_PRODUCTS:
+        for a in range(s):
+            at, value = rest.columns[:, a].astype(np.int64), rest.values[:, a]
+            for b in range(a + 1):
+                np.add.at(gram, (at, rest.columns[:, b]), value * rest.values[:, b])
+            for c in range(rest.dense.shape[1]):
+                gram[q + c, :q] += np.bincount(at, value * rest.dense[:, c], q)
+    else:
+        from multilevel.linear.level_loops import accumulate_gram
+
+        accumulate_gram(rest.columns, rest.values, rest.dense, gram)
+    gram[q:, q:] = rest.dense.T @ rest.dense
     mirror(gram)
     return gram
 
 
 def eliminated_products(block: ReducedBlock, rest: RestColumns) -> tuple[Floats, CrossProducts]:
-    """(L, k, k) Z_e'Z_e by level and the sparse cross-products with the rest."""
+    """(L, k, k) Z_e'Z_e by level and the cross-products with the rest."""
+    if _is_full(block, rest):
+        return _full_products(block, rest)
+    from multilevel.linear import level_loops
+
     codes = block.codes.astype(np.int64)
-    order, row_starts = _by_level(codes, block.n_levels)
-    counts = _count_columns(order, row_starts, rest.columns, rest.values, rest.dense.shape[1], rest.n_sparse)
+    order, row_starts = level_loops.by_level(codes, block.n_levels)
+    counts = level_loops.count_columns(order, row_starts, rest.columns, rest.values, rest.dense.shape[1], rest.n_sparse)
     starts = np.concatenate([[0], np.cumsum(counts)])
     k = block.values.shape[1]
     columns, values = np.empty(starts[-1], np.int64), np.zeros((starts[-1], k))
     own = np.zeros((block.n_levels, k, k))
-    _fill_columns(order, row_starts, rest.columns, rest.values, rest.dense.shape[1], starts, columns, rest.n_sparse)
+    level_loops.fill_columns(order, row_starts, rest.columns, rest.values, rest.dense.shape[1], starts, columns, rest.n_sparse)
     own_values = np.ascontiguousarray(block.values)
-    _fill_values(order, row_starts, own_values, rest.columns, rest.values, rest.dense, starts, columns, values, own, rest.n_sparse)
+    level_loops.fill_values(
+        order, row_starts, own_values, rest.columns, rest.values, rest.dense, starts, columns, values, own, rest.n_sparse
+    )
     return own, CrossProducts(starts, columns, values)
 
 
-@njit(cache=True)
-def mirror(matrix):  # type: ignore[no-untyped-def]
-    """Copy the lower triangle onto the upper one, in place."""
-    for i in range(len(matrix)):
-        for j in range(i):
-            matrix[j, i] = matrix[i, j]
+def _is_full(block: ReducedBlock, rest: RestColumns) -> bool:
+    """Whether full matrices are quicker: the problem is small, or most columns are touched by most levels."""
+    size = block.n_levels * rest.width
+    if size * block.values.shape[1] > LARGEST_FULL:
+        return False
+    if size * rest.width * block.values.shape[1] <= FEW_FLOPS:
+        return True
+    touched = np.zeros(size, dtype=bool)
+    first = block.codes.astype(np.int64) * rest.width
+    for a in range(rest.columns.shape[1]):
+        touched[(first + rest.columns[:, a])[rest.values[:, a] != 0.0]] = True
+    return bool(np.count_nonzero(touched) + block.n_levels * rest.dense.shape[1] >= FULL_SHARE * size)
 
 
-@njit(cache=True)
-def _by_level(codes, n_levels):  # type: ignore[no-untyped-def]
-    starts = np.zeros(n_levels + 1, np.int64)
-    for code in codes:
-        starts[code + 1] += 1
-    for level in range(n_levels):
-        starts[level + 1] += starts[level]
-    place = starts[:-1].copy()
-    order = np.empty(len(codes), np.int64)
-    for r in range(len(codes)):
-        order[place[codes[r]]] = r
-        place[codes[r]] += 1
-    return order, starts
+def _full_products(block: ReducedBlock, rest: RestColumns) -> tuple[Floats, CrossProducts]:
+    levels, k = block.n_levels, block.values.shape[1]
+    codes, width = block.codes.astype(np.int64), rest.width
+    own, values = np.empty((levels, k, k)), np.zeros((levels, width, k))
+    for i in range(k):
+        value = block.values[:, i]
+        for j in range(i + 1):
+            own[:, i, j] = own[:, j, i] = np.bincount(codes, value * block.values[:, j], levels)
+        for a in range(rest.columns.shape[1]):
+            place = codes * width + rest.columns[:, a]
+            values[:, :, i] += np.bincount(place, value * rest.values[:, a], levels * width).reshape(levels, width)
+        for c in range(rest.dense.shape[1]):
+            values[:, rest.n_sparse + c, i] = np.bincount(codes, value * rest.dense[:, c], levels)
+    columns = np.tile(np.arange(width), levels)
+    return own, CrossProducts(width * np.arange(levels + 1), columns, values.reshape(-1, k), is_full=True)
 
 
-@njit(cache=True)
-def _accumulate_gram(columns, values, dense, gram):  # type: ignore[no-untyped-def]
-    s, d = columns.shape[1], dense.shape[1]
-    q = len(gram) - d
-    for r in range(len(columns)):
-        for a in range(s):
-            value = values[r, a]
-            if value == 0.0:
-                continue
-            i = columns[r, a]
-            for b in range(a + 1):
-                gram[i, columns[r, b]] += value * values[r, b]
-            for c in range(d):
-                gram[q + c, i] += value * dense[r, c]
-
-
-@njit(cache=True)
-def _count_columns(order, row_starts, columns, values, n_dense, q):  # type: ignore[no-untyped-def]
-    n_levels = len(row_starts) - 1
-    counts = np.full(n_levels, n_dense, np.int64)
-    seen = np.full(q, -1, np.int64)
-    for level in range(n_levels):
-        for at in range(row_starts[level], row_starts[level + 1]):
-            r = order[at]
-            for a in range(columns.shape[1]):
-                if values[r, a] != 0.0 and seen[columns[r, a]] != level:
-                    seen[columns[r, a]] = level
-                    counts[level] += 1
-    return counts
-
-
-@njit(cache=True)
-def _fill_columns(order, row_starts, columns, values, n_dense, starts, out_columns, q):  # type: ignore[no-untyped-def]
-    seen = np.full(q, -1, np.int64)
-    for level in range(len(starts) - 1):
-        first, last = starts[level], starts[level + 1] - n_dense
-        n = first
-        for at in range(row_starts[level], row_starts[level + 1]):
-            r = order[at]
-            for a in range(columns.shape[1]):
-                if values[r, a] != 0.0 and seen[columns[r, a]] != level:
-                    seen[columns[r, a]] = level
-                    out_columns[n] = columns[r, a]
-                    n += 1
-        out_columns[first:last] = np.sort(out_columns[first:last])
-        for c in range(n_dense):
-            out_columns[last + c] = q + c
-
-
-@njit(cache=True)
-def _fill_values(order, row_starts, own_values, columns, values, dense, starts, out_columns, out_values, own, q):  # type: ignore[no-untyped-def]
-    k, d = own.shape[1], dense.shape[1]
-    place = np.empty(q, np.int64)
-    for level in range(len(own)):
-        last = starts[level + 1] - d
-        for a in range(starts[level], last):
-            place[out_columns[a]] = a
-        for at in range(row_starts[level], row_starts[level + 1]):
-            r = order[at]
-            for i in range(k):
-                value = own_values[r, i]
-                if value == 0.0:
-                    continue
-                for j in range(k):
-                    own[level, i, j] += value * own_values[r, j]
-                for a in range(columns.shape[1]):
-                    if values[r, a] != 0.0:
-                        out_values[place[columns[r, a]], i] += value * values[r, a]
-                for c in range(d):
-                    out_values[last + c, i] += value * dense[r, c]
+def mirror(matrix: Floats) -> None:
+    """Copy the lower triangle of a square matrix onto the upper one, in place."""
+    for start in range(0, len(matrix), MIRROR_BLOCK):
+        end = min(start + MIRROR_BLOCK, len(matrix))
+        here = matrix[start:end, start:end]
+        here[...] = np.tril(here) + np.tril(here, -1).T
+        matrix[start:end, end:] = matrix[end:, start:end].T

@@ -7,7 +7,7 @@ import pytest
 from scipy.sparse import csr_array
 
 from multilevel.errors import FitError
-from multilevel.linear import assemble, presummed
+from multilevel.linear import assemble, elimination, joint_normal, presummed, products
 from multilevel.linear.assemble import linear_system
 from multilevel.linear.effects_gradient import criterion_gradient
 from multilevel.linear.factorise import BlockedFactor
@@ -18,9 +18,22 @@ from multilevel.linear.theta import Theta
 ROUNDING = 1e-9
 
 
-@pytest.fixture(params=["levels one by one", "levels of equal size summed"])
+def looped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything through the compiled loops, as large problems go."""
+    for module, limit in (
+        (products, "FEW_PRODUCTS"),
+        (products, "LARGEST_FULL"),
+        (elimination, "FEW_LEVELS"),
+        (joint_normal, "FEW_NUMBERS"),
+    ):
+        monkeypatch.setattr(module, limit, 0)
+
+
+@pytest.fixture(params=["full matrices", "compiled loops", "levels of equal size summed", "summed by compiled loops"])
 def summed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    if request.param == "levels of equal size summed":
+    if "compiled loops" in request.param:
+        looped(monkeypatch)
+    if "summed" in request.param:
         monkeypatch.setattr(presummed, "SMALLEST_SAVING", -1e9)
         monkeypatch.setattr(presummed, "GATHER_COST", 1e6)
         return True
@@ -62,7 +75,7 @@ def test_large_levels_are_kept_one_by_one_where_memory_is_short(rows_of, lambdas
     check(system.factorise(lambdas), written_out(rows, lambdas))
 
 
-def test_row_weights_and_another_outcome_are_those_of_rescaled_rows(shape, written_out) -> None:
+def test_row_weights_and_another_outcome_are_those_of_rescaled_rows(shape, summed, written_out) -> None:
     rows, lambdas = shape
     rng = np.random.default_rng(3)
     weights, outcome = rng.uniform(0.1, 4.0, len(rows.outcome)), rng.standard_normal(len(rows.outcome))
@@ -80,6 +93,26 @@ def test_a_normal_prior_on_the_coefficients_enters_as_extra_rows_would(rows_of, 
     rows, lambdas = rows_of((20, 5), (1, 2)), lambdas_of((1, 2))
     precision, location = np.array([[2.0, 0.5], [0.5, 1.0]]), np.array([1.0, -2.0])
     check(linear_system(rows).factorise(lambdas, precision, location), written_out(rows, lambdas, precision, location))
+
+
+@pytest.mark.parametrize("sizes", [((40, 30), (1, 1)), ((40, 6), (2, 2)), ((400, 5), (2, 1))])
+def test_full_matrices_and_compiled_loops_give_the_same_system(rows_of, lambdas_of, sizes, monkeypatch) -> None:
+    levels, columns = sizes
+    rows, lambdas = rows_of(levels, columns, n=900), lambdas_of(columns)
+    full = linear_system(rows)
+    looped(monkeypatch)
+    sparse = linear_system(rows)
+    assert full.cross.is_full and not sparse.cross.is_full
+    np.testing.assert_allclose(full.gram, sparse.gram, rtol=1e-13, atol=1e-13)
+    np.testing.assert_allclose(full.own, sparse.own, rtol=1e-13)
+    matrices = zip(full.factorise(lambdas).cross_matrices, sparse.factorise(lambdas).cross_matrices, strict=True)
+    for ours, theirs in matrices:
+        np.testing.assert_allclose(ours.toarray(), theirs.toarray(), rtol=1e-13, atol=1e-13)
+
+
+def test_sparse_problems_are_not_written_out_in_full(rows_of) -> None:
+    # 2,000 levels touch about 2 of 900 columns each
+    assert not linear_system(rows_of((2000, 900), (1, 1), n=4000)).cross.is_full
 
 
 def test_a_zero_lambda_gives_least_squares(rows_of) -> None:
@@ -115,7 +148,7 @@ def test_the_gradient_is_that_of_finite_differences(shape, summed, reml: bool, s
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=2e-5)
 
 
-def test_combinations_have_the_joint_covariance_of_effects_and_coefficients(shape, written_out) -> None:
+def test_combinations_have_the_joint_covariance_of_effects_and_coefficients(shape, summed, written_out) -> None:
     rows, lambdas = shape
     joint = NormalJoint(linear_system(rows).factorise(lambdas), 1.3)
     dense = written_out(rows, lambdas)
