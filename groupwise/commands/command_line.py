@@ -112,12 +112,23 @@ def estimate(
 ) -> None:
     """Validate, compress, fit, check, publish: in this process, or as a flow run where Prefect has a server. The last line printed is the
     published folder."""
-    from groupwise.commands.estimate import run_estimate
+    from groupwise.commands.second_process import second_process
 
     day = as_of.date() if as_of else None
-    folder = run_estimate(
-        str(study), as_of=day, engine=engine, publish_to=publish_to, settings=settings or [], verbose=verbose, as_flow=flow
-    )
+    with second_process(wanted=is_supervised() and not flow) as second:
+        # takes seconds, which the second process uses
+        from groupwise.commands.estimate import run_estimate
+
+        folder = run_estimate(
+            str(study),
+            as_of=day,
+            engine=engine,
+            publish_to=publish_to,
+            settings=settings or [],
+            verbose=verbose,
+            as_flow=flow,
+            second=second,
+        )
     typer.echo(folder)
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from groupwise.commands.flow_runs import RUN_AS_FLOW, has_api, load
+from groupwise.commands.run_log import log_consoles_to, log_steps, say_on_stderr
+from groupwise.commands.second_process import SecondProcess
 from groupwise.faults import as_ours
 from groupwise.pipeline.run_start import begin, parse_settings
 from groupwise.progress import run_progress
@@ -31,24 +33,28 @@ def run_estimate(
     settings: Sequence[str],
     verbose: bool,
     as_flow: bool = False,
+    second: SecondProcess | None = None,
 ) -> str:
     """Published folder of the run. Raises GroupwiseError; any other exception carries the log's path as ``groupwise_log``.
 
-    The run is a flow run where ``as_flow`` says so or Prefect has a server; else its steps run in this process.
+    The run is a flow run where ``as_flow`` says so or Prefect has a server; else its steps run in this process, and in ``second`` if there
+    is one.
     """
     checked = _check_first(study, engine, publish_to, settings)
     run = make_run_folder(new_run_id())
     is_flow = as_flow or has_api()
     tell(step="start", run_id=run.run_id)
-    threading.Thread(target=_import_ahead, args=(_heavy(checked),), daemon=True).start()
+    threading.Thread(target=_import_ahead, args=(_heavy(checked, second is None),), daemon=True).start()
     _quiet_libraries()
     tell(published=None)
     overrides: dict[str, Any] = {"engine": checked.engine, "publish_to": publish_to, "settings": list(settings)}
     try:
         if is_flow:
+            if second is not None:
+                second.close(at_once=True)
             _as_flow_run(run, study, as_of, overrides, verbose)
         else:
-            _in_own_process(run, study, as_of, overrides, verbose)
+            _in_own_process(run, study, as_of, overrides, verbose, second)
     except GroupwiseError:
         raise
     except Exception as error:  # noqa: BLE001  raised again, but where the tables are published and Prefect alone failed
@@ -59,24 +65,29 @@ def run_estimate(
     return str(told_last("published"))
 
 
-def _in_own_process(run: RunFolder, study: str, as_of: date | None, overrides: Mapping[str, Any], verbose: bool) -> None:
+def _in_own_process(
+    run: RunFolder, study: str, as_of: date | None, overrides: Mapping[str, Any], verbose: bool, second: SecondProcess | None
+) -> None:
     from groupwise.pipeline.own_process import run_here
 
     # on a terminal the bar says how far the run is; elsewhere every step has its line
-    _say_on_stderr(logging.WARNING if sys.stderr.isatty() and not verbose else logging.INFO)
-    _log_steps(run.log)
+    level = logging.WARNING if sys.stderr.isatty() and not verbose else logging.INFO
+    say_on_stderr(level)
+    log_steps(run.log)
+    if second is not None:
+        second.log_to(run.log, level)
     folder = begin(study, **overrides, run_id=run.run_id)
     with run_progress() as progress:
-        run_here(folder, as_of, datetime.now(UTC).date(), progress)
+        run_here(folder, as_of, datetime.now(UTC).date(), progress, publish=None if second is None else second.publish)
 
 
 def _as_flow_run(run: RunFolder, study: str, as_of: date | None, overrides: Mapping[str, Any], verbose: bool) -> None:
     run_as_flow = load(RUN_AS_FLOW)
-    _say_on_stderr(logging.WARNING)
+    say_on_stderr(logging.WARNING)
     if not verbose:
         # what a log handler cannot write, Prefect's server included, is not for the terminal
         logging.raiseExceptions = False
-        _log_to(run.log)
+        log_consoles_to(run.log)
     run_as_flow(run, study, as_of=as_of, **overrides, log=None if verbose else run.log)
 
 
@@ -111,8 +122,10 @@ def _check_first(study: str, engine: str | None, publish_to: str | None, setting
     return checked
 
 
-def _heavy(study: Study) -> list[str]:
-    modules = ["duckdb", "pyarrow.parquet", "scipy.sparse", "scipy.optimize", "multilevel.study.fit_study", "groupwise.report"]
+def _heavy(study: Study, publishes: bool) -> list[str]:
+    modules = ["duckdb", "pyarrow.parquet", "scipy.sparse", "scipy.optimize", "multilevel.study.fit_study"]
+    if publishes:
+        modules.append("groupwise.report")
     if study.engine == "bayesian":
         modules += ["arviz", "multilevel.bayesian.bayesian_engine"]
         if not study.is_linear or study.sampling.form == "nuts":
@@ -133,52 +146,3 @@ def _quiet_libraries() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)
     # what it means for the run is told where Prefect's server is started
     warnings.filterwarnings("ignore", message="Failed to create the Prefect home directory")
-
-
-def _say_on_stderr(level: int) -> None:
-    """What a run says of itself is for the person who waits."""
-    from groupwise.commands.terminal import PlainFormatter
-
-    told = logging.StreamHandler()
-    told.setFormatter(PlainFormatter())
-    told.setLevel(level)
-    logging.getLogger("groupwise").addHandler(told)
-
-
-class _RunLog(logging.FileHandler):
-    """The run's log, which says nothing on the console when its disk is full: the step that the disk fails says so, once."""
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's name
-        """Leave the record out."""
-
-
-def _log_file(path: Path) -> logging.Handler:
-    from groupwise.commands.terminal import PlainFormatter
-
-    handler = _RunLog(path, encoding="utf-8")
-    handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
-    return handler
-
-
-def _log_steps(path: Path) -> None:
-    """The run's own log lines in ``path``."""
-    logger = logging.getLogger("groupwise")
-    logger.setLevel(logging.INFO)
-    logger.addHandler(_log_file(path))
-
-
-def _log_to(path: Path) -> None:
-    """Every console handler of Prefect's loggers writes to ``path`` instead."""
-    handler = _log_file(path)
-    names = [name for name in logging.root.manager.loggerDict if name.startswith(("prefect", "uvicorn", "fastapi"))]
-    for logger in [logging.getLogger(), *map(logging.getLogger, names)]:
-        consoles = [own for own in logger.handlers if _is_console(own)]
-        for console in consoles:
-            logger.removeHandler(console)
-        if consoles:
-            logger.addHandler(handler)
-
-
-def _is_console(handler: logging.Handler) -> bool:
-    is_stream = isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler)
-    return is_stream or type(handler).__name__ == "PrefectConsoleHandler"

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,16 +23,17 @@ from groupwise.progress import RunProgress
 logger = logging.getLogger("groupwise.run")
 
 
-def run_here(folder: str, as_of: date | None, today: date, progress: RunProgress) -> str:
+def run_here(folder: str, as_of: date | None, today: date, progress: RunProgress, *, publish: Callable[[str], str] | None = None) -> str:
     """Run the steps of the run in ``folder`` in this process; the published folder. Raises what a step raises.
 
     Parameters
     ----------
     progress : told of every step as it begins and ends.
+    publish : runs the step that publishes, in another process; None for this one.
     """
     # one place, for the record beside the fit
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="beside") as beside:
-        return run_steps(_Here(progress, beside), folder, as_of, today)
+        return run_steps(_Here(progress, beside, publish), folder, as_of, today)
 
 
 @dataclass(frozen=True)
@@ -50,16 +51,21 @@ class _Pending:
 class _Here:
     progress: RunProgress
     beside: ThreadPoolExecutor
+    publish: Callable[[str], str] | None
 
     def call(self, step: Step, *arguments: Any) -> Any:
         began = time.monotonic()
         self.progress.begin(step.name, step.title)
-        if step.name == FIT.name:
-            arguments = (*arguments, self.progress.share)
-        result = attempts(step, *arguments)
+        if step.name == PUBLISH.name:
+            result: Any = self._published(*arguments)
+        else:
+            result = attempts(step, *arguments, *((self.progress.share,) if step.name == FIT.name else ()))
         self.progress.end(step.name)
         logger.info("%s: done in %.1f s", step.title, time.monotonic() - began)
-        return result.folder if step.name == PUBLISH.name else result
+        return result
+
+    def _published(self, folder: str) -> str:
+        return str(attempts(PUBLISH, folder).folder) if self.publish is None else self.publish(folder)
 
     def start(self, step: Step, *arguments: Any) -> _Pending:
         return _Pending(self.beside.submit(attempts, step, *arguments))

@@ -14,6 +14,9 @@ from groupwise.publishing.folder.own_files import kind_of, read_file
 from groupwise.publishing.layout import Layout
 from multilevel.catalogue.data_contract import open_data_contract
 
+DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+"""PyYAML's compiled writer where it was built with one: ten times as quick on a contract's thousands of nodes."""
+
 
 def contract_text(study: str, definition: Mapping[str, Any], tables: Collection[str]) -> str:
     """The contract of ``tables`` as YAML; ``definition`` is the study as the manifest keeps it (title, unit and currency are read)."""
@@ -24,7 +27,8 @@ def contract_text(study: str, definition: Mapping[str, Any], tables: Collection[
         unit=definition.get("unit"),
         currency=definition.get("currency"),
     )
-    return yaml.safe_dump(contract, sort_keys=False, allow_unicode=True, width=120)
+    text: str = yaml.dump(contract, Dumper=DUMPER, sort_keys=False, allow_unicode=True, width=120)
+    return text
 
 
 def put_contract(layout: Layout, as_of: date | str, run_id: str) -> None:

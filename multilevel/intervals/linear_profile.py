@@ -186,9 +186,10 @@ class _LinearProfiles:
         return Profiles(design, self._inner.form, build), plain
 
     def _optimum(self, criterion: Criterion, layout: Theta) -> Floats:
+        fitted = layout.flat(self._inner.lambdas)
         if self._fit.method == ("reml" if criterion.reml else "ml"):
-            return layout.flat(self._inner.lambdas)
-        return layout.fix_signs(optimise(criterion, column_scales(self._rows), self._seed).theta)
+            return fitted
+        return layout.fix_signs(optimise(criterion, column_scales(self._rows), self._seed, near=fitted).theta)
 
 
 def _leaves_out(found: VarianceComponent) -> bool:

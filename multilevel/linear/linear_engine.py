@@ -134,8 +134,11 @@ def _refuse_saturated(design: Design) -> None:
             raise FitError(message)
 
 
-def optimise(criterion: Criterion, scales: Sequence[Floats], seed: int) -> Optimum:
-    """The criterion's minimum over theta; ``scales`` from ``column_scales``. FitError where no start converges."""
+def optimise(criterion: Criterion, scales: Sequence[Floats], seed: int, near: Floats | None = None) -> Optimum:
+    """The criterion's minimum over theta; ``scales`` from ``column_scales``. FitError where no start converges.
+
+    ``near`` is the minimum of the same model's other criterion (restricted or not), from which the search is short.
+    """
 
     def evaluate(theta: Floats) -> tuple[float, Floats]:
         factor = criterion.factorise(theta)
@@ -151,6 +154,7 @@ def optimise(criterion: Criterion, scales: Sequence[Floats], seed: int) -> Optim
         layout.units(scales),
         is_singular=lambda theta: layout.is_singular(theta, scales, 1e-3),
         seed=seed,
+        near=near,
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize
+from scipy.optimize import OptimizeResult, minimize
 
 from multilevel.arrays import Floats
 from multilevel.errors import FitError
@@ -25,10 +25,17 @@ FIRST_STEP = 0.5
 
 STARTS = (1.0, 0.3, 3.0, 0.05)
 
+OFF_ZERO = 0.05
+"""Of a parameter's natural scale, where a search begins beside zero: at zero the gradient vanishes by symmetry."""
+
 STRETCHED = 10.0
 """Size of a parameter, in its unit, from which the search goes on in multiples of that size: a gradient for each unit says little there."""
 
 MOST_STRETCHES = 6
+
+SAME_VALUE, ARRIVED = 1e-9, 100.0
+"""A search from a further start has met a known minimum where its criterion differs relatively by less than the first, and its gradient is
+within the second of the tolerance."""
 
 type Evaluate = Callable[[Floats], tuple[float, Floats]]
 
@@ -46,16 +53,28 @@ class Optimum:
 
 
 def minimise(
-    evaluate: Evaluate, start: Callable[[float], Floats], units: Floats, *, is_singular: Callable[[Floats], bool], seed: int
+    evaluate: Evaluate,
+    start: Callable[[float], Floats],
+    units: Floats,
+    *,
+    is_singular: Callable[[Floats], bool],
+    seed: int,
+    near: Floats | None = None,
 ) -> Optimum:
     """Minimise from ``start(1.0)``; from further starts too if a variance vanished or the gradient did not.
 
-    ``units`` (n,) is the natural scale of each parameter: the search runs in theta / units. Raises FitError if no start converges.
+    ``units`` (n,) is the natural scale of each parameter: the search runs in theta / units. ``near`` (n,) is the minimum of a criterion
+    much like this one: the search begins there, off zero, and what vanished there may vanish here. Raises FitError if no start converges.
     """
     counter = _Counter(evaluate, units)
     if not len(units):
         value, _ = evaluate(units)
         return Optimum(units, value, 0.0, 1, 1, True)
+    if near is not None:
+        scaled = near / units
+        found = _search(counter, np.where(np.abs(scaled) < OFF_ZERO, OFF_ZERO, scaled))
+        if found.converged and (is_singular(near) or not is_singular(found.theta * units)):
+            return Optimum(found.theta * units, found.value, found.gradient_norm, counter.calls, 1, True)
     best = _search(counter, start(1.0) / units)
     starts = 1
     rng = np.random.default_rng(seed)
@@ -63,7 +82,7 @@ def minimise(
         if best.converged and not is_singular(best.theta * units):
             break
         starts += 1
-        other = _search(counter, start(size) / units + 0.1 * size * rng.standard_normal(len(units)))
+        other = _search(counter, start(size) / units + 0.1 * size * rng.standard_normal(len(units)), best if best.converged else None)
         if (other.converged, -other.value) > (best.converged, -best.value) or other.value < best.value - 1e-8:
             best = other
     if not best.converged:
@@ -104,9 +123,11 @@ class _Local:
     converged: bool
 
 
-def _search(function: _Counter, start: Floats) -> _Local:
-    """A search in units of the parameters' own size, where that is much larger than the units they came in."""
-    found = _descend(function, start)
+def _search(function: _Counter, start: Floats, known: _Local | None = None) -> _Local:
+    """A search in units of the parameters' own size, where that is much larger than the units they came in; ``known`` if it gets there."""
+    found = _descend(function, start, known)
+    if found is known:
+        return found
     for _ in range(MOST_STRETCHES):
         size = np.abs(found.theta)
         if not found.theta.size or size.max() <= STRETCHED:
@@ -122,14 +143,28 @@ def _search(function: _Counter, start: Floats) -> _Local:
     return found
 
 
-def _descend(function: _Counter, start: Floats) -> _Local:
+def _descend(function: _Counter, start: Floats, known: _Local | None = None) -> _Local:
     value, gradient = function(start)
     slope = np.abs(gradient)
     # the first step moves each parameter by half its natural scale, instead of by its gradient
     guess = np.diag(FIRST_STEP / np.maximum(slope, 1e-3 * max(float(slope.max()), 1.0)))
     # closer than this the criterion's rounding defeats a line search; Newton's steps do the rest
     goal = GRADIENT_TOLERANCE * (1.0 + abs(value)) ** 0.5
-    rough = minimize(function, start, jac=True, method="BFGS", options={"gtol": goal, "maxiter": 500, "hess_inv0": guess})
+
+    def arrived(theta: Floats) -> bool:
+        """Whether the search has come down to the minimum that is known: towards a variance of zero the last digits take it longest."""
+        if known is None:
+            return False
+        here, slopes = function(theta)
+        return abs(here - known.value) < SAME_VALUE * (1.0 + abs(known.value)) and float(np.max(np.abs(slopes))) < ARRIVED * goal
+
+    def stop(intermediate_result: OptimizeResult) -> None:
+        if arrived(intermediate_result.x):
+            raise StopIteration
+
+    rough = minimize(function, start, jac=True, method="BFGS", options={"gtol": goal, "maxiter": 500, "hess_inv0": guess}, callback=stop)
+    if known is not None and arrived(np.asarray(rough.x)):
+        return known
     theta, value, gradient = _newton(function, np.asarray(rough.x))
     norm = float(np.max(np.abs(gradient)))
     return _Local(theta, value, norm, norm < GRADIENT_TOLERANCE * (1.0 + abs(value)) ** 0.5)

@@ -124,6 +124,39 @@ def test_a_terminal_shows_how_far_the_whole_run_is(shop: Path, tmp_path: Path) -
     out, _ = process.communicate()
     assert process.returncode == 0
     assert b"rev=" in out
-    for title in ("extract line items", "compress to cells", "fit the models", "publish the tables"):
+    # the steps between may be over before the bar is drawn again
+    for title in ("extract line items", "publish the tables"):
         assert title in seen.decode()
     assert "done in" not in seen.decode()
+
+
+@pytest.mark.operations
+def test_a_run_whose_second_process_is_killed_says_so_and_publishes_nothing(shop: Path, tmp_path: Path) -> None:
+    for name in ("lines.parquet", "spend.yaml"):
+        (tmp_path / name).symlink_to(shop / name)
+    process = subprocess.Popen(
+        [*GROUPWISE, "estimate", "spend.yaml"], cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while process.poll() is None and not list((tmp_path / ".groupwise").glob("runs/*/validation.json")):
+        time.sleep(0.002)
+    beside = [grandchild for child in children(process.pid) for grandchild in children(child)]
+    assert len(beside) == 1
+    os.kill(beside[0], signal.SIGKILL)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert out == ""
+    assert "The process that publishes was killed" in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "published" / "spend" / "_latest.json").exists()
+
+
+def children(number: int) -> list[int]:
+    """Processes whose parent is process ``number``."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            # its name, in brackets, may have spaces in it
+            fields = status.read_text().rpartition(")")[2].split()
+            if int(fields[1]) == number:
+                found.append(int(status.parent.name))
+    return found

@@ -51,13 +51,13 @@ def test_words_of_other_scripts_keep_their_letters(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_runs_log_does_not_act_on_the_terminal_that_shows_it(tmp_path: Path) -> None:
-    from groupwise.commands.estimate import _log_to
+    from groupwise.commands.run_log import log_consoles_to
 
     logger = logging.getLogger("prefect.a_test_of_the_log")
     logger.addHandler(logging.StreamHandler(io.StringIO()))
     root_handlers = list(logging.getLogger().handlers)
     try:
-        _log_to(tmp_path / "run.log")
+        log_consoles_to(tmp_path / "run.log")
         logger.error("level %s", "A\x1b]0;owned\x07\u202e")
         text = (tmp_path / "run.log").read_text(encoding="utf-8")
     finally:

@@ -1,0 +1,55 @@
+"""Where a run's log lines go: into the run's file, and some of them to the person who waits."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+
+def say_on_stderr(level: int) -> None:
+    """What a run says of itself is for the person who waits."""
+    from groupwise.commands.terminal import PlainFormatter
+
+    told = logging.StreamHandler()
+    told.setFormatter(PlainFormatter())
+    told.setLevel(level)
+    logging.getLogger("groupwise").addHandler(told)
+
+
+class _RunLog(logging.FileHandler):
+    """The run's log, which says nothing on the console when its disk is full: the step that the disk fails says so, once."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's name
+        """Leave the record out."""
+
+
+def _log_file(path: Path) -> logging.Handler:
+    from groupwise.commands.terminal import PlainFormatter
+
+    handler = _RunLog(path, encoding="utf-8")
+    handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    return handler
+
+
+def log_steps(path: Path) -> None:
+    """The run's own log lines in ``path``."""
+    logger = logging.getLogger("groupwise")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(_log_file(path))
+
+
+def log_consoles_to(path: Path) -> None:
+    """Every console handler of Prefect's loggers writes to ``path`` instead."""
+    handler = _log_file(path)
+    names = [name for name in logging.root.manager.loggerDict if name.startswith(("prefect", "uvicorn", "fastapi"))]
+    for logger in [logging.getLogger(), *map(logging.getLogger, names)]:
+        consoles = [own for own in logger.handlers if _is_console(own)]
+        for console in consoles:
+            logger.removeHandler(console)
+        if consoles:
+            logger.addHandler(handler)
+
+
+def _is_console(handler: logging.Handler) -> bool:
+    is_stream = isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler)
+    return is_stream or type(handler).__name__ == "PrefectConsoleHandler"
