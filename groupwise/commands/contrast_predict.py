@@ -86,7 +86,7 @@ def _sentence(each: LevelContrast, saved: SavedModels) -> str:
     text = f"{part}{what}: {likelier} is above {other} with probability {sure} %"
     if each.ratio is None:
         return text + "."
-    kind = "odds" if response_for(model.family, model.log_outcome).name == "logit" else "median" if model.log_outcome else "mean"
+    kind = "odds" if response_for(model.family, model.log_outcome).is_logistic else "median" if model.log_outcome else "mean"
     verb, those = ("are", "those") if kind == "odds" else ("is", "that")
     return text + f"; the {kind} in {each.level_a} {verb} {each.ratio[0]:,.3g} times {those} in {each.level_b}."
 

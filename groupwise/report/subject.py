@@ -76,7 +76,7 @@ class Subject:
     @property
     def is_share(self) -> bool:
         """Whether the outcome's expectation is a probability."""
-        return not self.has_two_parts and family_named(self.family).link.name == "logit"
+        return not self.has_two_parts and family_named(self.family).link.is_logistic
 
     @property
     def effect_kind(self) -> Literal["added", "percent", "odds", "link"]:

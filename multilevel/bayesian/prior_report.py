@@ -14,7 +14,7 @@ from multilevel.design.model import Design
 from multilevel.design.reduction import coefficient_matrix, reduce_design
 from multilevel.families.registry import family_named
 from multilevel.fit.container import Fit
-from multilevel.fit.joint_draws import DrawsJoint
+from multilevel.fit.joint_draws import posterior_of
 
 LARGEST = 700.0
 """Of a linear predictor under a log link: beyond it the mean is no finite number."""
@@ -88,7 +88,8 @@ def prior_sensitivity(fit: Fit, priors: ResolvedPriors) -> dict[str, float]:
     import arviz as az
 
     p = len(fit.design.population)
-    draws, chains = (fit.joint.values, fit.joint.n_chains) if isinstance(fit.joint, DrawsJoint) else (fit.joint.draws(1000, 0), 1)
+    own = posterior_of(fit)
+    draws, chains = (fit.joint.draws(1000, 0), 1) if own is None else (own.values, own.n_chains)
     beta, components = draws[:, :p], component_values(fit)
     names = parameter_names(fit.design, fit.family, with_scale=priors.sigma is not None or priors.dispersion is not None)
     columns = np.concatenate([components, beta], axis=1)

@@ -122,7 +122,7 @@ def resolve_priors(design: Design, family: str, priors: Priors) -> ResolvedPrior
 
 def has_sigma(design: Design, family: str) -> bool:
     """Whether a residual sd is estimated."""
-    return family_named(family).scale == "sigma" and not design.cells.known_sigma
+    return family_named(family).has_sigma and not design.cells.known_sigma
 
 
 def has_dispersion(family: str) -> bool:

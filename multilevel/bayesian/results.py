@@ -60,7 +60,7 @@ def build_fit(posterior: Posterior, *, method: str, interval: float, checks: tup
     conditional, shrinkage = _shrinkage(posterior, flat, maps.blocks)
     pooled = shrinkage if maps.is_identity else _shrinkage(posterior, flat, [np.eye(k) for k in layout.widths])[1]
     scale = layout.scale(flat) if layout.with_scale else None
-    has_sigma = family_named(posterior.family).scale == "sigma"
+    has_sigma = family_named(posterior.family).has_sigma
     sigma = scale if has_sigma and scale is not None else (np.ones(len(flat)) if has_sigma else None)
     return Fit(
         design=design,

@@ -18,7 +18,7 @@ from multilevel.design.model import Design
 from multilevel.design.reduction import coefficient_matrix, reduce_design
 from multilevel.families.registry import family_named
 from multilevel.fit.container import Check, Fit
-from multilevel.fit.joint_draws import DrawsJoint
+from multilevel.fit.joint_draws import posterior_of
 
 DRAWS = 1_000
 AT_ONCE = 2_000
@@ -109,11 +109,12 @@ def _scores(fit: Fit, patterns: Patterns) -> tuple[Floats, Floats, Floats]:
 
 def dispersions(fit: Fit) -> Floats:
     """(S,) phi of each of the draws, or (1,) the likelihood engine's estimate."""
-    if fit.dispersion_draws is None or not isinstance(fit.joint, DrawsJoint):
+    posterior = posterior_of(fit)
+    if fit.dispersion_draws is None or posterior is None:
         return np.array([float(fit.dispersion or np.nan)])
-    kept = fit.joint.kept(DRAWS)
-    if fit.joint.n_draws < DRAWS:  # drawn again with replacement, as the joint does
-        kept = np.random.default_rng(0).integers(fit.joint.n_draws, size=DRAWS)
+    kept = posterior.kept(DRAWS)
+    if posterior.n_draws < DRAWS:  # drawn again with replacement, as the joint does
+        kept = np.random.default_rng(0).integers(posterior.n_draws, size=DRAWS)
     return fit.dispersion_draws[kept]
 
 

@@ -234,7 +234,7 @@ def _level_per_row(design: Design) -> Iterator[DesignWarning]:
     if not family.has_dispersion and not single:
         return
     own = "chance of a single 0 or 1" if single else family.scale
-    advice = ", or poisson, whose rows may have effects of their own" if own == "phi" else ""
+    advice = f", or {family.words.level_per_row}" if family.words.level_per_row else ""
     for block in design.blocks:
         if block.n_effects >= cells.n_rows:
             yield DesignWarning(
@@ -260,7 +260,7 @@ def _same_counts(design: Design, outcome: str) -> Iterator[DesignWarning]:
         np.maximum.at(highest, level, rate)
         np.minimum.at(lowest, level, rate)
         if np.array_equal(rate, highest[level]) and np.array_equal(rate, lowest[level]) and len(np.unique(level)) < outcomes.n.sum():
-            advice = ": phi has no finite estimate, write family: poisson" if family.scale == "phi" else ""
+            advice = f": {family.words.regular}" if family.words.regular else ""
             message = (
                 f"{outcome} is the same in all rows of each level of {factor.name}: it varies less than counts do that are drawn one by "
                 f"one, so standard errors and intervals are too wide{advice}."

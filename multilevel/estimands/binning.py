@@ -80,7 +80,7 @@ def corrections(average: csr_array, predictor: Floats, spread: Floats, response:
     centre = np.asarray(average @ predictor)
     if response.is_multiplicative:
         return np.asarray(average @ np.exp(predictor + spread / 2.0)) / np.exp(centre), np.zeros(n_bins)
-    if response.name == "logit":
+    if response.is_logistic:
         return np.ones(n_bins), np.maximum(np.asarray(average @ (predictor**2 + spread)) - centre**2, 0.0)
     return np.ones(n_bins), np.zeros(n_bins)
 

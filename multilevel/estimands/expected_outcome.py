@@ -124,7 +124,7 @@ def integrated(parts: Sequence[PartFit], rows: csr_array, weights: csr_array, sp
         within = spread
         if part.response.is_multiplicative and np.any(variance):
             weights = csr_array(weights @ diags_array(np.exp(variance / 2.0)))
-        elif part.response.name == "logit":
+        elif part.response.is_logistic:
             within = spread + variance
         own.append(draw_in(part.own(rows), within))
     return tuple(own), weights

@@ -10,7 +10,7 @@ from scipy.sparse import csr_array
 from multilevel.arrays import Floats
 from multilevel.estimands.mix_parts import Sides, scales
 from multilevel.fit.container import Fit
-from multilevel.fit.joint_draws import DrawsJoint
+from multilevel.fit.joint_draws import posterior_of
 from multilevel.linear.joint_normal import square_root
 
 
@@ -67,8 +67,9 @@ def new_effects(fit: Fit, block: int, size: int, rng: np.random.Generator) -> Fl
     if plain.covariance_draws is None:
         return np.asarray(noise @ square_root(covariance).T @ back.T)
     covariances = plain.covariance_draws[block]
-    if isinstance(fit.joint, DrawsJoint):
-        covariances = covariances[fit.joint.kept(size)]
+    posterior = posterior_of(fit)
+    if posterior is not None:
+        covariances = covariances[posterior.kept(size)]
     return np.asarray(np.einsum("sij,sj->si", square_root(covariances), noise) @ back.T)
 
 

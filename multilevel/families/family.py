@@ -82,13 +82,16 @@ class Words:
 
     distribution : predicate of "the outcome ..."; single : the same for one trial a row, where that reads differently.
     latent_variance : the residual variance on the link scale, a sentence; "" where it is an estimated one.
-    overdispersed : advice where the cells vary more than the family expects.
+    overdispersed : advice where the cells vary more than the family expects. regular : advice where outcomes vary less than drawn ones.
+    level_per_row : what else to write where every row has a level of its own.
     amount : predicate of "where y > 0, it ...", as the second part of a two-part outcome.
     """
 
     distribution: str
     latent_variance: str = ""
     overdispersed: str = ""
+    regular: str = ""
+    level_per_row: str = ""
     single: str | None = None
     amount: str = ""
 
@@ -148,9 +151,14 @@ class Family(ABC):
     # likelihood
 
     @property
+    def has_sigma(self) -> bool:
+        """Whether the scale is a residual sd."""
+        return self.scale == "sigma"
+
+    @property
     def has_dispersion(self) -> bool:
         """Whether there is a scale besides the mean on which the mean's likelihood depends (phi or shape)."""
-        return self.scale not in (None, "sigma")
+        return self.scale is not None and not self.has_sigma
 
     @abstractmethod
     def likelihood(self, outcome: Outcome) -> Likelihood:

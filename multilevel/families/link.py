@@ -45,6 +45,11 @@ class Link:
         """Whether a coefficient multiplies the expectation."""
         return self.name == "log"
 
+    @property
+    def is_logistic(self) -> bool:
+        """Whether the expectation is a probability: a coefficient multiplies odds, averages go through the logistic-normal mean."""
+        return self.name == "logit"
+
     def average(self, centre: Floats, variance: Floats) -> Floats:
         """E[mean(eta)] for eta ~ Normal(centre, variance): exact for identity and log, 31-point Gauss-Hermite for logit."""
         return self.normal_mean(centre, variance)

@@ -33,6 +33,8 @@ class NegativeBinomial(Family):
     words: ClassVar[Words] = Words(
         distribution="is a count that varies more than a Poisson count would, its expectation on the log scale",
         latent_variance="What counts vary by themselves is taken as log(1 + 1/mean + 1/φ) on the link scale.",
+        level_per_row="poisson, whose rows may have effects of their own",
+        regular="phi has no finite estimate, write family: poisson",
     )
     notation: ClassVar[Notation] = Notation(
         plain="y[i] ~ NegativeBinomial(exp η[i], φ)",

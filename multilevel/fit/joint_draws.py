@@ -23,6 +23,11 @@ FEWEST_DRAWS = 500
 """Draws that ``respond`` keeps however many rows there are: the Monte Carlo error of a mean is then 4 % of its posterior sd."""
 
 
+def posterior_of(fit: Fit) -> DrawsJoint | None:
+    """The posterior draws of a fit; None where its joint distribution is another."""
+    return fit.joint if isinstance(fit.joint, DrawsJoint) else None
+
+
 @dataclass(frozen=True)
 class DrawsJoint:
     """Posterior draws as a ``Joint``.
@@ -116,7 +121,7 @@ def _chunks(n_draws: int, n_rows: int) -> Iterator[slice]:
 def component_values(fit: Fit, component: VarianceComponent) -> Floats:
     """(S,) all draws of a variance component of a bayesian fit, in the order of its joint draws."""
     if component.block is None:
-        draws = fit.sigma_draws if component.term == "sigma" else fit.dispersion_draws
+        draws = fit.sigma_draws if fit.dispersion_draws is None else fit.dispersion_draws
         assert draws is not None
         return draws
     assert fit.covariance_draws is not None

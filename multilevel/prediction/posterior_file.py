@@ -13,7 +13,7 @@ from multilevel.arrays import Floats
 from multilevel.design.factors import full_labels
 from multilevel.errors import FitError
 from multilevel.fit.container import Check, Fit
-from multilevel.fit.joint_draws import DrawsJoint, component_values
+from multilevel.fit.joint_draws import DrawsJoint, component_values, posterior_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -53,9 +53,10 @@ def posterior_tree(fit: Fit, attributes: Mapping[str, str]) -> xr.DataTree:
     """
     import xarray as xr
 
-    if not isinstance(fit.joint, DrawsJoint):
-        raise FitError("Only the bayesian engine has a posterior to keep.")
-    joint, p = fit.joint, len(fit.design.population)
+    joint = posterior_of(fit)
+    if joint is None:
+        raise FitError("This fit has no posterior draws to keep.")
+    p = len(fit.design.population)
     shape = (joint.n_chains, joint.n_draws // joint.n_chains)
     variables: dict[str, Any] = {"beta": (("chain", "draw", "term"), joint.chains(slice(0, p)))}
     coordinates: dict[str, Any] = {

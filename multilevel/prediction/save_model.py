@@ -18,7 +18,7 @@ from multilevel.design.nesting import Nesting, first_cell, nesting
 from multilevel.estimands.fitted_part import FittedPart
 from multilevel.estimands.level_variance import LevelVariance
 from multilevel.fit.container import Fit, UnitFreeFit
-from multilevel.fit.joint_draws import DrawsJoint
+from multilevel.fit.joint_draws import posterior_of
 from multilevel.formula.columns import predictor_expressions
 from multilevel.formula.parse import parse_formula
 from multilevel.formula.tree import Call
@@ -94,12 +94,12 @@ def unit_free_of(fit: Fit) -> UnitFreeFit:
 def _deviations(fit: Fit, seed: int) -> tuple[Floats, NDArray[np.float32], NDArray[np.int64] | None]:
     """Mean of (beta, b), deviations of the unit-free coefficients (single precision would lose those of coefficients far from zero), and
     which posterior draws they are (None: no posterior draws)."""
-    joint, plain = fit.joint, unit_free_of(fit)
+    joint, plain, posterior = fit.joint, unit_free_of(fit), posterior_of(fit)
     width = len(joint.mean)
     size = _size(width)
-    if isinstance(joint, DrawsJoint):
-        picks = joint.kept(min(size, joint.n_draws))
-        draws = joint.values[picks]
+    if posterior is not None:
+        picks = posterior.kept(min(size, posterior.n_draws))
+        draws = posterior.values[picks]
         mean = draws.mean(axis=0)
         return mean, np.asarray((plain.form.maps.inverse @ (draws - mean).T).T).astype(np.float32), picks
     if isinstance(plain.joint, NormalJoint):

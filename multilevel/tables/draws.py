@@ -16,7 +16,7 @@ from multilevel.design.model import Design
 from multilevel.design.nesting import Nesting
 from multilevel.errors import StudyError
 from multilevel.fit.container import Fit
-from multilevel.fit.joint_draws import DrawsJoint, component_values
+from multilevel.fit.joint_draws import component_values, posterior_of
 
 MOST_ROWS = 5_000_000
 """Rows of the table, which is held in memory: about 1 GB with its labels."""
@@ -96,9 +96,10 @@ def _levels(fit: Fit, tree: Nesting, joint: Floats) -> Iterator[_Piece]:
 
 
 def _components(fit: Fit, size: int) -> Iterator[_Piece]:
-    if not isinstance(fit.joint, DrawsJoint):
+    posterior = posterior_of(fit)
+    if posterior is None:
         return
-    kept = fit.joint.kept(size)
+    kept = posterior.kept(size)
     for component in fit.components:
         yield _Piece(
             _labels(
