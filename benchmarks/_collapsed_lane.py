@@ -2,7 +2,8 @@
 
 Run: ``python -m benchmarks._collapsed_lane LANE DRAWS FILE`` with the environment of ``requirements-samplers.lock``. Every lane has the
 posterior of ``multilevel.bayesian.collapsed``, coefficients and effects integrated out: ours by its blocked factorisation, without
-gradient; the others by one dense Cholesky factorisation written with tensors, and its gradient.
+gradient; the others by one dense Cholesky factorisation written with tensors, and its gradient. NUTS moves in the parameters standardised
+by the mode and the curvature there, from which our proposal starts too.
 """
 
 from __future__ import annotations
@@ -98,16 +99,29 @@ def ours(model: Gaussian, draws: int) -> tuple[Run, IndependenceDraws, int]:
     return run, drawn, density.evaluations
 
 
-def numeric(model: Gaussian, plan: Plan) -> tuple[Run, int]:
+@dataclass(frozen=True)
+class Standardised:
+    """theta = mode + root z."""
+
+    mode: Floats
+    root: Floats
+
+    def theta(self, z: Floats) -> Floats:
+        """(..., d) of (..., d)."""
+        return self.mode + z @ self.root.T
+
+
+def numeric(model: Gaussian, scale: Standardised, plan: Plan) -> tuple[Run, int]:
     """nutpie on our density, its gradient by central differences."""
     density = Counted(model.density)
 
-    def logp(theta: Floats) -> tuple[float, Floats]:
-        return density(theta), gradient(density, theta)
+    def logp(z: Floats) -> tuple[float, Floats]:
+        theta = scale.theta(np.asarray(z))
+        return density(theta), gradient(density, theta) @ scale.root
 
     d = model.layout.size
     compiled = nutpie.compiled_pyfunc.from_pyfunc(
-        d, lambda: logp, lambda *_: lambda theta: {"position": np.array(theta)}, [np.dtype("float64")], [(d,)], ["position"]
+        d, lambda: logp, lambda *_: lambda z: {"position": np.array(z)}, [np.dtype("float64")], [(d,)], ["position"]
     )
     began = time.process_time()
     logp(plan.probe)
@@ -115,7 +129,7 @@ def numeric(model: Gaussian, plan: Plan) -> tuple[Run, int]:
     return run, density.evaluations
 
 
-def dense_model(model: Gaussian) -> pm.Model:
+def dense_model(model: Gaussian, scale: Standardised) -> pm.Model:
     """The same density by one Cholesky factorisation of the coefficients' and effects' joint precision."""
     rows, layout, inner = model.rows, model.layout, model.priors.inner
     Z = np.hstack([block_values(block).toarray() for block in rows.blocks])
@@ -125,7 +139,7 @@ def dense_model(model: Gaussian) -> pm.Model:
     pull = np.concatenate([np.zeros(q), inner.beta_precision @ inner.beta_location])
     total = rows.outcome @ rows.outcome + rows.residual_ss
     with pm.Model() as written:
-        theta = pm.Flat("position", shape=layout.size)
+        theta = pm.Data("mode", scale.mode) + pm.Data("root_of_curvature", scale.root) @ pm.Flat("position", shape=layout.size)
         gram, right = pm.Data("gram", products[:, :-1]), pm.Data("right", products[:, -1])
         variance = pt.exp(2.0 * theta[-1])
         spread = _spread(theta, model, _spread(theta, model, gram, p).T, p)
@@ -160,15 +174,17 @@ def main(lane: str, draws: str, file: str) -> None:
         run, drawn, evaluations = ours(model, int(draws))
         np.savez(file, **vars(run), evaluations=evaluations, **{k: getattr(drawn, k) for k in ("acceptance", "pareto_k", "importance_ess")})
         return
-    centre, _ = laplace_proposal(model.density, starting_point(model.layout, model.priors.inner))
-    plan = Plan(starting_points(centre, np.full(len(centre), 0.2)), centre + 0.1, int(draws))
+    mode, proposal = laplace_proposal(model.density, starting_point(model.layout, model.priors.inner))
+    scale = Standardised(mode, proposal.factors[0])
+    plan = Plan(starting_points(np.zeros(len(mode)), np.ones(len(mode))), np.full(len(mode), 0.5), int(draws))
     if lane == "nutpie-numeric":
-        run, evaluations = numeric(model, plan)
-        np.savez(file, **vars(run), evaluations=evaluations)
-        return
-    began = time.process_time()
-    run, found = LANES[lane](dense_model(model), plan, began)
-    np.savez(file, **vars(run), gradient=found, wanted=gradient(model.density, plan.probe))
+        run, evaluations = numeric(model, scale, plan)
+        left: dict[str, Any] = {"evaluations": evaluations}
+    else:
+        began = time.process_time()
+        run, found = LANES[lane](dense_model(model, scale), plan, began)
+        left = {"gradient": found, "wanted": gradient(model.density, scale.theta(plan.probe)) @ scale.root}
+    np.savez(file, **(vars(run) | {"positions": scale.theta(run.positions)}), **left)
 
 
 if __name__ == "__main__":

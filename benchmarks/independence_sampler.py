@@ -15,7 +15,7 @@ from benchmarks._sampler_pages import NOT_INSTALLED, PYTHON, gradient_difference
 from multilevel.bayesian.convergence import convergence
 
 PAGE = Path("docs") / "decisions" / "0011-independence-sampler.md"
-DRAWS = 500
+DRAWS = 200
 LANES = {
     "ours": "independence Metropolis-Hastings (ours)",
     "nutpie-numeric": "nutpie, our density by central differences",
