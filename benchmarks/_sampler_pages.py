@@ -15,18 +15,30 @@ from benchmarks._reliability_page import provenance, provenance_line, replace_bl
 from multilevel.arrays import Floats
 from multilevel.bayesian.convergence import convergence
 
+FIGURES = Path(".groupwise") / "samplers"
+"""What each lane left behind: a table has a row for every lane with figures."""
+
 PYTHON = Path(".venv-samplers/bin/python")
 NOT_INSTALLED = "JAX and BlackJAX are not installed; `make benchmarks` makes an environment for them"
 
 type Figures = Mapping[str, Any]
 
 
-def run_lane(module: str, *arguments: str, file: Path, caches: Path) -> dict[str, Any]:
-    """What a lane leaves in ``file``, with numba's and PyTensor's caches in ``caches``."""
+def run_lane(module: str, *arguments: str, name: str, caches: Path) -> None:
+    """Leave a lane's figures under ``name``, with numba's and PyTensor's caches in ``caches``."""
+    FIGURES.mkdir(parents=True, exist_ok=True)
+    file = FIGURES / f"{name}.npz"
     places = {"NUMBA_CACHE_DIR": str(caches / "numba"), "PYTENSOR_FLAGS": f"base_compiledir={caches / 'pytensor'}"}
     subprocess.run([str(PYTHON), "-W", "ignore", "-m", f"benchmarks.{module}", *arguments, str(file)], check=True, env=os.environ | places)
+
+
+def figures_of(name: str) -> dict[str, Any] | None:
+    """What the lane left, None where it has not run."""
+    file = FIGURES / f"{name}.npz"
+    if not file.exists():
+        return None
     with np.load(file) as left:
-        return {name: left[name] if left[name].ndim else left[name].item() for name in left}
+        return {key: left[key] if left[key].ndim else left[key].item() for key in left}
 
 
 def smallest_ess(chains: Floats) -> float:

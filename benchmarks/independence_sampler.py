@@ -1,7 +1,7 @@
 """The independence sampler beside NUTS on the same collapsed density: by differences of ours, PyTensor's gradient, JAX, BlackJAX.
 
 Run: ``python -m benchmarks independence_sampler [draws]``: the five variance parameters of a crossed gaussian model, coefficients and
-effects integrated out. Every lane has a process of its own with empty caches. At its own number of draws it writes
+effects integrated out. Every lane has a process of its own with empty caches. Writes
 docs/decisions/0011-independence-sampler.md.
 """
 
@@ -11,7 +11,16 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks._sampler_pages import NOT_INSTALLED, PYTHON, gradient_difference, largest_difference, run_lane, smallest_ess, write_block
+from benchmarks._sampler_pages import (
+    NOT_INSTALLED,
+    PYTHON,
+    figures_of,
+    gradient_difference,
+    largest_difference,
+    run_lane,
+    smallest_ess,
+    write_block,
+)
 from multilevel.bayesian.convergence import convergence
 
 PAGE = Path("docs") / "decisions" / "0011-independence-sampler.md"
@@ -39,20 +48,21 @@ COLUMNS = (
 
 
 def main(draws: int = DRAWS) -> None:
-    """Print the table of all lanes; write it at the usual number of draws."""
+    """Run all lanes and write their table."""
     if not PYTHON.exists():
         print(NOT_INSTALLED)
         return
-    found: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory(prefix="groupwise-bench-") as folder:
         for lane in LANES:
-            place = Path(folder)
-            found[lane] = run_lane("_collapsed_lane", lane, str(draws), file=place / f"{lane}.npz", caches=place / lane)
-    rows = [row(lane, found[lane], found["ours"]) for lane in LANES]
-    if draws == DRAWS:
-        write_block(PAGE, "independence-sampler", COLUMNS, rows)
-    else:
-        print(*rows, sep="\n")
+            run_lane("_collapsed_lane", lane, str(draws), name=f"collapsed-{lane}", caches=Path(folder) / lane)
+    write_table()
+
+
+def write_table() -> None:
+    """The table, of the lanes that have run."""
+    found = {lane: figures_of(f"collapsed-{lane}") for lane in LANES}
+    ours = found["ours"] or {}
+    write_block(PAGE, "independence-sampler", COLUMNS, [row(lane, of, ours) for lane, of in found.items() if of is not None])
 
 
 def row(lane: str, figures: dict[str, Any], ours: dict[str, Any]) -> tuple[str, ...]:
