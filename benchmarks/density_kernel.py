@@ -72,7 +72,7 @@ def row(lane: str, figures: dict[str, Any], again: dict[str, Any] | None, ours: 
     """One lane's row, in the order of ``COLUMNS``; ``again``: its second model's figures."""
     compiling = None if again is None else again["compile_seconds"]
     ess, busy = smallest_ess(figures["positions"]), figures["sampling_processor_seconds"]
-    is_ours = lane == "ours"
+    is_alone = lane == "ours" or not ours
     return (
         LANES[lane],
         f"{figures['compile_seconds']:.0f}",
@@ -85,6 +85,6 @@ def row(lane: str, figures: dict[str, Any], again: dict[str, Any] | None, ours: 
         f"{ess / busy:.1f}",
         "not measured" if compiling is None else f"{ess / (busy + compiling):.1f}",
         f"{figures['divergences']}",
-        "" if is_ours else f"{gradient_difference(figures['gradient'], ours['gradient']):.0e}",
-        "" if is_ours else f"{largest_difference(figures['positions'], ours['positions']):.1f}",
+        "" if is_alone else f"{gradient_difference(figures['gradient'], ours['gradient']):.0e}",
+        "" if is_alone else f"{largest_difference(figures['positions'], ours['positions']):.1f}",
     )
