@@ -60,6 +60,7 @@ lock: ## resolve the dependencies again and write requirements.lock, with hashes
 	$(BIN)/uv pip compile pyproject.toml --group dev --extra shop --extra dask --extra object-storage $(LOCKING) --output-file requirements.lock
 	$(BIN)/uv pip compile --group peers --constraints requirements.lock $(LOCKING) --output-file requirements-peers.lock
 	$(BIN)/uv pip compile --group bambi $(LOCKING) --output-file requirements-bambi.lock
+	$(BIN)/uv pip compile --group samplers --constraints requirements.lock $(LOCKING) --output-file requirements-samplers.lock
 
 parity: install ## the long comparisons with lme4 and glmmTMB fits, rows, exact posteriors and other units
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m parity
@@ -83,6 +84,8 @@ benchmarks: install ## side by side with peers, in one run; prints the ratios
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-peers.lock
 	$(PYTHON) -m venv $(VENV)-bambi
 	$(VENV)-bambi/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bambi.lock
+	$(PYTHON) -m venv $(VENV)-samplers
+	$(VENV)-samplers/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-samplers.lock
 	$(BIN)/python -m benchmarks
 
 docs: install ## write the pages that are generated from the code (docs/tables.md, docs/commands.md)
@@ -93,4 +96,4 @@ release-schema: install ## keep the tables' schema as released (multilevel/catal
 	$(BIN)/python -m multilevel.catalogue.evolution
 
 clean: ## remove the environment and everything a run has made
-	rm -rf $(VENV) $(VENV)-bambi published data .groupwise .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-bambi $(VENV)-samplers published data .groupwise .pytest_cache .mypy_cache .ruff_cache
