@@ -1,4 +1,4 @@
-"""Two-part (hurdle) studies on the page: both parts' terms are told apart by name, and each part has mathematics of its own."""
+"""Two-part (hurdle) studies on the page: both parts' terms are told apart by name."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def told_apart(tables: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
 
 
 def of_part(subject: Subject, part: str) -> Subject:
-    """One part of a two-part study as a study of its own, for its mathematics."""
+    """One part of a two-part study as a study of its own."""
     both = TWO_PART[subject.family]
     family = both.amount if part == "amount" else both.occurrence
     tables = {name: _only(table, part) if name in _TOLD_APART else table for name, table in subject.tables.items()}

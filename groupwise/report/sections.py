@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +13,6 @@ from groupwise.report.check_sections import checks, diagnostics_section, number_
 from groupwise.report.datasets import MOST_LEVELS, Columns
 from groupwise.report.effects import effect
 from groupwise.report.group_charts import caterpillar_figure, grid_figure, shrinkage_figure, slope_figure
-from groupwise.report.mathml import model_lines
 from groupwise.report.model_charts import pooling_figure, predictor_figures, variance_figure
 from groupwise.report.part_labels import INTERCEPTS
 from groupwise.report.prior_section import priors_section
@@ -26,7 +24,6 @@ SMALLEST_MOVE = 0.5
 
 WITHOUT = "estimate_without_group_predictors"
 
-SPECIAL_RESPONSE = re.compile(r"\b(weights|se|p|offset)\(")
 
 type Levels = Mapping[str, Columns]
 type Slopes = Mapping[tuple[str, str], Columns]
@@ -257,10 +254,8 @@ def _model(subject: Subject) -> Section:
     formula = subject.text("formula")
     code = (formula,) if formula else ()
     written = subject.report.get("mathematics")
-    if isinstance(written, Mapping) and SPECIAL_RESPONSE.search(formula):
-        # known precisions, trials and offsets are not in the tables: the fit's own text has them
-        return Section("model", "The model", paragraphs, code=("\n".join(written.get("plain", ())), *code))
-    return Section("model", "The model", paragraphs, mathematics=tuple(model_lines(subject)), code=code)
+    lines = tuple(written.get("mathml", ())) if isinstance(written, Mapping) else ()
+    return Section("model", "The model", paragraphs, mathematics=lines, code=code)
 
 
 def _reproduce(subject: Subject) -> Section:

@@ -1,36 +1,72 @@
-"""The model in mathematics, as plain text and as LaTeX: likelihood, linear predictor, group-level distributions."""
+"""The model in mathematics: likelihood, linear predictor, group-level distributions; as plain text, as LaTeX and as MathML."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from multilevel.design.model import Design, DesignColumn, GroupBlock
+from multilevel.families.notation import (
+    ABOVE,
+    APART,
+    BETA,
+    COMMA,
+    DISTRIBUTED,
+    DOTS,
+    EQUALS,
+    ETA,
+    LEFT,
+    LEVEL,
+    MU,
+    PLUS,
+    QUAD,
+    RIGHT,
+    ROW,
+    SIGMA,
+    SIGMA_MATRIX,
+    TAU,
+    TIMES,
+    ZERO,
+    P,
+    Written,
+    Y,
+    applied,
+    at,
+    call,
+    join,
+    level_of,
+    number,
+    over_root,
+    symbol,
+    text,
+)
 from multilevel.families.registry import family_named, two_part_named
+from multilevel.families.two_part import TwoPart
 from multilevel.formula.labels import expression_label
 from multilevel.formula.tree import Formula
 
-if TYPE_CHECKING:
-    from multilevel.families.two_part import TwoPart
+EFFECTS = "bcdfghkmqruvwxz"
+"""Letters of the blocks' effects; beyond the last they repeat with primes."""
 
-KNOWN = "y[i] ~ Normal(μ[i], s[i]), s[i] = {known}"
-KNOWN_LATEX = r"y_i \sim \mathrm{Normal}(\mu_i, s_i), \quad s_i = {known}"
-WEIGHTED = "y[i] ~ Normal(μ[i], σ / √w[i]), w[i] = {known}"
-WEIGHTED_LATEX = r"y_i \sim \mathrm{Normal}(\mu_i, \sigma / \sqrt{w_i}), \quad w_i = {known}"
+CONTINUED = '<mspace width="2em"/>'
 
 
 @dataclass(frozen=True)
 class Mathematics:
-    """One line per statement, as plain text and as LaTeX."""
+    """One line per statement, in each form; of MathML, a linear predictor goes on in a line for each block."""
 
     plain: tuple[str, ...]
     latex: tuple[str, ...]
+    mathml: tuple[str, ...]
 
     @property
     def text(self) -> tuple[str, ...]:
         """What a terminal shows."""
         return self.plain
+
+
+type Statement = tuple[Written, ...]
+"""A statement in one or more pieces that belong to one line if there is room."""
 
 
 def mathematics(formula: Formula, designs: Sequence[Design], family: str) -> Mathematics:
@@ -41,113 +77,83 @@ def mathematics(formula: Formula, designs: Sequence[Design], family: str) -> Mat
     both = two_part_named(family)
     if both is None:
         [design] = designs
-        return _of_one(formula, design, family)
-    occurrence, amount = designs
-    return _of_two(formula, both, occurrence, amount)
+        statements: Sequence[Statement] = [(_meaning(formula),), (_likelihood(formula, family),), *_of_one(formula, design)]
+    else:
+        statements = _of_two(formula, both, *designs)
+    return Mathematics(
+        tuple("".join(piece.plain for piece in pieces) for pieces in statements),
+        tuple("".join(piece.latex for piece in pieces) for pieces in statements),
+        tuple(
+            f'<math display="inline"><mrow>{CONTINUED if place else ""}{piece.mathml}</mrow></math>'
+            for pieces in statements
+            for place, piece in enumerate(pieces)
+        ),
+    )
 
 
-def _of_one(formula: Formula, design: Design, family: str) -> Mathematics:
-    notation = family_named(family).notation
-    likelihood, in_latex = notation.plain, notation.latex
-    if formula.response.standard_error:
-        likelihood, in_latex = KNOWN, KNOWN_LATEX
-    elif formula.response.weights:
-        likelihood, in_latex = WEIGHTED, WEIGHTED_LATEX
-    known = formula.response.standard_error or formula.response.weights or ""
-    trials = "1" if formula.response.trials is None else expression_label(formula.response.trials)
-    plain = [f"y = {expression_label(formula.response.expression)}", _fill(likelihood, known, trials)]
-    latex = [rf"y = {_text(expression_label(formula.response.expression))}", _fill(in_latex, _text(known), _text(trials))]
-    plain.append(_predictor(formula, design, family))
-    latex.append(_predictor_latex(formula, design, family))
-    for index, block in enumerate(design.blocks):
-        plain.append(_distribution(index, block))
-        latex.append(_distribution_latex(index, block))
-    return Mathematics(tuple(plain), tuple(latex))
+def _meaning(formula: Formula) -> Written:
+    return symbol("y") + EQUALS + text(expression_label(formula.response.expression))
 
 
-def _of_two(formula: Formula, both: TwoPart, occurrence: Design, amount: Design) -> Mathematics:
+def _likelihood(formula: Formula, family: str) -> Written:
+    response = formula.response
+    if response.standard_error:
+        own = at(symbol("s"), ROW)
+        return Y + DISTRIBUTED + call("Normal", MU, own) + COMMA + own + EQUALS + text(response.standard_error)
+    if response.weights:
+        own = at(symbol("w"), ROW)
+        return Y + DISTRIBUTED + call("Normal", MU, over_root(SIGMA, own)) + COMMA + own + EQUALS + text(response.weights)
+    trials = number(1) if response.trials is None else text(expression_label(response.trials))
+    return family_named(family).notation.outcome.filled(trials=trials)
+
+
+def _of_one(formula: Formula, design: Design) -> list[Statement]:
+    """The linear predictor and the distributions of the effects of one part."""
+    return [_predictor(formula, design), *[(_distribution(index, block),) for index, block in enumerate(design.blocks)]]
+
+
+def _of_two(formula: Formula, both: TwoPart, occurrence: Design, amount: Design) -> list[Statement]:
     """Both likelihoods, both linear predictors, the distributions of both parts' effects, and E y."""
-    first, second = (_of_one(formula, design, design.cells.family) for design in (occurrence, amount))
-    log, log_latex = ("log ", r"\log ") if both.log_amount else ("", "")
-    notation = both.amount.notation
-    plain = [
-        first.plain[0],
-        "1{y[i] > 0} ~ Bernoulli(p[i]),  logit p[i] = η[i]",
-        *first.plain[2:],
-        f"{log}{notation.plain}  where y[i] > 0,  with coefficients of its own:",
-        *second.plain[2:],
-        both.expected,
+    is_above = number(1) + Written("{", r"\{", "<mo>{</mo>") + Y + ABOVE + ZERO + Written("}", r"\}", "<mo>}</mo>")
+    own = both.amount.notation.outcome
+    amounts = applied("log", own, r"\log ") if both.log_amount else own
+    return [
+        (_meaning(formula),),
+        (is_above + DISTRIBUTED + call("Bernoulli", P) + QUAD + applied("logit", P) + EQUALS + ETA,),
+        *_of_one(formula, occurrence),
+        (amounts + APART + text("where ") + Y + ABOVE + ZERO + text(",  with coefficients of its own:"),),
+        *_of_one(formula, amount),
+        (both.expected,),
     ]
-    latex = [
-        first.latex[0],
-        r"1\{y_i > 0\} \sim \mathrm{Bernoulli}(p_i), \quad \mathrm{logit}\, p_i = \eta_i",
-        *first.latex[2:],
-        log_latex + notation.latex + r" \quad \text{where } y_i > 0",
-        *second.latex[2:],
-        both.expected_latex,
-    ]
-    return Mathematics(tuple(plain), tuple(latex))
 
 
-def _fill(template: str, known: str, trials: str) -> str:
-    return template.replace("{known}", known).replace("{trials}", trials)
+def _predictor(formula: Formula, design: Design) -> Statement:
+    """The linear predictor: the population's part, then a piece for each block."""
+    population = [at(text(expression_label(offset)), ROW) for offset in formula.offsets]
+    population += [_times(at(BETA, number(j)), column) for j, column in enumerate(design.population)]
+    blocks = [list(_effects(index, block)) for index, block in enumerate(design.blocks)]
+    if not population and blocks:
+        population = blocks.pop(0)
+    left = family_named(design.cells.family).notation.predictor + EQUALS
+    return (left + join(population or [ZERO], PLUS), *[PLUS + join(block, PLUS) for block in blocks])
 
 
-def _predictor(formula: Formula, design: Design, family: str) -> str:
-    left = family_named(family).notation.predictor
-    terms = [expression_label(offset) + "[i]" for offset in formula.offsets]
-    terms += [f"β{_sub(j)}" + _times(column) for j, column in enumerate(design.population)]
-    for index, block in enumerate(design.blocks):
-        terms += [f"{_effect(index)}{_sub(j)}[{block.factor.name}[i]]" + _times(c) for j, c in enumerate(block.columns)]
-    return f"{left} = " + (" + ".join(terms) or "0")
+def _effects(index: int, block: GroupBlock) -> Iterator[Written]:
+    for j, column in enumerate(block.columns):
+        yield _times(at(_letter(index), number(j), level_of(block.factor.name)), column)
 
 
-def _predictor_latex(formula: Formula, design: Design, family: str) -> str:
-    left = family_named(family).notation.latex_predictor
-    terms = [rf"{_text(expression_label(offset))}_i" for offset in formula.offsets]
-    terms += [rf"\beta_{{{j}}}" + _times_latex(column) for j, column in enumerate(design.population)]
-    for index, block in enumerate(design.blocks):
-        level = rf"{_text(block.factor.name)}[i]"
-        terms += [rf"{_effect(index)}_{{{j},\,{level}}}" + _times_latex(c) for j, c in enumerate(block.columns)]
-    return f"{left} = " + (" + ".join(terms) or "0")
+def _times(coefficient: Written, column: DesignColumn) -> Written:
+    return coefficient if column.label == "Intercept" else coefficient + TIMES + at(text(column.label), ROW)
 
 
-def _distribution(index: int, block: GroupBlock) -> str:
-    letter, name = _effect(index), block.factor.name
-    if len(block.columns) == 1:
-        return f"{letter}₀[j] ~ Normal(0, τ{_sub(index)}),  j = 1 … {block.factor.n_levels} levels of {name}"
-    effects = ", ".join(f"{letter}{_sub(j)}[j]" for j in range(len(block.columns)))
-    return f"({effects}) ~ Normal(0, Σ{_sub(index)}),  j = 1 … {block.factor.n_levels} levels of {name}"
+def _distribution(index: int, block: GroupBlock) -> Written:
+    effects = [at(_letter(index), number(j), LEVEL) for j in range(len(block.columns))]
+    levels = LEVEL + EQUALS + number(1) + DOTS + number(block.factor.n_levels) + text(" levels of ") + text(block.factor.name)
+    if len(effects) == 1:
+        return effects[0] + DISTRIBUTED + call("Normal", ZERO, at(TAU, number(index))) + QUAD + levels
+    return LEFT + join(effects, COMMA) + RIGHT + DISTRIBUTED + call("Normal", ZERO, at(SIGMA_MATRIX, number(index))) + QUAD + levels
 
 
-def _distribution_latex(index: int, block: GroupBlock) -> str:
-    letter = _effect(index)
-    levels = rf"j = 1, \dots, {block.factor.n_levels} \text{{ levels of }} {_text(block.factor.name)}"
-    if len(block.columns) == 1:
-        return rf"{letter}_{{0,j}} \sim \mathrm{{Normal}}(0, \tau_{{{index}}}), \quad {levels}"
-    effects = ", ".join(rf"{letter}_{{{j}j}}" for j in range(len(block.columns)))
-    return rf"({effects}) \sim \mathrm{{Normal}}(0, \Sigma_{{{index}}}), \quad {levels}"
-
-
-def _effect(index: int) -> str:
-    """b, c, d ... for the blocks; beyond z the letters repeat with primes."""
-    letters = "bcdfghkmqruvwxz"
-    return letters[index % len(letters)] + "'" * (index // len(letters))
-
-
-def _times(column: DesignColumn) -> str:
-    return "" if column.label == "Intercept" else f" · {column.label}[i]"
-
-
-def _times_latex(column: DesignColumn) -> str:
-    return "" if column.label == "Intercept" else rf" \cdot {_text(column.label)}_i"
-
-
-def _sub(number: int) -> str:
-    return "".join("₀₁₂₃₄₅₆₇₈₉"[int(digit)] for digit in str(number))
-
-
-def _text(label: str) -> str:
-    """A label as upright text, LaTeX's special characters escaped."""
-    special = {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}"} | {c: "\\" + c for c in "#$%&_{}"}
-    return rf"\text{{{''.join(special.get(char, char) for char in label)}}}"
+def _letter(index: int) -> Written:
+    return symbol(EFFECTS[index % len(EFFECTS)] + "'" * (index // len(EFFECTS)))

@@ -13,9 +13,10 @@ from scipy.special import expit, gammaln, logit, xlogy
 
 from multilevel.arrays import Flags, Floats
 from multilevel.families.compiled import compiled
-from multilevel.families.family import Family, Notation, RowSum, RowValues, Statistics, Support, Words, refuse
+from multilevel.families.family import Family, RowSum, RowValues, Statistics, Support, Words, refuse
 from multilevel.families.likelihood import ByDispersion, Curvature, no_dispersion, two_sided
 from multilevel.families.link import LOGIT, Link
+from multilevel.families.notation import DISTRIBUTED, EQUALS, ETA, QUAD, Notation, P, Y, applied, call, place
 from multilevel.families.outcome import Outcome
 
 
@@ -37,9 +38,7 @@ class Binomial(Family):
         overdispersed="Add a group-level effect for every cell, or the predictor that is missing.",
     )
     notation: ClassVar[Notation] = Notation(
-        plain="y[i] ~ Binomial({trials}, p[i]),  logit p[i] = η[i]",
-        latex=r"y_i \sim \mathrm{Binomial}({trials}, p_i), \quad \mathrm{logit}\, p_i = \eta_i",
-        mathml="<mi>Bernoulli</mi>({mean})",
+        Y + DISTRIBUTED + call("Binomial", place("trials"), P) + QUAD + applied("logit", P) + EQUALS + ETA
     )
 
     def row_sums(self, *, has_trials: bool, has_offset: bool) -> Mapping[str, RowSum]:

@@ -17,6 +17,7 @@ from multilevel.arrays import Flags, Floats
 from multilevel.errors import DataError
 from multilevel.families.likelihood import Likelihood
 from multilevel.families.link import Link
+from multilevel.families.notation import Notation
 from multilevel.families.outcome import Outcome
 
 type ScaleName = Literal["sigma", "phi", "shape"]
@@ -94,20 +95,6 @@ class Words:
     level_per_row: str = ""
     single: str | None = None
     amount: str = ""
-
-
-@dataclass(frozen=True)
-class Notation:
-    """The family in mathematics: plain text, LaTeX, MathML; ``{trials}`` and, in MathML, ``{eta}``, ``{mean}`` are filled in.
-
-    predictor, latex_predictor : what stands at the left of the linear predictor.
-    """
-
-    plain: str
-    latex: str
-    mathml: str
-    predictor: str = "η[i]"
-    latex_predictor: str = r"\eta_i"
 
 
 class Family(ABC):

@@ -14,10 +14,11 @@ from scipy.special import gammaln
 from multilevel.arrays import Floats
 from multilevel.errors import DataError
 from multilevel.families.compiled import compiled
-from multilevel.families.family import Family, Notation, RowSum, ScaleName, Statistics, Support, Words, refuse
+from multilevel.families.family import Family, RowSum, ScaleName, Statistics, Support, Words, refuse
 from multilevel.families.likelihood import ByDispersion, Curvature
 from multilevel.families.link import LOG, Link
 from multilevel.families.log_gamma import digamma, digamma_gap, log_gamma_gap
+from multilevel.families.notation import DISTRIBUTED, EXP_ETA, Notation, Y, call, symbol, text
 from multilevel.families.outcome import Outcome
 
 
@@ -35,9 +36,7 @@ class Gamma(Family):
         amount="it has a gamma distribution, its expectation on the log scale",
     )
     notation: ClassVar[Notation] = Notation(
-        plain="y[i] ~ Gamma(mean exp η[i], shape α)",
-        latex=r"y_i \sim \mathrm{Gamma}(\text{mean } \exp \eta_i, \text{shape } \alpha)",
-        mathml="<mi>Gamma</mi>({mean}<mo>,</mo><mi>a</mi>)",
+        Y + DISTRIBUTED + call("Gamma", text("mean ") + EXP_ETA, text("shape ") + symbol("α", r"\alpha"))
     )
 
     def row_sums(self, *, has_trials: bool, has_offset: bool) -> Mapping[str, RowSum]:

@@ -10,9 +10,10 @@ import numpy as np
 
 from multilevel.arrays import Floats
 from multilevel.families.compiled import compiled
-from multilevel.families.family import Family, Notation, ScaleName, Statistics, Words
+from multilevel.families.family import Family, ScaleName, Statistics, Words
 from multilevel.families.likelihood import Likelihood
 from multilevel.families.link import IDENTITY, Link
+from multilevel.families.notation import DISTRIBUTED, MU, SIGMA, Notation, Y, call
 from multilevel.families.outcome import Outcome
 
 
@@ -28,13 +29,7 @@ class Gaussian(Family):
         overdispersed="Intervals of groups that share cells are too narrow; add the interaction of the grouping factors as a group term.",
         amount="its logarithm is normally distributed around its expectation, with one residual standard deviation",
     )
-    notation: ClassVar[Notation] = Notation(
-        plain="y[i] ~ Normal(μ[i], σ)",
-        latex=r"y_i \sim \mathrm{Normal}(\mu_i, \sigma)",
-        mathml="<mi>Normal</mi>({eta}<mo>,</mo><msup><mi>σ</mi><mn>2</mn></msup>)",
-        predictor="μ[i]",
-        latex_predictor=r"\mu_i",
-    )
+    notation: ClassVar[Notation] = Notation(Y + DISTRIBUTED + call("Normal", MU, SIGMA), MU)
 
     def likelihood(self, outcome: Outcome) -> Likelihood:
         """Least squares needs none."""

@@ -15,10 +15,11 @@ from multilevel.arrays import Floats
 from multilevel.errors import FitError
 from multilevel.families.compiled import compiled
 from multilevel.families.count_draws import poisson_counts
-from multilevel.families.family import Family, Notation, ScaleName, Statistics, Support, Words
+from multilevel.families.family import Family, ScaleName, Statistics, Support, Words
 from multilevel.families.likelihood import ByDispersion, Curvature, two_sided
 from multilevel.families.link import LOG, Link
 from multilevel.families.log_gamma import digamma, rising_digamma, rising_log_gamma
+from multilevel.families.notation import DISTRIBUTED, EXP_ETA, PHI, Notation, Y, call
 from multilevel.families.outcome import Outcome
 
 
@@ -36,11 +37,7 @@ class NegativeBinomial(Family):
         level_per_row="poisson, whose rows may have effects of their own",
         regular="phi has no finite estimate, write family: poisson",
     )
-    notation: ClassVar[Notation] = Notation(
-        plain="y[i] ~ NegativeBinomial(exp η[i], φ)",
-        latex=r"y_i \sim \mathrm{NegativeBinomial}(\exp \eta_i, \phi)",
-        mathml="<mi>NegativeBinomial</mi>({mean}<mo>,</mo><mi>φ</mi>)",
-    )
+    notation: ClassVar[Notation] = Notation(Y + DISTRIBUTED + call("NegativeBinomial", EXP_ETA, PHI))
 
     def refuse_sums(self, total: Floats, size: Floats, once: Mapping[str, float]) -> None:
         """Counts below zero."""

@@ -14,9 +14,10 @@ from scipy.special import gammaln
 from multilevel.arrays import Floats
 from multilevel.families.compiled import compiled
 from multilevel.families.count_draws import poisson_counts
-from multilevel.families.family import Family, Notation, RowSum, Statistics, Support, Words, refuse
+from multilevel.families.family import Family, RowSum, Statistics, Support, Words, refuse
 from multilevel.families.likelihood import ByDispersion, Curvature, no_dispersion
 from multilevel.families.link import LOG, Link
+from multilevel.families.notation import DISTRIBUTED, EXP_ETA, Notation, Y, call
 from multilevel.families.outcome import Outcome
 
 
@@ -32,9 +33,7 @@ class Poisson(Family):
         latent_variance="What counts vary by themselves is taken as log(1 + 1/mean) on the link scale.",
         overdispersed="Use negative_binomial, or a group-level effect for every cell.",
     )
-    notation: ClassVar[Notation] = Notation(
-        plain="y[i] ~ Poisson(exp η[i])", latex=r"y_i \sim \mathrm{Poisson}(\exp \eta_i)", mathml="<mi>Poisson</mi>({mean})"
-    )
+    notation: ClassVar[Notation] = Notation(Y + DISTRIBUTED + call("Poisson", EXP_ETA))
 
     def row_sums(self, *, has_trials: bool, has_offset: bool) -> Mapping[str, RowSum]:
         """y times the log exposure."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from multilevel.families.family import Family, Statistics, Support
+from multilevel.families.notation import EQUALS, EXP_ETA, MU, PLUS, SIGMA, TIMES, P, Written, Y, applied, call, over_two, squared, text
 from multilevel.families.registry import family_named
 
 
@@ -13,15 +14,14 @@ class TwoPart:
     """Two families of the same rows, without a parameter in common.
 
     occurrence : of whether there is any. amount : of the rows above zero, under ``log_amount`` of their logarithms.
-    expected, expected_latex : E y[i] of both parts together. instead : the study to write where all rows are above zero, with ``{y}``.
+    expected : E y[i] of both parts together. instead : the study to write where all rows are above zero, with ``{y}``.
     """
 
     name: str
     occurrence: Family
     amount: Family
     log_amount: bool
-    expected: str
-    expected_latex: str
+    expected: Written
     instead: str
 
     @property
@@ -35,6 +35,8 @@ class TwoPart:
         return Support("{y} < 0", f"family {self.name} needs an outcome of zero or more")
 
 
+_EXPECTED = applied("E", Y) + EQUALS + P + TIMES
+
 TWO_PART = {
     family.name: family
     for family in (
@@ -43,8 +45,7 @@ TWO_PART = {
             occurrence=family_named("binomial"),
             amount=family_named("gaussian"),
             log_amount=True,
-            expected="E y[i] = p[i] · exp(μ[i] + σ²/2), published with a σ of each level",
-            expected_latex=r"\mathrm{E}\, y_i = p_i \exp(\mu_i + \sigma^2 / 2)",
+            expected=_EXPECTED + call("exp", MU + PLUS + over_two(squared(SIGMA))) + text(", published with a σ of each level"),
             instead="log({y}) ~ ... with family: gaussian",
         ),
         TwoPart(
@@ -52,8 +53,7 @@ TWO_PART = {
             occurrence=family_named("binomial"),
             amount=family_named("gamma"),
             log_amount=False,
-            expected="E y[i] = p[i] · exp η[i]",
-            expected_latex=r"\mathrm{E}\, y_i = p_i \exp \eta_i",
+            expected=_EXPECTED + EXP_ETA,
             instead="{y} ~ ... with family: gamma",
         ),
     )

@@ -1,6 +1,8 @@
 """What is said about a model before it is fitted: its words, its mathematics, its warnings and refusals."""
 
+import re
 from dataclasses import replace
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -178,6 +180,12 @@ def test_every_term_is_explained(rows: pd.DataFrame) -> None:
             "μ[i] = β₀ + β₁ · x[i] + b₀[half[i]] + b₁[half[i]] · x[i]",
             r"(b_{0j}, b_{1j}) \sim \mathrm{Normal}(0, \Sigma_{0})",
         ),
+        (
+            "y ~ x + (1 + x || half)",
+            "gaussian",
+            "c₀[j] ~ Normal(0, τ₁),  j = 1 … 2 levels of half",
+            r"c_{0j} \sim \mathrm{Normal}(0, \tau_{1})",
+        ),
         ("y | se(w) ~ 1 + (1 | half)", "gaussian", "y[i] ~ Normal(μ[i], s[i]), s[i] = w", r"s_i = \text{w}"),
         ("k ~ 1 + offset(w) + (1 | half)", "poisson", "η[i] = w[i] + β₀ + b₀[half[i]]", r"\exp \eta_i"),
         ("p(k, line) ~ 1 + (1 | half)", "binomial", "y[i] ~ Binomial(line, p[i])", r"\mathrm{Binomial}(\text{line}, p_i)"),
@@ -188,3 +196,21 @@ def test_the_model_is_written_out(formula: str, family: str, plain: str, latex: 
     written = mathematics(parsed, [design(formula, rows, family)], family)
     assert plain in "\n".join(written.text)
     assert latex in "\n".join(written.latex)
+    # MathML has the same symbols in the same order, a predictor's blocks on lines of their own
+    shown = "".join("".join(ElementTree.fromstring(line).itertext()) for line in written.mathml)
+    plain_symbols = "".join(written.text).translate(str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789"))
+    assert letters(shown) == letters(plain_symbols)
+
+
+def letters(written: str) -> str:
+    return re.sub(r"[^\w~∼+=·]", "", written).replace("∼", "~").replace("_", "")
+
+
+def test_names_are_text_in_every_form(rows: pd.DataFrame) -> None:
+    hostile = rows.assign(**{"</mtext><script>x</script>": rows.x, "a_b$": rows.half})
+    formula = "y ~ `</mtext><script>x</script>` + (1 | `a_b$`)"
+    written = mathematics(parse_formula(formula), [design(formula, hostile)], "gaussian")
+    for line in written.mathml:
+        assert all(node.tag != "script" for node in ElementTree.fromstring(line).iter())
+    assert any("</mtext><script>x</script>" in "".join(ElementTree.fromstring(line).itertext()) for line in written.mathml)
+    assert any(r"\text{a\_b\$}" in line for line in written.latex)

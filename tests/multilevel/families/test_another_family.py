@@ -26,9 +26,10 @@ from multilevel.arrays import Floats
 from multilevel.cells.files import read_cells
 from multilevel.errors import StudyError
 from multilevel.families.compiled import compiled
-from multilevel.families.family import Family, Notation, Support, Words, refuse
+from multilevel.families.family import Family, Support, Words, refuse
 from multilevel.families.likelihood import ByDispersion, Curvature, no_dispersion
 from multilevel.families.link import LOG, Link
+from multilevel.families.notation import DISTRIBUTED, EXP_ETA, Notation, Y, call
 from multilevel.families.outcome import Outcome
 from multilevel.families.registry import family_named, register
 from multilevel.formula.parse import parse_formula
@@ -64,7 +65,7 @@ class Exponential(Family):
     words: ClassVar[Words] = Words(
         distribution="is a waiting time with an exponential distribution", latent_variance="Waits vary by log 2."
     )
-    notation: ClassVar[Notation] = Notation("y[i] ~ Exponential(exp η[i])", r"y_i \sim \mathrm{Exp}(\exp \eta_i)", "<mi>Exp</mi>({mean})")
+    notation: ClassVar[Notation] = Notation(Y + DISTRIBUTED + call("Exponential", EXP_ETA))
 
     def refuse_sums(self, total: Floats, size: Floats, once: Mapping[str, float]) -> None:
         refuse(~(total > 0), total, "summed outcome", "above zero")

@@ -165,5 +165,5 @@ def test_a_posterior_that_cannot_be_kept_is_a_failed_check_that_says_why(monkeyp
 def test_the_likelihood_engine_has_no_posterior_to_keep() -> None:
     fit = pastes("likelihood", rows=100).fit
     assert fit is not None
-    with pytest.raises(FitError, match="Only the bayesian engine has a posterior"):
+    with pytest.raises(FitError, match="no posterior draws to keep"):
         posterior_tree(fit, {})
