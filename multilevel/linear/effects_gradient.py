@@ -69,7 +69,7 @@ def _own_gradient(factor: BlockedFactor, covariance: Floats, residual: Floats, p
         return _scalar_gradient(factor, covariance, residual, pull)
     system, everyone = factor.system, np.arange(len(factor.system.own))
     shrink = np.eye(len(factor.own_lambda)) - system.own @ factor.kernels
-    score = np.einsum("lij,lj->li", shrink, scores(system.cross, residual, everyone))
+    score = (shrink @ scores(system.cross, residual, everyone)[:, :, None])[:, :, 0]
     inner = shrink @ system.own - shrink @ spreads(system.cross, covariance, everyone) @ np.swapaxes(shrink, 1, 2)
     return np.asarray(2.0 * (inner.sum(axis=0) - pull * (score.T @ score)) @ factor.own_lambda)
 

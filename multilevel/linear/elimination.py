@@ -51,8 +51,9 @@ def add_products(total: Floats, cross: CrossProducts, kernels: Floats, levels: I
         return
     if cross.is_full:
         own = _chosen(cross, levels)
-        moved = own * kernels[levels] if own.shape[2] == 1 else own @ kernels[levels]
-        total += np.tensordot(moved, own, axes=([0, 2], [0, 2]))
+        kernel = kernels if len(levels) == len(kernels) else kernels[levels]
+        moved = kernel * own if own.shape[1] == 1 else kernel @ own
+        total += moved.reshape(-1, own.shape[2]).T @ own.reshape(-1, own.shape[2])
         return
     from multilevel.linear.level_loops import add
 
@@ -66,9 +67,13 @@ def spreads(cross: CrossProducts, covariance: Floats, levels: Integers) -> Float
     if not len(levels) or not len(covariance):
         return result
     if cross.is_full:
-        own = np.ascontiguousarray(_chosen(cross, levels)[:, : len(covariance)].transpose(0, 2, 1))
-        moved = (own.reshape(-1, len(covariance)) @ covariance).reshape(own.shape)
-        return np.asarray(np.einsum("liw,ljw->lij", moved, own) if k == 1 else moved @ own.transpose(0, 2, 1))
+        whole = _chosen(cross, levels)
+        rows = whole.reshape(-1, whole.shape[2])[:, : len(covariance)]
+        moved = rows @ covariance
+        if k == 1:
+            return np.sum(moved * rows, axis=1)[:, None, None]
+        own = whole[:, :, : len(covariance)]
+        return np.asarray(moved.reshape(own.shape) @ own.transpose(0, 2, 1))
     from multilevel.linear.level_loops import spread, spread_scalar
 
     (spread_scalar if k == 1 else spread)(cross.starts, cross.columns, cross.values, covariance, levels, result)
@@ -81,7 +86,8 @@ def scores(cross: CrossProducts, coefficients: Floats, levels: Integers) -> Floa
     if not len(levels):
         return result
     if cross.is_full:
-        return np.asarray(np.einsum("lmk,m->lk", _chosen(cross, levels), coefficients))
+        own = _chosen(cross, levels)
+        return np.asarray(own.reshape(-1, own.shape[2]) @ coefficients).reshape(result.shape)
     from multilevel.linear.level_loops import scores as compiled
 
     compiled(cross.starts, cross.columns, cross.values, coefficients, levels, result)
@@ -98,6 +104,5 @@ def schur_complement(gram: Floats, cross: CrossProducts, kernels: Floats) -> Flo
 
 
 def _chosen(cross: CrossProducts, levels: Integers) -> Floats:
-    """(len(levels), m, k) H_j' of some levels of cross-products that touch every column."""
-    whole = cross.values.reshape(len(cross.starts) - 1, -1, cross.values.shape[1])
-    return whole if len(levels) == len(whole) else whole[levels]
+    """(len(levels), k, m) H_j of some levels of cross-products that touch every column."""
+    return cross.full if len(levels) == len(cross.full) else cross.full[levels]

@@ -7,10 +7,11 @@ problems and sparse ones go through compiled loops, which are loaded only then.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache, cached_property
 
 import numpy as np
 
-from multilevel.arrays import Codes, Floats, Integers
+from multilevel.arrays import Codes, Flags, Floats, Integers
 from multilevel.design.reduction import ReducedBlock
 
 FEW_PRODUCTS = 5_000_000
@@ -39,6 +40,12 @@ class CrossProducts:
     columns: Integers
     values: Floats
     is_full: bool = False
+
+    @cached_property
+    def full(self) -> Floats:
+        """(L, k, m) H_j of every level, where ``is_full``."""
+        k = self.values.shape[1]
+        return np.ascontiguousarray(self.values.reshape(len(self.starts) - 1, -1, k).transpose(0, 2, 1))
 
 
 @dataclass(frozen=True)
@@ -150,5 +157,11 @@ def mirror(matrix: Floats) -> None:
     for start in range(0, len(matrix), MIRROR_BLOCK):
         end = min(start + MIRROR_BLOCK, len(matrix))
         here = matrix[start:end, start:end]
-        here[...] = np.tril(here) + np.tril(here, -1).T
+        np.copyto(here, here.T.copy(), where=_above(end - start))
         matrix[start:end, end:] = matrix[end:, start:end].T
+
+
+@cache
+def _above(size: int) -> Flags:
+    """(size, size) which entries are above the diagonal."""
+    return ~np.tri(size, dtype=bool)
