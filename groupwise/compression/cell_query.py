@@ -263,13 +263,28 @@ def _counts(plan: CellPlan, rows: _Rows, known: Mapping[Expression, str], with_o
     once = family_named(plan.family).row_sums(has_trials=plan.trials is not None, has_offset=bool(plan.offsets))
     aggregates |= {f"once.{name}": "cast(0 as double)" if part.sql is None else f"sum({part.sql})" for name, part in once.items()}
     columns = {"n": "n", "total": "total"} | ({"size": "size"} if "size" in aggregates else {})
+    own_size = "trials" if "trials" in inputs else "exp(log_exposure)" if "log_exposure" in inputs else None
+    aggregates |= (observed := _observed("outcome", own_size))
+    columns |= {name: quote(name) for name in observed}
     if with_outcomes:
         size = "trials" if "trials" in inputs else "exp(log_exposure)" if "log_exposure" in inputs else "1"
         aggregates["outcomes"] = f"histogram(struct_pack(value := cast(outcome as double), size := cast({size} as double)))"
         columns["outcomes"] = "outcomes"
     if plan.offset_in_key:
         columns["offset"] = " + ".join(as_sql(e, rows.schema.moments, known) for e in plan.offsets)
+        if plan.has_exposure:
+            columns["observed.size"] = f"exp({columns['offset']})"
     return _Parts(inputs, aggregates, columns | {f"once.{name}": quote(f"once.{name}") for name in once})
+
+
+def _observed(outcome: str, size: str | None) -> dict[str, str]:
+    """Moments of single rows' outcomes (an input), and of their ``size`` (SQL) where it is not 1."""
+    found = {"observed.mean": f"favg({outcome})", "observed.square": f"var_pop({outcome}) * count(*)"}
+    if size is not None:
+        found["observed.size"] = f"favg({size})"
+        found["observed.size_square"] = f"var_pop({size}) * count(*)"
+        found["observed.product"] = f"covar_pop({outcome}, {size}) * count(*)"
+    return found
 
 
 def _hurdle(plan: CellPlan, rows: _Rows) -> _Parts:
@@ -282,6 +297,7 @@ def _hurdle(plan: CellPlan, rows: _Rows) -> _Parts:
         "once.sum_log_outcome": "coalesce(sum(log_outcome), 0e0)",
         "once.n_negative": "cast(count(*) filter (outcome < 0) as double)",
     }
+    aggregates |= _observed("outcome", None)
     if statistics_of(plan.family).moments:
         aggregates["mean.0"] = "coalesce(avg(log_outcome), 0e0)"
         aggregates["cross.0.0"] = "coalesce(var_pop(log_outcome) * count(log_outcome), 0e0)"
@@ -299,10 +315,11 @@ def _gaussian(plan: CellPlan, rows: _Rows, means: Mapping[LevelMean, str], *, tw
     outcome = rows.sql(plan.outcome)
     inputs[f"v{last}"] = f"{outcome} - ({rows.total(plan.offsets)})" if plan.offsets else outcome
     aggregates: dict[str, str] = {}
+    observed: dict[str, str] = {}
     once: dict[str, str] = {}
     if plan.log_outcome or plan.offsets or plan.has_weights:
         inputs["raw"] = rows.sql(plan.raw_outcome)
-        aggregates["total"] = "sum(raw)"
+        aggregates |= {"total": "sum(raw)"} | (observed := _observed("raw", None))
     if plan.log_outcome:
         inputs["response"] = outcome
         once["log_jacobian"] = "-sum(response)"
@@ -322,7 +339,8 @@ def _gaussian(plan: CellPlan, rows: _Rows, means: Mapping[LevelMean, str], *, tw
     # within(x, g): the spread of x, its mean moved by that of the level
     columns |= {f"mean.{i}": f"{columns[f'mean.{i}']} - {means[mean]}" for i, mean in centred.items()}
     aggregates |= moments | {f"once.{name}": sql for name, sql in once.items()}
-    columns = {"n": "n"} | ({"total": "total"} if "total" in aggregates else {}) | columns
+    kept = {name: quote(name) for name in ("total", *observed) if name in aggregates}
+    columns = {"n": "n"} | kept | columns
     return _Parts(inputs, aggregates, columns | {f"once.{name}": quote(f"once.{name}") for name in once}, anchors)
 
 

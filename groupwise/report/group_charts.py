@@ -49,10 +49,10 @@ def shrinkage_figure(subject: Subject, factor: str, columns: Columns) -> Figure:
         id=f"shrinkage-{slug(factor)}",
         title=f"{subject.factor_words(factor)}: from each group's own average to the pooled estimate",
         caption=(
-            "Each ring is a group's own average (no pooling), the dot joined to it the published estimate (partial pooling). Groups with "
-            "many line items, at the top, keep their own average; groups with few, at the bottom, are drawn towards the others, because "
-            "so few items say little. A dot without a ring has no average of its own that could be computed. The dashed line is the "
-            "overall average (complete pooling)."
+            "Each ring is a group's own average over the common mix (no pooling), the dot joined to it the published estimate (partial "
+            "pooling): what lies between the two is pooling and nothing else. Groups with many line items, at the top, keep their own "
+            "average; groups with few, at the bottom, are drawn towards the others, because so few items say little. A dot without a ring "
+            "has outcomes that are all alike. The dashed line is the overall average (complete pooling)."
         ),
         description=f"Shrinkage of {len(columns['level'])} levels of {factor}: estimates with and without pooling against group size.",
         spec=finished(alt.layer(average, travelled, own, pulled), 400 if len(columns["level"]) > 20 else 240),

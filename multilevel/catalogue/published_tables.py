@@ -11,7 +11,7 @@ import pyarrow as pa
 from multilevel.catalogue.column import ARROW_TYPES, Column, Ordering, TableSpec
 from multilevel.catalogue.column_checks import table_violations
 
-CATALOGUE_VERSION = "1.3.0"
+CATALOGUE_VERSION = "2.0.0"
 
 _LINK = "link scale"
 _OUTCOME = "outcome"
@@ -21,6 +21,9 @@ _LIKELIHOOD_LINEAR = "null unless the engine is likelihood and the family gaussi
 _NO_LIMIT = "null where the profile likelihood does not bound the quantity, and for undefined correlations"
 _NO_CORRELATION = "null for the correlation of an effect whose variance is zero"
 _NOT_ESTIMABLE = "null where not estimable or separated"
+_UNDETERMINED = (
+    "null for new levels, where the outcomes of a level are all alike (shares, counts of zero), and for a factor without an intercept"
+)
 
 
 def _number(name: str, description: str, unit: str, null: str | None = None, low: float | None = None, high: float | None = None) -> Column:
@@ -221,14 +224,30 @@ GROUP_ESTIMATES = TableSpec(
         _number("lower", _INTERVAL, _OUTCOME),
         _number("upper", _INTERVAL, _OUTCOME),
         _number(
-            "no_pooling_estimate", "the same average with the level's own fixed effects", _OUTCOME, _NOT_ESTIMABLE + ", and for new levels"
+            "no_pooling_estimate",
+            "the same average with the factor's intercepts free and everything else as fitted: what differs from the estimate is pooling",
+            _OUTCOME,
+            _UNDETERMINED,
         ),
-        _number("no_pooling_std_error", "its standard error", _OUTCOME, _NOT_ESTIMABLE + ", and for new levels", 0),
+        _number("no_pooling_std_error", "its standard error, given the variances", _OUTCOME, _UNDETERMINED, 0),
         _number("complete_pooling_estimate", "the same average without any group effects", _OUTCOME, _NOT_ESTIMABLE),
         _count("n", "line items in the level"),
         _number("rank_lower", "bound of the interval of the level's rank; 1 is the highest estimate", "rank", "null for new levels", 1),
         _number("rank_upper", "bound of the interval of the level's rank; 1 is the highest estimate", "rank", "null for new levels", 1),
         _IS_NEW,
+        _number(
+            "observed_mean",
+            "plain mean over line items, as a GROUP BY gives it: successes over trials, total over exposure, of `log(y)` that of y",
+            _OUTCOME,
+            "null for new levels",
+        ),
+        _number(
+            "observed_std_error",
+            "standard error of the plain mean over line items",
+            _OUTCOME,
+            "null for new levels and for one line item",
+            0,
+        ),
     ),
     (Ordering("lower", "estimate", "upper", "likelihood_seen"), Ordering("rank_lower", None, "rank_upper")),
 )

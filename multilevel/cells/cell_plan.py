@@ -90,6 +90,11 @@ class CellPlan:
         return bool(self.offsets) and family_named(self.family).offset_in_key
 
     @property
+    def has_exposure(self) -> bool:
+        """Whether the offset is the logarithm of an exposure: plain means are then totals over exposures."""
+        return bool(self.offsets) and not has_two_parts(self.family) and family_named(self.family).link.is_multiplicative
+
+    @property
     def has_single_outcomes(self) -> bool:
         """Whether a row's likelihood is a function of its cell and of a discrete outcome that the sums do not give back."""
         kept = statistics_of(self.family)

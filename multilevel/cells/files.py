@@ -2,6 +2,7 @@
 
 Columns of cells.parquet: ``g.<column>`` a grouping column and ``c.<label>`` a categorical predictor, as text or whole numbers;
 ``x.<label>`` a numeric predictor that the key fixes; ``n``; ``total``, ``weight``, ``size`` and ``offset`` where the study needs them; for
+``observed.<moment>`` what ``Observed`` holds, where the outcome's own moments are not it;
 ``outcomes`` maps from (value, size) of a single row to how many rows have it; for
 gaussian ``mean.<i>`` and ``cross.<i>.<j>`` (i <= j), numbered over the features and, last, the outcome (for a lognormal hurdle, the log of
 the outcomes above zero); ``once.<name>`` parts of the constants that are summed over all cells.
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 
 from multilevel.arrays import Floats
 from multilevel.cells.level_order import LevelOrder, ranked
+from multilevel.cells.observed import Observed
 from multilevel.cells.statistics import CellStatistics, Labels, Outcomes
 from multilevel.errors import DataError
 from multilevel.families.registry import has_two_parts, statistics_of
@@ -100,6 +102,7 @@ def read_cells(cells_parquet: Path, cells_json: Path) -> CellStatistics:
     mean = np.empty((len(n), m))
     for i in range(m):
         mean[:, i] = file.floats(f"mean.{i}")
+    cross = _cross(file, len(n), m)
     return CellStatistics(
         family=spec.family,
         log_outcome=spec.log_outcome,
@@ -110,7 +113,7 @@ def read_cells(cells_parquet: Path, cells_json: Path) -> CellStatistics:
         n=n,
         weight=file.floats("weight", count),
         mean=mean,
-        cross=_cross(file, len(n), m),
+        cross=cross,
         size=file.floats("size", count),
         total=file.floats("total", count * mean[:, -1] if m and not two_parts else None),
         offset=file.floats("offset", np.zeros(len(n))),
@@ -119,6 +122,7 @@ def read_cells(cells_parquet: Path, cells_json: Path) -> CellStatistics:
         known_sigma=spec.known_sigma,
         outcomes=file.outcomes("outcomes"),
         log_total=file.floats("once.sum_log_outcome") if keeps.log_sums else None,
+        observed=_observed(file, mean, cross),
     )
 
 
@@ -169,6 +173,19 @@ class _Columns:
         rank = np.empty(len(values), dtype=np.int32)
         rank[ranking] = np.arange(len(values), dtype=np.int32)
         return Labels(rank[found], np.array([str(value) for value in values[ranking].tolist()], dtype=object))
+
+
+def _observed(file: _Columns, mean: Floats, cross: Floats) -> Observed:
+    """The rows' own moments; those of the outcome itself where the model is of it as it stands."""
+    nothing = np.zeros(len(mean))
+    plain = Observed.of_outcome(mean[:, -1], cross[:, -1, -1]) if mean.shape[1] else None
+    return Observed(
+        file.floats("observed.mean", None if plain is None else plain.mean),
+        file.floats("observed.square", None if plain is None else plain.square),
+        file.floats("observed.size", np.ones(len(mean))),
+        file.floats("observed.size_square", nothing),
+        file.floats("observed.product", nothing),
+    )
 
 
 def _cross(file: _Columns, n_cells: int, m: int) -> Floats:

@@ -14,6 +14,7 @@ from scipy.special import gammaln
 from multilevel.arrays import Floats
 from multilevel.cells.cell_plan import MOST_OUTCOMES, CellPlan, feature_label, plan_cells
 from multilevel.cells.column_facts import ColumnKind, Schema
+from multilevel.cells.observed import Observed
 from multilevel.cells.statistics import CellStatistics, Labels, Outcomes
 from multilevel.errors import DataError
 from multilevel.families.family import RowValues
@@ -114,7 +115,15 @@ def aggregate(plan: CellPlan, schema: Schema, frame: pd.DataFrame) -> CellStatis
         known_sigma=plan.known_sigma,
         outcomes=_single_outcomes(codes, raw, size) if plan.has_single_outcomes else None,
         log_total=total(np.log(np.where(raw > 0, raw, 1.0))) if keeps.log_sums else None,
+        observed=_observed(plan, raw, trials, offset).grouped(codes, np.ones(len(frame), np.int64), n_cells),
     )
+
+
+def _observed(plan: CellPlan, raw: Floats, trials: Floats, offset: Floats) -> Observed:
+    """Of every row by itself."""
+    nothing = np.zeros(len(raw))
+    size = np.exp(offset) if plan.has_exposure else trials
+    return Observed(raw, nothing, size, nothing, nothing)
 
 
 def evaluate(expression: Expression, frame: pd.DataFrame, schema: Schema, means: Mapping[str, Floats]) -> Floats:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from multilevel.arrays import Codes, Floats
+from multilevel.cells.observed import stacked as stack_observed
 from multilevel.cells.statistics import CellStatistics, Labels, Outcomes
 from multilevel.errors import DataError
 
@@ -59,6 +60,7 @@ def merge_cells(parts: Sequence[CellStatistics], *, tolerance: float = 1e-9) -> 
         offset=stacked.offset[first],
         outcomes=None if stacked.outcomes is None else replace(stacked.outcomes, cell=codes[stacked.outcomes.cell]),
         log_total=None if stacked.log_total is None else total(stacked.log_total),
+        observed=None if stacked.observed is None else stacked.observed.grouped(codes.astype(np.int64), stacked.n, n_cells),
     )
 
 
@@ -104,6 +106,7 @@ def _check_same(parts: Sequence[CellStatistics]) -> None:
 def _stack(parts: Sequence[CellStatistics]) -> CellStatistics:
     """All cells of all parts under common labels, with the constants added up."""
     histograms = [part.histogram for part in parts if part.histogram is not None]
+    observed = [part.observed for part in parts if part.observed is not None]
     log_totals = [part.log_total for part in parts if part.log_total is not None]
     return replace(
         parts[0],
@@ -121,6 +124,7 @@ def _stack(parts: Sequence[CellStatistics]) -> CellStatistics:
         histogram=_add_histograms(histograms) if histograms else None,
         outcomes=_stack_outcomes(parts),
         log_total=np.concatenate(log_totals) if len(log_totals) == len(parts) else None,
+        observed=stack_observed(observed) if len(observed) == len(parts) else None,
     )
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.special import gammaln
 
 from multilevel.arrays import Codes, Floats, Integers
+from multilevel.cells.observed import Observed
 
 SAME_VALUE = 1e-14
 """A spread below this part of a feature's size (in the cell, or over all cells) is rounding: the feature takes one value there."""
@@ -65,6 +66,7 @@ class CellStatistics:
     mix : (C,) each cell's weight in the mix common to all groups, where the study names one; None: its rows, ``n``.
     outcomes : single rows' outcomes (poisson, negative_binomial, binomial of several trials) where there are not too many, else None.
     log_total : (C,) sum of log y (gamma; hurdle_gamma: of the rows above zero), or None.
+    observed : moments of single rows' outcomes and sizes, for plain means; None where nobody counted them.
     known_sigma : True under ``se()``: each row's residual sd is known, weights are 1 / se^2 and sigma is 1.
     """
 
@@ -87,6 +89,7 @@ class CellStatistics:
     mix: Floats | None = None
     outcomes: Outcomes | None = None
     log_total: Floats | None = None
+    observed: Observed | None = None
 
     @property
     def has_moments(self) -> bool:
@@ -148,6 +151,7 @@ def restrict_cells(cells: CellStatistics, keep: NDArray[np.bool_] | Integers) ->
         histogram=histogram,
         outcomes=outcomes,
         log_total=log_total,
+        observed=None if cells.observed is None else cells.observed.restricted(kept),
     )
 
 

@@ -9,12 +9,13 @@ import numpy as np
 
 from multilevel.arrays import Floats, Integers
 from multilevel.design.model import DesignColumn, GroupBlock
+from multilevel.design.nesting import Nesting
 from multilevel.estimands.expected_outcome import ExpectedOutcome, PartFit
-from multilevel.estimands.mix_parts import Sides, split_sides
-from multilevel.estimands.standardise import Standardisation, population_averages
+from multilevel.estimands.level_variance import LevelVariance
+from multilevel.estimands.mix_parts import Sides
+from multilevel.estimands.standardise import Standardisation, population_averages, standardise
 from multilevel.fit.container import Fit
-from multilevel.fit.residuals import cell_residual_ss
-from multilevel.pooling.extremes import NoPoolingFit
+from multilevel.pooling.free_intercepts import FreeIntercepts
 
 
 def complete_pooling(standard: Standardisation, fits: Sequence[Fit] | None) -> Floats:
@@ -33,36 +34,21 @@ def complete_pooling(standard: Standardisation, fits: Sequence[Fit] | None) -> F
     return found * np.exp(last.sigma**2 / 2.0) if last.design.cells.log_outcome and last.sigma is not None else found
 
 
-def no_pooling(standard: Standardisation, separate: Sequence[NoPoolingFit], owned: frozenset[str]) -> tuple[Floats, Floats]:
-    """(L,) averages and their standard errors from the fits with one factor's terms free in every level, one a part.
+def no_pooling(
+    outcome: ExpectedOutcome, free: Sequence[FreeIntercepts], nesting: Nesting, name: str, variance: LevelVariance | None
+) -> tuple[Floats, Floats]:
+    """(L,) averages and their standard errors with the intercepts of factor ``name`` free in every part, over the mix of the estimates.
 
-    NaN where one of a level's terms is not estimable in some part. ``owned`` names the factors of the level's own tree. Under ``log y``
-    each level has its own sigma, RSS / (n - k), and that of all levels together where it has no residual degrees of freedom.
+    NaN where a level's intercept is not determined in some part: no rows, or outcomes all alike. Under ``log y`` the log-variances are
+    those of partial pooling.
     """
-    fits = [entry.fit for entry in separate]
-    with np.errstate(all="ignore"):
-        free = _under(standard.outcome, fits, fits[0].design.blocks)
-        found = population_averages(free, split_sides(free.design, [owned]), _levels(standard)).respond()
-        estimate, error = found.estimate, found.std_error
-        if fits[-1].design.cells.log_outcome:
-            estimate, error = natural_scale(separate[-1], estimate, error)
-    usable = np.isfinite(estimate) & np.isfinite(error)
-    for entry in separate:
-        usable &= entry.estimable.all(axis=1)
-    return np.where(usable, estimate, np.nan), np.where(usable, error, np.nan)
-
-
-def natural_scale(separate: NoPoolingFit, estimate: Floats, error: Floats) -> tuple[Floats, Floats]:
-    """(L,) medians of y and their errors as means: each level's own sigma, RSS / (n - k), and what is unknown of it."""
-    fit, factor = separate.fit, separate.fit.design.blocks[0].factor
-    ss = np.bincount(factor.codes, cell_residual_ss(fit.design, fit.joint.mean), factor.n_levels)
-    freedom = np.bincount(factor.codes, fit.design.cells.n, factor.n_levels) - separate.estimable.shape[1]
-    common = fit.sigma**2 if fit.sigma is not None else 0.0
-    sigma2 = np.where(freedom > 0, ss / np.maximum(freedom, 1), common)
-    # Var(log s^2) is about 2 / df (Bartlett and Kendall 1946); a borrowed sigma is taken as known.
-    of_sigma = np.where(freedom > 0, sigma2 / 2.0 * np.sqrt(2.0 / np.maximum(freedom, 1)), 0.0)
-    natural = estimate * np.exp(sigma2 / 2.0)
-    return natural, natural * np.hypot(error / estimate, of_sigma)
+    parts = [PartFit(own.fit, part.places) for own, part in zip(free, outcome.parts, strict=True)]
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = standardise(outcome.of(parts, outcome.design), nesting, name, variance).respond()
+    usable = np.isfinite(found.estimate) & np.isfinite(found.std_error)
+    for own in free:
+        usable &= own.determined
+    return np.where(usable, found.estimate, np.nan), np.where(usable, found.std_error, np.nan)
 
 
 def _under(outcome: ExpectedOutcome, fits: Sequence[Fit], blocks: tuple[GroupBlock, ...]) -> ExpectedOutcome:

@@ -162,7 +162,7 @@ class NormalJoint:
 
     def combine(self, rows: csr_array, interval: float) -> Summary:
         """Linear combinations ``rows @ (beta, b)`` with Wald intervals."""
-        return _wald(np.asarray(rows @ self.mean), np.sqrt(self.variance(rows)), interval)
+        return wald(np.asarray(rows @ self.mean), np.sqrt(self.variance(rows)), interval)
 
     def respond(
         self,
@@ -176,7 +176,7 @@ class NormalJoint:
         predictor = np.asarray(rows @ self.mean)
         estimate = np.asarray(weights @ response(predictor))
         gradient = csr_array(weights @ (_diagonal(slope(predictor)) @ rows))
-        return _wald(estimate, np.sqrt(self.variance(gradient)), interval)
+        return wald(estimate, np.sqrt(self.variance(gradient)), interval)
 
     def on_response_scale(self, summary: Summary, link: Link, interval: float) -> Summary:
         """Limits taken on the link scale by the delta method, so that they stay inside the outcome's range; identity is left as it is."""
@@ -253,7 +253,8 @@ def quadratic_forms(rows: csr_array, covariance: Floats) -> Floats:
     return spreads(cross, covariance, np.arange(rows.shape[0]))[:, 0, 0]
 
 
-def _wald(estimate: Floats, std_error: Floats, interval: float) -> Summary:
+def wald(estimate: Floats, std_error: Floats, interval: float) -> Summary:
+    """Estimates with equal-tailed normal limits."""
     half = ndtri(0.5 + interval / 2.0) * std_error
     return Summary(estimate, std_error, estimate - half, estimate + half)
 

@@ -1,4 +1,5 @@
-"""The two extremes beside partial pooling: one fit without any group terms, one per factor with its terms as fixed effects."""
+"""The extremes beside partial pooling: one fit without any group terms; by factor, one with its intercepts free and one with its terms as
+fixed effects."""
 
 from __future__ import annotations
 
@@ -10,14 +11,19 @@ from multilevel.errors import FitError
 from multilevel.fit.coefficients import Coefficients, coefficients_of
 from multilevel.fit.container import Check, Fit, fact
 from multilevel.pooling.extremes import NoPoolingFit, fit_complete, fit_no_pooling
+from multilevel.pooling.free_intercepts import FreeIntercepts, free_intercepts
 from multilevel.study.options import FitOptions
 
 
 @dataclass(frozen=True)
 class Pooling:
-    """Complete pooling (None where it cannot be estimated), no pooling by factor, and the rows that both add to the tables."""
+    """Complete pooling (None where it cannot be estimated), no pooling by factor, and the rows that both add to the tables.
+
+    free : the factor's intercepts free, for averages. separate : its terms free, everything else common, for their coefficients.
+    """
 
     complete: Fit | None = None
+    free: dict[str, FreeIntercepts] = field(default_factory=dict)
     separate: dict[str, NoPoolingFit] = field(default_factory=dict)
     coefficients: list[Coefficients] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
@@ -28,16 +34,17 @@ class Pooling:
         return {name: entry.fit for name, entry in self.separate.items()}
 
 
-def fit_pooling(design: Design, tree: Nesting, options: FitOptions) -> Pooling:
-    """Fit both extremes; what cannot be estimated is left null and said in ``diagnostics``."""
+def fit_pooling(design: Design, tree: Nesting, options: FitOptions, partial: Fit) -> Pooling:
+    """Fit the extremes beside ``partial``; what cannot be estimated is left null and said in ``diagnostics``."""
     checks: list[Check] = []
     complete = _complete(design, options, checks)
+    free = {name: own for name in tree.factors if (own := _free(partial, name, checks)) is not None}
     separate = {name: fit for name in tree.factors if (fit := _separate(design, name, options, checks)) is not None}
     coefficients = [] if complete is None else [coefficients_of(complete, "complete")]
     finest = max(separate, key=lambda name: tree.factors[name].n_levels, default=None)
     if finest is not None and separate[finest].fit.design.population:
         coefficients.append(coefficients_of(separate[finest].fit, "none"))
-    return Pooling(complete, separate, coefficients, checks)
+    return Pooling(complete, free, separate, coefficients, checks)
 
 
 def _complete(design: Design, options: FitOptions, checks: list[Check]) -> Fit | None:
@@ -46,6 +53,23 @@ def _complete(design: Design, options: FitOptions, checks: list[Check]) -> Fit |
     except FitError as error:
         checks.append(fact("complete_pooling", None, f"not estimable: {error}"))
         return None
+
+
+def _free(partial: Fit, name: str, checks: list[Check]) -> FreeIntercepts | None:
+    try:
+        found = free_intercepts(partial, name)
+    except FitError as error:
+        checks.append(fact(f"no_pooling_averages[{name}]", None, f"not estimable: {error}"))
+        return None
+    if found is None:
+        message = f"{name} has no intercept of its own, so its levels have no average without pooling"
+        checks.append(fact(f"no_pooling_averages[{name}]", None, message))
+        return None
+    missing = int((~found.determined).sum())
+    if missing:
+        message = f"{missing} of {len(found.determined)} levels of {name} have no average without pooling: no rows, or outcomes all alike"
+        checks.append(fact(f"no_pooling_averages[{name}]", float(missing), message))
+    return found
 
 
 def _separate(design: Design, name: str, options: FitOptions, checks: list[Check]) -> NoPoolingFit | None:

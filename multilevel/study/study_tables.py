@@ -11,7 +11,7 @@ from multilevel.design.nesting import Nesting
 from multilevel.estimands.expected_outcome import ExpectedOutcome
 from multilevel.fit.coefficients import coefficients_of
 from multilevel.fit.container import Fit
-from multilevel.pooling.extremes import NoPoolingFit
+from multilevel.pooling.free_intercepts import FreeIntercepts
 from multilevel.study.fitted_parts import PartResults
 from multilevel.study.options import FitOptions
 from multilevel.tables.cell_estimates import cell_estimates
@@ -42,7 +42,7 @@ def study_tables(results: Sequence[PartResults], outcome: ExpectedOutcome, tree:
             tree,
             heading,
             complete=_complete(results),
-            separate=_separate(results),
+            free=_free(results),
             variance=variance,
             named=named,
             seed=seed,
@@ -72,11 +72,9 @@ def _complete(results: Sequence[PartResults]) -> list[Fit] | None:
     return found if len(found) == len(results) else None
 
 
-def _separate(results: Sequence[PartResults]) -> dict[str, list[NoPoolingFit]]:
+def _free(results: Sequence[PartResults]) -> dict[str, list[FreeIntercepts]]:
     """No pooling of every part, by the factors that all of them have it of."""
-    first = results[0].pooling.separate
+    first = results[0].pooling.free
     return {
-        name: [result.pooling.separate[name] for result in results]
-        for name in first
-        if all(name in result.pooling.separate for result in results)
+        name: [result.pooling.free[name] for result in results] for name in first if all(name in result.pooling.free for result in results)
     }

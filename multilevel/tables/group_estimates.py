@@ -9,7 +9,9 @@ import pyarrow as pa
 
 from multilevel.arrays import Floats
 from multilevel.catalogue.table_assembly import Heading, Values, published_table, stack
+from multilevel.cells.observed import observed_means
 from multilevel.design.effect_rows import terms_of
+from multilevel.design.model import Design
 from multilevel.design.nesting import Nesting
 from multilevel.estimands.expected_outcome import ExpectedOutcome
 from multilevel.estimands.level_variance import LevelVariance
@@ -19,7 +21,7 @@ from multilevel.estimands.probabilities import EXACT_LEVELS, rank_intervals
 from multilevel.estimands.standardise import Standardisation, standardise
 from multilevel.estimands.unpooled import complete_pooling, no_pooling
 from multilevel.fit.container import Fit, Summary
-from multilevel.pooling.extremes import NoPoolingFit
+from multilevel.pooling.free_intercepts import FreeIntercepts
 from multilevel.tables.group_coefficients import conditional_sd, level_counts
 from multilevel.tables.group_rows import new_rows, seen_rows, with_variance_error
 
@@ -30,7 +32,7 @@ def group_estimates(
     heading: Heading,
     *,
     complete: Sequence[Fit] | None = None,
-    separate: Mapping[str, Sequence[NoPoolingFit]] | None = None,
+    free: Mapping[str, Sequence[FreeIntercepts]] | None = None,
     variance: LevelVariance | None = None,
     named: Sequence[NewLevel] = (),
     seed: int = 0,
@@ -39,8 +41,8 @@ def group_estimates(
 
     Parameters
     ----------
-    outcome : of one response, or of the product of two. complete : the fits without group terms, one a part. separate : per factor the
-        fits with its terms free in every level, one a part.
+    outcome : of one response, or of the product of two. complete : the fits without group terms, one a part. free : per factor the
+        fits with its intercepts free, one a part.
     variance : the log-variances of a ``log y`` outcome. named : the levels of ``predict_for``.
     """
     pieces: list[dict[str, Values]] = []
@@ -48,13 +50,22 @@ def group_estimates(
         standard = standardise(outcome, nesting, name, variance)
         n = level_counts(outcome.design, nesting, name)
         pooled = complete_pooling(standard, complete)
-        free = None if separate is None or name not in separate else no_pooling(standard, separate[name], nesting.own_tree(name))
+        unpooled = None if free is None or name not in free else no_pooling(outcome, free[name], nesting, name, variance)
         summary = with_variance_error(standard.respond(), standard, variance, nesting, name)
         ranks = rank_intervals(outcome, standard.gradients, summary.estimate, _spread(standard, nesting, name, summary), seed)
-        pieces.append(seen_rows(name, factor, n, summary, unpooled=free, complete=pooled, ranks=ranks))
+        observed = plain_means(outcome.design, nesting, name)
+        pieces.append(seen_rows(name, factor, n, summary, observed=observed, unpooled=unpooled, complete=pooled, ranks=ranks))
         new = new_levels(nesting, name, named)
         pieces.append(new_rows(name, factor, n, new, new_group_estimates(standard, nesting, name, new, seed), pooled))
     return published_table("group_estimates", heading, stack(pieces))
+
+
+def plain_means(design: Design, nesting: Nesting, name: str) -> tuple[Floats, Floats] | None:
+    """(L,) plain means of the levels' rows and their standard errors; None where the cells do not have them."""
+    cells, factor = design.cells, nesting.factors[name]
+    if cells.observed is None:
+        return None
+    return observed_means(cells.observed, factor.codes.astype(np.int64), cells.n, factor.n_levels)
 
 
 def _spread(standard: Standardisation, nesting: Nesting, name: str, summary: Summary) -> Floats:

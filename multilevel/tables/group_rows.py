@@ -20,11 +20,13 @@ def seen_rows(
     n: Integers,
     summary: Summary,
     *,
+    observed: tuple[Floats, Floats] | None,
     unpooled: tuple[Floats, Floats] | None,
     complete: Floats,
     ranks: tuple[Floats, Floats],
 ) -> dict[str, Values]:
-    """A row a level; ``unpooled``: no pooling with its standard errors, None where it was not fitted; ``ranks``: rank intervals."""
+    """A row a level; ``observed``: plain means with their standard errors, None where nobody counted; ``unpooled``: no pooling with its
+    standard errors, None where it was not fitted; ``ranks``: rank intervals."""
     return {
         **_labels(name, factor.levels, factor.parents),
         **_columns(summary),
@@ -35,6 +37,8 @@ def seen_rows(
         "rank_lower": ranks[0],
         "rank_upper": ranks[1],
         "is_new": np.zeros(factor.n_levels, dtype=bool),
+        "observed_mean": None if observed is None else observed[0],
+        "observed_std_error": None if observed is None else observed[1],
     }
 
 
@@ -52,6 +56,8 @@ def new_rows(name: str, factor: Factor, n: Integers, new: NewLevels, summary: Su
         "rank_lower": None,
         "rank_upper": None,
         "is_new": np.ones(len(new), dtype=bool),
+        "observed_mean": None,
+        "observed_std_error": None,
     }
 
 

@@ -1,5 +1,6 @@
 """The DuckDB query gives the cells that grouping the rows in memory gives, for every family and every kind of predictor."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import duckdb
@@ -97,6 +98,10 @@ def assert_same_cells(a: CellStatistics, b: CellStatistics) -> None:
     if a.log_total is not None and b.log_total is not None:
         np.testing.assert_allclose(a.log_total[at], b.log_total[bt], rtol=1e-10, atol=1e-9)
     np.testing.assert_allclose(outcomes_of(a, at), outcomes_of(b, bt), rtol=1e-12)
+    assert a.observed is not None and b.observed is not None
+    for field in fields(a.observed):
+        ours, theirs = getattr(a.observed, field.name)[at], getattr(b.observed, field.name)[bt]
+        np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-9, err_msg=field.name)
 
 
 def outcomes_of(cells: CellStatistics, order: np.ndarray) -> np.ndarray:

@@ -20,8 +20,8 @@ from multilevel.catalogue.published_tables import CATALOGUE_VERSION, TABLES, arr
 from multilevel.errors import PublishError
 
 DAY = date(2026, 11, 1)
-NEWER = f"{int(MANIFEST_SCHEMA.split('.')[0]) + 1}.0.0"
-MINOR = f"{MANIFEST_SCHEMA.split('.')[0]}.99.0"
+NEWER = "99.0.0"
+MINOR, TABLES_MINOR = (f"{version.split('.')[0]}.99.0" for version in (MANIFEST_SCHEMA, CATALOGUE_VERSION))
 
 
 def put(root: Path, run_id: str) -> None:
@@ -71,7 +71,7 @@ def test_a_newer_manifest_is_refused(layout: Layout, field: str):
 
 
 def test_a_newer_minor_version_is_read(layout: Layout):
-    rewrite(layout.pointer, schema=MINOR, tables_version=MINOR)
+    rewrite(layout.pointer, schema=MINOR, tables_version=TABLES_MINOR)
     assert layout.latest_folder() == layout.version(DAY, "r2")
 
 

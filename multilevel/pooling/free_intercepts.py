@@ -1,0 +1,210 @@
+"""No pooling of one factor's averages: its intercepts free, everything else as it is fitted.
+
+The prior precision of the factor's effects becomes blockdiag(0, Sigma_ss^-1), Sigma_ss the fitted covariance of its slopes; the other
+variances, the residual sd and the dispersion are held, and all coefficients are solved again. What an average loses of its distance from
+no pooling is pooling then, and nothing else (Gelman and Hill 2007, section 12.2, with the rest of the model kept).
+
+A free intercept has a variance of ``FREE`` about the fitted one, in units of the residual variance or of the link scale: as good as
+infinite, since a level's own rows have some 1e-10 of that. Population columns that no longer have a direction of their own beside free
+intercepts (the intercept, predictors constant within levels) are held at their fitted coefficients.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array, diags_array
+
+from multilevel.arrays import Flags, Floats
+from multilevel.design.group_predictors import column_values
+from multilevel.design.model import Design
+from multilevel.design.reduction import ReducedBlock, ReducedRows, outcome_of, reduce_design
+from multilevel.families.link import Link
+from multilevel.families.registry import family_named
+from multilevel.fit.container import Fit, Summary
+from multilevel.generalised.pirls import find_mode
+from multilevel.generalised.reweighting import reweighting
+from multilevel.linear.assemble import linear_system
+from multilevel.linear.joint_normal import NormalJoint, inside_range, square_root, wald
+from multilevel.pooling.levels import independent_common
+
+FREE = 1e10
+
+UNDETERMINED = 1e-6
+"""Part of ``FREE`` that is left of a free intercept's variance where nothing determines it: no rows, or outcomes all alike."""
+
+
+@dataclass(frozen=True)
+class FreeIntercepts:
+    """The fit with one factor's intercepts free. determined : (L,) whether the level's own rows determine them."""
+
+    fit: Fit
+    determined: Flags
+
+
+@dataclass(frozen=True)
+class AroundJoint:
+    """Normal distribution of W (E d + c): ``maps`` W leads from unit-free coefficients to written ones, ``kept`` E (p + q, kept) puts the
+    coefficients d that were solved for at their places, ``around`` (p + q,) is c. Rows are mapped, never covariances."""
+
+    inner: NormalJoint
+    maps: csr_array
+    kept: csr_array
+    around: Floats
+
+    @cached_property
+    def _location(self) -> Floats:
+        return np.asarray(self.kept @ self.inner.mean) + self.around
+
+    @cached_property
+    def mean(self) -> Floats:
+        """(p + q,) estimates and conditional modes."""
+        return np.asarray(self.maps @ self._location)
+
+    def variance(self, rows: csr_array) -> Floats:
+        """(m,) variances of ``rows @ (beta, b)``."""
+        return self.inner.variance(csr_array(csr_array(rows @ self.maps) @ self.kept))
+
+    def combine(self, rows: csr_array, interval: float) -> Summary:
+        """Linear combinations ``rows @ (beta, b)`` with Wald intervals."""
+        return wald(np.asarray(csr_array(rows @ self.maps) @ self._location), np.sqrt(self.variance(rows)), interval)
+
+    def respond(
+        self,
+        rows: csr_array,
+        weights: csr_array,
+        response: Callable[[Floats], Floats],
+        slope: Callable[[Floats], Floats],
+        interval: float,
+    ) -> Summary:
+        """As ``NormalJoint.respond``."""
+        mapped = csr_array(rows @ self.maps)
+        predictor = np.asarray(mapped @ self._location)
+        gradient = csr_array(csr_array(weights @ (diags_array(slope(predictor)) @ mapped)) @ self.kept)
+        return wald(np.asarray(weights @ response(predictor)), np.sqrt(self.inner.variance(gradient)), interval)
+
+    def on_response_scale(self, summary: Summary, link: Link, interval: float) -> Summary:
+        """As ``NormalJoint.on_response_scale``."""
+        return inside_range(summary, link, interval)
+
+    def draws(self, size: int, seed: int) -> Floats:
+        """(size, p + q) draws of the normal approximation."""
+        inner = self.kept @ self.inner.draws(size, seed).T + self.around[:, None]
+        return np.asarray((self.maps @ inner).T)
+
+
+def free_intercepts(fit: Fit, name: str) -> FreeIntercepts | None:
+    """The fit with the intercepts of factor ``name`` free; None where the factor has no intercept.
+
+    Indicators of a categorical predictor that sum to one in every cell count as the intercept. Raises FitError where no finite mode is
+    reached.
+    """
+    assert fit.unit_free is not None
+    own = _intercepts(fit.design, name)
+    if not any(own.values()):
+        return None
+    form, parts = fit.unit_free.form, own
+    design = form.design
+    rows = reduce_design(design)
+    first = next(iter(parts))
+    free = ReducedBlock(
+        rows.blocks[first].codes,
+        np.ascontiguousarray(np.hstack([rows.blocks[index].values[:, places] for index, places in parts.items()])),
+        rows.blocks[first].n_levels,
+    )
+    kept = independent_common(replace(rows, blocks=(free,)))
+    around = _around(fit, design, parts, kept)
+    embed = _embedding(design, kept)
+    p = len(design.population)
+    shift = rows.X[:, ~kept] @ around[:p][~kept]
+    for index, places in parts.items():
+        effects = _effects_of(around, design, index)
+        shift = shift + np.einsum("rk,rk->r", rows.blocks[index].values[:, places], effects[rows.blocks[index].codes][:, places])
+    sigma = _scale(fit)
+    lambdas = [_root(fit.unit_free.covariances[index] / sigma**2, parts.get(index, [])) for index in range(len(design.blocks))]
+    joint = _solved(fit, design, replace(rows, X=rows.X[:, kept]), shift, lambdas, sigma)
+    conditional = joint.factor.conditional_variance()
+    left = np.max([conditional[index][:, places].max(axis=1) for index, places in parts.items()], axis=0)
+    around_joint = AroundJoint(joint, form.maps.matrix, embed, around)
+    free_fit = replace(fit, joint=around_joint, covariance_draws=None, sigma_draws=None, dispersion_draws=None)
+    return FreeIntercepts(free_fit, np.asarray(left < UNDETERMINED * FREE))
+
+
+def _intercepts(design: Design, name: str) -> dict[int, list[int]]:
+    """Per block of the factor, the columns that are its intercept or sum to one."""
+    mine = {index: block for index, block in enumerate(design.blocks) if block.factor.name == name}
+    found = {index: [at for at, column in enumerate(block.columns) if column.label == "Intercept"] for index, block in mine.items()}
+    if any(found.values()):
+        return {index: places for index, places in found.items() if places}
+    for index, block in mine.items():
+        values = {
+            at: column_values(design, column)
+            for at, column in enumerate(block.columns)
+            if column.indicators and not column.numbers and len(column.indicators) == 1
+        }
+        by_predictor: dict[str, list[int]] = {}
+        for at in values:
+            by_predictor.setdefault(block.columns[at].indicators[0][0], []).append(at)
+        for places in by_predictor.values():
+            if np.array_equal(sum(values[at] for at in places), np.ones(design.cells.n_cells)):
+                return {index: places}
+    return {}
+
+
+def _around(fit: Fit, design: Design, parts: dict[int, list[int]], kept: Flags) -> Floats:
+    """(p + q,) the fitted coefficients of the columns that are not solved for, and of the free intercepts; 0 elsewhere."""
+    assert fit.unit_free is not None
+    plain, joint = fit.unit_free, fit.unit_free.joint
+    fitted = plain.form.maps.inverse @ fit.joint.mean if joint is None else joint.mean
+    around = np.zeros(len(fitted))
+    p = len(design.population)
+    around[:p][~kept] = fitted[:p][~kept]
+    for index, places in parts.items():
+        _effects_of(around, design, index)[:, places] = _effects_of(fitted, design, index)[:, places]
+    return around
+
+
+def _effects_of(values: Floats, design: Design, index: int) -> Floats:
+    """(L, k) view of a block's effects in ``values`` (p + q,)."""
+    block = design.blocks[index]
+    start = len(design.population) + design.starts[index]
+    return values[start : start + block.n_effects].reshape(block.factor.n_levels, len(block.columns))
+
+
+def _embedding(design: Design, kept: Flags) -> csr_array:
+    p, total = len(design.population), len(design.population) + design.n_effects
+    places: NDArray[np.int64] = np.concatenate([np.flatnonzero(kept), np.arange(p, total)])
+    return csr_array((np.ones(len(places)), (places, np.arange(len(places)))), shape=(total, len(places)))
+
+
+def _scale(fit: Fit) -> float:
+    """What effects' variances are relative to: the residual sd of a linear model, 1 on a link scale."""
+    return fit.sigma if fit.design.cells.has_moments and fit.sigma is not None else 1.0
+
+
+def _root(covariance: Floats, free: Sequence[int]) -> Floats:
+    """A root of the relative covariance with ``free`` terms of variance ``FREE``, the others pooled as they are."""
+    root = np.zeros_like(covariance)
+    others = [at for at in range(len(covariance)) if at not in free]
+    root[np.ix_(others, others)] = square_root(covariance[np.ix_(others, others)])
+    root[list(free), list(free)] = math.sqrt(FREE)
+    return root
+
+
+def _solved(fit: Fit, design: Design, rows: ReducedRows, shift: Floats, lambdas: Sequence[Floats], sigma: float) -> NormalJoint:
+    """The joint distribution of what is solved for, beside the known ``shift`` (R,) of the predictor."""
+    if design.cells.has_moments:
+        rows = replace(rows, outcome=rows.outcome - shift)
+        return NormalJoint(linear_system(rows).factorise(lambdas), sigma)
+    rows = replace(rows, offset=rows.offset + shift)
+    layout = reweighting(rows)
+    likelihood = family_named(design.cells.family).likelihood(outcome_of(design.cells, rows, design.cells.family))
+    log_dispersion = 0.0 if fit.dispersion is None else math.log(fit.dispersion)
+    mode = find_mode(layout, likelihood, lambdas, log_dispersion, layout.zero(), with_basis=True)
+    effects = [part.ravel() for part in layout.by_block(mode.effects)]
+    return NormalJoint(mode.factor, 1.0, None, np.concatenate([layout.beta(mode.effects), *effects]))
