@@ -20,11 +20,13 @@ from groupwise.source.relation import first_line, literal, quote
 from groupwise.source.source_files import exactly, is_remote, plain_path
 from groupwise.study.study import Study
 from groupwise.validation.missing_values import MISSING_LEVEL
-from multilevel.errors import DataError, SourceError
+from multilevel.errors import DataError, SourceError, StudyError
 
 if TYPE_CHECKING:
+    from multilevel.prediction.average_contrast import AverageContrast, Choice
     from multilevel.prediction.contrast import LevelContrast
     from multilevel.prediction.prediction_rows import At
+    from multilevel.prediction.saved_averages import SavedAverages
     from multilevel.prediction.saved_model import SavedModel
 
 MADE = ("estimate", "std_error", "lower", "upper", "is_new")
@@ -33,10 +35,12 @@ MADE = ("estimate", "std_error", "lower", "upper", "is_new")
 
 @dataclass(frozen=True)
 class SavedModels:
-    """The saved models of one published version: one, or the two parts of a two-part model."""
+    """The saved models of one published version: one, or the two parts of a two-part model. averages: by factor, those that it published;
+    empty in a version of before they were kept."""
 
     version: Version
     models: tuple[SavedModel, ...]
+    averages: tuple[SavedAverages, ...] = ()
 
 
 def read_saved(study: Study, run_id: str | None = None) -> SavedModels:
@@ -47,15 +51,32 @@ def read_saved(study: Study, run_id: str | None = None) -> SavedModels:
     SourceError
         Nothing is published, no such version, or the version keeps nothing; the message says why.
     """
-    from multilevel.prediction.saved_file import read_models
+    from multilevel.prediction.saved_file import read_averages, read_models
 
     target = open_target(study.publish_to, study.name)
     version = _version(study, target, run_id)
     with tempfile.TemporaryDirectory(prefix="groupwise-") as folder:
         file = target.joint(version, Path(folder))
         if file is not None:
-            return SavedModels(version, read_models(file))
+            return SavedModels(version, read_models(file), read_averages(file))
     raise SourceError(f"{study.name}: run {version.run_id} has no saved joint distribution: {_why(study)}.")
+
+
+def contrast_averages(saved: SavedModels, levels: Sequence[str], factor: str | None = None) -> tuple[list[AverageContrast], list[Choice]]:
+    """Every pair of ``levels`` on the scale of the outcome, and of more than two the choice among them; raises StudyError, SourceError."""
+    from multilevel.prediction.average_contrast import average_contrasts, choices
+    from multilevel.prediction.contrast import find_levels
+
+    found, places = find_levels(saved.models[0], levels, factor)
+    kept = next((averages for averages in saved.averages if averages.factor == found.name), None)
+    if kept is None:
+        raise SourceError(
+            f"Run {saved.version.run_id} keeps no averages, only coefficients: run groupwise estimate again, or add --of coefficient."
+        )
+    if len(set(places)) < len(places):
+        raise StudyError(f"{' and '.join(map(repr, levels))}: name each level once.")
+    pairs = average_contrasts(kept, places, levels)
+    return pairs, choices(kept, places, levels) if len(levels) > 2 else []
 
 
 def contrast_levels(saved: SavedModels, level_a: str, level_b: str, factor: str | None = None) -> list[LevelContrast]:

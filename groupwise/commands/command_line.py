@@ -172,15 +172,21 @@ def report(
 @app.command()
 def contrast(
     study: StudyFile,
-    level_a: Annotated[str, typer.Argument(metavar="LEVEL_A", help="a level; parent:level where its name alone is not unique")],
-    level_b: Annotated[str, typer.Argument(metavar="LEVEL_B", help="the level to take off")],
-    factor: Annotated[str | None, typer.Option(help="the grouping factor, where several have both levels")] = None,
+    levels: Annotated[
+        list[str],
+        typer.Argument(metavar="LEVEL", help="two levels of one factor, or more; parent:level where a name alone is not unique"),
+    ],
+    factor: Annotated[str | None, typer.Option(help="the grouping factor, where several have all levels")] = None,
+    of: Annotated[
+        str, typer.Option("--of", metavar="members|coefficient", help="of the published estimates, or of coefficients on the link scale")
+    ] = "members",
+    style: Annotated[str, typer.Option("--format", metavar="table|json|csv", help="how the differences are printed")] = "table",
     run: Annotated[str | None, typer.Option(metavar="RUN", help="run id of a published version; default: the latest")] = None,
 ) -> None:
-    """The difference of two groups from their joint distribution: LEVEL_A minus LEVEL_B, with the probability that it is above 0."""
-    from groupwise.commands.contrast_predict import show_contrast
+    """The first level minus the second, as the tables have them, with its interval and probability; of several levels, all pairs."""
+    from groupwise.commands.contrasted import show_contrast
 
-    show_contrast(str(study), level_a, level_b, factor=factor, run_id=run)
+    show_contrast(str(study), levels, factor=factor, of=of, style=style, run_id=run)
 
 
 @app.command()
@@ -192,7 +198,7 @@ def predict(
     run: Annotated[str | None, typer.Option(metavar="RUN", help="run id of a published version; default: the latest")] = None,
 ) -> None:
     """The expected outcome at every row of a table, groups never seen included. Reads what the published version keeps, no line items."""
-    from groupwise.commands.contrast_predict import show_predictions
+    from groupwise.commands.predicted import show_predictions
 
     show_predictions(str(study), at, output=output, interval=interval, run_id=run)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from groupwise.faults import told
@@ -12,7 +12,7 @@ from groupwise.study.study import Study
 from multilevel.errors import GateError
 
 if TYPE_CHECKING:
-    from multilevel.estimands.fitted_part import FittedPart
+    from multilevel.study.options import StudyFit
 
 type StepProgress = Callable[[str, float], None]
 
@@ -36,25 +36,29 @@ def fit(run: RunFolder, progress: StepProgress | None = None) -> None:
 
         named = {"study": study.name, "as_of": str(relation.as_of), "run_id": run.run_id, "formula": study.formula, "family": study.family}
         write_posterior(fitted.fit, run.posterior, named)
-    _keep(run, study, fitted.parts)
+    _keep(run, study, fitted)
     run.write_json("report", {**fitted.report, "weights_source": source.message})
     run.write_json("gates", {"failed": [{"check": gate.check, "message": gate.message} for gate in fitted.failed_gates]})
 
 
-def _keep(run: RunFolder, study: Study, parts: Sequence[FittedPart]) -> None:
+def _keep(run: RunFolder, study: Study, fitted: StudyFit) -> None:
     """Write the joint distribution for contrasts and predictions; nothing under privacy, nor where there are too many coefficients."""
     if study.privacy is not None:
         return
     from multilevel.cells.files import read_cells_spec
+    from multilevel.estimands.fitted_part import expected_outcome
     from multilevel.prediction.save_model import save_model
+    from multilevel.prediction.saved_averages import saved_averages
     from multilevel.prediction.saved_file import write_models
 
     moments = {label: (mean, sd) for label, (mean, sd) in read_cells_spec(run.path / "cells.json").moments.items()}
     fills = run.read_json("validation").get("filled_in", {})
-    models = [save_model(part, study.formula, moments=moments, fills=fills, seed=study.seed) for part in parts]
+    models = [save_model(part, study.formula, moments=moments, fills=fills, seed=study.seed) for part in fitted.parts]
     kept = [model for model in models if model is not None]
-    if len(kept) == len(models):
-        write_models(kept, run.joint)
+    if len(kept) < len(models) or fitted.tree is None:
+        return
+    outcome, variance = expected_outcome(fitted.parts), fitted.parts[-1].variance
+    write_models(kept, run.joint, saved_averages(outcome, fitted.tree, variance, kept, fitted.tables["group_estimates"]))
 
 
 def _posterior_unkept(study: Study) -> tuple[Any, ...]:

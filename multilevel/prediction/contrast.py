@@ -51,9 +51,10 @@ def level_contrasts(kept: SavedModel, level_a: str, level_b: str, factor: str | 
     StudyError
         No factor, or more than one, has both levels; or one of them lies under several parents.
     """
-    found = _factor(kept, level_a, level_b, factor)
-    places = _place(found, level_a), _place(found, level_b)
-    return tuple(_contrast(kept, term, found.name, places, (level_a, level_b)) for name, term in kept.contrasts if name == found.name)
+    found, (first, second) = find_levels(kept, (level_a, level_b), factor)
+    return tuple(
+        _contrast(kept, term, found.name, (first, second), (level_a, level_b)) for name, term in kept.contrasts if name == found.name
+    )
 
 
 def _contrast(kept: SavedModel, term: str, factor: str, places: tuple[int, int], levels: tuple[str, str]) -> LevelContrast:
@@ -74,19 +75,26 @@ def _contrast(kept: SavedModel, term: str, factor: str, places: tuple[int, int],
     return LevelContrast(kept.part, factor, term, levels[0], levels[1], estimate, std_error, lower, upper, above, ratio)
 
 
-def _factor(kept: SavedModel, level_a: str, level_b: str, name: str | None) -> SavedFactor:
+def find_levels(kept: SavedModel, levels: Sequence[str], name: str | None) -> tuple[SavedFactor, list[int]]:
+    """The one factor that has all ``levels``, or factor ``name``, and where they are; raises StudyError as ``level_contrasts`` does."""
+    found = _factor(kept, levels, name)
+    return found, [_place(found, level) for level in levels]
+
+
+def _factor(kept: SavedModel, levels: Sequence[str], name: str | None) -> SavedFactor:
     if name is not None:
         if name not in kept.factors:
             raise StudyError(f"--factor {name}: the study's grouping factors are {', '.join(kept.factors)}.")
         return kept.factors[name]
-    both = [factor for factor in kept.factors.values() if all(_matches(factor, level) for level in (level_a, level_b))]
-    if len(both) == 1:
-        return both[0]
-    if both:
-        raise StudyError(f"{level_a!r} and {level_b!r} are levels of {', '.join(each.name for each in both)}: choose one with --factor.")
-    missing = [level for level in (level_a, level_b) if not any(_matches(factor, level) for factor in kept.factors.values())]
+    every = [factor for factor in kept.factors.values() if all(_matches(factor, level) for level in levels)]
+    if len(every) == 1:
+        return every[0]
+    named = " and ".join(map(repr, levels))
+    if every:
+        raise StudyError(f"{named} are levels of {', '.join(each.name for each in every)}: choose one with --factor.")
+    missing = [level for level in levels if not any(_matches(factor, level) for factor in kept.factors.values())]
     if not missing:
-        raise StudyError(f"{level_a!r} and {level_b!r} are levels of different factors; only levels of one factor have a difference.")
+        raise StudyError(f"{named} are levels of different factors; only levels of one factor have a difference.")
     raise StudyError(f"No grouping factor has the level {missing[0]!r}; {_offer(list(kept.factors.values()), missing[0])}.")
 
 

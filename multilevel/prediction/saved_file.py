@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,18 +12,29 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from multilevel.errors import DataError
+from multilevel.prediction.saved_averages import SavedAverages
 from multilevel.prediction.saved_model import SavedFactor, SavedMeans, SavedModel
 
-FORMAT = 3
+FORMAT, READ = 4, (3, 4)
+"""The format written, and those read: 3 has no averages."""
+
+AVERAGES = ("factor", "levels", "parents", "has_draws", "is_positive", "interval")
+AVERAGE_ARRAYS = ("estimate", "std_error", "spread", "own")
 PLAIN = ("part", "formula", "family", "log_outcome", "engine", "interval", "population", "blocks", "log_variance", "log_variance_error")
 
 
-def write_models(models: Sequence[SavedModel], file: Path) -> None:
-    """Write the one file; ``read_models`` reads it."""
-    described = {"format": FORMAT, "models": [_described(model) for model in models]}
+def write_models(models: Sequence[SavedModel], file: Path, averages: Sequence[SavedAverages] = ()) -> None:
+    """Write the one file; ``read_models`` and ``read_averages`` read it."""
+    described = {
+        "format": FORMAT,
+        "models": [_described(model) for model in models],
+        "averages": [{name: getattr(one, name) for name in AVERAGES} for one in averages],
+    }
     arrays: dict[str, Any] = {"description": np.array(json.dumps(described))}
     for place, model in enumerate(models):
         arrays |= {f"{place}.{name}": values for name, values in _arrays(model).items()}
+    for place, one in enumerate(averages):
+        arrays |= {f"averages.{place}.{name}": getattr(one, name) for name in AVERAGE_ARRAYS}
     with file.open("wb") as target:
         np.savez(target, allow_pickle=False, **arrays)
 
@@ -36,11 +47,29 @@ def read_models(file: Path) -> tuple[SavedModel, ...]:
     DataError
         The file is damaged, or of another version.
     """
+    return _read(file, lambda described, stored: tuple(_restored(each, stored, f"{at}.") for at, each in enumerate(described["models"])))
+
+
+def read_averages(file: Path) -> tuple[SavedAverages, ...]:
+    """The averages beside the models; none in a file of an earlier version. Raises DataError as ``read_models`` does."""
+
+    def restored(described: dict[str, Any], stored: Any) -> tuple[SavedAverages, ...]:
+        return tuple(_average(each, stored, f"averages.{place}.") for place, each in enumerate(described.get("averages", ())))
+
+    return _read(file, restored)
+
+
+def _average(each: dict[str, Any], stored: Any, prefix: str) -> SavedAverages:
+    plain: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in each.items()}
+    return SavedAverages(**plain, **{name: stored[prefix + name] for name in AVERAGE_ARRAYS})
+
+
+def _read[T](file: Path, restored: Callable[[dict[str, Any], Any], T]) -> T:
     try:
         with np.load(file, allow_pickle=False) as stored:
             described = json.loads(str(stored["description"]))
-            if described["format"] == FORMAT:
-                return tuple(_restored(each, stored, f"{place}.") for place, each in enumerate(described["models"]))
+            if described["format"] in READ:
+                return restored(described, stored)
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         raise DataError(f"{file}: cannot be read as a saved model ({error}); run groupwise estimate again.") from error
     raise DataError(f"{file}: kept by another version of groupwise (format {described['format']}); run groupwise estimate again.")

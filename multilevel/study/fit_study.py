@@ -58,4 +58,4 @@ def fit_study(formula: Formula, cells: CellStatistics, options: FitOptions) -> S
         checks = study_checks(results, tree, options)
         tables["diagnostics"] = diagnostics(checks, options.heading)
     report = report_of(formula, cells.family, results, options, checks=checks, seconds=clock.seconds)
-    return StudyFit(tables, report, failed_gates(checks), fitted)
+    return StudyFit(tables, report, failed_gates(checks), fitted, tree)

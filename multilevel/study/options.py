@@ -10,6 +10,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from multilevel.catalogue.table_assembly import Heading
+from multilevel.design.nesting import Nesting
 from multilevel.estimands.fitted_part import FittedPart
 from multilevel.estimands.new_levels import NewLevel
 from multilevel.fit.container import Check, Engine, Fit
@@ -98,12 +99,14 @@ def fit_options(study: str, as_of: date, run_id: str, engine: Engine, **more: An
 @dataclass(frozen=True)
 class StudyFit:
     """The tables by name, and what the report needs besides them (JSON-able). ``failed_gates`` name what must stop the run;
-    ``parts`` are the partial-pooling fits themselves, for contrasts and predictions: one, or two of a two-part model."""
+    ``parts`` are the partial-pooling fits themselves, for contrasts and predictions: one, or two of a two-part model; ``tree`` is the
+    nesting of the grouping factors."""
 
     tables: Mapping[str, pa.Table]
     report: dict[str, object]
     failed_gates: tuple[Check, ...] = field(default=())
     parts: tuple[FittedPart, ...] = field(default=(), repr=False)
+    tree: Nesting | None = field(default=None, repr=False)
 
     @property
     def fit(self) -> Fit | None:

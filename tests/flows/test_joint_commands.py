@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 from groupwise.commands import command_line
 from groupwise.pipeline.release import release
 from groupwise.run_folder import RunFolder
+from multilevel.prediction.saved_file import read_averages, read_models
 
 STUDY = """
 name: spend
@@ -71,15 +74,72 @@ def publish(run_until_fitted: Callable[..., RunFolder]) -> Callable[..., RunFold
     return run
 
 
-def test_a_contrast_is_printed_with_its_probability_in_words(place: Path, groupwise: Run, publish: Publish) -> None:
+def test_a_contrast_is_that_of_the_tables_estimates(place: Path, groupwise: Run, publish: Publish) -> None:
     tables = publish().read_tables()
     code, out, err = groupwise("contrast", "spend.yaml", "B4", "(missing)")
     assert (code, err) == (0, "")
-    assert "band: B4 minus (missing), as of" in out
     assert "B4 is above (missing) with probability over 99.9 %" in out
+    code, out, _ = groupwise("contrast", "spend.yaml", "B4", "(missing)", "--format", "json")
+    [found] = json.loads(out)
+    groups = pd.DataFrame(tables["group_estimates"].to_pylist()).set_index(["grouping_factor", "level"])
+    pair = groups.loc["band"].loc[["B4", "(missing)"]]
+    assert found["difference"] == pytest.approx(pair.estimate["B4"] - pair.estimate["(missing)"], abs=1e-9)
+    assert (found["of"], found["scale"], found["ratio"]) == ("members", "response", None)
+    # what both bands share cancels: the error is that of two nearly independent effects, not of two levels
+    assert found["std_error"] == pytest.approx(np.hypot(*groups.loc["band"].no_pooling_std_error[["B4", "(missing)"]]), rel=0.1)
+    assert found["upper"] - found["lower"] == pytest.approx(2 * 1.959964 * found["std_error"], rel=1e-5)
+
+
+def test_several_levels_give_all_pairs_at_once_and_a_choice(place: Path, groupwise: Run, publish: Publish) -> None:
+    publish()
+    code, out, err = groupwise("contrast", "spend.yaml", "B1", "B2", "B4")
+    assert (code, err) == (0, "")
+    assert "hold for all 3 pairs at once" in out and "P(highest)" in out
+    code, out, _ = groupwise("contrast", "spend.yaml", "B1", "B2", "B4", "--format", "csv")
+    pairs = pd.read_csv(io.StringIO(out))
+    assert list(zip(pairs.level_a, pairs.level_b, strict=True)) == [("B1", "B2"), ("B1", "B4"), ("B2", "B4")]
+    assert pairs.difference[0] + pairs.difference[2] == pytest.approx(pairs.difference[1], abs=1e-9)
+    reach = ((pairs.upper - pairs.lower) / 2 / pairs.std_error).to_numpy()
+    # between one interval's 1.96 and Bonferroni's 2.39
+    assert np.ptp(reach) < 1e-9 and 2.2 < reach[0] < 2.39
+
+
+def test_coefficients_are_compared_where_they_are_asked_for(place: Path, groupwise: Run, publish: Publish) -> None:
+    tables = publish().read_tables()
+    code, out, err = groupwise("contrast", "spend.yaml", "B4", "(missing)", "--of", "coefficient")
+    assert (code, err) == (0, "")
+    assert "band: B4 minus (missing), as of" in out
     groups = pd.DataFrame(tables["group_coefficients"].to_pylist()).set_index(["grouping_factor", "level", "term"])
     difference = groups.estimate["band", "B4", "Intercept"] - groups.estimate["band", "(missing)", "Intercept"]
     assert f"{difference:,.3g}" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["B4"], "name two levels, or more"),
+        (["B4", "B1", "--of", "odds"], "--of odds: write members or coefficient"),
+        (["B4", "B1", "--format", "xml"], "--format xml: write table, json, csv"),
+        (["B4", "B1", "B2", "--of", "coefficient"], "--of coefficient: name two levels"),
+        (["B4", "B4"], "name each level once"),
+        (["B4", "104"], "levels of different factors"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(place: Path, groupwise: Run, publish: Publish, arguments: list[str], message: str) -> None:
+    publish()
+    code, out, err = groupwise("contrast", "spend.yaml", *arguments)
+    assert code == 1 and message in err and out == ""
+
+
+def test_a_model_kept_before_there_were_averages_still_predicts(place: Path, groupwise: Run, publish: Publish) -> None:
+    kept = publish().joint
+    with np.load(kept, allow_pickle=False) as stored:
+        arrays = {name: stored[name] for name in stored.files if not name.startswith("averages.")}
+    described = json.loads(str(arrays["description"]))
+    described.pop("averages")
+    arrays["description"] = np.array(json.dumps(described | {"format": 3}))
+    np.savez(kept, allow_pickle=False, **arrays)
+    assert len(read_models(kept)) == 1 and read_averages(kept) == ()
 
 
 def test_predictions_are_written_beside_the_tables_own_columns(place: Path, groupwise: Run, publish: Publish) -> None:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from groupwise.commands.contrast_predict import show_contrast
+from groupwise.commands.contrasted import show_contrast
 from groupwise.commands.history import prune_versions, roll_back, show_difference
 from groupwise.commands.show import show_tables
 from groupwise.pipeline.run_start import begin
@@ -45,7 +45,7 @@ def test_estimate_publishes_to_the_bucket_and_show_diff_rollback_and_prune_read_
         show_tables(shown, 3)
         assert run_id in capsys.readouterr().out
 
-    show_contrast("study.yaml", "g3", "g1", factor=None, run_id=None)
+    show_contrast("study.yaml", ["g3", "g1"], factor=None, of="members", style="table", run_id=None)
     assert "g3 is above g1 with probability" in capsys.readouterr().out
 
     put("earlier")

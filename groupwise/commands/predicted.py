@@ -1,0 +1,53 @@
+"""``groupwise predict``: the expected outcome at every row of a table, from the saved model of a published version."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+from rich.table import Table
+
+from groupwise.commands import terminal
+from groupwise.predictions import MADE, SavedModels, predict_at, read_saved, write_predictions
+from groupwise.study.study_file import load_study
+from multilevel.errors import StudyError
+
+MOST_PRINTED = 40
+
+
+def show_predictions(study_file: str, at: str, *, output: Path | None, interval: float | None, run_id: str | None) -> None:
+    """Write or print the expected outcome at every row of a table."""
+    if interval is not None and not 0.0 < interval < 1.0:
+        raise StudyError(f"--interval {interval}: write a probability between 0 and 1, such as 0.9.")
+    study = load_study(study_file)
+    saved = read_saved(study, run_id)
+    table = predict_at(study, saved, at, interval=interval)
+    n_new = sum(bool(value) for value in table.column("is_new").to_pylist())
+    console = terminal.console()
+    told = f"{study.title or study.name}: {table.num_rows:,} rows, {n_new:,} with a group never seen, {_named(saved)}"
+    if output is not None:
+        write_predictions(table, output)
+        console.print(told, soft_wrap=True, markup=False)
+        print(output)
+        return
+    console.print(_predictions(table.slice(0, MOST_PRINTED)))
+    more = f"; the first {MOST_PRINTED} are shown, all of them with --output FILE" if table.num_rows > MOST_PRINTED else ""
+    console.print(told + more, soft_wrap=True, markup=False)
+
+
+def _named(saved: SavedModels) -> str:
+    return f"as of {saved.version.as_of}, run {saved.version.run_id}"
+
+
+def _predictions(table: pa.Table) -> Table:
+    own = [name for name in table.column_names if name not in MADE]
+    rows = [[_cell(value) for value in row.values()] for row in table.to_pylist()]
+    return terminal.table([name.replace("_", " ") if name in MADE else name for name in table.column_names], rows, text=own)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:,.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,125 @@
+"""Differences of published averages: each that of the table's two estimates, with the error that their joint distribution gives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from scipy.special import ndtr, ndtri
+
+from multilevel.arrays import Floats
+from multilevel.prediction.saved_averages import SavedAverages
+
+DRAWS = 20_000
+"""Draws of several levels at once, for simultaneous intervals and choices."""
+
+
+@dataclass(frozen=True)
+class AverageContrast:
+    """``level_a`` minus ``level_b`` on the scale of the outcome.
+
+    probability : P(a > b), None where both are the same for certain. ratio : a / b with its bounds, where the outcome is positive.
+    ``lower`` and ``upper`` hold for all differences that were asked for at once where ``is_simultaneous``.
+    """
+
+    grouping_factor: str
+    level_a: str
+    level_b: str
+    difference: float
+    std_error: float
+    lower: float
+    upper: float
+    probability: float | None
+    ratio: tuple[float, float, float] | None
+    is_simultaneous: bool = False
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of the levels asked for: P(it is the highest of them), and the loss expected of choosing it, in units of the outcome."""
+
+    level: str
+    estimate: float
+    probability_best: float
+    expected_loss: float
+
+
+def average_contrasts(kept: SavedAverages, places: Sequence[int], names: Sequence[str]) -> list[AverageContrast]:
+    """Every pair of the levels at ``places``, named ``names``; with more than one pair the intervals are simultaneous.
+
+    Simultaneous intervals are those of the largest |t| among the pairs (Westfall and Young 1993).
+    """
+    pairs = list(combinations(range(len(places)), 2))
+    joint = _draws(kept, places) if len(pairs) > 1 else None
+    found = [_contrast(kept, (places[a], places[b]), (names[a], names[b])) for a, b in pairs]
+    if joint is None:
+        return found
+    errors = np.array([each.std_error for each in found])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        t = np.abs(np.array([joint[a] - joint[b] for a, b in pairs])) / errors[:, None]
+    reach = float(np.quantile(np.nanmax(np.where(errors[:, None] > 0, t, np.nan), axis=0), kept.interval)) if (errors > 0).any() else 0.0
+    return [_widened(each, reach) for each in found]
+
+
+def choices(kept: SavedAverages, places: Sequence[int], names: Sequence[str]) -> list[Choice]:
+    """Of the levels at ``places``: which is the highest, and what choosing another costs, over their joint distribution."""
+    estimate = kept.estimate[list(places)]
+    values = estimate[:, None] + _draws(kept, places)
+    best = values.max(axis=0)
+    shares = np.bincount(values.argmax(axis=0), minlength=len(places)) / values.shape[1]
+    losses = (best - values).mean(axis=1)
+    return [Choice(*each) for each in zip(names, map(float, estimate), map(float, shares), map(float, losses), strict=True)]
+
+
+def _contrast(kept: SavedAverages, places: tuple[int, int], names: tuple[str, str]) -> AverageContrast:
+    a, b = places
+    difference = float(kept.estimate[a] - kept.estimate[b])
+    spread = kept.spread[a].astype(np.float64) - kept.spread[b].astype(np.float64)
+    own = float(np.hypot(kept.own[a], kept.own[b]))
+    std_error = float(np.hypot(np.sqrt(spread @ spread / (len(spread) - 1)), own))
+    tail = (1.0 - kept.interval) / 2.0
+    z = float(ndtri(1.0 - tail))
+    if kept.has_draws and std_error > 0:
+        draws = difference + spread + own * np.random.default_rng(0).standard_normal(len(spread))
+        lower, upper = (float(bound) for bound in np.quantile(draws, [tail, 1.0 - tail]))
+        above: float | None = float(np.mean(draws > 0))
+    else:
+        lower, upper = difference - z * std_error, difference + z * std_error
+        above = float(ndtr(difference / std_error)) if std_error > 0 else None
+    return AverageContrast(kept.factor, *names, difference, std_error, lower, upper, above, _ratio(kept, a, b, z))
+
+
+def _ratio(kept: SavedAverages, a: int, b: int, z: float) -> tuple[float, float, float] | None:
+    """a / b with bounds from the difference of logarithms, by the delta method."""
+    if not (kept.is_positive and kept.estimate[a] > 0 and kept.estimate[b] > 0):
+        return None
+    spread = kept.spread[a].astype(np.float64) / kept.estimate[a] - kept.spread[b].astype(np.float64) / kept.estimate[b]
+    own = np.hypot(kept.own[a] / kept.estimate[a], kept.own[b] / kept.estimate[b])
+    error = float(np.hypot(np.sqrt(spread @ spread / (len(spread) - 1)), own))
+    ratio = float(kept.estimate[a] / kept.estimate[b])
+    return ratio, ratio * float(np.exp(-z * error)), ratio * float(np.exp(z * error))
+
+
+def _widened(each: AverageContrast, reach: float) -> AverageContrast:
+    half = reach * each.std_error
+    return AverageContrast(
+        each.grouping_factor,
+        each.level_a,
+        each.level_b,
+        each.difference,
+        each.std_error,
+        each.difference - half,
+        each.difference + half,
+        each.probability,
+        each.ratio,
+        is_simultaneous=True,
+    )
+
+
+def _draws(kept: SavedAverages, places: Sequence[int]) -> Floats:
+    """(levels, draws) joint deviations of the averages from their estimates."""
+    spread, rng = kept.spread[list(places)].astype(np.float64), np.random.default_rng(0)
+    together = spread if kept.has_draws else spread @ rng.standard_normal((spread.shape[1], DRAWS)) / np.sqrt(spread.shape[1] - 1)
+    return together + kept.own[list(places), None] * rng.standard_normal(together.shape)

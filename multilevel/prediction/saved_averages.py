@@ -1,0 +1,84 @@
+"""The published averages of every level as they are kept: the estimates of the table, and how they vary together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from multilevel.arrays import Floats
+from multilevel.design.nesting import Nesting
+from multilevel.estimands.expected_outcome import ExpectedOutcome
+from multilevel.estimands.level_variance import LevelVariance
+from multilevel.estimands.standardise import standardise
+from multilevel.prediction.saved_model import SavedModel
+
+
+@dataclass(frozen=True)
+class SavedAverages:
+    """``group_estimates`` of one factor, with the joint distribution of its rows.
+
+    levels, parents : as in ``Factor``. estimate, std_error : (L,) of the table. spread : (L, S), whose cross-product over S - 1 is the
+    covariance that comes from the coefficients, linear about the estimates; of posterior draws their deviations. own : (L,) sd of what is
+    unknown of each level besides. is_positive : whether the outcome is above zero, so that ratios make sense.
+    """
+
+    factor: str
+    levels: tuple[str, ...]
+    parents: tuple[str, ...] | None
+    estimate: Floats
+    std_error: Floats
+    spread: NDArray[np.float32]
+    own: Floats
+    has_draws: bool
+    is_positive: bool
+    interval: float
+
+
+def saved_averages(
+    outcome: ExpectedOutcome, tree: Nesting, variance: LevelVariance | None, models: Sequence[SavedModel], table: pa.Table
+) -> tuple[SavedAverages, ...]:
+    """Of every factor.
+
+    Parameters
+    ----------
+    outcome, tree, variance : those that ``table``, the published ``group_estimates``, was made of. models : the saved parts.
+    """
+    published = {
+        (row["grouping_factor"], row["parent_level"], row["level"]): (row["estimate"], row["std_error"])
+        for row in table.select(["grouping_factor", "parent_level", "level", "estimate", "std_error", "is_new"]).to_pylist()
+        if not row["is_new"]
+    }
+    response = outcome.parts[-1].response
+    return tuple(_of_factor(name, outcome, tree, variance, models, published, not response.is_linear) for name in tree.factors)
+
+
+def _of_factor(
+    name: str,
+    outcome: ExpectedOutcome,
+    tree: Nesting,
+    variance: LevelVariance | None,
+    models: Sequence[SavedModel],
+    published: Mapping[tuple[str, str | None, str], tuple[float, float]],
+    is_positive: bool,
+) -> SavedAverages:
+    factor = tree.factors[name]
+    levels = tuple(map(str, factor.levels))
+    parents = None if factor.parents is None else tuple(map(str, factor.parents))
+    keys = [(name, None if parents is None else parents[place], level) for place, level in enumerate(levels)]
+    estimate, std_error = np.array([published[key] for key in keys], dtype=np.float64).T
+    gradients = standardise(outcome, tree, name, variance).gradients()
+    pieces = [model.spread(rows) for model, rows in zip(models, gradients, strict=True)]
+    has_draws = outcome.has_draws and len(pieces) == 1
+    # parts have no parameter in common: their roots stand side by side
+    spread = pieces[0] if len(pieces) == 1 else np.hstack([piece / np.sqrt(piece.shape[1] - 1) for piece in pieces])
+    spread = spread if len(pieces) == 1 else spread * np.sqrt(spread.shape[1] - 1)
+    linear = np.sqrt(np.sum(spread**2, axis=1) / (spread.shape[1] - 1))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        shrunk = np.where(linear > std_error, std_error / linear, 1.0)
+    own = np.sqrt(np.maximum(std_error**2 - linear**2, 0.0))
+    kept = (spread * shrunk[:, None]).astype(np.float32)
+    return SavedAverages(name, levels, parents, estimate, std_error, kept, own, has_draws, is_positive, outcome.interval)

@@ -1,0 +1,115 @@
+"""Differences of published averages against the joint distribution that they come from, for every kind of outcome and both engines."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import expit
+
+from multilevel.cells.from_rows import cells_from_frame
+from multilevel.estimands.fitted_part import expected_outcome
+from multilevel.formula.parse import parse_formula
+from multilevel.prediction.average_contrast import average_contrasts, choices
+from multilevel.prediction.save_model import save_model
+from multilevel.prediction.saved_averages import SavedAverages, saved_averages
+from multilevel.prediction.saved_file import read_averages, write_models
+from multilevel.study.fit_study import fit_study
+from multilevel.study.options import StudyFit, fit_options
+
+
+def rows(n: int = 1_500) -> pd.DataFrame:
+    rng = np.random.default_rng(11)
+    g, h, x = rng.integers(0, 6, n), rng.integers(0, 5, n), rng.normal(size=n)
+    eta = 0.5 * rng.normal(size=6)[g] + 0.4 * rng.normal(size=5)[h] + 0.3 * x
+    frame = pd.DataFrame({"g": [f"G{i}" for i in g], "h": h, "x": x.round(), "y": eta + rng.normal(size=n)})
+    frame["paid"] = np.exp(eta + 0.6 * rng.normal(size=n))
+    frame["bought"] = rng.random(n) < expit(eta)
+    frame["spend"] = np.where(rng.random(n) < expit(1 + eta), frame.paid, 0.0)
+    return frame
+
+
+CASES = {
+    "gaussian": ("y ~ x + (1 + x | g) + (1 | h)", "gaussian", "likelihood"),
+    "log": ("log(paid) ~ x + (1 | g) + (1 | h)", "gaussian", "likelihood"),
+    "share": ("bought ~ x + (1 | g) + (1 | h)", "binomial", "likelihood"),
+    "two parts": ("spend ~ x + (1 | g) + (1 | h)", "hurdle_lognormal", "likelihood"),
+    "posterior": ("y ~ x + (1 | g) + (1 | h)", "gaussian", "bayesian"),
+}
+
+
+@pytest.fixture(scope="module", params=CASES)
+def kept(request: pytest.FixtureRequest) -> tuple[StudyFit, SavedAverages]:
+    formula, family, engine = CASES[request.param]
+    parsed = parse_formula(formula)
+    study = fit_study(parsed, cells_from_frame(parsed, rows(), family), fit_options("s", date(2026, 1, 31), "r", engine))
+    models = [save_model(part, formula, moments={}, fills={}, seed=1) for part in study.parts]
+    assert study.tree is not None
+    found = saved_averages(
+        expected_outcome(study.parts),
+        study.tree,
+        study.parts[-1].variance,
+        [model for model in models if model is not None],
+        study.tables["group_estimates"],
+    )
+    return study, next(each for each in found if each.factor == "g")
+
+
+def test_differences_are_those_of_the_table_and_errors_those_of_its_rows(kept: tuple[StudyFit, SavedAverages]) -> None:
+    study, averages = kept
+    table = study.tables["group_estimates"].to_pandas().query("grouping_factor == 'g' and not is_new").set_index("level")
+    names = list(averages.levels)
+    for pair in average_contrasts(averages, range(6), names):
+        assert pair.difference == table.estimate[pair.level_a] - table.estimate[pair.level_b]
+        # correlation lies between -1 and 1, and what is shared makes the difference surer than independence would
+        assert 0 < pair.std_error <= 1.02 * np.hypot(table.std_error[pair.level_a], table.std_error[pair.level_b])
+        if pair.ratio is not None:
+            assert pair.ratio[0] == table.estimate[pair.level_a] / table.estimate[pair.level_b]
+            assert pair.ratio[1] < pair.ratio[0] < pair.ratio[2]
+    np.testing.assert_allclose(
+        np.hypot(np.linalg.norm(averages.spread, axis=1) / np.sqrt(averages.spread.shape[1] - 1), averages.own),
+        table.std_error[names],
+        rtol=1e-5,
+    )
+
+
+def test_choices_add_up(kept: tuple[StudyFit, SavedAverages]) -> None:
+    _, averages = kept
+    found = choices(averages, range(6), averages.levels)
+    assert sum(each.probability_best for each in found) == pytest.approx(1.0)
+    best = max(found, key=lambda each: each.probability_best)
+    assert best.expected_loss == min(each.expected_loss for each in found) >= 0.0
+
+
+def test_the_file_gives_them_back(kept: tuple[StudyFit, SavedAverages], tmp_path: Path) -> None:
+    _, averages = kept
+    write_models([], tmp_path / "joint.npz", [averages])
+    [back] = read_averages(tmp_path / "joint.npz")
+    assert (back.factor, back.levels, back.parents, back.has_draws, back.is_positive, back.interval) == (
+        averages.factor,
+        averages.levels,
+        averages.parents,
+        averages.has_draws,
+        averages.is_positive,
+        averages.interval,
+    )
+    for name in ("estimate", "std_error", "spread", "own"):
+        np.testing.assert_array_equal(getattr(back, name), getattr(averages, name))
+
+
+def test_a_linear_difference_has_the_error_of_its_combination() -> None:
+    parsed = parse_formula("y ~ x + (1 | g)")
+    study = fit_study(parsed, cells_from_frame(parsed, rows(), "gaussian"), fit_options("s", date(2026, 1, 31), "r", "likelihood"))
+    assert study.fit is not None and study.tree is not None
+    model = save_model(study.parts[0], "y ~ x + (1 | g)", moments={}, fills={}, seed=1)
+    assert model is not None
+    [averages] = saved_averages(expected_outcome(study.parts), study.tree, None, [model], study.tables["group_estimates"])
+    difference = model.contrasts["g", "Intercept"][[0]] - model.contrasts["g", "Intercept"][[3]]
+    expected = study.fit.joint.combine(difference, 0.95)
+    [pair] = average_contrasts(averages, (0, 3), ("G0", "G3"))
+    assert pair.difference == pytest.approx(float(expected.estimate[0]), abs=1e-9)
+    assert pair.std_error == pytest.approx(float(expected.std_error[0]), rel=1e-5)
+    assert (pair.lower, pair.upper) == pytest.approx((float(expected.lower[0]), float(expected.upper[0])), rel=1e-4)
