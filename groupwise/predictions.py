@@ -62,13 +62,21 @@ def read_saved(study: Study, run_id: str | None = None) -> SavedModels:
     raise SourceError(f"{study.name}: run {version.run_id} has no saved joint distribution: {_why(study)}.")
 
 
-def contrast_averages(saved: SavedModels, levels: Sequence[str], factor: str | None = None) -> tuple[list[AverageContrast], list[Choice]]:
-    """Every pair of ``levels`` on the scale of the outcome, and of more than two the choice among them; raises StudyError, SourceError."""
+def contrast_averages(
+    saved: SavedModels, levels: Sequence[str], factor: str | None = None, of: str | None = None
+) -> tuple[list[AverageContrast], list[Choice], str]:
+    """Every pair of ``levels`` on the scale of the outcome, of more than two the choice among them, and of whom they speak.
+
+    ``of``: members or population; None: the headline. Raises StudyError, SourceError.
+    """
     from multilevel.prediction.average_contrast import average_contrasts, choices
     from multilevel.prediction.contrast import find_levels
 
     found, places = find_levels(saved.models[0], levels, factor)
-    kept = next((averages for averages in saved.averages if averages.factor == found.name), None)
+    own = [averages for averages in saved.averages if averages.factor == found.name]
+    kept = next((averages for averages in own if of in (None, averages.of)), None)
+    if own and kept is None:
+        raise StudyError(f"--of {of}: {found.name} has no population estimates; the study names no sampled column inside it.")
     if kept is None:
         raise SourceError(
             f"Run {saved.version.run_id} keeps no averages, only coefficients: run groupwise estimate again, or add --of coefficient."
@@ -76,7 +84,7 @@ def contrast_averages(saved: SavedModels, levels: Sequence[str], factor: str | N
     if len(set(places)) < len(places):
         raise StudyError(f"{' and '.join(map(repr, levels))}: name each level once.")
     pairs = average_contrasts(kept, places, levels)
-    return pairs, choices(kept, places, levels) if len(levels) > 2 else []
+    return pairs, choices(kept, places, levels) if len(levels) > 2 else [], kept.of
 
 
 def contrast_levels(saved: SavedModels, level_a: str, level_b: str, factor: str | None = None) -> list[LevelContrast]:

@@ -178,8 +178,13 @@ def contrast(
     ],
     factor: Annotated[str | None, typer.Option(help="the grouping factor, where several have all levels")] = None,
     of: Annotated[
-        str, typer.Option("--of", metavar="members|coefficient", help="of the published estimates, or of coefficients on the link scale")
-    ] = "members",
+        str | None,
+        typer.Option(
+            "--of",
+            metavar="members|population|coefficient",
+            help="of the groups as they are, of new members, or of coefficients on the link scale; default: the headline",
+        ),
+    ] = None,
     style: Annotated[str, typer.Option("--format", metavar="table|json|csv", help="how the differences are printed")] = "table",
     run: Annotated[str | None, typer.Option(metavar="RUN", help="run id of a published version; default: the latest")] = None,
 ) -> None:

@@ -22,14 +22,15 @@ if TYPE_CHECKING:
     from multilevel.prediction.average_contrast import AverageContrast, Choice
     from multilevel.prediction.contrast import LevelContrast
 
-KINDS, STYLES = ("members", "coefficient"), ("table", "json", "csv")
+KINDS, STYLES = ("members", "population", "coefficient"), ("table", "json", "csv")
 SURE = 0.999
+WHOSE = {"members": "both with the members that they have", "population": "for a new member of each"}
 
 
-def show_contrast(study_file: str, levels: Sequence[str], *, factor: str | None, of: str, style: str, run_id: str | None) -> None:
+def show_contrast(study_file: str, levels: Sequence[str], *, factor: str | None, of: str | None, style: str, run_id: str | None) -> None:
     """Print the differences; raises StudyError for a level that is not there, SourceError where nothing is saved."""
-    if of not in KINDS:
-        raise StudyError(f"--of {of}: write {' or '.join(KINDS)}.")
+    if of is not None and of not in KINDS:
+        raise StudyError(f"--of {of}: write {', '.join(KINDS[:-1])} or {KINDS[-1]}.")
     if style not in STYLES:
         raise StudyError(f"--format {style}: write {', '.join(STYLES)}.")
     if len(levels) < 2:
@@ -41,13 +42,13 @@ def show_contrast(study_file: str, levels: Sequence[str], *, factor: str | None,
     if of == "coefficient":
         _show_coefficients(study, saved, contrast_levels(saved, levels[0], levels[1], factor), style)
     else:
-        pairs, chosen = contrast_averages(saved, levels, factor)
-        _show_averages(study, saved, pairs, chosen, style)
+        pairs, chosen, kind = contrast_averages(saved, levels, factor, of)
+        _show_averages(study, saved, pairs, chosen, kind, style)
 
 
-def _show_averages(study: Study, saved: SavedModels, pairs: list[AverageContrast], chosen: list[Choice], style: str) -> None:
+def _show_averages(study: Study, saved: SavedModels, pairs: list[AverageContrast], chosen: list[Choice], of: str, style: str) -> None:
     if style != "table":
-        _write([_average_row(each, study) for each in pairs], style)
+        _write([_average_row(each, of, study) for each in pairs], style)
         return
     console, share = terminal.console(), f"{100 * study.interval:g} %"
     unit = study.unit or "the outcome's unit"
@@ -59,16 +60,16 @@ def _show_averages(study: Study, saved: SavedModels, pairs: list[AverageContrast
     if pairs[0].is_simultaneous:
         console.print(f"The {share} intervals of the differences hold for all {len(pairs)} pairs at once; those of ratios each by itself.")
     for each in pairs if len(pairs) == 1 else ():
-        console.print(_average_sentence(each), soft_wrap=True, markup=False)
+        console.print(_average_sentence(each, of), soft_wrap=True, markup=False)
     if chosen:
         console.print(_choices(chosen))
         console.print("P(highest) and the loss expected of choosing a level are over the levels named here.")
 
 
-def _average_sentence(each: AverageContrast) -> str:
+def _average_sentence(each: AverageContrast, of: str) -> str:
     if each.probability is None:
         return f"{each.level_a} and {each.level_b} are the same."
-    text = f"{_likelier(each.level_a, each.level_b, each.probability)}; both as the tables have them: averages over the common mix"
+    text = f"{_likelier(each.level_a, each.level_b, each.probability)}; {WHOSE[of]}, as the tables have them"
     if each.ratio is None:
         return text + "."
     return text + f", the one in {each.level_a} {each.ratio[0]:,.3g} times that in {each.level_b}."
@@ -80,12 +81,12 @@ def _choices(chosen: list[Choice]) -> Table:
     return terminal.table(["level", "estimate", "P(highest)", "expected loss"], rows, text=("level",))
 
 
-def _average_row(each: AverageContrast, study: Study) -> dict[str, Any]:
+def _average_row(each: AverageContrast, of: str, study: Study) -> dict[str, Any]:
     bounds = (None, None, None) if each.ratio is None else each.ratio
     return {
         "level_a": each.level_a,
         "level_b": each.level_b,
-        "of": "members",
+        "of": of,
         "scale": "response",
         "difference": each.difference,
         "std_error": each.std_error,

@@ -15,6 +15,7 @@ from groupwise.publishing.layout import STUDY_NAME, open_layout
 from groupwise.publishing.target import open_target
 from groupwise.publishing.verify import read_manifest, read_tables
 from groupwise.study.study_file import load_study
+from multilevel.catalogue.headline import with_headline
 from multilevel.errors import SourceError
 
 
@@ -92,8 +93,11 @@ def _by_address(target: str) -> tuple[Path | Address, dict[str, pa.Table]]:
 def _ranked(table: pa.Table, factor: str, rows: int) -> Table:
     """The first and last levels of a factor by estimate."""
     seen = pc.and_(pc.equal(table["grouping_factor"], pa.scalar(factor)), pc.invert(table["is_new"]))
-    own = table.filter(seen).sort_by([("estimate", "descending")])
-    columns = ("parent_level", "level", "n", "no_pooling_estimate", "estimate", "lower", "upper", "rank_lower", "rank_upper")
+    own = with_headline(table.filter(seen)).sort_by([("estimate", "descending")])
+    known = ("parent_level", "level", "n", "n_sampled", "observed_mean", "no_pooling_estimate", "estimate", "lower", "upper", "rank_lower")
+    columns = tuple(name for name in (*known, "rank_upper") if name in own.column_names)
+    if "headline" in own.column_names and own.num_rows and own["headline"][0].as_py() == "population":
+        factor += ", a new member"
     if own.num_rows <= 2 * rows:
         return _table(factor, own, columns)
     ends = pa.concat_tables([own.slice(0, rows), own.slice(own.num_rows - rows)])

@@ -58,7 +58,7 @@ def _keep(run: RunFolder, study: Study, fitted: StudyFit) -> None:
     if len(kept) < len(models) or fitted.tree is None:
         return
     outcome, variance = expected_outcome(fitted.parts), fitted.parts[-1].variance
-    write_models(kept, run.joint, saved_averages(outcome, fitted.tree, variance, kept, fitted.tables["group_estimates"]))
+    write_models(kept, run.joint, saved_averages(outcome, fitted.tree, variance, kept, fitted.tables["group_estimates"], study.sampled))
 
 
 def _posterior_unkept(study: Study) -> tuple[Any, ...]:
@@ -92,6 +92,7 @@ def _options(study: Study, run: RunFolder, as_of: Any, progress: StepProgress | 
         run_id=run.run_id,
         cells_pair=study.cells,
         predict_for=tuple(NewLevel(new.grouping_factor, new.level, new.parent_level) for new in study.predict_for),
+        sampled=study.sampled,
         draws=None if study.draws is None else study.draws.rows,
         unit=study.unit,
         currency=study.currency,

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from groupwise.report.subject import Subject
+from multilevel.catalogue.headline import with_headline
 
 KEYS = ("grouping_factor", "parent_level", "level")
 
@@ -63,6 +64,7 @@ def changes_between(earlier: Mapping[str, pa.Table], later: Mapping[str, pa.Tabl
 
 
 def _estimates(table: pa.Table) -> pa.Table:
+    table = with_headline(table)
     seen = table.filter(~pc.field("is_new") & pc.field("estimate").is_valid())
     # a join never matches a null with a null
     parents = seen.column("parent_level").fill_null(pa.scalar(""))

@@ -27,6 +27,8 @@ LEVEL_COLUMNS = {
     "n": "n",
     "rank_lower": "rank_lower",
     "rank_upper": "rank_upper",
+    "n_sampled": "members",
+    "observed_mean": "observed",
 }
 SLOPE_COLUMNS = {
     "level": "level",

@@ -52,7 +52,7 @@ def shrinkage_figure(subject: Subject, factor: str, columns: Columns) -> Figure:
             "Each ring is a group's own average over the common mix (no pooling), the dot joined to it the published estimate (partial "
             "pooling): what lies between the two is pooling and nothing else. Groups with many line items, at the top, keep their own "
             "average; groups with few, at the bottom, are drawn towards the others, because so few items say little. A dot without a ring "
-            "has outcomes that are all alike. The dashed line is the overall average (complete pooling)."
+            f"has outcomes that are all alike. The dashed line is the overall average (complete pooling). {subject.speaks_of(factor)}"
         ),
         description=f"Shrinkage of {len(columns['level'])} levels of {factor}: estimates with and without pooling against group size.",
         spec=finished(alt.layer(average, travelled, own, pulled), 400 if len(columns["level"]) > 20 else 240),
@@ -75,7 +75,7 @@ def caterpillar_figure(subject: Subject, factor: str, columns: Columns) -> Figur
         title=f"{subject.factor_words(factor)}: the groups, ranked",
         caption=(
             f"The dot is the estimate, the line its {subject.interval} interval: where two lines overlap much, the order of the two groups "
-            "is not settled. The dashed line is the overall average."
+            f"is not settled. The dashed line is the overall average. {subject.speaks_of(factor)}"
         ),
         description=f"Ranked estimates with intervals of {len(columns['level'])} levels of {factor}, also in the table below.",
         spec=finished(alt.layer(average, *chart), alt.Step(17)),
@@ -214,6 +214,7 @@ def _caterpillar(axis: alt.Axis, scale: alt.Scale, tooltip: Sequence[alt.Tooltip
 def _tooltip(subject: Subject, *, none: bool) -> list[alt.Tooltip]:
     shown = subject.axis_format
     own = [alt.Tooltip("none:Q", title="own average", format=shown)] if none else []
+    own += [alt.Tooltip("observed:Q", title="plain mean", format=shown), alt.Tooltip("members:Q", title="members")] if none else []
     return [
         alt.Tooltip("label:N", title="group"),
         alt.Tooltip("estimate:Q", title="estimate", format=shown),

@@ -112,12 +112,15 @@ def _groups(subject: Subject, levels: Levels) -> Section:
         if capped
         else ()
     )
-    tables = tuple(_level_table(factor, subject.factor_words(factor), bool(any(columns["parent"]))) for factor, columns in levels.items())
+    tables = tuple(
+        _level_table(factor, subject.factor_words(factor), bool(any(columns["parent"])), any(m is not None for m in columns["members"]))
+        for factor, columns in levels.items()
+    )
     figures = tuple(caterpillar_figure(subject, factor, columns) for factor, columns in levels.items())
     return Section("groups", "The groups", note, figures=figures, big_tables=tables)
 
 
-def _level_table(factor: str, words: str, is_nested: bool) -> LongTable:
+def _level_table(factor: str, words: str, is_nested: bool, has_members: bool) -> LongTable:
     parent = (LongColumn("parent", "inside", "text"),) if is_nested else ()
     columns = (
         LongColumn("level", factor, "text"),
@@ -126,6 +129,8 @@ def _level_table(factor: str, words: str, is_nested: bool) -> LongTable:
         LongColumn("lower", "from", "outcome"),
         LongColumn("upper", "to", "outcome"),
         LongColumn("none", "own average", "outcome"),
+        LongColumn("observed", "plain mean", "outcome"),
+        *((LongColumn("members", "members", "count"),) if has_members else ()),
         LongColumn("n", "line items", "count"),
         LongColumn("rank_lower", "rank from", "count"),
         LongColumn("rank_upper", "rank to", "count"),

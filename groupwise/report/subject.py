@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from multilevel.catalogue.headline import with_headline
 from multilevel.errors import PublishError
 from multilevel.families.registry import family_named, has_two_parts
 
@@ -110,9 +111,29 @@ class Subject:
 
     @property
     def seen_estimates(self) -> pa.Table:
-        """``group_estimates`` of levels that were seen."""
-        table = self.tables["group_estimates"]
+        """``group_estimates`` of levels that were seen, the headline's numbers as their estimates."""
+        table = with_headline(self.tables["group_estimates"])
         return table.filter(pc.invert(table.column("is_new")))
+
+    def members_of(self, factor: str) -> str | None:
+        """What a level's members are where they are a sample and its estimate speaks of new ones; None where it speaks of those it has."""
+        table = self.tables["group_estimates"]
+        if "headline" not in table.column_names:
+            return None
+        own = table.filter((pc.field("grouping_factor") == factor) & (pc.field("headline") == "population"))
+        named = self.study.get("sampled")
+        first = str(named[0]) if isinstance(named, list | tuple) and named else "member"
+        return first if own.num_rows else None
+
+    def speaks_of(self, factor: str) -> str:
+        """What the intervals of a factor's levels speak of, one sentence."""
+        members = self.members_of(factor)
+        if members is None:
+            return "The intervals speak of the groups as they are, with the members and line items that they have."
+        return (
+            f"The intervals speak of the population that a group's levels of {members} are a sample of: what to expect of a new {members} "
+            f"there, each {members} in the data counted once."
+        )
 
     @property
     def factors(self) -> list[str]:

@@ -94,10 +94,11 @@ def extract(study: Study, as_of: date | None, folder: Path, *, today: date) -> R
 
 
 def used_columns(study: Study) -> list[str]:
-    """Columns that the study's formula, cells and privacy rule name, in order of first use."""
+    """Columns that the study's formula, cells, privacy rule and ``sampled`` name, in order of first use."""
     names = list(formula_columns(study.parsed_formula))
     names += list(study.cells or ())
     names += [study.privacy.of] if study.privacy else []
+    names += list(study.sampled)
     return list(dict.fromkeys(names))
 
 

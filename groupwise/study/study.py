@@ -233,6 +233,11 @@ class Study(_Part):
         (),
         description="levels to estimate although unseen: {region: [NORTH]}, nested {department:category: [{level: .., parent_level: ..}]}",
     )
+    sampled: tuple[str, ...] = Field(
+        (),
+        max_length=10,
+        description="columns whose levels are a sample of a larger population (customers, households), not all there are; changes no fit",
+    )
     standardise_to: Mix | None = Field(
         None, description="a table of weights, the mix that group_estimates and cell_estimates are averaged over; null: the line items"
     )

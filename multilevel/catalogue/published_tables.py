@@ -21,6 +21,7 @@ _LIKELIHOOD_LINEAR = "null unless the engine is likelihood and the family gaussi
 _NO_LIMIT = "null where the profile likelihood does not bound the quantity, and for undefined correlations"
 _NO_CORRELATION = "null for the correlation of an effect whose variance is zero"
 _NOT_ESTIMABLE = "null where not estimable or separated"
+_NO_MEMBERS = "null where the study names no `sampled` column inside the factor, and for new levels"
 _UNDETERMINED = (
     "null for new levels, where the outcomes of a level are all alike (shares, counts of zero), and for a factor without an intercept"
 )
@@ -248,8 +249,29 @@ GROUP_ESTIMATES = TableSpec(
             "null for new levels and for one line item",
             0,
         ),
+        _number(
+            "population_estimate",
+            "expected outcome for a new member: the group of which its members are a sample",
+            _OUTCOME,
+            _NO_MEMBERS,
+        ),
+        _number("population_std_error", "its standard error, or posterior sd", _OUTCOME, _NO_MEMBERS, 0),
+        _number("population_lower", _INTERVAL, _OUTCOME, _NO_MEMBERS),
+        _number("population_upper", _INTERVAL, _OUTCOME, _NO_MEMBERS),
+        _number("population_no_pooling_estimate", "no_pooling_estimate of a new member: one member, one vote", _OUTCOME, _NO_MEMBERS),
+        _number("population_no_pooling_std_error", "its standard error, given the variances", _OUTCOME, _NO_MEMBERS, 0),
+        _label(
+            "headline",
+            "which estimate is ranked and told first: the level's members as they are, or the population that they are a sample of",
+            allowed=("members", "population"),
+        ),
+        _count("n_sampled", "members that stand behind the level (customers, households)", "members", _NO_MEMBERS, 1),
     ),
-    (Ordering("lower", "estimate", "upper", "likelihood_seen"), Ordering("rank_lower", None, "rank_upper")),
+    (
+        Ordering("lower", "estimate", "upper", "likelihood_seen"),
+        Ordering("population_lower", "population_estimate", "population_upper", "likelihood_seen"),
+        Ordering("rank_lower", None, "rank_upper"),
+    ),
 )
 
 CELL_ESTIMATES = TableSpec(

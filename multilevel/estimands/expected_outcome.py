@@ -79,8 +79,11 @@ class ExpectedOutcome(Protocol):
     def of(self, parts: Sequence[PartFit], design: Design) -> Self:
         """The same outcome under other fits, with the layout ``design``."""
 
-    def own(self, sides: Sides, side: int, level: Integers, inner: Sequence[Integers], most_leaves: int) -> OwnBins:
-        """Bins of an own side: leaves are combinations of ``level`` (C,) and the ``inner`` codes, put together above ``most_leaves``."""
+    def own(
+        self, sides: Sides, side: int, level: Integers, inner: Sequence[Integers], most_leaves: int, weight: Floats | None = None
+    ) -> OwnBins:
+        """Bins of an own side: leaves are combinations of ``level`` (C,) and the ``inner`` codes, put together above ``most_leaves``.
+        ``weight`` (C,) of the cells; None: their line items."""
 
     def common(self, sides: Sides, n_own: int, *, own_part: Floats, common_part: Floats) -> CommonBins:
         """Bins of the common side beside ``n_own`` bins of the own ones; the parts (C,) are those of sigma^2 of ``log y``."""

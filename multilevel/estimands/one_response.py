@@ -78,12 +78,20 @@ class OneResponse:
         [part] = parts
         return OneResponse(part, design)
 
-    def own(self, sides: Sides, side: int, level: Integers, inner: Sequence[Integers], most_leaves: int = MOST_LEAVES) -> OwnBins:
+    def own(
+        self,
+        sides: Sides,
+        side: int,
+        level: Integers,
+        inner: Sequence[Integers],
+        most_leaves: int = MOST_LEAVES,
+        weight: Floats | None = None,
+    ) -> OwnBins:
         """A level's leaves, put together by quantiles of the linear predictor where they are many; the level itself under the identity
         link, which is exact."""
         if self.is_linear:
             inner = []
-        n = self.design.cells.n.astype(float)
+        n = self.design.cells.n.astype(float) if weight is None else weight
         n_levels = int(level.max()) + 1
         codes = distinct_rows([level.astype(float), *[code.astype(float) for code in inner]], len(level)) if inner else level
         are_binned = int(codes.max()) + 1 > max(most_leaves, n_levels)

@@ -32,9 +32,17 @@ class ResponseProduct(TwoResponses):
         occurrence, amount = parts
         return ResponseProduct(occurrence, amount, design)
 
-    def own(self, sides: Sides, side: int, level: Integers, inner: Sequence[Integers], most_leaves: int = MOST_LEAVES) -> OwnBins:
+    def own(
+        self,
+        sides: Sides,
+        side: int,
+        level: Integers,
+        inner: Sequence[Integers],
+        most_leaves: int = MOST_LEAVES,
+        weight: Floats | None = None,
+    ) -> OwnBins:
         """A level's leaves; where they are many, put together by quantiles of both linear predictors."""
-        return own_bins(self, sides, side, level, inner, most_leaves)
+        return own_bins(self, sides, side, level, inner, most_leaves, weight)
 
     def common(self, sides: Sides, n_own: int, *, own_part: Floats, common_part: Floats) -> CommonBins:
         """Patterns of own slopes, cut on both linear predictors of what is common."""

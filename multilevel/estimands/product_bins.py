@@ -21,9 +21,17 @@ _DIGITS = 9
 """Decimal places of a linear predictor that tell two cells apart."""
 
 
-def own_bins(both: TwoResponses, sides: Sides, side: int, level: Integers, inner: Sequence[Integers], most_leaves: int) -> OwnBins:
+def own_bins(
+    both: TwoResponses,
+    sides: Sides,
+    side: int,
+    level: Integers,
+    inner: Sequence[Integers],
+    most_leaves: int,
+    weight: Floats | None = None,
+) -> OwnBins:
     """A level's leaves; where they are many, put together by quantiles of both linear predictors."""
-    n = both.design.cells.n.astype(float)
+    n = both.design.cells.n.astype(float) if weight is None else weight
     n_levels = int(level.max()) + 1
     codes = distinct_rows([level.astype(float), *[code.astype(float) for code in inner]], len(level)) if inner else level
     ratio = None

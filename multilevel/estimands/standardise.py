@@ -30,7 +30,11 @@ _CHUNK_ENTRIES = 3_000_000
 
 @dataclass(frozen=True)
 class Standardisation:
-    """Everything that averages the expected outcome for the levels of one factor."""
+    """Everything that averages the expected outcome for the levels of one factor.
+
+    own_weight : (C,) what cells weigh within their level: their line items, or those of a member over all of the member's. integrated :
+    blocks whose effects are those of new members, with mean zero and their covariance, whatever the cell.
+    """
 
     outcome: ExpectedOutcome
     sides: Sides
@@ -39,11 +43,13 @@ class Standardisation:
     own_variance: Floats
     common_variance: Floats
     n_levels: int
+    own_weight: Floats
+    integrated: frozenset[int] = frozenset()
 
     def chunks(self) -> Iterator[Chunk]:
         """Rows and weights of consecutive levels: ``weights`` (levels, m) averages what is expected at ``rows`` (m, p + q)."""
         cells = self.outcome.design.cells
-        own = averaging(self.own.codes, self.own.n_bins, cells.n.astype(float))
+        own = averaging(self.own.codes, self.own.n_bins, self.own_weight)
         common = averaging(self.common.codes, self.common.n_bins, cells.common_weight)
         for levels, bins in self._slices(common):
             averages = [csr_array(own[bins]), common]
@@ -52,13 +58,16 @@ class Standardisation:
             yield integrated(self.outcome.parts, rows, weights, spread, self.unseen(averages))
 
     def unseen(self, averages: Sequence[csr_array]) -> tuple[Floats, ...]:
-        """Per part (rows,) variance of the linear predictor from combinations of an ``a:b`` factor that were never seen."""
+        """Per part (rows,) variance of the linear predictor from effects that are not known: of new members, and of combinations of an
+        ``a:b`` factor that were never seen."""
         n_rows = int(np.prod([average.shape[0] for average in averages]))
         totals = [np.zeros(n_rows) for _ in self.outcome.parts]
-        for crossing in self.sides.crossings:
-            z, share = scales(self.sides, averages, crossing.block), unseen_share(crossing, averages)
+        shares: dict[int, Floats | float] = {crossing.block: unseen_share(crossing, averages) for crossing in self.sides.crossings}
+        shares |= dict.fromkeys(self.integrated, 1.0)
+        for block, share in shares.items():
+            z = scales(self.sides, averages, block)
             for place, part in enumerate(self.outcome.parts):
-                totals[place] += share * part.fit.effect_variance(crossing.block, z)
+                totals[place] += share * part.fit.effect_variance(block, z)
         return tuple(totals)
 
     def respond(self) -> Summary:
@@ -120,10 +129,16 @@ def averages_of_levels(
     inner: Sequence[Integers],
     parts: tuple[Floats, Floats],
     most_leaves: int = MOST_LEAVES,
+    weight: Floats | None = None,
+    integrated: frozenset[int] = frozenset(),
 ) -> Standardisation:
-    """The averages of the levels in ``level`` (C,), whose leaves the ``inner`` codes tell apart; ``parts``: own and common of sigma^2."""
+    """The averages of the levels in ``level`` (C,), whose leaves the ``inner`` codes tell apart; ``parts``: own and common of sigma^2.
+
+    ``weight`` (C,) and ``integrated``: see ``Standardisation``; None: line items.
+    """
     own_part, common_part = parts
-    own = outcome.own(sides, 0, level, inner, most_leaves)
+    own_weight = outcome.design.cells.n.astype(float) if weight is None else weight
+    own = outcome.own(sides, 0, level, inner, most_leaves, own_weight)
     common = outcome.common(sides, own.n_bins, own_part=own_part, common_part=common_part)
     cells = outcome.design.cells
     return Standardisation(
@@ -131,16 +146,23 @@ def averages_of_levels(
         sides,
         own,
         common,
-        np.asarray(averaging(own.codes, own.n_bins, cells.n.astype(float)) @ own_part),
+        np.asarray(averaging(own.codes, own.n_bins, own_weight) @ own_part),
         np.asarray(averaging(common.codes, common.n_bins, cells.common_weight) @ common_part),
         int(level.max()) + 1,
+        own_weight,
+        integrated,
     )
 
 
-def variance_parts(variance: LevelVariance | None, nesting: Nesting, owned: frozenset[str], n_cells: int) -> tuple[Floats, Floats]:
-    """(C,), (C,): sigma^2 of a cell as own part times common part; zeros and ones where means need no sigma."""
+def variance_parts(
+    variance: LevelVariance | None, nesting: Nesting, owned: frozenset[str], n_cells: int, without: frozenset[str] = frozenset()
+) -> tuple[Floats, Floats]:
+    """(C,), (C,): sigma^2 of a cell as own part times common part; zeros and ones where means need no sigma.
+
+    ``without`` names factors of the own tree whose effects are those of an average level.
+    """
     if variance is None:
         return np.zeros(n_cells), np.ones(n_cells)
     factors = dict(nesting.factors)
-    own = np.exp(variance.constant + variance.part(factors, owned))
-    return own, np.exp(variance.part(factors, frozenset(factors) - owned))
+    own = np.exp(variance.constant + variance.part(factors, owned - without))
+    return own, np.exp(variance.part(factors, frozenset(factors) - owned - without))

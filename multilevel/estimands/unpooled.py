@@ -42,13 +42,18 @@ def no_pooling(
     NaN where a level's intercept is not determined in some part: no rows, or outcomes all alike. Under ``log y`` the log-variances are
     those of partial pooling.
     """
-    parts = [PartFit(own.fit, part.places) for own, part in zip(free, outcome.parts, strict=True)]
     with np.errstate(over="ignore", invalid="ignore"):
-        found = standardise(outcome.of(parts, outcome.design), nesting, name, variance).respond()
+        found = standardise(free_outcome(outcome, free), nesting, name, variance).respond()
     usable = np.isfinite(found.estimate) & np.isfinite(found.std_error)
     for own in free:
         usable &= own.determined
     return np.where(usable, found.estimate, np.nan), np.where(usable, found.std_error, np.nan)
+
+
+def free_outcome(outcome: ExpectedOutcome, free: Sequence[FreeIntercepts]) -> ExpectedOutcome:
+    """The expected outcome with one factor's intercepts free in every part."""
+    parts = [PartFit(own.fit, part.places) for own, part in zip(free, outcome.parts, strict=True)]
+    return outcome.of(parts, outcome.design)
 
 
 def _under(outcome: ExpectedOutcome, fits: Sequence[Fit], blocks: tuple[GroupBlock, ...]) -> ExpectedOutcome:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +14,8 @@ from multilevel.arrays import Floats
 from multilevel.design.nesting import Nesting
 from multilevel.estimands.expected_outcome import ExpectedOutcome
 from multilevel.estimands.level_variance import LevelVariance
-from multilevel.estimands.standardise import standardise
+from multilevel.estimands.population import has_population, population, units_of
+from multilevel.estimands.standardise import Standardisation, standardise
 from multilevel.prediction.saved_model import SavedModel
 
 
@@ -21,12 +23,14 @@ from multilevel.prediction.saved_model import SavedModel
 class SavedAverages:
     """``group_estimates`` of one factor, with the joint distribution of its rows.
 
-    levels, parents : as in ``Factor``. estimate, std_error : (L,) of the table. spread : (L, S), whose cross-product over S - 1 is the
+    of : whose averages, of the members as they are or of new ones. levels, parents : as in ``Factor``. estimate, std_error : (L,) of the
+    table. spread : (L, S), whose cross-product over S - 1 is the
     covariance that comes from the coefficients, linear about the estimates; of posterior draws their deviations. own : (L,) sd of what is
     unknown of each level besides. is_positive : whether the outcome is above zero, so that ratios make sense.
     """
 
     factor: str
+    of: Literal["members", "population"]
     levels: tuple[str, ...]
     parents: tuple[str, ...] | None
     estimate: Floats
@@ -39,38 +43,49 @@ class SavedAverages:
 
 
 def saved_averages(
-    outcome: ExpectedOutcome, tree: Nesting, variance: LevelVariance | None, models: Sequence[SavedModel], table: pa.Table
-) -> tuple[SavedAverages, ...]:
-    """Of every factor.
-
-    Parameters
-    ----------
-    outcome, tree, variance : those that ``table``, the published ``group_estimates``, was made of. models : the saved parts.
-    """
-    published = {
-        (row["grouping_factor"], row["parent_level"], row["level"]): (row["estimate"], row["std_error"])
-        for row in table.select(["grouping_factor", "parent_level", "level", "estimate", "std_error", "is_new"]).to_pylist()
-        if not row["is_new"]
-    }
-    response = outcome.parts[-1].response
-    return tuple(_of_factor(name, outcome, tree, variance, models, published, not response.is_linear) for name in tree.factors)
-
-
-def _of_factor(
-    name: str,
     outcome: ExpectedOutcome,
     tree: Nesting,
     variance: LevelVariance | None,
     models: Sequence[SavedModel],
-    published: Mapping[tuple[str, str | None, str], tuple[float, float]],
-    is_positive: bool,
+    table: pa.Table,
+    sampled: Sequence[str] = (),
+) -> tuple[SavedAverages, ...]:
+    """Of every factor, the headline's first where it has two.
+
+    Parameters
+    ----------
+    outcome, tree, variance, sampled : those that ``table``, the published ``group_estimates``, was made of. models : the saved parts.
+    """
+    found = []
+    for name in tree.factors:
+        units = units_of(tree, name, sampled) if has_population(outcome) else None
+        if units is not None:
+            found.append(_of_factor(name, population(outcome, tree, name, variance, sampled, units), tree, models, table, "population"))
+        found.append(_of_factor(name, standardise(outcome, tree, name, variance), tree, models, table, "members"))
+    return tuple(found)
+
+
+def _published(table: pa.Table, of: Literal["members", "population"]) -> dict[tuple[str, str | None, str], tuple[float, float]]:
+    names = ("estimate", "std_error") if of == "members" else ("population_estimate", "population_std_error")
+    columns = table.select(["grouping_factor", "parent_level", "level", "is_new", *names]).to_pylist()
+    keys = ("grouping_factor", "parent_level", "level")
+    return {(row[keys[0]], row[keys[1]], row[keys[2]]): (row[names[0]], row[names[1]]) for row in columns if not row["is_new"]}
+
+
+def _of_factor(
+    name: str,
+    standard: Standardisation,
+    tree: Nesting,
+    models: Sequence[SavedModel],
+    table: pa.Table,
+    of: Literal["members", "population"],
 ) -> SavedAverages:
-    factor = tree.factors[name]
+    factor, published, outcome = tree.factors[name], _published(table, of), standard.outcome
     levels = tuple(map(str, factor.levels))
     parents = None if factor.parents is None else tuple(map(str, factor.parents))
     keys = [(name, None if parents is None else parents[place], level) for place, level in enumerate(levels)]
     estimate, std_error = np.array([published[key] for key in keys], dtype=np.float64).T
-    gradients = standardise(outcome, tree, name, variance).gradients()
+    gradients = standard.gradients()
     pieces = [model.spread(rows) for model, rows in zip(models, gradients, strict=True)]
     has_draws = outcome.has_draws and len(pieces) == 1
     # parts have no parameter in common: their roots stand side by side
@@ -81,4 +96,5 @@ def _of_factor(
         shrunk = np.where(linear > std_error, std_error / linear, 1.0)
     own = np.sqrt(np.maximum(std_error**2 - linear**2, 0.0))
     kept = (spread * shrunk[:, None]).astype(np.float32)
-    return SavedAverages(name, levels, parents, estimate, std_error, kept, own, has_draws, is_positive, outcome.interval)
+    is_positive = not outcome.parts[-1].response.is_linear
+    return SavedAverages(name, of, levels, parents, estimate, std_error, kept, own, has_draws, is_positive, outcome.interval)

@@ -18,7 +18,7 @@ from multilevel.prediction.saved_model import SavedFactor, SavedMeans, SavedMode
 FORMAT, READ = 4, (3, 4)
 """The format written, and those read: 3 has no averages."""
 
-AVERAGES = ("factor", "levels", "parents", "has_draws", "is_positive", "interval")
+AVERAGES = ("factor", "of", "levels", "parents", "has_draws", "is_positive", "interval")
 AVERAGE_ARRAYS = ("estimate", "std_error", "spread", "own")
 PLAIN = ("part", "formula", "family", "log_outcome", "engine", "interval", "population", "blocks", "log_variance", "log_variance_error")
 

@@ -48,7 +48,7 @@ class PublishingOptions:
     ----------
     study, as_of, run_id : written into every row.
     cells_pair : the two columns of ``cell_estimates``, or None for an empty table.
-    predict_for : levels to estimate although unseen.
+    predict_for : levels to estimate although unseen. sampled : columns whose levels are a sample of a larger population.
     draws : how many joint draws of every coefficient go into the table ``draws``; None for no such table.
     unit, currency : of the outcome, for the report.
     n_excluded, n_quarantined : line items left out before the cells were made, for ``diagnostics``.
@@ -60,6 +60,7 @@ class PublishingOptions:
     run_id: str
     cells_pair: tuple[str, str] | None = None
     predict_for: tuple[NewLevel, ...] = ()
+    sampled: tuple[str, ...] = ()
     draws: int | None = None
     unit: str | None = None
     currency: str | None = None

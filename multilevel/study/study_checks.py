@@ -10,6 +10,7 @@ import numpy as np
 from multilevel.checking.predictive import predictive_checks
 from multilevel.checking.row_loo import row_loo
 from multilevel.design.nesting import Nesting
+from multilevel.estimands.fitted_part import expected_outcome
 from multilevel.fit.container import Check, fact
 from multilevel.interpretation.dispersion import dispersion_check
 from multilevel.interpretation.unsplit_slopes import reversal_warnings, unsplit_warnings
@@ -18,6 +19,7 @@ from multilevel.study.calibration import calibration_of_logarithms, calibration_
 from multilevel.study.designs import StudyPart
 from multilevel.study.fitted_parts import PartResults
 from multilevel.study.options import FitOptions
+from multilevel.study.sampled_members import sampled_checks
 from multilevel.tables.diagnostics import criteria, left_out, sizes
 
 _TOGETHER: dict[str, Callable[[list[float]], float]] = {
@@ -45,6 +47,7 @@ def study_checks(results: Sequence[PartResults], tree: Nesting, options: FitOpti
         *left_out(options.publishing.n_excluded, options.publishing.n_quarantined),
         *design_warnings(whole.warnings),
         *effective_sizes(whole.design, tree),
+        *sampled_checks(expected_outcome([result.fitted for result in results]), tree, options.publishing.sampled),
         *_named(results[1:], [_of_fewer_rows(result, whole) for result in results[1:]]),
         *_named(results, [_of_the_groups(result) for result in results]),
         *calibration_of_products([result.fitted for result in results], tree),

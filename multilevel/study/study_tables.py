@@ -45,6 +45,7 @@ def study_tables(results: Sequence[PartResults], outcome: ExpectedOutcome, tree:
             free=_free(results),
             variance=variance,
             named=named,
+            sampled=options.publishing.sampled,
             seed=seed,
         ),
         "cell_estimates": cell_estimates(outcome, tree, heading, options.publishing.cells_pair, variance, seed),

@@ -24,6 +24,7 @@ from multilevel.fit.container import Fit, Summary
 from multilevel.pooling.free_intercepts import FreeIntercepts
 from multilevel.tables.group_coefficients import conditional_sd, level_counts
 from multilevel.tables.group_rows import new_rows, seen_rows, with_variance_error
+from multilevel.tables.population_rows import population_columns, population_of_levels
 
 
 def group_estimates(
@@ -35,6 +36,7 @@ def group_estimates(
     free: Mapping[str, Sequence[FreeIntercepts]] | None = None,
     variance: LevelVariance | None = None,
     named: Sequence[NewLevel] = (),
+    sampled: Sequence[str] = (),
     seed: int = 0,
 ) -> pa.Table:
     """The whole table.
@@ -43,7 +45,8 @@ def group_estimates(
     ----------
     outcome : of one response, or of the product of two. complete : the fits without group terms, one a part. free : per factor the
         fits with its intercepts free, one a part.
-    variance : the log-variances of a ``log y`` outcome. named : the levels of ``predict_for``.
+    variance : the log-variances of a ``log y`` outcome. named : the levels of ``predict_for``. sampled : columns
+        whose levels are a sample: levels of the factors above them speak of new members too, and are ranked by that.
     """
     pieces: list[dict[str, Values]] = []
     for name, factor in nesting.factors.items():
@@ -52,11 +55,15 @@ def group_estimates(
         pooled = complete_pooling(standard, complete)
         unpooled = None if free is None or name not in free else no_pooling(outcome, free[name], nesting, name, variance)
         summary = with_variance_error(standard.respond(), standard, variance, nesting, name)
-        ranks = rank_intervals(outcome, standard.gradients, summary.estimate, _spread(standard, nesting, name, summary), seed)
+        of_new = population_of_levels(outcome, nesting, name, variance, sampled, None if free is None else free.get(name))
+        ranked, told = (standard, summary) if of_new is None else (of_new.standard, of_new.summary)
+        ranks = rank_intervals(outcome, ranked.gradients, told.estimate, _spread(ranked, nesting, name, told), seed)
         observed = plain_means(outcome.design, nesting, name)
-        pieces.append(seen_rows(name, factor, n, summary, observed=observed, unpooled=unpooled, complete=pooled, ranks=ranks))
+        rows = seen_rows(name, factor, n, summary, observed=observed, unpooled=unpooled, complete=pooled, ranks=ranks)
+        pieces.append(rows | population_columns(of_new, factor.n_levels))
         new = new_levels(nesting, name, named)
-        pieces.append(new_rows(name, factor, n, new, new_group_estimates(standard, nesting, name, new, seed), pooled))
+        of_none = new_rows(name, factor, n, new, new_group_estimates(standard, nesting, name, new, seed), pooled)
+        pieces.append(of_none | population_columns(None, len(new)))
     return published_table("group_estimates", heading, stack(pieces))
 
 

@@ -118,10 +118,11 @@ def test_coefficients_are_compared_where_they_are_asked_for(place: Path, groupwi
     ("arguments", "message"),
     [
         (["B4"], "name two levels, or more"),
-        (["B4", "B1", "--of", "odds"], "--of odds: write members or coefficient"),
+        (["B4", "B1", "--of", "odds"], "--of odds: write members, population or coefficient"),
         (["B4", "B1", "--format", "xml"], "--format xml: write table, json, csv"),
         (["B4", "B1", "B2", "--of", "coefficient"], "--of coefficient: name two levels"),
         (["B4", "B4"], "name each level once"),
+        (["B4", "B1", "--of", "population"], "band has no population estimates"),
         (["B4", "104"], "levels of different factors"),
     ],
 )

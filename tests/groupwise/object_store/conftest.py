@@ -41,6 +41,7 @@ def tables_of(run_id: str, as_of: date = DAY, mean: float = 1.0) -> dict[str, pa
         "complete_pooling_estimate": 1.0,
         "rank_lower": 1.0,
         "rank_upper": 2.0,
+        "headline": "members",
     }
     rows: dict[str, list[dict[str, object]]] = {
         "population_coefficients": [common | number | {"term": "Intercept", "kind": "individual"}],

@@ -45,7 +45,7 @@ def test_estimate_publishes_to_the_bucket_and_show_diff_rollback_and_prune_read_
         show_tables(shown, 3)
         assert run_id in capsys.readouterr().out
 
-    show_contrast("study.yaml", ["g3", "g1"], factor=None, of="members", style="table", run_id=None)
+    show_contrast("study.yaml", ["g3", "g1"], factor=None, of=None, style="table", run_id=None)
     assert "g3 is above g1 with probability" in capsys.readouterr().out
 
     put("earlier")

@@ -29,7 +29,7 @@ def tables_of(run_id: str, means: dict[str, float], *, passed: bool = True, as_o
         common
         | {"grouping_factor": "region", "level": level, "parent_level": None, "is_new": False, "n": 10}
         | {"estimate": mean, "std_error": 0.5, "lower": mean - 1, "upper": mean + 1, "no_pooling_estimate": mean}
-        | {"no_pooling_std_error": 0.6, "complete_pooling_estimate": 1.0, "rank_lower": 1.0, "rank_upper": 2.0}
+        | {"no_pooling_std_error": 0.6, "complete_pooling_estimate": 1.0, "rank_lower": 1.0, "rank_upper": 2.0, "headline": "members"}
         for level, mean in sorted(means.items())
     ]
     rows: dict[str, list[dict[str, object]]] = {

@@ -36,6 +36,7 @@ def tables_of(run_id: str, as_of: date) -> dict[str, pa.Table]:
         "complete_pooling_estimate": 1.0,
         "rank_lower": 1.0,
         "rank_upper": 2.0,
+        "headline": "members",
     }
     rows: dict[str, list[dict[str, object]]] = {
         "population_coefficients": [common | number | {"term": "Intercept", "kind": "individual"}],

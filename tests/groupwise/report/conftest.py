@@ -56,7 +56,7 @@ def _make_tables(n_categories: int = 120, seed: int = 1, hostile: str | None = N
             | {"grouping_factor": factor, "level": level, "parent_level": parent, "estimate": mean, "std_error": mean * error}
             | {"lower": mean * np.exp(-1.96 * error), "upper": mean * np.exp(1.96 * error), "no_pooling_estimate": own}
             | {"no_pooling_std_error": own * 0.6 / np.sqrt(n), "complete_pooling_estimate": 2.4, "n": n, "is_new": False}
-            | {"rank_lower": 1.0, "rank_upper": 5.0}
+            | {"rank_lower": 1.0, "rank_upper": 5.0, "headline": "members"}
         )
         for term in ("Intercept", "on_sale") if factor != "income_group" else ("Intercept",):
             value = log_mean if term == "Intercept" else float(-0.1 + 0.15 * rng.standard_normal())
@@ -68,7 +68,7 @@ def _make_tables(n_categories: int = 120, seed: int = 1, hostile: str | None = N
                 | {"fitted_value": value + 0.03 * INCOMES.index(level) if factor == "income_group" else value, "n": n, "is_new": False}
                 | {"shrinkage": float(3 / (n + 3)), "probability_above_average": 0.5}
             )
-    new = {"level": None, "parent_level": None, "is_new": True, "n": 0, "rank_lower": None, "rank_upper": None}
+    new = {"level": None, "parent_level": None, "is_new": True, "n": 0, "rank_lower": None, "rank_upper": None, "headline": "members"}
     estimates.append(estimates[0] | new | {"no_pooling_estimate": None, "no_pooling_std_error": None, "grouping_factor": "income_group"})
     tables = {
         "population_coefficients": _population(common),

@@ -88,8 +88,9 @@ def test_the_file_gives_them_back(kept: tuple[StudyFit, SavedAverages], tmp_path
     _, averages = kept
     write_models([], tmp_path / "joint.npz", [averages])
     [back] = read_averages(tmp_path / "joint.npz")
-    assert (back.factor, back.levels, back.parents, back.has_draws, back.is_positive, back.interval) == (
+    assert (back.factor, back.of, back.levels, back.parents, back.has_draws, back.is_positive, back.interval) == (
         averages.factor,
+        averages.of,
         averages.levels,
         averages.parents,
         averages.has_draws,
@@ -98,6 +99,24 @@ def test_the_file_gives_them_back(kept: tuple[StudyFit, SavedAverages], tmp_path
     )
     for name in ("estimate", "std_error", "spread", "own"):
         np.testing.assert_array_equal(getattr(back, name), getattr(averages, name))
+
+
+def test_new_members_are_compared_with_the_errors_of_their_population() -> None:
+    frame = rows()
+    frame["u"] = frame.g + "." + (np.arange(len(frame)) % 15).astype(str)
+    formula = "y ~ x + (1 | g/u)"
+    parsed = parse_formula(formula)
+    options = fit_options("s", date(2026, 1, 31), "r", "likelihood", sampled=("u",))
+    study = fit_study(parsed, cells_from_frame(parsed, frame, "gaussian"), options)
+    model = save_model(study.parts[0], formula, moments={}, fills={}, seed=1)
+    assert model is not None and study.tree is not None
+    table = study.tables["group_estimates"]
+    found = saved_averages(expected_outcome(study.parts), study.tree, None, [model], table, ("u",))
+    assert [(each.factor, each.of) for each in found] == [("g", "population"), ("g", "members"), ("g:u", "members")]
+    published = table.to_pandas().query("grouping_factor == 'g' and not is_new").set_index("level")
+    new, members = (average_contrasts(each, (0, 3), ("G0", "G3"))[0] for each in found[:2])
+    assert new.difference == published.population_estimate["G0"] - published.population_estimate["G3"]
+    assert new.std_error > members.std_error
 
 
 def test_a_linear_difference_has_the_error_of_its_combination() -> None:

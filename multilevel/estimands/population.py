@@ -1,0 +1,124 @@
+"""The group of which its members are a sample: the expected value for a new member of every level.
+
+The definition is in docs/multilevel-models.md, section 3. A factor is sampled where one of its columns is named by the study's ``sampled``.
+For the levels of a factor above it, effects of sampled factors are those of a new member: mean zero, their covariance integrated. Members
+in between that are not sampled keep theirs, and predictors of members keep their values, each member counted once; the common mix stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.sparse import csr_array, diags_array
+
+from multilevel.arrays import Floats, Integers
+from multilevel.design.model import Design
+from multilevel.design.nesting import Nesting
+from multilevel.estimands.bins import distinct_rows
+from multilevel.estimands.crossings import crossings
+from multilevel.estimands.expected_outcome import ExpectedOutcome, PartFit
+from multilevel.estimands.level_variance import LevelVariance
+from multilevel.estimands.mix_parts import split_sides
+from multilevel.estimands.standardise import Standardisation, averages_of_levels, variance_parts
+from multilevel.families.link import Link
+from multilevel.fit.container import Fit, Joint, Summary
+from multilevel.fit.joint_draws import DrawsJoint, posterior_of
+
+
+@dataclass(frozen=True)
+class _Silenced:
+    """A joint distribution in which some effects are zero for certain: ``kept`` (p + q,) is 1 where a coefficient stays."""
+
+    inner: Joint
+    kept: Floats
+
+    def _rows(self, rows: csr_array) -> csr_array:
+        return csr_array(rows @ diags_array(self.kept))
+
+    @property
+    def mean(self) -> Floats:
+        return self.inner.mean * self.kept
+
+    def combine(self, rows: csr_array, interval: float) -> Summary:
+        return self.inner.combine(self._rows(rows), interval)
+
+    def respond(
+        self,
+        rows: csr_array,
+        weights: csr_array,
+        response: Callable[[Floats], Floats],
+        slope: Callable[[Floats], Floats],
+        interval: float,
+    ) -> Summary:
+        return self.inner.respond(self._rows(rows), weights, response, slope, interval)
+
+    def draws(self, size: int, seed: int) -> Floats:
+        return self.inner.draws(size, seed) * self.kept
+
+    def on_response_scale(self, summary: Summary, link: Link, interval: float) -> Summary:
+        return self.inner.on_response_scale(summary, link, interval)
+
+
+def units_of(nesting: Nesting, name: str, sampled: Sequence[str]) -> str | None:
+    """The sampled factor whose levels are the members of the levels of ``name``: nested strictly below it; None where there is none.
+
+    A column's own factor has one level for each of its values. ``customer:category`` is nothing that a category consists of: customers
+    cross categories.
+    """
+    for column in sampled:
+        own = [factor for factor in nesting.factors.values() if factor.columns[-1] == column]
+        if own:
+            # with its parents written or found, it has as many levels as the column has values
+            finest = min(own, key=lambda factor: (factor.n_levels, len(factor.columns)))
+            if name in nesting.ancestors[finest.name]:
+                return finest.name
+    return None
+
+
+def has_population(outcome: ExpectedOutcome) -> bool:
+    """Whether effects of new members can be integrated: not yet draw by draw, where a curved link needs each draw's own variance."""
+    return outcome.is_linear and not outcome.design.cells.log_outcome if outcome.has_draws else True
+
+
+def n_sampled(nesting: Nesting, name: str, units: str) -> Integers:
+    """(L,) how many members stand behind each level."""
+    return np.bincount(nesting.ancestors[units][name], minlength=nesting.factors[name].n_levels)
+
+
+def population(
+    outcome: ExpectedOutcome, nesting: Nesting, name: str, variance: LevelVariance | None, sampled: Sequence[str], units: str
+) -> Standardisation:
+    """What averages the expected outcome of a new member over every level of ``name``; ``units`` from ``units_of``."""
+    design = outcome.design
+    blocks = frozenset(
+        index
+        for index, block in enumerate(design.blocks)
+        if set(block.factor.columns) & set(sampled) and name in nesting.ancestors[block.factor.name]
+    )
+    inside = {design.blocks[index].factor.name for index in blocks}
+    owned = nesting.own_tree(name)
+    sides = split_sides(design, [owned], crossings(design, nesting, [owned]))
+    silent = outcome.of([_silenced(part, design, blocks) for part in outcome.parts], design)
+    n, member = design.cells.n.astype(float), nesting.factors[units].codes.astype(np.int64)
+    weight = n / np.bincount(member, n)[member]
+    level = nesting.factors[name].codes.astype(np.int64)
+    between = [nesting.factors[other].codes.astype(np.int64) for other in sorted(owned - {name} - inside)]
+    own_predictors = [split[0] for split in sides.population if np.ptp(split[0]) > 0]
+    inner = [*between, *([distinct_rows(own_predictors, len(n))] if own_predictors else [])]
+    parts = variance_parts(variance, nesting, owned, design.cells.n_cells, without=frozenset(inside))
+    return averages_of_levels(silent, sides, level, inner, parts, weight=weight, integrated=blocks)
+
+
+def _silenced(part: PartFit, design: Design, blocks: frozenset[int]) -> PartFit:
+    """The part with the effects of ``blocks`` of the layout at zero."""
+    layout = np.ones(len(design.population) + design.n_effects)
+    for index in blocks:
+        start = len(design.population) + design.starts[index]
+        layout[start : start + design.blocks[index].n_effects] = 0.0
+    kept = layout if part.places is None else layout[part.places]
+    fit: Fit = part.fit
+    drawn = posterior_of(fit)
+    joint: Joint = _Silenced(fit.joint, kept) if drawn is None else DrawsJoint(drawn.values * kept, drawn.n_chains)
+    return PartFit(replace(fit, joint=joint), part.places)
