@@ -100,7 +100,8 @@ def population(
     inside = {design.blocks[index].factor.name for index in blocks}
     owned = nesting.own_tree(name)
     sides = split_sides(design, [owned], crossings(design, nesting, [owned]))
-    silent = outcome.of([_silenced(part, design, blocks) for part in outcome.parts], design)
+    kept = tuple(_kept(part, design, blocks) for part in outcome.parts)
+    silent = outcome.of([_silenced(part, own) for part, own in zip(outcome.parts, kept, strict=True)], design)
     n, member = design.cells.n.astype(float), nesting.factors[units].codes.astype(np.int64)
     weight = n / np.bincount(member, n)[member]
     level = nesting.factors[name].codes.astype(np.int64)
@@ -108,16 +109,20 @@ def population(
     own_predictors = [split[0] for split in sides.population if np.ptp(split[0]) > 0]
     inner = [*between, *([distinct_rows(own_predictors, len(n))] if own_predictors else [])]
     parts = variance_parts(variance, nesting, owned, design.cells.n_cells, without=frozenset(inside))
-    return averages_of_levels(silent, sides, level, inner, parts, weight=weight, integrated=blocks)
+    found = averages_of_levels(silent, sides, level, inner, parts, weight=weight, integrated=blocks)
+    return replace(found, kept=kept)
 
 
-def _silenced(part: PartFit, design: Design, blocks: frozenset[int]) -> PartFit:
-    """The part with the effects of ``blocks`` of the layout at zero."""
+def _kept(part: PartFit, design: Design, blocks: frozenset[int]) -> Floats:
+    """(p + q,) of the part: 0 for the effects of ``blocks`` of the layout, else 1."""
     layout = np.ones(len(design.population) + design.n_effects)
     for index in blocks:
         start = len(design.population) + design.starts[index]
         layout[start : start + design.blocks[index].n_effects] = 0.0
-    kept = layout if part.places is None else layout[part.places]
+    return layout if part.places is None else layout[part.places]
+
+
+def _silenced(part: PartFit, kept: Floats) -> PartFit:
     fit: Fit = part.fit
     drawn = posterior_of(fit)
     joint: Joint = _Silenced(fit.joint, kept) if drawn is None else DrawsJoint(drawn.values * kept, drawn.n_chains)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import coo_array, csr_array, vstack
+from scipy.sparse import coo_array, csr_array, diags_array, vstack
 
 from multilevel.arrays import Floats, Integers
 from multilevel.design.nesting import Nesting
@@ -33,7 +33,8 @@ class Standardisation:
     """Everything that averages the expected outcome for the levels of one factor.
 
     own_weight : (C,) what cells weigh within their level: their line items, or those of a member over all of the member's. integrated :
-    blocks whose effects are those of new members, with mean zero and their covariance, whatever the cell.
+    blocks whose effects are those of new members, with mean zero and their covariance, whatever the cell; kept : then per part (p + q,) 1
+    for the coefficients that stay and 0 for theirs.
     """
 
     outcome: ExpectedOutcome
@@ -45,6 +46,7 @@ class Standardisation:
     n_levels: int
     own_weight: Floats
     integrated: frozenset[int] = frozenset()
+    kept: tuple[Floats, ...] = ()
 
     def chunks(self) -> Iterator[Chunk]:
         """Rows and weights of consecutive levels: ``weights`` (levels, m) averages what is expected at ``rows`` (m, p + q)."""
@@ -77,7 +79,10 @@ class Standardisation:
     def gradients(self) -> tuple[csr_array, ...]:
         """Per part (L, p + q) derivatives of the averages at the joint mean."""
         pieces = [self.outcome.gradients(rows, weights) for rows, weights in self.chunks()]
-        return tuple(csr_array(vstack(part, format="csr")) for part in zip(*pieces, strict=True))
+        found = tuple(csr_array(vstack(part, format="csr")) for part in zip(*pieces, strict=True))
+        if not self.kept:
+            return found
+        return tuple(csr_array(part @ diags_array(kept)) for part, kept in zip(found, self.kept, strict=True))
 
     def _weights(self, levels: slice, bins: slice) -> csr_array:
         n_own, n_common = bins.stop - bins.start, self.common.n_bins

@@ -117,6 +117,10 @@ def test_new_members_are_compared_with_the_errors_of_their_population() -> None:
     new, members = (average_contrasts(each, (0, 3), ("G0", "G3"))[0] for each in found[:2])
     assert new.difference == published.population_estimate["G0"] - published.population_estimate["G3"]
     assert new.std_error > members.std_error
+    # everything that is unknown of a new member's average comes from the coefficients
+    assert (found[0].own < 1e-2 * found[0].std_error).all()
+    errors = published.population_std_error[["G0", "G3"]]
+    assert new.std_error == pytest.approx(float(np.hypot(*errors)), rel=0.2)
 
 
 def test_a_linear_difference_has_the_error_of_its_combination() -> None:
