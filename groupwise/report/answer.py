@@ -28,11 +28,14 @@ def _level(subject: Subject) -> str:
         start = f"By {factor}, the estimate ({subject.unit})"
     else:
         start = f"Over all groups together the estimate is {subject.outcome(overall)} ({subject.unit}); by {factor} it"
+    members = subject.members_of(factor)
+    from_low, from_high = ("" if members is None else f"{row['n_sampled']:,} levels of {members}; " for row in (low, high))
+    of_whom = "" if members is None else f", for a new {members}"
     return (
         f"{start} runs from {subject.outcome(low['estimate'])} "
-        f"({low['level']}; {subject.interval} interval {subject.outcome(low['lower'])} to {subject.outcome(low['upper'])}) "
+        f"({low['level']}; {from_low}{subject.interval} interval {subject.outcome(low['lower'])} to {subject.outcome(low['upper'])}) "
         f"to {subject.outcome(high['estimate'])} "
-        f"({high['level']}; {subject.outcome(high['lower'])} to {subject.outcome(high['upper'])})."
+        f"({high['level']}; {from_high}{subject.outcome(high['lower'])} to {subject.outcome(high['upper'])}){of_whom}."
     )
 
 
