@@ -41,6 +41,7 @@ def test_a_good_run_prints_the_folder_of_its_six_tables(shop: Path, estimate: Es
     assert duckdb.sql(count).fetchall() == [(6,)]  # five regions and a new one
 
 
+@pytest.mark.operations
 def test_a_flow_run_leaves_its_summary_and_readable_names_in_prefect(estimate_flow: Estimate) -> None:
     code, _, err = estimate_flow()
     assert code == 0, err

@@ -40,6 +40,7 @@ def state(client: SyncPrefectClient, flow_run: FlowRun) -> str:
     return found.type.value
 
 
+@pytest.mark.operations
 def test_the_supervisor_ends_the_flow_run_of_its_run_and_no_other(client: SyncPrefectClient) -> None:
     ours, other = running(client, "ours"), running(client, "other")
     news = News(run_id="ours", api=str(client.api_url).rstrip("/"))

@@ -105,6 +105,7 @@ def test_criteria_of_the_outcome_are_those_of_both_likelihoods_together(family: 
     assert found.value["converged"] == max(parts)
 
 
+@pytest.mark.parity
 def test_combinations_never_seen_are_integrated_over_the_effects_of_both_parts() -> None:
     """Written out pair by pair: an unseen pair of region and category has an effect in either part that nobody knows."""
     frame = shop("hurdle_gamma")

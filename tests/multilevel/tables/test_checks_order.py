@@ -11,6 +11,7 @@ ROW = {
     "study": "spend", "as_of": datetime.date(2026, 11, 1), "run_id": "r1", "engine": "likelihood", "pooling": "partial",
     "grouping_factor": "b", "level": "x", "parent_level": "p", "estimate": 1.0, "std_error": 1.0, "lower": 0.0, "upper": 2.0, "n": 1,
     "is_new": False,
+    "headline": "members",
 }  # fmt: skip
 
 

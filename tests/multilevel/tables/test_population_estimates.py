@@ -157,6 +157,7 @@ def test_members_speak_for_themselves_where_nothing_is_sampled() -> None:
     assert np.abs(table.rank_lower - lower).max() <= 1 and np.abs(table.rank_upper - upper).max() <= 1
 
 
+@pytest.mark.parity
 def test_posteriors_of_linear_models_agree() -> None:
     frame = rows()
     ours, theirs = (levels(fitted(FORMULA.format(y="spend"), frame, engine=engine)) for engine in ("likelihood", "bayesian"))
@@ -173,7 +174,7 @@ def test_a_sampled_column_that_the_formula_lacks_is_a_failed_check() -> None:
 
 
 def test_a_posterior_under_a_curved_link_says_why_it_has_none() -> None:
-    frame = rows(n=400)
+    frame = rows(n=300)
     study = fitted("log(paid) ~ 1 + (1 | band/household)", frame, engine="bayesian")
     assert levels(study).population_estimate.isna().all() and (levels(study).headline == "members").all()
     assert "population_estimates" in study.tables["diagnostics"]["check"].to_pylist()

@@ -100,6 +100,7 @@ def test_both_parts_of_a_hurdle_are_free_at_once() -> None:
     np.testing.assert_allclose(table.observed_mean, rows().groupby("g").spend.mean(), rtol=1e-12)
 
 
+@pytest.mark.parity
 def test_both_engines_agree_where_the_variances_are_known_well() -> None:
     frame = rows(n=6_000)
     ours, theirs = (levels(fitted("y ~ x + (1 | g) + (1 | h)", frame, engine=engine)) for engine in ("likelihood", "bayesian"))
