@@ -126,7 +126,7 @@ def test_a_zero_lambda_gives_least_squares(rows_of) -> None:
 
 @pytest.mark.parametrize("reml", [True, False])
 @pytest.mark.parametrize("sigma2", [None, 1.7])
-@pytest.mark.parametrize("size", [1.0, 0.0])
+@pytest.mark.parametrize("size", [1.0, 1e-3, 0.0])
 def test_the_gradient_is_that_of_finite_differences(shape, summed, reml: bool, sigma2: float | None, size: float) -> None:
     rows, lambdas = shape
     layout, system = Theta(tuple(len(factor) for factor in lambdas)), linear_system(rows)
