@@ -5,11 +5,19 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from groupwise.printable import printable_lines
+
+
+class PlainFormatter(logging.Formatter):
+    """Log lines for a terminal, written out like everything else on it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as text."""
+        return printable_lines(super().format(record))
+
 
 def say_on_stderr(level: int) -> None:
     """What a run says of itself is for the person who waits."""
-    from groupwise.commands.terminal import PlainFormatter
-
     told = logging.StreamHandler()
     told.setFormatter(PlainFormatter())
     told.setLevel(level)
@@ -24,8 +32,6 @@ class _RunLog(logging.FileHandler):
 
 
 def _log_file(path: Path) -> logging.Handler:
-    from groupwise.commands.terminal import PlainFormatter
-
     handler = _RunLog(path, encoding="utf-8")
     handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     return handler

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Iterable, Sequence
 
@@ -25,14 +24,6 @@ class PlainConsole(Console):
         """The renderable's segments; those that rich itself uses to steer the terminal stay as they are."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=printable_lines(segment.text))
-
-
-class PlainFormatter(logging.Formatter):
-    """Log lines for a terminal, written out like everything else on it."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The record as text."""
-        return printable_lines(super().format(record))
 
 
 def console() -> Console:
