@@ -27,7 +27,9 @@ def show_difference(study_file: str, earlier: str | None, later: str | None, row
     found = difference(target_of(study_file), earlier, later, rows)
     console.print(f"from {_named(found.earlier)}\n  to {_named(found.later)}\n", markup=False)
     groups = found.groups
-    console.print(f"{groups.n_compared:,} groups in both; {groups.n_moved:,} moved by more than {MOVED:g} posterior sds")
+    console.print(f"{groups.n_compared:,} groups in both; {groups.n_moved:,} moved by more than {MOVED:g} standard errors")
+    for note in groups.notes:
+        console.print(note, soft_wrap=True, markup=False)
     if groups.moves:
         lines = [(f"{move.factor}: {move.level}", move.before, move.after, move.standard_errors) for move in groups.moves]
         console.print(_moves("Groups that moved most", "group", lines))
@@ -74,4 +76,4 @@ def _check(change: CheckChange) -> str:
 
 def _moves(title: str, subject: str, lines: list[tuple[str, float, float, float]]) -> Table:
     rows = [(label, f"{before:,.4g}", f"{after:,.4g}", f"{moved:+.2f}") for label, before, after, moved in lines]
-    return terminal.table((subject, "before", "after", "posterior sds"), rows, title=title, text=(subject,))
+    return terminal.table((subject, "before", "after", "standard errors"), rows, title=title, text=(subject,))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from groupwise.report.subject import Subject
-from multilevel.catalogue.headline import with_headline
+from multilevel.catalogue.headline import population_factors, with_headline
 
 KEYS = ("grouping_factor", "parent_level", "level")
 
@@ -30,7 +30,10 @@ class Move:
 
 @dataclass(frozen=True)
 class Changes:
-    """The difference between two versions: ``since`` is the earlier as_of; ``moves`` the largest first; ``new`` and ``gone`` levels."""
+    """The difference between two versions: ``since`` is the earlier as_of; ``moves`` the largest first; ``new`` and ``gone`` levels.
+
+    ``notes`` say what cannot be compared as it is told.
+    """
 
     since: str
     moves: tuple[Move, ...]
@@ -38,6 +41,7 @@ class Changes:
     n_moved: int
     new: tuple[str, ...]
     gone: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def changes(subject: Subject, most: int = 12) -> Changes | None:
@@ -48,8 +52,9 @@ def changes(subject: Subject, most: int = 12) -> Changes | None:
 
 
 def changes_between(earlier: Mapping[str, pa.Table], later: Mapping[str, pa.Table], most: int = 12) -> Changes:
-    """Compare the group estimates of two versions' tables."""
-    before, after = _estimates(earlier["group_estimates"]), _estimates(later["group_estimates"])
+    """Compare the group estimates of two versions' tables: headline against headline, members where the headlines differ."""
+    told, tells = (population_factors(tables["group_estimates"]) for tables in (earlier, later))
+    before, after = (_estimates(tables["group_estimates"], told & tells) for tables in (earlier, later))
     both = before.join(after, keys=list(KEYS), join_type="inner", left_suffix="_before", right_suffix="_after")
     moved = _standard_errors(both)
     largest = np.argsort(-np.abs(moved), kind="stable")[:most]
@@ -60,11 +65,15 @@ def changes_between(earlier: Mapping[str, pa.Table], later: Mapping[str, pa.Tabl
         n_moved=int(np.sum(np.abs(moved) > 2)),
         new=_names(after.join(before, keys=list(KEYS), join_type="left anti")),
         gone=_names(before.join(after, keys=list(KEYS), join_type="left anti")),
+        notes=tuple(
+            f"{factor}: one of the versions speaks of new members of a level, the other of the members that it has; compared is the latter."
+            for factor in sorted(told ^ tells)
+        ),
     )
 
 
-def _estimates(table: pa.Table) -> pa.Table:
-    table = with_headline(table)
+def _estimates(table: pa.Table, population: Collection[str]) -> pa.Table:
+    table = with_headline(table, population)
     seen = table.filter(~pc.field("is_new") & pc.field("estimate").is_valid())
     # a join never matches a null with a null
     parents = seen.column("parent_level").fill_null(pa.scalar(""))

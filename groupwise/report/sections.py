@@ -94,7 +94,7 @@ def _changes(subject: Subject) -> Section:
     names = [("New", found.new), ("Gone", found.gone)]
     lists = tuple(f"{word}: {', '.join(levels[:20])}{' and others' if len(levels) > 20 else ''}." for word, levels in names if levels)
     table = ShortTable("The largest moves", ("group", "factor", "before", "now", "standard errors"), rows)
-    return Section("changes", "What changed since last time", (paragraph, *lists), tables=(table,) if rows else ())
+    return Section("changes", "What changed since last time", (paragraph, *found.notes, *lists), tables=(table,) if rows else ())
 
 
 def _shrinkage(subject: Subject, levels: Levels) -> Section:
