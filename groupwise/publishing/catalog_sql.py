@@ -8,10 +8,21 @@ from groupwise.publishing import durable
 from groupwise.publishing.folder.lock import hold_lock
 from groupwise.source.relation import literal, quote
 from groupwise.source.source_files import exactly
+from multilevel.catalogue.evolution import EARLIER
 from multilevel.catalogue.published_tables import EVERY_TABLE, TABLES
 
 CATALOG = "catalog.sql"
 CATALOG_LOCK = ".catalog.lock"
+
+
+def views(study: str, table: str, rows: str) -> list[str]:
+    """The statements that make a table's view of ``rows`` (SQL), and that of its columns in the catalogue's first version where it has more
+    now."""
+    found = [f"create or replace view {quote(study)}.{quote(table)} as select * from {rows};"]
+    if table in EARLIER:
+        columns = ", ".join(quote(name) for name in EARLIER[table])
+        found.append(f"create or replace view {quote(study)}.{quote(table + '_1x')} as select {columns} from {rows};")
+    return found
 
 
 def write_catalog(root: Path) -> Path:
@@ -25,6 +36,6 @@ def write_catalog(root: Path) -> Path:
                 path = root / study / "current" / f"{table}.parquet"
                 if table in TABLES or path.exists():
                     file = literal(exactly(str(path)))
-                    lines.append(f"create or replace view {quote(study)}.{table} as select * from read_parquet({file});")
+                    lines += views(study, table, f"read_parquet({file})")
         durable.replace_text(root / CATALOG, "\n".join(lines) + "\n")
     return root / CATALOG

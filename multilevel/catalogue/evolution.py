@@ -31,6 +31,17 @@ RULES: tuple[str, ...] = (
 )
 """The rules in words, as ``docs/tables.md`` prints them."""
 
+EARLIER: Mapping[str, tuple[str, ...]] = {
+    "group_estimates": (
+        *(column.name for column in published_tables.COMMON),
+        *("grouping_factor", "level", "parent_level", "estimate", "std_error", "lower", "upper"),
+        *("no_pooling_estimate", "no_pooling_std_error", "complete_pooling_estimate", "n", "rank_lower", "rank_upper", "is_new"),
+    )
+}
+"""Tables that version 2 of the catalogue widened, with their columns in version 1: ``catalog.sql`` keeps a view ``<table>_1x`` of them
+until version 3. ``no_pooling_estimate`` has another meaning since version 2, and ranks are those of the headline."""
+
+
 type Schema = dict[str, Any]
 
 

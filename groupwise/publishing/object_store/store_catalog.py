@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from groupwise.publishing.catalog_sql import CATALOG
+from groupwise.publishing.catalog_sql import CATALOG, views
 from groupwise.publishing.object_store.store import ObjectStore
 from groupwise.publishing.object_store.store_pointer import TRIES, ObjectLayout
 from groupwise.source.relation import literal, quote
@@ -69,6 +69,5 @@ def catalog_text(store: ObjectStore) -> str:
         lines.append(f"create schema if not exists {quote(study)};")
         for table in latest["tables"]:
             file = f"getvariable({literal(variable)}) || {literal(f'/{table}.parquet')}"
-            view = f"create or replace view {quote(study)}.{quote(table)}"
-            lines.append(f"{view} as select * from read_parquet({file}, hive_partitioning = false);")
+            lines += views(study, table, f"read_parquet({file}, hive_partitioning = false)")
     return "\n".join(lines) + "\n"

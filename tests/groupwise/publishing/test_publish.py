@@ -19,6 +19,7 @@ from groupwise.publishing.folder.folder_publish import publish
 from groupwise.publishing.layout import Layout, check_root, open_layout
 from groupwise.publishing.publication import Publication
 from groupwise.publishing.stage import Attachments
+from multilevel.catalogue.evolution import EARLIER
 from multilevel.catalogue.published_tables import TABLES, arrow_schema
 from multilevel.errors import PublishError
 
@@ -184,7 +185,17 @@ def test_the_catalog_holds_every_study(put: Publish, root: Path):
     put("r1", study="other")
     text = (root / "catalog.sql").read_text()
     assert 'create schema if not exists "other"' in text
-    assert text.count("create or replace view") == 12
+    # six tables each, and the first version's columns of one
+    assert text.count("create or replace view") == 14
+
+
+def test_readers_of_the_first_version_find_its_columns(put: Publish, root: Path):
+    put("r1")
+    with duckdb.connect() as connection:
+        connection.execute((root / "catalog.sql").read_text())
+        first = connection.sql("select * from small.group_estimates_1x")
+        assert first.columns == list(EARLIER["group_estimates"])
+        assert first.fetchall() == connection.sql(f"select {', '.join(first.columns)} from small.group_estimates").fetchall()
 
 
 def test_a_run_publishes_once(put: Publish):
