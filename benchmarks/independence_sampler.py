@@ -70,7 +70,7 @@ def row(lane: str, figures: dict[str, Any], ours: dict[str, Any]) -> tuple[str, 
     ess, busy = smallest_ess(figures["positions"]), figures["sampling_processor_seconds"]
     return (
         LANES[lane],
-        f"{figures['compile_seconds']:.0f}",
+        f"{max(figures['compile_seconds'], 0.0):.0f}",
         f"{figures['sampling_seconds']:.1f}",
         f"{busy:.1f}",
         evaluations(figures),
