@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -72,7 +73,13 @@ def estimate(shop: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureF
         monkeypatch.chdir(shop)
         monkeypatch.setattr(sys, "argv", ["groupwise", "estimate", study, *arguments])
         capfd.readouterr()
+        own = logging.getLogger("groupwise")
+        before = own.handlers[:]
         code = command_line._run()
+        # a process that ends takes its handlers along; here the next run would write to this one's closed console
+        for handler in [added for added in own.handlers if added not in before]:
+            own.removeHandler(handler)
+            handler.close()
         out, err = capfd.readouterr()
         return code, out, err
 
