@@ -24,7 +24,7 @@ from multilevel.errors import DataError, SourceError, StudyError
 
 if TYPE_CHECKING:
     from multilevel.prediction.average_contrast import AverageContrast, Choice
-    from multilevel.prediction.contrast import LevelContrast
+    from multilevel.prediction.coefficient_contrast import LevelContrast
     from multilevel.prediction.prediction_rows import At
     from multilevel.prediction.saved_averages import SavedAverages
     from multilevel.prediction.saved_model import SavedModel
@@ -70,7 +70,7 @@ def contrast_averages(
     ``of``: members or population; None: the headline. Raises StudyError, SourceError.
     """
     from multilevel.prediction.average_contrast import average_contrasts, choices
-    from multilevel.prediction.contrast import find_levels
+    from multilevel.prediction.coefficient_contrast import find_levels
 
     found, places = find_levels(saved.models[0], levels, factor)
     own = [averages for averages in saved.averages if averages.factor == found.name]
@@ -89,7 +89,7 @@ def contrast_averages(
 
 def contrast_levels(saved: SavedModels, level_a: str, level_b: str, factor: str | None = None) -> list[LevelContrast]:
     """``level_a`` minus ``level_b`` for every term that varies by their factor, of every part of the model; raises StudyError."""
-    from multilevel.prediction.contrast import level_contrasts
+    from multilevel.prediction.coefficient_contrast import level_contrasts
 
     return [found for model in saved.models for found in level_contrasts(model, level_a, level_b, factor)]
 
@@ -106,7 +106,7 @@ def predict_at(study: Study, saved: SavedModels, at: str, *, interval: float | N
     ------
     SourceError : the file cannot be read, or lacks a column. DataError : a row cannot be predicted.
     """
-    from multilevel.prediction.predict import predict
+    from multilevel.prediction.row_predictions import predict
 
     connection = duckdb.connect(config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"})
     try:

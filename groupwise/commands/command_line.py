@@ -189,7 +189,7 @@ def contrast(
     run: Annotated[str | None, typer.Option(metavar="RUN", help="run id of a published version; default: the latest")] = None,
 ) -> None:
     """The first level minus the second, as the tables have them, with its interval and probability; of several levels, all pairs."""
-    from groupwise.commands.contrasted import show_contrast
+    from groupwise.commands.contrast import show_contrast
 
     show_contrast(str(study), levels, factor=factor, of=of, style=style, run_id=run)
 
@@ -203,7 +203,7 @@ def predict(
     run: Annotated[str | None, typer.Option(metavar="RUN", help="run id of a published version; default: the latest")] = None,
 ) -> None:
     """The expected outcome at every row of a table, groups never seen included. Reads what the published version keeps, no line items."""
-    from groupwise.commands.predicted import show_predictions
+    from groupwise.commands.predict import show_predictions
 
     show_predictions(str(study), at, output=output, interval=interval, run_id=run)
 

@@ -20,13 +20,13 @@ from multilevel.errors import GroupwiseError, ResourceError
 
 
 class SecondProcess:
-    """Takes one call after another. Make it while the first process has one thread, and end it with ``close``."""
+    """A forked process that takes one call after another. Make it while this process has one thread, and end it with ``close``."""
 
     def __init__(self) -> None:
         self._pool = ProcessPoolExecutor(max_workers=1, mp_context=get_context("fork"))
         self._number = self._pool.submit(os.getpid)
-        # what fails here is told by the call that needs it
-        self._loaded = self._pool.submit(_load)
+        # a library that cannot be loaded fails again, and is told, in the call that needs it
+        self._pool.submit(_load)
 
     def log_to(self, path: Path, level: int) -> None:
         """What it logs goes to the run's log ``path``, and from ``level`` on to the person who waits."""
@@ -49,11 +49,12 @@ class SecondProcess:
             return future.result()
         except KeyboardInterrupt:
             # it tidies up too; whoever supervises this process does not wait long
-            os.kill(self._number.result(), signal.SIGINT)
+            with suppress(ProcessLookupError):
+                os.kill(self._number.result(), signal.SIGINT)
             raise
 
     def close(self, *, at_once: bool = False) -> None:
-        """End it: once it has done what it does, or ``at_once``."""
+        """End it: after the calls that it has been given, or ``at_once``."""
         if at_once:
             with suppress(ProcessLookupError, BrokenProcessPool, CancelledError):
                 os.kill(self._number.result(), signal.SIGKILL)
@@ -62,7 +63,7 @@ class SecondProcess:
 
 @contextmanager
 def second_process(wanted: bool) -> Iterator[SecondProcess | None]:
-    """A process for the time of the block; None where it is not ``wanted``."""
+    """A second process that lives as long as the block; None where it is not ``wanted``."""
     if not wanted:
         yield None
         return

@@ -7,8 +7,8 @@ in between that are not sampled keep theirs, and predictors of members keep thei
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from scipy.sparse import csr_array, diags_array
@@ -22,58 +22,27 @@ from multilevel.estimands.expected_outcome import ExpectedOutcome, PartFit
 from multilevel.estimands.level_variance import LevelVariance
 from multilevel.estimands.mix_parts import split_sides
 from multilevel.estimands.standardise import Standardisation, averages_of_levels, variance_parts
-from multilevel.families.link import Link
-from multilevel.fit.container import Fit, Joint, Summary
 from multilevel.fit.joint_draws import DrawsJoint, posterior_of
+from multilevel.linear.joint_normal import MappedJoint
 
 
-@dataclass(frozen=True)
-class _Silenced:
-    """A joint distribution in which some effects are zero for certain: ``kept`` (p + q,) is 1 where a coefficient stays."""
+def own_factor(nesting: Nesting, column: str) -> str | None:
+    """The factor whose levels are the values of ``column``, one for each; None where there is none.
 
-    inner: Joint
-    kept: Floats
-
-    def _rows(self, rows: csr_array) -> csr_array:
-        return csr_array(rows @ diags_array(self.kept))
-
-    @property
-    def mean(self) -> Floats:
-        return self.inner.mean * self.kept
-
-    def combine(self, rows: csr_array, interval: float) -> Summary:
-        return self.inner.combine(self._rows(rows), interval)
-
-    def respond(
-        self,
-        rows: csr_array,
-        weights: csr_array,
-        response: Callable[[Floats], Floats],
-        slope: Callable[[Floats], Floats],
-        interval: float,
-    ) -> Summary:
-        return self.inner.respond(self._rows(rows), weights, response, slope, interval)
-
-    def draws(self, size: int, seed: int) -> Floats:
-        return self.inner.draws(size, seed) * self.kept
-
-    def on_response_scale(self, summary: Summary, link: Link, interval: float) -> Summary:
-        return self.inner.on_response_scale(summary, link, interval)
+    ``customer:category`` and ``category:customer`` have a level for each pair, so neither is the factor of the customers.
+    """
+    for factor in nesting.factors.values():
+        if factor.columns[-1] == column and len(set(factor.levels)) == factor.n_levels:
+            return factor.name
+    return None
 
 
 def units_of(nesting: Nesting, name: str, sampled: Sequence[str]) -> str | None:
-    """The sampled factor whose levels are the members of the levels of ``name``: nested strictly below it; None where there is none.
-
-    A column's own factor has one level for each of its values. ``customer:category`` is nothing that a category consists of: customers
-    cross categories.
-    """
+    """The factor of the first sampled column that is nested strictly below ``name``: its levels are the members; None without one."""
     for column in sampled:
-        own = [factor for factor in nesting.factors.values() if factor.columns[-1] == column]
-        if own:
-            # with its parents written or found, it has as many levels as the column has values
-            finest = min(own, key=lambda factor: (factor.n_levels, len(factor.columns)))
-            if name in nesting.ancestors[finest.name]:
-                return finest.name
+        units = own_factor(nesting, column)
+        if units is not None and name in nesting.ancestors[units]:
+            return units
     return None
 
 
@@ -92,10 +61,12 @@ def population(
 ) -> Standardisation:
     """What averages the expected outcome of a new member over every level of ``name``; ``units`` from ``units_of``."""
     design = outcome.design
+    # a customer is a member of an income group; of a region that customers cross, in `customer:region`, a customer is none
+    members = {column for column in sampled if units_of(nesting, name, [column]) is not None}
     blocks = frozenset(
         index
         for index, block in enumerate(design.blocks)
-        if set(block.factor.columns) & set(sampled) and name in nesting.ancestors[block.factor.name]
+        if members & set(block.factor.columns) and name in nesting.ancestors[block.factor.name]
     )
     inside = {design.blocks[index].factor.name for index in blocks}
     owned = nesting.own_tree(name)
@@ -123,7 +94,8 @@ def _kept(part: PartFit, design: Design, blocks: frozenset[int]) -> Floats:
 
 
 def _silenced(part: PartFit, kept: Floats) -> PartFit:
-    fit: Fit = part.fit
+    """The part with the coefficients at zero that are not ``kept`` (p + q,)."""
+    fit = part.fit
     drawn = posterior_of(fit)
-    joint: Joint = _Silenced(fit.joint, kept) if drawn is None else DrawsJoint(drawn.values * kept, drawn.n_chains)
+    joint = MappedJoint(fit.joint, csr_array(diags_array(kept))) if drawn is None else DrawsJoint(drawn.values * kept, drawn.n_chains)
     return PartFit(replace(fit, joint=joint), part.places)

@@ -18,7 +18,7 @@ from scipy.special import ndtri
 from multilevel.arrays import Floats, Integers
 from multilevel.design.unit_free import Maps
 from multilevel.families.link import Link
-from multilevel.fit.container import Summary
+from multilevel.fit.container import Joint, Summary
 from multilevel.linear.elimination import spreads
 from multilevel.linear.factorise import BlockedFactor
 from multilevel.linear.products import CrossProducts
@@ -195,9 +195,9 @@ class NormalJoint:
 
 @dataclass(frozen=True)
 class MappedJoint:
-    """The distribution of W (beta', b'), ``inner`` being that of the unit-free coefficients: rows are mapped, never covariances."""
+    """The distribution of W (beta', b'), ``inner`` being that of (beta', b'): rows are mapped, never covariances."""
 
-    inner: NormalJoint
+    inner: Joint
     matrix: csr_array
 
     @cached_property
@@ -207,10 +207,6 @@ class MappedJoint:
 
     def _mapped(self, rows: csr_array) -> csr_array:
         return csr_array(rows @ self.matrix)
-
-    def variance(self, rows: csr_array) -> Floats:
-        """(m,) variances of ``rows @ (beta, b)``."""
-        return self.inner.variance(self._mapped(rows))
 
     def combine(self, rows: csr_array, interval: float) -> Summary:
         """Linear combinations ``rows @ (beta, b)`` with Wald intervals."""
@@ -228,11 +224,11 @@ class MappedJoint:
         return self.inner.respond(self._mapped(rows), weights, response, slope, interval)
 
     def on_response_scale(self, summary: Summary, link: Link, interval: float) -> Summary:
-        """As ``NormalJoint.on_response_scale``."""
-        return inside_range(summary, link, interval)
+        """As that of ``inner``."""
+        return self.inner.on_response_scale(summary, link, interval)
 
     def draws(self, size: int, seed: int) -> Floats:
-        """(size, p + q) draws of the normal approximation."""
+        """(size, p + q) draws of ``inner``, mapped."""
         return np.asarray((self.matrix @ self.inner.draws(size, seed).T).T)
 
 

@@ -1,12 +1,11 @@
 """No pooling of one factor's averages: its intercepts free, everything else as it is fitted.
 
 The prior precision of the factor's effects becomes blockdiag(0, Sigma_ss^-1), Sigma_ss the fitted covariance of its slopes; the other
-variances, the residual sd and the dispersion are held, and all coefficients are solved again. What an average loses of its distance from
-no pooling is pooling then, and nothing else (Gelman and Hill 2007, section 12.2, with the rest of the model kept).
+variances, the residual sd and the dispersion are held, and all coefficients are solved again. The difference between an average and the
+same average here is therefore pooling alone (Gelman and Hill 2007, section 12.2, with the rest of the model kept).
 
-A free intercept has a variance of ``FREE`` about the fitted one, in units of the residual variance or of the link scale: as good as
-infinite, since a level's own rows have some 1e-10 of that. Population columns that no longer have a direction of their own beside free
-intercepts (the intercept, predictors constant within levels) are held at their fitted coefficients.
+A free intercept is normal about the fitted one with the variance ``FREE``. Population columns that the free intercepts already span (the
+intercept, predictors that are constant within every level) are held at their fitted coefficients; the intercepts make up for them.
 """
 
 from __future__ import annotations
@@ -34,14 +33,16 @@ from multilevel.linear.joint_normal import NormalJoint, inside_range, square_roo
 from multilevel.pooling.levels import independent_common
 
 FREE = 1e10
+"""Variance of a free intercept, in residual variances or, under other links, on the link scale. It shrinks what n rows say of the level by
+one part in FREE n."""
 
 UNDETERMINED = 1e-6
-"""Part of ``FREE`` that is left of a free intercept's variance where nothing determines it: no rows, or outcomes all alike."""
+"""An intercept whose variance given the data is more than this share of ``FREE`` is not determined: no rows, or outcomes all alike."""
 
 
 @dataclass(frozen=True)
 class FreeIntercepts:
-    """The fit with one factor's intercepts free. determined : (L,) whether the level's own rows determine them."""
+    """``fit``: with one factor's intercepts free, its joint distribution normal. ``determined``: (L,) whether the rows determine them."""
 
     fit: Fit
     determined: Flags
@@ -101,14 +102,17 @@ class AroundJoint:
 def free_intercepts(fit: Fit, name: str) -> FreeIntercepts | None:
     """The fit with the intercepts of factor ``name`` free; None where the factor has no intercept.
 
-    Indicators of a categorical predictor that sum to one in every cell count as the intercept. Raises FitError where no finite mode is
-    reached.
+    Indicators of a categorical predictor that sum to one in every cell count as the intercept.
+
+    Raises
+    ------
+    FitError : no finite mode is reached.
     """
     assert fit.unit_free is not None
-    own = _intercepts(fit.design, name)
-    if not any(own.values()):
+    parts = _intercepts(fit.design, name)
+    if not parts:
         return None
-    form, parts = fit.unit_free.form, own
+    form = fit.unit_free.form
     design = form.design
     rows = reduce_design(design)
     first = next(iter(parts))
@@ -177,6 +181,7 @@ def _effects_of(values: Floats, design: Design, index: int) -> Floats:
 
 
 def _embedding(design: Design, kept: Flags) -> csr_array:
+    """(p + q, kept + q) E, which puts the coefficients that are solved for at their places."""
     p, total = len(design.population), len(design.population) + design.n_effects
     places: NDArray[np.int64] = np.concatenate([np.flatnonzero(kept), np.arange(p, total)])
     return csr_array((np.ones(len(places)), (places, np.arange(len(places)))), shape=(total, len(places)))

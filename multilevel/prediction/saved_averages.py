@@ -23,10 +23,11 @@ from multilevel.prediction.saved_model import SavedModel
 class SavedAverages:
     """``group_estimates`` of one factor, with the joint distribution of its rows.
 
-    of : whose averages, of the members as they are or of new ones. levels, parents : as in ``Factor``. estimate, std_error : (L,) of the
-    table. spread : (L, S), whose cross-product over S - 1 is the
-    covariance that comes from the coefficients, linear about the estimates; of posterior draws their deviations. own : (L,) sd of what is
-    unknown of each level besides. is_positive : whether the outcome is above zero, so that ratios make sense.
+    of : of the members as they are, or of new ones. levels, parents : as in ``Factor``. estimate, std_error : (L,) of the table, in units
+    of the outcome. spread : (L, S), linear about the estimates: deviations of posterior draws where ``has_draws``, else a root of the
+    covariance; either way its cross-product over S - 1 is the covariance that comes from the coefficients. own : (L,) sd of what is unknown
+    of each level beyond the coefficients, independent between levels. is_positive : whether the outcome is above zero, so that ratios make
+    sense. interval : probability of the study's intervals.
     """
 
     factor: str

@@ -1,4 +1,4 @@
-"""What is to be said of columns whose levels are a sample: one that the model leaves out, estimates of new members that cannot be made."""
+"""Checks of the columns that a study names under ``sampled``: left out of the formula, without a factor, or not yet integrated."""
 
 from __future__ import annotations
 
@@ -6,27 +6,43 @@ from collections.abc import Sequence
 
 from multilevel.design.nesting import Nesting
 from multilevel.estimands.expected_outcome import ExpectedOutcome
-from multilevel.estimands.population import has_population, units_of
+from multilevel.estimands.population import has_population, own_factor, units_of
 from multilevel.fit.container import Check, fact
 
 
 def sampled_checks(outcome: ExpectedOutcome, tree: Nesting, sampled: Sequence[str]) -> list[Check]:
-    """A failed check for every sampled column that the formula lacks; a fact where a posterior's new members cannot be integrated."""
+    """A failed check for every sampled column that the formula lacks.
+
+    A fact, which cannot fail, for a sampled column that has no factor with one level for each of its values, and where effects of new
+    members cannot be integrated over a posterior.
+    """
     used = {column for factor in tree.factors.values() for column in factor.columns}
     found = [Check(f"sampled[{column}]", None, None, False, _left_out(column, tree)) for column in sampled if column not in used]
+    found += [
+        fact(f"sampled[{column}]", None, _without_factor(column))
+        for column in sampled
+        if column in used and own_factor(tree, column) is None
+    ]
     above = [name for name in tree.factors if units_of(tree, name, sampled) is not None]
     if above and not has_population(outcome):
         message = (
-            f"{', '.join(above)}: what is expected of a new member needs every posterior draw's own variance under this link, which is not "
-            "integrated yet: the population columns are null and the headline is the members'. engine: likelihood has them"
+            f"{', '.join(above)}: no population estimates. Under this link they must be integrated draw by draw, each with its own "
+            "variance, which this version does not do. The headline is that of the members; engine: likelihood has both"
         )
         found.append(fact("population_estimates", None, message))
     return found
 
 
+def _without_factor(column: str) -> str:
+    return (
+        f"no grouping factor has one level for each {column}: the formula has it in interactions only, or its labels repeat in other "
+        f"groups. It has no population estimates. Make its labels unique, or add (1 | {column})"
+    )
+
+
 def _left_out(column: str, tree: Nesting) -> str:
     top = next(iter(tree.factors), "group")
     return (
-        f"line items of one {column} may be alike, and the formula has no {column}: intervals can then be several times too narrow. Add "
-        f"(1 | {top.split(':')[-1]}/{column}) where a {column} belongs to one {top}, else (1 | {column})"
+        f"line items of one {column} may be alike, but the formula leaves {column} out, so intervals can be several times too narrow. Add "
+        f"(1 | {top.split(':')[-1]}/{column}) if every {column} belongs to one {top}, else (1 | {column})"
     )

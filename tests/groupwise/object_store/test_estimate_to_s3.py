@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from groupwise.commands.contrasted import show_contrast
+from groupwise.commands.contrast import show_contrast
 from groupwise.commands.history import prune_versions, roll_back, show_difference
 from groupwise.commands.show import show_tables
 from groupwise.pipeline.run_start import begin

@@ -15,9 +15,9 @@ from multilevel.design.model import Factor
 from multilevel.errors import FitError
 from multilevel.estimands.level_variance import level_variance
 from multilevel.formula.parse import parse_formula
-from multilevel.prediction.contrast import level_contrasts
-from multilevel.prediction.predict import predict
+from multilevel.prediction.coefficient_contrast import level_contrasts
 from multilevel.prediction.prediction_rows import At
+from multilevel.prediction.row_predictions import predict
 from multilevel.prediction.save_model import save_model
 from multilevel.study.fit_study import fit_study
 from multilevel.study.options import StudyFit, fit_options

@@ -19,9 +19,9 @@ from multilevel.design.group_predictors import column_values
 from multilevel.design.nesting import nesting
 from multilevel.errors import DataError, StudyError
 from multilevel.formula.parse import parse_formula
-from multilevel.prediction.contrast import level_contrasts
-from multilevel.prediction.predict import predict
+from multilevel.prediction.coefficient_contrast import level_contrasts
 from multilevel.prediction.prediction_rows import At, needs
+from multilevel.prediction.row_predictions import predict
 from multilevel.prediction.save_model import save_model
 from multilevel.prediction.saved_file import read_models, write_models
 from multilevel.prediction.saved_model import SavedModel

@@ -178,3 +178,34 @@ def test_a_posterior_under_a_curved_link_says_why_it_has_none() -> None:
     study = fitted("log(paid) ~ 1 + (1 | band/household)", frame, engine="bayesian")
     assert levels(study).population_estimate.isna().all() and (levels(study).headline == "members").all()
     assert "population_estimates" in study.tables["diagnostics"]["check"].to_pylist()
+
+
+@pytest.mark.parametrize("interaction", ["household:category", "category:household"])
+def test_an_interaction_is_no_factor_of_the_households_however_it_is_written(interaction: str) -> None:
+    study = fitted(f"spend ~ sale + (1 | category) + (1 | {interaction})", rows())
+    table = study.tables["group_estimates"].to_pandas()
+    assert (table.headline == "members").all() and table.population_estimate.isna().all()
+    said = {row["check"]: row for row in study.tables["diagnostics"].to_pylist()}
+    assert said["sampled[household]"]["passed"]
+    assert "no grouping factor has one level for each household" in said["sampled[household]"]["message"]
+
+
+def test_only_members_of_the_level_are_integrated() -> None:
+    """Stores are within regions, and a sample. Households are a sample too, but they cross regions: none is a member of one."""
+    rng = np.random.default_rng(3)
+    frame = rows()
+    store = rng.integers(0, 40, len(frame))
+    frame = frame.assign(store=store, region=store % 5)
+    frame["spend"] = frame.spend + rng.normal(size=40)[store] + 0.5 * rng.normal(size=(120, 5))[frame.household, frame.region]
+    formula = "spend ~ 1 + (1 | region/store) + (1 | household) + (1 | household:region)"
+    study = fitted(formula, frame, sampled=("household", "store"))
+    table = levels(study, "region")
+    assert table.n_sampled.tolist() == [8] * 5
+    beta, groups, _ = coefficients(study)
+    effects = study.tables["group_coefficients"].to_pandas().query("grouping_factor == 'household:region' and not is_new")
+    pair = effects.set_index(["parent_level", "level"]).deviation
+    household = frame.household.astype(str)
+    for region in table.index:
+        seen = household.map(pair.xs(region, level="level")).fillna(0.0)
+        expected = beta["Intercept"] + groups.deviation["region", region] + (household.map(groups.deviation["household"]) + seen).mean()
+        assert table.population_estimate[region] == pytest.approx(expected, abs=1e-9)

@@ -20,7 +20,7 @@ from multilevel.estimands.response import response_for
 
 if TYPE_CHECKING:
     from multilevel.prediction.average_contrast import AverageContrast, Choice
-    from multilevel.prediction.contrast import LevelContrast
+    from multilevel.prediction.coefficient_contrast import LevelContrast
 
 KINDS, STYLES = ("members", "population", "coefficient"), ("table", "json", "csv")
 SURE = 0.999
