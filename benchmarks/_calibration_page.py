@@ -68,6 +68,23 @@ def coverage_table(entries: Sequence[Sequence[Entry]]) -> str:
     return markdown(("table", "groups", "shops", "intervals", "50 %", "80 %", "95 %"), rows)
 
 
+def dependence_table(entries: Sequence[Entry]) -> str:
+    """What design effects see and what they take for one, a row for each kind of outcome."""
+    rows = [
+        (
+            entry["kind"],
+            f"{entry['design_effect']:.2f}",
+            f"{entry['seen']} of {entry['shops']}",
+            f"{entry['false_alarms']} of {entry['independent']}",
+            entry["date"],
+            entry["commit"],
+            entry["machine"],
+        )
+        for entry in entries
+    ]
+    return markdown(("outcome", "true design effect (median)", "seen", "false alarms", "date", "commit", "machine"), rows)
+
+
 def gates_table(entries: Sequence[Entry]) -> str:
     """The worst of all seeds, a row for each model."""
     rows = []
@@ -101,6 +118,7 @@ def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 TABLES: tuple[tuple[str, str, Callable[[Sequence[Any]], str]], ...] = (
     ("ranks", "sbc-*.json", rank_table),
     ("coverage", "coverage-*.json", coverage_table),
+    ("dependence", "dependence-*.json", dependence_table),
     ("studies", "gates-study-*.json", gates_table),
     ("classics", "gates-data-*.json", gates_table),
 )

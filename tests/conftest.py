@@ -52,7 +52,7 @@ def run_until_fitted() -> RunUntilFitted:
         study = begun.study()
         extract(study, None, begun.path, today=today)
         validate(study, begun.relation(), begun.path)
-        cells_of(study, begun.relation(), begun.read_json("validation")["study_sql"], begun.path)
+        cells_of(study, begun.relation(), begun.read_json("validation")["study_sql"], begun.path, with_units=True)
         fit(begun)
         return begun
 

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from string import Template
 
 from groupwise.compression.sql_expressions import TABLE, as_sql, counted, double
+from groupwise.compression.unit_table import UnitTable
 from groupwise.source.relation import quote
 from multilevel.cells.cell_plan import CellPlan, LevelMean
 from multilevel.cells.column_facts import Schema
+from multilevel.cells.unit_sums import CELL, UNIT
 from multilevel.errors import FormulaError
 from multilevel.families.registry import family_named, has_two_parts, statistics_of
 from multilevel.formula.columns import columns_in
@@ -68,7 +70,16 @@ class _Parts:
     anchors: dict[str, str] = field(default_factory=dict)
 
 
-def compile_cells(plan: CellPlan, schema: Schema, study_sql: str, *, with_outcomes: bool = False, two_passes: bool = False) -> CellQuery:
+def compile_cells(
+    plan: CellPlan,
+    schema: Schema,
+    study_sql: str,
+    *,
+    with_outcomes: bool = False,
+    two_passes: bool = False,
+    with_key: bool = False,
+    units: UnitTable | None = None,
+) -> CellQuery:
     """The query that reduces the study's rows to cells.
 
     Parameters
@@ -77,6 +88,7 @@ def compile_cells(plan: CellPlan, schema: Schema, study_sql: str, *, with_outcom
     study_sql : one complete SELECT that gives the study's rows.
     with_outcomes : keep single rows' outcomes too, where the plan's family has such.
     two_passes : gaussian moments about every cell's own mean, as weighted ones always are; the rows are read twice.
+    with_key : name every cell by a hash of its key. units : sums by cell and unit instead, of the units in that table.
     """
     keys = {key: f"key_{i}" for i, key in enumerate(plan.keys)}
     means = {mean: f"level_mean_{i}" for i, mean in enumerate(plan.level_means)}
@@ -94,16 +106,25 @@ def compile_cells(plan: CellPlan, schema: Schema, study_sql: str, *, with_outcom
     inputs = key_parts.inputs | statistics.inputs | exactness.inputs
     aggregates = key_parts.aggregates | {"n": "cast(count(*) as bigint)"} | statistics.aggregates | exactness.aggregates
     columns = key_parts.columns | statistics.columns | exactness.columns
+    if with_key or units is not None:
+        columns[CELL] = f"hash({', '.join(keys.values())})"
+    relation, key_names = _relation(joined, schema), list(keys.values())
+    if units is not None:
+        inputs, aggregates, columns = inputs | {UNIT: units.input}, aggregates | {UNIT: UNIT}, units.kept(columns)
+        relation += units.join
+        key_names.append(UNIT)
     sql = render(
         "cell_statistics",
         study_rows=subquery(study_sql),
         inputs=_select(inputs) if inputs else "1 as one",
-        relation=_relation(joined, schema),
+        relation=relation,
         cells=_cells(from_cells, keys),
-        values=_values(inputs, statistics.anchors, list(keys.values())),
+        values=_values(inputs, statistics.anchors, key_names),
         statistics=_select(aggregates),
         columns=_select(columns),
     )
+    if units is not None:
+        sql = f"select * from (\n{sql}\n) as by_unit where {UNIT} is not null"
     return CellQuery(sql, tuple(name.removeprefix("once.") for name in columns if name.startswith("once.")))
 
 

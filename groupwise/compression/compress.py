@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +14,7 @@ import duckdb
 from groupwise.compression.cell_query import INEXACT, LOST, CellQuery, compile_cells, refuse_too_wide, render, subquery
 from groupwise.compression.column_scan import read_schema
 from groupwise.compression.sql_expressions import as_sql
+from groupwise.compression.unit_query import write_unit_sums
 from groupwise.faults import told
 from groupwise.source.relation import Relation, connect, first_line, literal, quote
 from groupwise.source.source_files import exactly
@@ -21,7 +22,7 @@ from groupwise.source.time_limit import close
 from groupwise.source.user_sql.statement import one_statement, run
 from multilevel.cells.cell_plan import MOST_OUTCOMES, CellPlan, plan_cells
 from multilevel.cells.column_facts import Schema
-from multilevel.cells.files import CellsSpec, write_cells_spec
+from multilevel.cells.files import CellsSpec, units_path, write_cells_spec
 from multilevel.cells.level_order import LevelOrder
 from multilevel.errors import DataError
 from multilevel.families.registry import is_linear, statistics_of
@@ -66,6 +67,7 @@ def compress(
     sample_rows: int = SAMPLE_ROWS,
     most_outcomes: int = MOST_OUTCOMES,
     orders: Mapping[str, LevelOrder] | None = None,
+    units: Sequence[str] = (),
 ) -> CompressedStudy:
     """Write cells.parquet, cells.json and rows.parquet into ``folder``.
 
@@ -77,6 +79,7 @@ def compress(
     sample_rows : rows kept for residual plots.
     most_outcomes : different (cell, outcome) pairs up to which single rows' outcomes are kept.
     orders : column of a categorical predictor -> the order of its levels, where it is not the sorted one.
+    units : sampled columns that the formula leaves out; sums by cell and unit are kept of each (``units.<i>.parquet``).
 
     Raises
     ------
@@ -98,6 +101,7 @@ def compress(
             sample_rows=sample_rows,
             most_outcomes=most_outcomes,
             orders=orders,
+            units=units,
         )
     finally:
         close(connection)
@@ -114,6 +118,7 @@ def compress_rows(
     sample_rows: int = SAMPLE_ROWS,
     most_outcomes: int = MOST_OUTCOMES,
     orders: Mapping[str, LevelOrder] | None = None,
+    units: Sequence[str] = (),
 ) -> CompressedStudy:
     """``compress`` on an open connection."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -124,17 +129,22 @@ def compress_rows(
         refuse_merged_levels(connection, study_sql, plan)
         refuse_too_many_cells(connection, study_sql, plan, schema, max_cells)
         with_outcomes = has_few_outcomes(connection, study_sql, plan, schema, most_outcomes)
-        query = compile_cells(plan, schema, study_sql, with_outcomes=with_outcomes)
+        query = compile_cells(plan, schema, study_sql, with_outcomes=with_outcomes, with_key=bool(units))
         cells = _copy(connection, query.sql, folder / "cells.parquet")
         n_cells, n_rows = _check_cells(connection, cells, plan)
-        if is_linear(plan.family) and not plan.has_weights and _lost_digits(connection, cells):
-            query = compile_cells(plan, schema, study_sql, two_passes=True)
+        two_passes = is_linear(plan.family) and not plan.has_weights and _lost_digits(connection, cells)
+        if two_passes:
+            query = compile_cells(plan, schema, study_sql, two_passes=True, with_key=bool(units))
             cells = _copy(connection, query.sql, cells)
         rows = _copy(connection, sample_query(study_sql, formula, sample_rows), folder / "rows.parquet")
+        n_units = {
+            column: write_unit_sums(connection, study_sql, plan, schema, column, units_path(cells, place), two_passes=two_passes)
+            for place, column in enumerate(units)
+        }
         counts = _histogram(connection, plan, schema, study_sql)
     spec_path = folder / "cells.json"
     spec = cells_spec(formula, plan, schema, query, n_rows=n_rows, n_cells=n_cells, counts=counts)
-    write_cells_spec(replace(spec, levels=_level_orders(plan, orders or {})), spec_path)
+    write_cells_spec(replace(spec, levels=_level_orders(plan, orders or {}), units=n_units), spec_path)
     return CompressedStudy(cells, spec_path, rows, n_cells, n_rows, n_rows / n_cells, query.sql)
 
 

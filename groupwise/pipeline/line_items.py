@@ -14,6 +14,7 @@ from groupwise.study.study import Study
 from groupwise.validation.missing_values import level_orders
 from groupwise.validation.validate import Validated, validate
 from multilevel.cells.cell_plan import MOST_OUTCOMES
+from multilevel.formula.columns import not_grouped_by
 from multilevel.formula.tree import Formula
 
 
@@ -51,16 +52,22 @@ def cells_of(
     formula: Formula | None = None,
     most_outcomes: int = MOST_OUTCOMES,
     sample_rows: int = SAMPLE_ROWS,
+    with_units: bool = False,
 ) -> CompressedStudy:
-    """Cells of the study's rows, by its formula or another one; parameters and errors as of ``compress``."""
+    """Cells of the study's rows, by its formula or another one; parameters and errors as of ``compress``.
+
+    ``with_units`` : keep sums by cell and unit of the sampled columns that the formula leaves out.
+    """
+    used = study.parsed_formula if formula is None else formula
     return compress(
         relation,
         study_sql,
-        study.parsed_formula if formula is None else formula,
+        used,
         study.family,
         folder,
         max_cells=study.max_cells,
         most_outcomes=most_outcomes,
         sample_rows=sample_rows,
         orders=level_orders(study),
+        units=not_grouped_by(used, study.sampled) if with_units else (),
     )

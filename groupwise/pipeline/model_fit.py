@@ -21,14 +21,18 @@ type StepProgress = Callable[[str, float], None]
 def fit(run: RunFolder, progress: StepProgress | None = None) -> None:
     """Fit the run's study on its cells; write ``tables/``, ``report.json``, ``gates.json`` and what is kept of a posterior."""
     from groupwise.compression.mix_query import mixed_cells
-    from multilevel.cells.files import read_cells
+    from multilevel.cells.files import read_cells, read_units
     from multilevel.study.fit_study import fit_study
 
     study, relation = run.study(), run.relation()
-    cells, source = mixed_cells(study, read_cells(run.path / "cells.parquet", run.path / "cells.json"), run.path)
+    files = run.path / "cells.parquet", run.path / "cells.json"
+    cells, source = mixed_cells(study, read_cells(*files), run.path)
     unkept = _posterior_unkept(study)
     fitted = fit_study(
-        study.parsed_formula, cells, _options(study, run, relation.as_of, progress, (source, *unkept, *source_checks(study, relation)))
+        study.parsed_formula,
+        cells,
+        _options(study, run, relation.as_of, progress, (source, *unkept, *source_checks(study, relation))),
+        read_units(*files),
     )
     run.write_tables(dict(fitted.tables))
     if study.draws is not None and study.engine == "bayesian" and fitted.fit is not None and not unkept:

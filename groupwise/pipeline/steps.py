@@ -85,7 +85,7 @@ def compress(folder: str) -> None:
     run = RunFolder(Path(folder))
     study = run.study()
     with _in_time(study):
-        cells = cells_of(study, run.relation(), run.read_json("validation")["study_sql"], run.path)
+        cells = cells_of(study, run.relation(), run.read_json("validation")["study_sql"], run.path, with_units=True)
     run.write_json("compression", {"n_cells": cells.n_cells, "n_rows": cells.n_rows, "ratio": cells.compression_ratio, "sql": cells.sql})
 
 

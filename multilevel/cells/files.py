@@ -1,7 +1,8 @@
 """Cells between tasks: ``cells.parquet`` (one row per cell) with ``cells.json`` (what its columns mean).
 
 Columns of cells.parquet: ``g.<column>`` a grouping column and ``c.<label>`` a categorical predictor, as text or whole numbers;
-``x.<label>`` a numeric predictor that the key fixes; ``n``; ``total``, ``weight``, ``size`` and ``offset`` where the study needs them; for
+``x.<label>`` a numeric predictor that the key fixes; ``cell_key`` a hash of the key, where ``units.<i>.parquet`` has sums by cell and
+sampled unit (``UnitSums``); ``n``; ``total``, ``weight``, ``size`` and ``offset`` where the study needs them; for
 ``observed.<moment>`` what ``Observed`` holds, where the outcome's own moments are not it;
 ``outcomes`` maps from (value, size) of a single row to how many rows have it; for
 gaussian ``mean.<i>`` and ``cross.<i>.<j>`` (i <= j), numbered over the features and, last, the outcome (for a lognormal hurdle, the log of
@@ -25,6 +26,7 @@ from multilevel.arrays import Floats
 from multilevel.cells.level_order import LevelOrder, ranked
 from multilevel.cells.observed import Observed
 from multilevel.cells.statistics import CellStatistics, Labels, Outcomes
+from multilevel.cells.unit_sums import CELL, UnitSums, read_unit_sums
 from multilevel.errors import DataError
 from multilevel.families.registry import has_two_parts, statistics_of
 
@@ -42,6 +44,7 @@ class CellsSpec:
     moments : expression inside ``center()`` or ``scale()`` -> its mean and sd over all rows.
     levels : label of a categorical predictor -> the order of its levels, where it is not the sorted one.
     histogram : distinct outcome values and row counts (negative_binomial), else empty.
+    units : sampled column that the formula leaves out -> how many units it has; ``units.<i>.parquet`` beside the cells has their sums.
     """
 
     formula: str
@@ -59,6 +62,7 @@ class CellsSpec:
     constants: dict[str, float] = field(default_factory=dict)
     moments: dict[str, tuple[float, float]] = field(default_factory=dict)
     levels: dict[str, LevelOrder] = field(default_factory=dict)
+    units: dict[str, int] = field(default_factory=dict)
     format: int = FORMAT
 
 
@@ -123,7 +127,21 @@ def read_cells(cells_parquet: Path, cells_json: Path) -> CellStatistics:
         outcomes=file.outcomes("outcomes"),
         log_total=file.floats("once.sum_log_outcome") if keeps.log_sums else None,
         observed=_observed(file, mean, cross),
+        key=file.read(CELL).astype(np.uint64) if CELL in file.names else None,
     )
+
+
+def read_units(cells_parquet: Path, cells_json: Path) -> tuple[UnitSums, ...]:
+    """The sums by cell and unit that lie beside the cells, one for every sampled column that the formula leaves out."""
+    spec = read_cells_spec(cells_json)
+    n_moments = len(spec.features) + 1 if statistics_of(spec.family).moments else 0
+    places = enumerate(spec.units.items())
+    return tuple(read_unit_sums(units_path(cells_parquet, place), name, n_units, n_moments) for place, (name, n_units) in places)
+
+
+def units_path(cells_parquet: Path, place: int) -> Path:
+    """Where the sums of the sampled column at ``place`` are."""
+    return cells_parquet.with_name(f"units.{place}.parquet")
 
 
 @dataclass(frozen=True)
@@ -132,13 +150,18 @@ class _Columns:
 
     file: pq.ParquetFile
 
+    @property
+    def names(self) -> list[str]:
+        """Its columns."""
+        return list(self.file.schema_arrow.names)
+
     def read(self, name: str) -> NDArray[Any]:
         """A numeric column."""
         return self.file.read(columns=[name])[name].to_numpy()
 
     def floats(self, name: str, otherwise: Floats | None = None) -> Floats:
         """A column of doubles; ``otherwise`` where the study needs no such column (weight and size are then n, offset is 0)."""
-        if otherwise is not None and name not in self.file.schema_arrow.names:
+        if otherwise is not None and name not in self.names:
             return otherwise
         values = np.asarray(self.read(name), dtype=np.float64)
         wrong = int(np.sum(~np.isfinite(values)))
@@ -151,7 +174,7 @@ class _Columns:
 
     def outcomes(self, name: str) -> Outcomes | None:
         """A column of maps from (value, size) to rows, cell by cell; None where the study keeps none."""
-        if name not in self.file.schema_arrow.names:
+        if name not in self.names:
             return None
         column: Any = self.file.read(columns=[name])[name].combine_chunks()
         counts = np.diff(column.offsets.to_numpy())

@@ -36,7 +36,7 @@ def merge_cells(parts: Sequence[CellStatistics], *, tolerance: float = 1e-9) -> 
     if not parts:
         raise DataError("There are no partitions to merge.")
     _check_same(parts)
-    stacked = _stack(parts)
+    stacked = replace(_stack(parts), key=None)
     codes = _cell_codes(stacked, tolerance)
     first = np.unique(codes, return_index=True)[1]
     n_cells = len(first)

@@ -67,6 +67,7 @@ class CellStatistics:
     outcomes : single rows' outcomes (poisson, negative_binomial, binomial of several trials) where there are not too many, else None.
     log_total : (C,) sum of log y (gamma; hurdle_gamma: of the rows above zero), or None.
     observed : moments of single rows' outcomes and sizes, for plain means; None where nobody counted them.
+    key : (C,) a number that names each cell, by which ``UnitSums`` find theirs; None where there are no such sums.
     known_sigma : True under ``se()``: each row's residual sd is known, weights are 1 / se^2 and sigma is 1.
     """
 
@@ -90,6 +91,7 @@ class CellStatistics:
     outcomes: Outcomes | None = None
     log_total: Floats | None = None
     observed: Observed | None = None
+    key: NDArray[np.uint64] | None = None
 
     @property
     def has_moments(self) -> bool:
@@ -152,6 +154,7 @@ def restrict_cells(cells: CellStatistics, keep: NDArray[np.bool_] | Integers) ->
         outcomes=outcomes,
         log_total=log_total,
         observed=None if cells.observed is None else cells.observed.restricted(kept),
+        key=None if cells.key is None else cells.key[kept],
     )
 
 

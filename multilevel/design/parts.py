@@ -19,6 +19,7 @@ from typing import Literal
 import numpy as np
 
 from multilevel.cells.statistics import CellStatistics, restrict_cells
+from multilevel.cells.unit_sums import UnitSums
 from multilevel.design.aliasing import independent_columns
 from multilevel.design.coding import code_terms
 from multilevel.design.model import Design, DesignColumn, Factor, GroupBlock
@@ -74,6 +75,13 @@ def split_cells(cells: CellStatistics, outcome: str) -> TwoParts:
         once={"log_jacobian": -logarithms} if own.log_amount else {"sum_log_outcome": logarithms},
     )
     return TwoParts(occurrence, amount)
+
+
+def units_of_part(units: UnitSums, part: Part) -> UnitSums:
+    """Sums of one part: occurrence counts the rows above zero among all, amounts are of the rows above zero alone."""
+    if part == "occurrence":
+        return replace(units, total=units.weight, weight=units.n, size=units.n, mean=np.zeros((len(units.n), 0)))
+    return replace(units, n=units.weight, size=units.weight).at(units.weight > 0)
 
 
 def _two_part(cells: CellStatistics) -> TwoPart:

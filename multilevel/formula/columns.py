@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from multilevel.formula.tree import Call, Column, Expression, Formula, Number, Operation
 
@@ -49,6 +49,12 @@ def predictor_columns(formula: Formula) -> tuple[str, ...]:
 def grouping_columns(formula: Formula) -> tuple[str, ...]:
     """Columns that name levels of grouping factors, in the order of appearance."""
     return _unique(name for group in formula.groups for name in group.columns)
+
+
+def not_grouped_by(formula: Formula, columns: Sequence[str]) -> tuple[str, ...]:
+    """Those of ``columns`` by which no group term of the formula groups."""
+    used = grouping_columns(formula)
+    return tuple(name for name in columns if name not in used)
 
 
 def formula_columns(formula: Formula) -> tuple[str, ...]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from multilevel.cells.statistics import CellStatistics
+from multilevel.cells.unit_sums import UnitSums
 from multilevel.errors import StudyError
 from multilevel.estimands.fitted_part import expected_outcome
 from multilevel.formula.tree import Formula
@@ -17,7 +20,7 @@ from multilevel.tables.diagnostics import diagnostics
 from multilevel.tables.draws import check_draws
 
 
-def fit_study(formula: Formula, cells: CellStatistics, options: FitOptions) -> StudyFit:
+def fit_study(formula: Formula, cells: CellStatistics, options: FitOptions, units: Sequence[UnitSums] = ()) -> StudyFit:
     """Fit a study and build everything that is published of it.
 
     A two-part (hurdle) family has two designs on the same cells and two fits. The tables of coefficients and variance components have both
@@ -28,6 +31,7 @@ def fit_study(formula: Formula, cells: CellStatistics, options: FitOptions) -> S
     formula : from ``parse_formula``.
     cells : the statistics that ``compress`` made for the same formula and family.
     options : what to fit and how to label it.
+    units : sums by cell and unit of sampled columns that the formula leaves out, for design effects; made together with ``cells``.
 
     Returns
     -------
@@ -55,7 +59,7 @@ def fit_study(formula: Formula, cells: CellStatistics, options: FitOptions) -> S
     with clock.step("tables", 0.97):
         tables = study_tables(results, expected_outcome(fitted), tree, options)
     with clock.step("checks", 1.0):
-        checks = study_checks(results, tree, options)
+        checks = study_checks(results, tree, options, units, tables["group_estimates"])
         tables["diagnostics"] = diagnostics(checks, options.heading)
     report = report_of(formula, cells.family, results, options, checks=checks, seconds=clock.seconds)
     return StudyFit(tables, report, failed_gates(checks), fitted, tree)

@@ -10,14 +10,16 @@ from multilevel.estimands.population import has_population, own_factor, units_of
 from multilevel.fit.container import Check, fact
 
 
-def sampled_checks(outcome: ExpectedOutcome, tree: Nesting, sampled: Sequence[str]) -> list[Check]:
-    """A failed check for every sampled column that the formula lacks.
+def sampled_checks(outcome: ExpectedOutcome, tree: Nesting, sampled: Sequence[str], measured: Sequence[str] = ()) -> list[Check]:
+    """A failed check for every sampled column that the formula lacks, and whose design effects are not ``measured``.
 
     A fact, which cannot fail, for a sampled column that has no factor with one level for each of its values, and where effects of new
     members cannot be integrated over a posterior.
     """
     used = {column for factor in tree.factors.values() for column in factor.columns}
-    found = [Check(f"sampled[{column}]", None, None, False, _left_out(column, tree)) for column in sampled if column not in used]
+    found = [
+        Check(f"sampled[{column}]", None, None, False, _left_out(column, tree)) for column in sampled if column not in {*used, *measured}
+    ]
     found += [
         fact(f"sampled[{column}]", None, _without_factor(column))
         for column in sampled

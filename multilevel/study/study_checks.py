@@ -6,10 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 
+from multilevel.arrays import Floats
+from multilevel.cells.unit_sums import UnitSums
+from multilevel.checking.design_effects import Published, design_effects
 from multilevel.checking.predictive import predictive_checks
 from multilevel.checking.row_loo import row_loo
 from multilevel.design.nesting import Nesting
+from multilevel.design.parts import units_of_part
 from multilevel.estimands.fitted_part import expected_outcome
 from multilevel.fit.container import Check, fact
 from multilevel.interpretation.dispersion import dispersion_check
@@ -34,11 +39,28 @@ _TOGETHER: dict[str, Callable[[list[float]], float]] = {
 """How one number of both parts is the worse of the two, or their sum."""
 
 
-def study_checks(results: Sequence[PartResults], tree: Nesting, options: FitOptions) -> list[Check]:
-    """Everything that was checked; the report tells what failed in this order."""
+def study_checks(
+    results: Sequence[PartResults], tree: Nesting, options: FitOptions, units: Sequence[UnitSums], estimates: pa.Table
+) -> list[Check]:
+    """Everything that was checked; the report tells what failed in this order.
+
+    ``units`` : sums of sampled columns that the formula leaves out. ``estimates`` : the published ``group_estimates``.
+    """
     whole = results[0].part
+    published = published_levels(estimates, tree) if len(results) == 1 else {}
+    dependence = [
+        [
+            check
+            for sums in units
+            for check in design_effects(
+                result.fit, result.tree, _own_units(result, sums), _row_variance(result), published, result.options.model.seed
+            )
+        ]
+        for result in results
+    ]
     fits, likelihoods = [_of_the_fit(result) for result in results], [_criteria(result) for result in results]
     return [
+        *_named(results, dependence),
         *_named(results, fits),
         *options.publishing.extra_checks,
         *_joint_checks([[*fit, *own] for fit, own in zip(fits, likelihoods, strict=True)], whole.design.cells.n_rows),
@@ -47,12 +69,43 @@ def study_checks(results: Sequence[PartResults], tree: Nesting, options: FitOpti
         *left_out(options.publishing.n_excluded, options.publishing.n_quarantined),
         *design_warnings(whole.warnings),
         *effective_sizes(whole.design, tree),
-        *sampled_checks(expected_outcome([result.fitted for result in results]), tree, options.publishing.sampled),
+        *sampled_checks(
+            expected_outcome([result.fitted for result in results]),
+            tree,
+            options.publishing.sampled,
+            [sums.column for sums in units],
+        ),
         *_named(results[1:], [_of_fewer_rows(result, whole) for result in results[1:]]),
         *_named(results, [_of_the_groups(result) for result in results]),
         *calibration_of_products([result.fitted for result in results], tree),
         *_named(results, [result.pooling.checks for result in results]),
     ]
+
+
+def published_levels(estimates: pa.Table, tree: Nesting) -> dict[str, Published]:
+    """Estimates of every factor's levels with their standard errors, from the table ``group_estimates``."""
+    columns = estimates.select(["grouping_factor", "parent_level", "level", "is_new", "estimate", "std_error"]).to_pylist()
+    known = {
+        (row["grouping_factor"], row["parent_level"], row["level"]): (row["estimate"], row["std_error"])
+        for row in columns
+        if not row["is_new"] and row["estimate"] is not None and row["std_error"] is not None
+    }
+    found = {}
+    for name, factor in tree.factors.items():
+        parents = [None] * factor.n_levels if factor.parents is None else [str(parent) for parent in factor.parents]
+        keys = ((name, parent, str(level)) for parent, level in zip(parents, factor.levels, strict=True))
+        pairs = np.array([known.get(key, (np.nan, np.nan)) for key in keys], dtype=np.float64)
+        found[name] = Published(pairs[:, 0], pairs[:, 1])
+    return found
+
+
+def _row_variance(result: PartResults) -> Floats | None:
+    variance, factors = result.variance, dict(result.tree.factors)
+    return None if variance is None else np.exp(variance.constant + variance.part(factors, frozenset(factors)))
+
+
+def _own_units(result: PartResults, units: UnitSums) -> UnitSums:
+    return units if result.part.name is None else units_of_part(units, result.part.name)
 
 
 def _of_the_fit(result: PartResults) -> list[Check]:

@@ -1,0 +1,36 @@
+"""The units that sums by cell and unit are taken of, and their place in the query that makes cells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from groupwise.source.relation import quote
+from multilevel.cells.unit_sums import CELL, UNIT
+
+SUMS = frozenset({CELL, "n", "weight", "total", "size"})
+"""Columns of the cells that are kept by cell and unit, besides means."""
+
+
+@dataclass(frozen=True)
+class UnitTable:
+    """A table of sampled units: its name, its column of units, which is one of the study's, and its column of their numbers."""
+
+    name: str
+    column: str
+    number: str
+
+    @property
+    def input(self) -> str:
+        """SQL over a row: the number of its unit, null of one that is not in the table."""
+        return f"sampled_unit.{self.number}"
+
+    @property
+    def join(self) -> str:
+        """SQL that adds the table to the study's rows."""
+        own = quote(self.column)
+        return f"\n    left join {self.name} as sampled_unit on study.{own} = sampled_unit.{own}"
+
+    def kept(self, columns: Mapping[str, str]) -> dict[str, str]:
+        """Those of the cells' columns that are kept, and the unit."""
+        return {name: sql for name, sql in columns.items() if name in SUMS or name.startswith("mean.")} | {UNIT: UNIT}

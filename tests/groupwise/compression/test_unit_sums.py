@@ -1,0 +1,167 @@
+"""Sums by cell and unit, taken with the cells, give the design effects that the rows themselves give."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pytest
+
+from groupwise.compression import unit_query
+from groupwise.compression.compress import compress_rows
+from multilevel.cells.files import read_cells, read_units
+from multilevel.fit.container import Check
+from multilevel.formula.parse import parse_formula
+from multilevel.study.fit_study import fit_study
+from multilevel.study.options import StudyFit, fit_options
+from tests.dependent_shops import FORMULAS, dependent_shop
+
+
+def fitted(rows: pd.DataFrame, formula: str, family: str, folder: Path, engine: str = "likelihood") -> StudyFit:
+    parsed = parse_formula(formula)
+    with duckdb.connect() as connection:
+        connection.register("shop_rows", rows)
+        compress_rows(connection, "select * from shop_rows", parsed, family, folder, units=["customer_id"])
+    files = folder / "cells.parquet", folder / "cells.json"
+    options = fit_options("s", date(2026, 1, 31), "r", engine, sampled=("customer_id",))
+    return fit_study(parsed, read_cells(*files), options, read_units(*files))
+
+
+def checks(study: StudyFit) -> dict[str, Check]:
+    rows = study.tables["diagnostics"].select(["check", "value", "threshold", "passed", "message"]).to_pylist()
+    return {row["check"]: Check(row["check"], row["value"], row["threshold"], row["passed"], row["message"]) for row in rows}
+
+
+def from_rows(rows: pd.DataFrame, factor: str, residual: np.ndarray, variance: np.ndarray) -> float:
+    """The definition, by rows."""
+    frame = rows.assign(r=residual, v=variance).groupby([factor, "customer_id"], as_index=False)[["r", "v"]].sum()
+    total = frame.groupby(factor).v.transform("sum")
+    alone = frame.groupby(factor).customer_id.transform("size") < 2
+    frame, total = frame[~alone], total[~alone]
+    return float((frame.r**2).sum() / (frame.v * (1.0 - frame.v / total)).sum())
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "lognormal", "poisson", "negative_binomial", "gamma", "binomial"])
+def test_design_effect_is_that_of_the_rows(kind: str, tmp_path: Path) -> None:
+    shop = dependent_shop(kind, 3, sd=0.4, n_customers=60, rows_each=8.0)
+    study = fitted(shop.rows, FORMULAS[kind], shop.family, tmp_path)
+    part = study.parts[0]
+    fit, rows = part.fit, shop.rows
+    effects = {block.factor.name: (block.factor.levels, place) for place, block in enumerate(fit.design.blocks)}
+    beta, starts = fit.joint.mean[: len(fit.design.population)], fit.design.starts
+    eta = np.full(len(rows), beta[0]) + beta[1] * (rows.x if kind in {"gaussian", "lognormal"} else rows.sale.astype(float)).to_numpy()
+    for name, (levels, place) in effects.items():
+        first = len(beta) + starts[place]
+        own = dict(zip(levels, fit.joint.mean[first : first + len(levels)], strict=True))
+        eta = eta + rows[name].astype(str).map(own).to_numpy()
+    outcome, scale = rows.y.to_numpy(), fit.dispersion or 1.0
+    if kind == "gaussian":
+        mean, variance = eta, np.full(len(rows), fit.sigma**2)
+    elif kind == "lognormal":
+        log_variance = np.full(len(rows), part.variance.constant)
+        for name, (levels, _) in effects.items():
+            log_variance += rows[name].astype(str).map(dict(zip(levels, part.variance.effects[name], strict=True))).to_numpy()
+        outcome, mean, variance = np.log(outcome), eta, np.exp(log_variance)
+    elif kind == "binomial":
+        mean = 1.0 / (1.0 + np.exp(-eta))
+        variance = mean * (1.0 - mean)
+    else:
+        mean = np.exp(eta)
+        variance = {"poisson": mean, "negative_binomial": mean + mean**2 / scale, "gamma": mean**2 / scale}[kind]
+    found = checks(study)
+    for factor in ("region", "category"):
+        expected = from_rows(rows, factor, outcome - mean, variance)
+        assert found[f"design_effect[{factor}, customer_id]"].value == pytest.approx(expected, rel=1e-9)
+    assert "sampled[customer_id]" not in found
+
+
+def test_each_part_of_a_hurdle_has_its_own(tmp_path: Path) -> None:
+    shop = dependent_shop("hurdle_gamma", 5, sd=0.8, n_customers=60, rows_each=12.0)
+    found = checks(fitted(shop.rows, FORMULAS["hurdle_gamma"], "hurdle_gamma", tmp_path))
+    for part in ("occurrence", "amount"):
+        check = found[f"design_effect[region, customer_id][{part}]"]
+        assert not check.passed and check.value > 1.5
+        assert "add (1 | region/customer_id)" in check.message
+
+
+def test_the_message_says_what_it_costs_and_what_to_add(tmp_path: Path) -> None:
+    shop = dependent_shop("gaussian", 1, sd=0.7)
+    study = fitted(shop.rows, FORMULAS["gaussian"], "gaussian", tmp_path)
+    check = checks(study)["design_effect[region, customer_id]"]
+    assert check.message.startswith(
+        "lines of one customer_id are alike: intervals of region are about 3 times too narrow; add (1 | region/customer_id)"
+    )
+    assert "200 customer_id" in check.message
+    assert "add (1 | customer_id)" in checks(study)["design_effect[category, customer_id]"].message
+    assert study.report["warnings"][0] == check.message
+
+
+def test_the_term_that_is_named_mends_it(tmp_path: Path) -> None:
+    shop = dependent_shop("gaussian", 1, sd=0.7)
+    mended = "y ~ 1 + x + (1 | region/customer_id) + (1 | category)"
+    found = checks(fitted(shop.rows.assign(basket=shop.rows.customer_id), mended, "gaussian", tmp_path))
+    # what is grouped by in the formula has no design effect of its own
+    assert not any(name.startswith("design_effect[region:customer") for name in found)
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "binomial"])
+def test_independent_lines_pass(kind: str, tmp_path: Path) -> None:
+    shop = dependent_shop(kind, 2, sd=0.0)
+    found = checks(fitted(shop.rows, FORMULAS[kind], shop.family, tmp_path))
+    check = found["design_effect[region, customer_id]"]
+    assert check.passed and check.value == pytest.approx(1.0, abs=0.3)
+
+
+@pytest.mark.calibration
+def test_bayesian_engine_has_it_too(tmp_path: Path) -> None:
+    shop = dependent_shop("gaussian", 1, sd=0.7)
+    likelihood = checks(fitted(shop.rows, FORMULAS["gaussian"], "gaussian", tmp_path / "l"))
+    bayesian = checks(fitted(shop.rows, FORMULAS["gaussian"], "gaussian", tmp_path / "b", engine="bayesian"))
+    name = "design_effect[region, customer_id]"
+    assert bayesian[name].value == pytest.approx(likelihood[name].value, rel=0.05)
+    assert not bayesian[name].passed
+
+
+def test_of_many_units_a_sample_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop = dependent_shop("gaussian", 4, sd=0.5, n_customers=400, rows_each=10.0)
+    whole = checks(fitted(shop.rows, FORMULAS["gaussian"], "gaussian", tmp_path / "all"))["design_effect[region, customer_id]"]
+    monkeypatch.setattr(unit_query, "MOST_UNITS", 150)
+    some = checks(fitted(shop.rows, FORMULAS["gaussian"], "gaussian", tmp_path / "some"))["design_effect[region, customer_id]"]
+    assert "150 of 400 customer_id" in some.message
+    assert some.value == pytest.approx(whole.value, rel=0.35)
+    monkeypatch.setattr(unit_query, "MOST_PAIRS", 500)
+    fewer = checks(fitted(shop.rows, FORMULAS["gaussian"], "gaussian", tmp_path / "few"))["design_effect[region, customer_id]"]
+    assert " of 400 customer_id" in fewer.message and "150 of" not in fewer.message
+
+
+def test_levels_inside_one_unit_have_none(tmp_path: Path) -> None:
+    shop = dependent_shop("gaussian", 6, sd=0.3, n_customers=40, rows_each=20.0)
+    rows = shop.rows.assign(receipt=shop.rows.customer_id * 10 + np.arange(len(shop.rows)) % 4)
+    found = checks(fitted(rows, "y ~ 1 + x + (1 | receipt)", "gaussian", tmp_path))
+    assert not any(name.startswith("design_effect") for name in found)
+
+
+def test_weights_offsets_and_level_means(tmp_path: Path) -> None:
+    """The pairs are matched to their cells also where a predictor is a mean of rows, and sums are weighted as the effects are."""
+    shop = dependent_shop("gaussian", 7, sd=0.0, n_customers=100)
+    rng = np.random.default_rng(1)
+    weight = rng.uniform(0.5, 2.0, len(shop.rows))
+    rows = shop.rows.assign(w=weight, y=shop.rows.y + (1 / np.sqrt(weight) - 1) * rng.normal(size=len(weight)))
+    formula = "y | weights(w) ~ 1 + within(x, region) + between(x, region) + (1 | region) + (1 | category)"
+    found = checks(fitted(rows, formula, "gaussian", tmp_path / "w"))
+    assert found["design_effect[region, customer_id]"].passed
+    counts = dependent_shop("poisson", 7, sd=0.6, n_customers=100)
+    rows = counts.rows.assign(hours=np.exp(rng.normal(size=len(counts.rows)).round(1)))
+    rows["y"] = rng.poisson(rows.hours * np.exp(0.3 * rng.normal(size=100))[rows.customer_id])
+    found = checks(fitted(rows, "y ~ 1 + offset(log(hours)) + (1 | region) + (1 | category)", "poisson", tmp_path / "o"))
+    assert not found["design_effect[region, customer_id]"].passed
+
+
+def test_rows_without_a_unit_belong_to_none(tmp_path: Path) -> None:
+    shop = dependent_shop("gaussian", 8, sd=0.5, n_customers=60)
+    rows = shop.rows.assign(customer_id=shop.rows.customer_id.astype("Int64").mask(shop.rows.customer_id < 5))
+    check = checks(fitted(rows, FORMULAS["gaussian"], "gaussian", tmp_path))["design_effect[region, customer_id]"]
+    assert "55 customer_id" in check.message
