@@ -68,6 +68,7 @@ def show_plan(study_file: str, *, as_of: date | None, settings: Sequence[str], w
         if made.takes_hours:
             estimated.append(TAKES_HOURS)
         _section(console, "To estimate", estimated)
+    _section(console, "Dependence", made.dependence)
     _section(console, "Priors", made.priors)
     _section(console, "Before any data", made.prior_predictive)
     _section(console, "Warnings", [*unnamed(study).values(), *(warning.message for warning in made.warnings)])

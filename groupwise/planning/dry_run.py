@@ -6,14 +6,19 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from groupwise.compression.compress import CompressedStudy
 from groupwise.faults import told
 from groupwise.pipeline.line_items import cells_of
 from groupwise.planning.planned import Plan, planned, with_asked, with_cost
+from groupwise.planning.unnamed_units import unnamed_units
 from groupwise.source.relation import Relation
 from groupwise.study.study import Study
-from multilevel.cells.files import read_cells
+from multilevel.cells.files import read_cells, read_units
+from multilevel.checking.dependence_reading import dependence_readings
+from multilevel.design.nesting import nesting
+from multilevel.design.parts import units_of_part
 from multilevel.errors import DataError, FitError, FormulaError
-from multilevel.study.designs import built_parts
+from multilevel.study.designs import StudyPart, built_parts
 
 
 @told("the plan cannot be made")
@@ -48,7 +53,21 @@ def _plan(study: Study, relation: Relation, study_sql: str, folder: Path, with_p
         return replace(start, refusals=(str(error),))
     design = parts[0].design
     made = planned(start, formula, parts, compressed)
+    made = replace(made, dependence=_dependence(study, relation, study_sql, folder, parts[0], compressed))
     made = made if made.refusals else with_asked(made, study, design)
     if made.refusals or not design.blocks or not design.population:
         return made
     return with_cost(made, study, parts, with_priors)
+
+
+def _dependence(
+    study: Study, relation: Relation, study_sql: str, folder: Path, part: StudyPart, compressed: CompressedStudy
+) -> tuple[str, ...]:
+    """What can be said of line items that are alike before anything is fitted: of a two-part study by its first part."""
+    named = unnamed_units(study, relation, study_sql, folder)
+    if named is not None or not part.design.blocks:
+        return () if named is None else (named,)
+    tree = nesting(part.design)
+    units = read_units(compressed.cells_path, compressed.spec_path)
+    own = [sums if part.name is None else units_of_part(sums, part.name) for sums in units]
+    return tuple(reading.sentence() for sums in own for reading in dependence_readings(part.design, tree, sums))

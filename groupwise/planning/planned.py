@@ -58,6 +58,7 @@ class Plan:
 
     words : the formula in sentences; mathematics : the model written out; sql : the compressing query.
     n_parameters : coefficients, variance parameters and the dispersion.
+    dependence : what is known of line items of one unit before a fit.
     warnings : change how numbers should be read; refusals : would stop the run.
     cost : time and memory of the fit, in words. priors, prior_predictive : sentences, where they were asked for.
     """
@@ -79,6 +80,7 @@ class Plan:
     n_effects: int | None = None
     warnings: tuple[DesignWarning, ...] = ()
     notes: tuple[str, ...] = ()
+    dependence: tuple[str, ...] = ()
     refusals: tuple[str, ...] = ()
     cost: str | None = None
     takes_hours: bool = False
