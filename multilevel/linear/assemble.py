@@ -13,6 +13,9 @@ from multilevel.errors import FitError
 from multilevel.linear.factorise import BlockedSystem
 from multilevel.linear.products import CrossProducts, eliminated_products, rest_columns, rest_gram
 
+WORTH_LEADING = 100
+"""Effects from which a diagonal block of the Schur complement is worth being factorised apart."""
+
 DENSE_LIMIT = 10_000
 """Largest number of effects outside the eliminated factor: a dense factor of that size takes 0.8 GB."""
 
@@ -36,6 +39,7 @@ def linear_system(
     location = basis.T @ y
     residual = y - basis @ location
     merged, rest = _choose_eliminated(blocks)
+    rest, leading = _leading_first(blocks, merged, rest)
     _refuse_too_large(blocks, rest, names)
     right = rest_columns([blocks[index] for index in rest], np.column_stack([basis, residual]))
     own, cross = eliminated_products(_merge(blocks, merged), right) if merged else _nothing_eliminated()
@@ -51,6 +55,7 @@ def linear_system(
         residual_ss=rows.residual_ss,
         n_rows=rows.n_rows,
         inside=_inside(_merge(blocks, merged), own, np.column_stack([basis, residual])) if merged and weights is None else None,
+        leading=leading,
     )
 
 
@@ -92,6 +97,33 @@ def _choose_eliminated(blocks: list[ReducedBlock]) -> tuple[list[int], list[int]
         size[same[index]] = size.get(same[index], 0) + block.n_levels * block.values.shape[1]
     chosen = max(size, key=lambda key: size[key])
     return [i for i in range(len(blocks)) if same[i] == chosen], [i for i in range(len(blocks)) if same[i] != chosen]
+
+
+def _leading_first(blocks: list[ReducedBlock], merged: list[int], rest: list[int]) -> tuple[list[int], int]:
+    """The rest with a block first whose effects no eliminated level joins, and how many effects it has; 0 where there is none.
+
+    A scalar block is such where the eliminated factor is nested in its factor (customer:category in customer): its part of the Schur
+    complement is diagonal. The largest is taken, from ``WORTH_LEADING`` effects.
+    """
+    if not merged:
+        return rest, 0
+    inner = blocks[merged[0]]
+    able = [
+        index
+        for index in rest
+        if blocks[index].values.shape[1] == 1 and blocks[index].n_levels >= WORTH_LEADING and _is_nested(inner, blocks[index])
+    ]
+    if not able:
+        return rest, 0
+    first = max(able, key=lambda index: blocks[index].n_levels)
+    return [first, *(index for index in rest if index != first)], blocks[first].n_levels
+
+
+def _is_nested(inner: ReducedBlock, outer: ReducedBlock) -> bool:
+    """Whether every level of ``inner`` belongs to one level of ``outer``."""
+    of_level = np.zeros(inner.n_levels, dtype=np.int64)
+    of_level[inner.codes] = outer.codes
+    return bool(np.array_equal(of_level[inner.codes], outer.codes))
 
 
 def _same_factor(blocks: list[ReducedBlock], index: int) -> int:

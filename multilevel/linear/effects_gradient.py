@@ -24,12 +24,12 @@ def criterion_gradient(factor: BlockedFactor, sigma2: float | None, *, reml: boo
     system = factor.system
     pull = (system.n_rows - (system.n_population if reml else 0)) / factor.rss if sigma2 is None else 1.0 / sigma2
     q = system.rest_starts[-1]
-    unit = factor.unit_inverse(q + system.n_population if reml else q)
+    unit = factor.unit_inverse(q + system.n_population if reml else q, whole=False)
     coefficients = factor.rest_effects(factor.rest_solution[None, :])[0]
     result: list[Floats] = [np.zeros((k, k)) for _, k in system.sizes]
     blocks = list(zip(system.rest, system.rest_starts, strict=False))
     diagonals = [diagonal_blocks(unit, start, system.sizes[index]) for index, start in blocks]
-    covariance = factor.to_effects(unit)
+    covariance = factor.to_effects(unit, whole=False)
     score_rest = factor.schur[:q, -1] - factor.schur[:q, :-1] @ coefficients
     for (index, start), diagonal in zip(blocks, diagonals, strict=True):
         levels, k = system.sizes[index]
@@ -57,6 +57,8 @@ def _volume(factor: BlockedFactor, index: int, start: int, diagonal: Floats, cov
         return np.asarray(np.linalg.solve(lam.T, kept.sum(axis=0).T))
     here = slice(start, start + levels * k)
     width = len(covariance)
+    if factor.system.leading:
+        covariance = factor.to_effects(factor.unit_inverse(width))
     wide = factor.schur[here, :width]
     inner = np.einsum("lalb->lab", wide[:, here].reshape(levels, k, levels, k)).sum(axis=0)
     moved = (wide @ covariance).reshape(levels, k, width)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.linalg import lapack
 from scipy.sparse import csr_array
 
 from multilevel.arrays import Floats
@@ -15,7 +14,7 @@ from multilevel.errors import FitError
 from multilevel.linear.elimination import add_products, conditional_blocks, conditional_roots, spreads
 from multilevel.linear.presummed import Presummed, presum
 from multilevel.linear.products import CrossProducts, mirror
-from multilevel.linear.triangular import solve_upper, upper_root
+from multilevel.linear.triangular import solve_upper, upper_inverse, upper_root
 
 
 @dataclass(frozen=True)
@@ -26,6 +25,7 @@ class BlockedSystem:
     own : (L, k, k) Z_e'Z_e by level; cross : Z_e'[Z_r Q r] by level; gram : (m, m) [Z_r Q r]'[Z_r Q r] with X = Q T, r = y - Q location.
     inside : (p + 1, p + 1) cross-products of what a scalar Z_e leaves of [Q r] within its levels, from rows; None where Z_e is not scalar
     or the rows are weighted, since weights over a hundred orders of size leave the differences of the other columns no meaning beside it.
+    leading : how many of the first columns of the rest the Schur complement joins only to others, not to one another.
     """
 
     sizes: tuple[tuple[int, int], ...]
@@ -39,6 +39,7 @@ class BlockedSystem:
     residual_ss: float
     n_rows: int
     inside: Floats | None = None
+    leading: int = 0
 
     @property
     def n_population(self) -> int:
@@ -67,13 +68,13 @@ class BlockedSystem:
         p = self.n_population
         work = schur.copy()
         for index, start in zip(self.rest, self.rest_starts, strict=False):
-            _scale(work, lambdas[index], start, self.sizes[index])
+            _scale(work, lambdas[index], start, self.sizes[index], self.leading)
         work[np.arange(q), np.arange(q)] += 1.0
         extra = 0.0
         if beta_precision is not None:
             extra = self._add_prior(work, q, p, beta_precision, beta_location)
         try:
-            root = upper_root(work[: q + p, : q + p])
+            root = upper_root(work[: q + p, : q + p], self.leading)
         except np.linalg.LinAlgError as error:
             message = "The cross-products are not positive definite: columns of the model are collinear within rounding."
             raise FitError(message) from error
@@ -154,9 +155,17 @@ def _block_diagonal(parts: Sequence[Floats]) -> Floats:
     return whole
 
 
-def _scale(work: Floats, factor: Floats, start: int, size: tuple[int, int]) -> None:
-    """work <- D' work D for the block's columns, D repeating ``factor`` for each level."""
+def _scale(work: Floats, factor: Floats, start: int, size: tuple[int, int], leading: int = 0) -> None:
+    """work <- D' work D for the block's columns, D repeating ``factor`` for each level.
+
+    Among the ``leading`` columns only the diagonal is not zero.
+    """
     levels, k = size
+    if start < leading:
+        work[:leading, leading:] *= factor[0, 0]
+        work[leading:, :leading] *= factor[0, 0]
+        work[np.arange(leading), np.arange(leading)] *= factor[0, 0] ** 2
+        return
     here = slice(start, start + levels * k)
     m = len(work)
     if k == 1:
@@ -289,23 +298,16 @@ class BlockedFactor:
         """(q_r, q_r) Var(b_r | y, theta, beta) / sigma^2."""
         return self.to_effects(self.unit_inverse(self._q))
 
-    def unit_inverse(self, width: int) -> Floats:
-        """(width, width) inverse of the leading part of M, in (u_r, gamma)."""
-        if not width:
-            return np.zeros((0, 0))
-        inverse, info = lapack.dpotri(self.root[:width, :width], lower=0)
-        if info:
-            message = "The factor of the effects' precision is singular."
-            raise FitError(message)
-        # LAPACK leaves its triangle in column order, which is the lower one row by row
-        inverse = np.ascontiguousarray(inverse.T)
-        mirror(inverse)
-        return inverse
+    def unit_inverse(self, width: int, *, whole: bool = True) -> Floats:
+        """(width, width) inverse of the leading part of M, in (u_r, gamma); not ``whole``: without the covariances of
+        the system's ``leading`` effects with one another, which are left at zero."""
+        return upper_inverse(self.root[:width, :width], min(self.system.leading, width), whole=whole)
 
-    def to_effects(self, inverse: Floats) -> Floats:
-        """The covariance of u as that of b, in place: D inverse D'."""
+    def to_effects(self, inverse: Floats, *, whole: bool = True) -> Floats:
+        """The covariance of u as that of b, in place: D inverse D'; ``whole`` as in ``unit_inverse``."""
+        leading = 0 if whole else self.system.leading
         for index, start in zip(self.system.rest, self.system.rest_starts, strict=False):
-            _scale(inverse, self.lambdas[index].T, start, self.system.sizes[index])
+            _scale(inverse, self.lambdas[index].T, start, self.system.sizes[index], leading)
         return inverse
 
     def conditional_variance(self, maps: Sequence[Floats] | None = None) -> tuple[Floats, ...]:
