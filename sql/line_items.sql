@@ -48,9 +48,25 @@ select
         else 0
     end as discount_depth,
     product.is_private_label,
+    product.is_private_label::int as store_brand,
     coalesce(product.is_fuel, false) as is_fuel,
     coalesce(category_brand.has_brand_choice, false) as has_brand_choice,
     customer.income_group,
+    -- thousands of dollars a year: the middle of the band, 10 and 300 for the open ones
+    case customer.income_group
+        when 'Under 15K' then 10.0
+        when '15-24K' then 20.0
+        when '25-34K' then 30.0
+        when '35-49K' then 42.5
+        when '50-74K' then 62.5
+        when '75-99K' then 87.5
+        when '100-124K' then 112.5
+        when '125-149K' then 137.5
+        when '150-174K' then 162.5
+        when '175-199K' then 187.5
+        when '200-249K' then 225.0
+        when '250K+' then 300.0
+    end::double as income,
     customer.age_group,
     customer.household_size,
     customer.household_composition,

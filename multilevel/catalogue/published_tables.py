@@ -11,7 +11,7 @@ import pyarrow as pa
 from multilevel.catalogue.column import ARROW_TYPES, Column, Ordering, TableSpec
 from multilevel.catalogue.column_checks import table_violations
 
-CATALOGUE_VERSION = "2.0.0"
+CATALOGUE_VERSION = "2.1.0"
 
 _LINK = "link scale"
 _OUTCOME = "outcome"
@@ -21,6 +21,8 @@ _LIKELIHOOD_LINEAR = "null unless the engine is likelihood and the family gaussi
 _NO_LIMIT = "null where the profile likelihood does not bound the quantity, and for undefined correlations"
 _NO_CORRELATION = "null for the correlation of an effect whose variance is zero"
 _NOT_ESTIMABLE = "null where not estimable or separated"
+_NO_CHANCE = "null for new levels, and where levels cannot differ"
+_NO_PARENT = "null for new levels, and where the factor is nested in none"
 _NO_MEMBERS = "null where the study names no `sampled` column inside the factor, and for new levels"
 _UNDETERMINED = (
     "null for new levels, where the outcomes of a level are all alike (shares, counts of zero), and for a factor without an intercept"
@@ -266,11 +268,17 @@ GROUP_ESTIMATES = TableSpec(
             allowed=("members", "population"),
         ),
         _count("n_sampled", "members that stand behind the level (customers, households)", "members", _NO_MEMBERS, 1),
+        _number(
+            "probability_above_average", "that the headline exceeds its unweighted mean over the factor's levels", "1", _NO_CHANCE, 0, 1
+        ),
+        _number("rank_in_parent_lower", "bound of the interval of the rank among the levels of its parent", "rank", _NO_PARENT, 1),
+        _number("rank_in_parent_upper", "bound of the interval of the rank among the levels of its parent", "rank", _NO_PARENT, 1),
     ),
     (
         Ordering("lower", "estimate", "upper", "likelihood_seen"),
         Ordering("population_lower", "population_estimate", "population_upper", "likelihood_seen"),
         Ordering("rank_lower", None, "rank_upper"),
+        Ordering("rank_in_parent_lower", None, "rank_in_parent_upper"),
     ),
 )
 

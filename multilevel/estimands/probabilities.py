@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.special import ndtr, ndtri
 
-from multilevel.arrays import Floats
+from multilevel.arrays import Floats, Integers
 from multilevel.estimands.expected_outcome import ExpectedOutcome
 from multilevel.fit.container import Fit
 
@@ -51,28 +53,79 @@ def _unit(fit: Fit, rows: csr_array) -> float:
     return size * (fit.sigma or 1.0)
 
 
-def rank_intervals(
-    outcome: ExpectedOutcome, differentiate: Callable[[], tuple[csr_array, ...]], estimates: Floats, independent_sd: Floats, seed: int
-) -> tuple[Floats, Floats]:
-    """Equal-tailed interval of every level's rank, 1 the highest; (L,), (L,).
+@dataclass(frozen=True)
+class Standing:
+    """Where the levels of a factor stand, each (L,): bounds of the interval of the rank, 1 the highest; the probability of lying above the
+    unweighted mean of all levels, NaN where a level cannot differ from it; bounds of the rank among the levels of one parent, None where
+    the factor has none."""
 
-    ``differentiate`` gives per part (L, p + q) derivatives of ``estimates`` at the joint mean: ranks of the linearised estimates over joint
-    draws. Above ``EXACT_LEVELS`` each level's own interval is placed in the distribution of all levels instead.
+    rank: tuple[Floats, Floats]
+    above_average: Floats
+    in_parent: tuple[Floats, Floats] | None
+
+
+def standing(
+    outcome: ExpectedOutcome,
+    differentiate: Callable[[], tuple[csr_array, ...]],
+    estimates: Floats,
+    independent_sd: Floats,
+    seed: int,
+    parents: NDArray[np.object_] | None = None,
+) -> Standing:
+    """Ranks with equal-tailed intervals, and the probability of lying above average.
+
+    Parameters
+    ----------
+    differentiate : gives per part (L, p + q) derivatives of ``estimates`` (L,) at the joint mean: ranks are those of the linearised
+        estimates over joint draws. Above ``EXACT_LEVELS`` each level's own interval is placed in the distribution of all levels instead.
+    independent_sd : (L,) sd of each level given what is common to all. parents : (L,) the level that each is nested in.
     """
-    if len(estimates) > EXACT_LEVELS:
-        return ranks_of_many(estimates, independent_sd, outcome.interval, seed)
-    fits = [part.fit for part in outcome.parts]
-    differences = [_from_the_mean(gradients) for gradients in differentiate()]
-    if not outcome.has_draws and max(len(fit.joint.mean) for fit in fits) * RANK_DRAWS > _MOST_VALUES:
-        if len(estimates) > _MOST_PAIRED:
-            return ranks_of_many(estimates, independent_sd, outcome.interval, seed)
-        # the parts share no parameter: what they bring to a level adds up
-        noise = _normal_draws(np.sum([_covariance(fit, rows) for fit, rows in zip(fits, differences, strict=True)], axis=0), seed)
+    families = None if parents is None else np.unique(parents.astype(str), return_inverse=True)[1]
+    noise = None
+    if len(estimates) <= EXACT_LEVELS:
+        fits = [part.fit for part in outcome.parts]
+        differences = [_from_the_mean(gradients) for gradients in differentiate()]
+        noise = _noise(outcome, differences, seed)
+        scale = float(np.abs(estimates).max(initial=0.0))
+    if noise is None:
+        chance = _above(estimates - estimates.mean(), independent_sd, float(np.abs(estimates).max(initial=0.0)))
+        ranks = ranks_of_many(estimates, independent_sd, outcome.interval, seed)
+        return Standing(
+            ranks, chance, _in_parents(families, lambda at: ranks_of_many(estimates[at], independent_sd[at], outcome.interval, seed))
+        )
+    away = estimates - estimates.mean()
+    if outcome.has_draws:
+        chance = _share_above(away[:, None] + noise, scale)
     else:
-        drawn = outcome.draws(RANK_DRAWS, seed)
-        pieces = [np.asarray(rows @ (draws - fit.joint.mean).T) for fit, rows, draws in zip(fits, differences, drawn, strict=True)]
-        noise = np.sum(pieces, axis=0)
-    return ranks_of_draws(estimates, noise, outcome.interval, seed)
+        parts = zip(fits, differences, strict=True)
+        variance = sum((fit.joint.combine(rows, outcome.interval).std_error ** 2 for fit, rows in parts), np.zeros(len(away)))
+        chance = _above(away, np.sqrt(variance), scale)
+    ranks = ranks_of_draws(estimates, noise, outcome.interval, seed)
+    return Standing(ranks, chance, _in_parents(families, lambda at: ranks_of_draws(estimates[at], noise[at], outcome.interval, seed)))
+
+
+def _in_parents(families: Integers | None, ranks: Callable[[Integers], tuple[Floats, Floats]]) -> tuple[Floats, Floats] | None:
+    """Ranks (L,), (L,) among the levels of each parent; ``families`` (L,) numbers the parents."""
+    if families is None:
+        return None
+    lower, upper = np.empty(len(families)), np.empty(len(families))
+    order = np.argsort(families, kind="stable")
+    for at in np.split(order, np.flatnonzero(np.diff(families[order])) + 1):
+        lower[at], upper[at] = ranks(at)
+    return lower, upper
+
+
+def _noise(outcome: ExpectedOutcome, differences: Sequence[csr_array], seed: int) -> Floats | None:
+    """(L, draws) of the estimates less their mean, about it; None where drawing would take too much memory."""
+    fits = [part.fit for part in outcome.parts]
+    if not outcome.has_draws and max(len(fit.joint.mean) for fit in fits) * RANK_DRAWS > _MOST_VALUES:
+        if differences[0].shape[0] > _MOST_PAIRED:
+            return None
+        # the parts share no parameter: what they bring to a level adds up
+        return _normal_draws(np.sum([_covariance(fit, rows) for fit, rows in zip(fits, differences, strict=True)], axis=0), seed)
+    drawn = outcome.draws(RANK_DRAWS, seed)
+    pieces = [np.asarray(rows @ (draws - fit.joint.mean).T) for fit, rows, draws in zip(fits, differences, drawn, strict=True)]
+    return np.asarray(np.sum(pieces, axis=0))
 
 
 def _from_the_mean(gradients: csr_array) -> csr_array:

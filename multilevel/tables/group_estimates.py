@@ -17,7 +17,7 @@ from multilevel.estimands.expected_outcome import ExpectedOutcome
 from multilevel.estimands.level_variance import LevelVariance
 from multilevel.estimands.new_groups import new_group_estimates
 from multilevel.estimands.new_levels import NewLevel, new_levels
-from multilevel.estimands.probabilities import EXACT_LEVELS, rank_intervals
+from multilevel.estimands.probabilities import EXACT_LEVELS, standing
 from multilevel.estimands.standardise import Standardisation, standardise
 from multilevel.estimands.unpooled import complete_pooling, no_pooling
 from multilevel.fit.container import Fit, Summary
@@ -57,9 +57,9 @@ def group_estimates(
         summary = with_variance_error(standard.respond(), standard, variance, nesting, name)
         of_new = population_of_levels(outcome, nesting, name, variance, sampled, None if free is None else free.get(name))
         ranked, told = (standard, summary) if of_new is None else (of_new.standard, of_new.summary)
-        ranks = rank_intervals(outcome, ranked.gradients, told.estimate, _spread(ranked, nesting, name, told), seed)
+        place = standing(outcome, ranked.gradients, told.estimate, _spread(ranked, nesting, name, told), seed, factor.parents)
         observed = plain_means(outcome.design, nesting, name)
-        rows = seen_rows(name, factor, n, summary, observed=observed, unpooled=unpooled, complete=pooled, ranks=ranks)
+        rows = seen_rows(name, factor, n, summary, observed=observed, unpooled=unpooled, complete=pooled, place=place)
         pieces.append(rows | population_columns(of_new, factor.n_levels))
         new = new_levels(nesting, name, named)
         of_none = new_rows(name, factor, n, new, new_group_estimates(standard, nesting, name, new, seed), pooled)

@@ -10,6 +10,7 @@ from multilevel.design.model import Factor
 from multilevel.design.nesting import Nesting
 from multilevel.estimands.level_variance import LevelVariance, widened
 from multilevel.estimands.new_levels import NewLevels
+from multilevel.estimands.probabilities import Standing
 from multilevel.estimands.standardise import Standardisation
 from multilevel.fit.container import Summary
 
@@ -23,10 +24,10 @@ def seen_rows(
     observed: tuple[Floats, Floats] | None,
     unpooled: tuple[Floats, Floats] | None,
     complete: Floats,
-    ranks: tuple[Floats, Floats],
+    place: Standing,
 ) -> dict[str, Values]:
     """A row a level; ``observed``: plain means with their standard errors, None where nobody counted; ``unpooled``: no pooling with its
-    standard errors, None where it was not fitted; ``ranks``: rank intervals."""
+    standard errors, None where it was not fitted; ``place``: ranks and the like of the headline."""
     return {
         **_labels(name, factor.levels, factor.parents),
         **_columns(summary),
@@ -34,8 +35,11 @@ def seen_rows(
         "no_pooling_std_error": None if unpooled is None else unpooled[1],
         "complete_pooling_estimate": complete,
         "n": n,
-        "rank_lower": ranks[0],
-        "rank_upper": ranks[1],
+        "rank_lower": place.rank[0],
+        "rank_upper": place.rank[1],
+        "probability_above_average": place.above_average,
+        "rank_in_parent_lower": None if place.in_parent is None else place.in_parent[0],
+        "rank_in_parent_upper": None if place.in_parent is None else place.in_parent[1],
         "is_new": np.zeros(factor.n_levels, dtype=bool),
         "observed_mean": None if observed is None else observed[0],
         "observed_std_error": None if observed is None else observed[1],
@@ -55,6 +59,9 @@ def new_rows(name: str, factor: Factor, n: Integers, new: NewLevels, summary: Su
         "n": np.zeros(len(new), dtype=np.int64),
         "rank_lower": None,
         "rank_upper": None,
+        "probability_above_average": None,
+        "rank_in_parent_lower": None,
+        "rank_in_parent_upper": None,
         "is_new": np.ones(len(new), dtype=bool),
         "observed_mean": None,
         "observed_std_error": None,

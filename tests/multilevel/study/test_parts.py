@@ -155,7 +155,7 @@ def test_ranks_are_those_of_draws_of_both_parts_however_many_coefficients_there_
     outcome = expected_outcome(crossed.parts)
     standard = standardise(outcome, nesting(outcome.design), "category", None)
     estimate, error = (getattr(standard.respond(), name) for name in ("estimate", "std_error"))
-    drawn = probabilities.rank_intervals(outcome, standard.gradients, estimate, error, 3)
+    drawn = probabilities.standing(outcome, standard.gradients, estimate, error, 3).rank
     first, second = (part.fit.joint.draws(4_000, seed) - part.fit.joint.mean for part, seed in zip(outcome.parts, (8, 9), strict=True))
     occurrence, amount = standard.gradients()
     values = estimate[:, None] + occurrence @ first.T + amount @ second.T
@@ -165,6 +165,6 @@ def test_ranks_are_those_of_draws_of_both_parts_however_many_coefficients_there_
     assert np.abs(drawn[1] - upper).max() <= 1
     # as for one part, few levels keep joint ranks where draws of all coefficients would be too many
     monkeypatch.setattr(probabilities, "_MOST_VALUES", 0)
-    exact = probabilities.rank_intervals(outcome, standard.gradients, estimate, error, 3)
+    exact = probabilities.standing(outcome, standard.gradients, estimate, error, 3).rank
     assert np.abs(exact[0] - lower).max() <= 1
     assert np.abs(exact[1] - upper).max() <= 1

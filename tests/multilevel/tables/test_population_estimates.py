@@ -142,7 +142,9 @@ def test_members_speak_for_themselves_where_nothing_is_sampled() -> None:
     frame = rows()
     plain, told = (fitted(FORMULA.format(y="spend"), frame, sampled=names) for names in ((), ("household",)))
     shared = [
-        name for name in levels(plain).columns if not name.startswith(("population", "rank")) and name not in ("headline", "n_sampled")
+        name
+        for name in levels(plain).columns
+        if not name.startswith(("population", "rank", "probability")) and name not in ("headline", "n_sampled")
     ]
     pd.testing.assert_frame_equal(levels(plain)[shared], levels(told)[shared])
     assert (levels(plain).headline == "members").all() and levels(plain).n_sampled.isna().all()
@@ -155,6 +157,13 @@ def test_members_speak_for_themselves_where_nothing_is_sampled() -> None:
     ranks = 1 + (-draws).argsort(axis=0).argsort(axis=0)
     lower, upper = np.quantile(ranks, [0.025, 0.975], axis=1)
     assert np.abs(table.rank_lower - lower).max() <= 1 and np.abs(table.rank_upper - upper).max() <= 1
+    above = (draws > draws.mean(axis=0)).mean(axis=1)
+    np.testing.assert_allclose(table.probability_above_average, above, atol=0.03)
+    assert table.rank_in_parent_lower.isna().all()
+    inner = levels(told, "band:household")
+    siblings = inner.groupby("parent_level").estimate.rank(ascending=False)
+    assert (inner.rank_in_parent_lower <= siblings).all() and (siblings <= inner.rank_in_parent_upper).all()
+    assert (inner.rank_in_parent_upper <= inner.groupby("parent_level").estimate.transform("size")).all()
 
 
 @pytest.mark.parity
