@@ -52,12 +52,8 @@ def add_products(total: Floats, cross: CrossProducts, kernels: Floats, levels: I
     if cross.is_full:
         own = _chosen(cross, levels)
         kernel = kernels if len(levels) == len(kernels) else kernels[levels]
-        if own.shape[1] == 1:
-            # a matrix times its own transpose: NumPy has BLAS compute one triangle only
-            half = np.sqrt(kernel[:, 0]) * own[:, 0]
-            total += half.T @ half
-            return
-        total += (kernel @ own).reshape(-1, own.shape[2]).T @ own.reshape(-1, own.shape[2])
+        moved = kernel * own if own.shape[1] == 1 else kernel @ own
+        total += moved.reshape(-1, own.shape[2]).T @ own.reshape(-1, own.shape[2])
         return
     from multilevel.linear.level_loops import add
 
