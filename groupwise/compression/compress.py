@@ -15,8 +15,9 @@ from groupwise.compression.cell_query import INEXACT, LOST, CellQuery, compile_c
 from groupwise.compression.column_scan import read_schema
 from groupwise.compression.sql_expressions import as_sql
 from groupwise.compression.unit_query import write_unit_sums
+from groupwise.compression.write_query import write_query
 from groupwise.faults import told
-from groupwise.source.relation import Relation, connect, first_line, literal, quote
+from groupwise.source.relation import Relation, connect, first_line, quote
 from groupwise.source.source_files import exactly
 from groupwise.source.time_limit import close
 from groupwise.source.user_sql.statement import one_statement, run
@@ -130,13 +131,13 @@ def compress_rows(
         refuse_too_many_cells(connection, study_sql, plan, schema, max_cells)
         with_outcomes = has_few_outcomes(connection, study_sql, plan, schema, most_outcomes)
         query = compile_cells(plan, schema, study_sql, with_outcomes=with_outcomes, with_key=bool(units))
-        cells = _copy(connection, query.sql, folder / "cells.parquet")
+        cells = write_query(connection, query.sql, folder / "cells.parquet")
         n_cells, n_rows = _check_cells(connection, cells, plan)
         two_passes = is_linear(plan.family) and not plan.has_weights and _lost_digits(connection, cells)
         if two_passes:
             query = compile_cells(plan, schema, study_sql, two_passes=True, with_key=bool(units))
-            cells = _copy(connection, query.sql, cells)
-        rows = _copy(connection, sample_query(study_sql, formula, sample_rows), folder / "rows.parquet")
+            cells = write_query(connection, query.sql, cells)
+        rows = write_query(connection, sample_query(study_sql, formula, sample_rows), folder / "rows.parquet")
         n_units = {
             column: write_unit_sums(connection, study_sql, plan, schema, column, units_path(cells, place), two_passes=two_passes)
             for place, column in enumerate(units)
@@ -251,17 +252,6 @@ def explained(formula: Formula) -> Iterator[None]:
         ) from error
     except (duckdb.ConversionException, duckdb.BinderException) as error:
         raise DataError(f"`{formula.text}` does not fit the columns' types: {first_line(error)}.") from error
-
-
-def _copy(connection: duckdb.DuckDBPyConnection, sql: str, path: Path) -> Path:
-    """Write a query's result under another name first: an interrupted COPY leaves a broken file behind."""
-    partial = path.with_suffix(".partial")
-    try:
-        run(connection, f"copy ({sql}) to {literal(str(partial))} (format parquet, compression zstd, row_group_size 1000000)")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
 
 
 def _check_cells(connection: duckdb.DuckDBPyConnection, cells: Path, plan: CellPlan) -> tuple[int, int]:

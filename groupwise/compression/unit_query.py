@@ -8,8 +8,9 @@ import duckdb
 
 from groupwise.compression.cell_query import compile_cells, render, subquery
 from groupwise.compression.sql_expressions import as_sql
-from groupwise.compression.unit_table import UnitTable
-from groupwise.source.relation import literal, quote
+from groupwise.compression.unit_table import NUMBER, VALUE, UnitTable
+from groupwise.compression.write_query import write_query
+from groupwise.source.relation import quote
 from groupwise.source.user_sql.statement import run
 from multilevel.cells.cell_plan import CellPlan
 from multilevel.cells.column_facts import Schema
@@ -34,18 +35,16 @@ def write_unit_sums(
     facts = f"approx_count_distinct({own}), {pairs}"
     _, about, n_pairs = run(connection, render("cell_schema", study_rows=subquery(study_sql), facts=facts)).fetchone() or (0, 0, 0)
     most = min(MOST_UNITS, max(2, int(MOST_PAIRS * about / max(n_pairs, 1))))
-    name = quote(column)
-    counted = f"select {name}, hash({name}) as place from {subquery(study_sql)} where {name} is not null group by 1"
-    numbered = f"select {name}, row_number() over (order by place, {name}) as number from ({counted})"
+    with_unit = f"(select * from {subquery(study_sql)}) as study where {own} is not null"
+    counted = f"select {own} as {VALUE}, hash({own}) as place from {with_unit} group by 1"
+    numbered = f"select {VALUE}, row_number() over (order by place, {VALUE}) as {NUMBER} from ({counted})"
     run(connection, f"create or replace table {ALL_UNITS} as {numbered}")
     n_units = int((run(connection, f"select count(*) from {ALL_UNITS}").fetchone() or (0,))[0])
-    run(connection, f"create or replace table {SAMPLED_UNITS} as select * from {ALL_UNITS} where number <= {most}")
-    query = compile_cells(plan, schema, study_sql, two_passes=two_passes, units=UnitTable(SAMPLED_UNITS, column, "number"))
-    partial = path.with_suffix(".partial")
+    run(connection, f"create or replace table {SAMPLED_UNITS} as select * from {ALL_UNITS} where {NUMBER} <= {most}")
     try:
-        run(connection, f"copy ({query.sql}) to {literal(str(partial))} (format parquet, compression zstd, row_group_size 1000000)")
-        partial.replace(path)
+        write_query(
+            connection, compile_cells(plan, schema, study_sql, two_passes=two_passes, units=UnitTable(SAMPLED_UNITS, column)).sql, path
+        )
     finally:
-        partial.unlink(missing_ok=True)
         connection.execute(f"drop table {ALL_UNITS}").execute(f"drop table {SAMPLED_UNITS}")
     return n_units

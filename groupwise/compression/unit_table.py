@@ -12,24 +12,26 @@ SUMS = frozenset({CELL, "n", "weight", "total", "size"})
 """Columns of the cells that are kept by cell and unit, besides means."""
 
 
+VALUE, NUMBER = "unit_value", "unit_number"
+"""Columns of the table of units; their names are not those of the study's columns, which may be called anything."""
+
+
 @dataclass(frozen=True)
 class UnitTable:
-    """A table of sampled units: its name, its column of units, which is one of the study's, and its column of their numbers."""
+    """A table of sampled units, with the columns ``VALUE`` and ``NUMBER``; ``column`` : whose values they are among the study's."""
 
     name: str
     column: str
-    number: str
 
     @property
     def input(self) -> str:
         """SQL over a row: the number of its unit, null of one that is not in the table."""
-        return f"sampled_unit.{self.number}"
+        return f"sampled_unit.{NUMBER}"
 
     @property
     def join(self) -> str:
         """SQL that adds the table to the study's rows."""
-        own = quote(self.column)
-        return f"\n    left join {self.name} as sampled_unit on study.{own} = sampled_unit.{own}"
+        return f"\n    left join {self.name} as sampled_unit on study.{quote(self.column)} = sampled_unit.{VALUE}"
 
     def kept(self, columns: Mapping[str, str]) -> dict[str, str]:
         """Those of the cells' columns that are kept, and the unit."""

@@ -53,8 +53,9 @@ def _plan(study: Study, relation: Relation, study_sql: str, folder: Path, with_p
         return replace(start, refusals=(str(error),))
     design = parts[0].design
     made = planned(start, formula, parts, compressed)
-    made = replace(made, dependence=_dependence(study, relation, study_sql, folder, parts[0], compressed))
     made = made if made.refusals else with_asked(made, study, design)
+    if not made.refusals:
+        made = replace(made, dependence=_dependence(study, relation, study_sql, folder, parts[0], compressed))
     if made.refusals or not design.blocks or not design.population:
         return made
     return with_cost(made, study, parts, with_priors)

@@ -44,7 +44,7 @@ class CellsSpec:
     moments : expression inside ``center()`` or ``scale()`` -> its mean and sd over all rows.
     levels : label of a categorical predictor -> the order of its levels, where it is not the sorted one.
     histogram : distinct outcome values and row counts (negative_binomial), else empty.
-    units : sampled column that the formula leaves out -> how many units it has; ``units.<i>.parquet`` beside the cells has their sums.
+    units : how many units each sampled column has that the formula does not use; ``units.<i>.parquet`` holds the sums of the i-th.
     """
 
     formula: str
@@ -132,7 +132,7 @@ def read_cells(cells_parquet: Path, cells_json: Path) -> CellStatistics:
 
 
 def read_units(cells_parquet: Path, cells_json: Path) -> tuple[UnitSums, ...]:
-    """The sums by cell and unit that lie beside the cells, one for every sampled column that the formula leaves out."""
+    """The sums by cell and unit that were written with the cells, one for each sampled column that the formula does not use."""
     spec = read_cells_spec(cells_json)
     n_moments = len(spec.features) + 1 if statistics_of(spec.family).moments else 0
     places = enumerate(spec.units.items())

@@ -54,6 +54,16 @@ class UnitSums:
         return replace(self, **{name: getattr(self, name)[kept] for name in names})
 
 
+def level_unit_pairs(level: Integers, unit: Codes) -> tuple[Integers, Integers]:
+    """The N pairs of a level and a unit that occur: the level (N,) of each, and the place (P,) among them of every pair of cell and unit.
+
+    level : (P,) of each pair of cell and unit; unit : (P,) as in ``UnitSums``.
+    """
+    n_units = int(unit.max(initial=0)) + 1
+    both, place = np.unique(level * n_units + unit, return_inverse=True)
+    return both // n_units, np.asarray(place, dtype=np.int64)
+
+
 def read_unit_sums(path: Path, column: str, n_units: int, n_moments: int) -> UnitSums:
     """The sums that the compressing step wrote; ``n_moments``: features and outcome whose means are kept, 0 without moments."""
     table = pq.ParquetFile(path)

@@ -12,7 +12,7 @@ import numpy as np
 
 from multilevel.arrays import Floats
 from multilevel.cells.statistics import CellStatistics
-from multilevel.cells.unit_sums import UnitSums
+from multilevel.cells.unit_sums import UnitSums, level_unit_pairs
 from multilevel.checking.design_effects import MATERIAL, places_of
 from multilevel.design.model import Design
 from multilevel.design.nesting import Nesting
@@ -52,11 +52,9 @@ def dependence_readings(design: Design, tree: Nesting, units: UnitSums) -> list[
     enough = float(cells.n[cells.n >= 2].sum()) >= FEWEST * cells.n_rows
     residual = np.where(known, count * (own - mean[cell]), 0.0)
     expected = np.where(known, count * (1.0 - count / of_cell[cell]) * variance[cell], 0.0)
-    n_units = int(units.unit.max(initial=0)) + 1
     found = []
     for name, factor in tree.factors.items():
-        pair, place = np.unique(factor.codes.astype(np.int64)[cell] * n_units + units.unit, return_inverse=True)
-        level = pair // n_units
+        level, place = level_unit_pairs(factor.codes.astype(np.int64)[cell], units.unit)
         several = np.bincount(level, minlength=factor.n_levels)[level] >= 2
         if not several.any():
             continue

@@ -5,7 +5,7 @@ sum, V_g that of all line items of the level and p_ug = v_ug / V_g,
 
     design effect = sum_g sum_u r_ug^2  /  sum_g sum_u v_ug (1 - p_ug)
 
-over levels with at least two units (Kish 1965, section 5.4, of residuals rather than outcomes). The last factor undoes what fitting the
+over levels with at least two units (Kish 1965, of residuals rather than outcomes). The last factor undoes what fitting the
 level's own effect removes. With every unit looked at, the denominator is sum_g V_g (1 - sum_u p_ug^2). Under known weights a residual is
 weighted, as its level's effect weights it.
 """
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from multilevel.arrays import Codes, Floats, Integers
-from multilevel.cells.unit_sums import UnitSums
+from multilevel.cells.unit_sums import UnitSums, level_unit_pairs
 from multilevel.design.model import Design, Factor
 from multilevel.design.nesting import Nesting
 from multilevel.errors import DataError
@@ -126,8 +126,8 @@ def places_of(units: UnitSums, design: Design) -> Integers:
 class _Sums:
     """Over N pairs of a level and a unit, of levels with two units or more.
 
-    level (N,) ; residual, variance (N,) ; total (L,) variance of all line items of a level ; used (L,) which levels have two units ;
-    pair (P',) the level-unit pair of every kept cell-unit pair, ``kept`` which those are.
+    level, residual, variance : (N,). total : (L,) variance of all line items of a level. n_units : (L,) units looked at in each level.
+    kept : (K,) the pairs of cell and unit that they are made of; pair : (K,) which of the N each of those belongs to.
     """
 
     level: Integers
@@ -164,10 +164,8 @@ def _sums(residuals: _Residuals, factor: Factor, of: Codes | None = None) -> _Su
     """None where no level has two units. ``of`` : only pairs of these units."""
     units = residuals.units
     chosen = np.arange(len(residuals.cell)) if of is None else np.flatnonzero(np.isin(units.unit, of))
-    level = factor.codes.astype(np.int64)[residuals.cell[chosen]]
-    both, pair = np.unique(level * (int(units.unit.max(initial=0)) + 1) + units.unit[chosen], return_inverse=True)
-    of_pair = both // (int(units.unit.max(initial=0)) + 1)
-    variance = np.bincount(pair, residuals.variance[chosen], len(both))
+    of_pair, pair = level_unit_pairs(factor.codes.astype(np.int64)[residuals.cell[chosen]], units.unit[chosen])
+    variance = np.bincount(pair, residuals.variance[chosen], len(of_pair))
     n_units = np.bincount(of_pair, variance > 0, factor.n_levels).astype(np.int64)
     used = (n_units[of_pair] >= 2) & (variance > 0)
     if not used.any():
@@ -176,7 +174,7 @@ def _sums(residuals: _Residuals, factor: Factor, of: Codes | None = None) -> _Su
     kept = np.flatnonzero(used[pair])
     return _Sums(
         of_pair[used],
-        np.bincount(pair, residuals.residual[chosen], len(both))[used],
+        np.bincount(pair, residuals.residual[chosen], len(of_pair))[used],
         variance[used],
         np.bincount(factor.codes, residuals.total, factor.n_levels),
         n_units,
@@ -191,12 +189,16 @@ def _check(sums: _Sums, fit: Fit, factor: Factor, residuals: _Residuals, publish
     largest = used[np.argmax(by_level[used])]
     seen, of_all = len(np.unique(units.unit)), units.n_units
     looked_at = f"{seen:,}" if seen == of_all else f"{seen:,} of {of_all:,}"
+    # levels are named in brackets: where privacy suppresses one, its name is redacted there even if it is a number
     numbers = (
         f"sums over the line items of one {units.column} vary {value:.3g} times as much as those of independent line items would (median "
-        f"level {np.median(by_level[used]):.3g}, largest {by_level[largest]:.3g} in {factor.levels[largest]}; {looked_at} {units.column})"
+        f"level {np.median(by_level[used]):.3g}; largest {by_level[largest]:.3g}, in [{factor.levels[largest]}]; from {looked_at} values "
+        f"of {units.column})"
     )
     passed = value <= MATERIAL or not _beyond_chance(sums, fit, factor, residuals, rng)
-    message = numbers if passed else f"{_consequence(sums, factor, residuals, published)}; {_advice(factor, residuals)}: {numbers}"
+    message = (
+        numbers if passed else f"{_consequence(sums, factor, residuals, published)}; {_advice(factor, residuals)}. In detail: {numbers}"
+    )
     return Check(f"design_effect[{factor.name}, {units.column}]", value, MATERIAL, passed, message)
 
 
@@ -249,7 +251,7 @@ def _consequence(sums: _Sums, factor: Factor, residuals: _Residuals, published: 
     alike = f"lines of one {units.column} are alike"
     typical = float(np.median(known)) if len(known) else float("nan")
     if not typical >= MENTIONED:
-        return f"{alike}; the intervals of {factor.name} as published are about as wide as that asks for"
+        return f"{alike}; the published intervals of {factor.name} are about wide enough all the same"
     times = f"{typical:.0f}" if typical >= 2.5 else f"{typical:.1f}"
     return f"{alike}: intervals of {factor.name} are about {times} times too narrow"
 

@@ -81,27 +81,24 @@ def standing(
     independent_sd : (L,) sd of each level given what is common to all. parents : (L,) the level that each is nested in.
     """
     families = None if parents is None else np.unique(parents.astype(str), return_inverse=True)[1]
-    noise = None
-    if len(estimates) <= EXACT_LEVELS:
-        fits = [part.fit for part in outcome.parts]
-        differences = [_from_the_mean(gradients) for gradients in differentiate()]
-        noise = _noise(outcome, differences, seed)
-        scale = float(np.abs(estimates).max(initial=0.0))
+    differences = [_from_the_mean(gradients) for gradients in differentiate()] if len(estimates) <= EXACT_LEVELS else []
+    noise = _noise(outcome, differences, seed) if differences else None
+    away, unit = estimates - estimates.mean(), float(independent_sd.max(initial=0.0))
+
+    def ranks(at: Integers) -> tuple[Floats, Floats]:
+        if noise is None:
+            return ranks_of_many(estimates[at], independent_sd[at], outcome.interval, seed)
+        return ranks_of_draws(estimates[at], noise[at], outcome.interval, seed)
+
     if noise is None:
-        chance = _above(estimates - estimates.mean(), independent_sd, float(np.abs(estimates).max(initial=0.0)))
-        ranks = ranks_of_many(estimates, independent_sd, outcome.interval, seed)
-        return Standing(
-            ranks, chance, _in_parents(families, lambda at: ranks_of_many(estimates[at], independent_sd[at], outcome.interval, seed))
-        )
-    away = estimates - estimates.mean()
-    if outcome.has_draws:
-        chance = _share_above(away[:, None] + noise, scale)
+        chance = _above(away, independent_sd, unit)
+    elif outcome.has_draws:
+        chance = _share_above(away[:, None] + noise, unit)
     else:
-        parts = zip(fits, differences, strict=True)
-        variance = sum((fit.joint.combine(rows, outcome.interval).std_error ** 2 for fit, rows in parts), np.zeros(len(away)))
-        chance = _above(away, np.sqrt(variance), scale)
-    ranks = ranks_of_draws(estimates, noise, outcome.interval, seed)
-    return Standing(ranks, chance, _in_parents(families, lambda at: ranks_of_draws(estimates[at], noise[at], outcome.interval, seed)))
+        parts = zip(outcome.parts, differences, strict=True)
+        variance = sum((part.fit.joint.combine(rows, outcome.interval).std_error ** 2 for part, rows in parts), np.zeros(len(away)))
+        chance = _above(away, np.sqrt(variance), unit)
+    return Standing(ranks(np.arange(len(estimates))), chance, _in_parents(families, ranks))
 
 
 def _in_parents(families: Integers | None, ranks: Callable[[Integers], tuple[Floats, Floats]]) -> tuple[Floats, Floats] | None:

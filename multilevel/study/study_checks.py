@@ -47,7 +47,7 @@ def study_checks(
     ``units`` : sums of sampled columns that the formula leaves out. ``estimates`` : the published ``group_estimates``.
     """
     whole = results[0].part
-    published = published_levels(estimates, tree) if len(results) == 1 else {}
+    published = published_levels(estimates, tree) if units and len(results) == 1 else {}
     dependence = [
         [
             check
@@ -59,6 +59,7 @@ def study_checks(
         for result in results
     ]
     fits, likelihoods = [_of_the_fit(result) for result in results], [_criteria(result) for result in results]
+    measured = [sums.column for sums in units if any(check.check.endswith(f", {sums.column}]") for own in dependence for check in own)]
     return [
         *_named(results, dependence),
         *_named(results, fits),
@@ -73,7 +74,7 @@ def study_checks(
             expected_outcome([result.fitted for result in results]),
             tree,
             options.publishing.sampled,
-            [sums.column for sums in units],
+            measured,
         ),
         *_named(results[1:], [_of_fewer_rows(result, whole) for result in results[1:]]),
         *_named(results, [_of_the_groups(result) for result in results]),

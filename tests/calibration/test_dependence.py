@@ -15,12 +15,12 @@ import duckdb
 import numpy as np
 import pytest
 
+from benchmarks._reliability_page import provenance
 from groupwise.compression.compress import compress_rows
 from multilevel.cells.files import read_cells, read_units
 from multilevel.formula.parse import parse_formula
 from multilevel.study.fit_study import fit_study
 from multilevel.study.options import fit_options
-from tests.calibration.measured import measured_where
 from tests.dependent_shops import FORMULAS, DependentShop, dependent_shop
 
 ALIKE, INDEPENDENT = 100, 250
@@ -56,7 +56,7 @@ def test_power_and_false_alarms(kind: str, figures: Path) -> None:
         "seen": sum(seen),
         "independent": INDEPENDENT,
         "false_alarms": false,
-        **measured_where(),
+        **provenance(),
     }
     (figures / f"dependence-{kind}.json").write_text(json.dumps(record, indent=1))
     assert len(seen) >= ALIKE // 2, "the simulator's design effects are below 2"

@@ -15,6 +15,7 @@ from groupwise.compression.compress import compress_rows
 from multilevel.cells.files import read_cells, read_units
 from multilevel.fit.container import Check
 from multilevel.formula.parse import parse_formula
+from multilevel.redaction.redacted_tables import without_names
 from multilevel.study.fit_study import fit_study
 from multilevel.study.options import StudyFit, fit_options
 from tests.dependent_shops import FORMULAS, dependent_shop
@@ -94,17 +95,19 @@ def test_the_message_says_what_it_costs_and_what_to_add(tmp_path: Path) -> None:
     assert check.message.startswith(
         "lines of one customer_id are alike: intervals of region are about 3 times too narrow; add (1 | region/customer_id)"
     )
-    assert "200 customer_id" in check.message
+    assert "from 200 values of customer_id" in check.message
     assert "add (1 | customer_id)" in checks(study)["design_effect[category, customer_id]"].message
     assert study.report["warnings"][0] == check.message
 
 
 def test_the_term_that_is_named_mends_it(tmp_path: Path) -> None:
+    """The sums are asked for although the mended formula has the customers, so that the same check can be seen to pass."""
     shop = dependent_shop("gaussian", 1, sd=0.7)
-    mended = "y ~ 1 + x + (1 | region/customer_id) + (1 | category)"
-    found = checks(fitted(shop.rows.assign(basket=shop.rows.customer_id), mended, "gaussian", tmp_path))
-    # what is grouped by in the formula has no design effect of its own
-    assert not any(name.startswith("design_effect[region:customer") for name in found)
+    before = checks(fitted(shop.rows, FORMULAS["gaussian"], "gaussian", tmp_path / "before"))
+    after = checks(fitted(shop.rows, "y ~ 1 + x + (1 | region/customer_id) + (1 | category)", "gaussian", tmp_path / "after"))
+    for name in ("design_effect[region, customer_id]", "design_effect[category, customer_id]"):
+        assert not before[name].passed and before[name].value > 1.5
+        assert after[name].passed and after[name].value < 1.5
 
 
 @pytest.mark.parametrize("kind", ["gaussian", "binomial"])
@@ -130,18 +133,37 @@ def test_of_many_units_a_sample_is_looked_at(tmp_path: Path, monkeypatch: pytest
     whole = checks(fitted(shop.rows, FORMULAS["gaussian"], "gaussian", tmp_path / "all"))["design_effect[region, customer_id]"]
     monkeypatch.setattr(unit_query, "MOST_UNITS", 150)
     some = checks(fitted(shop.rows, FORMULAS["gaussian"], "gaussian", tmp_path / "some"))["design_effect[region, customer_id]"]
-    assert "150 of 400 customer_id" in some.message
+    assert "from 150 of 400 values of customer_id" in some.message
     assert some.value == pytest.approx(whole.value, rel=0.35)
     monkeypatch.setattr(unit_query, "MOST_PAIRS", 500)
     fewer = checks(fitted(shop.rows, FORMULAS["gaussian"], "gaussian", tmp_path / "few"))["design_effect[region, customer_id]"]
-    assert " of 400 customer_id" in fewer.message and "150 of" not in fewer.message
+    assert " of 400 values of customer_id" in fewer.message and "150 of" not in fewer.message
 
 
-def test_levels_inside_one_unit_have_none(tmp_path: Path) -> None:
+def test_where_every_level_belongs_to_one_unit_the_column_still_fails(tmp_path: Path) -> None:
     shop = dependent_shop("gaussian", 6, sd=0.3, n_customers=40, rows_each=20.0)
     rows = shop.rows.assign(receipt=shop.rows.customer_id * 10 + np.arange(len(shop.rows)) % 4)
     found = checks(fitted(rows, "y ~ 1 + x + (1 | receipt)", "gaussian", tmp_path))
     assert not any(name.startswith("design_effect") for name in found)
+    assert not found["sampled[customer_id]"].passed
+
+
+@pytest.mark.parametrize("column", ["number", "place", "unit", "unit_number", "cell_key", "sampled_unit"])
+def test_a_sampled_column_may_have_any_name(column: str, tmp_path: Path) -> None:
+    rows = dependent_shop("gaussian", 1, sd=0.7, n_customers=60).rows
+    parsed = parse_formula(FORMULAS["gaussian"])
+    with duckdb.connect() as connection:
+        connection.register("shop_rows", rows.rename(columns={"customer_id": column}))
+        compress_rows(connection, "select * from shop_rows", parsed, "gaussian", tmp_path, units=[column])
+    (sums,) = read_units(tmp_path / "cells.parquet", tmp_path / "cells.json")
+    assert (sums.column, sums.n_units, sums.n.sum()) == (column, 60, len(rows))
+
+
+def test_suppressed_levels_are_not_named_even_where_they_are_numbers(tmp_path: Path) -> None:
+    shop = dependent_shop("gaussian", 1, sd=0.7)
+    message = checks(fitted(shop.rows, FORMULAS["gaussian"], "gaussian", tmp_path))["design_effect[region, customer_id]"].message
+    level = message.split("in [")[1].split("]")[0]
+    assert f"[{level}]" not in without_names(message, {level})
 
 
 def test_weights_offsets_and_level_means(tmp_path: Path) -> None:
@@ -164,4 +186,4 @@ def test_rows_without_a_unit_belong_to_none(tmp_path: Path) -> None:
     shop = dependent_shop("gaussian", 8, sd=0.5, n_customers=60)
     rows = shop.rows.assign(customer_id=shop.rows.customer_id.astype("Int64").mask(shop.rows.customer_id < 5))
     check = checks(fitted(rows, FORMULAS["gaussian"], "gaussian", tmp_path))["design_effect[region, customer_id]"]
-    assert "55 customer_id" in check.message
+    assert "from 55 values of customer_id" in check.message
