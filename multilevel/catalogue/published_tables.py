@@ -1,4 +1,4 @@
-"""The published tables, six and one on request: the one source of truth for every column's name, type, unit, description and null rule.
+"""The published tables, six and one on request; long since it is the one list of every column's name, type, unit and null rule.
 
 Parquet schemas and metadata (``arrow_schema``), the output suite (``check_table``), ``docs/tables.md`` and the data contract are all
 generated from ``EVERY_TABLE``.
@@ -11,7 +11,7 @@ import pyarrow as pa
 from multilevel.catalogue.column import ARROW_TYPES, Column, Ordering, TableSpec
 from multilevel.catalogue.column_checks import table_violations
 
-CATALOGUE_VERSION = "2.1.0"
+CATALOGUE_VERSION = "2.2.0"
 
 _LINK = "link scale"
 _OUTCOME = "outcome"
@@ -59,6 +59,15 @@ _PART = _label(
     "which part of a two-part (hurdle) model: occurrence, whether the outcome is above zero, or amount, how much where it is",
     "null where the model has one part",
     ("occurrence", "amount"),
+)
+
+_THETA = _label(
+    "variance_uncertainty",
+    "how `lower` and `upper` carry what is unknown of the variances: `expansion` to second order about their estimates; `integration` over "
+    "their distribution, where a factor has fewer than 10 levels or a standard deviation is less than 3 of its standard errors from zero; "
+    "`posterior` draws",
+    "null where they are held at their estimates: a `diagnostics` row `theta_uncertainty` says why",
+    allowed=("expansion", "integration", "posterior"),
 )
 
 POPULATION_COEFFICIENTS = TableSpec(
@@ -168,11 +177,11 @@ GROUP_COEFFICIENTS = TableSpec(
         _PARENT,
         _label("term", "the term whose coefficient it is"),
         _number("estimate", "population coefficient + the deviations of all ancestors + its own", _LINK),
-        _number("std_error", "from the joint distribution of effects and coefficients", _LINK, None, 0),
+        _number("std_error", "from the joint distribution of effects and coefficients, given the variances (likelihood)", _LINK, None, 0),
         _number("lower", _INTERVAL, _LINK),
         _number("upper", _INTERVAL, _LINK),
         _number("deviation", "b, the level's own effect", _LINK),
-        _number("deviation_std_error", "standard error of b", _LINK, None, 0),
+        _number("deviation_std_error", "standard error of b, given the variances (likelihood)", _LINK, None, 0),
         _number("deviation_lower", _INTERVAL, _LINK),
         _number("deviation_upper", _INTERVAL, _LINK),
         _number(
@@ -207,6 +216,7 @@ GROUP_COEFFICIENTS = TableSpec(
         ),
         _IS_NEW,
         _PART,
+        _THETA,
     ),
     (Ordering("lower", "estimate", "upper"), Ordering("deviation_lower", "deviation", "deviation_upper")),
 )
@@ -223,7 +233,7 @@ GROUP_ESTIMATES = TableSpec(
         _LEVEL,
         _PARENT,
         _number("estimate", "expected outcome, partial pooling", _OUTCOME),
-        _number("std_error", "standard error, or posterior sd", _OUTCOME, None, 0),
+        _number("std_error", "standard error with what is unknown of the variances in it, or posterior sd", _OUTCOME, None, 0),
         _number("lower", _INTERVAL, _OUTCOME),
         _number("upper", _INTERVAL, _OUTCOME),
         _number(
@@ -257,7 +267,13 @@ GROUP_ESTIMATES = TableSpec(
             _OUTCOME,
             _NO_MEMBERS,
         ),
-        _number("population_std_error", "its standard error, or posterior sd", _OUTCOME, _NO_MEMBERS, 0),
+        _number(
+            "population_std_error",
+            "its standard error, as std_error is",
+            _OUTCOME,
+            _NO_MEMBERS,
+            0,
+        ),
         _number("population_lower", _INTERVAL, _OUTCOME, _NO_MEMBERS),
         _number("population_upper", _INTERVAL, _OUTCOME, _NO_MEMBERS),
         _number("population_no_pooling_estimate", "no_pooling_estimate of a new member: one member, one vote", _OUTCOME, _NO_MEMBERS),
@@ -273,6 +289,7 @@ GROUP_ESTIMATES = TableSpec(
         ),
         _number("rank_in_parent_lower", "bound of the interval of the rank among the levels of its parent", "rank", _NO_PARENT, 1),
         _number("rank_in_parent_upper", "bound of the interval of the rank among the levels of its parent", "rank", _NO_PARENT, 1),
+        _THETA,
     ),
     (
         Ordering("lower", "estimate", "upper", "likelihood_seen"),
@@ -293,11 +310,12 @@ CELL_ESTIMATES = TableSpec(
         _label("customer_group", "level of the first column of the study's `cells`"),
         _label("product_group", "level of the second column of the study's `cells`"),
         _number("estimate", "expected outcome, partial pooling", _OUTCOME),
-        _number("std_error", "standard error, or posterior sd", _OUTCOME, None, 0),
+        _number("std_error", "standard error with what is unknown of the variances in it, or posterior sd", _OUTCOME, None, 0),
         _number("lower", _INTERVAL, _OUTCOME),
         _number("upper", _INTERVAL, _OUTCOME),
         _count("n", "line items of the combination"),
         _IS_NEW,
+        _THETA,
     ),
     (Ordering("lower", "estimate", "upper", "likelihood_seen"),),
 )
@@ -343,8 +361,8 @@ DRAWS = TableSpec(
         _count("draw", "number of the draw, the same for all quantities", "draw", low=1),
         _label(
             "distribution",
-            "posterior: thinned posterior draws; normal_joint: draws of the likelihood engine's normal joint distribution of coefficients "
-            "and effects at the estimated variance components, of which there are then no draws",
+            "posterior: thinned posterior draws; normal_joint: draws of the likelihood engine's joint distribution of coefficients and "
+            "effects, normal given the variances, which vary too (`variance_uncertainty`) and of which there are then no draws",
             allowed=("posterior", "normal_joint"),
         ),
         _number("value", "the value drawn; of a group coefficient the sum that `group_coefficients.estimate` is", "as in the source table"),

@@ -27,17 +27,20 @@ class Heading:
     pooling: str = "partial"
 
 
-def published_table(name: str, heading: Heading, columns: Mapping[str, Values], *, is_sorted: bool = False) -> pa.Table:
+def published_table(name: str, heading: Heading, columns: Mapping[str, Values], *, is_sorted: bool = False, **same: str | None) -> pa.Table:
     """The table ``name`` from its own columns: NaN becomes null, a column of None is null throughout.
 
     ``columns`` must hold every column that is not in the heading; ``pooling`` may be among them.
-    ``is_sorted``: the rows stand in the order of the key already.
+    ``is_sorted``: the rows stand in the order of the key already. ``same``: columns with one value in all rows.
     """
     schema = arrow_schema(name)
     own = {key: value for key, value in columns.items() if value is not None}
     n_rows = len(next(iter(own.values())))
     constants: dict[str, object] = {key: getattr(heading, key) for key in ("study", "as_of", "run_id", "engine", "pooling")}
-    arrays = [_array(field, own.get(field.name), constants.get(field.name), n_rows, is_given=field.name in columns) for field in schema]
+    constants |= same
+    arrays = [
+        _array(field, own.get(field.name), constants.get(field.name), n_rows, is_given=field.name in {*columns, *same}) for field in schema
+    ]
     table = pa.Table.from_arrays(arrays, schema=schema)
     return table if is_sorted else _sorted(table, EVERY_TABLE[name].sort_key)
 
@@ -60,7 +63,7 @@ def _array(field: pa.Field[Any], values: Values, constant: object, n_rows: int, 
         return values.cast(field.type)
     if values is not None:
         return pa.array(values, type=field.type, from_pandas=True)
-    if is_given:
+    if is_given and constant is None:
         return pa.array([None], type=field.type).take(pa.array(np.zeros(n_rows, dtype=np.int64)))
     if constant is None:
         raise KeyError(f"the column {field.name} was not given")

@@ -19,7 +19,7 @@ from multilevel.design.nesting import Nesting
 from multilevel.estimands.binning import CommonBins, OwnBins
 from multilevel.estimands.cell_pairs import CellPair
 from multilevel.estimands.crossings import crossings
-from multilevel.estimands.expected_outcome import Chunk, ExpectedOutcome, integrated
+from multilevel.estimands.expected_outcome import Chunk, ExpectedOutcome, UnknownVariance, integrated
 from multilevel.estimands.level_variance import LevelVariance
 from multilevel.estimands.mix_parts import Sides, averaging, pair_rows, scales, split_sides
 from multilevel.fit.container import Fit
@@ -177,14 +177,15 @@ def log_mean_error(work: Combinations, nesting: Nesting, variance: LevelVariance
     return common * np.outer(*sigma2).ravel() / 2.0 * np.sqrt(np.add.outer(*errors) + variance.mean_error**2).ravel()
 
 
-def effect_variance(work: Combinations, fit: Fit) -> float:
+def effect_variance(work: Combinations, fit: Fit) -> UnknownVariance:
     """Mean over line items of z'Sigma z of the ``a:b`` blocks, with the covariances of ``fit``."""
     weights = work.outcome.design.cells.common_weight
-    total = 0.0
+    total, points = 0.0, np.zeros(len(fit.theta_weights))
     for block in work.members:
         z = np.column_stack([np.prod(split, axis=0) for split in work.sides.effects[block]])
         total += float(np.average(fit.effect_variance(block, z), weights=weights))
-    return total
+        points = points + np.average(fit.effect_variances(block, z), axis=0, weights=weights)
+    return UnknownVariance(total, points, fit.theta_weights)
 
 
 def _pair_codes(pair: CellPair) -> Integers:

@@ -53,6 +53,15 @@ class PartFit:
         return whole
 
 
+@dataclass(frozen=True)
+class UnknownVariance:
+    """Variance of an effect never seen, on the link scale: at the estimates, and (T,) at the points of theta with their weights."""
+
+    estimate: float
+    points: Floats
+    weights: Floats
+
+
 class ExpectedOutcome(Protocol):
     """The expected outcome at rows of coefficients, with the uncertainty of every part."""
 
@@ -104,7 +113,7 @@ class ExpectedOutcome(Protocol):
         """(M,) expected outcomes of levels never seen."""
 
     def unseen_pairs(
-        self, known: Summary, chunks: Callable[[], Iterator[Chunk]], variances: Sequence[float], error: Floats, seed: int
+        self, known: Summary, chunks: Callable[[], Iterator[Chunk]], variances: Sequence[UnknownVariance], error: Floats, seed: int
     ) -> Summary:
         """(M,) expected outcomes of combinations never seen.
 

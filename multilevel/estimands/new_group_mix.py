@@ -11,6 +11,8 @@ from multilevel.arrays import Floats
 from multilevel.estimands.mix_parts import Sides, scales
 from multilevel.fit.container import Fit
 from multilevel.fit.joint_draws import posterior_of
+from multilevel.fit.published import moments
+from multilevel.fit.theta_spread import turns
 from multilevel.linear.joint_normal import square_root
 
 
@@ -57,7 +59,7 @@ class NewMixes:
 
 
 def new_effects(fit: Fit, block: int, size: int, rng: np.random.Generator) -> Floats:
-    """(S, k) draws of b ~ N(0, Sigma), with each draw's own Sigma where the engine keeps them."""
+    """(S, k) draws of b ~ N(0, Sigma), with each draw's own Sigma where the engine keeps them, or Sigma at the points of theta by turns."""
     plain = fit if fit.unit_free is None else fit.unit_free
     covariance, back = plain.covariances[block], np.eye(len(fit.covariances[block]))
     if fit.unit_free is not None:
@@ -65,7 +67,10 @@ def new_effects(fit: Fit, block: int, size: int, rng: np.random.Generator) -> Fl
     noise = rng.standard_normal((size, len(covariance)))
     noise = noise - noise.mean(axis=0)
     if plain.covariance_draws is None:
-        return np.asarray(noise @ square_root(covariance).T @ back.T)
+        if fit.theta is None:
+            return np.asarray(noise @ square_root(covariance).T @ back.T)
+        roots = square_root(fit.theta.covariances[block])
+        return np.asarray(np.einsum("sij,sj->si", roots[turns(size, fit.theta.weights)], noise) @ back.T)
     covariances = plain.covariance_draws[block]
     posterior = posterior_of(fit)
     if posterior is not None:
@@ -74,7 +79,8 @@ def new_effects(fit: Fit, block: int, size: int, rng: np.random.Generator) -> Fl
 
 
 def shifts_of_groups(fit: Fit, rows: csr_array, share: Floats, size: int, rng: np.random.Generator) -> Floats:
-    """(M, S) draws of how far all bins of each new group move together: by the standard error of their average linear predictor.
+    """(M, S) draws of how far all bins of each new group move together: by the error of their average linear predictor, the points of
+    theta by turns.
 
     ``rows`` (M B, p + q) and ``share`` (M, B), how much each bin counts. The normal approximation moves them so: what is unknown of the
     coefficients is small beside the new effect, and joint draws of a million effects would not fit into memory.
@@ -83,5 +89,8 @@ def shifts_of_groups(fit: Fit, rows: csr_array, share: Floats, size: int, rng: n
     group = np.repeat(np.arange(n_groups), n_bins)
     part = share.ravel() / np.bincount(group, share.ravel())[group]
     averages = csr_array((part, (group, np.arange(len(group)))), shape=(n_groups, len(group)))
-    error = fit.joint.combine(csr_array(averages @ rows), fit.interval).std_error
-    return error[:, None] * rng.standard_normal(size)
+    middle = csr_array(averages @ rows)
+    found = moments(fit, middle)
+    at = turns(size, found.weights)
+    away = found.mean[:, at] - np.asarray(middle @ fit.joint.mean)[:, None]
+    return away + np.sqrt(found.variance[:, at]) * rng.standard_normal(size)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
+from scipy.sparse import csr_array
 
 from multilevel.arrays import Floats, Integers
 from multilevel.design.model import Factor
@@ -15,6 +15,7 @@ from multilevel.design.nesting import Nesting
 from multilevel.errors import StudyError
 from multilevel.fit.container import Fit, Summary
 from multilevel.fit.joint_draws import summary_about
+from multilevel.fit.published import moments, summary_of
 
 
 @dataclass(frozen=True)
@@ -68,23 +69,25 @@ def check_named(nesting: Nesting, named: Sequence[NewLevel]) -> None:
             raise StudyError(f"predict_for names the grouping factor {level.grouping_factor!r}; the formula's are: {known}.")
 
 
-def new_effect(fit: Fit, block: int, column: int, base: Summary | None, draws: Floats | None, *, seed: int) -> Summary:
-    """``base`` + a new b ~ N(0, Sigma): (M,) summaries; without ``base`` the new effect alone, (1,).
-
-    ``draws`` (M, S): the draws of ``base``, aligned with ``Fit.covariance_draws``, where the engine keeps draws; its quantiles are then
-    those of the mixture over Sigma. Otherwise normal: variances add.
-    """
+def new_effect(fit: Fit, block: int, column: int, rows: csr_array, *, seed: int) -> Summary:
+    """(M,) of ``rows @ (beta, b)`` + a new b ~ N(0, Sigma): of the mixture over Sigma, aligned with the draws where the engine keeps any;
+    the standard errors of the likelihood engine are given its estimate of Sigma."""
     variance = fit.covariances[block][column, column]
-    zero = Summary(*(np.zeros(1) for _ in range(4)))
-    start = base if base is not None else zero
     if fit.covariance_draws is None:
-        std_error = np.sqrt(start.std_error**2 + variance)
-        reach = ndtri(0.5 + fit.interval / 2.0) * std_error
-        return Summary(start.estimate, std_error, start.estimate - reach, start.estimate + reach)
+        base = fit.joint.combine(rows, fit.interval)
+        found = moments(fit, rows).wider(_variances(fit, block, column), fit.theta_weights)
+        return replace(summary_of(base.estimate, found, fit.interval), std_error=np.sqrt(base.std_error**2 + variance))
     spread = np.sqrt(fit.covariance_draws[block][:, column, column])
     new = spread * np.random.default_rng(seed).standard_normal(len(spread))
-    values = (draws if draws is not None else np.zeros((1, 1))) + (new - new.mean())
-    return summary_about(start.estimate, values, fit.interval)
+    values = np.asarray(rows @ fit.joint.draws(len(spread), seed).T) + (new - new.mean())
+    return summary_about(np.asarray(rows @ fit.joint.mean), values, fit.interval)
+
+
+def _variances(fit: Fit, block: int, column: int) -> Floats:
+    """(1, T) of a new effect at each point of theta."""
+    term = np.zeros((1, len(fit.covariances[block])))
+    term[0, column] = 1.0
+    return fit.effect_variances(block, term)
 
 
 def _parents(factor: Factor) -> tuple[NDArray[np.object_], Integers, Integers]:

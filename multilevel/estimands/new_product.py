@@ -15,6 +15,8 @@ from multilevel.estimands.new_group_mix import NewMixes, new_effects, shifts_of_
 from multilevel.estimands.two_responses import TwoResponses
 from multilevel.fit.container import Summary
 from multilevel.fit.joint_draws import summary_about
+from multilevel.fit.published import from_bounds
+from multilevel.fit.theta_spread import turns
 
 _DRAWS = 2_000
 
@@ -36,20 +38,29 @@ def new_product(both: TwoResponses, mixes: NewMixes, seed: int) -> Summary:
             point = np.asarray(rows @ part.fit.joint.mean)[:, None]
             centre = np.asarray(rows @ drawn[place].T) if shifts is None else point + shifts[place][at]
             inner = _variance(part, z, mixes.below)
+            within = inner[:, None] if shifts is None else _by_draw(part, z, mixes.below, size)
             moved = centre + sum((z[index] @ effects[place][index].T for index in mixes.own), np.zeros((mixes.n_bins, size)))
-            means.append(part.response.average(moved, inner[:, None]))
+            means.append(part.response.average(moved, within))
             # the posterior mean over all draws, or the value at the estimates
             middle = centre if shifts is None else point
             middles.append(part.response.average(middle, (inner + _variance(part, z, mixes.own))[:, None]))
         values[at] = mixes.weights[at] @ (means[0] * means[1])
         estimate[at] = np.mean(mixes.weights[at] @ (middles[0] * middles[1]))
-    return summary_about(estimate, values, both.interval)
+    found = summary_about(estimate, values, both.interval)
+    return found if both.has_draws else from_bounds(found, both.interval)
 
 
 def _variance(part: PartFit, z: dict[int, Floats], blocks: tuple[int, ...]) -> Floats:
     """(M,) z'Sigma z of one part's blocks together."""
     n = len(next(iter(z.values())))
     return sum((part.fit.effect_variance(index, z[index]) for index in blocks), np.zeros(n))
+
+
+def _by_draw(part: PartFit, z: dict[int, Floats], blocks: tuple[int, ...], size: int) -> Floats:
+    """(M, S) the same at the points of theta by turns."""
+    none = np.zeros((len(next(iter(z.values()))), len(part.fit.theta_weights)))
+    found = np.asarray(sum((part.fit.effect_variances(index, z[index]) for index in blocks), none))
+    return found[:, turns(size, part.fit.theta_weights)]
 
 
 def _shifts(both: TwoResponses, mixes: NewMixes, rng: np.random.Generator) -> list[Floats]:

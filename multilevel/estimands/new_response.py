@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from scipy.sparse import csr_array
-from scipy.special import ndtri
 
 from multilevel.arrays import Floats
 from multilevel.estimands.binning import attenuation, draw_in
@@ -18,6 +16,8 @@ from multilevel.estimands.new_group_mix import NewMixes, new_effects, shifts_of_
 from multilevel.families.link import Link
 from multilevel.fit.container import Fit, Summary
 from multilevel.fit.joint_draws import summary_about
+from multilevel.fit.published import from_bounds, moments, summary_of
+from multilevel.fit.theta_spread import turns
 
 _DRAWS = 2_000
 
@@ -29,19 +29,20 @@ def new_response(fit: Fit, response: Link, mixes: NewMixes, seed: int) -> Summar
     variance = np.asarray(sum(factor**2 * fit.effect_variance(index, mixes.scales(index)) for index in mixes.own))
     inner = sum((factor**2 * fit.effect_variance(index, mixes.scales(index)) for index in mixes.below), np.zeros(rows.shape[0]))
     if response.is_linear and not fit.has_draws:
-        return _normal(fit, rows, variance)
+        return _normal(fit, mixes)
     return _simulated(fit, response, replace(mixes, rows=rows), variance=variance, inner=inner, seed=seed)
 
 
-def _normal(fit: Fit, rows: csr_array, variance: Floats) -> Summary:
-    base = fit.joint.combine(rows, fit.interval)
-    std_error = np.sqrt(base.std_error**2 + variance)
-    half = ndtri(0.5 + fit.interval / 2.0) * std_error
-    return Summary(base.estimate, std_error, base.estimate - half, base.estimate + half)
+def _normal(fit: Fit, mixes: NewMixes) -> Summary:
+    found = moments(fit, mixes.rows)
+    for index in mixes.own:
+        found = found.wider(fit.effect_variances(index, mixes.scales(index)), fit.theta_weights)
+    return summary_of(np.asarray(mixes.rows @ fit.joint.mean), found, fit.interval)
 
 
 def _simulated(fit: Fit, response: Link, mixes: NewMixes, *, variance: Floats, inner: Floats, seed: int) -> Summary:
     rng = np.random.default_rng(seed)
+    moved = _inner_by_draw(fit, mixes)
     centres = _Centres(fit, response, mixes, rng, seed)
     effects = {index: new_effects(fit, index, centres.n_draws, rng) for index in mixes.own}
     drawn = attenuation(mixes.spread)[:, None]
@@ -50,11 +51,20 @@ def _simulated(fit: Fit, response: Link, mixes: NewMixes, *, variance: Floats, i
         here = mixes.bins_of(at)
         z = [mixes.scales_of(at, index) @ effects[index].T for index in mixes.own]
         centre = centres.of(at)
-        values[at] = mixes.weights[at] @ response.average(centre + drawn * np.sum(z, axis=0), inner[here][:, None])
+        within = inner[here][:, None] if fit.has_draws else moved[here][:, turns(centres.n_draws, fit.theta_weights)]
+        values[at] = mixes.weights[at] @ response.average(centre + drawn * np.sum(z, axis=0), within)
         # the posterior mean over all draws, or the value at the estimates
         middle = centre if fit.has_draws else centres.point[here][:, None]
         estimate[at] = np.mean(mixes.weights[at] @ response.average(middle, (variance + inner)[here][:, None]))
-    return summary_about(estimate, values, fit.interval)
+    found = summary_about(estimate, values, fit.interval)
+    return found if fit.has_draws or not response.is_multiplicative else from_bounds(found, fit.interval)
+
+
+def _inner_by_draw(fit: Fit, mixes: NewMixes) -> Floats:
+    """(M B, T) variance of the effects of levels below the new ones, at each point of theta."""
+    factor = attenuation(np.tile(mixes.spread, mixes.n_groups))[:, None]
+    none = np.zeros((len(factor), len(fit.theta_weights)))
+    return np.asarray(sum((factor**2 * fit.effect_variances(index, mixes.scales(index)) for index in mixes.below), none))
 
 
 class _Centres:

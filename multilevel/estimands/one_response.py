@@ -21,13 +21,14 @@ from multilevel.estimands.binning import (
     reference_predictor,
 )
 from multilevel.estimands.bins import MOST_BINS, MOST_CROSSED, MOST_PATTERNS, distinct_rows, patterns, quantile_bins
-from multilevel.estimands.expected_outcome import Chunk, PartFit, PartRows
+from multilevel.estimands.expected_outcome import Chunk, PartFit, PartRows, UnknownVariance
 from multilevel.estimands.mix_parts import Sides, averaging
 from multilevel.estimands.new_group_mix import NewMixes
 from multilevel.estimands.new_response import new_response
 from multilevel.estimands.unseen_response import with_unknown_effect
 from multilevel.families.link import Link
 from multilevel.fit.container import Fit, Summary
+from multilevel.fit.published import averaged, joint_draws
 from multilevel.fit.residuals import predictor_variance
 
 
@@ -126,12 +127,8 @@ class OneResponse:
 
     def average(self, rows: PartRows, weights: csr_array) -> Summary:
         """Exact under the identity link, else by the delta method or draw by draw."""
-        [own], joint, response = rows, self.fit.joint, self.response
-        if response.is_linear:
-            found = joint.combine(csr_array(weights @ own), self.interval)
-        else:
-            found = joint.respond(own, weights, response.mean, response.slope, self.interval)
-        return joint.on_response_scale(found, response, self.interval)
+        [own] = rows
+        return averaged(self.fit, own, weights, self.response, self.interval)
 
     def gradients(self, rows: PartRows, weights: csr_array) -> tuple[csr_array, ...]:
         """Slopes of the inverse link times the rows."""
@@ -147,14 +144,14 @@ class OneResponse:
 
     def draws(self, size: int, seed: int) -> tuple[Floats, ...]:
         """Of the fit's joint distribution."""
-        return (self.fit.joint.draws(size, seed),)
+        return (joint_draws(self.fit, size, seed),)
 
     def new_levels(self, mixes: NewMixes, seed: int) -> Summary:
         """(M,) expected outcomes of levels never seen."""
         return new_response(self.fit, self.response, mixes, seed)
 
     def unseen_pairs(
-        self, known: Summary, chunks: Callable[[], Iterator[Chunk]], variances: Sequence[float], error: Floats, seed: int
+        self, known: Summary, chunks: Callable[[], Iterator[Chunk]], variances: Sequence[UnknownVariance], error: Floats, seed: int
     ) -> Summary:
         """The unknown effect added on the link scale, about the average that is expected without it."""
         [variance] = variances

@@ -97,5 +97,8 @@ def _silenced(part: PartFit, kept: Floats) -> PartFit:
     """The part with the coefficients at zero that are not ``kept`` (p + q,)."""
     fit = part.fit
     drawn = posterior_of(fit)
-    joint = MappedJoint(fit.joint, csr_array(diags_array(kept))) if drawn is None else DrawsJoint(drawn.values * kept, drawn.n_chains)
-    return PartFit(replace(fit, joint=joint), part.places)
+    if drawn is not None:
+        return PartFit(replace(fit, joint=DrawsJoint(drawn.values * kept, drawn.n_chains)), part.places)
+    chosen = csr_array(diags_array(kept))
+    theta = None if fit.theta is None else fit.theta.mapped(chosen)
+    return PartFit(replace(fit, joint=MappedJoint(fit.joint, chosen), theta=theta), part.places)

@@ -13,6 +13,7 @@ from scipy.special import ndtr, ndtri
 from multilevel.arrays import Floats, Integers
 from multilevel.estimands.expected_outcome import ExpectedOutcome
 from multilevel.fit.container import Fit
+from multilevel.fit.published import combined, std_errors
 
 EXACT_LEVELS = 1_000
 """Above so many levels the likelihood engine's normal approximation takes each level as independent given the common coefficients."""
@@ -40,7 +41,7 @@ def probability_above_average(fit: Fit, rows: csr_array, independent_sd: Floats)
     mean_row = csr_array(rows.mean(axis=0).reshape(1, -1))
     if rows.shape[0] <= EXACT_LEVELS:
         every = csr_array(np.ones((rows.shape[0], 1)))
-        difference = fit.joint.combine(csr_array(rows - every @ mean_row), fit.interval)
+        difference = combined(fit, csr_array(rows - every @ mean_row))
         return _above(difference.estimate, difference.std_error, unit)
     values = np.asarray(rows @ fit.joint.mean)
     return _above(values - values.mean(), independent_sd, unit)
@@ -96,7 +97,7 @@ def standing(
         chance = _share_above(away[:, None] + noise, unit)
     else:
         parts = zip(outcome.parts, differences, strict=True)
-        variance = sum((part.fit.joint.combine(rows, outcome.interval).std_error ** 2 for part, rows in parts), np.zeros(len(away)))
+        variance = sum((std_errors(part.fit, rows) ** 2 for part, rows in parts), np.zeros(len(away)))
         chance = _above(away, np.sqrt(variance), unit)
     return Standing(ranks(np.arange(len(estimates))), chance, _in_parents(families, ranks))
 
@@ -152,7 +153,7 @@ def _covariance(fit: Fit, rows: csr_array) -> Floats:
     """(L, L) covariance of ``rows @ (beta, b)`` from variances of sums: Cov(i, j) = (Var(i + j) - Var(i) - Var(j)) / 2."""
     n = rows.shape[0]
     first, second = np.triu_indices(n)
-    sums = fit.joint.combine(csr_array(rows[first] + rows[second]), fit.interval).std_error ** 2
+    sums = std_errors(fit, csr_array(rows[first] + rows[second])) ** 2
     total = np.zeros((n, n))
     total[first, second] = total[second, first] = sums
     alone = np.diagonal(total) / 4.0

@@ -9,7 +9,7 @@ import numpy as np
 from multilevel.arrays import Floats, Integers
 from multilevel.design.model import Design
 from multilevel.estimands.binning import MOST_LEAVES, CommonBins, OwnBins
-from multilevel.estimands.expected_outcome import Chunk, PartFit
+from multilevel.estimands.expected_outcome import Chunk, PartFit, UnknownVariance
 from multilevel.estimands.mix_parts import Sides
 from multilevel.estimands.new_group_mix import NewMixes
 from multilevel.estimands.new_product import new_product
@@ -58,7 +58,7 @@ class ResponseProduct(TwoResponses):
         return new_product(self, mixes, seed)
 
     def unseen_pairs(
-        self, known: Summary, chunks: Callable[[], Iterator[Chunk]], variances: Sequence[float], error: Floats, seed: int
+        self, known: Summary, chunks: Callable[[], Iterator[Chunk]], variances: Sequence[UnknownVariance], error: Floats, seed: int
     ) -> Summary:
         """Both parts' effects integrated, and drawn for the interval."""
         return product_of_unseen(self, chunks, variances, error, seed)

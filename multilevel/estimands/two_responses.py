@@ -16,8 +16,10 @@ from scipy.special import ndtri
 from multilevel.arrays import Floats
 from multilevel.design.model import Design
 from multilevel.estimands.expected_outcome import PartFit, PartRows
+from multilevel.families.link import LOG
 from multilevel.fit.container import Summary
 from multilevel.fit.joint_draws import summarise
+from multilevel.fit.published import Moments, back_from_link, joint_draws, moments
 
 VALUES_AT_ONCE = 4_000_000
 """Doubles of one part's linear predictor held at once while draws are averaged."""
@@ -57,15 +59,23 @@ class TwoResponses:
         return first, second
 
     def average(self, rows: PartRows, weights: csr_array) -> Summary:
-        """(g,) averages ``weights @ (p * mean)`` over ``rows``: draw by draw, or by the delta method with a log interval."""
+        """(g,) averages ``weights @ (p * mean)`` over ``rows``: draw by draw, or normal on the log scale at each point of theta."""
         if self.has_draws:
             return summarise(self._drawn(rows, weights), self.interval)
-        first, second = self.means(rows)
-        estimate = np.asarray(weights @ self.product(first, second))
-        variance = np.zeros(len(estimate))
-        for part, gradient in zip(self.parts, self.gradients(rows, weights), strict=True):
-            variance += part.fit.joint.combine(gradient, self.interval).std_error ** 2
-        return log_normal(estimate, np.sqrt(variance), self.interval)
+        estimate = np.asarray(weights @ self.product(*self.means(rows)))
+        each = [moments(part.fit, gradient) for part, gradient in zip(self.parts, self.gradients(rows, weights), strict=True)]
+        locations = [np.atleast_2d(part.fit.joint.mean if part.fit.theta is None else part.fit.theta.locations) for part in self.parts]
+        n_points = max(map(len, locations))
+        averages, variances, weights_of = [], [], []
+        for at in range(n_points):
+            # the parts' points are in orders of their own, so that pairs of them are as if drawn
+            first, second = (np.asarray(own @ place[at % len(place)]) for own, place in zip(rows, locations, strict=True))
+            averages.append(weights @ self.product(first, second))
+            variances.append(sum((one.variance[:, at % len(one.weights)] for one in each), np.zeros(len(estimate))))
+            weights_of.append(np.prod([one.weights[at % len(one.weights)] for one in each]))
+        shares = np.array(weights_of) / np.sum(weights_of)
+        found = Moments(np.log(np.stack(averages, axis=1)), np.stack(variances, axis=1) / estimate[:, None] ** 2, shares)
+        return back_from_link(estimate, found, LOG, self.interval)
 
     def product(self, first: Floats, second: Floats) -> Floats:
         """Elementwise expected outcome from both linear predictors."""
@@ -88,7 +98,7 @@ class TwoResponses:
         """Draws of both parts' coefficients, row by row a joint draw: at most ``size`` of a posterior, else ``size`` of the normal one."""
         kept = [len(part.fit.covariance_draws[0]) for part in self.parts if part.fit.covariance_draws is not None]
         size = min([size, *kept])
-        first, second = (part.fit.joint.draws(size, seed + place) for place, part in enumerate(self.parts))
+        first, second = (joint_draws(part.fit, size, seed + place) for place, part in enumerate(self.parts))
         return first, second
 
     def _drawn(self, rows: PartRows, weights: csr_array) -> Floats:

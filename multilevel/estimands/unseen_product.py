@@ -11,17 +11,18 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from multilevel.arrays import Floats
-from multilevel.estimands.expected_outcome import Chunk, PartRows
+from multilevel.estimands.expected_outcome import Chunk, PartRows, UnknownVariance
 from multilevel.estimands.two_responses import TwoResponses
 from multilevel.fit.container import Summary
 from multilevel.fit.joint_draws import summary_about
+from multilevel.fit.theta_spread import turns
 
 _DRAWS = 1_000
 _AVERAGED_DRAWS = 100
 
 
 def product_of_unseen(
-    both: TwoResponses, chunks: Callable[[], Iterator[Chunk]], variances: Sequence[float], error: Floats, seed: int
+    both: TwoResponses, chunks: Callable[[], Iterator[Chunk]], variances: Sequence[UnknownVariance], error: Floats, seed: int
 ) -> Summary:
     """(M,) expected outcomes; ``variances``: per part the mean of z'Sigma z. ``error``: (M,) sd of each combination's sigma^2 / 2."""
     rng = np.random.default_rng(seed)
@@ -39,7 +40,7 @@ def _unknown(
     both: TwoResponses,
     rows: PartRows,
     weights: csr_array,
-    variances: Sequence[float],
+    variances: Sequence[UnknownVariance],
     drawn: tuple[Floats, Floats],
     error: Floats,
     rng: np.random.Generator,
@@ -49,8 +50,10 @@ def _unknown(
     member[weights.indices] = np.repeat(np.arange(n_pairs), np.diff(weights.indptr))
     size = len(drawn[0])
     predictors = [np.asarray(own @ draws.T) for own, draws in zip(rows, drawn, strict=True)]
+    which = [turns(size, each.weights) for each in variances]
     moved = [
-        eta + np.sqrt(variance) * rng.standard_normal((n_pairs, size))[member] for eta, variance in zip(predictors, variances, strict=True)
+        eta + np.sqrt(each.points[turn]) * rng.standard_normal((n_pairs, size))[member]
+        for eta, each, turn in zip(predictors, variances, which, strict=True)
     ]
     values = weights @ both.product(moved[0], moved[1]) * np.exp(error[:, None] * rng.standard_normal((n_pairs, size)))
     if both.has_draws:
@@ -58,7 +61,7 @@ def _unknown(
     else:
         centres = [eta[:, None] for eta in both.means(rows)]
     means = [
-        part.response.average(centre, np.full((n_rows, 1), variance))
-        for part, centre, variance in zip(both.parts, centres, variances, strict=True)
+        part.response.average(centre, np.full((n_rows, 1), each.estimate))
+        for part, centre, each in zip(both.parts, centres, variances, strict=True)
     ]
     return summary_about(np.mean(weights @ (means[0] * means[1]), axis=1), values, both.interval)

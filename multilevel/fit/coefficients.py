@@ -12,6 +12,7 @@ from scipy.special import ndtri, stdtrit
 from multilevel.arrays import Floats
 from multilevel.design.model import DesignColumn
 from multilevel.fit.container import Fit, Summary
+from multilevel.fit.published import combined
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ def coefficients_of(fit: Fit, pooling: str) -> Coefficients:
     """The population coefficients of a fit; those without a finite estimate or standard error come out as nulls."""
     p = len(fit.design.population)
     picks = csr_array(hstack([eye_array(p), csr_array((p, fit.design.n_effects))], format="csr"))
-    summary = with_limits(fit.joint.combine(picks, fit.interval), fit)
+    summary = replace(combined(fit, picks), std_error=fit.joint.combine(picks, fit.interval).std_error)
+    summary = with_limits(summary, fit)
     return Coefficients(pooling, fit.design.population, summary, fit.degrees_of_freedom, fit.ess_bulk, fit.ess_tail, fit.r_hat)
 
 

@@ -13,6 +13,7 @@ from multilevel.arrays import Floats, Integers
 from multilevel.design.model import Design
 from multilevel.design.unit_free import UnitFree
 from multilevel.families.link import Link
+from multilevel.fit.theta_spread import ThetaSpread
 
 type Engine = Literal["bayesian", "likelihood"]
 
@@ -114,12 +115,24 @@ class Check:
 
 
 @dataclass(frozen=True)
+class VarianceParameters:
+    """Parameters (n,) of the variances with their covariance (n, n), twice the inverse of the deviance's Hessian; ``flat`` marks those
+    that take part in a direction without information; ``units`` are their natural scales."""
+
+    values: Floats
+    covariance: Floats
+    flat: Floats
+    units: Floats
+
+
+@dataclass(frozen=True)
 class UnitFreeFit:
     """The same fit in the coordinates in which it was made: what is not linear in the coefficients is computed here, since far from zero
     the coefficients as written would cancel.
 
     form : the design and the maps back. covariances, covariance_draws : as in ``Fit``. joint : the likelihood engine's, else None.
     lambdas : the likelihood engine's relative covariance factors, else empty. shrinkage : as in ``Fit``; None where nothing adds it up.
+    parameters : theta, and log sigma or log dispersion last, of the likelihood engine's fits.
     """
 
     form: UnitFree
@@ -128,6 +141,7 @@ class UnitFreeFit:
     joint: Joint | None = None
     lambdas: tuple[Floats, ...] = ()
     shrinkage: tuple[Floats, ...] | None = None
+    parameters: VarianceParameters | None = None
 
 
 @dataclass(frozen=True)
@@ -147,6 +161,8 @@ class Fit:
     n_parameters : beta, theta and dispersion.
     checks : computation checks, gates among them.
     record : audit: optimiser, evaluations, tolerances, gradient norm, form of the sampler, seconds by step.
+    theta : the likelihood engine's joint distribution with the uncertainty of theta, which published intervals carry; ``joint`` is given
+        the estimated theta. None where there is no theta, or nobody asked.
     unit_free : the fit in unit-free coordinates; None of no pooling, whose effects have no distribution.
     """
 
@@ -177,6 +193,7 @@ class Fit:
     checks: tuple[Check, ...] = ()
     record: dict[str, object] = field(default_factory=dict)
     unit_free: UnitFreeFit | None = None
+    theta: ThetaSpread | None = None
 
     @property
     def has_draws(self) -> bool:
@@ -189,6 +206,18 @@ class Fit:
             return np.asarray(np.einsum("ri,ij,rj->r", z, self.covariances[block], z))
         turned = z @ self.unit_free.form.maps.blocks[block]
         return np.asarray(np.einsum("ri,ij,rj->r", turned, self.unit_free.covariances[block], turned))
+
+    @property
+    def theta_weights(self) -> Floats:
+        """(T,) of the points of theta; one where the fit knows no others."""
+        return np.ones(1) if self.theta is None else self.theta.weights
+
+    def effect_variances(self, block: int, z: Floats) -> Floats:
+        """(R, T) the same at each of the T points that ``theta`` knows; (R, 1) at the estimate where it knows none."""
+        if self.theta is None or self.unit_free is None:
+            return self.effect_variance(block, z)[:, None]
+        turned = z @ self.unit_free.form.maps.blocks[block]
+        return np.asarray(np.einsum("ri,tij,rj->rt", turned, self.theta.covariances[block], turned, optimize=True))
 
 
 def fact(check: str, value: float | None, message: str) -> Check:

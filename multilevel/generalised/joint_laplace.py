@@ -2,7 +2,7 @@
 
 b given beta is normal about its conditional modes with the inverse of the penalised Hessian; beta has the covariance of the Hessian of the
 Laplace deviance over (theta, beta, log dispersion), lme4's and glmmTMB's; the modes follow beta. So Var(b) = Var(b | beta) + S V S', with
-S = db/dbeta at fixed theta. What theta's uncertainty adds to b beyond beta's is left out, as in the linear engine.
+S = db/dbeta at fixed theta. What theta's uncertainty adds to b beyond beta's is left out, as in the linear engine: ``Fit.theta`` has it.
 """
 
 from __future__ import annotations

@@ -11,13 +11,13 @@ from multilevel.design.reduction import reduce_design
 from multilevel.design.unit_free import Maps, unit_free
 from multilevel.errors import StudyError
 from multilevel.families.registry import family_named
-from multilevel.fit.container import Check, Fit, UnitFreeFit, VarianceComponent
+from multilevel.fit.container import Check, Fit, UnitFreeFit, VarianceComponent, VarianceParameters
 from multilevel.generalised.joint_laplace import laplace_joint
 from multilevel.generalised.laplace import UNBOUNDED, LaplaceFit, fit_laplace
 from multilevel.generalised.laplace_optimise import DISTANCE
 from multilevel.linear.joint_normal import mapped_joint
 from multilevel.linear.theta import Theta, mapped_lambdas, written_lambdas
-from multilevel.linear.uncertainty import VarianceParameters, components, log_component
+from multilevel.linear.uncertainty import components, log_component
 
 MOST_POINTS = 100
 
@@ -78,8 +78,15 @@ def fit_generalised(design: Design, family: str, *, quadrature_points: int = 1, 
             joint=joint,
             lambdas=found.lambdas,
             shrinkage=tuple(_shrinkage(part, covariance) for part, covariance in zip(own, found.covariances, strict=True)),
+            parameters=_of_variances(found),
         ),
     )
+
+
+def _of_variances(found: LaplaceFit) -> VarianceParameters:
+    """theta and the log dispersion, without the coefficients."""
+    own = np.r_[: len(found.theta), len(found.theta) + len(found.beta) : len(found.parameters)]
+    return VarianceParameters(found.parameters[own], found.parameter_covariance[np.ix_(own, own)], found.flat[own], np.ones(len(own)))
 
 
 def variance_components(design: Design, family: str, found: LaplaceFit, interval: float, maps: Maps) -> tuple[VarianceComponent, ...]:

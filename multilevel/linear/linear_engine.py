@@ -16,14 +16,14 @@ from multilevel.design.model import Design
 from multilevel.design.reduction import ReducedRows, reduce_design
 from multilevel.design.unit_free import Maps, unit_free
 from multilevel.errors import FitError
-from multilevel.fit.container import Check, Fit, UnitFreeFit, VarianceComponent
+from multilevel.fit.container import Check, Fit, UnitFreeFit, VarianceComponent, VarianceParameters
 from multilevel.linear.assemble import linear_system
 from multilevel.linear.criterion import Criterion
 from multilevel.linear.factorise import BlockedSystem
 from multilevel.linear.joint_normal import NormalJoint, mapped_joint
 from multilevel.linear.optimise import GRADIENT_TOLERANCE, Optimum, minimise
 from multilevel.linear.theta import Theta, mapped_lambdas, written_lambdas
-from multilevel.linear.uncertainty import VarianceParameters, components, residual_component, satterthwaite, variance_parameters
+from multilevel.linear.uncertainty import components, residual_component, satterthwaite, variance_parameters
 
 SEVERAL_THREADS = 2_000
 """Threshold of effects outside the eliminated factor: above it several threads shorten the dense factorisation."""
@@ -101,7 +101,7 @@ def _fit(design: Design, method: Literal["reml", "ml"], interval: float, seed: i
         singular=singular,
         checks=_checks(optimum, singular=singular),
         record=_record(optimum, layout.flat(written_lambdas(factor.lambdas, maps)), system, time.perf_counter() - began),
-        unit_free=UnitFreeFit(form, inner, joint=joint, lambdas=factor.lambdas),
+        unit_free=UnitFreeFit(form, inner, joint=joint, lambdas=factor.lambdas, parameters=parameters),
     )
 
 

@@ -12,7 +12,7 @@ from scipy.special import ndtri
 
 from multilevel.arrays import Floats
 from multilevel.design.model import Design
-from multilevel.fit.container import IntervalMethod, VarianceComponent
+from multilevel.fit.container import IntervalMethod, VarianceComponent, VarianceParameters
 from multilevel.linear.criterion import Criterion
 from multilevel.linear.factorise import BlockedFactor
 from multilevel.linear.optimise import STRETCHED, difference_hessian
@@ -22,17 +22,6 @@ SMALLEST_EIGENVALUE = 1e-6
 
 FARTHEST = 300.0
 """Largest half width of an interval on the log scale whose limits are published: exp() of more overflows."""
-
-
-@dataclass(frozen=True)
-class VarianceParameters:
-    """(theta, log sigma), or theta alone where sigma is known, with the covariance 2 H^-1 of the criterion's Hessian H; ``flat`` marks
-    parameters that take part in a direction without information; ``units`` are their natural scales."""
-
-    values: Floats
-    covariance: Floats
-    flat: Floats
-    units: Floats
 
 
 def variance_parameters(criterion: Criterion, theta: Floats, sigma: float, units: Floats) -> VarianceParameters:

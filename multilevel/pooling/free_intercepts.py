@@ -135,7 +135,7 @@ def free_intercepts(fit: Fit, name: str) -> FreeIntercepts | None:
     conditional = joint.factor.conditional_variance()
     left = np.max([conditional[index][:, places].max(axis=1) for index, places in parts.items()], axis=0)
     around_joint = AroundJoint(joint, form.maps.matrix, embed, around)
-    free_fit = replace(fit, joint=around_joint, covariance_draws=None, sigma_draws=None, dispersion_draws=None)
+    free_fit = replace(fit, joint=around_joint, covariance_draws=None, sigma_draws=None, dispersion_draws=None, theta=None)
     return FreeIntercepts(free_fit, np.asarray(left < UNDETERMINED * FREE))
 
 

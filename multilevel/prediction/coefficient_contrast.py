@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtr
 
 from multilevel.errors import StudyError
 from multilevel.estimands.response import response_for
@@ -67,8 +67,7 @@ def _contrast(kept: SavedModel, term: str, factor: str, places: tuple[int, int],
         lower, upper = (float(bound) for bound in np.quantile(draws, [tail, 1.0 - tail]))
         above = float(np.mean(draws > 0)) if std_error > 0 else None
     else:
-        half = float(ndtri(1.0 - tail)) * std_error
-        lower, upper = estimate - half, estimate + half
+        lower, upper = (float(bound[0]) for bound in kept.conditional(difference).bounds(kept.interval))
         above = float(ndtr(estimate / std_error)) if std_error > 0 else None
     is_ratio = term == "Intercept" and not response_for(kept.family, kept.log_outcome).is_linear
     ratio = (float(np.exp(estimate)), float(np.exp(lower)), float(np.exp(upper))) if is_ratio else None

@@ -7,16 +7,19 @@ joins eta's variance (Gelman and Hill 2006, section 12.8). The interval is for t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from scipy.sparse import csr_array
 from scipy.special import ndtri
 
 from multilevel.arrays import Floats
+from multilevel.estimands.level_variance import widened
 from multilevel.estimands.response import response_for
 from multilevel.estimands.two_responses import log_normal
-from multilevel.families.link import Link
+from multilevel.families.link import LOG, Link
 from multilevel.fit.container import Summary
+from multilevel.fit.published import ONE, Moments, around, back_from_link
 from multilevel.prediction.prediction_rows import At, PredictionRows, prediction_rows
 from multilevel.prediction.saved_model import SavedModel
 
@@ -64,6 +67,12 @@ class _Part:
         half = 0.0 if log_variance is None else np.exp(log_variance[here]) / 2.0
         return np.asarray(rows.rows[here] @ self.model.mean + rows.offset[here] + half)
 
+    def moments(self, here: slice) -> Moments:
+        """(n, K) of the linear predictor, half of sigma^2 included under ``log(y)``."""
+        rows = csr_array(self.rows.rows[here])
+        found, estimate = self.model.conditional(rows), np.asarray(rows @ self.model.mean)
+        return replace(found, mean=found.mean + (self.centre(here) - estimate)[:, None])
+
     def variance_error(self, here: slice) -> Floats | None:
         """(n,) sd of sigma^2 / 2, None where the outcome is no logarithm."""
         rows = self.rows
@@ -85,6 +94,18 @@ class _Part:
             total[new.rows[inside] - here.start] += part
         return total
 
+    def unseen_points(self, here: slice) -> tuple[Floats, Floats]:
+        """(n, T) the same at each point of theta, and the weights of the points; (n, 1) where none were kept or nothing is new."""
+        points, weights = self.model.covariance_points, self.model.point_weights
+        if points is None or weights is None or not self.rows.new:
+            return self.unseen(here, draws=False), ONE
+        total = np.zeros((here.stop - here.start, len(points[0])))
+        for new in self.rows.new:
+            inside = (new.rows >= here.start) & (new.rows < here.stop)
+            z = new.z[inside] @ self.model.maps[new.block]
+            total[new.rows[inside] - here.start] += np.einsum("nk,tkl,nl->nt", z, points[new.block], z, optimize=True)
+        return total, weights
+
 
 def _drawn(parts: Sequence[_Part], here: slice, interval: float) -> Summary:
     """From posterior draws: the mean integrates new effects out, the quantiles take one for each draw."""
@@ -104,35 +125,66 @@ def _drawn(parts: Sequence[_Part], here: slice, interval: float) -> Summary:
 
 
 def _normal(parts: Sequence[_Part], here: slice, interval: float) -> Summary:
-    """From the normal approximation: intervals on the link scale; a product's on the log scale (delta method)."""
+    """Normal at each point of theta: intervals on the link scale; a product's on the log scale (delta method)."""
     here = slice(here.start, min(here.stop, parts[0].rows.rows.shape[0]))
     each = [_normal_part(part, here, interval) for part in parts]
     if len(each) == 1:
         return each[0]
     estimate = np.prod([one.estimate for one in each], axis=0)
     relative = np.sqrt(np.sum([(one.std_error / one.estimate) ** 2 for one in each], axis=0))
-    return log_normal(estimate, estimate * relative, interval)
+    product = log_normal(estimate, estimate * relative, interval)
+    seen = np.flatnonzero(~parts[0].rows.is_new[here])
+    return product.replaced(seen, _product(parts, here, interval).at(seen)) if len(seen) else product
+
+
+def _product(parts: Sequence[_Part], here: slice, interval: float) -> Summary:
+    """(n,) products of rows without new effects: as ``TwoResponses.average`` of one row."""
+    centres = [part.centre(here) for part in parts]
+    errors = [part.variance_error(here) for part in parts]
+    found = [part.moments(here) for part in parts]
+    at = np.arange(max(len(one.weights) for one in found))
+    mean, variance, weights = np.zeros((1, 1)), np.zeros((1, 1)), np.ones(1)
+    for part, one, centre in zip(parts, found, centres, strict=True):
+        turn = at % len(one.weights)
+        steep = (part.response.slope(centre) / part.response.mean(centre)) ** 2
+        mean = mean + np.log(part.response.mean(one.mean[:, turn]))
+        variance = variance + steep[:, None] * one.variance[:, turn]
+        weights = weights * one.weights[turn]
+    estimate = np.prod([part.response.mean(centre) for part, centre in zip(parts, centres, strict=True)], axis=0)
+    known = back_from_link(estimate, Moments(mean, variance, weights / weights.sum()), LOG, interval)
+    error = next((one for one in errors if one is not None), None)
+    return known if error is None else widened(known, error, interval)
 
 
 def _normal_part(part: _Part, here: slice, interval: float) -> Summary:
     response = part.response
     centre = part.centre(here)
-    squared = part.model.std_error(csr_array(part.rows.rows[here])) ** 2
+    known = back_from_link(response.mean(centre), part.moments(here), response, interval)
     error = part.variance_error(here)
-    squared = squared if error is None else squared + error**2
+    if error is not None:
+        known = widened(known, error, interval)
     new = part.unseen(here, draws=False)[:, 0]
-    half = ndtri(0.5 + interval / 2.0) * np.sqrt(squared + new)
-    estimate = response.average(centre, new)
-    std_error = np.where(new > 0, _spread(response, centre, squared + new), response.slope(centre) * np.sqrt(squared))
-    return Summary(estimate, std_error, response.mean(centre - half), response.mean(centre + half))
+    if not np.any(new > 0):
+        return known
+    found = part.moments(here).wider(*part.unseen_points(here))
+    if error is not None:
+        found = replace(found, variance=found.variance + error[:, None] ** 2)
+    lower, upper = (response.mean(bound) for bound in found.bounds(interval))
+    summary = around(response.average(centre, new), _spread(response, found, (lower, upper), interval), lower, upper)
+    is_new = np.flatnonzero(new > 0)
+    return known.replaced(is_new, summary.at(is_new))
 
 
-def _spread(response: Link, centre: Floats, variance: Floats) -> Floats:
-    """(n,) sd of the inverse link of Normal(centre, variance)."""
+def _spread(response: Link, found: Moments, bounds: tuple[Floats, Floats], interval: float) -> Floats:
+    """(n,) sd of the inverse link of a linear predictor with the distribution ``found``; under a log link, where it need not exist, from
+    the ``bounds`` on the response scale."""
     if response.is_linear:
-        return np.sqrt(variance)
-    nodes, weights = np.polynomial.hermite_e.hermegauss(31)
-    values = response.mean(centre[:, None] + np.sqrt(variance)[:, None] * nodes)
-    weights = weights / weights.sum()
-    mean = values @ weights
-    return np.sqrt(np.maximum(values**2 @ weights - mean**2, 0.0))
+        return np.sqrt(found.total)
+    if response.is_multiplicative:
+        return np.asarray((bounds[1] - bounds[0]) / (2.0 * ndtri(0.5 + interval / 2.0)))
+    nodes, shares = np.polynomial.hermite_e.hermegauss(31)
+    spread, second = np.sqrt(found.variance), np.zeros(found.mean.shape)
+    for node, share in zip(nodes, shares / shares.sum(), strict=True):
+        second += share * response.mean(found.mean + spread * node) ** 2
+    first = response.average(found.mean, found.variance) @ found.weights
+    return np.sqrt(np.maximum(second @ found.weights - first**2, 0.0))

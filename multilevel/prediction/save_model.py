@@ -19,6 +19,7 @@ from multilevel.estimands.fitted_part import FittedPart
 from multilevel.estimands.level_variance import LevelVariance
 from multilevel.fit.container import Fit, UnitFreeFit
 from multilevel.fit.joint_draws import posterior_of
+from multilevel.fit.theta_spread import ThetaExpansion, ThetaMixture
 from multilevel.formula.columns import predictor_expressions
 from multilevel.formula.parse import parse_formula
 from multilevel.formula.tree import Call
@@ -59,6 +60,7 @@ def save_model(
     cells = design.cells
     variance = fitted.variance
     covariance_draws = plain.covariance_draws if picks is not None else None
+    mixture = fit.theta if isinstance(fit.theta, ThetaMixture) and fit.theta.roots.size <= MOST_VALUES else None
     return SavedModel(
         part=fitted.part,
         formula=formula,
@@ -78,6 +80,10 @@ def save_model(
         mean=mean,
         deviations=deviations,
         covariances=plain.covariances,
+        covariance_points=None if fit.theta is None else fit.theta.covariances,
+        point_weights=None if fit.theta is None else fit.theta.weights,
+        point_means=None if mixture is None else mixture.means,
+        point_roots=None if mixture is None else mixture.roots.astype(np.float32),
         covariance_draws=None if covariance_draws is None else tuple(draws[picks].astype(np.float32) for draws in covariance_draws),
         contrasts=_contrasts(design, tree),
         matrix=plain.form.maps.matrix,
@@ -102,11 +108,12 @@ def _deviations(fit: Fit, seed: int) -> tuple[Floats, NDArray[np.float32], NDArr
         draws = posterior.values[picks]
         mean = draws.mean(axis=0)
         return mean, np.asarray((plain.form.maps.inverse @ (draws - mean).T).T).astype(np.float32), picks
-    if isinstance(plain.joint, NormalJoint):
-        root = plain.joint.covariance_root() if width <= MOST_DRAWS else None
+    spread = plain.joint if fit.theta is None else fit.theta.unmapped()
+    if isinstance(spread, NormalJoint | ThetaMixture | ThetaExpansion):
+        root = spread.covariance_root() if width <= MOST_DRAWS else None
         if root is not None and root.size <= MOST_VALUES:
             return joint.mean, (root * np.sqrt(max(len(root) - 1, 1))).astype(np.float32), None
-    draws = (joint if plain.joint is None else plain.joint).draws(size, seed)
+    draws = (joint if spread is None else spread).draws(size, seed)
     return joint.mean, (draws - draws.mean(axis=0)).astype(np.float32), None
 
 

@@ -15,11 +15,12 @@ from multilevel.errors import DataError
 from multilevel.prediction.saved_averages import SavedAverages
 from multilevel.prediction.saved_model import SavedFactor, SavedMeans, SavedModel
 
-FORMAT, READ = 4, (3, 4)
-"""The format written, and those read: 3 has no averages."""
+FORMAT, READ = 5, (3, 4, 5)
+"""The format written, and those read: 3 has no averages, 4 holds the variances at their estimates."""
 
 AVERAGES = ("factor", "of", "levels", "parents", "has_draws", "is_positive", "interval")
 AVERAGE_ARRAYS = ("estimate", "std_error", "spread", "own")
+POINTS = ("point_weights", "point_means", "point_roots")
 PLAIN = ("part", "formula", "family", "log_outcome", "engine", "interval", "population", "blocks", "log_variance", "log_variance_error")
 
 
@@ -89,10 +90,13 @@ def _described(model: SavedModel) -> dict[str, Any]:
 
 def _arrays(model: SavedModel) -> dict[str, Any]:
     arrays: dict[str, Any] = {"mean": model.mean, "deviations": model.deviations}
+    arrays |= {name: values for name in POINTS if (values := getattr(model, name)) is not None}
     arrays |= {f"matrix.{name}": getattr(model.matrix, name) for name in ("data", "indices", "indptr")}
     arrays |= {f"map.{index}": own for index, own in enumerate(model.maps)}
     for index, covariance in enumerate(model.covariances):
         arrays[f"covariance.{index}"] = covariance
+        if model.covariance_points is not None:
+            arrays[f"covariance_points.{index}"] = model.covariance_points[index]
         if model.covariance_draws is not None:
             arrays[f"covariance_draws.{index}"] = model.covariance_draws[index]
     for index, rows in enumerate(model.contrasts.values()):
@@ -104,8 +108,12 @@ def _restored(described: dict[str, Any], stored: Any, prefix: str) -> SavedModel
     def array(name: str) -> Any:
         return stored[prefix + name]
 
+    def known(name: str) -> Any:
+        return array(name) if prefix + name in stored else None
+
     n_blocks, width = len(described["blocks"]), len(array("mean"))
     has_draws = f"{prefix}covariance_draws.0" in stored
+    has_points = f"{prefix}covariance_points.0" in stored
     contrasts = {}
     for index, (factor, term) in enumerate(described["contrasts"]):
         data, indices, indptr = (array(f"rows.{index}.{name}") for name in ("data", "indices", "indptr"))
@@ -121,6 +129,10 @@ def _restored(described: dict[str, Any], stored: Any, prefix: str) -> SavedModel
         mean=array("mean"),
         deviations=array("deviations"),
         covariances=tuple(array(f"covariance.{index}") for index in range(n_blocks)),
+        covariance_points=tuple(array(f"covariance_points.{index}") for index in range(n_blocks)) if has_points else None,
+        point_weights=known("point_weights"),
+        point_means=known("point_means"),
+        point_roots=known("point_roots"),
         covariance_draws=tuple(array(f"covariance_draws.{index}") for index in range(n_blocks)) if has_draws else None,
         contrasts=contrasts,
         matrix=csr_array((array("matrix.data"), array("matrix.indices"), array("matrix.indptr")), shape=(width, width)),

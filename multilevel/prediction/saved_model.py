@@ -11,6 +11,8 @@ from scipy.sparse import csr_array
 
 from multilevel.arrays import Floats
 from multilevel.fit.container import Engine
+from multilevel.fit.published import ONE, Moments
+from multilevel.fit.theta_spread import ThetaMixture
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,9 @@ class SavedModel:
     fills : column -> the mean that stands for a missing value there (``<column>_missing`` is its indicator).
     mean : (p + q,). deviations : (S, p + q), draws about the mean or a root of the covariance: its cross-product over S - 1 is that.
     covariances : per block (k, k). covariance_draws : per block (S, k, k) beside the draws, or None (likelihood engine).
+    covariance_points : per block (T, k, k) at points of theta with ``point_weights`` (T,) (likelihood engine), or None.
+    point_means, point_roots : (T, p + q) and (p + q, T, r), the conditional distributions of the unit-free coefficients at those points,
+        where a table's intervals are of their mixture; None where they are normal, or too many numbers to keep.
     contrasts : (factor, term) -> (L, p + q) rows of a level's coefficient, group-level predictors included.
     matrix, maps : from the unit-free coefficients, which ``deviations`` and the covariances are of, to (beta, b), and per block (k, k).
     """
@@ -78,6 +83,10 @@ class SavedModel:
     mean: Floats
     deviations: NDArray[np.float32]
     covariances: tuple[Floats, ...]
+    covariance_points: tuple[Floats, ...] | None
+    point_weights: Floats | None
+    point_means: Floats | None
+    point_roots: NDArray[np.float32] | None
     covariance_draws: tuple[NDArray[np.float32], ...] | None
     contrasts: Mapping[tuple[str, str], csr_array]
     matrix: csr_array
@@ -91,6 +100,14 @@ class SavedModel:
     def spread(self, rows: csr_array) -> Floats:
         """(m, S) deviations of ``rows @ (beta, b)`` from their means."""
         return np.asarray(csr_array(rows @ self.matrix) @ self.deviations.T.astype(np.float64))
+
+    def conditional(self, rows: csr_array) -> Moments:
+        """Of ``rows @ (beta, b)``, where there are no draws."""
+        mean = np.asarray(rows @ self.mean)
+        if self.point_means is None or self.point_roots is None or self.point_weights is None:
+            return Moments(mean[:, None], self.std_error(rows)[:, None] ** 2, ONE)
+        kept = ThetaMixture(self.point_means, self.point_roots.astype(np.float64), (), self.point_weights, self.matrix)
+        return Moments(np.asarray(rows @ kept.locations.T), kept.variances(rows), self.point_weights)
 
     def std_error(self, rows: csr_array) -> Floats:
         """(m,) standard errors of ``rows @ (beta, b)``."""

@@ -14,6 +14,7 @@ from multilevel.design.group_predictors import has_group_predictors, without_gro
 from multilevel.design.model import Design
 from multilevel.errors import StudyError
 from multilevel.fit.container import Check, Fit
+from multilevel.intervals.theta_uncertainty import with_theta
 from multilevel.study.options import FitOptions
 
 _METHODS = ("reml", "ml", None)
@@ -26,7 +27,8 @@ def fit_partial(design: Design, options: FitOptions) -> Fit:
         raise StudyError(f"method: {options.model.method!r} does not exist; write reml, ml or null.")
     if options.model.engine == "bayesian":
         return _fit_bayesian(design, family, options)
-    return _with_intervals(_fit_likelihood(design, family, options), options)
+    fit = _fit_likelihood(design, family, options)
+    return with_theta(_with_intervals(fit, options), quadrature_points=options.model.quadrature_points, seed=options.model.seed)
 
 
 def fit_without_group_predictors(design: Design, options: FitOptions) -> Fit | None:

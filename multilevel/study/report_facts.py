@@ -15,6 +15,7 @@ from multilevel.design.effect_rows import add_population, deviation_rows, popula
 from multilevel.design.group_predictors import predictors_of
 from multilevel.design.nesting import Nesting
 from multilevel.fit.container import Check, Fit
+from multilevel.fit.published import combined
 from multilevel.formula.tree import Formula
 from multilevel.interpretation.variance_partition import variance_partition
 from multilevel.study.engines import resolved_priors
@@ -147,13 +148,13 @@ def _line(fit: Fit, nesting: Nesting, name: str, term: str, place: int) -> dict[
     n = level_counts(fit.design, nesting, name)
     kept = np.sort(np.argsort(-n, kind="stable")[:MOST_POINTS])
     rows = add_population(fit.design, deviation_rows(fit.design, nesting.lineage(name), term), {**base, **predictors})
-    points = fit.joint.combine(csr_array(rows[kept]), fit.interval)
+    points = combined(fit, csr_array(rows[kept]))
     x = predictors[place]
     grid = np.linspace(x.min(), x.max(), _GRID)
     others = {other: np.full(_GRID, values.mean()) for other, values in predictors.items() if other != place}
     start = csr_array((_GRID, rows.shape[1]))
     constant = {} if population is None else {population: np.ones(_GRID)}
-    band = fit.joint.combine(add_population(fit.design, start, {**constant, **others, place: grid}), fit.interval)
+    band = combined(fit, add_population(fit.design, start, {**constant, **others, place: grid}))
     parents = factor.parents[kept] if factor.parents is not None else [None] * len(kept)
     return {
         "grouping_factor": name,

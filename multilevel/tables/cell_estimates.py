@@ -13,6 +13,7 @@ from multilevel.estimands.combinations import Combinations, combination_chunks, 
 from multilevel.estimands.expected_outcome import ExpectedOutcome
 from multilevel.estimands.level_variance import LevelVariance, widened
 from multilevel.fit.container import Summary
+from multilevel.fit.published import variance_uncertainty
 
 
 def cell_estimates(
@@ -52,4 +53,6 @@ def _table(work: Combinations, heading: Heading, summary: Summary) -> pa.Table:
         "n": n,
         "is_new": n == 0,
     }
-    return published_table("cell_estimates", heading, values)
+    return published_table(
+        "cell_estimates", heading, values, variance_uncertainty=variance_uncertainty([part.fit for part in work.outcome.parts])
+    )

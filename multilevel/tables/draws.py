@@ -17,6 +17,7 @@ from multilevel.design.nesting import Nesting
 from multilevel.errors import StudyError
 from multilevel.fit.container import Fit
 from multilevel.fit.joint_draws import component_values, posterior_of
+from multilevel.fit.published import joint_draws
 
 MOST_ROWS = 5_000_000
 """Rows of the table, which is held in memory: about 1 GB with its labels."""
@@ -53,9 +54,9 @@ def draws_table(fit: Fit, tree: Nesting, heading: Heading, size: int, seed: int)
     -------
     pa.Table
         Rows by key; those of one ``draw`` are one draw from the joint distribution. A bayesian fit's rows hold its variance components
-        too; the likelihood engine's draws are given its estimates of them, so it has none.
+        too; the likelihood engine's joint distribution integrates over them, so it has none.
     """
-    joint = fit.joint.draws(size, seed)
+    joint = joint_draws(fit, size, seed)
     pieces = [_population(fit, joint), *_levels(fit, tree, joint), *_components(fit, size)]
     labels = {name: [label for piece in pieces for label in piece.labels[name]] for name in _KEY}
     values = np.concatenate([piece.values for piece in pieces])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
+from scipy.sparse import csr_array
 
 from multilevel.arrays import Floats, Integers
 from multilevel.catalogue.table_assembly import Heading, Values, published_table, stack
@@ -16,6 +18,7 @@ from multilevel.design.nesting import Nesting
 from multilevel.estimands.new_levels import NewLevel, NewLevels, new_effect, new_levels
 from multilevel.estimands.probabilities import probability_above_average
 from multilevel.fit.container import Fit, Summary
+from multilevel.fit.published import combined, variance_uncertainty
 
 
 def group_coefficients(fit: Fit, nesting: Nesting, heading: Heading, named: Sequence[NewLevel] = (), seed: int = 0) -> pa.Table:
@@ -27,7 +30,7 @@ def group_coefficients(fit: Fit, nesting: Nesting, heading: Heading, named: Sequ
         for term in terms_of(fit.design, name):
             pieces.append(_seen(fit, nesting, name, term, n))
             pieces.append(_new(fit, nesting, name, term, new, seed=seed))
-    return published_table("group_coefficients", heading, stack(pieces) | {"part": None})
+    return published_table("group_coefficients", heading, stack(pieces) | {"part": None}, variance_uncertainty=variance_uncertainty([fit]))
 
 
 def level_counts(design: Design, nesting: Nesting, name: str) -> Integers:
@@ -54,8 +57,8 @@ def _seen(fit: Fit, nesting: Nesting, name: str, term: str, n: Integers) -> dict
     deviations = deviation_rows(fit.design, lineage, term)
     place = population_index(fit.design, term)
     rows = deviations if place is None else add_population(fit.design, deviations, {place: np.ones(1)})
-    estimate = fit.joint.combine(rows, fit.interval)
-    own = fit.joint.combine(deviation_rows(fit.design, {name: lineage[name]}, term), fit.interval)
+    estimate = _with_plain_errors(fit, rows)
+    own = _with_plain_errors(fit, deviation_rows(fit.design, {name: lineage[name]}, term))
     return {
         **_labels(name, term, factor.levels, factor.parents),
         **_columns(estimate, ""),
@@ -69,6 +72,11 @@ def _seen(fit: Fit, nesting: Nesting, name: str, term: str, n: Integers) -> dict
     }
 
 
+def _with_plain_errors(fit: Fit, rows: csr_array) -> Summary:
+    """Bounds carry what is unknown of the variances; the standard errors are given them, as lme4's are."""
+    return replace(combined(fit, rows), std_error=fit.joint.combine(rows, fit.interval).std_error)
+
+
 def _new(fit: Fit, nesting: Nesting, name: str, term: str, new: NewLevels, *, seed: int) -> dict[str, Values]:
     block, column = terms_of(fit.design, name)[term]
     # Levels of one factor always have at least their own place in a lineage, so an empty one is a row of zeros.
@@ -76,12 +84,8 @@ def _new(fit: Fit, nesting: Nesting, name: str, term: str, new: NewLevels, *, se
     deviations = deviation_rows(fit.design, lineage, term) if new.ancestors else deviation_rows(fit.design, lineage, term) * 0.0
     place = population_index(fit.design, term)
     rows = deviations if place is None else add_population(fit.design, deviations, {place: np.ones(1)})
-    base = fit.joint.combine(rows, fit.interval)
-    draws = None
-    if fit.covariance_draws is not None:
-        draws = np.asarray(rows @ fit.joint.draws(len(fit.covariance_draws[block]), seed).T)
-    estimate = new_effect(fit, block, column, base, draws, seed=seed)
-    own = new_effect(fit, block, column, None, None, seed=seed)
+    estimate = new_effect(fit, block, column, rows, seed=seed)
+    own = new_effect(fit, block, column, rows[:1] * 0.0, seed=seed)
     has_predictors = bool(predictors_of(fit.design, nesting.factors[name], term))
     return {
         **_labels(name, term, new.level, new.parent),

@@ -21,6 +21,7 @@ from multilevel.estimands.probabilities import EXACT_LEVELS, standing
 from multilevel.estimands.standardise import Standardisation, standardise
 from multilevel.estimands.unpooled import complete_pooling, no_pooling
 from multilevel.fit.container import Fit, Summary
+from multilevel.fit.published import variance_uncertainty
 from multilevel.pooling.free_intercepts import FreeIntercepts
 from multilevel.tables.group_coefficients import conditional_sd, level_counts
 from multilevel.tables.group_rows import new_rows, seen_rows, with_variance_error
@@ -64,7 +65,9 @@ def group_estimates(
         new = new_levels(nesting, name, named)
         of_none = new_rows(name, factor, n, new, new_group_estimates(standard, nesting, name, new, seed), pooled)
         pieces.append(of_none | population_columns(None, len(new)))
-    return published_table("group_estimates", heading, stack(pieces))
+    return published_table(
+        "group_estimates", heading, stack(pieces), variance_uncertainty=variance_uncertainty([part.fit for part in outcome.parts])
+    )
 
 
 def plain_means(design: Design, nesting: Nesting, name: str) -> tuple[Floats, Floats] | None:

@@ -12,6 +12,7 @@ import pytest
 from multilevel.catalogue.published_tables import check_table
 from multilevel.cells.from_rows import cells_from_frame
 from multilevel.errors import FitError, StudyError
+from multilevel.fit.published import joint_draws
 from multilevel.formula.parse import parse_formula
 from multilevel.prediction import posterior_file
 from multilevel.prediction.posterior_file import posterior_tree, unwritable, write_posterior
@@ -88,7 +89,7 @@ def test_draws_join_the_tables_that_they_are_of_and_have_their_means_and_spreads
 def test_rows_of_one_draw_belong_together(fit: StudyFit) -> None:
     """Every row of a draw is made from the same draw of coefficients and effects."""
     assert fit.fit is not None
-    design, joint = fit.fit.design, fit.fit.joint.draws(N_DRAWS, seed=4)
+    design, joint = fit.fit.design, joint_draws(fit.fit, N_DRAWS, seed=4)
     rows = frame(fit, "draws").query("term == 'Intercept' and quantity == 'coefficient'").fillna({"level": "", "grouping_factor": ""})
     wide = rows.pivot_table(index="draw", columns=["grouping_factor", "level"], values="value", aggfunc="first")
     batches = design.blocks[0]

@@ -1,0 +1,183 @@
+"""The one door through which tables and saved models get estimates with intervals from a fit.
+
+Draws are summarised as they are. The likelihood engine's intervals carry what is unknown of the variance parameters theta: they are
+quantiles of a mixture of normal distributions, one at each point of ``Fit.theta``, taken on the link scale, where conditional
+distributions are nearest to normal. The estimates stay those at the estimated theta.
+
+With m_k and v_k the mean and variance at point k: std_error^2 = mean v_k + var m_k (the law of total variance), and the bounds solve
+mean Phi((x - m_k) / sqrt v_k) = tail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.sparse import csr_array, diags_array
+from scipy.special import ndtr, ndtri
+
+from multilevel.arrays import Floats
+from multilevel.families.link import Link
+from multilevel.fit.container import Fit, Summary
+from multilevel.fit.theta_spread import ThetaSpread
+
+EXACT_VALUES = 2_000_000
+"""Quantities times points up to which quantiles of the mixture are solved for; above, Cornish and Fisher's expansion gives them."""
+
+BISECTIONS = 40
+
+SMALLEST = 1e-300
+"""Standard deviation in place of zero: the distribution is a step."""
+
+
+ONE = np.ones(1)
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Conditional means and variances of m quantities at K points, each (m, K); K is 1 where the distribution is normal. ``weights`` (K,)
+    of the points sum to one."""
+
+    mean: Floats
+    variance: Floats
+    weights: Floats
+
+    @property
+    def total(self) -> Floats:
+        """(m,) variances."""
+        away = self.mean - (self.mean @ self.weights)[:, None]
+        return np.asarray((self.variance + away**2) @ self.weights)
+
+    def wider(self, variance: Floats, weights: Floats) -> Moments:
+        """With independent variances (m, T) added at T points of theta with ``weights`` (T,): those that are here already, or any number
+        beside one."""
+        shape = np.broadcast_shapes(self.mean.shape, variance.shape)
+        kept = weights if self.mean.shape[1] == 1 else self.weights
+        return Moments(np.broadcast_to(self.mean, shape), np.broadcast_to(self.variance, shape) + variance, kept)
+
+    def bounds(self, interval: float) -> tuple[Floats, Floats]:
+        """(m,), (m,) equal-tailed."""
+        tail = (1.0 - interval) / 2.0
+        return mixture_quantile(self, tail), mixture_quantile(self, 1.0 - tail)
+
+
+def point_weights(spread: ThetaSpread) -> Floats:
+    """(K,) of the conditional distributions: those of theta's points, or the one."""
+    return spread.weights if len(spread.locations) > 1 else ONE
+
+
+def spread_of(fit: Fit) -> ThetaSpread | None:
+    """Where theta's uncertainty is known apart from draws."""
+    return None if fit.has_draws else fit.theta
+
+
+def variance_uncertainty(fits: Sequence[Fit]) -> str | None:
+    """What the tables call the way in which intervals carry what is unknown of the variances, of all parts together; None where some part
+    holds them at their estimates."""
+    if fits[0].has_draws:
+        return "posterior"
+    methods = [None if fit.theta is None else fit.theta.method for fit in fits]
+    return next(method for method in (None, "integration", "expansion") if method in methods)
+
+
+def moments(fit: Fit, rows: csr_array) -> Moments:
+    """Of ``rows @ (beta, b)``, in the likelihood engine; at the estimated theta alone where the fit knows no other."""
+    spread = spread_of(fit)
+    if spread is None:
+        found = fit.joint.combine(rows, fit.interval)
+        return Moments(found.estimate[:, None], found.std_error[:, None] ** 2, ONE)
+    return Moments(np.asarray(rows @ spread.locations.T), spread.variances(rows), point_weights(spread))
+
+
+def combined(fit: Fit, rows: csr_array, interval: float | None = None) -> Summary:
+    """Linear combinations ``rows @ (beta, b)``."""
+    probability = fit.interval if interval is None else interval
+    if spread_of(fit) is None:
+        return fit.joint.combine(rows, probability)
+    return summary_of(np.asarray(rows @ fit.joint.mean), moments(fit, rows), probability)
+
+
+def std_errors(fit: Fit, rows: csr_array) -> Floats:
+    """(m,) of ``rows @ (beta, b)``."""
+    if spread_of(fit) is None:
+        return fit.joint.combine(rows, fit.interval).std_error
+    return np.sqrt(moments(fit, rows).total)
+
+
+def averaged(fit: Fit, rows: csr_array, weights: csr_array, link: Link, interval: float) -> Summary:
+    """Averages ``weights @ link.mean(rows @ (beta, b))``, by the delta method or draw by draw, with limits inside the outcome's range."""
+    joint, spread = fit.joint, spread_of(fit)
+    if spread is None:
+        if link.is_linear:
+            return joint.on_response_scale(joint.combine(csr_array(weights @ rows), interval), link, interval)
+        return joint.on_response_scale(joint.respond(rows, weights, link.mean, link.slope, interval), link, interval)
+    if link.is_linear:
+        return combined(fit, csr_array(weights @ rows), interval)
+    predictor = np.asarray(rows @ joint.mean)
+    estimate = np.asarray(weights @ link.mean(predictor))
+    # on the link scale the gradient hardly changes with theta
+    gradient = csr_array(weights @ (diags_array(link.slope(predictor)) @ rows))
+    own_slope = link.slope(link.inverse(estimate))
+    averages = np.stack([np.asarray(weights @ link.mean(np.asarray(rows @ location))) for location in spread.locations], axis=1)
+    found = Moments(link.inverse(averages), spread.variances(gradient) / own_slope[:, None] ** 2, point_weights(spread))
+    return back_from_link(estimate, found, link, interval)
+
+
+def back_from_link(estimate: Floats, found: Moments, link: Link, interval: float) -> Summary:
+    """The summary of ``estimate`` (m,) on the response scale, whose distribution on the link scale is ``found``."""
+    mean, slope = link.mean(found.mean), link.slope(found.mean)
+    error = np.sqrt(Moments(mean, slope**2 * found.variance, found.weights).total)
+    lower, upper = found.bounds(interval)
+    return around(estimate, error, link.mean(lower), link.mean(upper))
+
+
+def joint_draws(fit: Fit, size: int, seed: int) -> Floats:
+    """(size, p + q) joint draws: of the posterior, or with theta's uncertainty of the likelihood engine's distribution."""
+    spread = spread_of(fit)
+    return fit.joint.draws(size, seed) if spread is None else spread.draws(size, seed)
+
+
+def summary_of(estimate: Floats, found: Moments, interval: float) -> Summary:
+    """Estimates (m,) with the standard errors and bounds of ``found``."""
+    return around(estimate, np.sqrt(found.total), *found.bounds(interval))
+
+
+def around(estimate: Floats, std_error: Floats, lower: Floats, upper: Floats) -> Summary:
+    """A summary whose interval holds its estimate: where theta is estimated far from its mean, the mixture can lie beside it."""
+    return Summary(estimate, std_error, np.minimum(lower, estimate), np.maximum(upper, estimate))
+
+
+def from_bounds(summary: Summary, interval: float) -> Summary:
+    """With standard errors from the bounds: an average whose logarithm has an uncertain variance need not have a standard deviation."""
+    return replace(summary, std_error=(summary.upper - summary.lower) / (2.0 * float(ndtri(0.5 + interval / 2.0))))
+
+
+def mixture_quantile(found: Moments, probability: float) -> Floats:
+    """(m,) x with mean_k Phi((x - m_k) / sd_k) = ``probability``."""
+    mean, sd = found.mean, np.sqrt(found.variance)
+    z = float(ndtri(probability))
+    if mean.shape[1] == 1:
+        return np.asarray((mean + z * sd)[:, 0])
+    if mean.size > EXACT_VALUES:
+        return _cornish_fisher(found, z)
+    each = mean + z * sd
+    low, high = each.min(axis=1), each.max(axis=1)
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2.0
+        with np.errstate(over="ignore"):
+            below = ndtr((middle[:, None] - mean) / np.maximum(sd, SMALLEST)) @ found.weights < probability
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    return np.asarray((low + high) / 2.0)
+
+
+def _cornish_fisher(found: Moments, z: float) -> Floats:
+    """From the mixture's skewness and excess kurtosis (Cornish and Fisher 1938), which are cut where the expansion turns back."""
+    centre = found.mean @ found.weights
+    away, variance, total = found.mean - centre[:, None], found.variance, found.total
+    sd = np.sqrt(np.where(total > 0, total, 1.0))
+    skew = np.clip((away**3 + 3.0 * away * variance) @ found.weights / sd**3, -1.0, 1.0)
+    fourth = (away**4 + 6.0 * away**2 * variance + 3.0 * variance**2) @ found.weights
+    excess = np.clip(fourth / sd**4 - 3.0, 0.0, 3.0)
+    reach = z + (z**2 - 1) * skew / 6.0 + (z**3 - 3 * z) * excess / 24.0 - (2 * z**3 - 5 * z) * skew**2 / 36.0
+    return np.asarray(centre + np.sqrt(total) * reach)

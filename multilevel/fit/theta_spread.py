@@ -1,0 +1,198 @@
+"""How (beta, b) varies once the variance parameters theta vary too: a mixture over theta, or the first terms of an expansion in it.
+
+Given theta, (beta, b) is normal about conditional means. What is unknown of theta moves the means and changes the covariance; both spreads
+here say what ``conditionals`` of any rows are, and every published interval of the likelihood engine is made from those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal, Protocol, Self
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from multilevel.arrays import Floats, Integers
+
+type ThetaMethod = Literal["expansion", "integration"]
+
+VALUES_AT_ONCE = 20_000_000
+"""Doubles of rows times roots that are held at once: 0.16 GB."""
+
+
+class Conditional(Protocol):
+    """A normal distribution of (beta, b) at one theta."""
+
+    def variance(self, rows: csr_array) -> Floats:
+        """(m,) variances of ``rows @ (beta, b)``."""
+
+    def draws(self, size: int, seed: int) -> Floats:
+        """(size, p + q) draws."""
+
+    def covariance_root(self) -> Floats:
+        """(m, p + q) A with A'A the covariance."""
+
+    @property
+    def mean(self) -> Floats:
+        """(p + q,) conditional means."""
+
+
+class ThetaSpread(Protocol):
+    """The distribution of (beta, b) with theta's uncertainty in it, at K points (K = 1: one normal distribution).
+
+    method : how theta was dealt with. covariances : per block (T, k, k) Sigma at T points of theta, in the coordinates of the fit; T is K,
+    or any number where K is 1. weights : (T,) of those points, summing to one.
+    """
+
+    @property
+    def method(self) -> ThetaMethod:
+        """How theta was dealt with."""
+
+    @property
+    def covariances(self) -> tuple[Floats, ...]:
+        """Per block (T, k, k)."""
+
+    @property
+    def weights(self) -> Floats:
+        """(T,)."""
+
+    @property
+    def locations(self) -> Floats:
+        """(K, p + q) means of (beta, b) at each point."""
+
+    def variances(self, rows: csr_array) -> Floats:
+        """(m, K) variances of ``rows @ (beta, b)`` at each point."""
+
+    def draws(self, size: int, seed: int) -> Floats:
+        """(size, p + q) draws, each point as often as it weighs."""
+
+    def covariance_root(self) -> Floats:
+        """(m, p + q) A with A'A the covariance of (beta, b) over all points; not in other coordinates."""
+
+    def mapped(self, matrix: csr_array) -> Self:
+        """The distribution of ``matrix`` (beta, b)."""
+
+    def unmapped(self) -> Self:
+        """The distribution in the coordinates of the fit."""
+
+
+@dataclass(frozen=True)
+class ThetaMixture:
+    """K normal distributions, one at each point of theta, with their weights.
+
+    means : (K, w) of the coordinates of the fit. roots : (w, K, r), ``roots[:, k] @ roots[:, k].T`` the covariance at point k. matrix :
+    (p + q, w) from those to (beta, b), None for the identity.
+    """
+
+    means: Floats
+    roots: Floats
+    covariances: tuple[Floats, ...]
+    weights: Floats
+    matrix: csr_array | None = None
+    method: ThetaMethod = "integration"
+
+    @cached_property
+    def locations(self) -> Floats:
+        """(K, p + q)."""
+        return self.means if self.matrix is None else np.asarray((self.matrix @ self.means.T).T)
+
+    def variances(self, rows: csr_array) -> Floats:
+        """(m, K)."""
+        inner = rows if self.matrix is None else csr_array(rows @ self.matrix)
+        w, n_points, r = self.roots.shape
+        flat = self.roots.reshape(w, n_points * r)
+        found = np.empty((inner.shape[0], n_points))
+        for part in _slices(inner.shape[0], n_points * r):
+            found[part] = np.sum(np.asarray(inner[part] @ flat).reshape(-1, n_points, r) ** 2, axis=2)
+        return found
+
+    def draws(self, size: int, seed: int) -> Floats:
+        """(size, p + q)."""
+        rng = np.random.default_rng(seed)
+        which = rng.permutation(turns(size, self.weights))
+        noise = rng.standard_normal((size, self.roots.shape[2]))
+        inner = np.empty((size, self.means.shape[1]))
+        for point in np.unique(which):
+            mine = which == point
+            inner[mine] = self.means[point] + noise[mine] @ self.roots[:, point].T
+        return inner if self.matrix is None else np.asarray((self.matrix @ inner.T).T)
+
+    def covariance_root(self) -> Floats:
+        """(w, w): a root of the average covariance and of what the means vary by."""
+        assert self.matrix is None
+        away = self.means - self.weights @ self.means
+        weighted = self.roots * self.weights[None, :, None]
+        total = np.einsum("akr,bkr->ab", weighted, self.roots, optimize=True) + (away * self.weights[:, None]).T @ away
+        values, vectors = np.linalg.eigh(total)
+        return np.asarray((vectors * np.sqrt(np.maximum(values, 0.0))).T)
+
+    def mapped(self, matrix: csr_array) -> ThetaMixture:
+        """The distribution of ``matrix`` (beta, b)."""
+        return replace(self, matrix=matrix if self.matrix is None else csr_array(matrix @ self.matrix))
+
+    def unmapped(self) -> ThetaMixture:
+        """The distribution in the coordinates of the fit."""
+        return replace(self, matrix=None)
+
+
+@dataclass(frozen=True)
+class ThetaExpansion:
+    """One normal distribution: the conditional one at a point of theta, and what the conditional means vary by as theta does.
+
+    inner : at that point, in the coordinates of the fit (w of them). centre : (w,) its mean. directions : (w, d), their product with their
+    transpose is added to the covariance. matrix : as in ``ThetaMixture``.
+    """
+
+    inner: Conditional
+    centre: Floats
+    directions: Floats
+    covariances: tuple[Floats, ...]
+    weights: Floats
+    method: ThetaMethod = "expansion"
+    matrix: csr_array | None = None
+
+    @cached_property
+    def locations(self) -> Floats:
+        """(1, p + q)."""
+        return (self.centre if self.matrix is None else np.asarray(self.matrix @ self.centre))[None, :]
+
+    def variances(self, rows: csr_array) -> Floats:
+        """(m, 1)."""
+        inner = rows if self.matrix is None else csr_array(rows @ self.matrix)
+        moved = np.empty(inner.shape[0])
+        for part in _slices(inner.shape[0], max(self.directions.shape[1], 1)):
+            moved[part] = np.sum(np.asarray(inner[part] @ self.directions) ** 2, axis=1)
+        return (self.inner.variance(inner) + moved)[:, None]
+
+    def draws(self, size: int, seed: int) -> Floats:
+        """(size, p + q)."""
+        values = self.inner.draws(size, seed) + (self.centre - self.inner.mean)
+        noise = np.random.default_rng([seed, 1]).standard_normal((size, self.directions.shape[1]))
+        values = values + noise @ self.directions.T
+        return values if self.matrix is None else np.asarray((self.matrix @ values.T).T)
+
+    def covariance_root(self) -> Floats:
+        """(m, w)."""
+        assert self.matrix is None
+        return np.vstack([self.inner.covariance_root(), self.directions.T])
+
+    def mapped(self, matrix: csr_array) -> ThetaExpansion:
+        """The distribution of ``matrix`` (beta, b)."""
+        return replace(self, matrix=matrix if self.matrix is None else csr_array(matrix @ self.matrix))
+
+    def unmapped(self) -> ThetaExpansion:
+        """The distribution in the coordinates of the fit."""
+        return replace(self, matrix=None)
+
+
+def turns(size: int, weights: Floats) -> Integers:
+    """(size,) which point each draw is of, as often as it weighs (T,); the same for all that is drawn together."""
+    ordered = np.searchsorted(np.cumsum(weights), (np.arange(size) + 0.5) / size * np.sum(weights))
+    return np.random.default_rng(size).permutation(np.minimum(ordered, len(weights) - 1))
+
+
+def _slices(n_rows: int, width: int) -> Iterator[slice]:
+    step = max(1, VALUES_AT_ONCE // width)
+    return (slice(at, min(at + step, n_rows)) for at in range(0, n_rows, step))
