@@ -1,8 +1,9 @@
 """R^2 and pooling factor at each level of a multilevel model (Gelman and Pardoe 2006, eqs. 1 and 2).
 
 R^2 = 1 - E[V(epsilon)] / E[V(theta)] and lambda = 1 - V(E[epsilon]) / E[V(epsilon)], V the variance over the level's units (divisor J - 1).
-theta is a coefficient with its group-level predictors, epsilon its error term (b). With draws the expectations are posterior means; the
-likelihood engine uses E[V(epsilon)] = V(b_hat) + mean conditional variance. At the level of the data E[V(epsilon)] is sigma^2, which is
+theta is a coefficient with its group-level predictors, epsilon its error term (b). The expectations are over the joint distribution of
+beta and b in both engines: posterior means, or V at the estimates plus the mean over levels of Var(e_j - e_bar), the coefficients of a
+predictor and the effects that it explains being correlated. At the level of the data E[V(epsilon)] is sigma^2, which is
 what (RE)ML sets it to (the EM stationarity condition, Laird and Ware 1982).
 """
 
@@ -12,9 +13,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from multilevel.arrays import Floats, Integers
-from multilevel.design.effect_rows import effect_places
+from multilevel.design.effect_rows import add_population, effect_places
 from multilevel.design.group_predictors import predictors_of
 from multilevel.design.model import DesignColumn
 from multilevel.fit.container import Fit
@@ -46,13 +48,23 @@ def explained_variance(fit: Fit, block: int, column: int) -> ExplainedVariance:
     if fit.has_draws:
         expected_error, expected_total = _from_draws(fit, places, predictors)
     else:
-        remaining = float(fit.conditional_variance[block][:, column].mean())
-        expected_error = float(np.var(errors, ddof=1)) + remaining
-        expected_total = float(np.var(errors + predicted, ddof=1)) + remaining
+        n, width = len(places), len(fit.joint.mean)
+        effects = csr_array((np.ones(n), (np.arange(n), places)), shape=(n, width))
+        expected_error = float(np.var(errors, ddof=1)) + _spread(fit, effects)
+        expected_total = float(np.var(errors + predicted, ddof=1)) + _spread(fit, add_population(fit.design, effects, predictors))
     r_squared = 1.0 - expected_error / expected_total if predictors and expected_total > 0 else None
     is_positive = expected_error > NOTHING * _unit(fit, fit.design.blocks[block].columns[column]) ** 2
     pooling = 1.0 - float(np.var(errors, ddof=1)) / expected_error if is_positive else None
     return ExplainedVariance(r_squared, pooling)
+
+
+def _spread(fit: Fit, rows: csr_array) -> float:
+    """Mean of Var(x_j - x_bar) over the J - 1, x = ``rows @ (beta, b)``: the sum of the variances less J times that of the mean."""
+    n = rows.shape[0]
+    every = csr_array(np.full((1, n), 1.0 / n))
+    each = fit.joint.combine(rows, fit.interval).std_error ** 2
+    mean = fit.joint.combine(csr_array(every @ rows), fit.interval).std_error ** 2
+    return max(float(each.sum() - n * mean[0]) / (n - 1), 0.0) if n > 1 else 0.0
 
 
 def explained_variance_of_data(fit: Fit) -> ExplainedVariance:

@@ -121,10 +121,17 @@ def test_explained_variance_and_pooling_factor_follow_gelman_and_pardoe() -> Non
     frame = rows()
     fit = gaussian_fit(frame)
     b = fit.joint.mean[3:].reshape(4, 2)[:, 0]
-    theta = b - 3.0 * np.array([0.0, 1.0, -1.0, 2.0])
+    u = np.array([0.0, 1.0, -1.0, 2.0])
+    theta = b - 3.0 * u
     found = explained_variance(fit, 0, 0)
-    assert found.r_squared == pytest.approx(1 - (b.var(ddof=1) + 0.02) / (theta.var(ddof=1) + 0.02))
-    assert found.pooling_factor == pytest.approx(1 - b.var(ddof=1) / (b.var(ddof=1) + 0.02))
+    # E V(e) = V(mean of e) + trace(M Cov(e)) / (J - 1), M taking off the mean, of b and of b + u beta_u
+    assert isinstance(fit.joint, Joint)
+    effects = np.eye(11)[[3, 5, 7, 9]]
+    centre = np.eye(4) - 0.25
+    spread = [np.trace(centre @ e @ fit.joint.covariance @ e.T) / 3 for e in (effects, effects + np.outer(u, np.eye(11)[2]))]
+    expected = b.var(ddof=1) + spread[0]
+    assert found.r_squared == pytest.approx(1 - expected / (theta.var(ddof=1) + spread[1]))
+    assert found.pooling_factor == pytest.approx(1 - b.var(ddof=1) / expected)
     assert explained_variance(fit, 0, 1).r_squared is None, "the slope has no group-level predictor"
     data = explained_variance_of_data(fit)
     assert data.r_squared == pytest.approx(1 - 1.21 / frame.y.var())
