@@ -7,7 +7,8 @@ from pathlib import Path
 
 from multilevel.catalogue.column import Column, TableSpec
 from multilevel.catalogue.evolution import RULES
-from multilevel.catalogue.published_tables import CATALOGUE_VERSION, COMMON, EVERY_TABLE
+from multilevel.catalogue.published_tables import CATALOGUE_VERSION, EVERY_TABLE
+from multilevel.catalogue.shared_columns import COMMON
 
 _OPENING = f"""# The published tables
 

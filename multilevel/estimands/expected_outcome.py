@@ -88,6 +88,9 @@ class ExpectedOutcome(Protocol):
     def common(self, sides: Sides, n_own: int, *, own_part: Floats, common_part: Floats) -> CommonBins:
         """Bins of the common side beside ``n_own`` bins of the own ones; the parts (C,) are those of sigma^2 of ``log y``."""
 
+    def expected(self, predictors: Sequence[Floats]) -> Floats:
+        """What is expected at the linear predictors of every part, elementwise."""
+
     def average(self, rows: PartRows, weights: csr_array) -> Summary:
         """(g,) averages of what is expected at ``rows``."""
 

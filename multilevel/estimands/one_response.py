@@ -124,6 +124,11 @@ class OneResponse:
     def _mean(self) -> Floats:
         return self.part.mean(len(self.design.population) + self.design.n_effects)
 
+    def expected(self, predictors: Sequence[Floats]) -> Floats:
+        """The inverse link of the one."""
+        [predictor] = predictors
+        return self.response.mean(predictor)
+
     def average(self, rows: PartRows, weights: csr_array) -> Summary:
         """Exact under the identity link, else by the delta method or draw by draw."""
         [own], joint, response = rows, self.fit.joint, self.response

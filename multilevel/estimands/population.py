@@ -22,7 +22,6 @@ from multilevel.estimands.expected_outcome import ExpectedOutcome, PartFit
 from multilevel.estimands.level_variance import LevelVariance
 from multilevel.estimands.mix_parts import split_sides
 from multilevel.estimands.standardise import Standardisation, averages_of_levels, variance_parts
-from multilevel.fit.joint_draws import DrawsJoint, posterior_of
 from multilevel.linear.joint_normal import MappedJoint
 
 
@@ -71,8 +70,7 @@ def population(
     inside = {design.blocks[index].factor.name for index in blocks}
     owned = nesting.own_tree(name)
     sides = split_sides(design, [owned], crossings(design, nesting, [owned]))
-    kept = tuple(_kept(part, design, blocks) for part in outcome.parts)
-    silent = outcome.of([_silenced(part, own) for part, own in zip(outcome.parts, kept, strict=True)], design)
+    silent = outcome.of([_silenced(part, _kept(part, design, blocks)) for part in outcome.parts], design)
     n, member = design.cells.n.astype(float), nesting.factors[units].codes.astype(np.int64)
     weight = n / np.bincount(member, n)[member]
     level = nesting.factors[name].codes.astype(np.int64)
@@ -80,8 +78,8 @@ def population(
     own_predictors = [split[0] for split in sides.population if np.ptp(split[0]) > 0]
     inner = [*between, *([distinct_rows(own_predictors, len(n))] if own_predictors else [])]
     parts = variance_parts(variance, nesting, owned, design.cells.n_cells, without=frozenset(inside))
-    found = averages_of_levels(silent, sides, level, inner, parts, weight=weight, integrated=blocks)
-    return replace(found, kept=kept)
+    # bins are cut where a new member's predictor lies; their rows leave its effects out
+    return replace(averages_of_levels(silent, sides, level, inner, parts, weight=weight, integrated=blocks), outcome=outcome)
 
 
 def _kept(part: PartFit, design: Design, blocks: frozenset[int]) -> Floats:
@@ -95,7 +93,4 @@ def _kept(part: PartFit, design: Design, blocks: frozenset[int]) -> Floats:
 
 def _silenced(part: PartFit, kept: Floats) -> PartFit:
     """The part with the coefficients at zero that are not ``kept`` (p + q,)."""
-    fit = part.fit
-    drawn = posterior_of(fit)
-    joint = MappedJoint(fit.joint, csr_array(diags_array(kept))) if drawn is None else DrawsJoint(drawn.values * kept, drawn.n_chains)
-    return PartFit(replace(fit, joint=joint), part.places)
+    return PartFit(replace(part.fit, joint=MappedJoint(part.fit.joint, csr_array(diags_array(kept)))), part.places)

@@ -48,6 +48,11 @@ class ResponseProduct(TwoResponses):
         """Patterns of own slopes, cut on both linear predictors of what is common."""
         return common_bins(self, sides, n_own, own_part=own_part, common_part=common_part)
 
+    def expected(self, predictors: Sequence[Floats]) -> Floats:
+        """The product of both responses."""
+        first, second = predictors
+        return self.product(first, second)
+
     def sensitivities(self, estimate: Floats, chunks: Callable[[], Iterable[Chunk]]) -> tuple[Floats, ...]:
         """The averages of the product's derivatives in either linear predictor."""
         pieces = [[weights @ slope for slope in self.slopes(*self.means(rows))] for rows, weights in chunks()]

@@ -6,7 +6,7 @@ kept as the blocked factor, never as a (p + q) x (p + q) matrix: a row that touc
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -114,9 +114,33 @@ class NormalJoint:
 
     def variance(self, rows: csr_array) -> Floats:
         """(m,) variances of ``rows @ (beta, b)``."""
-        chunk = max(1, min(LARGEST_CHUNK, DENSE_ENTRIES // max(len(self.factor.root), 1)))
-        pieces = [self._variance(csr_array(rows[at : at + chunk])) for at in range(0, rows.shape[0], chunk)]
+        pieces = [self._variance(chunk) for chunk in self._chunks(rows)]
         return np.concatenate(pieces) if pieces else np.zeros(0)
+
+    def spread_about(self, rows: csr_array, centre: csr_array) -> Floats:
+        """(m,) sds of ``(rows - centre) @ (beta, b)``, ``centre`` (1, p + q), which is never subtracted entry by entry."""
+        rest, own = self._split(centre)
+        root, on_own = np.asarray(rest @ self._rest_root), csr_array(own @ self._kernels)
+        alone = float(on_own.multiply(own).sum())
+        on_beta = None if self.extra is None else np.asarray(centre @ self._sensitivity)
+        pieces = []
+        for chunk in self._chunks(rows):
+            on_rest, beside = self._split(chunk)
+            total = np.sum((np.asarray(on_rest @ self._rest_root) - root) ** 2, axis=1)
+            if beside.shape[1]:
+                total += np.asarray((beside @ self._kernels).multiply(beside).sum(axis=1)).ravel()
+                total += alone - 2.0 * np.asarray((beside @ on_own.T).todense()).ravel()
+            total = self.sigma**2 * total
+            if self.extra is not None and on_beta is not None:
+                difference = np.asarray(chunk @ self._sensitivity) - on_beta
+                total = total + np.einsum("ij,jk,ik->i", difference, self.extra, difference)
+            pieces.append(np.sqrt(np.maximum(total, 0.0)))
+        return np.concatenate(pieces) if pieces else np.zeros(0)
+
+    def _chunks(self, rows: csr_array) -> Iterator[csr_array]:
+        """Consecutive rows, few enough for dense products with the rest's root."""
+        size = max(1, min(LARGEST_CHUNK, DENSE_ENTRIES // max(len(self.factor.root), 1)))
+        return (csr_array(rows[at : at + size]) for at in range(0, rows.shape[0], size))
 
     def _variance(self, rows: csr_array) -> Floats:
         on_rest, on_own = self._split(rows)
@@ -226,6 +250,10 @@ class MappedJoint:
     def on_response_scale(self, summary: Summary, link: Link, interval: float) -> Summary:
         """As that of ``inner``."""
         return self.inner.on_response_scale(summary, link, interval)
+
+    def spread_about(self, rows: csr_array, centre: csr_array) -> Floats:
+        """(m,) sds of ``(rows - centre) @ (beta, b)``."""
+        return self.inner.spread_about(self._mapped(rows), self._mapped(centre))
 
     def draws(self, size: int, seed: int) -> Floats:
         """(size, p + q) draws of ``inner``, mapped."""

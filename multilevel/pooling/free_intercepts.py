@@ -93,6 +93,11 @@ class AroundJoint:
         """As ``NormalJoint.on_response_scale``."""
         return inside_range(summary, link, interval)
 
+    def spread_about(self, rows: csr_array, centre: csr_array) -> Floats:
+        """As ``NormalJoint.spread_about``."""
+        own, about = (csr_array(csr_array(each @ self.maps) @ self.kept) for each in (rows, centre))
+        return self.inner.spread_about(own, about)
+
     def draws(self, size: int, seed: int) -> Floats:
         """(size, p + q) draws of the normal approximation."""
         inner = self.kept @ self.inner.draws(size, seed).T + self.around[:, None]

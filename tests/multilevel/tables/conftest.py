@@ -40,6 +40,9 @@ class DenseJoint:
     def on_response_scale(self, summary: Summary, link: Link, interval: float) -> Summary:
         return inside_range(summary, link, interval)
 
+    def spread_about(self, rows: csr_array, centre: csr_array) -> np.ndarray:
+        return self.combine(csr_array(rows.toarray() - centre.toarray()), 0.95).std_error
+
     def draws(self, size: int, seed: int) -> np.ndarray:
         return np.random.default_rng(seed).multivariate_normal(self.mean, self.covariance, size)
 

@@ -35,7 +35,8 @@ PUBLISHED = {
     "group_estimates": "grouping_factor level parent_level estimate std_error lower upper no_pooling_estimate "
     "no_pooling_std_error complete_pooling_estimate n rank_lower rank_upper is_new observed_mean observed_std_error "
     "population_estimate population_std_error population_lower population_upper population_no_pooling_estimate "
-    "population_no_pooling_std_error headline n_sampled probability_above_average rank_in_parent_lower rank_in_parent_upper",
+    "population_no_pooling_std_error headline n_sampled "
+    "probability_above_average rank_in_parent rank_in_parent_lower rank_in_parent_upper",
     "cell_estimates": "customer_group product_group estimate std_error lower upper n is_new",
     "diagnostics": "check value threshold passed message",
 }
