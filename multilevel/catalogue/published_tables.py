@@ -34,6 +34,11 @@ from multilevel.catalogue.shared_columns import (
 
 CATALOGUE_VERSION = "2.1.0"
 
+_UNTOLD = (
+    "null for new levels, and where the level's rows do not determine the term: a predictor that does not vary in them, outcomes all alike "
+    "(shares, counts of zero)"
+)
+
 POPULATION_COEFFICIENTS = TableSpec(
     "population_coefficients",
     "Population-level coefficients under complete, no and partial pooling.",
@@ -180,6 +185,13 @@ GROUP_COEFFICIENTS = TableSpec(
         ),
         IS_NEW,
         PART,
+        number(
+            "no_pooling_estimate",
+            "the coefficient with this term of the factor free and everything else as fitted: what differs from the estimate is pooling",
+            LINK,
+            _UNTOLD,
+        ),
+        number("no_pooling_std_error", "its standard error, given the variances", LINK, _UNTOLD, 0),
     ),
     (Ordering("lower", "estimate", "upper"), Ordering("deviation_lower", "deviation", "deviation_upper")),
 )

@@ -2,8 +2,8 @@
 
 Under the identity link one common bin and one bin a level are exact. Otherwise each bin carries its averaged row, corrected for what
 differs within the bin: under a log link by the ratio of the average response to the response of the average, which is exact at the
-estimates; under a logit link by drawing the row in, E expit(Normal(m, v)) = expit(m / sqrt(1 + c^2 v)) to about 0.001 (Demidenko 2013,
-section 7.1.2).
+estimates; under a logit link by drawing the row in, E expit(Normal(m, v)) = expit(m / sqrt(1 + c^2 v)) (Demidenko 2013, section
+7.1.2), which is off by 0.001 at most where v is 0.1, by 0.0065 where it is 1, and by 0.011 at any.
 """
 
 from __future__ import annotations

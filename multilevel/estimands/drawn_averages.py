@@ -1,7 +1,7 @@
 """Averages draw by draw: each posterior draw of the coefficients beside its own variances of effects that are not known.
 
 For draw s the expected outcome of a new member is E h(eta_s + u), u ~ N(0, z'Sigma_s z): exp(eta_s + z'Sigma_s z / 2) under a log link, and
-under a logit link expit(eta_s / sqrt(1 + c^2 z'Sigma_s z)) to about 0.001 (Demidenko 2013, section 7.1.2), as where there are no draws.
+under a logit link expit(eta_s / sqrt(1 + c^2 z'Sigma_s z)) (Demidenko 2013, section 7.1.2), as where there are no draws.
 """
 
 from __future__ import annotations
@@ -35,11 +35,21 @@ def respond(standard: Standardisation) -> Summary:
     and ``std_error`` (upper - lower) / (2 z).
     """
     outcome = standard.outcome
-    if not (outcome.has_draws and standard.integrated) or outcome.is_linear:
+    if not integrates_draws(standard):
         return standard.respond()
-    told = summarise_by_median if any(part.response.is_multiplicative for part in outcome.parts) else summarise
+    told = summarise_by_median if is_median(standard) else summarise
     size = max(FEWEST_DRAWS, MOST_EVALUATIONS // max(1, standard.most_rows))
     return Summary.joined([told(values, outcome.interval) for values in averages_of_draws(standard, size)])
+
+
+def integrates_draws(standard: Standardisation) -> bool:
+    """Whether each draw integrates a variance of its own: effects of new members, over a posterior, under a curved link."""
+    return standard.outcome.has_draws and bool(standard.integrated) and not standard.outcome.is_linear
+
+
+def is_median(standard: Standardisation) -> bool:
+    """Whether the averages of ``respond`` are medians of draws, whose mean need not exist."""
+    return integrates_draws(standard) and any(part.response.is_multiplicative for part in standard.outcome.parts)
 
 
 def averages_of_draws(standard: Standardisation, size: int) -> Iterator[Floats]:
@@ -47,10 +57,11 @@ def averages_of_draws(standard: Standardisation, size: int) -> Iterator[Floats]:
 
     Parameters
     ----------
-    standard : of an outcome with draws. size : S is at most that; draws are evenly spaced.
+    standard : of an outcome with draws. size : S is at most that, and at most what each part has; draws are evenly spaced.
     """
     outcome = standard.outcome
-    drawn = outcome.draws(size, 0)
+    kept = [len(part.fit.covariance_draws[0]) for part in outcome.parts if part.fit.covariance_draws is not None]
+    drawn = outcome.draws(min([size, *kept]), 0)
     n_draws = len(drawn[0])
     for pairs in standard.pairs():
         values = np.empty((pairs.weights.shape[0], n_draws))

@@ -45,11 +45,6 @@ def units_of(nesting: Nesting, name: str, sampled: Sequence[str]) -> str | None:
     return None
 
 
-def has_population(outcome: ExpectedOutcome) -> bool:
-    """Whether effects of new members can be integrated: not yet draw by draw, where a curved link needs each draw's own variance."""
-    return outcome.is_linear and not outcome.design.cells.log_outcome if outcome.has_draws else True
-
-
 def n_sampled(nesting: Nesting, name: str, units: str) -> Integers:
     """(L,) how many members stand behind each level."""
     return np.bincount(nesting.ancestors[units][name], minlength=nesting.factors[name].n_levels)

@@ -65,10 +65,14 @@ def joint_noise(outcome: ExpectedOutcome, differentiate: Callable[[], Iterator[t
         whole = [csr_array(vstack(pieces, format="csr")) for pieces in zip(*differentiate(), strict=True)]
         total = np.sum([_covariance(fit, _from_the_mean(rows)) for fit, rows in zip(fits, whole, strict=True)], axis=0)
         return _normal_draws(total, seed)
-    differing = _differing(differentiate())
-    noise = [(draws - fit.joint.mean) * own for fit, draws, own in zip(fits, outcome.draws(RANK_DRAWS, seed), differing, strict=True)]
-    pieces = [np.sum([np.asarray(rows @ draws.T) for rows, draws in zip(parts, noise, strict=True)], axis=0) for parts in differentiate()]
-    return np.concatenate(pieces)
+    shared = _shared(differentiate())
+    noise = [draws - fit.joint.mean for fit, draws in zip(fits, outcome.draws(RANK_DRAWS, seed), strict=True)]
+    pieces = [
+        np.sum([_less(rows, *own) @ draws.T for rows, own, draws in zip(parts, shared, noise, strict=True)], axis=0)
+        for parts in differentiate()
+    ]
+    found = np.concatenate(pieces)
+    return np.asarray(found - found.mean(axis=0))
 
 
 def _are_too_many(outcome: ExpectedOutcome) -> bool:
@@ -76,17 +80,22 @@ def _are_too_many(outcome: ExpectedOutcome) -> bool:
     return max(len(part.fit.joint.mean) for part in outcome.parts) * RANK_DRAWS > _MOST_VALUES
 
 
-def _differing(chunks: Iterator[tuple[csr_array, ...]]) -> list[Floats]:
-    """Per part (p + q,) 1 for the columns that differ between levels, else 0: ranks do not change when the same is taken from every level,
-    and what all share need not be drawn."""
+def _shared(chunks: Iterator[tuple[csr_array, ...]]) -> list[tuple[Floats, Floats]]:
+    """Per part (p + q,) what every level has of each column, and the column's largest size."""
     bounds: list[tuple[Floats, Floats]] = []
     for parts in chunks:
-        own = [tuple(np.asarray(bound.todense()).ravel() for bound in (rows.min(axis=0), rows.max(axis=0))) for rows in parts]
-        bounds = [
-            (np.minimum(low, least), np.maximum(high, most))
-            for (low, high), (least, most) in zip(own, bounds or [(low, high) for low, high in own], strict=True)
-        ]
-    return [(high - low > _ROUNDING * np.maximum(np.abs(low), np.abs(high))).astype(float) for low, high in bounds]
+        own = [(np.asarray(rows.min(axis=0).todense()).ravel(), np.asarray(rows.max(axis=0).todense()).ravel()) for rows in parts]
+        pairs = zip(bounds or own, own, strict=True)
+        bounds = [(np.minimum(low, least), np.maximum(high, most)) for (low, high), (least, most) in pairs]
+    return [(np.maximum(low, 0.0) + np.minimum(high, 0.0), np.maximum(np.abs(low), np.abs(high))) for low, high in bounds]
+
+
+def _less(rows: csr_array, shared: Floats, largest: Floats) -> csr_array:
+    """Rows less what all levels share: ranks do not change when the same is taken from every level, and where much is shared its noise
+    would cost digits. No entry is added: a column that is shared in part has an entry in every row."""
+    data = rows.data - shared[rows.indices]
+    data[np.abs(data) < _ROUNDING * largest[rows.indices]] = 0.0
+    return csr_array((data, rows.indices, rows.indptr), shape=rows.shape)
 
 
 def _from_the_mean(gradients: csr_array) -> csr_array:

@@ -30,7 +30,7 @@ def study_tables(results: Sequence[PartResults], outcome: ExpectedOutcome, tree:
         kinds = [coefficients_of(result.fit, "partial"), *result.pooling.coefficients]
         population.append(population_coefficients(heading, kinds, result.without))
         components.append(variance_components(result.fit, heading, result.without))
-        groups.append(group_coefficients(result.everywhere, tree, heading, named, seed))
+        groups.append(group_coefficients(result.everywhere, tree, heading, named, seed, result.pooling.terms))
     # of a two-part outcome the amount alone may be a logarithm
     variance = results[-1].variance
     tables = {

@@ -17,6 +17,7 @@ from multilevel.design.nesting import Nesting
 from multilevel.estimands.expected_outcome import ExpectedOutcome
 from multilevel.estimands.level_comparison import compare_levels
 from multilevel.estimands.level_variance import LevelVariance
+from multilevel.estimands.log_means import variance_error, with_variance_error
 from multilevel.estimands.new_groups import new_group_estimates
 from multilevel.estimands.new_levels import NewLevel, new_levels
 from multilevel.estimands.standardise import Standardisation, standardise
@@ -24,7 +25,7 @@ from multilevel.estimands.unpooled import complete_pooling, no_pooling
 from multilevel.fit.container import Fit, Summary
 from multilevel.pooling.free_intercepts import FreeIntercepts
 from multilevel.tables.group_coefficients import conditional_sd, level_counts
-from multilevel.tables.group_rows import new_rows, seen_rows, variance_error, with_variance_error
+from multilevel.tables.group_rows import new_rows, seen_rows
 from multilevel.tables.population_rows import population_columns, population_of_levels
 
 

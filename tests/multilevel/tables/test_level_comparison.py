@@ -25,11 +25,11 @@ from multilevel.study.options import StudyFit, fit_options
 FEW = {"draws": 300, "chains": 2, "tune": 200}
 
 
-def shop(n: int = 1_200) -> pd.DataFrame:
+def shop(n: int = 600) -> pd.DataFrame:
     rng = np.random.default_rng(5)
-    household = rng.integers(0, 90, n)
+    household = rng.integers(0, 40, n)
     band, category = household % 5, rng.integers(0, 12, n)
-    eta = 0.4 * rng.normal(size=5)[band] + 0.5 * rng.normal(size=90)[household] + 0.4 * rng.normal(size=12)[category]
+    eta = np.array([0.9, -0.8, 0.3, -0.3, 0.0])[band] + 0.5 * rng.normal(size=40)[household] + 0.4 * rng.normal(size=12)[category]
     frame = pd.DataFrame({"band": band, "household": household, "category": [f"c{i:02d}" for i in category]})
     frame["department"] = [f"d{i % 3}" for i in category]
     frame["spend"] = eta + rng.normal(size=n)

@@ -182,13 +182,6 @@ def test_a_sampled_column_that_the_formula_lacks_is_a_failed_check() -> None:
     assert (levels(study).headline == "members").all()
 
 
-def test_a_posterior_under_a_curved_link_says_why_it_has_none() -> None:
-    frame = rows(n=300)
-    study = fitted("log(paid) ~ 1 + (1 | band/household)", frame, engine="bayesian")
-    assert levels(study).population_estimate.isna().all() and (levels(study).headline == "members").all()
-    assert "population_estimates" in study.tables["diagnostics"]["check"].to_pylist()
-
-
 @pytest.mark.parametrize("interaction", ["household:category", "category:household"])
 def test_an_interaction_is_no_factor_of_the_households_however_it_is_written(interaction: str) -> None:
     study = fitted(f"spend ~ sale + (1 | category) + (1 | {interaction})", rows())
