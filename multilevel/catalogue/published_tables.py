@@ -231,9 +231,9 @@ GROUP_ESTIMATES = TableSpec(
         ),
         number(
             "observed_std_error",
-            "standard error of the plain mean over line items",
+            "standard error of the plain mean: over line items, or, where the study names a `sampled` column, over the units of the first",
             OUTCOME,
-            "null for new levels and for one line item",
+            "null for new levels, for one line item, and, where a column is sampled, for levels with one unit",
             0,
         ),
         number(
