@@ -64,6 +64,11 @@ class RunFolder:
         """The joint distribution of the coefficients, for contrasts and predictions."""
         return self.path / "joint.npz"
 
+    @property
+    def average_cells(self) -> Path:
+        """The cells of the published averages, for ``diff``."""
+        return self.path / "average_cells.parquet"
+
     def study(self) -> Study:
         """The study as this run takes it: overrides applied."""
         return Study.model_validate_json((self.path / "study.json").read_text(encoding="utf-8"))

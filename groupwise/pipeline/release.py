@@ -50,6 +50,7 @@ def release(run: RunFolder, confirm: Confirm = nobody_asks) -> Publication:
             quarantine=None if quarantine is None else Path(quarantine),
             joint=run.joint if run.joint.exists() else None,
             posterior=run.posterior if run.posterior.exists() else None,
+            average_cells=run.average_cells if run.average_cells.exists() else None,
         ),
         waiting=_tell,
         started_at=moment_of(run.read_json("start").get("started_at")),

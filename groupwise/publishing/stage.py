@@ -29,6 +29,7 @@ class Attachments:
     quarantine: Path | None = None
     joint: Path | None = None
     posterior: Path | None = None
+    average_cells: Path | None = None
 
 
 NO_ATTACHMENTS = Attachments()
@@ -46,6 +47,7 @@ class Staged:
     joint: Path | None
     posterior: Path | None
     contract: Path
+    average_cells: Path | None
 
 
 def stage(tables: Mapping[str, pa.Table], attachments: Attachments, contract: str, folder: Path) -> Staged:
@@ -70,6 +72,7 @@ def stage(tables: Mapping[str, pa.Table], attachments: Attachments, contract: st
         _stage_file(attachments.joint, folder / "joint.npz"),
         _stage_file(attachments.posterior, folder / "posterior.nc"),
         kept_contract,
+        _stage_file(attachments.average_cells, folder / "cells.parquet"),
     )
 
 
@@ -84,6 +87,7 @@ def placed(layout: Layout, staged: Staged, as_of: date, run_id: str) -> list[tup
         (staged.joint, layout.joint(*of)),
         (staged.posterior, layout.posterior(*of)),
         (staged.contract, layout.version_contract(*of)),
+        (staged.average_cells, layout.average_cells(*of)),
     )
     return [(source, place) for source, place in places if source is not None]
 

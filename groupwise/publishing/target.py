@@ -20,7 +20,7 @@ from groupwise.publishing.folder.trial import require_publishable
 from groupwise.publishing.layout import STUDY_NAME, Layout, open_layout
 from groupwise.publishing.publication import Confirm, Publication, nobody_asks
 from groupwise.publishing.stage import Attachments
-from groupwise.publishing.verify import checked_file, latest_manifest, read_manifest, read_tables
+from groupwise.publishing.verify import checked_file, latest_manifest, read_average_cells, read_manifest, read_tables
 from groupwise.publishing.version import Version
 from multilevel.errors import PublishError
 
@@ -55,6 +55,9 @@ class Target(Protocol):
 
     def joint(self, version: Version, folder: Path) -> Path | None:
         """A version's saved joint distribution as a local file, fetched into ``folder`` if need be; None where none was saved."""
+
+    def average_cells(self, version: Version) -> pa.Table | None:
+        """The cells of a version's averages, held against the manifest; None where none were kept."""
 
     def publish(
         self,
@@ -117,6 +120,10 @@ class LocalFolder:
     def joint(self, version: Version, folder: Path) -> Path | None:
         """Where it lies."""
         return checked_file(self.layout, self._manifest(version), "joint")
+
+    def average_cells(self, version: Version) -> pa.Table | None:
+        """Read."""
+        return read_average_cells(self.layout, self._manifest(version))
 
     def _manifest(self, version: Version) -> dict[str, Any]:
         latest = self.layout.latest()
@@ -213,6 +220,12 @@ class ObjectStorage:
         path = folder / f"{version.run_id}.npz"
         path.write_bytes(data)
         return path
+
+    def average_cells(self, version: Version) -> pa.Table | None:
+        """Downloaded."""
+        from groupwise.publishing.object_store.store_versions import object_average_cells
+
+        return object_average_cells(self.layout, version)
 
     def publish(
         self,

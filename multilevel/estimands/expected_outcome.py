@@ -88,6 +88,9 @@ class ExpectedOutcome(Protocol):
     def common(self, sides: Sides, n_own: int, *, own_part: Floats, common_part: Floats) -> CommonBins:
         """Bins of the common side beside ``n_own`` bins of the own ones; the parts (C,) are those of sigma^2 of ``log y``."""
 
+    def bins_of(self, sides: Sides, codes: Integers, *, own_part: Floats, common_part: Floats) -> CommonBins:
+        """Bins of the common side from the code (C,) of each cell's bin; the parts (C,) are those of sigma^2 of ``log y``."""
+
     def expected(self, predictors: Sequence[Floats]) -> Floats:
         """What is expected at the linear predictors of every part, elementwise."""
 

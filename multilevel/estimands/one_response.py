@@ -112,6 +112,14 @@ class OneResponse:
         spread = predictor_variance(self.design, self._mean) + sigma2 * common_part
         most = int(np.clip(MOST_PAIRS // (n_own * (int(groups.max()) + 1)), 1, MOST_BINS))
         codes = quantile_bins(groups, predictor + (spread / 2.0 if self.response.is_multiplicative else 0.0), mix, most)
+        return self.bins_of(sides, codes, own_part=own_part, common_part=common_part)
+
+    def bins_of(self, sides: Sides, codes: Integers, *, own_part: Floats, common_part: Floats) -> CommonBins:
+        """Bins whose cells are given, corrected for what differs within them."""
+        n, mix = self.design.cells.n.astype(float), self.design.cells.common_weight
+        predictor = reference_predictor(sides, self._mean, sides.n_sides)
+        sigma2 = np.average(own_part, weights=n)
+        spread = predictor_variance(self.design, self._mean) + sigma2 * common_part
         n_bins = int(codes.max()) + 1
         average = averaging(codes, n_bins, mix)
         ratio, within = corrections(average, predictor, spread, self.response)

@@ -74,7 +74,8 @@ def saved_averages(
     return tuple(found)
 
 
-def _published(table: pa.Table, of: Literal["members", "population"]) -> dict[tuple[str, str | None, str], tuple[float, float]]:
+def published_estimates(table: pa.Table, of: Literal["members", "population"]) -> dict[tuple[str, str | None, str], tuple[float, float]]:
+    """Estimate and standard error of every level seen, by factor, parent level and level, from the published ``group_estimates``."""
     names = ("estimate", "std_error") if of == "members" else ("population_estimate", "population_std_error")
     columns = table.select(["grouping_factor", "parent_level", "level", "is_new", *names]).to_pylist()
     keys = ("grouping_factor", "parent_level", "level")
@@ -90,7 +91,7 @@ def _of_table(
     name: str, levels: tuple[str, ...], parents: tuple[str, ...] | None, table: pa.Table, of: Literal["members", "population"]
 ) -> tuple[Floats, Floats]:
     """(L,) estimates and standard errors as published."""
-    published = _published(table, of)
+    published = published_estimates(table, of)
     keys = [(name, None if parents is None else parents[place], level) for place, level in enumerate(levels)]
     estimate, std_error = np.array([published[key] for key in keys], dtype=np.float64).T
     return estimate, std_error

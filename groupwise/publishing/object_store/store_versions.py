@@ -56,6 +56,12 @@ def object_joint(layout: ObjectLayout, version: Version) -> bytes | None:
     return None if entry is None else _checked(layout, entry)
 
 
+def object_average_cells(layout: ObjectLayout, version: Version) -> pa.Table | None:
+    """The cells of a version's averages; None where none were kept, PublishError where they are damaged."""
+    entry = entry_of(read_manifest(layout, version.as_of, version.run_id), "average_cells")
+    return None if entry is None else _table(layout, entry)
+
+
 def object_rollback(layout: ObjectLayout, run_id: str) -> Version:
     """Make an earlier version the latest one; the only way by which the pointer moves to an earlier as_of."""
     wanted = find_version(object_versions(layout), layout.study, run_id)
