@@ -235,12 +235,13 @@ def show_diff(
     study: StudyFile,
     earlier: Annotated[str | None, typer.Option("--from", metavar="RUN", help="run id; default: the version before")] = None,
     later: Annotated[str | None, typer.Option("--to", metavar="RUN", help="run id; default: the latest version")] = None,
-    rows: Annotated[int, typer.Option(min=1, help="groups named")] = 12,
+    rows: Annotated[int | None, typer.Option(min=1, help="groups named; default: 12, in json and csv all")] = None,
+    style: Annotated[str, typer.Option("--format", metavar="table|json|csv", help="how the changes are printed")] = "table",
 ) -> None:
-    """What changed between two published versions: groups and coefficients that moved, came or went, checks."""
-    from groupwise.commands.history import show_difference
+    """What changed between two published versions, and why: range, mix and behaviour of groups that moved, coefficients, checks."""
+    from groupwise.commands.diff import show_difference
 
-    show_difference(str(study), earlier, later, rows)
+    show_difference(str(study), earlier, later, rows, style)
 
 
 @app.command()

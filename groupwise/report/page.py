@@ -38,6 +38,8 @@ def write_report(
     *,
     study: Mapping[str, object] | None = None,
     previous_tables: Mapping[str, pa.Table] | Path | None = None,
+    cells: pa.Table | None = None,
+    previous_cells: pa.Table | None = None,
 ) -> Path:
     """Write the report of one published version as a single HTML file that needs no network.
 
@@ -49,6 +51,7 @@ def write_report(
     destination : the file to write; its folder is made. The file appears whole or not at all.
     study : the study's fields (title, question, formula, family, unit, currency, cells, interval, file).
     previous_tables : the tables of the version before, for what changed.
+    cells, previous_cells : the cells of both versions' averages, for why it changed; None where they are not kept.
 
     Raises
     ------
@@ -56,7 +59,7 @@ def write_report(
         If a table is missing or the file cannot be written.
     """
     previous = None if previous_tables is None else told_apart(read_tables(previous_tables))
-    subject = Subject(told_apart(read_tables(tables)), study or {}, report, validation, previous)
+    subject = Subject(told_apart(read_tables(tables)), study or {}, report, validation, previous, cells, previous_cells)
     page = render(subject)
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from groupwise.report.answer import answer
 from groupwise.report.blocks import Cell, Fact, LongColumn, LongTable, Row, Section, ShortTable
+from groupwise.report.change_words import PARTS, amount, counted, first_sentence, part_amounts, probability_words
 from groupwise.report.changes import changes
 from groupwise.report.check_sections import checks, diagnostics_section, number_cell, predictive_section, quality_section
 from groupwise.report.datasets import MOST_LEVELS, Columns
@@ -19,10 +19,12 @@ from groupwise.report.prior_section import priors_section
 from groupwise.report.subject import Subject, number, term_words
 from groupwise.report.variance_words import variance_sentences
 
-# smaller moves than this, in standard errors, are not worth a row
-SMALLEST_MOVE = 0.5
-
 WITHOUT = "estimate_without_group_predictors"
+
+SPLIT = (
+    "A change is the sum of three parts: range, of members and products that came or went; mix, of the weights of those that stayed; "
+    "behaviour, of what is expected of each of them. Beside changes in percent they are in points of the earlier estimate."
+)
 
 
 type Levels = Mapping[str, Columns]
@@ -74,10 +76,8 @@ def _changes(subject: Subject) -> Section:
     found = changes(subject)
     if found is None:
         return Section("changes", "What changed since last time", ("This is the first version: there is nothing to compare it with.",))
-    paragraph = (
-        f"Since {found.since}, {found.n_moved:,} of {found.n_compared:,} group estimates moved by more than two standard errors. "
-        f"New groups: {len(found.new):,}; gone: {len(found.gone):,}."
-    )
+    paragraph = f"{first_sentence(found)} Since {found.since}: {counted(found)} New groups: {len(found.new):,}; gone: {len(found.gone):,}."
+    are_split = any(move.parts is not None for move in found.moves)
     rows = tuple(
         Row(
             (
@@ -85,16 +85,21 @@ def _changes(subject: Subject) -> Section:
                 Cell(move.factor),
                 Cell(subject.outcome(move.before), move.before),
                 Cell(subject.outcome(move.after), move.after),
-                Cell(f"{move.standard_errors:+.1f}", move.standard_errors if math.isfinite(move.standard_errors) else None),
+                Cell(amount(move, move.change), move.change),
+                *(Cell(text, value) for text, value in part_amounts(move) if are_split),
+                Cell(probability_words(move.probability), move.probability),
             )
         )
         for move in found.moves
-        if abs(move.standard_errors) > SMALLEST_MOVE
     )
     names = [("New", found.new), ("Gone", found.gone)]
-    lists = tuple(f"{word}: {', '.join(levels[:20])}{' and others' if len(levels) > 20 else ''}." for word, levels in names if levels)
-    table = ShortTable("The largest moves", ("group", "factor", "before", "now", "standard errors"), rows)
-    return Section("changes", "What changed since last time", (paragraph, *found.notes, *lists), tables=(table,) if rows else ())
+    lists = tuple(
+        f"{word}: {', '.join(map(str, levels[:20]))}{' and others' if len(levels) > 20 else ''}." for word, levels in names if levels
+    )
+    columns = ("group", "factor", "before", "now", "change", *(PARTS if are_split else ()), "probability")
+    told = (SPLIT,) if are_split else ()
+    table = ShortTable("Groups that moved", columns, rows)
+    return Section("changes", "What changed since last time", (paragraph, *told, *found.notes, *lists), tables=(table,) if rows else ())
 
 
 def _shrinkage(subject: Subject, levels: Levels) -> Section:

@@ -32,6 +32,7 @@ class Subject:
 
     tables : the six published tables by name. study : the study as a mapping (may be empty: the tables then speak for themselves).
     report : what the fit adds to the tables. validation : what was checked before. previous : the tables of the last version, or None.
+    cells, previous_cells : the cells of both versions' averages, None where there are none.
     """
 
     tables: Mapping[str, pa.Table]
@@ -39,6 +40,8 @@ class Subject:
     report: Mapping[str, object]
     validation: Mapping[str, object]
     previous: Mapping[str, pa.Table] | None = None
+    cells: pa.Table | None = None
+    previous_cells: pa.Table | None = None
 
     def text(self, name: str, default: str = "") -> str:
         """A word of the study, or of the fit's report if the study has none."""

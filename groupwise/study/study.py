@@ -22,6 +22,7 @@ from pydantic import (
 
 from groupwise.publishing.address import has_scheme, read_address
 from groupwise.source.source_files import plain_path, plain_pattern
+from groupwise.study.moved import DEFAULT, Moved
 from groupwise.study.user_text import SHOWN
 from multilevel.errors import FormulaError, StudyError
 from multilevel.families.registry import family_names, has_two_parts, is_linear, statistics_of
@@ -151,6 +152,12 @@ class Privacy(_Part):
     k: int = Field(ge=2, description="smallest number of distinct values that a published group may have")
 
 
+class Differences(_Part):
+    """The change above which ``groupwise diff`` and the report call a group moved."""
+
+    moved: Moved = Field(DEFAULT, description="a percentage of the earlier estimate, or a number in the outcome's units")
+
+
 def _label(value: object) -> object:
     """A level as DuckDB casts it to text: YAML reads 7, true and 2026-01-01 as no strings."""
     if isinstance(value, bool):
@@ -251,6 +258,7 @@ class Study(_Part):
     )
     bootstrap_samples: int = Field(500, ge=100, le=100_000, description="data sets that intervals: bootstrap draws and fits")
     privacy: Privacy | None = Field(None, description="groups of few people are not published")
+    diff: Differences = Field(default_factory=Differences, description="the change above which diff and the report call a group moved")
 
     @field_validator("family", mode="before")
     @classmethod

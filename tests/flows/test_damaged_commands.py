@@ -78,6 +78,7 @@ READING = {
     "show a version's folder": (f"{R1}/group_estimates.parquet", ["show", R1]),
     "show current": (f"{R2}/group_estimates.parquet", ["show", "published/spend/current"]),
     "diff": (f"{R1}/diagnostics.parquet", ["diff", "spend.yaml"]),
+    "diff's cells": ("published/spend/joint/2026-01-01/r1.cells.parquet", ["diff", "spend.yaml"]),
     "contrast": ("published/spend/joint/2026-01-02/r2.npz", ["contrast", "spend.yaml", "S1", "S2"]),
     "predict": ("published/spend/joint/2026-01-01/r1.npz", ["predict", "spend.yaml", "--at", "lines.parquet", "--run", "r1"]),
     "report": ("published/spend/reports/2026-01-02/r2.html", ["report", "spend.yaml"]),

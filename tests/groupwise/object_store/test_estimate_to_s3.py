@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from groupwise.commands.contrast import show_contrast
-from groupwise.commands.history import prune_versions, roll_back, show_difference
+from groupwise.commands.diff import show_difference
+from groupwise.commands.history import prune_versions, roll_back
 from groupwise.commands.show import show_tables
 from groupwise.pipeline.run_start import begin
 from multilevel.errors import PublishError

@@ -45,6 +45,12 @@ def test_a_plan_counts_cells_parameters_and_effects(database: Path) -> None:
     assert (found.warnings, found.notes, found.refusals) == ((), (), ())
 
 
+def test_changes_that_diff_will_not_split_are_said(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("groupwise.planning.planned.MOST_CELLS", 10)
+    [note] = plan_of(database, "amount ~ on_sale + (1 | department/category)").notes
+    assert note == "department:category has 12 levels: `diff` compares them, and splits no changes of more than 10."
+
+
 def test_little_compression_is_said(database: Path) -> None:
     found = plan_of(database, "on_sale ~ clock + (1 | category)", family="binomial")
     assert found.n_cells == 5000

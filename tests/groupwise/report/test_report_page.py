@@ -108,8 +108,8 @@ def test_data_quality_counts_what_was_put_aside_and_says_why(page):
 
 
 def test_what_changed_counts_moves_and_names_the_largest(page):
-    assert "of 137 group estimates moved by more than two standard errors" in page
-    assert "The largest moves" in page
+    assert "of 137 groups moved by more than 2 % of the earlier estimate: " in page
+    assert "Groups that moved" in page
 
 
 def test_new_and_gone_groups_are_named(make_tables, study, tmp_path):
