@@ -99,7 +99,8 @@ def _provenance(run: RunFolder, validation: Mapping[str, Any]) -> dict[str, Any]
         "study_definition": study.model_dump(mode="json"),
         "source": {
             "database": relation.database,
-            "parquet": relation.parquet,
+            "kind": relation.kind,
+            "files": relation.files,
             "window": [str(relation.start), str(relation.end)] if relation.start else None,
             "rows": relation.rows,
             "checksum": relation.checksum,

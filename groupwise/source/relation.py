@@ -15,19 +15,22 @@ from typing import Any
 
 import duckdb
 
+from groupwise.source.arrow_files import register_arrow
 from groupwise.source.sealing import seal
-from groupwise.source.source_files import source_state
+from groupwise.source.source_files import local_files, source_state
+from groupwise.source.text_files.csv_refusal import csv_refusal
 from groupwise.source.time_limit import close, watched
 from groupwise.source.user_sql.statement import run
 from multilevel.errors import DataError, SourceError
+from multilevel.text import shorten
 
 LOCK_WAITS_SECONDS = (0.5, 1.0, 2.0, 4.0)
 MEMORY_SHARE = 0.4
 MEMORY_LIMIT_GB = 4.0
 ALIAS = "source"
 MESSAGE_LENGTH = 300
-CLOSED = ": it is no part of the declared source, which is all that a run reads; name it in source.parquet if it belongs there"
-NOT_LOCAL = ": a run reads files of this machine only; copy them to one of its disks, and name the copies in source.parquet"
+CLOSED = ": it is no part of the declared source, which is all that a run reads; name it under source if it belongs there"
+NOT_LOCAL = ": a run reads files of this machine only; copy them to one of its disks, and name the copies under source"
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,8 @@ class Relation:
 
     Attributes
     ----------
-    study : name of the study. database : DuckDB file, or None for Parquet. parquet : files or globs.
+    study : name of the study. database : DuckDB file, or None for files. files : files or globs.
+    kind : database, parquet, csv, json or arrow.
     line_items : the SELECT that gives line items, before the window.
     as_of : the day the estimates speak for. window_column, start, end : half-open window [start, end), None without a window.
     columns : name -> DuckDB type. rows : line items in the window; checksum : of their used columns, whatever their order.
@@ -46,9 +50,10 @@ class Relation:
 
     study: str
     database: str | None
-    parquet: tuple[str, ...]
+    files: tuple[str, ...]
     line_items: str
     as_of: date
+    kind: str = "parquet"
     window_column: str | None = None
     start: date | None = None
     end: date | None = None
@@ -84,7 +89,7 @@ class Relation:
         """The inverse of ``to_json``."""
         values = json.loads(text)
         dates = {name: date.fromisoformat(values[name]) if values[name] else None for name in ("as_of", "start", "end")}
-        return cls(**{**values, **dates, "parquet": tuple(values["parquet"]), "notes": tuple(values.get("notes", ()))})
+        return cls(**{**values, **dates, "files": tuple(values["files"]), "notes": tuple(values.get("notes", ()))})
 
 
 def quote(identifier: str) -> str:
@@ -110,16 +115,28 @@ def connect(relation: Relation, temporary: Path | None = None) -> duckdb.DuckDBP
     ------
     SourceError : the file stays locked by a writer, is missing, is no DuckDB file, or was written to since the relation was described.
     """
-    connection = open_source(relation.database, relation.study, temporary, relation.parquet)
+    if relation.database is None:
+        _check_state(relation)
+    connection = open_source(relation.database, relation.study, temporary, relation.files, relation.kind)
     # looked at only now: from here on the attached file is held against writers
-    if relation.state and relation.state != source_state(relation.database, relation.parquet):
+    try:
+        _check_state(relation)
+    except SourceError:
         close(connection)
-        source = relation.database or ", ".join(relation.parquet)
-        raise SourceError(f"{relation.study}: {source} was written to after this run had begun to read it. Start the run again.")
+        raise
     return connection
 
 
-def open_source(database: str | None, study: str, temporary: Path | None = None, parquet: Sequence[str] = ()) -> duckdb.DuckDBPyConnection:
+def _check_state(relation: Relation) -> None:
+    """SourceError where the source is no longer as it was described."""
+    if relation.state and relation.state != source_state(relation.database, relation.files):
+        source = relation.database or ", ".join(relation.files)
+        raise SourceError(f"{relation.study}: {source} was written to after this run had begun to read it. Start the run again.")
+
+
+def open_source(
+    database: str | None, study: str, temporary: Path | None = None, files: Sequence[str] = (), kind: str = "parquet"
+) -> duckdb.DuckDBPyConnection:
     """``connect``, before there is a relation."""
     settings: dict[str, str | bool | int | float | list[str]] = {
         "autoinstall_known_extensions": "false",
@@ -135,7 +152,10 @@ def open_source(database: str | None, study: str, temporary: Path | None = None,
         connection.execute("set TimeZone = 'UTC'")
         if database is not None:
             _attach(connection, database, study)
-        seal(connection, parquet, temporary)
+        if kind == "arrow":
+            # Arrow opens its files itself: the connection need not reach them
+            register_arrow(connection, [str(file) for pattern in files for file in local_files(pattern)], study)
+        seal(connection, () if kind == "arrow" else files, temporary)
     except BaseException:
         close(connection)
         raise
@@ -187,6 +207,9 @@ def memory_limit_gb() -> float:
 
 def first_line(error: Exception) -> str:
     """The first line of an error, and the names that DuckDB offers instead, short enough for a message."""
+    refused = csv_refusal(str(error))
+    if refused is not None:
+        return shorten(refused, MESSAGE_LENGTH)
     lines = [line.strip() for line in str(error).strip().split("\n")]
     offered = [line for line in lines[1:] if line.startswith(("Candidate bindings", "Did you mean"))]
     text = " ".join([lines[0], *offered[:1]])

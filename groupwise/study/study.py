@@ -10,19 +10,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     StringConstraints,
-    ValidationInfo,
     field_validator,
     model_validator,
 )
 
 from groupwise.publishing.address import has_scheme, read_address
-from groupwise.source.source_files import plain_path, plain_pattern
 from groupwise.study.moved import DEFAULT, Moved
+from groupwise.study.study_source import Mix, Part, Source
 from groupwise.study.user_text import SHOWN
 from multilevel.errors import FormulaError, StudyError
 from multilevel.families.registry import family_names, has_two_parts, is_linear, statistics_of
@@ -41,10 +38,6 @@ type MissingRule = Literal["exclude", "level", "mean_and_indicator"]
 type Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,62}$")]
 
 
-def _as_list(value: object) -> object:
-    return [value] if isinstance(value, str) else value
-
-
 def _as_day(value: object) -> object:
     """Text and dates only: pydantic reads a number, also one in quotes, as seconds since 1970."""
     if isinstance(value, str) and value not in ("latest", "scheduled"):
@@ -57,79 +50,14 @@ def _as_day(value: object) -> object:
     return value
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_truth_value(cls, value: object, info: ValidationInfo) -> object:
-        if isinstance(value, bool) and info.field_name not in ("level", "parent_level"):
-            raise ValueError("no field is true or false; write null for what the study does not have")
-        return value
-
-
-class Source(_Part):
-    """Where line items come from: a DuckDB file with a query, or Parquet files."""
-
-    database: str | None = Field(None, description="path of a DuckDB file; opened read-only")
-    line_items: str | None = Field(None, description="path of the SQL file, one SELECT, that maps the database to line items")
-    parquet: Annotated[tuple[str, ...] | None, BeforeValidator(_as_list)] = Field(None, description="Parquet files or globs, read together")
-
-    @field_validator("database", "line_items")
-    @classmethod
-    def _plain(cls, value: str | None) -> str | None:
-        return None if value is None else plain_path(value)
-
-    @field_validator("parquet")
-    @classmethod
-    def _plain_patterns(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        return None if value is None else tuple(map(plain_pattern, value))
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> Self:
-        if self.parquet is not None:
-            if self.database is not None or self.line_items is not None:
-                raise ValueError("write either {parquet: ...} or {database: ..., line_items: ...}, not both")
-            if not self.parquet:
-                raise ValueError("parquet names no files")
-        elif self.database is None or self.line_items is None:
-            raise ValueError("write {database: file.duckdb, line_items: query.sql} or {parquet: files}")
-        return self
-
-
-class Mix(_Part):
-    """A table of weights that group estimates are standardised to: columns of the model, and ``weight``."""
-
-    parquet: str | None = Field(None, description="a Parquet file or glob that holds the table")
-    database: str | None = Field(None, description="path of a DuckDB file; opened read-only")
-    query: str | None = Field(None, description="path of an SQL file, one SELECT on the database that gives the table")
-
-    @field_validator("database", "query")
-    @classmethod
-    def _plain(cls, value: str | None) -> str | None:
-        return None if value is None else plain_path(value)
-
-    @field_validator("parquet")
-    @classmethod
-    def _plain_pattern(cls, value: str | None) -> str | None:
-        return None if value is None else plain_pattern(value)
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> Self:
-        has_query = self.database is not None and self.query is not None
-        if (self.parquet is None) != has_query or (self.parquet is not None and (self.database or self.query) is not None):
-            raise ValueError("write either {parquet: mix.parquet} or {database: file.duckdb, query: mix.sql}")
-        return self
-
-
-class Window(_Part):
+class Window(Part):
     """Which line items count: those of the last ``days`` days before as_of, as_of itself not included."""
 
     column: str = Field(description="date or timestamp column of the line items")
     days: int = Field(gt=0, le=36_525, description="length of the window in days")
 
 
-class SamplingOptions(_Part):
+class SamplingOptions(Part):
     """How the bayesian engine samples; nothing here changes the posterior."""
 
     draws: int = Field(1000, ge=100, le=100_000, description="draws kept per chain")
@@ -139,20 +67,20 @@ class SamplingOptions(_Part):
     cores: int | None = Field(None, ge=1, description="cores used for sampling; null: all")
 
 
-class PublishedDraws(_Part):
+class PublishedDraws(Part):
     """Joint draws of the coefficients, published as a seventh table; a bayesian study keeps its posterior for ArviZ too."""
 
     rows: int = Field(1000, ge=100, le=100_000, description="how many draws of every coefficient are published")
 
 
-class Privacy(_Part):
+class Privacy(Part):
     """Groups with fewer than ``k`` distinct values of ``of`` are not published."""
 
     of: str = Field(description="the column whose distinct values are protected, such as customer_id")
     k: int = Field(ge=2, description="smallest number of distinct values that a published group may have")
 
 
-class Differences(_Part):
+class Differences(Part):
     """The change above which ``groupwise diff`` and the report call a group moved."""
 
     moved: Moved = Field(DEFAULT, description="a percentage of the earlier estimate, or a number in the outcome's units")
@@ -180,7 +108,7 @@ def _column_type(value: object) -> str:
 type ColumnType = Annotated[str, BeforeValidator(_column_type)]
 
 
-class NewLevels(_Part):
+class NewLevels(Part):
     """Levels to estimate although no line item has them."""
 
     grouping_factor: str = Field(description="the factor as the tables name it, such as department:category_key")
@@ -204,7 +132,7 @@ def _new_levels(value: object) -> object:
     return found
 
 
-class Study(_Part):
+class Study(Part):
     """A study file, checked. Relative paths are relative to the working directory."""
 
     name: Name = Field(description="names the published folder: letters, digits, underscores and hyphens")

@@ -71,7 +71,7 @@ def _problem(problem: Any) -> str:
     field = shorten(".".join(str(part) for part in problem["loc"])) or "study"
     message = str(problem["msg"]).removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
-        return f"{field}: {unknown_field(Study, problem['loc'], problem.get('input'))}"
+        return f"{field}: {unknown_field(Study, problem['loc'])}"
     if problem["type"] == "missing":
         return f"{field}: this field is needed"
     if problem["type"] == "string_pattern_mismatch" and field == "name":

@@ -197,8 +197,8 @@ def test_parquet_files_are_read_together(described: Describe, shop: Path) -> Non
     duckdb.sql("copy (select 3.0 as amount, 2.0 as price, 'b' as category) to 'lake''s/two.parquet'")
     assert described(source={"parquet": "lake's/**/*.parquet"}).rows == 2
     assert described(source={"parquet": ["lake's/two.parquet"]}).rows == 1
-    with pytest.raises(SourceError, match=r"source.parquet lake's/\*.csv matches no file"):
-        described(source={"parquet": "lake's/*.csv"})
+    with pytest.raises(SourceError, match=r"source.parquet lake's/\*.pq matches no file"):
+        described(source={"parquet": "lake's/*.pq"})
 
 
 def test_a_file_that_is_no_parquet_is_refused(described: Describe) -> None:
