@@ -20,7 +20,7 @@ type StepProgress = Callable[[str, float], None]
 
 
 @told("the model cannot be fitted")
-def fit(run: RunFolder, progress: StepProgress | None = None) -> None:
+def fit(run: RunFolder, progress: StepProgress | None = None) -> StudyFit:
     """Fit the run's study on its cells; write ``tables/``, ``report.json``, ``gates.json`` and what is kept of a posterior."""
     from groupwise.compression.mix_query import mixed_cells
     from multilevel.cells.files import read_cells, read_units
@@ -45,6 +45,7 @@ def fit(run: RunFolder, progress: StepProgress | None = None) -> None:
     _keep(run, study, fitted)
     run.write_json("report", {**fitted.report, "weights_source": source.message})
     run.write_json("gates", {"failed": [{"check": gate.check, "message": gate.message} for gate in fitted.failed_gates]})
+    return fitted
 
 
 def _keep(run: RunFolder, study: Study, fitted: StudyFit) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -53,10 +53,10 @@ def extract(study: Study, as_of: date | None, folder: Path, *, today: date) -> R
     connection = open_source(source.database, study.name, folder, source.files, source.kind)
     try:
         state = source_state(source.database, source.files)
-        table = read_source(connection, study, source, _use(study), folder)
+        table = read_source(connection, study, source, column_use(study), folder)
         as_stored = source_columns(connection, table.sql, study)
         line_items = cast_line_items(table.sql, study.types, as_stored)
-        _require_columns(study, as_stored, table)
+        require_columns(study, as_stored, table.folders)
         columns = as_stored | dict(study.types)
         _require_window(study, columns, table)
         _require_numbers(study, columns, table)
@@ -96,14 +96,18 @@ def used_columns(study: Study) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _use(study: Study) -> ColumnUse:
+def column_use(study: Study) -> ColumnUse:
     """Where the study names columns."""
     rules = read_rules(study.expectations) if study.expectations is not None else ()
     texts = [*used_columns(study), *study.missing, *study.types, study.where or "", study.window.column if study.window else ""]
     return ColumnUse([*texts, *(str(rule.kwargs) for rule in rules)], label_columns(study), tuple(study.types))
 
 
-def _require_columns(study: Study, columns: dict[str, str], table: SourceTable) -> None:
+def require_columns(study: Study, columns: Mapping[str, str], folders: Collection[str] = ()) -> None:
+    """SourceError where the line items lack a column that the study names, or have one that it makes.
+
+    columns : name -> type. folders : columns that only the folders' names have.
+    """
     made = [f"{name}_missing" for name, rule in study.missing.items() if rule == "mean_and_indicator"]
     # DuckDB's names know no upper and lower case
     known = {name.casefold() for name in columns}
@@ -112,7 +116,7 @@ def _require_columns(study: Study, columns: dict[str, str], table: SourceTable) 
         raise SourceError(f"{study.name}: missing: mean_and_indicator makes a column {taken[0]}, but the line items have one; rename it.")
     wanted = [*used_columns(study), *study.missing, *study.types, *([study.window.column] if study.window else [])]
     unknown = [name for name in dict.fromkeys(wanted) if name not in columns and name not in made]
-    in_folders = next((name for name in unknown if name in table.folders), None)
+    in_folders = next((name for name in unknown if name in folders), None)
     if in_folders is not None:
         files = study.source.files
         shown = files[0] if len(files) == 1 else f"[{', '.join(files)}]"

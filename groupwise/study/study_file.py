@@ -28,10 +28,15 @@ def load_study(path: Path | str, overrides: Mapping[str, str] | None = None) -> 
     fields = _mapping(read_yaml(read_user_file(file, "study file"), str(file)), file)
     for key, value in (overrides or {}).items():
         _override(fields, key, value, file)
+    return study_from(fields, str(file))
+
+
+def study_from(fields: Mapping[str, Any], where: str) -> Study:
+    """A study from its fields; StudyError beginning with ``where``, naming the field, the value and what would be right."""
     try:
         return Study.model_validate(fields)
     except ValidationError as error:
-        raise StudyError(_explain(error, file)) from error
+        raise StudyError(_explain(error, where)) from error
 
 
 def _mapping(content: object, file: Path) -> dict[str, Any]:
@@ -59,12 +64,12 @@ def _override(fields: dict[str, Any], key: str, value: str, file: Path) -> None:
     here[last] = read_yaml(value, where)
 
 
-def _explain(error: ValidationError, file: Path) -> str:
+def _explain(error: ValidationError, where: str) -> str:
     """At most four lines: each a field, its value and what is wrong with it."""
     problems = error.errors(include_url=False)
     lines = [_problem(problem) for problem in problems[:3]]
     more = [f"and {len(problems) - 3} more"] if len(problems) > 3 else []
-    return "\n".join([f"{file}: {lines[0]}", *lines[1:], *more])
+    return "\n".join([f"{where}: {lines[0]}", *lines[1:], *more])
 
 
 def _problem(problem: Any) -> str:

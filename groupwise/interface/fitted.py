@@ -1,0 +1,150 @@
+"""``gw.fit``: a formula fitted to data in memory, by the same steps as a study's run."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import warnings
+import weakref
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Unpack
+
+from groupwise.interface.estimates import Estimates
+from groupwise.interface.kept_rows import ROWS_FILE, keep_rows, parquet_paths
+from groupwise.interface.python_words import python_words
+from groupwise.interface.study_fields import StudyFields
+from groupwise.pipeline.line_items import cells_of
+from groupwise.pipeline.model_fit import fit as fit_run
+from groupwise.predictions import SavedModels, saved_of
+from groupwise.publishing.version import Version
+from groupwise.redaction import protect
+from groupwise.run_folder import RunFolder, new_run_id
+from groupwise.source.describe import extract
+from groupwise.study.study import Study
+from groupwise.study.study_file import study_from
+from groupwise.validation.validate import validate
+from multilevel.errors import GateWarning
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from multilevel.study.options import StudyFit
+
+UNNAMED = "fit"
+
+
+class Fit(Estimates):
+    """A model fitted to data in memory; ``gw.fit`` makes one.
+
+    The rows that it was fitted to stay in a temporary folder for as long as the fit is in use.
+
+    Attributes
+    ----------
+    study : Study
+        The study that this fit is of, every field with the value that it had.
+    """
+
+    def __init__(self, run: RunFolder, fitted: StudyFit) -> None:
+        self.study: Study = run.study()
+        self._run, self._fitted = run, fitted
+        weakref.finalize(self, shutil.rmtree, run.path.parent, ignore_errors=True)
+
+    @cached_property
+    def arrow_tables(self) -> Mapping[str, pa.Table]:
+        """The tables by name, as Arrow tables; docs/tables.md describes every column."""
+        return self._run.read_tables()
+
+    def _saved(self) -> SavedModels:
+        version = Version(str(self.as_of), self.run_id, "", self._run.path, is_latest=True)
+        return saved_of(self.study, version, self._run.joint if self._run.joint.exists() else None)
+
+
+@python_words("the model cannot be fitted")
+def fit(
+    formula: str,
+    data: object,
+    *,
+    family: str = "gaussian",
+    engine: Literal["bayesian", "likelihood"] = "bayesian",
+    name: str = UNNAMED,
+    progress: Callable[[str, float], None] | None = None,
+    **fields: Unpack[StudyFields],
+) -> Fit:
+    """Fit a multilevel model to a table.
+
+    The rows go through the same steps as those of a study: checked, compressed to cells, fitted, checked again; ``groupwise estimate``
+    gives the same numbers for the same rows. A formula that names a categorical column takes its levels in the order that the column's type
+    gives them (pandas categoricals, Polars and DuckDB enums): the first is the reference.
+
+    Parameters
+    ----------
+    formula : str
+        The model in lme4's language: ``"Reaction ~ 1 + Days + (1 + Days | Subject)"``. A name with spaces stands in backticks.
+    data : table or path
+        A pandas, Polars or Arrow table, anything with Arrow's C stream, a DuckDB relation, a mapping of columns, or the path of a Parquet,
+        CSV or JSON file. Of a pandas frame the named levels of the index count as columns. Only the columns that are named are read.
+    family : str
+        gaussian, binomial, poisson, negative_binomial, gamma, hurdle_lognormal or hurdle_gamma.
+    engine : {"bayesian", "likelihood"}
+        The posterior, or (RE)ML and Laplace.
+    name : str
+        Names the published folder, where the fit is to be published.
+    progress : callable, optional
+        Called with what is done and the share of it, 0 to 1.
+    **fields
+        Any other field of a study, with its meaning and its default there: ``interval=0.9``, ``where="price > 0"``,
+        ``missing={"age": "exclude"}``, ``sampled=["household"]``, ``draws={"rows": 1000}``, ``seed=7``; ``help(gw.Study)`` has them all.
+
+    Returns
+    -------
+    Fit
+        The estimates. A fit that fails a gate of the computation is returned with a ``GateWarning``.
+
+    Raises
+    ------
+    StudyError
+        A field, the family or the formula is wrong. SourceError: the data are no table, or lack a column. DataError: the rows break what
+        the model needs, such as missing values that ``missing`` says nothing of. FitError: the model cannot be fitted.
+
+    Examples
+    --------
+    >>> import groupwise as gw
+    >>> fit = gw.fit("Reaction ~ 1 + Days + (1 + Days | Subject)", sleepstudy, engine="likelihood")  # doctest: +SKIP
+    >>> print(fit.summary())  # doctest: +SKIP
+    """
+    home = Path(tempfile.mkdtemp(prefix="groupwise-fit-"))
+    try:
+        run = RunFolder(home / new_run_id())
+        run.path.mkdir()
+        return _fitted(run, {**fields, "formula": formula, "family": family, "engine": engine, "name": name}, data, progress)
+    except BaseException:
+        shutil.rmtree(home, ignore_errors=True)
+        raise
+
+
+def _fitted(run: RunFolder, fields: dict[str, Any], data: object, progress: Callable[[str, float], None] | None) -> Fit:
+    tell = progress or (lambda doing, share: None)
+    paths = parquet_paths(data)
+    study = study_from({**fields, "source": {"parquet": paths or str(run.path / ROWS_FILE)}}, "gw.fit")
+    if not paths:
+        tell("reading the data", 0.0)
+        orders = keep_rows(data, study, run.path)
+        study = study.model_copy(update={"levels": {**study.levels, **orders}}) if orders else study
+    run.write_study(study, "")
+    run.write_json("start", {"started_at": datetime.now(UTC).isoformat(timespec="microseconds")})
+    tell("checking the rows", 0.0)
+    relation = extract(study, None, run.path, today=datetime.now(UTC).date())
+    validated = validate(study, relation, run.path)
+    tell("compressing to cells", 0.0)
+    cells = cells_of(study, relation, validated.study_sql, run.path, with_units=True)
+    run.write_json("compression", {"n_cells": cells.n_cells, "n_rows": cells.n_rows, "ratio": cells.compression_ratio, "sql": cells.sql})
+    fitted = fit_run(run, progress)
+    protect(run)
+    for gate in fitted.failed_gates:
+        warnings.warn(
+            f"{study.name}: {gate.check}: {gate.message}. The fit can be looked at; it is not published.", GateWarning, stacklevel=4
+        )
+    return Fit(run, fitted)
