@@ -108,10 +108,13 @@ def estimate(
     publish_to: Annotated[str | None, typer.Option(metavar="PLACE", help="override publish_to: a folder, or s3://, gs://, az://")] = None,
     settings: Settings = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="the run's log on the console too, Prefect's with it in a flow run")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="run and publish although nothing has changed since the published version")
+    ] = False,
     flow: Annotated[bool, typer.Option("--flow", help="a flow run; starts a temporary server where Prefect has none")] = False,
 ) -> None:
     """Validate, compress, fit, check, publish: in this process, or as a flow run where Prefect has a server. The last line printed is the
-    published folder."""
+    published folder: an earlier run's, at once, where nothing has changed since."""
     from groupwise.commands.second_process import second_process
 
     day = as_of.date() if as_of else None
@@ -127,6 +130,7 @@ def estimate(
             settings=settings or [],
             verbose=verbose,
             as_flow=flow,
+            force=force,
             second=second,
         )
     typer.echo(folder)

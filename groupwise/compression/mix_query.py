@@ -43,7 +43,7 @@ def keep_mix(study: Study, folder: Path) -> None:
     mix = study.standardise_to
     if mix is None:
         return
-    query = _query(mix, study.name)
+    query = mix_text(mix, study.name)
     parquet = () if mix.parquet is None else (mix.parquet,)
     connection = open_source(mix.database, f"{study.name}: standardise_to", folder, parquet)
     try:
@@ -111,7 +111,8 @@ def _source(rows: int | None, words: str) -> Check:
     return Check("weights_source", None if rows is None else float(rows), None, passed=True, message=message)
 
 
-def _query(mix: Mix, study: str) -> str:
+def mix_text(mix: Mix, study: str) -> str:
+    """The query that gives the table; SourceError where it cannot be read or matches no file."""
     if mix.parquet is not None:
         try:
             is_empty = not is_remote(mix.parquet) and not local_files(mix.parquet)

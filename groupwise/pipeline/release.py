@@ -106,6 +106,7 @@ def _provenance(run: RunFolder, validation: Mapping[str, Any]) -> dict[str, Any]
             "checksum": relation.checksum,
             "notes": relation.notes,
         },
+        "inputs": run.read_json("inputs"),
         "rows": counts,
         "compression": run.read_json("compression"),
         "gates": run.read_json("gates"),

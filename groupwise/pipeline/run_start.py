@@ -10,8 +10,13 @@ from groupwise.study.study_file import load_study
 from multilevel.errors import StudyError
 
 
-def begin(study: str, *, engine: str | None, publish_to: str | None, settings: Sequence[str], run_id: str | None) -> str:
-    """Path of the run's folder, holding ``study.json``; raises StudyError or PublishError where anything is wrong."""
+def begin(
+    study: str, *, engine: str | None, publish_to: str | None, settings: Sequence[str], run_id: str | None, force: bool = False
+) -> str:
+    """Path of the run's folder, holding ``study.json``; raises StudyError or PublishError where anything is wrong.
+
+    ``force``: the run publishes although a version was made from the same inputs.
+    """
     # pyarrow comes with it, which a command that only parses settings need not wait for
     from groupwise.publishing.target import open_target
 
@@ -26,7 +31,7 @@ def begin(study: str, *, engine: str | None, publish_to: str | None, settings: S
     open_target(loaded.publish_to, loaded.name).check()
     run = make_run_folder(run_id or new_run_id())
     run.write_study(loaded, study)
-    run.write_json("start", {"started_at": started_at.isoformat(timespec="microseconds")})
+    run.write_json("start", {"started_at": started_at.isoformat(timespec="microseconds"), "force": force})
     return str(run.path)
 
 

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from groupwise.publishing import durable
 from groupwise.publishing.layout import Layout
+from groupwise.publishing.table_content import content_sha256
 from multilevel.catalogue.published_tables import EVERY_TABLE
 from multilevel.errors import PublishError
 
@@ -105,7 +106,14 @@ def _stage_table(name: str, table: pa.Table, path: Path) -> dict[str, Any]:
     )
     if not _reads_back(path, table):
         raise PublishError(f"{name}: the file {path} does not read back as it was written; look at the disk. Nothing is published.")
-    return {"table": name, "path": path.name, "rows": table.num_rows, "bytes": path.stat().st_size, "sha256": durable.sha256(path)}
+    return {
+        "table": name,
+        "path": path.name,
+        "rows": table.num_rows,
+        "bytes": path.stat().st_size,
+        "sha256": durable.sha256(path),
+        "content_sha256": content_sha256(table),
+    }
 
 
 def _reads_back(path: Path, table: pa.Table) -> bool:

@@ -60,7 +60,7 @@ def extract(study: Study, as_of: date | None, folder: Path, *, today: date) -> R
         columns = as_stored | dict(study.types)
         _require_window(study, columns, table)
         _require_numbers(study, columns, table)
-        _require_rules(study, columns)
+        ruled = _require_rules(study, columns)
         condition = _condition(connection, study, line_items, columns)
         day = _resolve_as_of(connection, study, as_of, today=today, line_items=line_items)
         window = study.window
@@ -79,7 +79,7 @@ def extract(study: Study, as_of: date | None, folder: Path, *, today: date) -> R
             notes=table.notes,
         )
         check_casts(connection, table.sql, relation.window_condition(study.types), study.types, as_stored, study.name)
-        rows, checksum = _fingerprint(connection, relation, [*used_columns(study), *study.missing, *condition_columns(condition)])
+        rows, checksum = _fingerprint(connection, relation, [*used_columns(study), *study.missing, *condition_columns(condition), *ruled])
     finally:
         close(connection)
     relation = replace(relation, rows=rows, checksum=checksum)
@@ -130,10 +130,13 @@ def require_columns(study: Study, columns: Mapping[str, str], folders: Collectio
         raise SourceError(f"{study.name}: the line items have no column {', '.join(unknown)}; {hint}they have {', '.join(columns)}.")
 
 
-def _require_rules(study: Study, columns: dict[str, str]) -> None:
-    """The suite fits these columns and every rule can be part of the scan."""
-    if study.expectations is not None:
-        check_expressible(load_rules(study.expectations, columns), columns, study.expectations)
+def _require_rules(study: Study, columns: dict[str, str]) -> list[str]:
+    """The columns that the rules read; the suite fits these columns and every rule can be part of the scan."""
+    if study.expectations is None:
+        return []
+    rules = load_rules(study.expectations, columns)
+    check_expressible(rules, columns, study.expectations)
+    return [name for rule in rules for name in rule.columns]
 
 
 def _condition(connection: duckdb.DuckDBPyConnection, study: Study, line_items: str, columns: dict[str, str]) -> str:

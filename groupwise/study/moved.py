@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import BeforeValidator
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _PERCENT = re.compile(r"\+?(\d+(?:\.\d*)?|\.\d+)\s*%")
 DEFAULT = "2 %"
@@ -24,6 +26,9 @@ class Threshold:
 
     def of(self, before: NDArray[np.float64]) -> NDArray[np.float64]:
         """(L,) the smallest change that counts, in units of the outcome, beside the earlier estimates (L,)."""
+        # whoever only reads a study need not wait for it
+        import numpy as np
+
         return np.abs(before) * self.size / 100.0 if self.is_percent else np.full(len(before), self.size)
 
     def __str__(self) -> str:

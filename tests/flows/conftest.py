@@ -67,11 +67,14 @@ type Estimate = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def estimate(shop: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Estimate:
-    """Run ``groupwise estimate spend.yaml ...`` in this process, without a server; gives exit code, stdout, stderr."""
+    """Run ``groupwise estimate spend.yaml ...`` in this process, without a server; gives exit code, stdout, stderr.
 
-    def run(*arguments: str, study: str = "spend.yaml") -> tuple[int, str, str]:
+    All tests share the shop, so that a run is ``forced`` unless a test says otherwise.
+    """
+
+    def run(*arguments: str, study: str = "spend.yaml", forced: bool = True) -> tuple[int, str, str]:
         monkeypatch.chdir(shop)
-        monkeypatch.setattr(sys, "argv", ["groupwise", "estimate", study, *arguments])
+        monkeypatch.setattr(sys, "argv", ["groupwise", "estimate", study, *arguments, *(["--force"] if forced else [])])
         capfd.readouterr()
         own = logging.getLogger("groupwise")
         before = own.handlers[:]
@@ -89,7 +92,7 @@ def estimate(shop: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureF
 @pytest.fixture
 def estimate_flow(estimate: Estimate, prefect_server: None) -> Estimate:
     """``estimate`` as a flow run on the session's server."""
-    return lambda *arguments, study="spend.yaml": estimate("--flow", *arguments, study=study)
+    return lambda *arguments, study="spend.yaml", forced=True: estimate("--flow", *arguments, study=study, forced=forced)
 
 
 @pytest.fixture

@@ -62,14 +62,18 @@ def object_average_cells(layout: ObjectLayout, version: Version) -> pa.Table | N
     return None if entry is None else _table(layout, entry)
 
 
-def object_rollback(layout: ObjectLayout, run_id: str) -> Version:
-    """Make an earlier version the latest one; the only way by which the pointer moves to an earlier as_of."""
-    wanted = find_version(object_versions(layout), layout.study, run_id)
-    manifest = read_manifest(layout, wanted.as_of, run_id)
+def require_undamaged(layout: ObjectLayout, manifest: Mapping[str, Any]) -> None:
+    """Hold every file of a version against its manifest; PublishError names the first that is gone or damaged."""
     require_whole(layout, manifest)
     for entry in entries(manifest):
         if layout.store.sha256(_name(layout, entry)) != entry.sha256:
             raise PublishError(damaged(layout.study, layout.store.address(_name(layout, entry))))
+
+
+def object_rollback(layout: ObjectLayout, run_id: str) -> Version:
+    """Make an earlier version the latest one; the only way by which the pointer moves to an earlier as_of."""
+    wanted = find_version(object_versions(layout), layout.study, run_id)
+    require_undamaged(layout, read_manifest(layout, wanted.as_of, run_id))
     move_pointer(layout, wanted.as_of, run_id, may_go_back=True)
     follow_pointer(layout)
     return wanted
