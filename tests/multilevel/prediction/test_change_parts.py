@@ -174,7 +174,8 @@ SLOW = {
     "two parts, gamma": ("spend ~ sale + (1 | band) + (1 | product)", "hurdle_gamma"),
     "two parts, population": ("spend ~ sale + (1 | band/household) + (1 | product)", "hurdle_lognormal"),
 }
-ALL = CASES | SLOW
+DRAWN = {"log(y), population": ("log(paid) ~ sale + (1 | band/household) + (1 | product)", "gaussian")}
+ALL = CASES | SLOW | DRAWN
 LINEAR = {"gaussian, nested", "gaussian, population", "gaussian, crossed with slopes", "weights"}
 EVERY = [*CASES, *(pytest.param(case, marks=pytest.mark.calibration) for case in SLOW)]
 
@@ -270,8 +271,9 @@ def test_fitted_values_need_little_scaling_to_give_the_published_estimates(case:
 
 
 @pytest.mark.calibration
-def test_posteriors_are_split_too() -> None:
-    (study, old), (other, new) = (fitted("gaussian, crossed with slopes", world, "bayesian") for world in ("first", "dearer"))
+@pytest.mark.parametrize("case", ["gaussian, crossed with slopes", *DRAWN])
+def test_posteriors_are_split_too(case: str) -> None:
+    (study, old), (other, new) = (fitted(case, world, "bayesian") for world in ("first", "dearer"))
     for key, cells in old.items():
         change = changed((study, other), (cells, new[key]))
         assert all(abs(each.range) < EXACT for each in change_parts(cells, new[key], change).values())
