@@ -9,6 +9,7 @@ import altair as alt
 
 from groupwise.report.charts import Figure, finished
 from groupwise.report.datasets import rounded
+from groupwise.report.dependence import with_dependence
 from groupwise.report.effects import effect, effect_axis, effect_format, no_effect
 from groupwise.report.group_charts import POOLINGS, slug
 from groupwise.report.part_labels import INTERCEPTS
@@ -39,6 +40,7 @@ def variance_figure(subject: Subject) -> Figure | None:
             "Of all the variation between line items, how much lies between the levels of each factor, the predictors taken into account. "
             "What is left lies between line items of the same groups: no table of groups can explain it."
         ),
+        speaks_of="The bars have no intervals; those of the standard deviations that they come from are in the table.",
         description="Share of variance by grouping factor: " + ", ".join(f"{row['factor']} {row['share']:.1%}" for row in rows) + ".",
         spec=finished(alt.layer(bars, labels), alt.Step(34)),
     )
@@ -100,6 +102,9 @@ def pooling_figure(subject: Subject) -> Figure | None:
             "Complete pooling ignores the groups, no pooling treats each as if the others did not exist, partial pooling lets the data "
             "decide in between. Where the three differ much, the groups matter for this predictor; partial pooling is what is published."
         ),
+        speaks_of=with_dependence(
+            subject, "The intervals speak of the coefficients, of the average over groups such as these, and of no single group."
+        ),
         description="Coefficients of the predictors with intervals under complete, no and partial pooling; the table below holds them.",
         spec=finished(alt.layer(zero, whisker, dot), alt.Step(20)),
     )
@@ -146,6 +151,11 @@ def _predictor_figure(subject: Subject, line: Mapping[str, Any]) -> Figure:
             f"Each dot is a level of {factor} with its {subject.interval} interval; the line is what {name} says, with its band. There are "
             f"{len(line['levels']):,} levels to learn the line from, however many line items there are. Distance from the line is what it "
             "leaves unexplained."
+        ),
+        speaks_of=with_dependence(
+            subject,
+            f"The intervals speak of the groups' own coefficients as they are, the band of the line: a new {about} may lie far outside.",
+            factor,
         ),
         description=f"Coefficients of {len(levels)} levels of {factor} against {name}, with the fitted line and its band.",
         spec=finished(alt.layer(area, whisker, middle, dot), 340),

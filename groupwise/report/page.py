@@ -19,6 +19,7 @@ from groupwise.printable import printable, printable_lines, printable_value
 from groupwise.report.charts import Figure
 from groupwise.report.check_sections import failed_checks
 from groupwise.report.datasets import Columns, cell_dataset, level_datasets, slope_datasets
+from groupwise.report.failed_words import effects_of
 from groupwise.report.part_labels import told_apart
 from groupwise.report.sections import sections, slope_values
 from groupwise.report.subject import Subject, read_tables
@@ -92,6 +93,7 @@ def render(subject: Subject) -> str:
     css, libraries, script = _template("report.css"), _libraries(), _template("report.js")
     environment = page_environment()
     environment.filters |= {"breakable": _breakable, "markup": lambda text: as_markup(printable_lines(text))}
+    failed = failed_checks(subject)
     return environment.from_string(_template("report.html.j2")).render(
         policy=content_security_policy(scripts=(libraries, script), styles=(css,)),
         title=subject.title,
@@ -101,7 +103,8 @@ def render(subject: Subject) -> str:
         run_id=subject.constant("run_id"),
         engine=subject.constant("engine"),
         sections=made,
-        failed=failed_checks(subject),
+        failed=failed,
+        effects=effects_of(failed),
         css=as_markup(css),
         data=as_markup(embedded_json(data)),
         libraries=as_markup(libraries),
@@ -116,7 +119,8 @@ def embedded_json(value: object) -> str:
 
 
 def _figure(figure: Figure) -> dict[str, object]:
-    return {"id": figure.id, "spec": figure.spec, "dataset": figure.dataset, "picker": figure.picker, "limit": figure.limit}
+    shown: dict[str, object] = {"id": figure.id, "spec": figure.spec, "dataset": figure.dataset, "picker": figure.picker}
+    return {**shown, "limit": figure.limit, "members": figure.members, "sort": figure.sorts[0][0] if figure.sorts else "estimate"}
 
 
 def _outcome_format(subject: Subject) -> dict[str, object]:

@@ -54,7 +54,7 @@ def _chosen(subject: Subject) -> list[tuple[Figure, Columns]]:
 
 
 def _panel(figure: Figure, columns: Columns) -> dict[str, Any]:
-    rows = [{**row, "label": row["level"]} for row in as_rows(columns) if row["estimate"] is not None]
+    rows = [{**row, "label": row["level"], "tick": row["level"]} for row in as_rows(columns) if row["estimate"] is not None]
     if figure.picker == "ranked":
         rows.sort(key=lambda row: -float(str(row["estimate"])))
         rows = rows if len(rows) <= 2 * SIDE else rows[:SIDE] + rows[-SIDE:]

@@ -13,9 +13,11 @@ from groupwise.report.check_sections import checks, diagnostics_section, number_
 from groupwise.report.datasets import MOST_LEVELS, Columns
 from groupwise.report.effects import effect
 from groupwise.report.group_charts import caterpillar_figure, grid_figure, shrinkage_figure, slope_figure
+from groupwise.report.label_words import plural
 from groupwise.report.model_charts import pooling_figure, predictor_figures, variance_figure
 from groupwise.report.part_labels import INTERCEPTS
 from groupwise.report.prior_section import priors_section
+from groupwise.report.steps_chart import STEPS_LIMIT, steps_figure, steps_of
 from groupwise.report.subject import Subject, number, term_words
 from groupwise.report.variance_words import variance_sentences
 
@@ -103,10 +105,13 @@ def _changes(subject: Subject) -> Section:
 
 
 def _shrinkage(subject: Subject, levels: Levels) -> Section:
-    figures = tuple(
-        shrinkage_figure(subject, factor, columns) for factor, columns in levels.items() if any(v is not None for v in columns["none"])
-    )
-    return Section("shrinkage", "What pooling did", figures=figures[::-1])
+    """Step by step of the first groups, and of many groups a picture of all that pooling did."""
+    figures = []
+    for factor, columns in levels.items():
+        if any(value is not None for value in columns["none"]):
+            figures.append(steps_figure(subject, factor, columns))
+            figures += [shrinkage_figure(subject, factor, columns)] if len(columns["level"]) > STEPS_LIMIT else []
+    return Section("shrinkage", "What each step moved", figures=tuple(figures))
 
 
 def _groups(subject: Subject, levels: Levels) -> Section:
@@ -117,30 +122,28 @@ def _groups(subject: Subject, levels: Levels) -> Section:
         if capped
         else ()
     )
-    tables = tuple(
-        _level_table(factor, subject.factor_words(factor), bool(any(columns["parent"])), any(m is not None for m in columns["members"]))
-        for factor, columns in levels.items()
-    )
+    tables = tuple(_level_table(subject, factor, columns) for factor, columns in levels.items())
     figures = tuple(caterpillar_figure(subject, factor, columns) for factor, columns in levels.items())
     return Section("groups", "The groups", note, figures=figures, big_tables=tables)
 
 
-def _level_table(factor: str, words: str, is_nested: bool, has_members: bool) -> LongTable:
-    parent = (LongColumn("parent", "inside", "text"),) if is_nested else ()
+def _level_table(subject: Subject, factor: str, found: Columns) -> LongTable:
+    parent = (LongColumn("parent", "inside", "text"),) if any(found["parent"]) else ()
+    members = subject.members_of(factor)
+    steps = [step for step in steps_of(subject, factor, found) if step.column != "estimate"]
     columns = (
         LongColumn("level", factor, "text"),
         *parent,
         LongColumn("estimate", "estimate", "outcome"),
         LongColumn("lower", "from", "outcome"),
         LongColumn("upper", "to", "outcome"),
-        LongColumn("none", "own average", "outcome"),
-        LongColumn("observed", "plain mean", "outcome"),
-        *((LongColumn("members", "members", "count"),) if has_members else ()),
+        *(() if members is None else (LongColumn("members", plural(members), "count"),)),
+        *(LongColumn(step.column, step.title, "outcome") for step in steps),
         LongColumn("n", "line items", "count"),
         LongColumn("rank_lower", "rank from", "count"),
         LongColumn("rank_upper", "rank to", "count"),
     )
-    return LongTable(f"All levels of {words}", f"levels/{factor}", "levels", columns)
+    return LongTable(f"All {subject.levels_words(factor)}", f"levels/{factor}", "levels", columns)
 
 
 def _predictors(subject: Subject) -> Section:

@@ -71,14 +71,15 @@ def test_the_sections_come_in_their_order(page):
     ]
 
 
-def test_the_answer_has_three_sentences_with_numbers_of_the_tables(page, tables):
+def test_the_answer_has_four_paragraphs_with_numbers_of_the_tables(page, tables):
     answer = re.findall(r'<p class="lead">(.*?)</p>', page)
-    assert len(answer) == 3
+    assert len(answer) == 4
     incomes = tables["group_estimates"].filter((pc.field("grouping_factor") == "income_group") & ~pc.field("is_new"))
     highest = incomes.sort_by([("estimate", "descending")]).slice(0, 1).to_pylist()[0]
     assert f"${highest['estimate']:.2f} ({highest['level']};" in answer[0]
     assert "$2.40" in answer[0]
-    assert "−11.3 %" in answer[1]  # exp(-0.12) - 1
+    assert "their average of" in answer[1]
+    assert "−11.3 %" in answer[2]  # exp(-0.12) - 1
 
 
 def test_the_page_holds_the_published_estimates(page, tables):
@@ -92,12 +93,16 @@ def test_every_chart_has_a_caption_a_description_and_a_place(page):
     figures = data_of(page)["figures"]
     assert len(figures) >= 9
     assert page.count("<figcaption>") == len(figures)
+    speaks = re.findall(r'<p class="speaks">(.*?)</p>', page)
+    assert len(speaks) == len(figures)
+    assert all(words.endswith(".") for words in speaks)
     for figure in figures:
         assert f'data-figure="{figure["id"]}" role="img" aria-label="' in page
 
 
 def test_a_failed_check_is_a_banner(page):
     banner = page[page.index('class="banner"') : page.index("<section")]
+    assert banner.index("Intervals and shares of single outcomes may be off") < banner.index("1 check did not pass")
     assert "posterior_predictive_sd" in banner
 
 
@@ -174,8 +179,10 @@ def test_every_family_has_a_report(make_tables, study, tmp_path, family):
     formula = "y ~ 1 + on_sale + (1 + on_sale | department/category_key)"
     words = {"family": family, "formula": formula, "currency": None, "unit": "items"}
     text = write_report(make_tables(20), {}, {}, tmp_path / "r.html", study={**study, **words}).read_text(encoding="utf-8")
-    shown = {"binomial": "changes the odds: × 0.887", "gaussian": "changes items: -0.12"}
-    assert shown.get(family, "changes items: −11.3 %") in text
+    shown = {"binomial": "On sale: the outcome (items) is lower", "gaussian": "the outcome (items) differs by −0.12"}
+    assert shown.get(family, "the outcome (items) differs by −11.3 %") in text
+    answer = " ".join(re.findall(r'<p class="lead">(.*?)</p>', text))
+    assert "odds" not in answer and "log" not in answer
 
 
 def test_the_mathematics_are_those_of_the_fit(make_tables, study, tmp_path):

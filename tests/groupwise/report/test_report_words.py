@@ -53,6 +53,7 @@ def test_the_overall_average_is_that_of_all_line_items_whatever_each_groups_own_
             "complete_pooling_estimate": [-0.5, 0.25, 9.0],
             "no_pooling_estimate": [-0.7, 0.5, None],
             **{name: [-0.6, 0.4, 0.0] for name in ("estimate", "lower", "upper")},
+            **{name: [2.0, 1.0, None] for name in ("rank_lower", "rank_upper")},
         }
     )
     empty = pa.table({name: [] for name in ("pooling", "term", "std_error", "lower")})
