@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
+from groupwise.report.blocks import Finding
 from groupwise.report.check_sections import failed_checks
 from groupwise.report.dependence import dependence_sentence
 from groupwise.report.failed_words import are_intervals_too_narrow
@@ -18,16 +20,31 @@ from groupwise.report.subject import MIX, Subject, overall_average
 type Level = Mapping[str, Any]
 
 
-def answer(subject: Subject) -> list[str]:
-    """Paragraphs: the level and the extremes, what is settled, the predictors (or where the variance is), what each step moved."""
-    paragraphs = [
-        [_level(subject), dependence_sentence(subject, subject.factors[0]) if subject.factors else ""],
-        [_settled(subject)],
-        predictor_sentences(subject) or [_variance(subject)],
-        [_steps(subject), _pooling(subject)],
+def answer(subject: Subject) -> list[Finding]:
+    """The level and the extremes, what is settled, the predictors (or where the variance is), what each step moved."""
+    made = [
+        Finding("How high", _said(_level(subject), dependence_sentence(subject, subject.factors[0]) if subject.factors else "")),
+        Finding("What is settled", _settled(subject)),
+        _effects(subject),
+        Finding("What each step moved", _said(_steps(subject), _pooling(subject))),
     ]
-    joined = [" ".join(words for words in paragraph if words) for paragraph in paragraphs]
-    return [words for words in joined if words]
+    return [found for found in made if found.text]
+
+
+def _said(*sentences: str) -> str:
+    return " ".join(words for words in sentences if words)
+
+
+def _effects(subject: Subject) -> Finding:
+    points = predictor_sentences(subject)
+    if not points:
+        return Finding("Where the differences are", _variance(subject))
+    of_what = "" if subject.unit == "outcome" else f" ({subject.unit})"
+    return Finding(
+        "What goes with more or less",
+        f"These go with a higher or lower outcome{of_what}; that they cause it the data alone do not say.",
+        tuple(points),
+    )
 
 
 def _levels(subject: Subject) -> Sequence[Level]:
@@ -70,24 +87,39 @@ def _settled(subject: Subject) -> str:
     if len(rows) < 2:
         return ""
     factor = subject.factors[0]
-    mean = sum(row["estimate"] for row in rows) / len(rows)
-    above = [str(row["level"]) for row in reversed(rows) if row["lower"] > mean]
-    below = [str(row["level"]) for row in rows if row["upper"] < mean]
-    average = f"their average of {subject.outcome(mean)}"
+    average = f"their average of {subject.outcome(sum(row['estimate'] for row in rows) / len(rows))}"
+    above = [str(row["level"]) for row in reversed(rows) if _is_clear(subject, row, rows, above=True)]
+    below = [str(row["level"]) for row in rows if _is_clear(subject, row, rows, above=False)]
     sides = [
-        f"{len(found):,} {'lies' if len(found) == 1 else 'lie'} {side} {average} with the whole interval ({named(found)})"
+        f"{len(found):,} {'is' if len(found) == 1 else 'are'} clearly {side} {{average}} ({named(found)})"
         for side, found in (("above", above), ("below", below))
         if found
     ]
     rest = len(rows) - len(above) - len(below)
     start = f"{'As the intervals stand, of' if _is_too_narrow(subject) else 'Of'} {len(rows):,} {subject.levels_words(factor)}"
-    if not sides:
-        told = f"{start} none can be told from {average}: every interval contains it."
+    if sides:
+        told = f"{start}, {', '.join(sides)}.".replace("{average}", average, 1).replace("{average}", "it")
+        told += f" The other {'one' if rest == 1 else f'{rest:,}'} cannot be told from it." if rest else ""
     else:
-        others = f" The other {'one' if rest == 1 else f'{rest:,}'} cannot be told from it." if rest else ""
-        told = f"{start}, {', and '.join([*sides[:1], *(side.replace(average, 'it') for side in sides[1:])])}.{others}"
-    by_itself = f"In that average each {subject.factor_words(factor)} counts once, and each interval is taken by itself."
-    return f"{told} {by_itself} {_highest(subject, rows)}".rstrip()
+        told = f"{start} none can be told from {average}."
+    told += " Intervals as wide as they should be would tell fewer apart." if sides and _is_too_narrow(subject) else ""
+    sure = f"“Clearly” means with a probability of at least {_sure(subject):.3g} %, each {subject.factor_words(factor)} taken by itself"
+    counted_once = f"in the average each {subject.factor_words(factor)} counts once"
+    return _said(told, _highest(subject, rows), f"({sure}; {counted_once}.)")
+
+
+def _sure(subject: Subject) -> float:
+    """Beyond one bound of the study's interval, in per cent."""
+    return 50.0 + float(subject.interval.removesuffix(" %")) / 2.0
+
+
+def _is_clear(subject: Subject, row: Level, rows: Sequence[Level], *, above: bool) -> bool:
+    """Whether a level is on one side of the average, by its probability; in tables from before it was published, by its interval."""
+    probability = row.get("probability_above_average")
+    if probability is not None:
+        return (probability if above else 1.0 - probability) >= _sure(subject) / 100.0
+    mean = sum(each["estimate"] for each in rows) / len(rows)
+    return bool(row["lower"] > mean if above else row["upper"] < mean)
 
 
 def _is_too_narrow(subject: Subject) -> bool:
@@ -136,7 +168,9 @@ def _steps(subject: Subject) -> str:
 
 def _pooling(subject: Subject) -> str:
     table = subject.seen_estimates
-    table = table.filter(pc.is_valid(table.column("no_pooling_estimate")))
+    factors = [factor for factor in subject.factors if not subject.is_sampled(factor)]
+    is_told = pc.is_in(table.column("grouping_factor"), value_set=pa.array(factors, pa.string()))
+    table = table.filter(pc.and_(is_told, pc.is_valid(table.column("no_pooling_estimate"))))
     if table.num_rows == 0:
         return ""
     distance = pc.abs(pc.subtract(table.column("no_pooling_estimate"), table.column("estimate")))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from groupwise.report.dependence import ENOUGH, consequence
+from groupwise.report.label_words import sentence
+
 NARROW = "intervals are too narrow, and ranks look more settled than they are"
 WIDE = "intervals are wider than they need be: the data vary less than the model expects"
 MEANS = "estimates themselves may be off: the model's means do not follow the data's"
@@ -32,14 +35,18 @@ _EFFECTS: Mapping[str, str] = {
     "n_divergences": SAMPLER,
     "converged": OPTIMISER,
     "singular": SIMPLER,
+    "contextual_effect": SIGN,
     "opposite_slopes": SIGN,
     "bootstrap_failures": "bootstrap intervals may be off: too many of the drawn data sets could not be fitted",
 }
+ALIKE = "some line items are alike and the formula does not know it, which hardly changes the intervals"
 OTHER = "read the numbers that it names with care"
 
 
 def effect_of(row: Mapping[str, object]) -> str:
     """What it does to the numbers that this check did not pass; a ratio of dispersion below one errs to the other side."""
+    if ENOUGH in consequence(row):
+        return ALIKE
     words = next((words for start, words in _EFFECTS.items() if str(row["check"]).startswith(start)), OTHER)
     value = row.get("value")
     return WIDE if words == NARROW and isinstance(value, int | float) and value < 1 else words
@@ -50,13 +57,16 @@ def are_intervals_too_narrow(failed: Sequence[Mapping[str, object]]) -> bool:
     return any(effect_of(row) in {NARROW, _EFFECTS["sampled"]} for row in failed)
 
 
-def effects_of(failed: Sequence[Mapping[str, object]]) -> str:
-    """One sentence for all of them, each effect once, in the order in which they are listed above; empty where all passed."""
+def effects_of(failed: Sequence[Mapping[str, object]], *, is_narrow_said: bool = False) -> str:
+    """One sentence for all of them, each effect once, in the order in which they are listed above; empty where all passed.
+
+    ``is_narrow_said`` : that intervals are too narrow was said before.
+    """
     found = [effect_of(row) for row in failed]
-    found = [words for words in found if words != OTHER] or found
     # what makes every interval too narrow is said once, in its stronger form
     stronger = _EFFECTS["sampled"]
-    kept = [words for words in dict.fromkeys(found) if not (words == NARROW and stronger in found)]
-    order = [*_EFFECTS.values(), WIDE, OTHER]
-    ordered = sorted(kept, key=order.index)
-    return "; ".join(ordered)[:1].upper() + "; ".join(ordered)[1:] + "." if ordered else ""
+    said = {NARROW, stronger, ALIKE} if is_narrow_said else {NARROW} if stronger in found else set()
+    kept = dict.fromkeys(words for words in found if words not in said)
+    told = [words for words in kept if words != OTHER] or list(kept)
+    order = [*_EFFECTS.values(), WIDE, ALIKE, OTHER]
+    return sentence(f"{'; '.join(sorted(told, key=order.index))}.") if told else ""

@@ -10,17 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groupwise.report.charts import Figure, finished, named_rows, outcome_axis
+from groupwise.report.compared import effect_name
 from groupwise.report.datasets import Columns
 from groupwise.report.dependence import with_dependence
 from groupwise.report.effects import effect, effect_axis, effect_format, no_effect
 from groupwise.report.label_words import plural, sentence
-from groupwise.report.subject import Subject, overall_average, term_words
+from groupwise.report.subject import Subject, overall_average
 
 POOLINGS = ["no pooling", "partial pooling", "complete pooling"]
 SHRINKAGE_LIMIT = 600
 GRID_LIMIT = 40
 
-BEHIND = "\\u0001"
+BEHIND = "\u0001"
 """In a tick of an axis, between a group's name and how many units stand behind it: a character that no printable name holds."""
 
 LONGEST_NAME, NAME_START, NAME_END = 34, 16, 17
@@ -52,7 +53,7 @@ def shrinkage_figure(subject: Subject, factor: str, columns: Columns) -> Figure:
     )
     return Figure(
         id=f"shrinkage-{slug(factor)}",
-        title=f"{sentence(subject.factor_words(factor))}: from each group's own average to the pooled estimate",
+        title=f"{sentence(subject.levels_words(factor))}: how far pooling draws them, by their size",
         caption=(
             "Each ring is a group's own average over the common mix (no pooling), the dot joined to it the published estimate (partial "
             "pooling): what lies between the two is pooling and nothing else. Groups with many line items, at the top, keep their own "
@@ -60,7 +61,7 @@ def shrinkage_figure(subject: Subject, factor: str, columns: Columns) -> Figure:
             "has outcomes that are all alike. The dashed line is the overall average (complete pooling)."
         ),
         speaks_of=f"Intervals are not drawn here. {with_dependence(subject, subject.speaks_of(factor), factor)}",
-        description=f"Shrinkage of {len(columns['level'])} levels of {factor}: estimates with and without pooling against group size.",
+        description=f"Shrinkage of {len(columns['level'])} {subject.levels_words(factor)}: estimates with and without pooling by size.",
         spec=finished(alt.layer(average, travelled, own, pulled), 400 if len(columns["level"]) > 20 else 240),
         dataset=f"levels/{factor}",
         picker="sampled",
@@ -73,18 +74,18 @@ def caterpillar_figure(subject: Subject, factor: str, columns: Columns) -> Figur
     low, high, kind = domain_of(subject, [columns["lower"], columns["upper"]])
     axis = outcome_axis(subject.unit, subject.axis_format, ticks_between(low, high) if kind == "log" else None)
     members = subject.members_of(factor)
-    scale = alt.Scale(type=kind, nice=False) if kind == "log" else alt.Scale(zero=False, nice=False)
+    scale = alt.Scale(type=kind, nice=False, padding=6) if kind == "log" else alt.Scale(zero=False, nice=False, padding=6)
     chart = _caterpillar(axis, scale, _tooltip(subject, members))
     average = alt.Chart(_overall(columns)).mark_rule(strokeDash=[4, 4], style="complete", strokeWidth=1.4).encode(x=alt.X("x:Q", axis=axis))
     return Figure(
         id=f"caterpillar-{slug(factor)}",
-        title=f"{sentence(subject.factor_words(factor))}: the groups, ranked",
+        title=f"{sentence(subject.levels_words(factor))}, ranked",
         caption=(
             f"The dot is the estimate, the line its {subject.interval} interval: where two lines overlap much, the order of the two groups "
             "is not settled. The dashed line is the overall average, every line item counted once."
         ),
         speaks_of=with_dependence(subject, subject.speaks_of(factor), factor),
-        description=f"Ranked estimates with intervals of {len(columns['level'])} levels of {factor}, also in the table below.",
+        description=f"Ranked estimates with intervals of {len(columns['level'])} {subject.levels_words(factor)}, also in the table below.",
         spec=finished(alt.layer(average, *chart), alt.Step(label_step(members))),
         dataset=f"levels/{factor}",
         members=None if members is None else (members, plural(members)),
@@ -101,7 +102,7 @@ def _overall(columns: Columns) -> alt.Data:
 
 def slope_figure(subject: Subject, factor: str, term: str, columns: Columns, population: float | None) -> Figure:
     """How the effect of one term differs between the levels of a factor."""
-    words = term_words(term)
+    words = effect_name(subject, term)
     bounds = [float(str(value)) for name in ("lower", "upper") for value in columns[name] if value is not None]
     axis, scale = effect_axis(subject, words, bounds)
     axis_format = effect_format(subject)
@@ -126,17 +127,17 @@ def slope_figure(subject: Subject, factor: str, term: str, columns: Columns, pop
         )
     return Figure(
         id=f"slope-{slug(factor)}-{slug(term)}",
-        title=f"{sentence(words)}: where it works most and least, by {subject.factor_words(factor)}",
+        title=f"{sentence(words)}: its effect by {subject.factor_words(factor)}, ranked",
         caption=(
             f"How much {words} changes the outcome in each group, with its {subject.interval} interval. The solid line is no effect"
             f"{'.' if population is None else ', the dashed line the effect in the average group.'}"
         ),
         speaks_of=with_dependence(
             subject,
-            "The intervals speak of each group's own effect, as the group is, and of no new group.",
+            f"The intervals speak of the effect in each of these {subject.levels_words(factor)}, as it is, and of no new one.",
             factor,
         ),
-        description=f"Ranked effects of {words} in {len(columns['level'])} levels of {factor}.",
+        description=f"Ranked effects of {words} in {len(columns['level'])} {subject.levels_words(factor)}.",
         spec=finished(alt.layer(*marks, *chart), alt.Step(17)),
         dataset=f"slopes/{factor}/{term}",
         picker="ranked",
@@ -177,7 +178,7 @@ def grid_figure(subject: Subject, columns: Columns, names: tuple[str, str]) -> F
     )
     return Figure(
         id="grid",
-        title=f"{names[0]} × {names[1]}",
+        title=f"{sentence(names[0])} × {names[1]}",
         caption=(
             "Colour is the estimate: teal above, rust below that of the typical line item. A full square is a sure estimate, a small one "
             "an unsure one; pairs never seen have one too. The page shows the product groups with most line items; search for others."
@@ -186,7 +187,7 @@ def grid_figure(subject: Subject, columns: Columns, names: tuple[str, str]) -> F
             subject,
             "The intervals, told on hovering, speak of each pair as it is; of a pair never seen, of what to expect of it.",
         ),
-        description=f"Grid of estimates for {len(customers)} levels of {names[0]} by levels of {names[1]}.",
+        description=f"Grid of estimates for {len(customers)} {plural(names[0])} by {plural(names[1])}.",
         spec={**finished(chart, alt.Step(20), width=alt.Step(34)), "padding": {"left": 5, "top": 5, "bottom": 5, "right": 40}},
         dataset="cells",
         picker="grid",
@@ -199,7 +200,7 @@ def group_axis() -> alt.Axis:
 
     What stands after ``BEHIND``, how many units stand behind the group, has a line of its own.
     """
-    parts = f"split(datum.label, '{BEHIND}')"
+    parts = f"split(datum.label, '\\u{ord(BEHIND):04x}')"
     name = f"{parts}[0]"
     short = f"slice({name}, 0, {NAME_START}) + '…' + slice({name}, -{NAME_END})"
     shown = f"(length({name}) > {LONGEST_NAME} ? {short} : {name})"

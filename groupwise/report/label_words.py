@@ -38,6 +38,11 @@ def named(levels: Sequence[str]) -> str:
     return ", ".join(levels[:MOST_NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
 
+def listed(words: Sequence[str]) -> str:
+    """``a, b and c``; empty of none."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+
+
 def sentence(words: str) -> str:
     """Its first letter a capital, the rest as it is."""
     return words[:1].upper() + words[1:]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
@@ -19,6 +20,7 @@ from groupwise.printable import printable, printable_lines, printable_value
 from groupwise.report.charts import Figure
 from groupwise.report.check_sections import failed_checks
 from groupwise.report.datasets import Columns, cell_dataset, level_datasets, slope_datasets
+from groupwise.report.dependence import dependence_line
 from groupwise.report.failed_words import effects_of
 from groupwise.report.part_labels import told_apart
 from groupwise.report.sections import sections, slope_values
@@ -92,8 +94,12 @@ def render(subject: Subject) -> str:
     # inside <style> and <script> nothing is escaped for HTML, so these are made safe where they are made
     css, libraries, script = _template("report.css"), _libraries(), _template("report.js")
     environment = page_environment()
-    environment.filters |= {"breakable": _breakable, "markup": lambda text: as_markup(printable_lines(text))}
-    failed = failed_checks(subject)
+    environment.filters |= {
+        "breakable": _breakable,
+        "kept_together": _kept_together,
+        "markup": lambda text: as_markup(printable_lines(text)),
+    }
+    failed, narrow = failed_checks(subject), dependence_line(subject)
     return environment.from_string(_template("report.html.j2")).render(
         policy=content_security_policy(scripts=(libraries, script), styles=(css,)),
         title=subject.title,
@@ -104,7 +110,7 @@ def render(subject: Subject) -> str:
         engine=subject.constant("engine"),
         sections=made,
         failed=failed,
-        effects=effects_of(failed),
+        effects=[line for line in (narrow, effects_of(failed, is_narrow_said=bool(narrow))) if line],
         css=as_markup(css),
         data=as_markup(embedded_json(data)),
         libraries=as_markup(libraries),
@@ -139,6 +145,16 @@ def _breakable(text: str) -> object:
 
     escaped = markupsafe.escape(printable(text))
     return escaped.replace("_", as_markup("_<wbr>")).replace(":", as_markup(":<wbr>"))
+
+
+def _kept_together(text: str) -> object:
+    """A number and its sign of per cent stay on one line, and so do short names with a hyphen in them (15-24K), a minus and its sum."""
+    import markupsafe
+
+    joined = re.sub(r"(?<=\d) (?=%)", "\N{NO-BREAK SPACE}", printable_lines(text))
+    pieces = re.split(r"((?<![\w-])\w{1,8}-\w{1,8}\+?(?![\w-])|−[^\s\d]\d[\d,.]*)", joined)
+    whole = as_markup('<span class="whole">{}</span>')
+    return as_markup("").join(whole.format(piece) if place % 2 else markupsafe.escape(piece) for place, piece in enumerate(pieces))
 
 
 @cache

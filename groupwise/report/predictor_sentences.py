@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow.compute as pc
 
+from groupwise.report.compared import Compared, compared, facts
 from groupwise.report.effects import effect, effect_words
-from groupwise.report.label_words import column_words, sentence
 from groupwise.report.part_labels import INTERCEPTS, of_part
-from groupwise.report.subject import POINTS, Subject, term_words
+from groupwise.report.subject import POINTS, Subject, overall_average
 
-MOST = 2
+MOST = 5
 """Predictors that the answer tells of; the others are in the table."""
-
-type Facts = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
 class _Told:
-    """An effect to tell: of which term, how clear (estimate over its error), whether it differs between groups, and its sentence."""
+    """An effect to tell: whether it differs between groups, how clear it is (estimate over its error), and its sentence."""
 
-    term: str
     varies: bool
     clearness: float
     words: str
@@ -32,46 +28,29 @@ class _Told:
 
 def predictor_sentences(subject: Subject) -> list[str]:
     """The clearest effects, those that differ between groups first; empty without predictors."""
-    differences, coded = _facts(subject, "average_differences"), _facts(subject, "coded_terms")
+    differences, coded = facts(subject, "average_differences"), facts(subject, "coded_terms")
     rows = _coefficients(subject)
     if not rows:
         return []
     varying = set(subject.tables["group_coefficients"].column("term").unique().to_pylist())
-    told: dict[str, _Told] = {}
+    told: dict[str, _Told | None] = {}
     for row in rows:
         plain = _plain(subject, row)
         if plain in told and plain in differences:
             continue
-        varies = row["term"] in varying
-        words, clearness = _sentence(subject, row, coded.get(plain), differences.get(plain), varies=varies)
-        told[plain if plain in differences else row["term"]] = _Told(row["term"], varies, clearness, words)
-    ordered = sorted(told.values(), key=lambda each: (each.varies, each.clearness), reverse=True)
-    rest = len(ordered) - MOST
-    more = f"{'One other is' if rest == 1 else f'{rest:,} others are'} under “Complete, no and partial pooling”, on the scale of the model."
-    return [each.words for each in ordered[:MOST]] + ([more] if rest > 0 else [])
+        what = compared(subject, plain, coded.get(plain))
+        key = plain if plain in differences else row["term"]
+        told[key] = None if what is None else _told(subject, row, what, differences.get(plain), varies=row["term"] in varying)
+    ordered = sorted((each for each in told.values() if each), key=lambda each: (each.varies, each.clearness), reverse=True)[:MOST]
+    return [each.words for each in ordered] + _rest(len(told) - len(ordered), len(ordered))
 
 
-def predictor_words(term: str, coded: Mapping[str, Any] | None) -> str:
-    """What is compared: on sale, against not on sale; channel web, against shop; one unit more of price."""
-    if coded is not None and coded.get("level") is not None:
-        level, reference, words = str(coded["level"]), str(coded["reference"]), column_words(str(coded["predictor"]))
-        if {level, reference} == {"true", "false"}:
-            bare = words.removeprefix("is ")
-            with_, without = ("with", "without") if words.startswith("has ") else ("", "not")
-            bare = bare.removeprefix("has ")
-            pair = f"{with_} {bare}".strip(), f"{without} {bare}"
-            return f"{pair[0]}, against {pair[1]}" if level == "true" else f"{pair[1]}, against {pair[0]}"
-        return f"{words} {level}, against {reference}"
-    if coded is not None:
-        return f"one unit more of {column_words(str(coded['predictor']))}"
-    name = term_words(term)
-    return column_words(name) if re.fullmatch(r"\w+", name) else name
-
-
-def _facts(subject: Subject, name: str) -> Facts:
-    found = subject.report.get(name)
-    rows = found if isinstance(found, Sequence) and not isinstance(found, str) else ()
-    return {str(row["term"]): row for row in rows if isinstance(row, Mapping) and row.get("estimate", 0.0) is not None}
+def _rest(n: int, shown: int) -> list[str]:
+    """Where the effects are that the answer does not tell of."""
+    if n == 0:
+        return []
+    other = " other" if shown else ""
+    return [f"{f'One{other} effect is' if n == 1 else f'{n:,}{other} effects are'} under “Complete, no and partial pooling”."]
 
 
 def _coefficients(subject: Subject) -> list[dict[str, Any]]:
@@ -87,39 +66,44 @@ def _plain(subject: Subject, row: Mapping[str, Any]) -> str:
     return str(row["term"]).removesuffix(f" ({row['part']})") if subject.has_two_parts else str(row["term"])
 
 
-def _sentence(
-    subject: Subject, row: Mapping[str, Any], coded: Mapping[str, Any] | None, difference: Mapping[str, Any] | None, *, varies: bool
-) -> tuple[str, float]:
+def _told(subject: Subject, row: Mapping[str, Any], what: Compared, difference: Mapping[str, Any] | None, *, varies: bool) -> _Told:
     """The sentence of one term, and how clear the effect is."""
-    what = sentence(predictor_words(_plain(subject, row), coded))
     if difference is not None:
         error = float(difference["std_error"] or 0.0)
         clearness = abs(float(difference["estimate"])) / error if error else 0.0
         where = ", averaged over all line items with their groups and other predictors as they are"
         more = _elsewhere(subject, row["term"]) if varies else ""
-        return f"{_change(subject, what, subject.unit, difference, subject.signed_outcome)}{where}.{more}", clearness
+        return _Told(varies, clearness, f"{_change(subject, what.words, difference, subject.signed_outcome)}{where}.{more}")
     clearness = abs(row["estimate"]) / row["std_error"]
     own = of_part(subject, row["part"]) if subject.has_two_parts else subject
-    unit = f"{subject.unit}, where the outcome is above zero" if subject.has_two_parts else subject.unit
     if own.effect_kind in {"odds", "link"}:
-        return _direction(subject, what, row), clearness
-    values = {name: effect(own, row[name]) for name in ("estimate", "lower", "upper")}
-    same = ", groups and other predictors the same" + (", in the average group" if varies else "")
-    words = _change(own, what, unit, values, lambda value: _effect_words(own, value))
-    return f"{words}{same}{_range(subject, own, row['term']) if varies else ''}.", clearness
+        return _Told(varies, clearness, _direction(subject, what.words, row))
+    values = {name: effect(own, what.step * row[name]) for name in ("estimate", "lower", "upper")}
+    whose = f"{what.words}, where the outcome is above zero" if subject.has_two_parts else what.words
+    same = ", all else the same" + (", in the average group" if varies else "")
+    words = _change(own, whose, values, lambda value: _effect_words(own, value))
+    money = _in_money(subject, values["estimate"]) if own.effect_kind == "percent" and not subject.has_two_parts else ""
+    return _Told(varies, clearness, f"{words}{same}{money}{_range(subject, own, row['term'], what.step) if varies else ''}.")
 
 
 def _effect_words(subject: Subject, value: float) -> str:
     return effect_words(subject, value) if subject.effect_kind == "percent" else subject.signed_outcome(value)
 
 
-def _change(subject: Subject, what: str, unit: str, values: Mapping[str, Any], words: Callable[[float], str]) -> str:
-    """``On sale, against not on sale: the outcome (...) differs by ... (95 % interval ... to ...)``; associations, not causes."""
+def _change(subject: Subject, what: str, values: Mapping[str, Any], words: Callable[[float], str]) -> str:
+    """``On sale (yes, against no): -10 % (95 % interval ... to ...)``; associations, not causes."""
     estimate, lower, upper = (float(values[name]) for name in ("estimate", "lower", "upper"))
     interval = f"({subject.interval} interval {words(lower).removesuffix(POINTS)} to {words(upper).removesuffix(POINTS)})"
     if lower > 0 or upper < 0:
-        return f"{what}: the outcome ({unit}) differs by {words(estimate)} {interval}"
-    return f"{what}: whether the outcome ({unit}) is higher or lower is not settled, {words(estimate)} {interval}"
+        return f"{what}: {words(estimate)} {interval}"
+    return f"{what}: {words(estimate)}, whether more or less is not settled {interval}"
+
+
+def _in_money(subject: Subject, share: float) -> str:
+    """A share of the outcome as an amount, of the estimate over all groups together."""
+    table = subject.seen_estimates
+    overall = overall_average(table.column("complete_pooling_estimate").to_pylist(), table.column("n").to_pylist())
+    return "" if overall is None else f"; of {subject.outcome(overall)} that is {subject.signed_outcome(share * overall)}"
 
 
 def _direction(subject: Subject, what: str, row: Mapping[str, Any]) -> str:
@@ -143,7 +127,7 @@ def _finest(subject: Subject, term: str) -> str:
     return str(sizes.column("grouping_factor")[0])
 
 
-def _range(subject: Subject, own: Subject, term: str) -> str:
+def _range(subject: Subject, own: Subject, term: str, step: float) -> str:
     """How the term's effect ranges over the levels of the finest factor by which it varies, the ends with their intervals."""
     finest = _finest(subject, term)
     table = subject.tables["group_coefficients"]
@@ -151,6 +135,6 @@ def _range(subject: Subject, own: Subject, term: str) -> str:
     ranked = varying.sort_by([("estimate", "ascending")]).to_pylist()
     ends = []
     for row in (ranked[0], ranked[-1]):
-        estimate, lower, upper = (_effect_words(own, effect(own, row[name])) for name in ("estimate", "lower", "upper"))
+        estimate, lower, upper = (_effect_words(own, effect(own, step * row[name])) for name in ("estimate", "lower", "upper"))
         ends.append(f"{estimate} ({row['level']}; {lower} to {upper})")
     return f"; by {subject.factor_words(finest)} it is estimated from {ends[0]} to {ends[1]}"

@@ -10,15 +10,16 @@ from groupwise.report.blocks import Cell, Fact, LongColumn, LongTable, Row, Sect
 from groupwise.report.change_words import PARTS, amount, counted, first_sentence, part_amounts, probability_words
 from groupwise.report.changes import changes
 from groupwise.report.check_sections import checks, diagnostics_section, number_cell, predictive_section, quality_section
+from groupwise.report.compared import effect_name
 from groupwise.report.datasets import MOST_LEVELS, Columns
 from groupwise.report.effects import effect
 from groupwise.report.group_charts import caterpillar_figure, grid_figure, shrinkage_figure, slope_figure
-from groupwise.report.label_words import plural
+from groupwise.report.label_words import column_words, plural, sentence
 from groupwise.report.model_charts import pooling_figure, predictor_figures, variance_figure
 from groupwise.report.part_labels import INTERCEPTS
 from groupwise.report.prior_section import priors_section
-from groupwise.report.steps_chart import STEPS_LIMIT, steps_figure, steps_of
-from groupwise.report.subject import Subject, number, term_words
+from groupwise.report.steps_chart import STEPS_LIMIT, steps_figure, steps_of, steps_reading
+from groupwise.report.subject import Subject, number
 from groupwise.report.variance_words import variance_sentences
 
 WITHOUT = "estimate_without_group_predictors"
@@ -38,8 +39,8 @@ def sections(subject: Subject, levels: Levels, slopes: Slopes, cells: Columns | 
     made = [
         _answer(subject),
         _changes(subject),
-        _shrinkage(subject, levels),
         _groups(subject, levels),
+        _shrinkage(subject, levels),
         _predictors(subject),
         _slopes(subject, slopes),
         _grid(subject, cells),
@@ -56,8 +57,8 @@ def sections(subject: Subject, levels: Levels, slopes: Slopes, cells: Columns | 
 
 
 def _says_something(section: Section) -> bool:
-    shown = (section.facts, section.figures, section.big_tables, section.tables, section.mathematics, section.code)
-    return any(shown) or (bool(section.paragraphs) and section.id in {"answer", "changes"})
+    shown = (section.findings, section.facts, section.figures, section.big_tables, section.tables, section.mathematics, section.code)
+    return any(shown) or (bool(section.paragraphs) and section.id == "changes")
 
 
 def _answer(subject: Subject) -> Section:
@@ -71,7 +72,7 @@ def _answer(subject: Subject) -> Section:
     }
     facts = [Fact(words, number(values[name], 4)) for name, words in names.items() if values.get(name) is not None]
     facts += [Fact(f"levels of {subject.factor_words(factor)}", f"{n:,}") for factor, n in _level_counts(subject).items()]
-    return Section("answer", "The answer", tuple(answer(subject)), facts=tuple(facts))
+    return Section("answer", "The answer", facts=tuple(facts), findings=tuple(answer(subject)))
 
 
 def _changes(subject: Subject) -> Section:
@@ -84,7 +85,7 @@ def _changes(subject: Subject) -> Section:
         Row(
             (
                 Cell(move.level),
-                Cell(move.factor),
+                Cell(subject.factor_words(move.factor)),
                 Cell(subject.outcome(move.before), move.before),
                 Cell(subject.outcome(move.after), move.after),
                 Cell(amount(move, move.change), move.change),
@@ -108,10 +109,10 @@ def _shrinkage(subject: Subject, levels: Levels) -> Section:
     """Step by step of the first groups, and of many groups a picture of all that pooling did."""
     figures = []
     for factor, columns in levels.items():
-        if any(value is not None for value in columns["none"]):
+        if not subject.is_sampled(factor) and any(value is not None for value in columns["none"]):
             figures.append(steps_figure(subject, factor, columns))
             figures += [shrinkage_figure(subject, factor, columns)] if len(columns["level"]) > STEPS_LIMIT else []
-    return Section("shrinkage", "What each step moved", figures=tuple(figures))
+    return Section("shrinkage", "What each step moved", steps_reading(subject, levels) if figures else (), figures=tuple(figures))
 
 
 def _groups(subject: Subject, levels: Levels) -> Section:
@@ -129,10 +130,10 @@ def _groups(subject: Subject, levels: Levels) -> Section:
 
 def _level_table(subject: Subject, factor: str, found: Columns) -> LongTable:
     parent = (LongColumn("parent", "inside", "text"),) if any(found["parent"]) else ()
-    members = subject.members_of(factor)
+    members, words = subject.members_of(factor), _heading(subject, factor)
     steps = [step for step in steps_of(subject, factor, found) if step.column != "estimate"]
     columns = (
-        LongColumn("level", factor, "text"),
+        LongColumn("level", words, "text"),
         *parent,
         LongColumn("estimate", "estimate", "outcome"),
         LongColumn("lower", "from", "outcome"),
@@ -152,8 +153,8 @@ def _predictors(subject: Subject) -> Section:
     rows = tuple(
         Row(
             (
-                Cell(str(effect["predictor"])),
-                Cell(str(effect["factor"])),
+                Cell(column_words(str(effect["predictor"]))),
+                Cell(subject.factor_words(str(effect["factor"]))),
                 *(_summary_cell(effect[name]) for name in ("within", "between", "contextual")),
                 number_cell(effect.get("pooled_slope")),
             ),
@@ -165,7 +166,7 @@ def _predictors(subject: Subject) -> Section:
     title = "The same predictor within groups and between them, on the link scale"
     text = "A predictor that is the same for a whole group can only be learned from as many cases as there are groups."
     tables = (ShortTable(title, columns, rows),) if rows else ()
-    return Section("predictors", "Group-level predictors", (text,), figures=tuple(predictor_figures(subject)), tables=tables)
+    return Section("predictors", "Group-level predictors", paragraphs=(text,), figures=tuple(predictor_figures(subject)), tables=tables)
 
 
 def _summary_cell(summary: Mapping[str, Any]) -> Cell:
@@ -180,16 +181,20 @@ def _first(value: Any) -> float | None:
 def _slopes(subject: Subject, slopes: Slopes) -> Section:
     population = _partial(subject)
     figures = tuple(slope_figure(subject, factor, term, columns, population.get(term)) for (factor, term), columns in slopes.items())
-    tables = tuple(
-        _slope_table(factor, subject.factor_words(factor), term, bool(any(columns["parent"]))) for (factor, term), columns in slopes.items()
-    )
+    tables = tuple(_slope_table(subject, factor, term, is_nested=any(columns["parent"])) for (factor, term), columns in slopes.items())
     return Section("slopes", "Effects that differ between groups", figures=figures, big_tables=tables)
 
 
-def _slope_table(factor: str, words: str, term: str, is_nested: bool) -> LongTable:
+def _heading(subject: Subject, factor: str) -> str:
+    """A factor as a column's heading: of a nested one its own column, since the outer ones have a column beside it."""
+    return subject.factor_words(factor).partition(" in ")[0]
+
+
+def _slope_table(subject: Subject, factor: str, term: str, *, is_nested: bool) -> LongTable:
+    heading = _heading(subject, factor)
     parent = (LongColumn("parent", "inside", "text"),) if is_nested else ()
     columns = (
-        LongColumn("level", factor, "text"),
+        LongColumn("level", heading, "text"),
         *parent,
         LongColumn("estimate", "effect", "effect"),
         LongColumn("lower", "from", "effect"),
@@ -198,14 +203,16 @@ def _slope_table(factor: str, words: str, term: str, is_nested: bool) -> LongTab
         LongColumn("shrinkage", "shrinkage", "share"),
         LongColumn("above", "above average", "share"),
     )
-    return LongTable(f"{term_words(term)} by {words}", f"slopes/{factor}/{term}", "slopes", columns)
+    return LongTable(
+        f"{sentence(effect_name(subject, term))} by {subject.factor_words(factor)}", f"slopes/{factor}/{term}", "slopes", columns
+    )
 
 
 def _grid(subject: Subject, cells: Columns | None) -> Section:
     if cells is None:
         return Section("combinations", "Customers × products")
     pair = subject.study.get("cells") or subject.report.get("cells") or ("customer group", "product group")
-    names = tuple(str(name) for name in pair) if isinstance(pair, Sequence) else ("customer group", "product group")
+    names = tuple(column_words(str(name)) for name in pair) if isinstance(pair, Sequence) else ("customer group", "product group")
     return Section("combinations", "Customers × products", figures=(grid_figure(subject, cells, (names[0], names[1])),))
 
 

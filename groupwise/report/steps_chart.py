@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -53,7 +53,7 @@ def steps_figure(subject: Subject, factor: str, columns: Columns) -> Figure:
     """What composition moved, what counting members once moved, and what pooling moved, of each level."""
     steps = steps_of(subject, factor, columns)
     low, high, kind = domain_of(subject, [columns[step.column] for step in steps] + [columns["lower"], columns["upper"]])
-    scale = alt.Scale(type="log", nice=False) if kind == "log" else alt.Scale(zero=False, nice=False)
+    scale = alt.Scale(type="log", nice=False) if kind == "log" else alt.Scale(zero=False, nice=False, padding=6)
     axis = outcome_axis(subject.unit, subject.axis_format, ticks_between(low, high) if kind == "log" else None)
     members = subject.members_of(factor)
     base = alt.Chart(named_rows()).encode(
@@ -77,8 +77,8 @@ def steps_figure(subject: Subject, factor: str, columns: Columns) -> Figure:
     many = len(columns["level"]) > STEPS_LIMIT
     return Figure(
         id=f"steps-{slug(factor)}",
-        title=f"{sentence(subject.factor_words(factor))}: from the plain average to the pooled estimate, step by step",
-        caption=_caption(steps, members, many=many),
+        title=f"{sentence(subject.levels_words(factor))}, from the plain average to the pooled estimate",
+        caption=_caption(subject, factor, steps, columns),
         speaks_of=with_dependence(subject, subject.speaks_of(factor), factor),
         description=f"Steps from the plain average to the pooled estimate of {len(columns['level'])} {subject.levels_words(factor)}.",
         spec=finished(alt.layer(interval, *travelled, *marks), alt.Step(label_step(members) + 3)),
@@ -99,21 +99,33 @@ def _sorts(steps: Sequence[Step], *, many: bool) -> tuple[tuple[str, str], ...]:
     return (*first, ("n", "line items"), ("level", "name"))
 
 
-def _caption(steps: Sequence[Step], members: str | None, *, many: bool) -> str:
+def steps_reading(subject: Subject, levels: Mapping[str, Columns]) -> tuple[str, ...]:
+    """How the charts are read, once for all of them."""
+    found = {step.column for factor, columns in levels.items() for step in steps_of(subject, factor, columns)}
+    members = next((name for name in (subject.members_of(factor) for factor in levels) if name is not None), None)
     said = ["Read each line from mark to mark."]
-    if steps[0].column == "observed":
+    if "observed" in found:
         said.append(
             "The plain average is that of the group's own line items, with whatever mix of other groups and predictors they have. The next "
             "mark has the same mix for every group: that step is composition, and what the model leaves unfitted."
         )
     if members is not None:
-        said.append(f"Then every {members} counts once, so that those with many line items do not decide alone.")
+        said.append(f"Where a group's {plural(members)} are a sample, every {members} then counts once, however many line items there are.")
     said.append(
         "The last step is pooling: a group with few line items says little by itself, and its estimate is drawn towards the others. "
         "A missing mark could not be determined."
     )
-    said += ["The chart shows those that move furthest; the table of groups has all."] if many else []
-    return " ".join(said)
+    return (" ".join(said),)
+
+
+def _caption(subject: Subject, factor: str, steps: Sequence[Step], columns: Columns) -> str:
+    """The group that lies furthest from its first mark, and where the others are."""
+    first = steps[0]
+    rows = [row for row in zip(columns["level"], columns[first.column], columns["estimate"], strict=True) if row[1] is not None]
+    level, start, end = max(rows, key=lambda row: abs(float(str(row[2])) - float(str(row[1]))))
+    moved = f"Furthest from its {first.title}: {level}, {subject.outcome(float(str(start)))} and pooled {subject.outcome(float(str(end)))}."
+    many = f" The chart shows the {subject.levels_words(factor)} that move furthest; the table of groups has all."
+    return moved + (many if len(columns["level"]) > STEPS_LIMIT else "")
 
 
 def _tooltip(subject: Subject, steps: Sequence[Step], members: str | None) -> list[alt.Tooltip]:

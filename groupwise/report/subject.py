@@ -112,7 +112,7 @@ class Subject:
         """The d3 format of axes on the outcome's scale."""
         if self.is_share:
             return ".0%"
-        return "$,.2~f" if self.text("currency") == "USD" else ",.3~r"
+        return "$,.2f" if self.text("currency") == "USD" else ",.3~r"
 
     def outcome(self, value: float) -> str:
         """A number on the outcome's scale, as prose writes it: $2.31, 31.2 %, 13.4."""
@@ -144,6 +144,11 @@ class Subject:
         own = table.filter((pc.field("grouping_factor") == factor) & (pc.field("headline") == "population"))
         return self._member(factor) if own.num_rows else None
 
+    def is_sampled(self, factor: str) -> bool:
+        """Whether a factor's levels are a sample (customers, households), of which no single one is of interest."""
+        sampled = self.study.get("sampled")
+        return isinstance(sampled, list | tuple) and factor.rpartition(":")[2] in sampled
+
     def _member(self, factor: str) -> str:
         """The first sampled column that is nested in the factor, as people say it."""
         found = self.study.get("sampled")
@@ -155,12 +160,12 @@ class Subject:
 
     def speaks_of(self, factor: str) -> str:
         """What the intervals of a factor's levels speak of, one sentence."""
-        members = self.members_of(factor)
+        members, levels = self.members_of(factor), self.levels_words(factor)
         if members is None:
-            return "The intervals speak of the groups as they are, with the members and line items that they have."
+            return f"The intervals speak of these {levels} as they are, with what they consist of and the line items that they have."
         return (
-            f"The intervals speak of the population that a group's {plural(members)} are a sample of: what to expect of a new {members} "
-            f"there, each {members} in the data counted once."
+            f"The intervals speak of what to expect of a new {members} in one of these {levels}: its {plural(members)} in the data are a "
+            "sample, and each counts once."
         )
 
     @property

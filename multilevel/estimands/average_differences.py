@@ -1,13 +1,12 @@
 """What a predictor changes on the scale of the outcome: the average over line items of the expected outcome with it, less that without.
 
 Gelman and Hill (2006), section 5.7 (average predictive differences). Every line item keeps its groups and its other predictors; only the
-predictor asked about is set, to a level and to the reference, or to one unit more. Where a coefficient is the same difference for all line
+predictor asked about is set, to a level and to the reference, or to a step more. Where a coefficient is the same difference for all line
 items (identity link) or the same ratio (log link) it says as much itself, and nothing is averaged here.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -16,21 +15,13 @@ from scipy.sparse import coo_array, csr_array, vstack
 
 from multilevel.arrays import Floats, Integers
 from multilevel.design.model import Design, DesignColumn
+from multilevel.estimands.coded_terms import CodedTerm, coded_terms
 from multilevel.estimands.expected_outcome import ExpectedOutcome
 from multilevel.fit.container import Summary
+from multilevel.formula.tree import Formula
 
 MOST_CELLS = 100_000
 """Cells that are averaged over; of more, so many are taken evenly by weight."""
-
-
-@dataclass(frozen=True)
-class CodedTerm:
-    """A term of one predictor: ``level`` against ``reference`` of a categorical one, one unit more of a number (both None)."""
-
-    term: str
-    predictor: str
-    level: str | None = None
-    reference: str | None = None
 
 
 @dataclass(frozen=True)
@@ -41,29 +32,10 @@ class AverageDifference:
     summary: Summary
 
 
-def coded_terms(design: Design) -> list[CodedTerm]:
-    """Population terms of one predictor that stands in no interaction and, if categorical, is coded against a reference."""
-    columns = [*design.population, *(column for block in design.blocks for column in block.columns)]
-    joint = {name for column in columns if len(column.numbers) + len(column.indicators) > 1 for name in _predictors(column)}
-    numbers = {name for column in columns for name in column.numbers}
-    found = []
-    for column in design.population:
-        names = _predictors(column)
-        if len(names) != 1 or joint & set(names):
-            continue
-        [name] = names
-        if column.indicators:
-            values = design.cells.labels[name].values
-            has_reference = all(other.indicators != ((name, 0),) for other in design.population)
-            if has_reference:
-                found.append(CodedTerm(column.label, name, str(values[column.indicators[0][1]]), str(values[0])))
-        elif name.isidentifier() and not any(re.search(rf"\b{name}\b", other) for other in numbers - {name}):
-            found.append(CodedTerm(column.label, name))
-    return found
-
-
-def average_differences(outcome: ExpectedOutcome) -> list[AverageDifference]:
+def average_differences(outcome: ExpectedOutcome, formula: Formula) -> list[AverageDifference]:
     """Of every coded term; none where the coefficients say it, and where the mean needs the sigma of ``log(y)``.
+
+    ``within(x, g)`` has none: of a true-or-false x no step leads from one value to the other.
 
     The error is that of the delta method about the estimates; the interval has the quantiles of that linear form, so that posterior draws
     keep their shape.
@@ -76,7 +48,7 @@ def average_differences(outcome: ExpectedOutcome) -> list[AverageDifference]:
     n = len(here)
     signed = csr_array(np.concatenate([weights, -weights])[None, :])
     found = []
-    for coded in coded_terms(design):
+    for coded in (each for each in coded_terms(design, formula) if each.means != "within"):
         rows = csr_array(vstack([_rows(design, here, coded, at=place) for place in (1, 0)]))
         own = tuple(part.own(rows) for part in parts)
         means = [part.response.mean(np.asarray(row @ part.fit.joint.mean)) for part, row in zip(parts, own, strict=True)]
@@ -107,7 +79,7 @@ def _cells(weight: Floats) -> tuple[Integers, Floats]:
 
 
 def _rows(design: Design, here: Integers, coded: CodedTerm, *, at: int) -> csr_array:
-    """(m, p + q) rows of the cells ``here``: the predictor at its level (1) or its reference (0); a number one unit more, or as it is."""
+    """(m, p + q) rows of the cells ``here``: the predictor at its level (1) or its reference (0); a number a step more, or as it is."""
     pieces = list(_places(design, here))
     values = np.concatenate([_set(column, here, coded, at) for column, _ in pieces])
     rows = np.tile(np.arange(len(here)), len(pieces))
@@ -127,12 +99,8 @@ def _places(design: Design, here: Integers) -> Iterator[tuple[DesignColumn, Inte
 
 def _set(column: DesignColumn, here: Integers, coded: CodedTerm, at: int) -> Floats:
     values = np.asarray(column.multiplier[here], dtype=float)
-    if coded.predictor not in _predictors(column):
+    if coded.level is None:
+        return values + at * coded.step if column.label == coded.term else values
+    if coded.categories not in {name for name, _ in column.indicators}:
         return values
-    if not column.indicators:
-        return values + at
     return np.full(len(here), float(at == 1 and column.label == coded.term))
-
-
-def _predictors(column: DesignColumn) -> tuple[str, ...]:
-    return (*column.numbers, *(name for name, _ in column.indicators))

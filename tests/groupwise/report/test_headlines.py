@@ -41,10 +41,10 @@ def test_the_report_says_of_whom_it_speaks_and_how_many_stand_behind(make_tables
     tables["group_estimates"] = of_population(tables["group_estimates"], "income_group", 0.25)
     sampled = {**study, "sampled": ["customer_id"]}
     text = write_report(tables, {}, {}, tmp_path / "r.html", study=sampled).read_text(encoding="utf-8")
-    assert "what to expect of a new customer there, each customer in the data counted once" in text
-    assert "5 customers; 95 % interval" in text and "for a new customer of each" in text
+    assert "The intervals speak of what to expect of a new customer in one of these income groups" in text
+    assert "5 customers; 95\N{NO-BREAK SPACE}% interval" in text and "for a new customer of each" in text
     plain = write_report(make_tables(20), {}, {}, tmp_path / "s.html", study=study).read_text(encoding="utf-8")
-    assert "The intervals speak of the groups as they are" in plain
+    assert "The intervals speak of these income groups as they are" in plain
 
 
 def test_headlines_that_differ_are_said_and_members_compared(make_tables) -> None:

@@ -58,7 +58,9 @@ def test_the_overall_average_is_that_of_all_line_items_whatever_each_groups_own_
     )
     empty = pa.table({name: [] for name in ("pooling", "term", "std_error", "lower")})
     tables = {"group_estimates": estimates, "population_coefficients": empty, "variance_components": pa.table({"grouping_factor": []})}
-    assert answer(Subject(tables, {}, {}, {}))[0].startswith("Over all groups together the estimate is 0.0625 (outcome); by school it runs")
+    assert answer(Subject(tables, {}, {}, {}))[0].text.startswith(
+        "Over all groups together the estimate is 0.0625 (outcome); by school it runs"
+    )
 
 
 def component(factor: str, term: str = "Intercept", **values: object) -> dict[str, object]:

@@ -7,20 +7,22 @@ import html
 import re
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+import vl_convert
 
-from groupwise.report import write_report
+from groupwise.report import write_picture, write_report
 from groupwise.report.answer import answer
+from groupwise.report.compared import compared
 from groupwise.report.datasets import level_datasets
 from groupwise.report.dependence import dependence_sentence
 from groupwise.report.failed_words import effects_of
 from groupwise.report.label_words import column_words, counted, plural
 from groupwise.report.part_labels import told_apart
-from groupwise.report.predictor_sentences import predictor_words
 from groupwise.report.sections import sections
 from groupwise.report.steps_chart import STEPS_LIMIT, steps_figure, steps_of
 from groupwise.report.subject import Subject
@@ -39,6 +41,7 @@ def rows() -> pd.DataFrame:
     n, customers = 1_200, rng.integers(0, 60, 1_200)
     frame = pd.DataFrame({"customer_id": customers, "region": np.array(["NORTH", "SOUTH", "EAST", "WEST"])[customers % 4]})
     frame["category_key"] = rng.choice(list("abc"), n)
+    frame["is_web"], frame["income"] = rng.random(n) < 0.5, 1_000.0 * rng.integers(20, 90, n)
     frame["on_sale"] = rng.random(n) < 0.4
     eta = 0.4 * (frame.region == "NORTH") - 0.3 * frame.on_sale + rng.normal(0, 0.3, 60)[customers]
     frame["amount"] = np.exp(1 + eta + rng.normal(0, 0.4, n))
@@ -58,7 +61,7 @@ def subject_of(formula: str, family: str, *sampled: str) -> Subject:
 
 
 def said(subject: Subject) -> str:
-    return " ".join(answer(subject))
+    return " ".join(words for found in answer(subject) for words in (found.text, *found.points))
 
 
 def test_members_as_they_are_have_three_steps() -> None:
@@ -88,6 +91,17 @@ def test_of_a_sample_every_member_counts_once_before_pooling() -> None:
     assert [step.column for step in steps_of(subject, "region:customer_id", customers)] == ["observed", "none", "estimate"]
 
 
+def test_the_picture_says_how_many_units_stand_behind_a_level(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    drawn: list[dict[str, Any]] = []
+    monkeypatch.setattr(vl_convert, "vegalite_to_png", lambda spec, scale: drawn.append(spec) or b"")
+    subject = subject_of(f"amount ~ 1 + on_sale + {NESTED} + (1 | category_key)", "gaussian", "customer_id")
+    write_picture(dict(subject.tables), {**subject.study, "cells": ["region", "category_key"]}, tmp_path / "p.png")
+    left, right = drawn[0]["hconcat"]
+    ticks = {row["tick"].partition("\x01")[2] for layer in left["layer"] for row in layer["data"].get("values", []) if "tick" in row}
+    assert ticks == {"15 customers"}
+    assert right["title"].startswith("Regions")  # of the customers, who are more, no single one is of interest
+
+
 def test_the_table_has_a_column_for_the_units_and_for_every_step() -> None:
     subject = subject_of(f"amount ~ 1 + on_sale + {NESTED}", "gaussian", "customer_id")
     made = sections(subject, level_datasets(subject), {}, None)
@@ -112,13 +126,16 @@ def test_of_many_groups_the_chart_shows_some_and_says_where_the_others_are(make_
     assert figure.limit == STEPS_LIMIT
     assert figure.sorts[0][0] == ("pooled_by" if many else "estimate")
     assert ("the table of groups has all" in figure.caption) == many
-    assert figure.title.startswith("Category in department: ")
+    assert figure.title.startswith("Categories in department, ")
 
 
 def test_a_logarithm_changes_by_per_cent_of_the_amount() -> None:
     subject = subject_of(f"log(amount) ~ 1 + on_sale + {NESTED}", "gaussian", "customer_id")
     words = said(subject)
-    assert re.search(r"On sale, against not on sale: the outcome \(per line item\) differs by −\d+\.\d % \(95 % interval −", words)
+    assert "a higher or lower outcome (per line item)" in words
+    assert re.search(
+        r"On sale \(yes, against no\): −\d+\.\d % \(95 % interval −\d+\.\d % to −\d+\.\d %\), all else the same; of \$\d\.\d\d that", words
+    )
     assert "15 customers; 95 % interval $" in words
     assert "for a new customer of each" in words
     assert re.search(r"with the mix that all groups share, \$\d\.\d\d once every customer counts the same, and", words)
@@ -126,41 +143,41 @@ def test_a_logarithm_changes_by_per_cent_of_the_amount() -> None:
 
 def test_a_gaussian_outcome_changes_by_dollars() -> None:
     words = said(subject_of(f"amount ~ 1 + on_sale + {FLAT}", "gaussian"))
-    assert re.search(r"the outcome \(per line item\) differs by −\$\d\.\d\d \(95 % interval −\$\d\.\d\d to −\$\d\.\d\d\)", words)
+    assert re.search(r"On sale \(yes, against no\): −\$\d\.\d\d \(95 % interval −\$\d\.\d\d to −\$\d\.\d\d\), all else the same", words)
     assert "customer" not in words
 
 
 @pytest.mark.parametrize(("groups", "sampled"), [(FLAT, ()), (NESTED, ("customer_id",))])
 def test_a_share_changes_by_percentage_points_never_by_odds(groups: str, sampled: tuple[str, ...]) -> None:
     words = said(subject_of(f"kept ~ 1 + on_sale + {groups}", "binomial", *sampled))
-    assert re.search(r"by −\d+\.\d percentage points \(95 % interval −\d+\.\d to −\d+\.\d\), averaged over all line items", words)
+    assert re.search(r"\): −\d+\.\d percentage points \(95 % interval −\d+\.\d to −\d+\.\d\), averaged over all line items", words)
     assert "odds" not in words and "log" not in words
     assert ("15 customers" in words) == bool(sampled)
 
 
 def test_a_two_part_outcome_changes_by_dollars_of_both_parts_together() -> None:
     words = said(subject_of(f"spend ~ 1 + on_sale + {FLAT}", "hurdle_gamma"))
-    assert words.count("On sale, against not on sale") == 1
-    assert re.search(r"by −\$\d\.\d\d \(95 % interval −\$\d\.\d\d to −\$\d\.\d\d\), averaged over all line items", words)
+    assert words.count("On sale (yes, against no)") == 1
+    assert re.search(r"\): −\$\d\.\d\d \(95 % interval −\$\d\.\d\d to −\$\d\.\d\d\), averaged over all line items", words)
     assert "odds" not in words
 
 
 def test_a_two_part_outcome_whose_mean_needs_a_sigma_is_told_part_by_part() -> None:
     words = said(subject_of(f"spend ~ 1 + on_sale + {FLAT}", "hurdle_lognormal"))
     assert "the outcome is above zero less often; by how much depends on the group" in words
-    assert "per line item, where the outcome is above zero" in words
+    assert "On sale (yes, against no), where the outcome is above zero: −" in words
     assert "odds" not in words
 
 
 def test_a_failed_check_of_dependence_stands_beside_every_interval() -> None:
     subject = subject_of(f"amount ~ 1 + on_sale + {FLAT}", "gaussian", "customer_id")
     words = said(subject)
-    assert "Line items of one customer may be alike, and the formula leaves customers out" in words
+    assert "but line items of one customer are alike, and the formula leaves customers out" in words
     assert "As the intervals stand, of 3 categories" in words
     assert "highest is settled" not in words
     figure = steps_figure(subject, "region", level_datasets(subject)["region"])
-    assert figure.speaks_of.endswith("(a check failed), and can be several times too narrow.")
-    assert dependence_sentence(subject_of(f"amount ~ 1 + on_sale + {NESTED}", "gaussian", "customer_id")) == ""
+    assert figure.speaks_of.endswith("too narrow: line items of one customer are alike, and the formula leaves customers out.")
+    assert dependence_sentence(subject_of(f"amount ~ 1 + on_sale + {NESTED}", "gaussian", "customer_id"), "region") == ""
 
 
 def levels(*rows: tuple[str, float, float, int, int]) -> Subject:
@@ -177,15 +194,15 @@ def levels(*rows: tuple[str, float, float, int, int]) -> Subject:
 
 
 def test_what_is_settled_is_told_and_what_is_not() -> None:
-    words = answer(levels(("A", 3.0, 0.5, 1, 1), ("B", 2.0, 0.5, 2, 3), ("C", 1.0, 0.5, 2, 3)))[1]
-    assert words.startswith("Of 3 shops, 1 lies above their average of 2 with the whole interval (A), and 1 lies below it with the whole")
+    words = answer(levels(("A", 3.0, 0.5, 1, 1), ("B", 2.0, 0.5, 2, 3), ("C", 1.0, 0.5, 2, 3)))[1].text
+    assert words.startswith("Of 3 shops, 1 is clearly above their average of 2 (A), 1 is clearly below it (C).")
     assert "The other one cannot be told from it." in words
     assert "That A is highest is settled" in words
 
 
 def test_levels_that_cannot_be_told_apart_are_not_ranked() -> None:
-    words = answer(levels(("A", 2.1, 1.0, 1, 3), ("B", 2.0, 1.0, 1, 3), ("C", 1.9, 1.0, 1, 3)))[1]
-    assert words.startswith("Of 3 shops none can be told from their average of 2: every interval contains it.")
+    words = answer(levels(("A", 2.1, 1.0, 1, 3), ("B", 2.0, 1.0, 1, 3), ("C", 1.9, 1.0, 1, 3)))[1].text
+    assert words.startswith("Of 3 shops none can be told from their average of 2.")
     assert "Which is highest is not settled: 3 have rank 1 in their 95 % interval (A, B, C)." in words
 
 
@@ -200,17 +217,62 @@ def test_the_first_line_says_what_failed_checks_do_to_the_numbers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("coded", "words"),
+    ("coded", "words", "step"),
     [
-        ({"predictor": "on_sale", "level": "true", "reference": "false"}, "on sale, against not on sale"),
-        ({"predictor": "has_coupon", "level": "true", "reference": "false"}, "with coupon, against without coupon"),
-        ({"predictor": "is_weekend", "level": "true", "reference": "false"}, "weekend, against not weekend"),
-        ({"predictor": "channel", "level": "web", "reference": "shop"}, "channel web, against shop"),
-        ({"predictor": "unit_price", "level": None, "reference": None}, "one unit more of unit price"),
+        ({"predictor": "on_sale", "level": "true", "reference": "false"}, "On sale (yes, against no)", 1.0),
+        ({"predictor": "has_coupon", "level": "true", "reference": "false"}, "Coupon (yes, against no)", 1.0),
+        ({"predictor": "is_weekend", "level": "false", "reference": "true"}, "Weekend (no, against yes)", 1.0),
+        ({"predictor": "channel", "level": "web", "reference": "shop"}, "Channel (web, against shop)", 1.0),
+        ({"predictor": "own", "step": 1.0, "is_flag": True}, "Own (yes, against no)", 1.0),
+        ({"predictor": "unit_price", "step": 1.0}, "Unit price higher by 1", 1.0),
+        ({"predictor": "income", "step": 10_000.0}, "Income higher by 10,000", 10_000.0),
+        ({"predictor": "income", "step": 0.7, "is_log": True}, "Income twice as high", 0.7),
+        ({"predictor": "income", "step": 1.0, "is_standard": True}, "Income higher by one standard deviation", 1.0),
+        ({"predictor": "income_missing", "step": 1.0}, "Income not known, against the average income", 1.0),
+        ({"predictor": "n_missing", "step": 1.0}, "N missing higher by 1", 1.0),
+        (
+            {"predictor": "own", "means": "within", "group": "category_key", "step": 1.0, "is_flag": True},
+            "Own (yes, against no) in the same category",
+            1.0,
+        ),
+        (
+            {"predictor": "own", "means": "between", "group": "a:category_key", "step": 1.0, "is_flag": True},
+            "A category with a share of own higher by 10 percentage points",
+            0.1,
+        ),
+        (
+            {"predictor": "price", "means": "within", "group": "category_key", "step": 10.0, "is_log": False},
+            "Price higher by 10 in the same category",
+            10.0,
+        ),
+        (
+            {"predictor": "price", "means": "between", "group": "category_key", "step": 0.7, "is_log": True},
+            "A category whose price is typically twice as high",
+            0.7,
+        ),
     ],
 )
-def test_a_predictor_names_what_it_is_compared_with(coded: dict[str, object], words: str) -> None:
-    assert predictor_words("t", coded) == words
+def test_a_predictor_names_what_it_is_compared_with(coded: dict[str, object], words: str, step: float) -> None:
+    study = {"missing": {"income": "mean_and_indicator"}}
+    found = compared(Subject({}, study, {}, {}), "t", coded)
+    assert found is not None and (found.words, found.step) == (words, step)
+
+
+def test_terms_of_which_no_single_comparison_speaks_are_counted_only() -> None:
+    """Interactions and arithmetic: their names are columns, which say nothing to who reads the answer."""
+    words = said(subject_of(f"amount ~ 1 + on_sale * is_web + {FLAT}", "gaussian"))
+    assert "3 effects are under “Complete, no and partial pooling”." in words
+    assert "is_web" not in words and "on_sale" not in words
+    words = said(subject_of(f"log(amount) ~ 1 + on_sale + log(income) + income:is_web + {FLAT}", "gaussian"))
+    assert "On sale (yes, against no)" in words and "income" not in words.lower()
+
+
+def test_group_level_predictors_are_told_in_words() -> None:
+    words = said(subject_of(f"log(amount) ~ 1 + within(on_sale, category_key) + log(income) + is_web + {FLAT}", "gaussian"))
+    assert "Income twice as high: " in words
+    assert "in the same category: −" in words
+    assert "Web (yes, against no): " in words
+    assert not re.search(r"log\(|within\(|_", words)
 
 
 def test_columns_are_said_as_people_say_them() -> None:
