@@ -23,6 +23,7 @@ from multilevel.estimands.probabilities import (
 )
 from multilevel.estimands.standardise import Standardisation
 from multilevel.fit.container import Summary
+from multilevel.fit.shared_rows import mean_row
 
 FEW_SIBLINGS = 100
 """Siblings of one parent up to which ranks are those of draws where levels are too many for joint draws of all."""
@@ -98,7 +99,7 @@ def _normal_above(standard: Standardisation, told: Summary, error: Floats) -> Fl
     sums = [np.zeros((1, len(fit.joint.mean))) for fit in fits]
     for gradients in standard.gradient_chunks():
         for place, (fit, rows) in enumerate(zip(fits, gradients, strict=True)):
-            sums[place] += np.asarray(rows.sum(axis=0)).reshape(1, -1)
+            sums[place] += rows.shape[0] * np.asarray(mean_row(rows).todense())
             units.append(unit_of_rows(fit, rows))
     centres = [csr_array(total / n_levels) for total in sums]
     pieces = [

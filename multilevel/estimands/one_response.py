@@ -29,6 +29,7 @@ from multilevel.estimands.unseen_response import with_unknown_effect
 from multilevel.families.link import Link
 from multilevel.fit.container import Fit, Summary
 from multilevel.fit.residuals import predictor_variance
+from multilevel.fit.shared_rows import averaged
 
 
 @dataclass(frozen=True)
@@ -141,16 +142,16 @@ class OneResponse:
         """Exact under the identity link, else by the delta method or draw by draw."""
         [own], joint, response = rows, self.fit.joint, self.response
         if response.is_linear:
-            found = joint.combine(csr_array(weights @ own), self.interval)
+            found = joint.combine(averaged(weights, own), self.interval)
         else:
             found = joint.respond(own, weights, response.mean, response.slope, self.interval)
         return joint.on_response_scale(found, response, self.interval)
 
-    def gradients(self, rows: PartRows, weights: csr_array) -> tuple[csr_array, ...]:
+    def gradients(self, rows: PartRows, weights: csr_array) -> PartRows:
         """Slopes of the inverse link times the rows."""
         [own] = rows
         slope = self.response.slope(np.asarray(own @ self.fit.joint.mean))
-        return (csr_array(csr_array(weights.multiply(slope.reshape(1, -1))) @ own),)
+        return (averaged(csr_array(weights.multiply(slope.reshape(1, -1))), own),)
 
     def sensitivities(self, estimate: Floats, chunks: Callable[[], Iterable[Chunk]]) -> tuple[Floats, ...]:
         """The slope of the inverse link at the averages themselves."""

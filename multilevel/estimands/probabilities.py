@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from scipy.sparse import csr_array, vstack
+from scipy.linalg import lapack
+from scipy.sparse import csr_array
 from scipy.special import ndtr, ndtri
 
 from multilevel.arrays import Floats
-from multilevel.estimands.expected_outcome import ExpectedOutcome
+from multilevel.estimands.expected_outcome import ExpectedOutcome, PartRows
 from multilevel.fit.container import Fit
+from multilevel.fit.shared_rows import Rows, as_csr, largest_entry, mapped, mean_row, stacked
 
 EXACT_LEVELS = 10_000
 """Above so many levels the normal approximation takes each level as independent given the common coefficients."""
@@ -19,7 +21,9 @@ RANK_DRAWS = 1_000
 _POOLED_DRAWS = 8
 _CHUNK_VALUES = 8_000_000
 _MOST_VALUES = 20_000_000
-_MOST_PAIRED = 100
+MOST_JOINT = 2_000
+"""Levels up to which their joint covariance is held where draws of all coefficients would be too many."""
+
 _ROUNDING = 1e-13
 _TIE = 1e-10
 
@@ -36,39 +40,38 @@ def probability_above_average(fit: Fit, rows: csr_array, independent_sd: Floats)
         return _from_draws(fit, rows)
     values, unit = np.asarray(rows @ fit.joint.mean), unit_of_rows(fit, rows)
     if rows.shape[0] <= EXACT_LEVELS:
-        independent_sd = fit.joint.spread_about(rows, csr_array(rows.mean(axis=0).reshape(1, -1)))
+        independent_sd = fit.joint.spread_about(rows, mean_row(rows))
     return above(values - values.mean(), independent_sd, unit)
 
 
-def unit_of_rows(fit: Fit, rows: csr_array) -> float:
+def unit_of_rows(fit: Fit, rows: Rows) -> float:
     """The scale of ``rows @ (beta, b)``, beside which a spread is rounding."""
-    unit_free = rows if fit.unit_free is None else rows @ fit.unit_free.form.maps.matrix
-    size = float(np.abs(unit_free.data).max(initial=0.0))
-    return size * (fit.sigma or 1.0)
+    unit_free = rows if fit.unit_free is None else mapped(rows, fit.unit_free.form.maps.matrix)
+    return largest_entry(unit_free) * (fit.sigma or 1.0)
 
 
 def has_joint_draws(outcome: ExpectedOutcome, n_levels: int) -> bool:
     """Whether levels are compared over joint draws; else each by what varies given what is common to all levels."""
     if n_levels > EXACT_LEVELS:
         return False
-    return outcome.has_draws or not _are_too_many(outcome) or n_levels <= _MOST_PAIRED
+    return outcome.has_draws or not _are_too_many(outcome) or n_levels <= MOST_JOINT
 
 
-def joint_noise(outcome: ExpectedOutcome, differentiate: Callable[[], Iterator[tuple[csr_array, ...]]], seed: int) -> Floats:
+def joint_noise(outcome: ExpectedOutcome, differentiate: Callable[[], Iterator[PartRows]], seed: int) -> Floats:
     """(L, draws) joint deviations of linearised estimates from themselves, less much of what all levels share.
 
     ``differentiate`` gives, for consecutive levels, per part derivatives (l, p + q) of the estimates at the joint mean.
     """
     fits = [part.fit for part in outcome.parts]
     if not outcome.has_draws and _are_too_many(outcome):
-        # at most _MOST_PAIRED levels; the parts share no parameter: what they bring to a level adds up
-        whole = [csr_array(vstack(pieces, format="csr")) for pieces in zip(*differentiate(), strict=True)]
-        total = np.sum([_covariance(fit, _from_the_mean(rows)) for fit, rows in zip(fits, whole, strict=True)], axis=0)
-        return _normal_draws(total, seed)
+        # at most MOST_JOINT levels; the parts share no parameter: what they bring to a level adds up
+        whole = [stacked([as_csr(piece) for piece in pieces]) for pieces in zip(*differentiate(), strict=True)]
+        parts = [fit.joint.covariance_about(rows, mean_row(rows)) for fit, rows in zip(fits, whole, strict=True)]
+        return _normal_draws(np.sum(parts, axis=0), seed)
     shared = _shared(differentiate())
     noise = [draws - fit.joint.mean for fit, draws in zip(fits, outcome.draws(RANK_DRAWS, seed), strict=True)]
     pieces = [
-        np.sum([_less(rows, *own) @ draws.T for rows, own, draws in zip(parts, shared, noise, strict=True)], axis=0)
+        np.sum([_less(as_csr(rows), *own) @ draws.T for rows, own, draws in zip(parts, shared, noise, strict=True)], axis=0)
         for parts in differentiate()
     ]
     found = np.concatenate(pieces)
@@ -80,10 +83,10 @@ def _are_too_many(outcome: ExpectedOutcome) -> bool:
     return max(len(part.fit.joint.mean) for part in outcome.parts) * RANK_DRAWS > _MOST_VALUES
 
 
-def _shared(chunks: Iterator[tuple[csr_array, ...]]) -> list[tuple[Floats, Floats]]:
+def _shared(chunks: Iterator[PartRows]) -> list[tuple[Floats, Floats]]:
     """Per part (p + q,) what every level has of each column, and the column's largest size."""
     bounds: list[tuple[Floats, Floats]] = []
-    for parts in chunks:
+    for parts in (tuple(as_csr(part) for part in chunk) for chunk in chunks):
         own = [(np.asarray(rows.min(axis=0).todense()).ravel(), np.asarray(rows.max(axis=0).todense()).ravel()) for rows in parts]
         pairs = zip(bounds or own, own, strict=True)
         bounds = [(np.minimum(low, least), np.maximum(high, most)) for (low, high), (least, most) in pairs]
@@ -96,16 +99,6 @@ def _less(rows: csr_array, shared: Floats, largest: Floats) -> csr_array:
     data = rows.data - shared[rows.indices]
     data[np.abs(data) < _ROUNDING * largest[rows.indices]] = 0.0
     return csr_array((data, rows.indices, rows.indptr), shape=rows.shape)
-
-
-def _from_the_mean(gradients: csr_array) -> csr_array:
-    """(L, p + q) less their mean: ranks do not change when the same is taken from every level, and what all share need not be drawn."""
-    every = csr_array(np.ones((gradients.shape[0], 1)))
-    differences = csr_array(gradients - every @ csr_array(gradients.mean(axis=0).reshape(1, -1)))
-    largest = np.asarray(abs(gradients).max(axis=0).todense()).ravel()
-    differences.data[np.abs(differences.data) < _ROUNDING * largest[differences.indices]] = 0.0
-    differences.eliminate_zeros()
-    return differences
 
 
 def ranks_of_draws(estimates: Floats, noise: Floats, interval: float, seed: int) -> tuple[Floats, Floats]:
@@ -125,22 +118,14 @@ def ranks_of_draws(estimates: Floats, noise: Floats, interval: float, seed: int)
     return lower.astype(float), upper.astype(float)
 
 
-def _covariance(fit: Fit, rows: csr_array) -> Floats:
-    """(L, L) covariance of ``rows @ (beta, b)`` from variances of sums: Cov(i, j) = (Var(i + j) - Var(i) - Var(j)) / 2."""
-    n = rows.shape[0]
-    first, second = np.triu_indices(n)
-    sums = fit.joint.combine(csr_array(rows[first] + rows[second]), fit.interval).std_error ** 2
-    total = np.zeros((n, n))
-    total[first, second] = total[second, first] = sums
-    alone = np.diagonal(total) / 4.0
-    return (total - alone[:, None] - alone[None, :]) / 2.0
-
-
 def _normal_draws(covariance: Floats, seed: int) -> Floats:
     """(L, draws) of N(0, covariance), singular or not."""
-    values, vectors = np.linalg.eigh(covariance)
-    noise = np.random.default_rng(seed).standard_normal((len(values), RANK_DRAWS))
-    return np.asarray((vectors * np.sqrt(np.maximum(values, 0.0))) @ noise)
+    # pivoted (Higham 2002, section 10.3): what is left beyond the rank is rounding
+    root, order, rank, _ = lapack.dpstrf(covariance, lower=1)
+    noise = np.random.default_rng(seed).standard_normal((rank, RANK_DRAWS))
+    drawn = np.empty((len(covariance), RANK_DRAWS))
+    drawn[order - 1] = np.tril(root)[:, :rank] @ noise
+    return drawn
 
 
 def _from_draws(fit: Fit, rows: csr_array) -> Floats:

@@ -13,17 +13,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import coo_array, csr_array, vstack
+from scipy.sparse import coo_array, csr_array
 
 from multilevel.arrays import Floats, Integers
 from multilevel.design.nesting import Nesting
 from multilevel.estimands.binning import MOST_LEAVES, CommonBins, OwnBins
 from multilevel.estimands.bins import distinct_rows
 from multilevel.estimands.crossings import crossings, unseen_share
-from multilevel.estimands.expected_outcome import Chunk, ExpectedOutcome, integrated
+from multilevel.estimands.expected_outcome import Chunk, ExpectedOutcome, PartRows, integrated
 from multilevel.estimands.level_variance import LevelVariance
-from multilevel.estimands.mix_parts import Sides, averaging, pair_rows, scales, split_sides
+from multilevel.estimands.mix_parts import Sides, averaging, scales, shared_pair_rows, split_sides
 from multilevel.fit.container import Summary
+from multilevel.fit.shared_rows import SharedRows, as_csr, stacked
 
 _CHUNK_ENTRIES = 3_000_000
 
@@ -33,7 +34,7 @@ class BinPairs:
     """Rows of coefficients (m, p + q) of the layout, weights (g, m) that average them, and (m,) the variance of the predictor within each
     pair of bins; ``averages`` lead from cells to the bins."""
 
-    rows: csr_array
+    rows: SharedRows
     weights: csr_array
     spread: Floats
     averages: tuple[csr_array, ...]
@@ -77,7 +78,7 @@ class Standardisation:
         for levels, bins in self._slices(common):
             averages = (csr_array(own[bins]), common)
             spread = np.add.outer(self.own.spread[bins], self.common.spread).ravel()
-            yield BinPairs(pair_rows(self.sides, averages, self.integrated), self._weights(levels, bins), spread, averages)
+            yield BinPairs(shared_pair_rows(self.sides, averages, self.integrated), self._weights(levels, bins), spread, averages)
 
     def unseen(self, averages: Sequence[csr_array]) -> tuple[Floats, ...]:
         """Per part (rows,) variance of the linear predictor from effects that are not known: of new members, and of combinations of an
@@ -101,9 +102,9 @@ class Standardisation:
 
     def gradients(self) -> tuple[csr_array, ...]:
         """Per part (L, p + q) derivatives of the averages at the joint mean."""
-        return tuple(csr_array(vstack(part, format="csr")) for part in zip(*self.gradient_chunks(), strict=True))
+        return tuple(stacked([as_csr(piece) for piece in part]) for part in zip(*self.gradient_chunks(), strict=True))
 
-    def gradient_chunks(self) -> Iterator[tuple[csr_array, ...]]:
+    def gradient_chunks(self) -> Iterator[PartRows]:
         """As ``gradients``, of consecutive levels."""
         for rows, weights in self.chunks():
             yield self.outcome.gradients(rows, weights)
@@ -117,13 +118,8 @@ class Standardisation:
         return csr_array(coo_array((values.ravel(), (rows, np.arange(n_own * n_common))), shape=shape))
 
     def _slices(self, common: csr_array) -> Iterator[tuple[slice, slice]]:
-        """Consecutive levels, with their bins, of about ``_CHUNK_ENTRIES`` coefficients."""
-        other = sum(
-            min(common.nnz, common.shape[0] * block.factor.n_levels) * len(block.columns)
-            for block, home in zip(self.sides.design.blocks, self.sides.home, strict=True)
-            if home == self.sides.n_sides
-        )
-        per_bin = other + common.shape[0] * (len(self.sides.design.population) + 4)
+        """Consecutive levels, with their bins, of about ``_CHUNK_ENTRIES`` coefficients of their own."""
+        per_bin = common.shape[0] * (len(self.sides.design.population) + len(self.sides.design.blocks) + 4)
         step = max(1, _CHUNK_ENTRIES // max(1, per_bin))
         first = np.searchsorted(self.own.level, np.arange(self.n_levels + 1))
         at = 0

@@ -13,6 +13,7 @@ from multilevel.arrays import Floats, Integers
 from multilevel.design.model import Design
 from multilevel.design.unit_free import UnitFree
 from multilevel.families.link import Link
+from multilevel.fit.shared_rows import Rows
 
 type Engine = Literal["bayesian", "likelihood"]
 
@@ -60,12 +61,12 @@ class Joint(Protocol):
     def mean(self) -> Floats:
         """(p + q,) posterior mean, or (RE)ML estimates and conditional modes."""
 
-    def combine(self, rows: csr_array, interval: float) -> Summary:
+    def combine(self, rows: Rows, interval: float) -> Summary:
         """Linear combinations ``rows @ (beta, b)``."""
 
     def respond(
         self,
-        rows: csr_array,
+        rows: Rows,
         weights: csr_array,
         response: Callable[[Floats], Floats],
         slope: Callable[[Floats], Floats],
@@ -73,8 +74,11 @@ class Joint(Protocol):
     ) -> Summary:
         """Averages ``weights @ response(rows @ (beta, b))``; ``slope`` is the derivative of ``response``, elementwise."""
 
-    def spread_about(self, rows: csr_array, centre: csr_array) -> Floats:
+    def spread_about(self, rows: Rows, centre: csr_array) -> Floats:
         """(m,) standard deviations of ``(rows - centre) @ (beta, b)``; ``centre`` is (1, p + q)."""
+
+    def covariance_about(self, rows: Rows, centre: csr_array) -> Floats:
+        """(m, m) covariance of ``(rows - centre) @ (beta, b)``, for m small enough."""
 
     def draws(self, size: int, seed: int) -> Floats:
         """(size, p + q) draws: of the posterior, or of the normal approximation."""

@@ -13,6 +13,7 @@ from multilevel.arrays import Floats, Integers
 from multilevel.errors import FitError
 from multilevel.families.link import Link
 from multilevel.fit.container import Fit, Summary, VarianceComponent
+from multilevel.fit.shared_rows import Rows
 
 CHUNK_VALUES = 8_000_000
 """Values held at once while summarising: 64 MB of doubles."""
@@ -60,7 +61,7 @@ class DrawsJoint:
         """(chains, draws, columns): the draws as a sampler left them, for R-hat and ESS."""
         return self.values.reshape(self.n_chains, -1, self.values.shape[1])[:, :, columns]
 
-    def combine(self, rows: csr_array, interval: float) -> Summary:
+    def combine(self, rows: Rows, interval: float) -> Summary:
         """Posterior mean, sd and equal-tailed quantiles of ``rows @ (beta, b)``; ``rows`` is (m, p + q)."""
         step = max(1, CHUNK_VALUES // self.n_draws)
         pieces = [summarise(np.asarray(rows[at : at + step] @ self.values.T), interval) for at in range(0, rows.shape[0], step)]
@@ -68,7 +69,7 @@ class DrawsJoint:
 
     def respond(
         self,
-        rows: csr_array,
+        rows: Rows,
         weights: csr_array,
         response: Callable[[Floats], Floats],
         slope: Callable[[Floats], Floats],
@@ -89,11 +90,15 @@ class DrawsJoint:
         """Which draws ``draws(size, ...)`` returns when ``size`` is not above S: evenly spaced, all of them in order for size >= S."""
         return evenly_spaced(self.n_draws, size)
 
-    def spread_about(self, rows: csr_array, centre: csr_array) -> Floats:
+    def spread_about(self, rows: Rows, centre: csr_array) -> Floats:
         """(m,) posterior sds of ``(rows - centre) @ (beta, b)``."""
         step, about = max(1, CHUNK_VALUES // self.n_draws), np.asarray(centre @ self.values.T)
         pieces = [np.std(rows[at : at + step] @ self.values.T - about, axis=1, ddof=1) for at in range(0, rows.shape[0], step)]
         return np.concatenate(pieces) if pieces else np.zeros(0)
+
+    def covariance_about(self, rows: Rows, centre: csr_array) -> Floats:
+        """(m, m) posterior covariance of ``(rows - centre) @ (beta, b)``."""
+        return np.atleast_2d(np.cov(rows @ self.values.T - np.asarray(centre @ self.values.T)))
 
     def on_response_scale(self, summary: Summary, link: Link, interval: float) -> Summary:
         """As it is: quantiles of draws are inside the range already."""

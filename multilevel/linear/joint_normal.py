@@ -19,6 +19,7 @@ from multilevel.arrays import Floats, Integers
 from multilevel.design.unit_free import Maps
 from multilevel.families.link import Link
 from multilevel.fit.container import Joint, Summary
+from multilevel.fit.shared_rows import Rows, SharedRows, as_csr, averaged, mapped, stacked
 from multilevel.linear.elimination import spreads
 from multilevel.linear.factorise import BlockedFactor
 from multilevel.linear.products import CrossProducts
@@ -28,6 +29,9 @@ LARGEST_CHUNK = 100_000
 
 DENSE_ENTRIES = 20_000_000
 """Most entries (0.16 GB) of a dense piece of rows times the root of the covariance."""
+
+FEWEST_SHARING = 8
+"""Rows for every one that they share, from which what they share is solved for once."""
 
 SPARSE_ROWS = 4
 """Rows with fewer than one entry in so many go through the covariance entry by entry, the others through its root."""
@@ -112,13 +116,69 @@ class NormalJoint:
             return direct, on_own
         return csr_array(direct - (on_own @ self._kernels) @ self._cross), on_own
 
-    def variance(self, rows: csr_array) -> Floats:
+    def variance(self, rows: Rows) -> Floats:
         """(m,) variances of ``rows @ (beta, b)``."""
+        if isinstance(rows, SharedRows) and self._is_worth_sharing(rows):
+            return self._shared_variance(rows)
         pieces = [self._variance(chunk) for chunk in self._chunks(rows)]
         return np.concatenate(pieces) if pieces else np.zeros(0)
 
-    def spread_about(self, rows: csr_array, centre: csr_array) -> Floats:
+    def _is_worth_sharing(self, rows: SharedRows) -> bool:
+        """Whether a few solves for what rows share cost less than all of their entries."""
+        return rows.shape[0] > max(len(self.factor.root), FEWEST_SHARING * rows.shared.shape[0])
+
+    def _shared_variance(self, rows: SharedRows) -> Floats:
+        """Var(e + w's) = Var(e) + 2 w' Cov(s, e) + w' Var(s) w of every row, e its own part."""
+        moved = self.covariance_times(rows.shared)
+        inner = rows.shared @ moved
+        pieces = []
+        for at in range(0, rows.shape[0], LARGEST_CHUNK):
+            own, weights = csr_array(rows.own[at : at + LARGEST_CHUNK]), np.asarray(rows.weights[at : at + LARGEST_CHUNK].todense())
+            pieces.append(self.variance(own) + np.sum(weights * (2.0 * np.asarray(own @ moved) + weights @ inner), axis=1))
+        return np.maximum(np.concatenate(pieces), 0.0)
+
+    def covariance_times(self, rows: csr_array) -> Floats:
+        """(p + q, r) Cov(beta, b) times ``rows`` (r, p + q), transposed: r solves through the arrow structure."""
+        on_rest, on_own = self._split(rows)
+        system = self.factor.system
+        p, q = system.n_population, system.rest_starts[-1]
+        solved = self._rest_root @ (self._rest_root.T @ np.asarray(on_rest.todense()).T)
+        to_rest, to_own = self._columns
+        result = np.asarray(to_rest.T @ solved[:q])
+        result[:p] = solve_triangular(system.triangle, solved[q:]) if p else 0.0
+        if on_own.shape[1]:
+            result += to_own.T @ (self._kernels @ (np.asarray(on_own.todense()).T - self._cross @ solved))
+        result *= self.sigma**2
+        if self.extra is not None:
+            result += self._sensitivity @ (self.extra @ np.asarray(rows @ self._sensitivity).T)
+        return result
+
+    def covariance_about(self, rows: Rows, centre: csr_array) -> Floats:
+        """(m, m) covariance of ``(rows - centre) @ (beta, b)``, ``centre`` (1, p + q); dense in the rows alone, never in the effects."""
+        about, on_own = self._split(centre)
+        root = np.asarray(about @ self._rest_root)
+        noise = csr_array(on_own @ self._kernels)
+        pieces, own_pieces = [], []
+        for chunk in self._chunks(rows):
+            on_rest, beside = self._split(chunk)
+            pieces.append(np.asarray(on_rest @ self._rest_root) - root)
+            own_pieces.append(beside)
+        differences, beside = np.concatenate(pieces), stacked(own_pieces)
+        total = differences @ differences.T
+        if beside.shape[1]:
+            with_centre = np.asarray((beside @ noise.T).todense()).ravel()
+            total += np.asarray((csr_array(beside @ self._kernels) @ beside.T).todense())
+            total += float(noise.multiply(on_own).sum()) - with_centre[:, None] - with_centre[None, :]
+        total *= self.sigma**2
+        if self.extra is not None:
+            moved = rows @ self._sensitivity - np.asarray(centre @ self._sensitivity)
+            total += moved @ self.extra @ moved.T
+        return np.asarray(total)
+
+    def spread_about(self, rows: Rows, centre: csr_array) -> Floats:
         """(m,) sds of ``(rows - centre) @ (beta, b)``, ``centre`` (1, p + q), which is never subtracted entry by entry."""
+        if isinstance(rows, SharedRows) and self._is_worth_sharing(rows):
+            return np.sqrt(self._shared_variance(rows.less(centre)))
         rest, own = self._split(centre)
         root, on_own = np.asarray(rest @ self._rest_root), csr_array(own @ self._kernels)
         alone = float(on_own.multiply(own).sum())
@@ -137,10 +197,10 @@ class NormalJoint:
             pieces.append(np.sqrt(np.maximum(total, 0.0)))
         return np.concatenate(pieces) if pieces else np.zeros(0)
 
-    def _chunks(self, rows: csr_array) -> Iterator[csr_array]:
+    def _chunks(self, rows: Rows) -> Iterator[csr_array]:
         """Consecutive rows, few enough for dense products with the rest's root."""
         size = max(1, min(LARGEST_CHUNK, DENSE_ENTRIES // max(len(self.factor.root), 1)))
-        return (csr_array(rows[at : at + size]) for at in range(0, rows.shape[0], size))
+        return (csr_array(as_csr(rows[at : at + size])) for at in range(0, rows.shape[0], size))
 
     def _variance(self, rows: csr_array) -> Floats:
         on_rest, on_own = self._split(rows)
@@ -184,13 +244,13 @@ class NormalJoint:
         beta = square_root(own.T @ own + self.extra)
         return np.vstack([root - own @ self._sensitivity.T, beta.T @ self._sensitivity.T])
 
-    def combine(self, rows: csr_array, interval: float) -> Summary:
+    def combine(self, rows: Rows, interval: float) -> Summary:
         """Linear combinations ``rows @ (beta, b)`` with Wald intervals."""
         return wald(np.asarray(rows @ self.mean), np.sqrt(self.variance(rows)), interval)
 
     def respond(
         self,
-        rows: csr_array,
+        rows: Rows,
         weights: csr_array,
         response: Callable[[Floats], Floats],
         slope: Callable[[Floats], Floats],
@@ -199,7 +259,7 @@ class NormalJoint:
         """Averages ``weights @ response(rows @ (beta, b))`` with standard errors by the delta method."""
         predictor = np.asarray(rows @ self.mean)
         estimate = np.asarray(weights @ response(predictor))
-        gradient = csr_array(weights @ (_diagonal(slope(predictor)) @ rows))
+        gradient = averaged(csr_array(weights @ _diagonal(slope(predictor))), rows)
         return wald(estimate, np.sqrt(self.variance(gradient)), interval)
 
     def on_response_scale(self, summary: Summary, link: Link, interval: float) -> Summary:
@@ -229,16 +289,16 @@ class MappedJoint:
         """(p + q,) estimates and conditional modes."""
         return np.asarray(self.matrix @ self.inner.mean)
 
-    def _mapped(self, rows: csr_array) -> csr_array:
-        return csr_array(rows @ self.matrix)
+    def _mapped(self, rows: Rows) -> Rows:
+        return mapped(rows, self.matrix)
 
-    def combine(self, rows: csr_array, interval: float) -> Summary:
+    def combine(self, rows: Rows, interval: float) -> Summary:
         """Linear combinations ``rows @ (beta, b)`` with Wald intervals."""
         return self.inner.combine(self._mapped(rows), interval)
 
     def respond(
         self,
-        rows: csr_array,
+        rows: Rows,
         weights: csr_array,
         response: Callable[[Floats], Floats],
         slope: Callable[[Floats], Floats],
@@ -251,9 +311,13 @@ class MappedJoint:
         """As that of ``inner``."""
         return self.inner.on_response_scale(summary, link, interval)
 
-    def spread_about(self, rows: csr_array, centre: csr_array) -> Floats:
+    def spread_about(self, rows: Rows, centre: csr_array) -> Floats:
         """(m,) sds of ``(rows - centre) @ (beta, b)``."""
-        return self.inner.spread_about(self._mapped(rows), self._mapped(centre))
+        return self.inner.spread_about(self._mapped(rows), as_csr(self._mapped(centre)))
+
+    def covariance_about(self, rows: Rows, centre: csr_array) -> Floats:
+        """(m, m) covariance of ``(rows - centre) @ (beta, b)``."""
+        return self.inner.covariance_about(self._mapped(rows), as_csr(self._mapped(centre)))
 
     def draws(self, size: int, seed: int) -> Floats:
         """(size, p + q) draws of ``inner``, mapped."""

@@ -31,6 +31,7 @@ from multilevel.design.reduction import ReducedBlock, ReducedRows, outcome_of, r
 from multilevel.families.link import Link
 from multilevel.families.registry import family_named
 from multilevel.fit.container import Fit, Summary
+from multilevel.fit.shared_rows import Rows, as_csr, averaged, mapped
 from multilevel.generalised.pirls import find_mode
 from multilevel.generalised.reweighting import reweighting
 from multilevel.linear.assemble import linear_system
@@ -81,36 +82,43 @@ class AroundJoint:
         """(p + q,) estimates and conditional modes."""
         return np.asarray(self.maps @ self._location)
 
-    def variance(self, rows: csr_array) -> Floats:
+    def variance(self, rows: Rows) -> Floats:
         """(m,) variances of ``rows @ (beta, b)``."""
-        return self.inner.variance(csr_array(csr_array(rows @ self.maps) @ self.kept))
+        return self.inner.variance(self._solved_for(rows))
 
-    def combine(self, rows: csr_array, interval: float) -> Summary:
+    def combine(self, rows: Rows, interval: float) -> Summary:
         """Linear combinations ``rows @ (beta, b)`` with Wald intervals."""
-        return wald(np.asarray(csr_array(rows @ self.maps) @ self._location), np.sqrt(self.variance(rows)), interval)
+        return wald(np.asarray(mapped(rows, self.maps) @ self._location), np.sqrt(self.variance(rows)), interval)
 
     def respond(
         self,
-        rows: csr_array,
+        rows: Rows,
         weights: csr_array,
         response: Callable[[Floats], Floats],
         slope: Callable[[Floats], Floats],
         interval: float,
     ) -> Summary:
         """As ``NormalJoint.respond``."""
-        mapped = csr_array(rows @ self.maps)
-        predictor = np.asarray(mapped @ self._location)
-        gradient = csr_array(csr_array(weights @ (diags_array(slope(predictor)) @ mapped)) @ self.kept)
+        own = mapped(rows, self.maps)
+        predictor = np.asarray(own @ self._location)
+        gradient = mapped(averaged(csr_array(weights @ diags_array(slope(predictor))), own), self.kept)
         return wald(np.asarray(weights @ response(predictor)), np.sqrt(self.inner.variance(gradient)), interval)
 
     def on_response_scale(self, summary: Summary, link: Link, interval: float) -> Summary:
         """As ``NormalJoint.on_response_scale``."""
         return inside_range(summary, link, interval)
 
-    def spread_about(self, rows: csr_array, centre: csr_array) -> Floats:
+    def spread_about(self, rows: Rows, centre: csr_array) -> Floats:
         """As ``NormalJoint.spread_about``."""
-        own, about = (csr_array(csr_array(each @ self.maps) @ self.kept) for each in (rows, centre))
-        return self.inner.spread_about(own, about)
+        return self.inner.spread_about(self._solved_for(rows), as_csr(self._solved_for(centre)))
+
+    def covariance_about(self, rows: Rows, centre: csr_array) -> Floats:
+        """As ``NormalJoint.covariance_about``."""
+        return self.inner.covariance_about(self._solved_for(rows), as_csr(self._solved_for(centre)))
+
+    def _solved_for(self, rows: Rows) -> Rows:
+        """The rows in the coefficients that were solved for."""
+        return mapped(mapped(rows, self.maps), self.kept)
 
     def draws(self, size: int, seed: int) -> Floats:
         """(size, p + q) draws of the normal approximation."""
