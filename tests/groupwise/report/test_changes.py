@@ -176,7 +176,7 @@ def test_the_report_tells_the_parts(make_tables, study, tmp_path) -> None:
     page = write_report(
         later, {}, {}, tmp_path / "r.html", study=study, previous_tables=tables, cells=cells(1.1 * before), previous_cells=cells(before)
     ).read_text(encoding="utf-8")
-    assert "250K+ +10 %, all of it behaviour." in page.replace("<wbr>", "")
+    assert "250K+ +10 %, all of it behaviour." in page.replace("<wbr>", "").replace("\N{NO-BREAK SPACE}", " ")
     assert "A change is the sum of three parts" in page
 
 

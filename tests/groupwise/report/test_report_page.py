@@ -114,7 +114,7 @@ def test_data_quality_counts_what_was_put_aside_and_says_why(page):
 
 
 def test_what_changed_counts_moves_and_names_the_largest(page):
-    assert "of 137 groups moved by more than 2 % of the earlier estimate: " in page
+    assert "of 137 groups moved by more than 2\N{NO-BREAK SPACE}% of the earlier estimate: " in page
     assert "Groups that moved" in page
 
 
