@@ -16,8 +16,9 @@ import duckdb
 import pyarrow as pa
 
 from groupwise.interface.tabular import KINDS, tabular
+from groupwise.resources import resources
 from groupwise.source.describe import column_use, require_columns, used_columns
-from groupwise.source.relation import first_line, literal, memory_limit_gb, quote
+from groupwise.source.relation import first_line, literal, quote
 from groupwise.source.source_files import exactly, is_remote
 from groupwise.study.study import Study
 from multilevel.errors import DataError, SourceError
@@ -87,7 +88,12 @@ def opened(data: object, folder: Path) -> Iterator[object]:
 
 
 def _connection(folder: Path) -> duckdb.DuckDBPyConnection:
-    settings: dict[str, Any] = {"memory_limit": f"{memory_limit_gb():.1f}GB", "temp_directory": str(folder / "spill")}
+    given = resources()
+    settings: dict[str, Any] = {
+        "memory_limit": f"{given.query_memory // 1_000_000}MB",
+        "threads": given.threads,
+        "temp_directory": str(folder / "spill"),
+    }
     connection = duckdb.connect(config=settings)
     connection.execute("set TimeZone = 'UTC'")
     return connection

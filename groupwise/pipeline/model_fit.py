@@ -113,7 +113,7 @@ def _options(study: Study, run: RunFolder, as_of: Any, progress: StepProgress | 
         n_quarantined=validation.get("quarantined", 0),
         extra_checks=extra_checks,
     )
-    return FitOptions(model, publishing, study.sampling.model_dump(exclude_none=True), progress)
+    return FitOptions(model, publishing, study.sampler_settings, progress)
 
 
 @told("the gates cannot be read")

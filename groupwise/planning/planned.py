@@ -178,7 +178,7 @@ def _of_part(made: Plan, study: Study, design: Design, with_priors: bool) -> Pla
             raise StudyError(f"{study.name}: engine: likelihood has no priors; leave --prior-predictive out, or write engine: bayesian.")
         found = likelihood_cost(design)
         return replace(made, cost=found.sentence(), takes_hours=found.seconds > HOURS)
-    sampling = read_sampling(study.sampling.model_dump(exclude_none=True))
+    sampling = read_sampling(study.sampler_settings)
     try:
         refuse_too_large(design, sampling)
     except FitError as error:

@@ -50,7 +50,7 @@ def extract(study: Study, as_of: date | None, folder: Path, *, today: date) -> R
         read_rules(study.expectations)  # a wrong suite fails before any data is touched
     keep_mix(study, folder)
     source = locate(study)
-    connection = open_source(source.database, study.name, folder, source.files, source.kind)
+    connection = open_source(source.database, study.name, folder, source.files, source.kind, wishes=study.wishes)
     try:
         state = source_state(source.database, source.files)
         table = read_source(connection, study, source, column_use(study), folder)
@@ -77,6 +77,7 @@ def extract(study: Study, as_of: date | None, folder: Path, *, today: date) -> R
             columns=columns,
             state=state,
             notes=table.notes,
+            wishes=study.wishes,
         )
         check_casts(connection, table.sql, relation.window_condition(study.types), study.types, as_stored, study.name)
         rows, checksum = _fingerprint(connection, relation, [*used_columns(study), *study.missing, *condition_columns(condition), *ruled])

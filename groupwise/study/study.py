@@ -18,7 +18,9 @@ from pydantic import (
 )
 
 from groupwise.publishing.address import has_scheme, read_address
+from groupwise.resources import Wishes, resources
 from groupwise.study.moved import DEFAULT, Moved
+from groupwise.study.run_fields import RunResources
 from groupwise.study.study_source import Mix, Part, Source
 from groupwise.study.user_text import SHOWN
 from multilevel.errors import FormulaError, StudyError
@@ -178,6 +180,7 @@ class Study(Part):
     )
     priors: dict[str, Any] | None = Field(None, description="overrides of the default priors; bayesian engine only")
     sampling: SamplingOptions = Field(default_factory=SamplingOptions, description="how the bayesian engine samples")
+    resources: RunResources = Field(default_factory=RunResources, description="memory, threads and spill folder of a run")
     draws: PublishedDraws | None = Field(None, description="joint draws published in draws.parquet; null: none")
     seed: int = Field(20_260_101, ge=0, lt=2**32, description="of every random number in the run")
     quadrature_points: int = Field(1, ge=1, le=100, description="adaptive Gauss-Hermite points; 1 is Laplace")
@@ -299,6 +302,19 @@ class Study(Part):
     def parsed_formula(self) -> Formula:
         """The formula's tree."""
         return parse_formula(self.formula)
+
+    @property
+    def wishes(self) -> Wishes:
+        """What the study's run may take, as far as it says."""
+        return Wishes(**self.resources.model_dump())
+
+    @property
+    def sampler_settings(self) -> dict[str, Any]:
+        """``sampling`` without what is left to its defaults; no more cores than ``resources`` has threads."""
+        settings = self.sampling.model_dump(exclude_none=True)
+        if self.sampling.cores is None:
+            settings["cores"] = max(1, min(self.sampling.chains, 4, resources(self.wishes).threads))
+        return settings
 
     @property
     def has_two_parts(self) -> bool:
