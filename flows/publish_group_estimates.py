@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
 from prefect import flow
@@ -19,7 +20,8 @@ from flows.worker_run import end_in_time
 from groupwise.pipeline.order import run_steps
 from groupwise.pipeline.run_start import begin
 from groupwise.pipeline.step import Step
-from groupwise.run_folder import RUN_ID
+from groupwise.retention import at_work
+from groupwise.run_folder import RUN_ID, RunFolder
 from tasks.check_fit import check
 from tasks.compress_to_cells import compress
 from tasks.extract_line_items import extract
@@ -79,7 +81,8 @@ def publish_group_estimates(
     """
     end_in_time()
     folder = begin(study, engine=engine, publish_to=publish_to, settings=settings or [], run_id=run_id, force=force)
-    ended = run_steps(_AsTasks(), folder, as_of, flow_run.scheduled_start_time.date())
+    with at_work(RunFolder(Path(folder))):
+        ended = run_steps(_AsTasks(), folder, as_of, flow_run.scheduled_start_time.date())
     if ended.unchanged:
         return Completed(name="Unchanged", message=f"Published already: {ended.published}", data=ended.published)
     return ended.published

@@ -88,6 +88,7 @@ EXAMPLES: dict[str, Example] = {
     "diff": Example(("diff study.yaml --rows 3",), "there are not two versions, or no version of that run."),
     "rollback": Example(("rollback study.yaml --to RUN1",), "there is no version of that run."),
     "prune": Example(("prune study.yaml --keep 1",), "`--keep` is below 1."),
+    "clean": Example(("clean --dry-run",), "the folder of runs cannot be read."),
     "automations": Example(
         ("automations",),
         "`PREFECT_API_URL` is not set, or the server there does not answer.",

@@ -265,6 +265,15 @@ def prune(study: StudyFile, keep: Annotated[int, typer.Option(help="how many of 
 
 
 @app.command()
+def clean(dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be removed, and remove nothing")] = False) -> None:
+    """Remove what need not stay of runs in .groupwise/runs, as every run does: their studies' `runs` say for how many days."""
+    from groupwise.commands.clean import clean_runs
+
+    for line in clean_runs(dry_run=dry_run):
+        typer.echo(line)
+
+
+@app.command()
 def automations() -> None:
     """Write to the Prefect server what it does about runs that died; once or twice, each automation is there once."""
     from groupwise.commands.flow_runs import WRITE_AUTOMATIONS, load

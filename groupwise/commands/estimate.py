@@ -17,6 +17,7 @@ from groupwise.commands.second_process import SecondProcess
 from groupwise.faults import as_ours
 from groupwise.pipeline.run_start import begin, parse_settings
 from groupwise.progress import run_progress
+from groupwise.retention import at_work
 from groupwise.run_folder import RunFolder, make_run_folder, new_run_id
 from groupwise.study.study import Study
 from groupwise.study.study_file import load_study
@@ -87,7 +88,7 @@ def _in_own_process(
     if second is not None:
         second.log_to(run.log, level)
     folder = begin(study, **overrides, run_id=run.run_id)
-    with run_progress() as progress:
+    with at_work(run), run_progress() as progress:
         # not before the look, which a thread that imports would make several times as long
         publish = None if second is None else second.publish
         ended = run_here(folder, as_of, datetime.now(UTC).date(), progress, ahead=ahead.start, publish=publish)

@@ -122,7 +122,6 @@ def check(run: RunFolder) -> None:
     failed = run.read_json("gates")["failed"]
     if failed:
         more = f" ({len(failed) - 1} more gates failed)" if len(failed) > 1 else ""
-        raise GateError(
-            f"{run.study().name}: {failed[0]['check']}: {failed[0]['message']}{more}. Nothing is published; the tables to look at are in "
-            f"{run.tables}."
-        )
+        study = run.study()
+        kept = f"; the tables to look at are in {run.tables}." if study.privacy is None else "."
+        raise GateError(f"{study.name}: {failed[0]['check']}: {failed[0]['message']}{more}. Nothing is published{kept}")

@@ -28,3 +28,10 @@ class RunResources(Part):
         if value is not None and ("\0" in value or ".." in Path(value).parts):
             raise ValueError("write a folder below the working directory or an absolute path, without '..'")
         return value
+
+
+class KeptRuns(Part):
+    """For how many days the folders of runs (.groupwise/runs) stay; under ``privacy`` no longer than the run."""
+
+    keep_days: int = Field(7, ge=0, le=36_525, description="of runs that ended well; 0: no longer than the run")
+    keep_failed: int = Field(30, ge=0, le=36_525, description="of runs that failed or were killed")

@@ -20,7 +20,7 @@ from pydantic import (
 from groupwise.publishing.address import has_scheme, read_address
 from groupwise.resources import Wishes, resources
 from groupwise.study.moved import DEFAULT, Moved
-from groupwise.study.run_fields import RunResources
+from groupwise.study.run_fields import KeptRuns, RunResources
 from groupwise.study.study_source import Mix, Part, Source
 from groupwise.study.user_text import SHOWN
 from multilevel.errors import FormulaError, StudyError
@@ -181,6 +181,7 @@ class Study(Part):
     priors: dict[str, Any] | None = Field(None, description="overrides of the default priors; bayesian engine only")
     sampling: SamplingOptions = Field(default_factory=SamplingOptions, description="how the bayesian engine samples")
     resources: RunResources = Field(default_factory=RunResources, description="memory, threads and spill folder of a run")
+    runs: KeptRuns = Field(default_factory=KeptRuns, description="for how many days the folders of runs stay")
     draws: PublishedDraws | None = Field(None, description="joint draws published in draws.parquet; null: none")
     seed: int = Field(20_260_101, ge=0, lt=2**32, description="of every random number in the run")
     quadrature_points: int = Field(1, ge=1, le=100, description="adaptive Gauss-Hermite points; 1 is Laplace")

@@ -57,3 +57,16 @@ def test_it_takes_less_than_three_seconds(shop: Path) -> None:
         assert "Unchanged" in again.stderr
         assert again.stdout == first.stdout
     assert min(seconds) < MOST_SECONDS
+
+
+def test_a_study_with_privacy_leaves_no_folder_of_its_run(shop: Path, estimate: Estimate) -> None:
+    (shop / "private.yaml").write_text((shop / "spend.yaml").read_text().replace("spend", "private") + "privacy: {of: day, k: 2}\n")
+    runs = shop / ".groupwise" / "runs"
+    before = set(runs.iterdir()) if runs.is_dir() else set()
+    code, _, err = estimate(study="private.yaml")
+    assert code == 0, err
+    assert set(runs.iterdir()) == before
+    code, _, err = estimate("--set", "where=amount < 0", study="private.yaml")
+    assert code == 1
+    [failed] = set(runs.iterdir()) - before
+    assert {path.name for path in failed.iterdir()} <= {"run.log", "study.json", "origin.json", "start.json", "ended.json", ".held"}
