@@ -6,7 +6,7 @@ kept as the blocked factor, never as a (p + q) x (p + q) matrix: a row that touc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,6 +20,7 @@ from multilevel.design.unit_free import Maps
 from multilevel.families.link import Link
 from multilevel.fit.container import Joint, Summary
 from multilevel.fit.shared_rows import Rows, SharedRows, as_csr, averaged, mapped, stacked
+from multilevel.linear.arrow_matrices import EliminatedMatrices, block_diagonal, level_links, level_rows, picker
 from multilevel.linear.elimination import spreads
 from multilevel.linear.factorise import BlockedFactor
 from multilevel.linear.products import CrossProducts
@@ -71,50 +72,55 @@ class NormalJoint:
         return self.factor.to_effects(self.factor.unit_inverse(len(self.factor.root)))
 
     @cached_property
-    def _columns(self) -> tuple[csr_array, csr_array]:
-        """Sparse maps from (beta, b) to the rest's coordinates (q_r + p, in [Z_r Q] order) and to the eliminated effects (L * k)."""
+    def _eliminated(self) -> tuple[EliminatedMatrices, ...]:
+        """The eliminated factors, from the leaves up."""
+        factor = self.factor
+        if not factor.system.merged:
+            return ()
+        parts = [(factor.system.merged, factor.kernels, factor.system.cross, factor.system.up)]
+        parts += [(one.stage.blocks, one.kernels, one.stage.cross, one.stage.up) for one in factor.chain]
+        width, found = len(factor.system.gram), []
+        for at, (blocks, kernels, cross, up) in enumerate(parts):
+            sizes = [above[1].shape[0] * above[1].shape[1] for above in parts[at + 1 :]]
+            places = picker(self._places(blocks), self._total)
+            found.append(EliminatedMatrices(places, block_diagonal(kernels), level_rows(cross, width), level_links(up, sizes)))
+        return tuple(found)
+
+    @property
+    def _total(self) -> int:
+        """p + q."""
+        return self.factor.system.n_population + self.factor.system.n_effects
+
+    def _places(self, blocks: Sequence[int]) -> Integers:
+        """(L * k,) where the effects of blocks side by side are in (beta, b), level-major."""
         system = self.factor.system
-        p, total = system.n_population, system.n_population + system.n_effects
-        offsets = p + np.concatenate([[0], np.cumsum([levels * k for levels, k in system.sizes])])
-        rest = [np.arange(offsets[i], offsets[i + 1]) for i in system.rest]
-        picks: Integers = np.concatenate(rest) if rest else np.zeros(0, np.int64)
-        own_k = sum(system.sizes[i][1] for i in system.merged)
-        own: Integers = np.zeros((system.sizes[system.merged[0]][0], own_k), np.int64) if system.merged else np.zeros((0, 0), np.int64)
-        column = 0
-        for i in system.merged:
-            levels, k = system.sizes[i]
-            own[:, column : column + k] = offsets[i] + np.arange(levels * k).reshape(levels, k)
-            column += k
-        return _picker(picks, total), _picker(own.ravel(), total)
+        offsets = system.n_population + np.concatenate([[0], np.cumsum([levels * k for levels, k in system.sizes])])
+        own = [offsets[i] + np.arange(system.sizes[i][0] * system.sizes[i][1]).reshape(system.sizes[i]) for i in blocks]
+        return np.hstack(own).ravel()
 
     @cached_property
-    def _kernels(self) -> csr_array:
-        """(L * k, L * k) block-diagonal Var(b_e | everything else) / sigma^2."""
-        return _block_diagonal(self.factor.kernels)
+    def _rest_picker(self) -> csr_array:
+        """(q_r, p + q) sparse map from (beta, b) to the rest's effects, in [Z_r Q] order."""
+        pieces = [self._places([index]) for index in self.factor.system.rest]
+        return picker(np.concatenate(pieces) if pieces else np.zeros(0, np.int64), self._total)
 
-    @cached_property
-    def _cross(self) -> csr_array:
-        """(L * k, q_r + p) sparse Z_e'[Z_r Q], level-major."""
-        cross = self.factor.system.cross
-        k, m = cross.values.shape[1], len(self.factor.system.gram)
-        levels = len(cross.starts) - 1
-        if k == 1:
-            return csr_array((cross.values[:, 0], cross.columns, cross.starts), shape=(levels, m))[:, : m - 1]
-        level = np.repeat(np.arange(levels), np.diff(cross.starts))
-        rows = (level[:, None] * k + np.arange(k)).ravel()
-        columns = np.repeat(cross.columns, k)
-        return csr_array((cross.values.ravel(), (rows, columns)), shape=(levels * k, m))[:, : m - 1]
-
-    def _split(self, rows: csr_array) -> tuple[csr_array, csr_array]:
-        """Coefficients of ``rows`` on the rest (eliminated effects replaced by their conditional means) and on the eliminated noise."""
-        rest, own = self._columns
+    def _split(self, rows: csr_array) -> tuple[csr_array, tuple[csr_array, ...]]:
+        """Coefficients of ``rows`` on the rest (eliminated effects replaced by their conditional means) and on every eliminated factor's
+        noise."""
         p = self.factor.system.n_population
         inverse = solve_triangular(self.factor.system.triangle, np.eye(p)) if p else np.zeros((0, 0))
-        direct = hstack([rows @ rest.T, csr_array(rows[:, :p] @ inverse)], format="csr")
-        on_own = csr_array(rows @ own.T)
-        if not on_own.shape[1]:
-            return direct, on_own
-        return csr_array(direct - (on_own @ self._kernels) @ self._cross), on_own
+        on_rest = csr_array(hstack([rows @ self._rest_picker.T, csr_array(rows[:, :p] @ inverse)], format="csr"))
+        on_own = [csr_array(rows @ one.places.T) for one in self._eliminated]
+        for at, one in enumerate(self._eliminated):
+            moved = csr_array(on_own[at] @ one.kernels)
+            for above, link in enumerate(one.links):
+                on_own[at + 1 + above] = csr_array(on_own[at + 1 + above] - moved @ link)
+            on_rest = csr_array(on_rest - moved @ one.cross)
+        return on_rest, tuple(on_own)
+
+    def _noise(self, on_own: Sequence[csr_array]) -> list[csr_array]:
+        """Coefficients on the eliminated factors' noise times its variance."""
+        return [csr_array(own @ one.kernels) for own, one in zip(on_own, self._eliminated, strict=True)]
 
     def variance(self, rows: Rows) -> Floats:
         """(m,) variances of ``rows @ (beta, b)``."""
@@ -143,11 +149,15 @@ class NormalJoint:
         system = self.factor.system
         p, q = system.n_population, system.rest_starts[-1]
         solved = self._rest_root @ (self._rest_root.T @ np.asarray(on_rest.todense()).T)
-        to_rest, to_own = self._columns
-        result = np.asarray(to_rest.T @ solved[:q])
+        result = np.asarray(self._rest_picker.T @ solved[:q])
         result[:p] = solve_triangular(system.triangle, solved[q:]) if p else 0.0
-        if on_own.shape[1]:
-            result += to_own.T @ (self._kernels @ (np.asarray(on_own.todense()).T - self._cross @ solved))
+        found: list[Floats] = []
+        for one, own in zip(reversed(self._eliminated), reversed(on_own), strict=True):
+            gap = np.asarray(own.todense()).T - one.cross @ solved
+            for link, above in zip(one.links, found, strict=True):
+                gap -= link @ above
+            found.insert(0, np.asarray(one.kernels @ gap))
+            result += one.places.T @ found[0]
         result *= self.sigma**2
         if self.extra is not None:
             result += self._sensitivity @ (self.extra @ np.asarray(rows @ self._sensitivity).T)
@@ -155,20 +165,16 @@ class NormalJoint:
 
     def covariance_about(self, rows: Rows, centre: csr_array) -> Floats:
         """(m, m) covariance of ``(rows - centre) @ (beta, b)``, ``centre`` (1, p + q); dense in the rows alone, never in the effects."""
-        about, on_own = self._split(centre)
+        about, centre_own = self._split(centre)
         root = np.asarray(about @ self._rest_root)
-        noise = csr_array(on_own @ self._kernels)
-        pieces, own_pieces = [], []
-        for chunk in self._chunks(rows):
-            on_rest, beside = self._split(chunk)
-            pieces.append(np.asarray(on_rest @ self._rest_root) - root)
-            own_pieces.append(beside)
-        differences, beside = np.concatenate(pieces), stacked(own_pieces)
+        chunks = [self._split(chunk) for chunk in self._chunks(rows)]
+        differences = np.concatenate([np.asarray(on_rest @ self._rest_root) - root for on_rest, _ in chunks])
         total = differences @ differences.T
-        if beside.shape[1]:
+        for at, (noise, own) in enumerate(zip(self._noise(centre_own), centre_own, strict=True)):
+            beside = stacked([on_own[at] for _, on_own in chunks])
             with_centre = np.asarray((beside @ noise.T).todense()).ravel()
-            total += np.asarray((csr_array(beside @ self._kernels) @ beside.T).todense())
-            total += float(noise.multiply(on_own).sum()) - with_centre[:, None] - with_centre[None, :]
+            total += np.asarray((csr_array(beside @ self._eliminated[at].kernels) @ beside.T).todense())
+            total += float(noise.multiply(own).sum()) - with_centre[:, None] - with_centre[None, :]
         total *= self.sigma**2
         if self.extra is not None:
             moved = rows @ self._sensitivity - np.asarray(centre @ self._sensitivity)
@@ -179,17 +185,16 @@ class NormalJoint:
         """(m,) sds of ``(rows - centre) @ (beta, b)``, ``centre`` (1, p + q), which is never subtracted entry by entry."""
         if isinstance(rows, SharedRows) and self._is_worth_sharing(rows):
             return np.sqrt(self._shared_variance(rows.less(centre)))
-        rest, own = self._split(centre)
-        root, on_own = np.asarray(rest @ self._rest_root), csr_array(own @ self._kernels)
-        alone = float(on_own.multiply(own).sum())
+        about, centre_own = self._split(centre)
+        root, centre_noise = np.asarray(about @ self._rest_root), self._noise(centre_own)
+        alone = sum(float(noise.multiply(own).sum()) for noise, own in zip(centre_noise, centre_own, strict=True))
         on_beta = None if self.extra is None else np.asarray(centre @ self._sensitivity)
         pieces = []
         for chunk in self._chunks(rows):
-            on_rest, beside = self._split(chunk)
-            total = np.sum((np.asarray(on_rest @ self._rest_root) - root) ** 2, axis=1)
-            if beside.shape[1]:
-                total += np.asarray((beside @ self._kernels).multiply(beside).sum(axis=1)).ravel()
-                total += alone - 2.0 * np.asarray((beside @ on_own.T).todense()).ravel()
+            on_rest, on_own = self._split(chunk)
+            total = np.sum((np.asarray(on_rest @ self._rest_root) - root) ** 2, axis=1) + alone
+            for own, noise, of_centre in zip(on_own, self._noise(on_own), centre_noise, strict=True):
+                total += np.asarray(noise.multiply(own).sum(axis=1)).ravel() - 2.0 * np.asarray((own @ of_centre.T).todense()).ravel()
             total = self.sigma**2 * total
             if self.extra is not None and on_beta is not None:
                 difference = np.asarray(chunk @ self._sensitivity) - on_beta
@@ -208,8 +213,8 @@ class NormalJoint:
             total = quadratic_forms(on_rest, self._rest_covariance)
         else:
             total = np.sum(np.asarray(on_rest @ self._rest_root) ** 2, axis=1)
-        if on_own.shape[1]:
-            total = total + np.asarray((on_own @ self._kernels).multiply(on_own).sum(axis=1)).ravel()
+        for own, noise in zip(on_own, self._noise(on_own), strict=True):
+            total = total + np.asarray(noise.multiply(own).sum(axis=1)).ravel()
         total = self.sigma**2 * total
         if self.extra is not None:
             on_beta = np.asarray(rows @ self._sensitivity)
@@ -224,18 +229,21 @@ class NormalJoint:
         root = factor.root
         to_rest = -solve_triangular(root[:q, :q], root[:q, q:]) if q else np.zeros((0, p))
         coordinates = np.vstack([to_rest, np.eye(p)]) @ system.triangle
-        zero = factor._assemble(np.zeros((1, q + p)), None)
-        moved = factor._assemble(coordinates.T, None)
+        zero = factor._assemble(np.zeros((1, q + p)))
+        moved = factor._assemble(coordinates.T)
         return (moved - zero).T
 
     def covariance_root(self) -> Floats:
         """(m, p + q) A with A'A = Var(beta, b)."""
         system = self.factor.system
-        p, total = system.n_population, system.n_population + system.n_effects
-        on_rest, on_own = self._split(csr_array(eye_array(total, format="csr")))
+        p = system.n_population
+        on_rest, on_own = self._split(csr_array(eye_array(self._total, format="csr")))
         pieces = [np.asarray(on_rest @ self._rest_root).T]
-        if on_own.shape[1]:
-            pieces.append(np.asarray((on_own @ _block_diagonal(square_root(self.factor.kernels))).toarray()).T)
+        kernels = [self.factor.kernels, *(one.kernels for one in self.factor.chain)]
+        pieces += [
+            np.asarray((own @ block_diagonal(square_root(own_kernels))).toarray()).T
+            for own, own_kernels in zip(on_own, kernels, strict=True)
+        ]
         root = self.sigma * np.vstack(pieces)
         if self.extra is None:
             return root
@@ -360,19 +368,6 @@ def square_root(covariance: Floats) -> Floats:
     """A square root of positive semi-definite matrices (..., k, k), singular ones included."""
     values, vectors = np.linalg.eigh(covariance)
     return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0))[..., None, :])
-
-
-def _block_diagonal(blocks: Floats) -> csr_array:
-    """(L * k, L * k) from (L, k, k)."""
-    k = int(blocks.shape[1]) if len(blocks) else 0
-    n = len(blocks) * k
-    columns = np.repeat(np.arange(n).reshape(-1, k), k, axis=0) if k else np.zeros(0, np.int64)
-    return csr_array((blocks.ravel(), columns.ravel(), np.arange(0, n * k + 1, k) if k else np.zeros(1, np.int64)), shape=(n, n))
-
-
-def _picker(places: Integers, total: int) -> csr_array:
-    n = len(places)
-    return csr_array((np.ones(n), (np.arange(n), places)), shape=(n, total))
 
 
 def _diagonal(values: Floats) -> csr_array:

@@ -64,7 +64,7 @@ def _fit(design: Design, method: Literal["reml", "ml"], interval: float, seed: i
     form = unit_free(design)
     maps = form.maps
     rows = reduce_design(form.design)
-    system = linear_system(rows, names=[block.factor.name for block in design.blocks])
+    system = linear_system(rows)
     known = design.cells.known_sigma
     layout = Theta(tuple(len(block.columns) for block in design.blocks))
     constant = -float(design.cells.once.get("log_weights", 0.0))
