@@ -7,7 +7,11 @@ it is first asked for, so that ``import groupwise`` itself costs nothing.
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from groupwise.interface.estimates import Estimates
     from groupwise.interface.fitted import Fit, fit
+    from groupwise.interface.published import Published, run
+    from groupwise.interface.published import open_version as open  # noqa: A004  gw.open
+    from groupwise.study.study import Study
     from multilevel.errors import (
         DataError,
         FitError,
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DataError",
+    "Estimates",
     "Fit",
     "FitError",
     "FormulaError",
@@ -30,10 +35,14 @@ __all__ = [
     "GateWarning",
     "GroupwiseError",
     "PublishError",
+    "Published",
     "ResourceError",
     "SourceError",
+    "Study",
     "StudyError",
     "fit",
+    "open",
+    "run",
 ]
 
 if not TYPE_CHECKING:  # to the type checker, a name that is not here stays an error
@@ -44,9 +53,15 @@ if not TYPE_CHECKING:  # to the type checker, a name that is not here stays an e
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         if name in ("Fit", "fit"):
             from groupwise.interface import fitted as home
+        elif name in ("Published", "open", "run"):
+            from groupwise.interface import published as home
+        elif name == "Estimates":
+            from groupwise.interface import estimates as home
+        elif name == "Study":
+            from groupwise.study import study as home
         else:
             from multilevel import errors as home
-        found = globals()[name] = getattr(home, name)
+        found = globals()[name] = getattr(home, "open_version" if name == "open" else name)
         return found
 
     def __dir__() -> list[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from datetime import date
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from groupwise.interface.python_words import python_words
 from groupwise.predictions import SavedModels, check_contrast, contrast_rows
@@ -13,8 +15,10 @@ from groupwise.study.study import Study
 from multilevel.errors import StudyError
 
 if TYPE_CHECKING:
+    import altair as alt
     import pandas as pd
     import pyarrow as pa
+    import xarray as xr
 
     from groupwise.interface.model_comparisons import ModelComparison
     from groupwise.interface.summaries import Summary
@@ -35,6 +39,18 @@ class Estimates(ABC):
     @abstractmethod
     def arrow_tables(self) -> Mapping[str, pa.Table]:
         """The published tables by name, as Arrow tables; docs/tables.md describes every column."""
+
+    @abstractmethod
+    def report(self, path: str | os.PathLike[str]) -> Path:
+        """Write the report, one HTML file that needs no network; returns its path."""
+
+    @abstractmethod
+    def to_arviz(self) -> xr.DataTree:
+        """The posterior as ArviZ reads it; raises StudyError or SourceError where there is none."""
+
+    @abstractmethod
+    def _facts(self) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """What the report knows besides the tables, of the fit and of the checks of its rows; empty where it was not kept."""
 
     @abstractmethod
     def _saved(self) -> SavedModels:
@@ -93,6 +109,21 @@ class Estimates(ABC):
         if "draws" not in self.arrow_tables:
             raise StudyError(f"{self.study.name}: no draws were kept; fit with draws={{'rows': 1000}}.")
         return self._frame("draws")
+
+    @property
+    def charts(self) -> dict[str, alt.TopLevelMixin]:
+        """The report's charts by their id on its page, in its order: ranked groups, what pooling did, slopes, variances, checks.
+
+        Each is an Altair chart with its rows, so that it can be shown, changed and saved by itself. Of a published version those charts are
+        missing whose numbers are in no table (predictive checks, group-level predictors).
+        """
+        from groupwise.report.part_labels import told_apart
+        from groupwise.report.single_charts import single_charts
+        from groupwise.report.subject import Subject, read_tables
+
+        report, validation = self._facts()
+        fields = self.study.model_dump(mode="json")
+        return single_charts(Subject(told_apart(read_tables(self.arrow_tables)), fields, report, validation))
 
     def summary(self) -> Summary:
         """The fit at a glance, as users of lme4 and brms know it.

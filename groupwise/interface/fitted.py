@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import warnings
@@ -26,11 +27,13 @@ from groupwise.source.describe import extract
 from groupwise.study.study import Study
 from groupwise.study.study_file import study_from
 from groupwise.validation.validate import validate
-from multilevel.errors import GateWarning
+from multilevel.errors import GateWarning, StudyError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import xarray as xr
 
+    from groupwise.interface.published import Published
     from multilevel.study.options import StudyFit
 
 UNNAMED = "fit"
@@ -56,6 +59,97 @@ class Fit(Estimates):
     def arrow_tables(self) -> Mapping[str, pa.Table]:
         """The tables by name, as Arrow tables; docs/tables.md describes every column."""
         return self._run.read_tables()
+
+    @python_words("the report cannot be written")
+    def report(self, path: str | os.PathLike[str]) -> Path:
+        """Write the report of the fit, one HTML file that needs no network.
+
+        Parameters
+        ----------
+        path : path
+            The file to write; its folder is made.
+
+        Returns
+        -------
+        Path
+            The file.
+
+        Raises
+        ------
+        PublishError
+            The file cannot be written.
+        """
+        from groupwise.report import write_report
+
+        report, validation = self._facts()
+        fields = {**self.study.model_dump(mode="json"), "file": ""}
+        return write_report(self.arrow_tables, report, validation, Path(path), study=fields)
+
+    @python_words("the tables cannot be published")
+    def publish(self, publish_to: str | os.PathLike[str] | None = None) -> Published:
+        """Publish the tables as a version of the study that ``name`` names, with report, manifest and all that a run publishes.
+
+        Parameters
+        ----------
+        publish_to : path or address, optional
+            The folder, or ``s3://bucket/prefix``. Default: the study's ``publish_to``.
+
+        Returns
+        -------
+        Published
+            The version.
+
+        Raises
+        ------
+        StudyError
+            The fit has no name. GateError: it failed a gate. PublishError: the place refuses.
+        """
+        from groupwise.interface.published import open_version
+        from groupwise.pipeline.model_fit import check
+        from groupwise.pipeline.release import release
+        from groupwise.pipeline.steps import record
+        from groupwise.publishing.target import open_target
+        from groupwise.validation.validation_page import write_validation_page
+
+        if self.study.name == UNNAMED:
+            raise StudyError(f"The fit has no name to be published under: gw.fit(..., name='line_spend') instead of {UNNAMED!r}.")
+        place = self.study.publish_to if publish_to is None else os.fspath(publish_to)
+        self.study = study_from({**self.study.model_dump(mode="json"), "publish_to": place}, "publish")
+        open_target(place, self.study.name).check()
+        self._run.write_study(self.study, "")
+        check(self._run)
+        record(str(self._run.path))
+        write_validation_page(self._run)
+        release(self._run)
+        return open_version(self.study, run_id=self.run_id)
+
+    @python_words("the posterior cannot be handed over")
+    def to_arviz(self) -> xr.DataTree:
+        """The posterior as ArviZ reads it.
+
+        Returns
+        -------
+        DataTree
+            Group ``posterior``, every variable by chain and draw, coordinates named by level: ``beta``, per grouping factor f
+            ``effects_f``, ``sd_f`` and ``correlation_f``, and ``sigma``, ``phi`` or ``shape``.
+
+        Raises
+        ------
+        StudyError
+            The fit has no posterior, or a two-part model has one for each part.
+        """
+        from multilevel.prediction.posterior_file import posterior_tree
+
+        if self.study.engine != "bayesian" or self._fitted.fit is None:
+            what = "two posteriors, one of each part" if self._fitted.fit is None else "no posterior"
+            raise StudyError(f"{self.study.name}: the fit has {what}; write engine='bayesian' and a family of one part.")
+        if self.study.privacy is not None:
+            raise StudyError(f"{self.study.name}: under privacy nothing of single groups is kept besides the tables.")
+        named = {"study": self.study.name, "as_of": str(self.as_of), "run_id": self.run_id, "formula": self.study.formula}
+        return posterior_tree(self._fitted.fit, {**named, "family": self.study.family})
+
+    def _facts(self) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        return self._run.read_json("report"), self._run.read_json("validation")
 
     def _saved(self) -> SavedModels:
         version = Version(str(self.as_of), self.run_id, "", self._run.path, is_latest=True)
@@ -145,6 +239,8 @@ def _fitted(run: RunFolder, fields: dict[str, Any], data: object, progress: Call
     protect(run)
     for gate in fitted.failed_gates:
         warnings.warn(
-            f"{study.name}: {gate.check}: {gate.message}. The fit can be looked at; it is not published.", GateWarning, stacklevel=4
+            f"{study.name}: {gate.check}: {gate.message.rstrip('.')}. The fit can be looked at; it is not published.",
+            GateWarning,
+            stacklevel=4,
         )
     return Fit(run, fitted)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from groupwise.run_folder import make_run_folder, new_run_id
+from groupwise.study.study import Study
 from groupwise.study.study_file import load_study
 from multilevel.errors import StudyError
 
@@ -17,20 +18,24 @@ def begin(
 
     ``force``: the run publishes although a version was made from the same inputs.
     """
-    # pyarrow comes with it, which a command that only parses settings need not wait for
-    from groupwise.publishing.target import open_target
-
     overrides = parse_settings(settings)
     if engine is not None:
         overrides["engine"] = engine
     if publish_to is not None:
         overrides["publish_to"] = _as_yaml(publish_to)
-    loaded = load_study(study, overrides)
+    return begin_study(load_study(study, overrides), study, run_id, force=force)
+
+
+def begin_study(study: Study, file: str, run_id: str | None, *, force: bool = False) -> str:
+    """``begin`` of a study that has been read; ``file``: where from, empty for one that was made in Python."""
+    # pyarrow comes with it, which a command that only parses settings need not wait for
+    from groupwise.publishing.target import open_target
+
     started_at = datetime.now(UTC)
     # a place that cannot be read or written is found out now, not after an hour of sampling
-    open_target(loaded.publish_to, loaded.name).check()
+    open_target(study.publish_to, study.name).check()
     run = make_run_folder(run_id or new_run_id())
-    run.write_study(loaded, study)
+    run.write_study(study, file)
     run.write_json("start", {"started_at": started_at.isoformat(timespec="microseconds"), "force": force})
     return str(run.path)
 

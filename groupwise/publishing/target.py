@@ -59,6 +59,9 @@ class Target(Protocol):
     def tables(self, version: Version) -> dict[str, pa.Table]:
         """A version's tables by name, each held against the manifest."""
 
+    def attachment(self, version: Version, name: str, folder: Path) -> Path | None:
+        """A file beside a version's tables (``manifest.ATTACHMENTS``), fetched into ``folder`` if need be; None where it has none."""
+
     def joint(self, version: Version, folder: Path) -> Path | None:
         """A version's saved joint distribution as a local file, fetched into ``folder`` if need be; None where none was saved."""
 
@@ -125,7 +128,11 @@ class LocalFolder:
 
     def joint(self, version: Version, folder: Path) -> Path | None:
         """Where it lies."""
-        return checked_file(self.layout, self.manifest(version), "joint")
+        return self.attachment(version, "joint", folder)
+
+    def attachment(self, version: Version, name: str, folder: Path) -> Path | None:
+        """Where it is."""
+        return checked_file(self.layout, self.manifest(version), name)
 
     def average_cells(self, version: Version) -> pa.Table | None:
         """Read."""
@@ -235,12 +242,16 @@ class ObjectStorage:
 
     def joint(self, version: Version, folder: Path) -> Path | None:
         """Downloaded."""
-        from groupwise.publishing.object_store.store_versions import object_joint
+        return self.attachment(version, "joint", folder)
 
-        data = object_joint(self.layout, version)
+    def attachment(self, version: Version, name: str, folder: Path) -> Path | None:
+        """Downloaded."""
+        from groupwise.publishing.object_store.store_versions import object_attachment
+
+        data = object_attachment(self.layout, version, name)
         if data is None:
             return None
-        path = folder / f"{version.run_id}.npz"
+        path = folder / f"{version.run_id}.{name}"
         path.write_bytes(data)
         return path
 

@@ -19,11 +19,10 @@ from groupwise.html_page import as_markup, content_security_policy, page_environ
 from groupwise.printable import printable, printable_lines, printable_value
 from groupwise.report.charts import Figure
 from groupwise.report.check_sections import failed_checks
-from groupwise.report.datasets import Columns, cell_dataset, level_datasets, slope_datasets
 from groupwise.report.dependence import dependence_line
 from groupwise.report.failed_words import effects_of
 from groupwise.report.part_labels import told_apart
-from groupwise.report.sections import sections, slope_values
+from groupwise.report.sections import contents
 from groupwise.report.subject import Subject, read_tables
 from groupwise.report.theme import PAGE_COLOURS, chart_config
 from groupwise.whole_files import write_whole
@@ -76,14 +75,7 @@ def write_report(
 
 def render(subject: Subject) -> str:
     """The page as text."""
-    levels = level_datasets(subject)
-    slopes = {key: slope_values(subject, columns) for key, columns in slope_datasets(subject).items()}
-    cells = cell_dataset(subject)
-    made = sections(subject, levels, slopes, cells)
-    datasets: dict[str, Columns] = {f"levels/{factor}": columns for factor, columns in levels.items()}
-    datasets |= {f"slopes/{factor}/{term}": columns for (factor, term), columns in slopes.items()}
-    if cells is not None:
-        datasets["cells"] = cells
+    made, datasets = contents(subject)
     data = {
         "config": chart_config(PAGE_COLOURS),
         "datasets": datasets,

@@ -11,7 +11,7 @@ from groupwise.report.change_words import PARTS, amount, counted, first_sentence
 from groupwise.report.changes import changes
 from groupwise.report.check_sections import checks, diagnostics_section, number_cell, predictive_section, quality_section
 from groupwise.report.compared import effect_name
-from groupwise.report.datasets import MOST_LEVELS, Columns
+from groupwise.report.datasets import MOST_LEVELS, Columns, cell_dataset, level_datasets, slope_datasets
 from groupwise.report.effects import effect
 from groupwise.report.group_charts import caterpillar_figure, grid_figure, shrinkage_figure, slope_figure
 from groupwise.report.label_words import column_words, plural, sentence
@@ -54,6 +54,18 @@ def sections(subject: Subject, levels: Levels, slopes: Slopes, cells: Columns | 
         _reproduce(subject),
     ]
     return [section for section in made if _says_something(section)]
+
+
+def contents(subject: Subject) -> tuple[list[Section], dict[str, Columns]]:
+    """The sections, and the data sets that their charts and long tables pick rows of, by name."""
+    levels = level_datasets(subject)
+    slopes = {key: slope_values(subject, columns) for key, columns in slope_datasets(subject).items()}
+    cells = cell_dataset(subject)
+    datasets: dict[str, Columns] = {f"levels/{factor}": columns for factor, columns in levels.items()}
+    datasets |= {f"slopes/{factor}/{term}": columns for (factor, term), columns in slopes.items()}
+    if cells is not None:
+        datasets["cells"] = cells
+    return sections(subject, levels, slopes, cells), datasets
 
 
 def _says_something(section: Section) -> bool:

@@ -21,6 +21,7 @@ from groupwise.publishing.address import has_scheme, read_address
 from groupwise.resources import Wishes, resources
 from groupwise.study.moved import DEFAULT, Moved
 from groupwise.study.run_fields import KeptRuns, RunResources
+from groupwise.study.study_object import StudyObject
 from groupwise.study.study_source import Mix, Part, Source
 from groupwise.study.user_text import SHOWN
 from multilevel.errors import FormulaError, StudyError
@@ -134,8 +135,12 @@ def _new_levels(value: object) -> object:
     return found
 
 
-class Study(Part):
-    """A study file, checked. Relative paths are relative to the working directory."""
+class Study(Part, StudyObject):
+    """A study: one question, every field of a study file as an attribute. Relative paths are relative to the working directory.
+
+    ``Study(name=..., formula=..., source={"parquet": ...})`` makes one, ``Study.read`` reads a file, ``write`` writes one. A study does not
+    change; ``Study(**{**study.model_dump(), "interval": 0.8})`` is another one. A wrong field raises StudyError.
+    """
 
     name: Name = Field(description="names the published folder: letters, digits, underscores and hyphens")
     title: str = Field("", max_length=300, description="the question, for people")

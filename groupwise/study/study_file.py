@@ -12,6 +12,7 @@ from groupwise.study.source_hints import not_a_part, unknown_field
 from groupwise.study.study import Study
 from groupwise.study.user_text import read_user_file, show_value
 from groupwise.study.yaml_text import read_yaml
+from groupwise.whole_files import write_whole
 from multilevel.errors import StudyError
 from multilevel.text import shorten
 
@@ -36,7 +37,24 @@ def study_from(fields: Mapping[str, Any], where: str) -> Study:
     try:
         return Study.model_validate(fields)
     except ValidationError as error:
-        raise StudyError(_explain(error, where)) from error
+        raise StudyError(explain(error, where)) from error
+
+
+def study_fields(study: Study) -> dict[str, Any]:
+    """The fields of a study that are not as by default, in plain values, as a study file has them."""
+    return dict(study.model_dump(mode="json", exclude_defaults=True, exclude_none=True))
+
+
+def write_study_file(study: Study, path: Path) -> Path:
+    """Write a study as YAML, whole or not at all; fields with their default are left out."""
+    import yaml
+
+    text = yaml.safe_dump(study_fields(study), sort_keys=False, allow_unicode=True, width=120)
+    try:
+        write_whole(path, text)
+    except OSError as error:
+        raise StudyError(f"{path}: the study cannot be written ({error.strerror or error}).") from error
+    return path
 
 
 def _mapping(content: object, file: Path) -> dict[str, Any]:
@@ -64,7 +82,7 @@ def _override(fields: dict[str, Any], key: str, value: str, file: Path) -> None:
     here[last] = read_yaml(value, where)
 
 
-def _explain(error: ValidationError, where: str) -> str:
+def explain(error: ValidationError, where: str) -> str:
     """At most four lines: each a field, its value and what is wrong with it."""
     problems = error.errors(include_url=False)
     lines = [_problem(problem) for problem in problems[:3]]

@@ -113,7 +113,7 @@ def choose_eliminated(blocks: Sequence[ReducedBlock], *, chained: bool = True) -
     size = {key: sum(blocks[index].n_levels * blocks[index].values.shape[1] for index in own) for key, own in owned.items()}
     best: dict[int, tuple[int, list[int]]] = {}
     for key in sorted(owned, key=lambda key: (blocks[key].n_levels, -key)):
-        above = (0, [])
+        above: tuple[int, list[int]] = (0, [])
         if chained:
             holders = [other for other in best if size[other] >= WORTH_ELIMINATING and _is_nested(blocks[key], blocks[other])]
             above = max((best[other] for other in holders), key=lambda found: found[0], default=above)

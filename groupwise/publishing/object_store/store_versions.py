@@ -50,9 +50,9 @@ def object_tables(layout: ObjectLayout, version: Version) -> dict[str, pa.Table]
     return {name: _table(layout, entry) for name, entry in tables.items()}
 
 
-def object_joint(layout: ObjectLayout, version: Version) -> bytes | None:
-    """A version's saved joint distribution; None where none was saved, PublishError where it is damaged."""
-    entry = entry_of(read_manifest(layout, version.as_of, version.run_id), "joint")
+def object_attachment(layout: ObjectLayout, version: Version, name: str) -> bytes | None:
+    """A file beside a version's tables; None where it has none, PublishError where it is damaged."""
+    entry = entry_of(read_manifest(layout, version.as_of, version.run_id), name)
     return None if entry is None else _checked(layout, entry)
 
 
