@@ -82,7 +82,7 @@ class Fit(Estimates):
         from groupwise.report import write_report
 
         report, validation = self._facts()
-        fields = {**self.study.model_dump(mode="json"), "file": ""}
+        fields = {**self.study.model_dump(mode="json"), "file": "", **_origin(self._run)}
         return write_report(self.arrow_tables, report, validation, Path(path), study=fields)
 
     @python_words("the tables cannot be published")
@@ -116,7 +116,7 @@ class Fit(Estimates):
         place = self.study.publish_to if publish_to is None else os.fspath(publish_to)
         self.study = study_from({**self.study.model_dump(mode="json"), "publish_to": place}, "publish")
         open_target(place, self.study.name).check()
-        self._run.write_study(self.study, "")
+        self._run.write_study(self.study, "", **_origin(self._run))
         check(self._run)
         record(str(self._run.path))
         write_validation_page(self._run)
@@ -227,7 +227,7 @@ def _fitted(run: RunFolder, fields: dict[str, Any], data: object, progress: Call
         tell("reading the data", 0.0)
         orders = keep_rows(data, study, run.path)
         study = study.model_copy(update={"levels": {**study.levels, **orders}}) if orders else study
-    run.write_study(study, "")
+    run.write_study(study, "", made_by="gw.fit", in_memory=not paths)
     run.write_json("start", {"started_at": datetime.now(UTC).isoformat(timespec="microseconds")})
     tell("checking the rows", 0.0)
     relation = extract(study, None, run.path, today=datetime.now(UTC).date())
@@ -244,3 +244,8 @@ def _fitted(run: RunFolder, fields: dict[str, Any], data: object, progress: Call
             stacklevel=4,
         )
     return Fit(run, fitted)
+
+
+def _origin(run: RunFolder) -> dict[str, Any]:
+    """What ``write_study`` kept besides the file."""
+    return {name: value for name, value in run.read_json("origin").items() if name != "file"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -196,9 +197,14 @@ def run(
     if changed:
         loaded = study_from({**loaded.model_dump(mode="json"), **changed}, "gw.run")
     run_id = new_run_id()
-    folder = begin_study(loaded, file, run_id)
+    folder = begin_study(loaded, file, run_id, overrides=_as_yaml(changed), made_by="gw.run")
     run_here(folder, None, datetime.now(UTC).date(), _Told(progress))
     return Published(*locate(loaded, run_id))
+
+
+def _as_yaml(changed: Mapping[str, Any]) -> dict[str, str]:
+    """Fields as ``--set`` takes them: JSON is YAML."""
+    return {name: json.dumps(value, default=str, ensure_ascii=False) for name, value in changed.items()}
 
 
 class _Told(RunProgress):

@@ -35,7 +35,7 @@ def release(run: RunFolder, confirm: Confirm = nobody_asks) -> Publication:
     # an earlier version may name groups that this one suppresses, and quarantined rows are of single people
     previous, previous_cells, warning = (None, None, None) if is_private else _previous(target)
     cells = pq.read_table(run.average_cells) if run.average_cells.exists() else None
-    fields = {**study.model_dump(mode="json"), "file": run.read_json("origin").get("file", "")}
+    fields = {**study.model_dump(mode="json"), "file": "", **run.read_json("origin")}
     write_report(
         tables,
         run.read_json("report"),

@@ -23,11 +23,11 @@ def begin(
         overrides["engine"] = engine
     if publish_to is not None:
         overrides["publish_to"] = _as_yaml(publish_to)
-    return begin_study(load_study(study, overrides), study, run_id, force=force)
+    return begin_study(load_study(study, overrides), study, run_id, force=force, overrides=overrides)
 
 
-def begin_study(study: Study, file: str, run_id: str | None, *, force: bool = False) -> str:
-    """``begin`` of a study that has been read; ``file``: where from, empty for one that was made in Python."""
+def begin_study(study: Study, file: str, run_id: str | None, *, force: bool = False, **origin: object) -> str:
+    """``begin`` of a study that has been read; ``file``: where from, or empty. ``origin``: as ``write_study``."""
     # pyarrow comes with it, which a command that only parses settings need not wait for
     from groupwise.publishing.target import open_target
 
@@ -35,7 +35,7 @@ def begin_study(study: Study, file: str, run_id: str | None, *, force: bool = Fa
     # a place that cannot be read or written is found out now, not after an hour of sampling
     open_target(study.publish_to, study.name).check()
     run = make_run_folder(run_id or new_run_id())
-    run.write_study(study, file)
+    run.write_study(study, file, **origin)
     run.write_json("start", {"started_at": started_at.isoformat(timespec="microseconds"), "force": force})
     return str(run.path)
 

@@ -18,6 +18,7 @@ from groupwise.report.label_words import column_words, plural, sentence
 from groupwise.report.model_charts import pooling_figure, predictor_figures, variance_figure
 from groupwise.report.part_labels import INTERCEPTS
 from groupwise.report.prior_section import priors_section
+from groupwise.report.reproduce import reproducing
 from groupwise.report.steps_chart import STEPS_LIMIT, steps_figure, steps_of, steps_reading
 from groupwise.report.subject import Subject, number
 from groupwise.report.variance_words import variance_sentences
@@ -291,8 +292,6 @@ def _model(subject: Subject) -> Section:
 
 
 def _reproduce(subject: Subject) -> Section:
-    file = subject.text("file", f"studies/{subject.constant('study')}.yaml")
-    command = f"groupwise estimate {file} --as-of {subject.constant('as_of')} --engine {subject.constant('engine')}"
     facts = [Fact("run", subject.constant("run_id"))]
     for name, words in {"version": "groupwise", "fingerprint": "source fingerprint", "seed": "seed"}.items():
         value = subject.report.get(name, subject.study.get(name))
@@ -300,7 +299,7 @@ def _reproduce(subject: Subject) -> Section:
             facts.append(Fact(words, str(value)[:16]))
     if subject.study.get("standardise_to"):
         facts.append(Fact("weights", str(subject.report.get("weights_source", subject.study["standardise_to"]))))
-    return Section("reproduce", "Reproduce this", facts=tuple(facts), code=(command,))
+    return Section("reproduce", "Reproduce this", facts=tuple(facts), code=reproducing(subject))
 
 
 def slope_values(subject: Subject, columns: Columns) -> Columns:
