@@ -42,11 +42,33 @@ class Estimates(ABC):
 
     @abstractmethod
     def report(self, path: str | os.PathLike[str]) -> Path:
-        """Write the report, one HTML file that needs no network; returns its path."""
+        """Write the report, one HTML file that needs no network.
+
+        Parameters
+        ----------
+        path : path
+            The file to write; its folder is made.
+
+        Returns
+        -------
+        Path
+            The file.
+        """
 
     @abstractmethod
     def to_arviz(self) -> xr.DataTree:
-        """The posterior as ArviZ reads it; raises StudyError or SourceError where there is none."""
+        """The posterior as ArviZ reads it.
+
+        Returns
+        -------
+        DataTree
+            Group ``posterior``, every variable by chain and draw, coordinates named by level.
+
+        Raises
+        ------
+        StudyError, SourceError
+            There is none.
+        """
 
     @abstractmethod
     def _facts(self) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
@@ -116,6 +138,10 @@ class Estimates(ABC):
 
         Each is an Altair chart with its rows, so that it can be shown, changed and saved by itself. Of a published version those charts are
         missing whose numbers are in no table (predictive checks, group-level predictors).
+
+        Examples
+        --------
+        >>> fit.charts["caterpillar-subject"].save("subjects.svg")
         """
         from groupwise.report.part_labels import told_apart
         from groupwise.report.single_charts import single_charts
@@ -135,7 +161,11 @@ class Estimates(ABC):
 
         Examples
         --------
-        >>> print(fit.summary())  # doctest: +SKIP
+        >>> fit.summary().fixed_effects[["estimate", "std_error"]].round(2)
+                   estimate  std_error
+        term
+        Intercept    251.41       6.82
+        Days          10.47       1.55
         """
         from groupwise.interface.summaries import summarised
 
@@ -170,7 +200,9 @@ class Estimates(ABC):
 
         Examples
         --------
-        >>> fit.contrast(308, 309)  # doctest: +SKIP
+        >>> fit.contrast(308, 309)[["difference", "std_error", "probability"]].round(1)
+           difference  std_error  probability
+        0       122.8       11.0          1.0
         """
         import pandas as pd
 
@@ -201,7 +233,10 @@ class Estimates(ABC):
 
         Examples
         --------
-        >>> fit.predict({"Days": [0, 9], "Subject": ["308", None]})  # doctest: +SKIP
+        >>> fit.predict({"Days": [0, 9], "Subject": ["308", None]})[["estimate", "is_new"]].round(1)
+           estimate  is_new
+        0     253.7   False
+        1     345.6    True
         """
         if interval is not None and not 0.0 < interval < 1.0:
             raise StudyError(f"interval {interval}: write a probability between 0 and 1, such as 0.9.")
@@ -239,7 +274,8 @@ class Estimates(ABC):
 
         Examples
         --------
-        >>> fit.compare("Reaction ~ 1 + Days + (1 | Subject)", folds=0)  # doctest: +SKIP
+        >>> round(fit.compare("Reaction ~ 1 + Days + (1 | Subject)", folds=0).test["chi2"], 2)
+        42.14
         """
         from groupwise.interface.model_comparisons import compared
 

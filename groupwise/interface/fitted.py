@@ -78,6 +78,11 @@ class Fit(Estimates):
         ------
         PublishError
             The file cannot be written.
+
+        Examples
+        --------
+        >>> fit.report("report.html").name
+        'report.html'
         """
         from groupwise.report import write_report
 
@@ -103,6 +108,11 @@ class Fit(Estimates):
         ------
         StudyError
             The fit has no name. GateError: it failed a gate. PublishError: the place refuses.
+
+        Examples
+        --------
+        >>> fit.publish("published").summary().n_rows
+        180
         """
         from groupwise.interface.published import open_version
         from groupwise.pipeline.model_fit import check
@@ -137,6 +147,12 @@ class Fit(Estimates):
         ------
         StudyError
             The fit has no posterior, or a two-part model has one for each part.
+
+        Examples
+        --------
+        >>> of_posterior = gw.fit(fit.study.formula, sleepstudy, sampling={"draws": 1500, "chains": 2})
+        >>> of_posterior.to_arviz()["posterior"]["beta"].dims
+        ('chain', 'draw', 'term')
         """
         from multilevel.prediction.posterior_file import posterior_tree
 
@@ -206,8 +222,9 @@ def fit(
     Examples
     --------
     >>> import groupwise as gw
-    >>> fit = gw.fit("Reaction ~ 1 + Days + (1 + Days | Subject)", sleepstudy, engine="likelihood")  # doctest: +SKIP
-    >>> print(fit.summary())  # doctest: +SKIP
+    >>> fit = gw.fit("Reaction ~ 1 + Days + (1 + Days | Subject)", sleepstudy, engine="likelihood", name="sleep")
+    >>> fit
+    <groupwise Fit of sleep: Reaction ~ 1 + Days + (1 + Days | Subject), gaussian, likelihood>
     """
     home = Path(tempfile.mkdtemp(prefix="groupwise-fit-"))
     try:

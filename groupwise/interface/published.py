@@ -181,12 +181,10 @@ def run(
     Examples
     --------
     >>> import groupwise as gw
-    >>> study = gw.Study(
-    ...     name="sleep", formula="Reaction ~ 1 + Days + (1 + Days | Subject)", source={"parquet": "sleep.parquet"}, engine="likelihood"
-    ... )
-    >>> published = gw.run(study)
-    >>> round(float(published.summary().fixed_effects.loc["Days", "estimate"]), 2)
-    10.47
+    >>> source = {"parquet": "sleep.parquet"}
+    >>> study = gw.Study(name="sleep", formula="Reaction ~ 1 + Days + (1 | Subject)", source=source, engine="likelihood")
+    >>> gw.run(study, interval=0.8).summary().interval
+    0.8
     """
     from groupwise.pipeline.own_process import run_here
     from groupwise.pipeline.run_start import begin_study

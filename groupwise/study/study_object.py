@@ -51,6 +51,12 @@ class StudyObject(BaseModel, metaclass=ToldAsStudyError):
         ------
         StudyError
             The file cannot be read, or a field is wrong; the message names the field, the value and what would be right.
+
+        Examples
+        --------
+        >>> study = gw.Study(name="s", formula="y ~ 1 + (1 | g)", source={"parquet": "y.parquet"})
+        >>> gw.Study.read(study.write("study.yaml")) == study
+        True
         """
         from groupwise.study.study_file import load_study
 
@@ -73,6 +79,11 @@ class StudyObject(BaseModel, metaclass=ToldAsStudyError):
         ------
         StudyError
             The file cannot be written.
+
+        Examples
+        --------
+        >>> gw.Study(name="s", formula="y ~ 1 + (1 | g)", source={"parquet": "y.parquet"}).write("study.yaml").name
+        'study.yaml'
         """
         from groupwise.study.study import Study
         from groupwise.study.study_file import write_study_file

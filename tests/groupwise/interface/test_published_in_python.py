@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -120,9 +121,9 @@ def test_a_fit_without_a_name_or_with_a_failed_gate_is_not_published(
 
 def test_every_chart_of_the_report_is_an_altair_chart_with_its_rows(sleep_fit: gw.Fit, tmp_path: Path) -> None:
     charts = sleep_fit.charts
-    assert list(charts) == ["shrinkage-subject", "caterpillar-subject", "slope-subject-days", "variance", "pooling", "predictive"]
     page = sleep_fit.report(tmp_path / "report.html").read_text(encoding="utf-8")
-    assert all(f'data-figure="{name}"' in page for name in charts)
+    assert list(charts) == re.findall(r'data-figure="([^"]+)"', page)
+    assert {"caterpillar-subject", "slope-subject-days", "variance"} <= set(charts)
     for name, chart in charts.items():
         assert isinstance(chart, alt.TopLevelMixin)
         # Altair's own schema knows all of it, or this raises
