@@ -172,11 +172,16 @@ def _of_part(made: Plan, study: Study, design: Design, with_priors: bool) -> Pla
     from multilevel.bayesian.priors import read_priors
     from multilevel.bayesian.sampling import read_sampling
     from multilevel.bayesian.unit_free_priors import model_priors
+    from multilevel.linear.footprint import refuse_beyond_memory
 
     if study.engine == "likelihood":
         if with_priors:
             raise StudyError(f"{study.name}: engine: likelihood has no priors; leave --prior-predictive out, or write engine: bayesian.")
-        found = likelihood_cost(design)
+        try:
+            refuse_beyond_memory(design)
+            found = likelihood_cost(design)
+        except FitError as error:
+            return replace(made, refusals=(f"{study.name}: {error}",))
         return replace(made, cost=found.sentence(), takes_hours=found.seconds > HOURS)
     sampling = read_sampling(study.sampler_settings)
     try:

@@ -22,7 +22,7 @@ from multilevel.estimands.expected_outcome import ExpectedOutcome, PartFit
 from multilevel.estimands.level_variance import LevelVariance
 from multilevel.estimands.mix_parts import split_sides
 from multilevel.estimands.standardise import Standardisation, averages_of_levels, variance_parts
-from multilevel.linear.joint_normal import MappedJoint
+from multilevel.linear.mapped_joint import MappedJoint
 
 
 def own_factor(nesting: Nesting, column: str) -> str | None:

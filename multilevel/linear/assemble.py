@@ -9,6 +9,7 @@ import numpy as np
 from scipy.linalg import qr
 
 from multilevel.arrays import Floats, Integers
+from multilevel.design.model import Design
 from multilevel.design.reduction import ReducedBlock, ReducedRows
 from multilevel.errors import FitError
 from multilevel.linear.chain import NOT_JOINED, Stage, Upward, places_in
@@ -96,6 +97,13 @@ def _finite(X: Floats, y: Floats, blocks: list[ReducedBlock]) -> None:
     if not (np.isfinite(X).all() and np.isfinite(y).all() and all(np.isfinite(b.values).all() for b in blocks)):
         message = "The cell statistics hold values that are not finite: look for infinities or overflow in the outcome and the predictors."
         raise FitError(message)
+
+
+def dense_effects(design: Design, *, chained: bool = True) -> int:
+    """How many effects of a design are in the dense factor, the others being eliminated."""
+    shapes = [(block.factor.codes, np.empty((0, len(block.columns))), block.factor.n_levels) for block in design.blocks]
+    rest = choose_eliminated([ReducedBlock(*shape) for shape in shapes], chained=chained)[2]
+    return sum(design.blocks[index].n_effects for index in rest)
 
 
 def choose_eliminated(blocks: Sequence[ReducedBlock], *, chained: bool = True) -> tuple[list[int], list[list[int]], list[int]]:

@@ -278,14 +278,14 @@ class BlockedFactor:
             scaled[:, here] = (rest[:, here].reshape(len(rest), levels, k) @ self.lambdas[index].T).reshape(len(rest), -1)
         return scaled
 
-    def _eliminated(self, coefficients: Floats, noise: Sequence[Floats]) -> list[tuple[tuple[int, ...], Floats]]:
+    def _eliminated(self, coefficients: Floats, noise: Sequence[Floats], first: int = 0) -> list[tuple[tuple[int, ...], Floats]]:
         """The eliminated effects at rest coefficients (n, q_r + p), (n, L, k) for the blocks of each factor: their conditional means, with
-        the ``noise`` of each, if any."""
+        the ``noise`` of each, if any; from the factor ``first`` up."""
         full = np.concatenate([-coefficients, np.ones((len(coefficients), 1))], axis=1)
         factors = [(self.system.merged, self.kernels, self.system.cross, self.system.up)]
         factors += [(one.stage.blocks, one.kernels, one.stage.cross, one.stage.up) for one in self.chain]
         found: list[tuple[tuple[int, ...], Floats]] = []
-        for at in range(len(factors) - 1, -1, -1):
+        for at in range(len(factors) - 1, first - 1, -1):
             blocks, kernels, cross, up = factors[at]
             score = np.stack([(matrix @ full.T).T for matrix in cross.matrices(full.shape[1])], axis=2)
             for link, ancestors, (_, above) in zip(up.links, up.ancestors, found, strict=True):
@@ -297,8 +297,8 @@ class BlockedFactor:
     @cached_property
     def chain_effects(self) -> tuple[Floats, ...]:
         """(L, k) effects of every factor of the chain."""
-        found = self._eliminated(self.rest_effects(self.rest_solution[None, :]), ())
-        return tuple(own[0] for _, own in found[1:])
+        found = self._eliminated(self.rest_effects(self.rest_solution[None, :]), (), 1)
+        return tuple(own[0] for _, own in found)
 
     def _assemble(self, rest: Floats, noise: Sequence[Floats] = ()) -> Floats:
         """(n, p + q) of (beta, b) from (n, q_r + p) of (u_r, gamma); ``noise`` (n, L, k) of each eliminated factor is added."""

@@ -16,10 +16,9 @@ from scipy.sparse import csr_array, eye_array, hstack
 from scipy.special import ndtri
 
 from multilevel.arrays import Floats, Integers
-from multilevel.design.unit_free import Maps
 from multilevel.families.link import Link
-from multilevel.fit.container import Joint, Summary
-from multilevel.fit.shared_rows import Rows, SharedRows, as_csr, averaged, mapped, stacked
+from multilevel.fit.container import Summary
+from multilevel.fit.shared_rows import Rows, SharedRows, as_csr, averaged, stacked
 from multilevel.linear.arrow_matrices import EliminatedMatrices, block_diagonal, level_links, level_rows, picker
 from multilevel.linear.elimination import spreads
 from multilevel.linear.factorise import BlockedFactor
@@ -33,6 +32,8 @@ DENSE_ENTRIES = 20_000_000
 
 FEWEST_SHARING = 8
 """Rows for every one that they share, from which what they share is solved for once."""
+
+LEAVES_AND_PARENTS = 2
 
 SPARSE_ROWS = 4
 """Rows with fewer than one entry in so many go through the covariance entry by entry, the others through its root."""
@@ -104,14 +105,14 @@ class NormalJoint:
         pieces = [self._places([index]) for index in self.factor.system.rest]
         return picker(np.concatenate(pieces) if pieces else np.zeros(0, np.int64), self._total)
 
-    def _split(self, rows: csr_array) -> tuple[csr_array, tuple[csr_array, ...]]:
+    def _split(self, rows: csr_array, most: int | None = None) -> tuple[csr_array, tuple[csr_array, ...]]:
         """Coefficients of ``rows`` on the rest (eliminated effects replaced by their conditional means) and on every eliminated factor's
-        noise."""
+        noise; of ``most`` factors, if given: those above are kept as they are."""
         p = self.factor.system.n_population
         inverse = solve_triangular(self.factor.system.triangle, np.eye(p)) if p else np.zeros((0, 0))
         on_rest = csr_array(hstack([rows @ self._rest_picker.T, csr_array(rows[:, :p] @ inverse)], format="csr"))
         on_own = [csr_array(rows @ one.places.T) for one in self._eliminated]
-        for at, one in enumerate(self._eliminated):
+        for at, one in enumerate(self._eliminated[:most]):
             moved = csr_array(on_own[at] @ one.kernels)
             for above, link in enumerate(one.links):
                 on_own[at + 1 + above] = csr_array(on_own[at + 1 + above] - moved @ link)
@@ -208,6 +209,48 @@ class NormalJoint:
         return (csr_array(as_csr(rows[at : at + size])) for at in range(0, rows.shape[0], size))
 
     def _variance(self, rows: csr_array) -> Floats:
+        total = self.sigma**2 * (self._by_parents(rows) if self._has_parents(rows) else self._through_rest(rows))
+        if self.extra is not None:
+            on_beta = np.asarray(rows @ self._sensitivity)
+            total = total + np.einsum("ij,jk,ik->i", on_beta, self.extra, on_beta)
+        return np.maximum(total, 0.0)
+
+    def _has_parents(self, rows: csr_array) -> bool:
+        """Whether the covariances of the one factor above the leaves with the rest are worth being held, for so many rows."""
+        if len(self._eliminated) != LEAVES_AND_PARENTS or rows.shape[0] <= len(self.factor.root):
+            return False
+        return self._eliminated[1].places.shape[0] * len(self.factor.root) <= DENSE_ENTRIES
+
+    @cached_property
+    def _parents(self) -> tuple[Floats, csr_array]:
+        """Covariances over sigma^2 of the factor above the leaves: (L k, q_r + p) with the rest, and (L k, L k) its block diagonal."""
+        parents = self._eliminated[1]
+        with_rest = -(parents.kernels @ (parents.cross @ self._rest_covariance))
+        return np.asarray(with_rest), block_diagonal(self.factor.selected(self._rest_covariance)[0].own)
+
+    def _by_parents(self, rows: csr_array) -> Floats:
+        """As ``_through_rest``. A leaf's row touches one parent, and through it as much of the rest as all of that one's leaves: what they
+        have in common is not gone through again for each."""
+        on_rest, (on_leaves, on_parents) = self._split(rows, 1)
+        on_parents.eliminate_zeros()
+        with_rest, own = self._parents
+        width = self.factor.chain[0].kernels.shape[1]
+        spans = np.diff(on_parents.indptr)
+        level = on_parents.indices // width
+        row = np.repeat(np.arange(rows.shape[0]), spans)
+        first = level[np.minimum(on_parents.indptr[:-1], max(len(level) - 1, 0))] if len(level) else level
+        several = np.zeros(rows.shape[0], dtype=np.bool_)
+        several[row[level != first[row]]] = True
+        total = quadratic_forms(on_rest, self._rest_covariance)
+        total += 2.0 * np.asarray(on_rest.multiply(on_parents @ with_rest).sum(axis=1)).ravel()
+        total += np.asarray(csr_array(on_parents @ own).multiply(on_parents).sum(axis=1)).ravel()
+        total += np.asarray(csr_array(on_leaves @ self._eliminated[0].kernels).multiply(on_leaves).sum(axis=1)).ravel()
+        if several.any():
+            total[several] = self._through_rest(csr_array(rows[np.flatnonzero(several)]))
+        return total
+
+    def _through_rest(self, rows: csr_array) -> Floats:
+        """(m,) variances over sigma^2 without ``extra``."""
         on_rest, on_own = self._split(rows)
         if rows.shape[0] > len(self.factor.root) and on_rest.nnz * SPARSE_ROWS < rows.shape[0] * len(self.factor.root):
             total = quadratic_forms(on_rest, self._rest_covariance)
@@ -215,11 +258,7 @@ class NormalJoint:
             total = np.sum(np.asarray(on_rest @ self._rest_root) ** 2, axis=1)
         for own, noise in zip(on_own, self._noise(on_own), strict=True):
             total = total + np.asarray(noise.multiply(own).sum(axis=1)).ravel()
-        total = self.sigma**2 * total
-        if self.extra is not None:
-            on_beta = np.asarray(rows @ self._sensitivity)
-            total = total + np.einsum("ij,jk,ik->i", on_beta, self.extra, on_beta)
-        return np.maximum(total, 0.0)
+        return np.asarray(total)
 
     @cached_property
     def _sensitivity(self) -> Floats:
@@ -283,58 +322,6 @@ class NormalJoint:
         if self.extra is not None:
             values = values + rng.multivariate_normal(np.zeros(len(self.extra)), self.extra, size, method="eigh") @ self._sensitivity.T
         return values
-
-
-@dataclass(frozen=True)
-class MappedJoint:
-    """The distribution of W (beta', b'), ``inner`` being that of (beta', b'): rows are mapped, never covariances."""
-
-    inner: Joint
-    matrix: csr_array
-
-    @cached_property
-    def mean(self) -> Floats:
-        """(p + q,) estimates and conditional modes."""
-        return np.asarray(self.matrix @ self.inner.mean)
-
-    def _mapped(self, rows: Rows) -> Rows:
-        return mapped(rows, self.matrix)
-
-    def combine(self, rows: Rows, interval: float) -> Summary:
-        """Linear combinations ``rows @ (beta, b)`` with Wald intervals."""
-        return self.inner.combine(self._mapped(rows), interval)
-
-    def respond(
-        self,
-        rows: Rows,
-        weights: csr_array,
-        response: Callable[[Floats], Floats],
-        slope: Callable[[Floats], Floats],
-        interval: float,
-    ) -> Summary:
-        """As ``NormalJoint.respond``."""
-        return self.inner.respond(self._mapped(rows), weights, response, slope, interval)
-
-    def on_response_scale(self, summary: Summary, link: Link, interval: float) -> Summary:
-        """As that of ``inner``."""
-        return self.inner.on_response_scale(summary, link, interval)
-
-    def spread_about(self, rows: Rows, centre: csr_array) -> Floats:
-        """(m,) sds of ``(rows - centre) @ (beta, b)``."""
-        return self.inner.spread_about(self._mapped(rows), as_csr(self._mapped(centre)))
-
-    def covariance_about(self, rows: Rows, centre: csr_array) -> Floats:
-        """(m, m) covariance of ``(rows - centre) @ (beta, b)``."""
-        return self.inner.covariance_about(self._mapped(rows), as_csr(self._mapped(centre)))
-
-    def draws(self, size: int, seed: int) -> Floats:
-        """(size, p + q) draws of ``inner``, mapped."""
-        return np.asarray((self.matrix @ self.inner.draws(size, seed).T).T)
-
-
-def mapped_joint(inner: NormalJoint, maps: Maps) -> NormalJoint | MappedJoint:
-    """In the coefficients of the design as written."""
-    return inner if maps.is_identity else MappedJoint(inner, maps.matrix)
 
 
 FEW_NUMBERS = 1_000_000

@@ -85,6 +85,10 @@ def test_the_joint_distribution_is_that_of_the_dense_factor(slopes: bool, worth:
     np.testing.assert_allclose(apart.spread_about(picked, centre), dense.spread_about(picked, centre), rtol=1e-9)
     np.testing.assert_allclose(apart.covariance_about(picked, centre), dense.covariance_about(picked, centre), rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(apart.covariance_times(picked), dense.covariance_times(picked), rtol=1e-9, atol=1e-10)
+    # rows of one parent, of several and of none, as many as leaves
+    alone = csr_array(np.eye(len(dense.mean)) + np.eye(len(dense.mean), k=-3) * 0.5)
+    assert apart._has_parents(alone) == (len(apart.factor.chain) == 1)
+    np.testing.assert_allclose(apart.variance(alone), dense.variance(alone), rtol=1e-9)
     root = apart.covariance_root()
     np.testing.assert_allclose(np.einsum("ij,ij->i", picked @ root.T, picked @ root.T), dense.variance(picked), rtol=1e-9)
     drawn = (apart.draws(4_000, 1) - apart.mean) @ picked.T.toarray()
