@@ -88,10 +88,11 @@ benchmarks: install ## side by side with peers, in one run; prints the ratios
 	$(VENV)-samplers/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-samplers.lock
 	$(BIN)/python -m benchmarks
 
-docs: install ## write the pages that are generated from the code (docs/tables.md, docs/commands.md, docs/python-reference.md)
+docs: install ## write the pages that are generated from the code (docs/tables.md, docs/commands.md, docs/python-reference.md, docs/first-fit.ipynb)
 	$(BIN)/python -m multilevel.catalogue.documentation
 	$(BIN)/python -m groupwise.commands.command_page
 	$(BIN)/python -m benchmarks.python_reference
+	$(BIN)/python -m benchmarks.notebook_cells
 
 examples: install ## estimate line_spend and household_spend, and write their numbers into docs/multilevel-models.md
 	$(BIN)/groupwise load-shop --database data/shop.duckdb
