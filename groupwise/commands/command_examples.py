@@ -57,6 +57,10 @@ EXAMPLES: dict[str, Example] = {
         ("simulate --line-items 20000 --database shop.duckdb --customers 500 --products 300 --categories 40 --regions 6",),
         "a count is out of range, or the file is a database that this command did not make.",
     ),
+    "init": Example(
+        ("init shop.duckdb --line-items sql/simulated_line_items.sql --name first --output first.yaml",),
+        "the data cannot be read, no column could be an outcome or divide the rows into groups, or a file that it would write is there.",
+    ),
     "plan": Example(
         ("plan study.yaml",),
         "the run itself would be refused: an unreadable formula or field, a rule that too many rows break, a missing column, too many "

@@ -100,6 +100,25 @@ def simulate(
     )
 
 
+@app.command("init")
+def init(
+    data: Annotated[str, typer.Argument(help="a .csv, .parquet, .json, .feather or .duckdb file, a glob, or a folder", metavar="DATA")],
+    name: Annotated[str | None, typer.Option("--name", help="of the study; default: of the file")] = None,
+    table: Annotated[str | None, typer.Option("--table", help="of a database with several tables")] = None,
+    line_items: Annotated[
+        Path | None, typer.Option("--line-items", metavar="FILE", help="a file with one SELECT on the data; of files it reads `source`")
+    ] = None,
+    output: Annotated[Path, typer.Option(metavar="FILE", help="the study file to write")] = Path("study.yaml"),
+    force: Annotated[bool, typer.Option("--force", help="replace files that are there already")] = False,
+    time_limit: TimeLimit = 3_600,
+) -> None:
+    """A first study for your data: looks at every column, proposes outcome, family, groups and window with a reason each, and writes a
+    commented study.yaml, starter rules, and a query where types need casts."""
+    from groupwise.commands.init import init_study
+
+    init_study(data, name=name, table=table, line_items=line_items, output=output, force=force, seconds=time_limit)
+
+
 @app.command()
 def estimate(
     study: StudyFile,
