@@ -88,8 +88,10 @@ benchmarks: install ## side by side with peers, in one run; prints the ratios
 	$(VENV)-samplers/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-samplers.lock
 	$(BIN)/python -m benchmarks
 
-docs: install ## write the pages that are generated from the code (docs/tables.md, docs/commands.md, docs/python-reference.md, docs/first-fit.ipynb)
+docs: install ## write the pages that are generated from the code (docs/tables.md, docs/study.md, docs/commands.md, the Python pages, the JSON Schema)
 	$(BIN)/python -m multilevel.catalogue.documentation
+	$(BIN)/python -m groupwise.study.study_schema
+	$(BIN)/python -m groupwise.study.study_reference
 	$(BIN)/python -m groupwise.commands.command_page
 	$(BIN)/python -m benchmarks.python_reference
 	$(BIN)/python -m benchmarks.notebook_cells

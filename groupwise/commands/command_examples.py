@@ -61,6 +61,7 @@ EXAMPLES: dict[str, Example] = {
         ("init shop.duckdb --line-items sql/simulated_line_items.sql --name first --output first.yaml",),
         "the data cannot be read, no column could be an outcome or divide the rows into groups, or a file that it would write is there.",
     ),
+    "schema": Example(("schema --output .groupwise/study.schema.json",), "the file cannot be written."),
     "plan": Example(
         ("plan study.yaml",),
         "the run itself would be refused: an unreadable formula or field, a rule that too many rows break, a missing column, too many "

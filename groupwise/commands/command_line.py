@@ -120,6 +120,16 @@ def init(
 
 
 @app.command()
+def schema(
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="write it there; default: print it")] = None,
+) -> None:
+    """The JSON Schema of study files, with which an editor completes and checks them."""
+    from groupwise.commands.schema import show_schema
+
+    show_schema(output)
+
+
+@app.command()
 def estimate(
     study: StudyFile,
     as_of: Day = None,

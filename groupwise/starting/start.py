@@ -19,10 +19,12 @@ from groupwise.starting.proposal import Proposal, proposals
 from groupwise.starting.study_text import rules_text, study_fields, study_text
 from groupwise.starting.table_profile import ID_WORDS, TableProfile, profile
 from groupwise.study.study import Study
+from groupwise.study.study_schema import NAME, first_line, schema_text
 from groupwise.whole_files import write_whole
 from multilevel.errors import DataError, GroupwiseError, SourceError, StudyError
 
 RULES = Path("expectations")
+SCHEMA = Path(".groupwise") / NAME
 FEW_COLUMNS = 5
 
 
@@ -90,7 +92,7 @@ def start(
             if _loaded_twice(made)
             else "Repeated rows are kept: nothing says that they are copies. To leave them out, select distinct * from source in line_items"
         )
-    files = {output: study_text(fields, chosen, made, data, notes)}
+    files = {output: f"{first_line(output, SCHEMA)}\n{study_text(fields, chosen, made, data, notes)}"}
     if query is not None and found.query is not None:
         files[query] = found.query
     files[RULES / f"{rules}.json"] = rules_text(rules, made, chosen)
@@ -102,7 +104,8 @@ def write_started(started: Started, *, force: bool) -> None:
     there = [path for path in started.files if path.exists()]
     if there and not force:
         raise StudyError(f"{', '.join(map(str, there))}: already there; move it away, choose --output, or write --force to replace it.")
-    for path, text in started.files.items():
+    # of this version, whatever was there
+    for path, text in {**started.files, SCHEMA: schema_text()}.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, text)
 

@@ -96,7 +96,7 @@ def _label(value: object) -> object:
     return str(value) if isinstance(value, int | float | date) else value
 
 
-type Label = Annotated[str, BeforeValidator(_label)]
+type Label = Annotated[str, BeforeValidator(_label, json_schema_input_type=str | int | float | bool)]
 
 
 def _column_type(value: object) -> str:
@@ -145,7 +145,7 @@ class Study(Part, StudyObject):
     name: Name = Field(description="names the published folder: letters, digits, underscores and hyphens")
     title: str = Field("", max_length=300, description="the question, for people")
     formula: str = Field(description="the model in lme4's language")
-    family: str = Field("gaussian", description="distribution of the outcome")
+    family: str = Field("gaussian", description="distribution of the outcome", json_schema_extra={"enum": list(family_names())})
     source: Source = Field(description="where line items come from")
     expectations: str | None = Field(
         None, pattern=r"^[a-z][a-z0-9_]*$", description="a suite in expectations/, or null: nothing is dropped"
@@ -171,7 +171,10 @@ class Study(Part, StudyObject):
     currency: str | None = Field(None, pattern=r"^[A-Z]{3}$", description="ISO 4217 code")
     quarantine_limit: float = Field(0.01, ge=0, le=1, description="largest share of line items that may be quarantined")
     max_cells: int = Field(2_000_000, gt=0, description="limit for families whose predictors must all join the key")
-    predict_for: Annotated[tuple[NewLevels, ...], BeforeValidator(_new_levels)] = Field(
+    predict_for: Annotated[
+        tuple[NewLevels, ...],
+        BeforeValidator(_new_levels, json_schema_input_type=tuple[NewLevels, ...] | dict[str, Any] | None),
+    ] = Field(
         (),
         description="levels to estimate although unseen: {region: [NORTH]}, nested {department:category: [{level: .., parent_level: ..}]}",
     )

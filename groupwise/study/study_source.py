@@ -27,7 +27,7 @@ class Part(BaseModel):
         return value
 
 
-type Patterns = Annotated[tuple[str, ...] | None, BeforeValidator(_as_list)]
+type Patterns = Annotated[tuple[str, ...] | None, BeforeValidator(_as_list, json_schema_input_type=str | tuple[str, ...] | None)]
 
 
 class CsvOptions(Part):
@@ -39,7 +39,7 @@ class CsvOptions(Part):
         None, max_length=40, description="how days or times are written, such as %d/%m/%Y or %d.%m.%Y %H:%M; null: ISO, or as is certain"
     )
     encoding: Literal["utf-8", "latin-1", "utf-16", "windows-1252"] = Field("utf-8", description="of the text")
-    nulls: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = Field(
+    nulls: Annotated[tuple[str, ...], BeforeValidator(_as_list, json_schema_input_type=str | tuple[str, ...])] = Field(
         (), max_length=20, description="texts that stand for a missing value, such as NA; empty values always do"
     )
 

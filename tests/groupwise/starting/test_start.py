@@ -54,6 +54,8 @@ def test_a_messy_export_becomes_a_study_with_every_reason(monkeypatch: pytest.Mo
     assert study.window is not None
     assert (study.window.column, study.window.days) == ("Datum", 366)
     text = Path("study.yaml").read_text()
+    assert text.startswith("# yaml-language-server: $schema=.groupwise/study.schema.json\n")
+    assert Path(".groupwise/study.schema.json").exists()
     assert "600 rows at or below zero (600 below: returns?) are left out, and counted" in text
     assert {rule["meta"]["rule_id"] for rule in json.loads(Path("expectations/sales.json").read_text())["expectations"]} >= {"id_unique"}
     assert command("plan", "study.yaml", monkeypatch=monkeypatch) == 0
