@@ -92,6 +92,10 @@ EXAMPLES: dict[str, Example] = {
     ),
     "diff": Example(("diff study.yaml --rows 3",), "there are not two versions, or no version of that run."),
     "rollback": Example(("rollback study.yaml --to RUN1",), "there is no version of that run."),
+    "backfill": Example(
+        ("backfill study.yaml --from 2024-10-31 --to 2024-12-31 --every month-end --dry-run",),
+        "`--from` is after `--to`, the study has no window, or a day's run is refused; the days before it are published.",
+    ),
     "prune": Example(("prune study.yaml --keep 1",), "`--keep` is below 1."),
     "clean": Example(("clean --dry-run",), "the folder of runs cannot be read."),
     "automations": Example(

@@ -166,6 +166,26 @@ def estimate(
 
 
 @app.command()
+def backfill(
+    study: StudyFile,
+    first: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], metavar="DATE", help="the first day")],
+    last: Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"], metavar="DATE", help="the last day, if the steps meet it")],
+    every: Annotated[str, typer.Option(metavar="day|week|month|month-end", help="the steps; month-end: the last day of every month")],
+    publish_to: Annotated[str | None, typer.Option(metavar="PLACE", help="override publish_to")] = None,
+    settings: Settings = None,
+    force: Annotated[bool, typer.Option("--force", help="run days that are published from the same inputs, too")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="list the days and what is published of each; run nothing")] = False,
+) -> None:
+    """Estimates of many days, oldest first, each its own version; days published from the same inputs are skipped, so that the same
+    command goes on after one that was ended."""
+    from groupwise.commands.backfill import run_backfill
+
+    days = first.date(), last.date(), every
+    for line in run_backfill(str(study), *days, publish_to=publish_to, settings=settings or [], force=force, dry_run=dry_run):
+        typer.echo(line)
+
+
+@app.command()
 def plan(
     study: StudyFile,
     as_of: Day = None,

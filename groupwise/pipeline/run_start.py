@@ -18,11 +18,7 @@ def begin(
 
     ``force``: the run publishes although a version was made from the same inputs.
     """
-    overrides = parse_settings(settings)
-    if engine is not None:
-        overrides["engine"] = engine
-    if publish_to is not None:
-        overrides["publish_to"] = _as_yaml(publish_to)
+    overrides = overrides_of(engine=engine, publish_to=publish_to, settings=settings)
     return begin_study(load_study(study, overrides), study, run_id, force=force, overrides=overrides)
 
 
@@ -38,6 +34,16 @@ def begin_study(study: Study, file: str, run_id: str | None, *, force: bool = Fa
     run.write_study(study, file, **origin)
     run.write_json("start", {"started_at": started_at.isoformat(timespec="microseconds"), "force": force})
     return str(run.path)
+
+
+def overrides_of(*, engine: str | None, publish_to: str | None, settings: Sequence[str]) -> dict[str, str]:
+    """A run's overrides as ``load_study`` takes them; StudyError for a setting that is none."""
+    overrides = parse_settings(settings)
+    if engine is not None:
+        overrides["engine"] = engine
+    if publish_to is not None:
+        overrides["publish_to"] = _as_yaml(publish_to)
+    return overrides
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, str]:

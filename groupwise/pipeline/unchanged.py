@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import logging
 from datetime import date
+from typing import Literal
 
 from groupwise.pipeline.inputs import files_key, rows_key
 from groupwise.publishing.target import Target, open_target
 from groupwise.publishing.version import Version
 from groupwise.run_folder import RunFolder
+from groupwise.study.study import Study
 from multilevel.errors import GroupwiseError, PublishError
 
 logger = logging.getLogger("groupwise.run")
+
+type Standing = Literal["unchanged", "changed", "missing"]
 
 FILES, ROWS = "files_key", "rows_key"
 """Names of the two keys in a run's ``inputs.json`` and in the manifest's ``inputs``."""
@@ -39,6 +43,20 @@ def same_by_rows(run: RunFolder) -> str | None:
     key = rows_key(study, relation, run.path)
     run.write_json("inputs", {**run.read_json("inputs"), ROWS: key})
     return _published(run, ROWS, key, None if study.window is None else str(relation.as_of))
+
+
+def standing(study: Study, target: Target, day: date, today: date) -> Standing:
+    """What is published of a day: a version of the same files, of others, or none. Its checksums are not looked at.
+
+    Raises
+    ------
+    PublishError, SourceError, StudyError : the place to publish, a query, a suite or a file cannot be read.
+    """
+    version = _candidate(target, str(day))
+    if version is None or version.as_of != str(day):
+        return "missing"
+    same = target.manifest(version).get("inputs", {}).get(FILES) == files_key(study, day, today)
+    return "unchanged" if same else "changed"
 
 
 def _published(run: RunFolder, name: str, key: str, day: str | None) -> str | None:
