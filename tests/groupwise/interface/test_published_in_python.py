@@ -34,7 +34,7 @@ def study(place: Path) -> gw.Study:
 def test_a_run_publishes_and_its_version_can_be_opened(study: gw.Study) -> None:
     told: list[str] = []
     ran = gw.run(study, interval=0.8, progress=lambda doing, share: told.append(doing))
-    assert told[0] == "extract line items"
+    assert "extract line items" in told
     assert "publish the tables" in told
     for opened in (ran, gw.open("published/sleep"), gw.open(study), gw.open(ran.folder), gw.open("published/sleep", run_id=ran.run_id)):
         assert opened.run_id == ran.run_id
@@ -64,7 +64,6 @@ def test_a_study_is_written_and_read_back(study: gw.Study) -> None:
     [
         ({"famly": "poisson"}, "Study: famly: no such field; did you mean family?"),
         ({"family": "poison"}, "Study: family: 'poison': did you mean poisson?"),
-        ({"source": "sleep.parquet"}, "Study: source: 'sleep.parquet': write source: {parquet: sleep.parquet}"),
     ],
 )
 def test_a_wrong_study_is_refused_as_a_file_is(fields: dict[str, object], message: str) -> None:
@@ -122,7 +121,7 @@ def test_a_fit_without_a_name_or_with_a_failed_gate_is_not_published(
 def test_every_chart_of_the_report_is_an_altair_chart_with_its_rows(sleep_fit: gw.Fit, tmp_path: Path) -> None:
     charts = sleep_fit.charts
     page = sleep_fit.report(tmp_path / "report.html").read_text(encoding="utf-8")
-    assert list(charts) == re.findall(r'data-figure="([^"]+)"', page)
+    assert list(charts) == re.findall(r'data-figure="([\w-]+)"', page)
     assert {"caterpillar-subject", "slope-subject-days", "variance"} <= set(charts)
     for name, chart in charts.items():
         assert isinstance(chart, alt.TopLevelMixin)
@@ -135,7 +134,7 @@ def test_every_chart_of_the_report_is_an_altair_chart_with_its_rows(sleep_fit: g
 
 
 def test_charts_show_the_rows_that_the_page_shows() -> None:
-    figure = Figure("f", "", "", "", {}, limit=4)
+    figure = Figure(id="f", title="", caption="", reading="", description="", spec={}, limit=4)
     rows = [{"level": str(n), "estimate": float(n), "n": n} for n in range(10)]
     assert [row["level"] for row in _ranked(rows, figure)] == ["9", "8", "1", "0"]
     # of no line items nothing is shown
