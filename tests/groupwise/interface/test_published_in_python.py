@@ -134,7 +134,7 @@ def test_every_chart_of_the_report_is_an_altair_chart_with_its_rows(sleep_fit: g
 
 
 def test_charts_show_the_rows_that_the_page_shows() -> None:
-    figure = Figure(id="f", title="", caption="", reading="", description="", spec={}, limit=4)
+    figure = Figure(id="f", title="", caption="", speaks_of="", description="", spec={}, limit=4)
     rows = [{"level": str(n), "estimate": float(n), "n": n} for n in range(10)]
     assert [row["level"] for row in _ranked(rows, figure)] == ["9", "8", "1", "0"]
     # of no line items nothing is shown
