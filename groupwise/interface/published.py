@@ -153,6 +153,7 @@ def run(
     *,
     engine: Literal["bayesian", "likelihood"] | None = None,
     progress: Callable[[str, float], None] | None = None,
+    force: bool = False,
     **fields: Unpack[StudyFields],
 ) -> Published:
     """Run a study in this process: validate, compress, fit, check, publish; what ``groupwise estimate`` does where Prefect has no server.
@@ -165,13 +166,15 @@ def run(
         Override of the study's engine.
     progress : callable, optional
         Called with what is done and the share of the step that is done, 0 to 1.
+    force : bool
+        Run and publish although a version was made from the same inputs.
     **fields
         Fields of the study to override: ``as_of="2026-01-01"``, ``interval=0.8``, ``publish_to="elsewhere"``.
 
     Returns
     -------
     Published
-        The version that the run published.
+        The version that the run published, or, unless ``force``, the one that was made from the same inputs.
 
     Raises
     ------
@@ -188,16 +191,17 @@ def run(
     """
     from groupwise.pipeline.own_process import run_here
     from groupwise.pipeline.run_start import begin_study
-    from groupwise.run_folder import new_run_id
+    from groupwise.retention import at_work
+    from groupwise.run_folder import RunFolder, new_run_id
 
     loaded, file = (study, "") if isinstance(study, Study) else (load_study(os.fspath(study)), os.fspath(study))
     changed: dict[str, Any] = {**fields, **({} if engine is None else {"engine": engine})}
     if changed:
         loaded = study_from({**loaded.model_dump(mode="json"), **changed}, "gw.run")
-    run_id = new_run_id()
-    folder = begin_study(loaded, file, run_id, overrides=_as_yaml(changed), made_by="gw.run")
-    run_here(folder, None, datetime.now(UTC).date(), _Told(progress))
-    return Published(*locate(loaded, run_id))
+    folder = begin_study(loaded, file, new_run_id(), force=force, overrides=_as_yaml(changed), made_by="gw.run")
+    with at_work(RunFolder(Path(folder))):
+        ended = run_here(folder, None, datetime.now(UTC).date(), _Told(progress))
+    return Published(*locate(loaded, ended.run_id))
 
 
 def _as_yaml(changed: Mapping[str, Any]) -> dict[str, str]:

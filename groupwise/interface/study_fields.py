@@ -37,3 +37,6 @@ class StudyFields(TypedDict, total=False):
     intervals: Literal["wald", "profile", "bootstrap"]
     bootstrap_samples: int
     privacy: Mapping[str, object] | None
+    diff: Mapping[str, object]
+    resources: Mapping[str, object]
+    runs: Mapping[str, int]

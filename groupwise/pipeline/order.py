@@ -38,6 +38,11 @@ class Ended:
     published: str
     unchanged: bool
 
+    @property
+    def run_id(self) -> str:
+        """The run that published the version."""
+        return self.published.rstrip("/").rpartition("rev=")[2]
+
 
 def run_steps(caller: Caller, folder: str, as_of: date | None, today: date) -> Ended:
     """Every step of a run whose folder holds the study, up to its version; none further where that is there already.

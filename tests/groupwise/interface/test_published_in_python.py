@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -34,7 +35,7 @@ def study(place: Path) -> gw.Study:
 def test_a_run_publishes_and_its_version_can_be_opened(study: gw.Study) -> None:
     told: list[str] = []
     ran = gw.run(study, interval=0.8, progress=lambda doing, share: told.append(doing))
-    assert "extract line items" in told
+    assert told[0] == "look for a version of the same inputs"
     assert "publish the tables" in told
     for opened in (ran, gw.open("published/sleep"), gw.open(study), gw.open(ran.folder), gw.open("published/sleep", run_id=ran.run_id)):
         assert opened.run_id == ran.run_id
@@ -93,6 +94,14 @@ def test_a_version_that_is_not_there_is_named_with_those_that_are(study: gw.Stud
         gw.open(gw.Study(**{**study.model_dump(), "publish_to": "elsewhere"}))
     with pytest.raises(gw.StudyError, match=r"gw.run: intervall: no such field; did you mean interval\?"):
         gw.run(study, intervall=0.8)  # type: ignore[call-arg]
+
+
+def test_a_run_of_the_same_inputs_is_the_version_that_is_there(study: gw.Study, place: Path) -> None:
+    first = gw.run(study)
+    assert gw.run(study).run_id == first.run_id
+    assert gw.run(study, force=True).run_id != first.run_id
+    ended = [json.loads(path.read_text())["how"] for path in (place / ".groupwise" / "runs").glob("*/ended.json")]
+    assert ended == ["well"] * 3
 
 
 def test_a_fit_is_published_with_everything_that_a_run_publishes(place: Path, sleep_fit: gw.Fit) -> None:
