@@ -18,7 +18,9 @@ def _size(value: object) -> object:
 class RunResources(Part):
     """What a run may take; changes no estimate. Null: as GROUPWISE_MEMORY, GROUPWISE_THREADS and GROUPWISE_SPILL say, or the container."""
 
-    memory: Annotated[int | None, BeforeValidator(_size)] = Field(None, description="memory of the whole run, such as 4GB")
+    memory: Annotated[int | None, BeforeValidator(_size, json_schema_input_type=int | str | None)] = Field(
+        None, description="memory of the whole run, such as 4GB"
+    )
     threads: int | None = Field(None, ge=1, le=MOST_THREADS, description="threads of queries and, at most, of sampling")
     spill: str | None = Field(None, min_length=1, description="folder for what does not fit into memory; null: the run's own")
 
