@@ -13,7 +13,7 @@ from multilevel.errors import DataError
 
 OUTCOMES = re.compile(
     r"amount|price|sales?\b|revenue|spen[dt]|total|value|score|response|react|rating|yield|weight|outcome|target|income|wage|salary|"
-    r"cost|profit|mark|grade|gcse|achiev|test|result|height|length|len$|loss|breaks|(?<!dis)count|rate$|success|surviv|convert|churn|won|win|"
+    r"cost|profit|mark|grade|gcse|achiev|mathach|test|result|height|length|len$|loss|breaks|(?<!dis)count|rate$|success|surviv|convert|churn|won|win|"
     r"use$|passed|case|betrag|umsatz|preis|montant|importe|^y$|mpg|diameter|distance|resp|time$",
     re.IGNORECASE,
 )
@@ -116,7 +116,7 @@ def _outcomes(table: TableProfile) -> list[ColumnProfile]:
         if column.kind != "number" and not is_binary:
             continue
         said = bool(OUTCOMES.search(column.name)) and not (ID_WORDS.search(column.name) or STEPS.match(column.name))
-        is_unit = bool(UNITS.search(column.name) or ID_WORDS.search(column.name)) and column.whole
+        is_unit = any(words.search(column.name) for words in (UNITS, PLACES, ID_WORDS)) and column.whole
         is_designed = column.whole and column.smallest * column.levels == column.n and column.levels <= MOST_STEPS
         varied = column.levels >= max(5, min(0.02 * column.n, 20))
         # a measurement that is called like an outcome, then one, then yes or no, then steps, units and what somebody has set evenly
