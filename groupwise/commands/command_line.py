@@ -297,6 +297,28 @@ def show_diff(
     show_difference(str(study), earlier, later, rows, style)
 
 
+Style = Annotated[str, typer.Option("--format", metavar="table|json|csv", help="how rows are printed")]
+
+
+@app.command()
+def versions(study: StudyFile, style: Style = "table") -> None:
+    """Every published version of a study, the newest first: day, run id, when it was published, where it is."""
+    from groupwise.commands.versions import show_versions
+
+    show_versions(str(study), style)
+
+
+@app.command("list")
+def list_studies(
+    studies: Annotated[list[str] | None, typer.Argument(metavar="STUDY.yaml", help="default: studies/*.yaml and *.yaml")] = None,
+    style: Style = "table",
+) -> None:
+    """Every study with its latest version; a file that is no study says why."""
+    from groupwise.commands.versions import list_studies as show
+
+    show(studies or [], style)
+
+
 @app.command()
 def rollback(study: StudyFile, to: Annotated[str, typer.Option("--to", metavar="RUN", help="run id of the version to point at")]) -> None:
     """Make an earlier version the latest again; nothing is removed."""
