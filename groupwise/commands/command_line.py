@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import sys
 from datetime import datetime
@@ -11,10 +10,9 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from groupwise.commands.ending import INTERRUPTED, fail, leave, message_of
 from groupwise.supervision.news import is_supervised
 
-MESSAGE_LINES = 6
-INTERRUPTED = 130
 ENVIRONMENT = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -357,7 +355,7 @@ def main() -> NoReturn:
     """Run the command in this process; every failure is one clear message on stderr and a non-zero exit."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    _leave(_run())
+    leave(_run())
 
 
 def _run() -> int:
@@ -367,51 +365,5 @@ def _run() -> int:
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     except Exception as error:  # noqa: BLE001  the last line of defence: told in one message, the traceback is in the run's log
-        return _fail(_message(error), getattr(error, "exit_code", 1) or 1)
-    return _fail("interrupted; nothing was published", INTERRUPTED) if code == INTERRUPTED else code
-
-
-def _leave(code: int) -> NoReturn:
-    """End the process: what was registered for the end runs (Prefect's server stops there), then no interpreter teardown.
-
-    Teardown frees nothing that the operating system does not, takes up to a second, and lets extension modules write about leaked objects
-    over the one message that the user should read. An interrupted command leaves Prefect's server to its supervisor, which still needs it.
-    """
-    if code == INTERRUPTED and is_supervised():
-        os._exit(code)
-    if "prefect.logging.handlers" in sys.modules:
-        # the run's last log records go to the server while it still answers
-        sys.modules["prefect.logging.handlers"].APILogHandler().flush()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    atexit._run_exitfuncs()
-    os._exit(code)
-
-
-def _message(error: Exception) -> str:
-    usage = getattr(error, "format_message", None)
-    if usage is not None:
-        return f"{usage()}\nTry: groupwise --help"
-    from groupwise.faults import as_ours
-
-    known = as_ours(error)
-    if known is not None:
-        return str(known) + _log_hint(error)
-    said = " ".join(str(error).split())[:300]
-    fault = f"a fault in groupwise: {type(error).__name__}: {said}"
-    return f"{fault}\nPlease report it, with the command, the study and the log." + _log_hint(error)
-
-
-def _log_hint(error: Exception) -> str:
-    log = getattr(error, "groupwise_log", None)
-    return f"\nThe details are in {log}" if log else ""
-
-
-def _fail(message: str, code: int) -> int:
-    from groupwise.printable import printable
-
-    lines = [printable(line) for line in message.strip().splitlines() if line.strip()]
-    shown = [line if len(line) <= 600 else line[:597] + "..." for line in lines[:MESSAGE_LINES]]
-    sys.stdout.flush()
-    print("groupwise: " + "\n".join(shown), file=sys.stderr)
-    return code
+        return fail(message_of(error), getattr(error, "exit_code", 1) or 1)
+    return fail("interrupted; nothing was published", INTERRUPTED) if code == INTERRUPTED else code
