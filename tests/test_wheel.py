@@ -110,6 +110,7 @@ def test_its_script_knows_the_commands(installed: Path, project: Path) -> None:
     assert "estimate" in out
 
 
+@pytest.mark.operations
 def test_the_notebook_runs_from_the_wheel(installed: Path, project: Path, tmp_path: Path) -> None:
     """Every code cell in order, in one namespace, outside the repository; its own assertions hold."""
     notebook = ROOT / "docs" / "first-fit.ipynb"

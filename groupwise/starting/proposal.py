@@ -10,6 +10,7 @@ from datetime import date
 from groupwise.source.relation import quote
 from groupwise.starting.table_profile import ID_WORDS, ROW_NAMES, ColumnProfile, TableProfile, could_group
 from multilevel.errors import DataError
+from multilevel.families.registry import is_linear
 
 OUTCOMES = re.compile(
     r"amount|price|sales?\b|revenue|spen[dt]|total|value|score|response|react|rating|yield|weight|outcome|target|income|wage|salary|"
@@ -100,7 +101,7 @@ def _simpler(table: TableProfile, outcome: ColumnProfile, first: Proposal) -> It
         yield replace(alone, groups=first.groups[:count], cells=None)
     for term in first.groups[1:]:
         yield replace(alone, groups=(term,), cells=None)
-    if first.family != "gaussian" or first.where is not None:
+    if not is_linear(first.family) or first.where is not None:
         own = name(outcome.name)
         reasons = (*((field, why) for field, why in first.reasons if field != "family"), ("family", "other families do not fit these data"))
         yield replace(alone, response=own, family="gaussian", where=None, groups=first.groups[:1], cells=None, reasons=reasons)
@@ -140,7 +141,7 @@ def _of_outcome(table: TableProfile, outcome: ColumnProfile) -> Proposal | None:
     steps = [
         column
         for column in table.columns.values()
-        if STEPS.match(column.name) and column.kind == "number" and column.levels > 2 and not column.nulls and family == "gaussian"
+        if STEPS.match(column.name) and column.kind == "number" and column.levels > 2 and not column.nulls and is_linear(family)
         and column.name not in (*grouped, outcome.name)
     ][:1]  # fmt: skip
     sampled = [

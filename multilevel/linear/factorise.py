@@ -313,7 +313,8 @@ class BlockedFactor:
         if system.merged:
             for blocks, own in self._eliminated(coefficients, noise):
                 for index, part in zip(blocks, self._by_block(blocks, own), strict=True):
-                    result[:, offsets[index] : offsets[index] + part[0].size] = part.reshape(len(rest), -1)
+                    size = int(np.prod(part.shape[1:]))
+                    result[:, offsets[index] : offsets[index] + size] = part.reshape(len(part), size)
         return result
 
     def _by_block(self, blocks: Sequence[int], columns: Floats) -> list[Floats]:

@@ -57,6 +57,7 @@ def latest() -> str:
     return str(json.loads(Path("published/spend/_latest.json").read_text())["as_of"])
 
 
+@pytest.mark.operations
 def test_days_are_published_oldest_first_and_the_second_time_skipped(backfill: Backfill) -> None:
     code, plan, _ = backfill(*MONTHS, "--dry-run")
     assert (code, [line.split()[0] for line in plan]) == (0, ["2024-07-31", "2024-08-31"])

@@ -96,7 +96,7 @@ def test_a_run_at_work_in_another_process_keeps_its_folder_whatever_its_age(make
 
 def test_a_folder_that_was_made_a_moment_ago_is_left(make: Make) -> None:
     make("begun", how=None, privacy={"of": "who", "k": 5}, runs={"keep_failed": 0})
-    assert list(leftovers(RUNS)) == []
+    assert list(leftovers(RUNS, NOW)) == []
 
 
 @pytest.mark.parametrize("how", ["failed", None])

@@ -100,6 +100,7 @@ def test_tables_without_an_order_have_levels_by_name(plain: pd.DataFrame, expect
     assert "size[L]" not in likelihood(PIZZA, STREAMS[kind](plain)).summary().fixed_effects.index
 
 
+@pytest.mark.operations
 def test_files_are_read_by_their_kind(plain: pd.DataFrame, expected: pd.DataFrame, tmp_path: Path) -> None:
     frame = plain.drop(columns="when")
     frame.to_csv(tmp_path / "p.csv", index=False)

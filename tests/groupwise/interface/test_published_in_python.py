@@ -104,6 +104,7 @@ def test_a_run_of_the_same_inputs_is_the_version_that_is_there(study: gw.Study, 
     assert ended == ["well"] * 3
 
 
+@pytest.mark.operations
 def test_a_fit_is_published_with_everything_that_a_run_publishes(place: Path, sleep_fit: gw.Fit) -> None:
     published = sleep_fit.publish("shelf")
     assert Path(published.folder).is_relative_to(place / "shelf" / "sleep")

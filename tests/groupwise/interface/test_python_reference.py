@@ -57,6 +57,7 @@ def test_a_call_says_what_it_takes_and_gives(name: str) -> None:
         assert "Raises" in found
 
 
+@pytest.mark.operations
 def test_the_examples_run(sleepstudy: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     sleepstudy.to_parquet("sleep.parquet")

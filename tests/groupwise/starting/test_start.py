@@ -38,6 +38,7 @@ def command(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> int:
     return command_line._run()
 
 
+@pytest.mark.operations
 def test_a_messy_export_becomes_a_study_with_every_reason(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     write_messy_sales(Path("sales.csv"))
     assert command("init", "sales.csv", monkeypatch=monkeypatch) == 0

@@ -46,7 +46,7 @@ def averages(family: str, name: str) -> Standardisation:
     return standardise(OneResponse.of_fit(fit), tree, next(factor for factor in tree.factors if factor.endswith(name)), None)
 
 
-@pytest.mark.parametrize("family", OUTCOMES)
+@pytest.mark.parametrize("family", [pytest.param(name, marks=() if name == "gaussian" else pytest.mark.parity) for name in OUTCOMES])
 @pytest.mark.parametrize("name", ["customer", "category"])
 def test_variances_are_those_of_all_entries(family: str, name: str) -> None:
     joint = fitted(family).joint
