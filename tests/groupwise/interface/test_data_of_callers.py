@@ -93,7 +93,7 @@ STREAMS: dict[str, Callable[[pd.DataFrame], object]] = {
 }
 
 
-@pytest.mark.parametrize("kind", STREAMS)
+@pytest.mark.parametrize("kind", [kind if kind == "batches" else pytest.param(kind, marks=pytest.mark.operations) for kind in STREAMS])
 def test_tables_without_an_order_have_levels_by_name(plain: pd.DataFrame, expected: pd.DataFrame, kind: str) -> None:
     fit = likelihood(PIZZA, STREAMS[kind](plain), levels={"size": SIZES})
     pd.testing.assert_frame_equal(fit.summary().fixed_effects, expected)

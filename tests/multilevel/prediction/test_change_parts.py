@@ -177,7 +177,8 @@ SLOW = {
 DRAWN = {"log(y), population": ("log(paid) ~ sale + (1 | band/household) + (1 | product)", "gaussian")}
 ALL = CASES | SLOW | DRAWN
 LINEAR = {"gaussian, nested", "gaussian, population", "gaussian, crossed with slopes", "weights"}
-EVERY = [*CASES, *(pytest.param(case, marks=pytest.mark.calibration) for case in SLOW)]
+QUICK = {"gaussian, nested", "gaussian, population", "two parts"}
+EVERY = [case if case in QUICK else pytest.param(case, marks=pytest.mark.calibration) for case in [*CASES, *SLOW]]
 
 
 @cache
