@@ -3,7 +3,8 @@
 README's picture is drawn from household_spend's.
 
 Run: ``python -m benchmarks._shop_examples_page [publish_to]`` (``make examples`` estimates both studies first). Every example is a mistake
-that can be made with published numbers, beside the column that answers the question; the levels are named here, their numbers never.
+that can be made with published numbers, next to the column that answers the question. The
+levels are named here; their numbers come from the tables.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Nested factors of very many levels, whole commands: what ``plan`` says of time and memory beside what ``estimate`` takes.
 
-Run: ``python -m benchmarks nested_millions [rows]``, on a quiet machine. Three cases, the rows shared among them as the issue asks at ten
-million: lme4's issue 635 (subjects in areas, a slope), pairs of customer and category in customers in regions beside categories, and a
-binomial outcome of customers in regions beside categories. lme4 beside the first where it has at most a million rows.
+Run: ``python -m benchmarks nested_millions [rows]``, on a quiet machine (ten million rows by default). Three cases: lme4's
+issue 635 (subjects in areas, a slope); customers in regions crossed with categories, with an effect for each pair of customer and category;
+a binomial outcome of customers in regions crossed with categories. lme4 runs the first, up to a million rows.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ _SECTIONS = re.compile(r"^(?P<name>[A-Z][a-z]+)\n-+\n", re.MULTILINE)
 
 
 def members(kind: type) -> list[tuple[str, Any]]:
-    """Public methods and properties that a class itself adds, in the order of its text; of a study, what it has beside its fields."""
+    """Public methods and properties that a class itself adds, in the order of its text. A study's fields are left out."""
     homes = [base for base in kind.__mro__ if base is kind or base.__name__ == "StudyObject"]
     own = {name: value for home in homes for name, value in vars(home).items()}
     fields = set(getattr(kind, "model_fields", ())) | {"model_config", "parsed_formula"}

@@ -18,4 +18,4 @@ def show_schema(output: Path | None) -> None:
     with told(f"the schema cannot be written to {output}"):
         output.parent.mkdir(parents=True, exist_ok=True)
         write_whole(output, schema_text())
-    print(f"{output}: written. The first line of a study beside it: {MARK}{output.name}")
+    print(f"{output}: written. Make this the first line of a study in the same folder: {MARK}{output.name}")

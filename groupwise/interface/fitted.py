@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from groupwise.interface.estimates import Estimates
-from groupwise.interface.kept_rows import ROWS_FILE, keep_rows, parquet_paths
+from groupwise.interface.kept_rows import ROWS_FILE, keep_rows, source_of
 from groupwise.interface.python_words import python_words
 from groupwise.interface.study_fields import StudyFields
 from groupwise.pipeline.line_items import cells_of
@@ -180,6 +180,7 @@ def fit(
     family: str = "gaussian",
     engine: Literal["bayesian", "likelihood"] = "bayesian",
     name: str = UNNAMED,
+    options: Mapping[str, Any] | None = None,
     progress: Callable[[str, float], None] | None = None,
     **fields: Unpack[StudyFields],
 ) -> Fit:
@@ -192,16 +193,20 @@ def fit(
     Parameters
     ----------
     formula : str
-        The model in lme4's language: ``"Reaction ~ 1 + Days + (1 + Days | Subject)"``. A name with spaces stands in backticks.
+        The model in lme4's language: ``"Reaction ~ 1 + Days + (1 + Days | Subject)"``. Put a name that has spaces in backticks.
     data : table or path
         A pandas, Polars or Arrow table, anything with Arrow's C stream, a DuckDB relation, a mapping of columns, or the path of a Parquet,
-        CSV or JSON file. Of a pandas frame the named levels of the index count as columns. Only the columns that are named are read.
+        CSV, JSON or Arrow file, which is read as a study reads it. The named levels of a pandas index count as columns. Only the columns
+        that are named are read.
     family : str
         gaussian, binomial, poisson, negative_binomial, gamma, hurdle_lognormal or hurdle_gamma.
     engine : {"bayesian", "likelihood"}
         The posterior, or (RE)ML and Laplace.
     name : str
         Names the published folder, where the fit is to be published.
+    options : mapping, optional
+        With the path of CSV files, how their text is read: ``{"delimiter": ";", "decimal": ",", "date_format": "%d/%m/%Y"}``,
+        ``encoding`` and ``nulls``.
     progress : callable, optional
         Called with what is done and the share of it, 0 to 1.
     **fields
@@ -230,21 +235,27 @@ def fit(
     try:
         run = RunFolder(home / new_run_id())
         run.path.mkdir()
-        return _fitted(run, {**fields, "formula": formula, "family": family, "engine": engine, "name": name}, data, progress)
+        return _fitted(run, options, {**fields, "formula": formula, "family": family, "engine": engine, "name": name}, data, progress)
     except BaseException:
         shutil.rmtree(home, ignore_errors=True)
         raise
 
 
-def _fitted(run: RunFolder, fields: dict[str, Any], data: object, progress: Callable[[str, float], None] | None) -> Fit:
+def _fitted(
+    run: RunFolder, options: Mapping[str, Any] | None, fields: dict[str, Any], data: object, progress: Callable[[str, float], None] | None
+) -> Fit:
     tell = progress or (lambda doing, share: None)
-    paths = parquet_paths(data)
-    study = study_from({**fields, "source": {"parquet": paths or str(run.path / ROWS_FILE)}}, "gw.fit")
-    if not paths:
+    named = source_of(data)
+    source: dict[str, Any] = {
+        **(named or {"parquet": str(run.path / ROWS_FILE)}),
+        **({} if options is None else {"options": dict(options)}),
+    }
+    study = study_from({**fields, "source": source}, "gw.fit")
+    if named is None:
         tell("reading the data", 0.0)
         orders = keep_rows(data, study, run.path)
         study = study.model_copy(update={"levels": {**study.levels, **orders}}) if orders else study
-    run.write_study(study, "", made_by="gw.fit", in_memory=not paths)
+    run.write_study(study, "", made_by="gw.fit", in_memory=named is None)
     run.write_json("start", {"started_at": datetime.now(UTC).isoformat(timespec="microseconds")})
     tell("checking the rows", 0.0)
     relation = extract(study, None, run.path, today=datetime.now(UTC).date())

@@ -18,6 +18,7 @@ import pyarrow as pa
 from groupwise.interface.tabular import KINDS, tabular
 from groupwise.resources import resources
 from groupwise.source.describe import column_use, require_columns, used_columns
+from groupwise.source.file_kinds import kind_of
 from groupwise.source.relation import first_line, literal, quote
 from groupwise.source.source_files import exactly, is_remote
 from groupwise.study.study import Study
@@ -26,9 +27,6 @@ from multilevel.formula.columns import categories_in, predictor_expressions
 from multilevel.text import shorten
 
 ROWS_FILE = "line_items.parquet"
-CSV = (".csv", ".csv.gz", ".csv.zst", ".tsv", ".tsv.gz", ".txt")
-JSON = (".json", ".json.gz", ".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
-DATABASES = (".duckdb", ".db", ".ddb")
 
 type Orders = dict[str, tuple[str, ...]]
 
@@ -48,10 +46,18 @@ def _paths(data: object) -> list[str]:
     return [os.fspath(each) for each in named]
 
 
-def parquet_paths(data: object) -> tuple[str, ...]:
-    """The paths or globs, where they name Parquet files, which a study reads where they are; empty for all other data."""
+def source_of(data: object) -> dict[str, list[str]] | None:
+    """The source that a study would declare for data which are named, so that both read them alike; None for data handed over.
+
+    Files of no known suffix count as Parquet. Raises SourceError for a database, files of several kinds, and text files of another machine.
+    """
     paths = _paths(data)
-    return () if any(path.lower().endswith((*CSV, *JSON, *DATABASES)) for path in paths) else tuple(paths)
+    if not paths:
+        return None
+    kinds = {kind_of(path) or "parquet" for path in paths}
+    if "database" in kinds or len(kinds) > 1 or (kinds != {"parquet"} and any(map(is_remote, paths))):
+        _refuse(paths)
+    return {kinds.pop(): paths}
 
 
 def keep_rows(data: object, study: Study, folder: Path) -> Orders:
@@ -143,8 +149,18 @@ def _order(connection: duckdb.DuckDBPyConnection, rows: str, name: str, listed: 
 def _relation(connection: duckdb.DuckDBPyConnection, data: object) -> duckdb.DuckDBPyRelation:
     """CSV, JSON or Parquet files, as DuckDB reads them."""
     paths = _paths(data)
+    _refuse(paths)
+    files = ", ".join(literal(exactly(path)) for path in paths)
+    try:
+        return connection.sql(f"select * from read_{_reader(paths[0])}([{files}])")
+    except duckdb.Error as error:
+        raise _unread(error) from error
+
+
+def _refuse(paths: Sequence[str]) -> None:
+    """SourceError where the paths are not files of one kind, on this machine."""
     for path in paths:
-        if path.lower().endswith(DATABASES):
+        if kind_of(path) == "database":
             raise SourceError(
                 f"data: {path} is a database; hand over one of its tables: duckdb.connect({path!r}, read_only=True).table('line_items')."
             )
@@ -152,20 +168,14 @@ def _relation(connection: duckdb.DuckDBPyConnection, data: object) -> duckdb.Duc
             raise SourceError(f"data: {path} is no file of this machine; read it yourself (pandas, Polars, DuckDB), and hand over {KINDS}.")
         if not Path(path).is_file():
             raise SourceError(f"data: there is no file {path} (working directory {Path.cwd()}).")
-    kinds = {_kind(path) for path in paths}
-    if len(kinds) > 1:
+    if len({_reader(path) for path in paths}) > 1:
         raise SourceError(f"data: {', '.join(paths)}: only files of one kind can be read together.")
-    files = ", ".join(literal(exactly(path)) for path in paths)
-    try:
-        return connection.sql(f"select * from read_{kinds.pop()}([{files}])")
-    except duckdb.Error as error:
-        raise _unread(error) from error
 
 
-def _kind(path: str) -> str:
-    """The reader's name."""
-    name = path.lower()
-    return "csv" if name.endswith(CSV) else "json" if name.endswith(JSON) else "parquet"
+def _reader(path: str) -> str:
+    """DuckDB's reader of a file."""
+    kind = kind_of(path)
+    return kind if kind in {"csv", "json"} else "parquet"
 
 
 def _unread(error: Exception) -> SourceError:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +11,7 @@ import pandas as pd
 import pytest
 from prefect.testing.utilities import prefect_test_harness
 
-from groupwise.commands import command_line
+from tests.flows.in_process import run_command
 
 STUDY = """
 name: spend
@@ -74,17 +72,7 @@ def estimate(shop: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureF
 
     def run(*arguments: str, study: str = "spend.yaml", forced: bool = True) -> tuple[int, str, str]:
         monkeypatch.chdir(shop)
-        monkeypatch.setattr(sys, "argv", ["groupwise", "estimate", study, *arguments, *(["--force"] if forced else [])])
-        capfd.readouterr()
-        own = logging.getLogger("groupwise")
-        before = own.handlers[:]
-        code = command_line._run()
-        # a process that ends takes its handlers along; here the next run would write to this one's closed console
-        for handler in [added for added in own.handlers if added not in before]:
-            own.removeHandler(handler)
-            handler.close()
-        out, err = capfd.readouterr()
-        return code, out, err
+        return run_command(monkeypatch, capfd, "estimate", study, *arguments, *(["--force"] if forced else []))
 
     return run
 

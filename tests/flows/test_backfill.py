@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import logging
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from groupwise.commands import command_line
+from tests.flows.in_process import run_command
 
 STUDY = """
 name: spend
@@ -32,15 +30,7 @@ def backfill(tmp_path: Path, lines: pd.DataFrame, monkeypatch: pytest.MonkeyPatc
     Path("spend.yaml").write_text(STUDY)
 
     def run(*arguments: str) -> tuple[int, list[str], str]:
-        monkeypatch.setattr(sys, "argv", ["groupwise", "backfill", "spend.yaml", *arguments])
-        capfd.readouterr()
-        own = logging.getLogger("groupwise")
-        before = own.handlers[:]
-        code = command_line._run()
-        for handler in [added for added in own.handlers if added not in before]:
-            own.removeHandler(handler)
-            handler.close()
-        out, err = capfd.readouterr()
+        code, out, err = run_command(monkeypatch, capfd, "backfill", "spend.yaml", *arguments)
         return code, out.splitlines(), err
 
     return run

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import sys
 from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
@@ -14,9 +13,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from groupwise.commands import command_line
 from groupwise.pipeline.release import release
 from groupwise.run_folder import RunFolder
+from tests.flows.in_process import run_command
 
 STUDY = """
 name: pizza
@@ -72,11 +71,7 @@ def groupwise(shop: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
     monkeypatch.chdir(shop)
 
     def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["groupwise", *arguments])
-        capfd.readouterr()
-        code = command_line._run()
-        out, err = capfd.readouterr()
-        return code, out, err
+        return run_command(monkeypatch, capfd, *arguments)
 
     return run
 

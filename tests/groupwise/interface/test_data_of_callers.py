@@ -114,6 +114,25 @@ def test_files_are_read_by_their_kind(plain: pd.DataFrame, expected: pd.DataFram
         pd.testing.assert_frame_equal(fit.summary().fixed_effects, expected, rtol=1e-9)
 
 
+def test_a_csv_file_is_read_as_a_study_reads_it(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    amount, day, store = rng.normal(10.0, 1.0, 200).round(2), rng.integers(1, 29, 200), rng.integers(0, 6, 200)
+    lines = [f"{value:.2f};{number:02d}/03/2024;s{place}" for value, number, place in zip(amount, day, store, strict=True)]
+    (tmp_path / "spend.csv").write_text("amount;day;store\n" + "\n".join(lines).replace(".", ",") + "\n")
+    window = {"column": "day", "days": 10}
+    of_text = {"delimiter": ";", "decimal": ",", "date_format": "%d/%m/%Y"}
+    fit = likelihood("amount ~ 1 + (1 | store)", tmp_path / "spend.csv", options=of_text, window=window, as_of="2024-03-20")
+    of_window = (day >= 10) & (day < 20)
+    table = fit.group_estimates[~fit.group_estimates["is_new"]].set_index("level")
+    plain = pd.Series(amount[of_window]).groupby([f"s{place}" for place in store[of_window]]).mean()
+    np.testing.assert_allclose(table["observed_mean"].astype(float), plain[table.index], rtol=1e-12)
+
+
+def test_options_belong_to_csv_files(pizzas: pd.DataFrame) -> None:
+    with pytest.raises(gw.StudyError, match="options belongs to csv"):
+        likelihood(PIZZA, pizzas, options={"decimal": ","})
+
+
 def test_categories_of_numbers_are_levels_in_their_own_order(pizzas: pd.DataFrame) -> None:
     fit = likelihood("`preço` ~ 1 + code + (1 | store)", pizzas)
     # 8 is the first category; as text it would be the last
@@ -170,7 +189,7 @@ REFUSED: dict[str, tuple[Callable[[pd.DataFrame], object], type[gw.GroupwiseErro
     "a type of pandas alone": (lambda f: f.assign(store=pd.cut(f["store"], 4)), gw.DataError, "the column 'store' is of type interval"),
     "an outcome of text": (lambda f: f.assign(preço="1"), gw.StudyError, "the outcome preço is VARCHAR; family gaussian needs a number"),
     "columns of unequal length": (lambda f: {"preço": [1.0], "store": [1, 2]}, gw.SourceError, "no table of columns of one length"),
-    "no such file": (lambda f: "nowhere.csv", gw.SourceError, "there is no file nowhere.csv"),
+    "no such file": (lambda f: "nowhere.csv", gw.SourceError, "nowhere.csv matches no file"),
     "no such Parquet file": (lambda f: "nowhere.parquet", gw.SourceError, "nowhere.parquet matches no file"),
     "a database": (lambda f: "shop.duckdb", gw.SourceError, r"duckdb.connect\('shop.duckdb', read_only=True\).table"),
     "files of another machine": (lambda f: "s3://bucket/lines.csv", gw.SourceError, "is no file of this machine"),
