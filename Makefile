@@ -22,7 +22,7 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.PHONY: help install demo test coverage hooks check format lock parity calibration faults fuzz operations benchmarks docs release-schema clean
+.PHONY: help install demo test coverage hooks check format lock parity calibration faults fuzz operations benchmarks docs examples release-schema clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -88,9 +88,18 @@ benchmarks: install ## side by side with peers, in one run; prints the ratios
 	$(VENV)-samplers/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-samplers.lock
 	$(BIN)/python -m benchmarks
 
-docs: install ## write the pages that are generated from the code (docs/tables.md, docs/commands.md)
+docs: install ## write the pages that are generated from the code (docs/tables.md, docs/study.md, docs/commands.md, the Python pages, the JSON Schema)
 	$(BIN)/python -m multilevel.catalogue.documentation
+	$(BIN)/python -m groupwise.study.study_schema
+	$(BIN)/python -m groupwise.study.study_reference
 	$(BIN)/python -m groupwise.commands.command_page
+	$(BIN)/python -m benchmarks.python_reference
+	$(BIN)/python -m benchmarks.notebook_cells
+
+examples: install ## estimate line_spend and household_spend, and write their numbers into docs/multilevel-models.md
+	$(BIN)/groupwise load-shop --database data/shop.duckdb
+	@for study in line_spend household_spend; do $(BIN)/groupwise estimate studies/$$study.yaml; done
+	$(BIN)/python -m benchmarks._shop_examples_page
 
 release-schema: install ## keep the tables' schema as released (multilevel/catalogue/released_schema.json); refused where readers would break
 	$(BIN)/python -m multilevel.catalogue.evolution

@@ -77,6 +77,7 @@ def group_rows(name: str, rows: int) -> Any:
         "term": "Intercept",
         "parent_level": None,
         "is_new": False,
+        "variance_uncertainty": "expansion",
     }
     value = rng.normal(size=rows)
     made: dict[str, Any] = {

@@ -21,6 +21,7 @@ def run_as_flow(
     engine: Literal["bayesian", "likelihood"] | None,
     publish_to: str | None,
     settings: Sequence[str],
+    force: bool,
     log: Path | None,
 ) -> None:
     """Run the flow for the run's folder.
@@ -36,4 +37,6 @@ def run_as_flow(
     with patience():
         open_api(log)
         with on_record(run.run_id):
-            publish_group_estimates(study, as_of=as_of, engine=engine, publish_to=publish_to, settings=list(settings), run_id=run.run_id)
+            publish_group_estimates(
+                study, as_of=as_of, engine=engine, publish_to=publish_to, settings=list(settings), run_id=run.run_id, force=force
+            )

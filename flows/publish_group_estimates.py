@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
 from prefect import flow
+from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
+from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.tasks import Task
 from pydantic import Field
@@ -17,16 +20,18 @@ from flows.worker_run import end_in_time
 from groupwise.pipeline.order import run_steps
 from groupwise.pipeline.run_start import begin
 from groupwise.pipeline.step import Step
-from groupwise.run_folder import RUN_ID
+from groupwise.retention import at_work
+from groupwise.run_folder import RUN_ID, RunFolder
 from tasks.check_fit import check
 from tasks.compress_to_cells import compress
 from tasks.extract_line_items import extract
 from tasks.fit_models import fit
+from tasks.look_for_the_same import look
 from tasks.publish_tables import publish
 from tasks.record_expectations import record
 from tasks.validate_line_items import validate
 
-TASKS: dict[str, Task[..., Any]] = {task.name: task for task in (extract, validate, record, compress, fit, check, publish)}
+TASKS: dict[str, Task[..., Any]] = {task.name: task for task in (look, extract, validate, record, compress, fit, check, publish)}
 """By the name of their step."""
 
 # one place for the record beside the fit; an unbounded pool would start a thread for every task
@@ -68,8 +73,16 @@ def publish_group_estimates(
     publish_to: Annotated[str | None, Field(description="overrides the study's publish_to")] = None,
     settings: Annotated[list[str] | None, Field(description="further overrides, each FIELD=VALUE")] = None,
     run_id: Annotated[str | None, Field(description="names the run; null: made from time", pattern=RUN_ID)] = None,
-) -> str:
-    """Extract, validate, compress, fit, check, publish; returns the published folder, ``.../rev=<run_id>``."""
+    force: Annotated[bool, Field(description="run and publish although nothing has changed since the published version")] = False,
+) -> str | State[str]:
+    """Extract, validate, compress, fit, check, publish; returns the published folder, ``.../rev=<run_id>``.
+
+    Where a version was made from the same inputs, the run ends after extract in the state ``Unchanged`` (Completed), with its folder.
+    """
     end_in_time()
-    folder = begin(study, engine=engine, publish_to=publish_to, settings=settings or [], run_id=run_id)
-    return run_steps(_AsTasks(), folder, as_of, flow_run.scheduled_start_time.date())
+    folder = begin(study, engine=engine, publish_to=publish_to, settings=settings or [], run_id=run_id, force=force)
+    with at_work(RunFolder(Path(folder))):
+        ended = run_steps(_AsTasks(), folder, as_of, flow_run.scheduled_start_time.date())
+    if ended.unchanged:
+        return Completed(name="Unchanged", message=f"Published already: {ended.published}", data=ended.published)
+    return ended.published

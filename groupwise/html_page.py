@@ -6,17 +6,22 @@ import base64
 import hashlib
 from collections.abc import Sequence
 from importlib.resources.abc import Traversable
+from typing import TYPE_CHECKING
 
-import jinja2
 import markupsafe
 
 from groupwise.printable import printable_lines
+
+if TYPE_CHECKING:
+    import jinja2
 
 _NOTHING = ("default-src 'none'", "base-uri 'none'", "form-action 'none'")
 
 
 def page_environment() -> jinja2.Environment:
     """Templates whose every value is escaped, and written out where it is a control or invisible character; an unknown name is an error."""
+    import jinja2
+
     return jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_shown)
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from multilevel.prediction.saved_averages import SavedAverages
     from multilevel.prediction.saved_model import SavedModel
 
+KINDS = ("members", "population", "coefficient")
 MADE = ("estimate", "std_error", "lower", "upper", "is_new")
 """Columns that a prediction adds to the table."""
 
@@ -51,14 +52,18 @@ def read_saved(study: Study, run_id: str | None = None) -> SavedModels:
     SourceError
         Nothing is published, no such version, or the version keeps nothing; the message says why.
     """
-    from multilevel.prediction.saved_file import read_averages, read_models
-
     target = open_target(study.publish_to, study.name)
     version = _version(study, target, run_id)
     with tempfile.TemporaryDirectory(prefix="groupwise-") as folder:
-        file = target.joint(version, Path(folder))
-        if file is not None:
-            return SavedModels(version, read_models(file), read_averages(file))
+        return saved_of(study, version, target.joint(version, Path(folder)))
+
+
+def saved_of(study: Study, version: Version, file: Path | None) -> SavedModels:
+    """The saved models in a version's file; SourceError where it has none, with the reason."""
+    from multilevel.prediction.saved_file import read_averages, read_models
+
+    if file is not None:
+        return SavedModels(version, read_models(file), read_averages(file))
     raise SourceError(f"{study.name}: run {version.run_id} has no saved joint distribution: {_why(study)}.")
 
 
@@ -94,6 +99,66 @@ def contrast_levels(saved: SavedModels, level_a: str, level_b: str, factor: str 
     return [found for model in saved.models for found in level_contrasts(model, level_a, level_b, factor)]
 
 
+def check_contrast(levels: Sequence[object], of: str | None) -> None:
+    """Raise StudyError where no such differences exist."""
+    if of not in (None, *KINDS):
+        raise StudyError(f"--of {of}: write {', '.join(KINDS[:-1])} or {KINDS[-1]}.")
+    if len(levels) < 2:
+        raise StudyError(f"contrast {' '.join(map(str, levels))}: name two levels, or more.")
+    if of == "coefficient" and len(levels) > 2:
+        raise StudyError("--of coefficient: name two levels.")
+
+
+def contrast_rows(study: Study, saved: SavedModels, levels: Sequence[str], factor: str | None, of: str | None) -> list[dict[str, Any]]:
+    """The differences as rows of a table; parameters and errors as of ``contrast_averages``, and ``of`` may be coefficient."""
+    if of == "coefficient":
+        return [coefficient_row(each, study) for each in contrast_levels(saved, levels[0], levels[1], factor)]
+    pairs, _, kind = contrast_averages(saved, levels, factor, of)
+    return [average_row(each, kind, study) for each in pairs]
+
+
+def average_row(each: AverageContrast, of: str, study: Study) -> dict[str, Any]:
+    """A difference of averages as a row of a table."""
+    bounds = (None, None, None) if each.ratio is None else each.ratio
+    return {
+        "level_a": each.level_a,
+        "level_b": each.level_b,
+        "of": of,
+        "scale": "response",
+        "difference": each.difference,
+        "std_error": each.std_error,
+        "lower": each.lower,
+        "upper": each.upper,
+        "ratio": bounds[0],
+        "probability": each.probability,
+        "grouping_factor": each.grouping_factor,
+        "ratio_lower": bounds[1],
+        "ratio_upper": bounds[2],
+        "interval": study.interval,
+        "is_simultaneous": each.is_simultaneous,
+    }
+
+
+def coefficient_row(each: LevelContrast, study: Study) -> dict[str, Any]:
+    """A difference of coefficients as a row of a table."""
+    return {
+        "level_a": each.level_a,
+        "level_b": each.level_b,
+        "of": "coefficient",
+        "scale": "link",
+        "difference": each.estimate,
+        "std_error": each.std_error,
+        "lower": each.lower,
+        "upper": each.upper,
+        "ratio": None if each.ratio is None else each.ratio[0],
+        "probability": each.probability_greater,
+        "grouping_factor": each.grouping_factor,
+        "term": each.term,
+        "part": each.part,
+        "interval": study.interval,
+    }
+
+
 def predict_at(study: Study, saved: SavedModels, at: str, *, interval: float | None = None) -> pa.Table:
     """The table ``at`` with the expected outcome of every row: ``estimate, std_error, lower, upper, is_new``.
 
@@ -106,22 +171,28 @@ def predict_at(study: Study, saved: SavedModels, at: str, *, interval: float | N
     ------
     SourceError : the file cannot be read, or lacks a column. DataError : a row cannot be predicted.
     """
+    with _connection() as connection:
+        table = _read(connection, at)
+    for name, column in zip(MADE, predict_rows(study, saved, table, at, interval=interval), strict=True):
+        table = table.append_column(name, pa.array(column))
+    return table
+
+
+def predict_rows(study: Study, saved: SavedModels, table: pa.Table, named: str, *, interval: float | None = None) -> Sequence[np.ndarray]:
+    """The columns ``MADE`` of a table of N rows, each (N,); as ``predict_at``. ``named`` begins messages on rows."""
     from multilevel.prediction.row_predictions import predict
 
-    connection = duckdb.connect(config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"})
-    try:
-        table = _read(connection, at)
+    with _connection() as connection:
         rows = _at(connection, study, saved.models, table)
-    finally:
-        connection.close()
     try:
         summary, is_new = predict(saved.models, rows, interval=interval, seed=study.seed)
     except DataError as error:
-        raise DataError(f"{at}: {error}") from error
-    values: Sequence[np.ndarray] = (summary.estimate, summary.std_error, summary.lower, summary.upper, is_new)
-    for name, column in zip(MADE, values, strict=True):
-        table = table.append_column(name, pa.array(column))
-    return table
+        raise DataError(f"{named}: {error}") from error
+    return summary.estimate, summary.std_error, summary.lower, summary.upper, is_new
+
+
+def _connection() -> duckdb.DuckDBPyConnection:
+    return duckdb.connect(config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"})
 
 
 def write_predictions(table: pa.Table, file: Path) -> None:

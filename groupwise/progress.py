@@ -1,11 +1,15 @@
-"""Progress of a command: a rich bar or clock on a terminal; elsewhere nothing, or the lines of the log."""
+"""Progress of a command: a rich bar or clock on a terminal; elsewhere a line at least every ten seconds."""
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+
+from groupwise.heartbeat import Heartbeat, heartbeat
+from groupwise.printable import printable
 
 SHARES = {"extract": 0.05, "validate": 0.1, "compress": 0.15, "fit": 0.6, "check": 0.01, "publish": 0.09}
 """What each step of a run takes of the whole, roughly: for a bar that moves evenly."""
@@ -13,9 +17,10 @@ SHARES = {"extract": 0.05, "validate": 0.1, "compress": 0.15, "fit": 0.6, "check
 
 @contextmanager
 def fitting_progress() -> Iterator[Callable[[str, float], None] | None]:
-    """A ``progress(step, share done)`` that draws on stderr if that is a terminal; None if it is not."""
+    """A ``progress(step, share done)`` that draws on stderr if that is a terminal, and says there every few seconds what it does if not."""
     if not sys.stderr.isatty():
-        yield None
+        with heartbeat(_on_stderr) as beat:
+            yield lambda step, done: beat.detail(f"fitting, {step}" if step else "fitting")
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -28,9 +33,10 @@ def fitting_progress() -> Iterator[Callable[[str, float], None] | None]:
 
 @contextmanager
 def reading_progress() -> Iterator[Callable[[str], None]]:
-    """A ``tell(step)`` that shows on stderr, if that is a terminal, what is being done and for how long."""
+    """A ``tell(step)`` that shows on stderr what is being done and for how long: on a terminal always, elsewhere every few seconds."""
     if not sys.stderr.isatty():
-        yield lambda step: None
+        with heartbeat(_on_stderr) as beat:
+            yield beat.now
         return
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -41,8 +47,12 @@ def reading_progress() -> Iterator[Callable[[str], None]]:
         yield lambda step: shown.update(task, description=step)
 
 
+def _on_stderr(line: str) -> None:
+    print(printable(line), file=sys.stderr, flush=True)
+
+
 class RunProgress:
-    """Progress of a whole run. This one is silent: where there is no terminal, the log has a line for every step."""
+    """Progress of a whole run. This one is silent."""
 
     def begin(self, name: str, title: str) -> None:
         """A step begins."""
@@ -52,6 +62,23 @@ class RunProgress:
 
     def end(self, name: str) -> None:
         """A step has ended."""
+
+
+class _Logged(RunProgress):
+    """Lines of the log while a step lasts; its end has a line of its own."""
+
+    def __init__(self, beat: Heartbeat) -> None:
+        self._beat, self._title = beat, ""
+
+    def begin(self, name: str, title: str) -> None:
+        self._title = title
+        self._beat.now(title)
+
+    def share(self, doing: str, done: float) -> None:
+        self._beat.detail(f"{self._title}, {doing}, {done:.0%}")
+
+    def end(self, name: str) -> None:
+        self._beat.now("")
 
 
 class _Drawn(RunProgress):
@@ -76,9 +103,10 @@ class _Drawn(RunProgress):
 
 @contextmanager
 def run_progress() -> Iterator[RunProgress]:
-    """Progress of a whole run: drawn on stderr if that is a terminal, silent if it is not."""
+    """Progress of a whole run: drawn on stderr if that is a terminal, lines of the log if it is not."""
     if not sys.stderr.isatty():
-        yield RunProgress()
+        with heartbeat(logging.getLogger("groupwise.run").info) as beat:
+            yield _Logged(beat)
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn

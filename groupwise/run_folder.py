@@ -64,15 +64,21 @@ class RunFolder:
         """The joint distribution of the coefficients, for contrasts and predictions."""
         return self.path / "joint.npz"
 
+    @property
+    def average_cells(self) -> Path:
+        """The cells of the published averages, for ``diff``."""
+        return self.path / "average_cells.parquet"
+
     def study(self) -> Study:
         """The study as this run takes it: overrides applied."""
         return Study.model_validate_json((self.path / "study.json").read_text(encoding="utf-8"))
 
-    def write_study(self, study: Study, file: str) -> None:
-        """Keep the study and where it came from."""
+    def write_study(self, study: Study, file: str, **origin: object) -> None:
+        """Keep the study and where it came from: its file, empty where it has none, and ``overrides`` (field -> YAML), ``made_by`` and
+        ``in_memory`` where they are known, for whoever runs it again."""
         with told(f"{study.name}: the study cannot be written into the run's folder"):
             write_whole(self.path / "study.json", study.model_dump_json(indent=1))
-            self.write_json("origin", {"file": file})
+            self.write_json("origin", {"file": file, **origin})
 
     def relation(self) -> Relation:
         """What extract found."""

@@ -39,3 +39,7 @@ class PublishError(GroupwiseError):
 
 class ResourceError(GroupwiseError):
     """The machine does not give what a run needs: room on a disk, a folder that can be written to, memory, an answering server."""
+
+
+class GateWarning(UserWarning):
+    """A fit in memory failed a gate: it can be looked at, and is not published."""

@@ -11,7 +11,7 @@ from tasks.policy import policy
 
 
 @task(**policy(EXTRACT))
-def extract(folder: str, as_of: date | None, today: date) -> str:
-    """Describe the line items as of the date."""
-    EXTRACT.function(folder, as_of, today)
-    return folder
+def extract(folder: str, as_of: date | None, today: date) -> str | None:
+    """Describe the line items as of the date; the folder of the version that was made from the same rows, None where there is none."""
+    found: str | None = EXTRACT.function(folder, as_of, today)
+    return found

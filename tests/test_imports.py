@@ -72,6 +72,21 @@ def test_help_imports_nothing_heavy() -> None:
     assert seconds < 5
 
 
+def test_reading_a_study_loads_neither_numbers_nor_frames() -> None:
+    """A study that is refused is refused at once; formulae, whose parser it goes through, would load pandas and SciPy."""
+    code = f"""
+import sys
+from groupwise.study.study import Study
+Study(name="s", formula="y ~ 1 + x * log(z) + (1 + x | g/h)", source={{"parquet": "y.parquet"}})
+print(sorted(set(sys.modules) & {HEAVY!r} | {{"numpy"}} & set(sys.modules)), "formulae" in sys.modules)
+import formulae
+print(formulae.utils.listify(1), list(formulae.utils.flatten_list([[1], [2]])))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    # whoever imports formulae later gets all of it
+    assert done.stdout.splitlines() == ["[] False", "[1] [1, 2]"]
+
+
 def test_a_small_linear_fit_waits_for_no_compiler() -> None:
     """Full matrices do for it: loading compiled loops takes over a second, more than the fit. 50 levels and a row for new ones each."""
     code = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -107,6 +108,25 @@ def test_its_script_knows_the_commands(installed: Path, project: Path) -> None:
     out = run(installed, project, code)
     assert Path(out.splitlines()[0]).is_relative_to(installed)
     assert "estimate" in out
+
+
+@pytest.mark.operations
+def test_the_notebook_runs_from_the_wheel(installed: Path, project: Path, tmp_path: Path) -> None:
+    """Every code cell in order, in one namespace, outside the repository; its own assertions hold."""
+    notebook = ROOT / "docs" / "first-fit.ipynb"
+    code = (
+        f"import json, os, pathlib; cells = json.loads(pathlib.Path({str(notebook)!r}).read_text(encoding='utf-8'))['cells']; "
+        f"os.chdir({str(tmp_path)!r}); scope = {{}}\n"
+        "for cell in cells:\n"
+        "    if cell['cell_type'] == 'code':\n"
+        "        exec(''.join(cell['source']), scope)\n"
+        "print(scope['gw'].__file__, scope['published'].folder, sep='\\n')"
+    )
+    *_, module, folder = run(installed, project, code).splitlines()
+    assert Path(module).is_relative_to(installed)
+    assert Path(folder, "group_estimates.parquet").is_file()
+    cells = [cell for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
+    assert all(cell["outputs"] for cell in cells), "run: make docs"
 
 
 def test_an_editable_install_is_the_repository_on_the_path(tmp_path: Path) -> None:

@@ -57,6 +57,11 @@ EXAMPLES: dict[str, Example] = {
         ("simulate --line-items 20000 --database shop.duckdb --customers 500 --products 300 --categories 40 --regions 6",),
         "a count is out of range, or the file is a database that this command did not make.",
     ),
+    "init": Example(
+        ("init shop.duckdb --line-items sql/simulated_line_items.sql --name first --output first.yaml",),
+        "the data cannot be read, no column could be an outcome or divide the rows into groups, or a file that it would write is there.",
+    ),
+    "schema": Example(("schema --output .groupwise/study.schema.json",), "the file cannot be written."),
     "plan": Example(
         ("plan study.yaml",),
         "the run itself would be refused: an unreadable formula or field, a rule that too many rows break, a missing column, too many "
@@ -86,8 +91,30 @@ EXAMPLES: dict[str, Example] = {
         "the two formulas do not speak of the same outcome, or a fit fails.",
     ),
     "diff": Example(("diff study.yaml --rows 3",), "there are not two versions, or no version of that run."),
+    "versions": Example(
+        ("versions study.yaml --format csv",),
+        "the study cannot be read, or its place cannot be reached.",
+        printed=(
+            "as_of,run_id,published_at,is_latest,folder\n"
+            "2026-01-01,RUN2,2026-01-01T06:00:09+00:00,True,published/spend/versions/dt=2026-01-01/rev=RUN2\n"
+            "2025-10-01,RUN1,2026-01-01T05:59:41+00:00,False,published/spend/versions/dt=2025-10-01/rev=RUN1\n"
+        ),
+    ),
+    "list": Example(
+        ("list --format csv",),
+        "there are no studies, or `--format` is none of the three.",
+        printed=(
+            "study,title,file,versions,as_of,published_at,problem\n"
+            "spend,Spend per line item by region and category,study.yaml,2,2026-01-01,2026-01-01T06:00:09+00:00,\n"
+        ),
+    ),
     "rollback": Example(("rollback study.yaml --to RUN1",), "there is no version of that run."),
+    "backfill": Example(
+        ("backfill study.yaml --from 2024-10-31 --to 2024-12-31 --every month-end --dry-run",),
+        "`--from` is after `--to`, the study has no window, or a day's run is refused; the days before it are published.",
+    ),
     "prune": Example(("prune study.yaml --keep 1",), "`--keep` is below 1."),
+    "clean": Example(("clean --dry-run",), "the folder of runs cannot be read."),
     "automations": Example(
         ("automations",),
         "`PREFECT_API_URL` is not set, or the server there does not answer.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import sys
 from datetime import datetime
@@ -11,10 +10,9 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from groupwise.commands.ending import INTERRUPTED, fail, leave, message_of
 from groupwise.supervision.news import is_supervised
 
-MESSAGE_LINES = 6
-INTERRUPTED = 130
 ENVIRONMENT = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -100,6 +98,35 @@ def simulate(
     )
 
 
+@app.command("init")
+def init(
+    data: Annotated[str, typer.Argument(help="a .csv, .parquet, .json, .feather or .duckdb file, a glob, or a folder", metavar="DATA")],
+    name: Annotated[str | None, typer.Option("--name", help="of the study; default: of the file")] = None,
+    table: Annotated[str | None, typer.Option("--table", help="of a database with several tables")] = None,
+    line_items: Annotated[
+        Path | None, typer.Option("--line-items", metavar="FILE", help="a file with one SELECT on the data; of files it reads `source`")
+    ] = None,
+    output: Annotated[Path, typer.Option(metavar="FILE", help="the study file to write")] = Path("study.yaml"),
+    force: Annotated[bool, typer.Option("--force", help="replace files that are there already")] = False,
+    time_limit: TimeLimit = 3_600,
+) -> None:
+    """A first study for your data: looks at every column, proposes outcome, family, groups and window with a reason each, and writes a
+    commented study.yaml, starter rules, and a query where types need casts."""
+    from groupwise.commands.init import init_study
+
+    init_study(data, name=name, table=table, line_items=line_items, output=output, force=force, seconds=time_limit)
+
+
+@app.command()
+def schema(
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="write it there; default: print it")] = None,
+) -> None:
+    """The JSON Schema of study files, with which an editor completes and checks them."""
+    from groupwise.commands.schema import show_schema
+
+    show_schema(output)
+
+
 @app.command()
 def estimate(
     study: StudyFile,
@@ -108,10 +135,13 @@ def estimate(
     publish_to: Annotated[str | None, typer.Option(metavar="PLACE", help="override publish_to: a folder, or s3://, gs://, az://")] = None,
     settings: Settings = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="the run's log on the console too, Prefect's with it in a flow run")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="run and publish although nothing has changed since the published version")
+    ] = False,
     flow: Annotated[bool, typer.Option("--flow", help="a flow run; starts a temporary server where Prefect has none")] = False,
 ) -> None:
     """Validate, compress, fit, check, publish: in this process, or as a flow run where Prefect has a server. The last line printed is the
-    published folder."""
+    published folder: an earlier run's, at once, where nothing has changed since."""
     from groupwise.commands.second_process import second_process
 
     day = as_of.date() if as_of else None
@@ -127,9 +157,30 @@ def estimate(
             settings=settings or [],
             verbose=verbose,
             as_flow=flow,
+            force=force,
             second=second,
         )
     typer.echo(folder)
+
+
+@app.command()
+def backfill(
+    study: StudyFile,
+    first: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], metavar="DATE", help="the first day")],
+    last: Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"], metavar="DATE", help="the last day, if the steps meet it")],
+    every: Annotated[str, typer.Option(metavar="day|week|month|month-end", help="the steps; month-end: the last day of every month")],
+    publish_to: Annotated[str | None, typer.Option(metavar="PLACE", help="override publish_to")] = None,
+    settings: Settings = None,
+    force: Annotated[bool, typer.Option("--force", help="run days that are published from the same inputs, too")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="list the days and what is published of each; run nothing")] = False,
+) -> None:
+    """Estimates of many days, oldest first, each its own version; days published from the same inputs are skipped, so that the same
+    command goes on after one that was ended."""
+    from groupwise.commands.backfill import run_backfill
+
+    days = first.date(), last.date(), every
+    for line in run_backfill(str(study), *days, publish_to=publish_to, settings=settings or [], force=force, dry_run=dry_run):
+        typer.echo(line)
 
 
 @app.command()
@@ -235,12 +286,35 @@ def show_diff(
     study: StudyFile,
     earlier: Annotated[str | None, typer.Option("--from", metavar="RUN", help="run id; default: the version before")] = None,
     later: Annotated[str | None, typer.Option("--to", metavar="RUN", help="run id; default: the latest version")] = None,
-    rows: Annotated[int, typer.Option(min=1, help="groups named")] = 12,
+    rows: Annotated[int | None, typer.Option(min=1, help="groups named; default: 12, in json and csv all")] = None,
+    style: Annotated[str, typer.Option("--format", metavar="table|json|csv", help="how the changes are printed")] = "table",
 ) -> None:
-    """What changed between two published versions: groups and coefficients that moved, came or went, checks."""
-    from groupwise.commands.history import show_difference
+    """What changed between two published versions, and why: range, mix and behaviour of groups that moved, coefficients, checks."""
+    from groupwise.commands.diff import show_difference
 
-    show_difference(str(study), earlier, later, rows)
+    show_difference(str(study), earlier, later, rows, style)
+
+
+Style = Annotated[str, typer.Option("--format", metavar="table|json|csv", help="how rows are printed")]
+
+
+@app.command()
+def versions(study: StudyFile, style: Style = "table") -> None:
+    """Every published version of a study, the newest first: day, run id, when it was published, where it is."""
+    from groupwise.commands.versions import show_versions
+
+    show_versions(str(study), style)
+
+
+@app.command("list")
+def list_studies(
+    studies: Annotated[list[str] | None, typer.Argument(metavar="STUDY.yaml", help="default: studies/*.yaml and *.yaml")] = None,
+    style: Style = "table",
+) -> None:
+    """Every study with its latest version; a file that is no study says why."""
+    from groupwise.commands.versions import list_studies as show
+
+    show(studies or [], style)
 
 
 @app.command()
@@ -260,6 +334,15 @@ def prune(study: StudyFile, keep: Annotated[int, typer.Option(help="how many of 
 
 
 @app.command()
+def clean(dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be removed, and remove nothing")] = False) -> None:
+    """Remove what need not stay of runs in .groupwise/runs, as every run does: their studies' `runs` say for how many days."""
+    from groupwise.commands.clean import clean_runs
+
+    for line in clean_runs(dry_run=dry_run):
+        typer.echo(line)
+
+
+@app.command()
 def automations() -> None:
     """Write to the Prefect server what it does about runs that died; once or twice, each automation is there once."""
     from groupwise.commands.flow_runs import WRITE_AUTOMATIONS, load
@@ -272,7 +355,7 @@ def main() -> NoReturn:
     """Run the command in this process; every failure is one clear message on stderr and a non-zero exit."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    _leave(_run())
+    leave(_run())
 
 
 def _run() -> int:
@@ -282,51 +365,5 @@ def _run() -> int:
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     except Exception as error:  # noqa: BLE001  the last line of defence: told in one message, the traceback is in the run's log
-        return _fail(_message(error), getattr(error, "exit_code", 1) or 1)
-    return _fail("interrupted; nothing was published", INTERRUPTED) if code == INTERRUPTED else code
-
-
-def _leave(code: int) -> NoReturn:
-    """End the process: what was registered for the end runs (Prefect's server stops there), then no interpreter teardown.
-
-    Teardown frees nothing that the operating system does not, takes up to a second, and lets extension modules write about leaked objects
-    over the one message that the user should read. An interrupted command leaves Prefect's server to its supervisor, which still needs it.
-    """
-    if code == INTERRUPTED and is_supervised():
-        os._exit(code)
-    if "prefect.logging.handlers" in sys.modules:
-        # the run's last log records go to the server while it still answers
-        sys.modules["prefect.logging.handlers"].APILogHandler().flush()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    atexit._run_exitfuncs()
-    os._exit(code)
-
-
-def _message(error: Exception) -> str:
-    usage = getattr(error, "format_message", None)
-    if usage is not None:
-        return f"{usage()}\nTry: groupwise --help"
-    from groupwise.faults import as_ours
-
-    known = as_ours(error)
-    if known is not None:
-        return str(known) + _log_hint(error)
-    said = " ".join(str(error).split())[:300]
-    fault = f"a fault in groupwise: {type(error).__name__}: {said}"
-    return f"{fault}\nPlease report it, with the command, the study and the log." + _log_hint(error)
-
-
-def _log_hint(error: Exception) -> str:
-    log = getattr(error, "groupwise_log", None)
-    return f"\nThe details are in {log}" if log else ""
-
-
-def _fail(message: str, code: int) -> int:
-    from groupwise.printable import printable
-
-    lines = [printable(line) for line in message.strip().splitlines() if line.strip()]
-    shown = [line if len(line) <= 600 else line[:597] + "..." for line in lines[:MESSAGE_LINES]]
-    sys.stdout.flush()
-    print("groupwise: " + "\n".join(shown), file=sys.stderr)
-    return code
+        return fail(message_of(error), getattr(error, "exit_code", 1) or 1)
+    return fail("interrupted; nothing was published", INTERRUPTED) if code == INTERRUPTED else code

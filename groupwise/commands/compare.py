@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date
+from io import StringIO
 
 from rich.console import Console
 from rich.markup import escape
@@ -54,14 +55,25 @@ def show_comparison(
     console.print(
         f"[bold]{escape(study.title or study.name)}[/bold]  as of {found.as_of}: {found.n_rows:,} rows in {found.n_cells:,} cells"
     )
+    _print(console, found, is_pooling=reduced is None)
+    return found
+
+
+def comparison_text(found: StudyComparison, *, is_pooling: bool) -> str:
+    """The comparison as text; ``is_pooling``: the reduced model is complete pooling."""
+    with StringIO() as text:
+        _print(terminal.text_console(text), found, is_pooling=is_pooling)
+        return text.getvalue().rstrip()
+
+
+def _print(console: Console, found: StudyComparison, *, is_pooling: bool) -> None:
     console.print(f"full:    {found.comparison.full.formula}", markup=False)
     console.print(f"reduced: {found.comparison.reduced.formula}", markup=False)
     console.print(_criteria(found))
     for line in (*_test(found), *([] if found.validation is None else _validation(found.validation))):
         console.print(line, markup=False)
-    if reduced is None and found.validation is not None:
+    if is_pooling and found.validation is not None:
         console.print("  (No pooling says nothing of a group it has not seen, and so has no such score.)", markup=False)
-    return found
 
 
 def _criteria(found: StudyComparison) -> Table:

@@ -2,41 +2,39 @@
 
 from __future__ import annotations
 
-import csv
-import json
-import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.markup import escape
 from rich.table import Table
 
 from groupwise.commands import terminal
-from groupwise.predictions import SavedModels, contrast_averages, contrast_levels, read_saved
+from groupwise.commands.plain_rows import check_style, write_rows
+from groupwise.predictions import (
+    SavedModels,
+    average_row,
+    check_contrast,
+    coefficient_row,
+    contrast_averages,
+    contrast_levels,
+    read_saved,
+)
 from groupwise.study.study import Study
 from groupwise.study.study_file import load_study
-from multilevel.errors import StudyError
 from multilevel.estimands.response import response_for
 
 if TYPE_CHECKING:
     from multilevel.prediction.average_contrast import AverageContrast, Choice
     from multilevel.prediction.coefficient_contrast import LevelContrast
 
-KINDS, STYLES = ("members", "population", "coefficient"), ("table", "json", "csv")
 SURE = 0.999
 WHOSE = {"members": "both with the members that they have", "population": "for a new member of each"}
 
 
 def show_contrast(study_file: str, levels: Sequence[str], *, factor: str | None, of: str | None, style: str, run_id: str | None) -> None:
     """Print the differences; raises StudyError for a level that is not there, SourceError where nothing is saved."""
-    if of is not None and of not in KINDS:
-        raise StudyError(f"--of {of}: write {', '.join(KINDS[:-1])} or {KINDS[-1]}.")
-    if style not in STYLES:
-        raise StudyError(f"--format {style}: write {', '.join(STYLES)}.")
-    if len(levels) < 2:
-        raise StudyError(f"contrast {' '.join(levels)}: name two levels, or more.")
-    if of == "coefficient" and len(levels) > 2:
-        raise StudyError("--of coefficient: name two levels.")
+    check_style(style)
+    check_contrast(levels, of)
     study = load_study(study_file)
     saved = read_saved(study, run_id)
     if of == "coefficient":
@@ -48,7 +46,8 @@ def show_contrast(study_file: str, levels: Sequence[str], *, factor: str | None,
 
 def _show_averages(study: Study, saved: SavedModels, pairs: list[AverageContrast], chosen: list[Choice], of: str, style: str) -> None:
     if style != "table":
-        _write([_average_row(each, of, study) for each in pairs], style)
+        found = [average_row(each, of, study) for each in pairs]
+        write_rows(found, list(found[0]), style)
         return
     console, share = terminal.console(), f"{100 * study.interval:g} %"
     unit = study.unit or "the outcome's unit"
@@ -81,30 +80,10 @@ def _choices(chosen: list[Choice]) -> Table:
     return terminal.table(["level", "estimate", "P(highest)", "expected loss"], rows, text=("level",))
 
 
-def _average_row(each: AverageContrast, of: str, study: Study) -> dict[str, Any]:
-    bounds = (None, None, None) if each.ratio is None else each.ratio
-    return {
-        "level_a": each.level_a,
-        "level_b": each.level_b,
-        "of": of,
-        "scale": "response",
-        "difference": each.difference,
-        "std_error": each.std_error,
-        "lower": each.lower,
-        "upper": each.upper,
-        "ratio": bounds[0],
-        "probability": each.probability,
-        "grouping_factor": each.grouping_factor,
-        "ratio_lower": bounds[1],
-        "ratio_upper": bounds[2],
-        "interval": study.interval,
-        "is_simultaneous": each.is_simultaneous,
-    }
-
-
 def _show_coefficients(study: Study, saved: SavedModels, found: list[LevelContrast], style: str) -> None:
     if style != "table":
-        _write([_coefficient_row(each, study) for each in found], style)
+        rows = [coefficient_row(each, study) for each in found]
+        write_rows(rows, list(rows[0]), style)
         return
     console, first = terminal.console(), found[0]
     console.print(
@@ -113,34 +92,6 @@ def _show_coefficients(study: Study, saved: SavedModels, found: list[LevelContra
     console.print(_differences(found, study.interval))
     for each in found:
         console.print(_sentence(each, saved), soft_wrap=True, markup=False)
-
-
-def _coefficient_row(each: LevelContrast, study: Study) -> dict[str, Any]:
-    return {
-        "level_a": each.level_a,
-        "level_b": each.level_b,
-        "of": "coefficient",
-        "scale": "link",
-        "difference": each.estimate,
-        "std_error": each.std_error,
-        "lower": each.lower,
-        "upper": each.upper,
-        "ratio": None if each.ratio is None else each.ratio[0],
-        "probability": each.probability_greater,
-        "grouping_factor": each.grouping_factor,
-        "term": each.term,
-        "part": each.part,
-        "interval": study.interval,
-    }
-
-
-def _write(rows: list[dict[str, Any]], style: str) -> None:
-    if style == "json":
-        print(json.dumps(rows, indent=1, ensure_ascii=False))
-        return
-    writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
 
 
 def _named(saved: SavedModels) -> str:

@@ -17,6 +17,7 @@ from groupwise.commands.second_process import SecondProcess
 from groupwise.faults import as_ours
 from groupwise.pipeline.run_start import begin, parse_settings
 from groupwise.progress import run_progress
+from groupwise.retention import at_work
 from groupwise.run_folder import RunFolder, make_run_folder, new_run_id
 from groupwise.study.study import Study
 from groupwise.study.study_file import load_study
@@ -33,9 +34,12 @@ def run_estimate(
     settings: Sequence[str],
     verbose: bool,
     as_flow: bool = False,
+    force: bool = False,
     second: SecondProcess | None = None,
 ) -> str:
-    """Published folder of the run. Raises GroupwiseError; any other exception carries the log's path as ``groupwise_log``.
+    """Published folder of the run, or, unless ``force``, of the version that was made from the same inputs.
+
+    Raises GroupwiseError; any other exception carries the log's path as ``groupwise_log``.
 
     The run is a flow run where ``as_flow`` says so or Prefect has a server; else its steps run in this process, and in ``second`` if there
     is one.
@@ -44,17 +48,18 @@ def run_estimate(
     run = make_run_folder(new_run_id())
     is_flow = as_flow or has_api()
     tell(step="start", run_id=run.run_id)
-    threading.Thread(target=_import_ahead, args=(_heavy(checked, second is None),), daemon=True).start()
+    ahead = threading.Thread(target=_import_ahead, args=(_heavy(checked, second is None),), daemon=True)
     _quiet_libraries()
     tell(published=None)
-    overrides: dict[str, Any] = {"engine": checked.engine, "publish_to": publish_to, "settings": list(settings)}
+    overrides: dict[str, Any] = {"engine": checked.engine, "publish_to": publish_to, "settings": list(settings), "force": force}
     try:
         if is_flow:
+            ahead.start()
             if second is not None:
                 second.close(at_once=True)
             _as_flow_run(run, study, as_of, overrides, verbose)
         else:
-            _in_own_process(run, study, as_of, overrides, verbose, second)
+            _in_own_process(run, study, as_of, overrides, verbose, ahead, second)
     except GroupwiseError:
         raise
     except Exception as error:  # noqa: BLE001  raised again, but where the tables are published and Prefect alone failed
@@ -66,7 +71,13 @@ def run_estimate(
 
 
 def _in_own_process(
-    run: RunFolder, study: str, as_of: date | None, overrides: Mapping[str, Any], verbose: bool, second: SecondProcess | None
+    run: RunFolder,
+    study: str,
+    as_of: date | None,
+    overrides: Mapping[str, Any],
+    verbose: bool,
+    ahead: threading.Thread,
+    second: SecondProcess | None,
 ) -> None:
     from groupwise.pipeline.own_process import run_here
 
@@ -77,8 +88,13 @@ def _in_own_process(
     if second is not None:
         second.log_to(run.log, level)
     folder = begin(study, **overrides, run_id=run.run_id)
-    with run_progress() as progress:
-        run_here(folder, as_of, datetime.now(UTC).date(), progress, publish=None if second is None else second.publish)
+    with at_work(run), run_progress() as progress:
+        # not before the look, which a thread that imports would make several times as long
+        publish = None if second is None else second.publish
+        ended = run_here(folder, as_of, datetime.now(UTC).date(), progress, ahead=ahead.start, publish=publish)
+    if ended.unchanged and second is not None:
+        # what it loads is not needed
+        second.close(at_once=True)
 
 
 def _as_flow_run(run: RunFolder, study: str, as_of: date | None, overrides: Mapping[str, Any], verbose: bool) -> None:

@@ -19,6 +19,7 @@ from groupwise.progress import reading_progress
 from groupwise.publishing.target import open_target
 from groupwise.source.source_checks import unnamed
 from groupwise.source.time_limit import HOUR, MORE_TIME, time_limit
+from groupwise.starting.study_profile import data_lines
 from groupwise.study.study_file import load_study
 from multilevel.errors import DataError
 
@@ -41,6 +42,7 @@ def show_plan(study_file: str, *, as_of: date | None, settings: Sequence[str], w
         items = read_line_items(study, as_of, folder, tell)
         relation, validated = items.relation, items.validated
         tell("compressing to cells")
+        data = data_lines(study, relation, folder)
         made = plan(study, relation, validated.study_sql, folder=folder, with_priors=with_priors)
     console.print(f"[bold]{escape(study.title or study.name)}[/bold]  as of {relation.as_of}")
     console.print(
@@ -48,6 +50,7 @@ def show_plan(study_file: str, *, as_of: date | None, settings: Sequence[str], w
         f"{validated.n_left:,} used"
     )
     _section(console, "Source", relation.notes)
+    _section(console, "Data", data)
     _section(console, "Model", made.words)
     if made.mathematics is not None:
         _section(console, "In mathematics", made.mathematics.text)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from groupwise.printable import printable_lines
@@ -44,15 +46,30 @@ def log_steps(path: Path) -> None:
     logger.addHandler(_log_file(path))
 
 
+@contextmanager
+def logged_to(path: Path) -> Iterator[None]:
+    """The run's own log lines in ``path``, for the block: of one run among several in this process."""
+    logger = logging.getLogger("groupwise")
+    logger.setLevel(logging.INFO)
+    handler = _log_file(path)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+
+
 def log_consoles_to(path: Path) -> None:
     """Every console handler of Prefect's loggers writes to ``path`` instead."""
-    handler = _log_file(path)
+    handler: logging.Handler | None = None
     names = [name for name in logging.root.manager.loggerDict if name.startswith(("prefect", "uvicorn", "fastapi"))]
     for logger in [logging.getLogger(), *map(logging.getLogger, names)]:
         consoles = [own for own in logger.handlers if _is_console(own)]
         for console in consoles:
             logger.removeHandler(console)
         if consoles:
+            handler = handler or _log_file(path)
             logger.addHandler(handler)
 
 

@@ -10,13 +10,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from groupwise.commands import terminal
-from groupwise.publishing.address import Address, has_scheme
-from groupwise.publishing.layout import STUDY_NAME, open_layout
-from groupwise.publishing.target import open_target
-from groupwise.publishing.verify import read_manifest, read_tables
-from groupwise.study.study_file import load_study
+from groupwise.publishing.address import Address
+from groupwise.publishing.locate import locate
 from multilevel.catalogue.headline import with_headline
-from multilevel.errors import SourceError
 
 
 def show_tables(target: str, rows: int) -> None:
@@ -52,42 +48,8 @@ def _with_part(table: pa.Table, columns: tuple[str, ...]) -> tuple[str, ...]:
 
 def find_tables(target: str) -> tuple[Path | Address, dict[str, pa.Table]]:
     """Where a study's latest version is, or a version by its folder, and its tables; SourceError where nothing is published."""
-    path = Path(target)
-    if path.is_dir():
-        return _by_folder(path)
-    if has_scheme(target):
-        return _by_address(target)
-    study = load_study(path)
-    place = open_target(study.publish_to, study.name)
-    latest = place.latest()
-    if latest is None:
-        raise SourceError(f"{study.name}: nothing is published in {study.publish_to} yet; run: groupwise estimate {target}")
-    return latest.folder, place.tables(latest)
-
-
-def _by_folder(folder: Path) -> tuple[Path | Address, dict[str, pa.Table]]:
-    """``publish_to/<study>``, its latest version, or ``.../versions/dt=.../rev=<run_id>`` (or ``current``), held against the manifest."""
-    place = folder.resolve()
-    if place.name.startswith("rev=") and place.parent.name.startswith("dt="):
-        home = place.parents[2]
-        layout = open_layout(str(home.parent), home.name)
-        return folder, read_tables(layout, read_manifest(layout, place.parent.name.removeprefix("dt="), place.name.removeprefix("rev=")))
-    local = open_target(str(place.parent), place.name) if STUDY_NAME.fullmatch(place.name) else None
-    latest = None if local is None else local.latest()
-    if local is None or latest is None:
-        raise SourceError(f"{folder}: no published tables here; name a study file, publish_to/<study>, or .../rev=<run_id>.")
-    return latest.folder, local.tables(latest)
-
-
-def _by_address(target: str) -> tuple[Path | Address, dict[str, pa.Table]]:
-    """``s3://.../<study>``, its latest version, or ``s3://.../<study>/versions/dt=.../rev=<run_id>``."""
-    home, _, inside = target.rstrip("/").partition("/versions/")
-    root, _, study = home.rpartition("/")
-    place = open_target(root, study)
-    wanted = place.latest() if not inside else next((known for known in place.versions() if str(known.folder) == target.rstrip("/")), None)
-    if wanted is None:
-        raise SourceError(f"{target}: no published version here; name s3://.../<study>, or a folder .../rev=<run_id> below it.")
-    return wanted.folder, place.tables(wanted)
+    place, version = locate(target)
+    return version.folder, place.tables(version)
 
 
 def _ranked(table: pa.Table, factor: str, rows: int) -> Table:

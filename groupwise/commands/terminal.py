@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from typing import TextIO
 
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -29,6 +30,11 @@ class PlainConsole(Console):
 def console() -> Console:
     """A console on standard output that leaves numbers and names (``dept:cat:`` is no picture of a cat) as they are."""
     return PlainConsole(highlight=False, emoji=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
+
+
+def text_console(file: TextIO) -> Console:
+    """A console that writes plain text, nothing cut."""
+    return PlainConsole(file=file, highlight=False, emoji=False, width=PIPED_WIDTH, force_terminal=False, no_color=True)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str | None = None, text: Sequence[str] = ()) -> Table:

@@ -12,13 +12,14 @@ import pyarrow.parquet as pq
 from groupwise.source.parquet_statistics import CAN_HAVE_NAN
 from groupwise.source.relation import ALIAS, first_line, literal, open_source, quote
 from groupwise.source.sealing import readable
-from groupwise.source.source_files import is_remote, parquet_files
+from groupwise.source.source_files import is_remote, local_files
 from groupwise.source.time_limit import close
 from groupwise.source.user_sql.objects import read_objects
 from groupwise.source.user_sql.sql_errors import RefusedSqlError, sentence
 from groupwise.source.user_sql.statement import one_statement, run
 from groupwise.source.user_sql.user_query import check_query
-from groupwise.study.study import Mix, Study
+from groupwise.study.study import Study
+from groupwise.study.study_source import Mix
 from groupwise.study.user_text import read_user_file
 from multilevel.cells.reference_mix import MixTable, with_mix
 from multilevel.cells.statistics import CellStatistics
@@ -42,9 +43,9 @@ def keep_mix(study: Study, folder: Path) -> None:
     mix = study.standardise_to
     if mix is None:
         return
-    query = _query(mix, study.name)
+    query = mix_text(mix, study.name)
     parquet = () if mix.parquet is None else (mix.parquet,)
-    connection = open_source(mix.database, f"{study.name}: standardise_to", folder, parquet)
+    connection = open_source(mix.database, f"{study.name}: standardise_to", folder, parquet, wishes=study.wishes)
     try:
         _check_query(connection, mix, query, study.name)
         try:
@@ -110,15 +111,16 @@ def _source(rows: int | None, words: str) -> Check:
     return Check("weights_source", None if rows is None else float(rows), None, passed=True, message=message)
 
 
-def _query(mix: Mix, study: str) -> str:
+def mix_text(mix: Mix, study: str) -> str:
+    """The query that gives the table; SourceError where it cannot be read or matches no file."""
     if mix.parquet is not None:
         try:
-            is_empty = not is_remote(mix.parquet) and not parquet_files(mix.parquet)
+            is_empty = not is_remote(mix.parquet) and not local_files(mix.parquet)
         except SourceError as error:
             raise SourceError(f"{study}: standardise_to.parquet {error}") from error
         if is_empty:
             raise SourceError(f"{study}: standardise_to.parquet {mix.parquet} matches no file (working directory {Path.cwd()}).")
-        return f"select * from read_parquet([{', '.join(map(literal, readable(mix.parquet)))}], {CAN_HAVE_NAN})"
+        return f"select * from read_parquet([{', '.join(map(literal, readable(mix.parquet)))}], {CAN_HAVE_NAN}, hive_partitioning = false)"
     try:
         return read_user_file(Path(str(mix.query)), "file with one SELECT").strip().removesuffix(";")
     except StudyError as error:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from groupwise.source.relation import quote
 from multilevel.cells.unit_sums import CELL, UNIT
 
-SUMS = frozenset({CELL, "n", "weight", "total", "size"})
+SUMS = frozenset({CELL, "n", "weight", "total", "size", "observed.mean", "observed.size"})
 """Columns of the cells that are kept by cell and unit, besides means."""
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import pyarrow.parquet as pq
+
 from groupwise.faults import told
 from groupwise.run_folder import RunFolder
 from groupwise.source.source_checks import source_checks
@@ -18,7 +20,7 @@ type StepProgress = Callable[[str, float], None]
 
 
 @told("the model cannot be fitted")
-def fit(run: RunFolder, progress: StepProgress | None = None) -> None:
+def fit(run: RunFolder, progress: StepProgress | None = None) -> StudyFit:
     """Fit the run's study on its cells; write ``tables/``, ``report.json``, ``gates.json`` and what is kept of a posterior."""
     from groupwise.compression.mix_query import mixed_cells
     from multilevel.cells.files import read_cells, read_units
@@ -43,26 +45,33 @@ def fit(run: RunFolder, progress: StepProgress | None = None) -> None:
     _keep(run, study, fitted)
     run.write_json("report", {**fitted.report, "weights_source": source.message})
     run.write_json("gates", {"failed": [{"check": gate.check, "message": gate.message} for gate in fitted.failed_gates]})
+    return fitted
 
 
 def _keep(run: RunFolder, study: Study, fitted: StudyFit) -> None:
-    """Write the joint distribution for contrasts and predictions; nothing under privacy, nor where there are too many coefficients."""
+    """Write the cells of the averages for ``diff``, and the joint distribution for contrasts and predictions; nothing under privacy, and
+    of too many coefficients no joint distribution."""
     if study.privacy is not None:
         return
     from multilevel.cells.files import read_cells_spec
     from multilevel.estimands.fitted_part import expected_outcome
+    from multilevel.prediction.average_cells import average_cells
     from multilevel.prediction.save_model import save_model
     from multilevel.prediction.saved_averages import saved_averages
+    from multilevel.prediction.saved_cells import cells_table
     from multilevel.prediction.saved_file import write_models
 
     moments = {label: (mean, sd) for label, (mean, sd) in read_cells_spec(run.path / "cells.json").moments.items()}
     fills = run.read_json("validation").get("filled_in", {})
     models = [save_model(part, study.formula, moments=moments, fills=fills, seed=study.seed) for part in fitted.parts]
     kept = [model for model in models if model is not None]
-    if len(kept) < len(models) or fitted.tree is None:
+    if fitted.tree is None:
         return
-    outcome, variance = expected_outcome(fitted.parts), fitted.parts[-1].variance
-    write_models(kept, run.joint, saved_averages(outcome, fitted.tree, variance, kept, fitted.tables["group_estimates"], study.sampled))
+    outcome, variance, table = expected_outcome(fitted.parts), fitted.parts[-1].variance, fitted.tables["group_estimates"]
+    cells = average_cells(outcome, fitted.tree, variance, table, study.sampled)
+    pq.write_table(cells_table(cells), run.average_cells, compression="zstd")
+    if len(kept) == len(models):
+        write_models(kept, run.joint, saved_averages(outcome, fitted.tree, variance, kept, table, study.sampled))
 
 
 def _posterior_unkept(study: Study) -> tuple[Any, ...]:
@@ -104,7 +113,7 @@ def _options(study: Study, run: RunFolder, as_of: Any, progress: StepProgress | 
         n_quarantined=validation.get("quarantined", 0),
         extra_checks=extra_checks,
     )
-    return FitOptions(model, publishing, study.sampling.model_dump(exclude_none=True), progress)
+    return FitOptions(model, publishing, study.sampler_settings, progress)
 
 
 @told("the gates cannot be read")
@@ -113,7 +122,6 @@ def check(run: RunFolder) -> None:
     failed = run.read_json("gates")["failed"]
     if failed:
         more = f" ({len(failed) - 1} more gates failed)" if len(failed) > 1 else ""
-        raise GateError(
-            f"{run.study().name}: {failed[0]['check']}: {failed[0]['message']}{more}. Nothing is published; the tables to look at are in "
-            f"{run.tables}."
-        )
+        study = run.study()
+        kept = f"; the tables to look at are in {run.tables}." if study.privacy is None else "."
+        raise GateError(f"{study.name}: {failed[0]['check']}: {failed[0]['message']}{more}. Nothing is published{kept}")

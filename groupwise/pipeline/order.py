@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import date
 from typing import Any, Protocol
 
 from groupwise.pipeline.step import Step
-from groupwise.pipeline.steps import CHECK, COMPRESS, EXTRACT, FIT, PUBLISH, RECORD, VALIDATE
+from groupwise.pipeline.steps import CHECK, COMPRESS, EXTRACT, FIT, LOOK, PUBLISH, RECORD, VALIDATE
 from groupwise.supervision.news import tell
 
 
@@ -30,15 +31,32 @@ class Caller(Protocol):
         """Start the step beside the ones that follow."""
 
 
-def run_steps(caller: Caller, folder: str, as_of: date | None, today: date) -> str:
-    """Every step of a run whose folder holds the study: the published folder.
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended well: ``published`` is the version's folder, which an earlier run has made where the run is ``unchanged``."""
+
+    published: str
+    unchanged: bool
+
+    @property
+    def run_id(self) -> str:
+        """The run that published the version."""
+        return self.published.rstrip("/").rpartition("rev=")[2]
+
+
+def run_steps(caller: Caller, folder: str, as_of: date | None, today: date) -> Ended:
+    """Every step of a run whose folder holds the study, up to its version; none further where that is there already.
 
     Parameters
     ----------
     folder : path of the run's folder. as_of : the day that the estimates speak for; None: what the study says. today : the day of the run.
     """
-    tell(step=EXTRACT.name)
-    caller.call(EXTRACT, folder, as_of, today)
+    for step in (LOOK, EXTRACT):
+        tell(step=step.name)
+        already = caller.call(step, folder, as_of, today)
+        if already is not None:
+            tell(published=already)
+            return Ended(already, unchanged=True)
     tell(step=VALIDATE.name)
     caller.call(VALIDATE, folder)
     recorded = caller.start(RECORD, folder)
@@ -52,4 +70,4 @@ def run_steps(caller: Caller, folder: str, as_of: date | None, today: date) -> s
     tell(step=PUBLISH.name)
     published = str(caller.call(PUBLISH, folder))
     tell(published=published)
-    return published
+    return Ended(published, unchanged=False)

@@ -15,25 +15,38 @@ from datetime import date
 from types import FrameType
 from typing import Any
 
-from groupwise.pipeline.order import run_steps
+from groupwise.pipeline.order import Ended, run_steps
 from groupwise.pipeline.step import Step
-from groupwise.pipeline.steps import FIT, PUBLISH
+from groupwise.pipeline.steps import EXTRACT, FIT, PUBLISH
 from groupwise.progress import RunProgress
 
 logger = logging.getLogger("groupwise.run")
 
 
-def run_here(folder: str, as_of: date | None, today: date, progress: RunProgress, *, publish: Callable[[str], str] | None = None) -> str:
-    """Run the steps of the run in ``folder`` in this process; the published folder. Raises what a step raises.
+def nothing() -> None:
+    """There is nothing to be done ahead."""
+
+
+def run_here(
+    folder: str,
+    as_of: date | None,
+    today: date,
+    progress: RunProgress,
+    *,
+    ahead: Callable[[], None] = nothing,
+    publish: Callable[[str], str] | None = None,
+) -> Ended:
+    """Run the steps of the run in ``folder`` in this process. Raises what a step raises.
 
     Parameters
     ----------
     progress : told of every step as it begins and ends.
+    ahead : called once it is known that something has to be run.
     publish : runs the step that publishes, in another process; None for this one.
     """
     # one place, for the record beside the fit
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="beside") as beside:
-        return run_steps(_Here(progress, beside, publish), folder, as_of, today)
+        return run_steps(_Here(progress, beside, ahead, publish), folder, as_of, today)
 
 
 @dataclass(frozen=True)
@@ -51,10 +64,13 @@ class _Pending:
 class _Here:
     progress: RunProgress
     beside: ThreadPoolExecutor
+    ahead: Callable[[], None]
     publish: Callable[[str], str] | None
 
     def call(self, step: Step, *arguments: Any) -> Any:
         began = time.monotonic()
+        if step.name == EXTRACT.name:
+            self.ahead()
         self.progress.begin(step.name, step.title)
         if step.name == PUBLISH.name:
             result: Any = self._published(*arguments)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from groupwise.printable import markdown_text
 from groupwise.publishing.folder.report_index import write_index
@@ -32,9 +33,19 @@ def release(run: RunFolder, confirm: Confirm = nobody_asks) -> Publication:
     target = open_target(study.publish_to, study.name)
     is_private = study.privacy is not None
     # an earlier version may name groups that this one suppresses, and quarantined rows are of single people
-    previous, warning = (None, None) if is_private else _previous(target)
-    fields = {**study.model_dump(mode="json"), "file": run.read_json("origin").get("file", "")}
-    write_report(tables, run.read_json("report"), validation, run.report, study=fields, previous_tables=previous)
+    previous, previous_cells, warning = (None, None, None) if is_private else _previous(target)
+    cells = pq.read_table(run.average_cells) if run.average_cells.exists() else None
+    fields = {**study.model_dump(mode="json"), "file": "", **run.read_json("origin")}
+    write_report(
+        tables,
+        run.read_json("report"),
+        validation,
+        run.report,
+        study=fields,
+        previous_tables=previous,
+        cells=cells,
+        previous_cells=previous_cells,
+    )
     quarantine = validation.get("quarantine")
     published = target.publish(
         tables,
@@ -50,6 +61,7 @@ def release(run: RunFolder, confirm: Confirm = nobody_asks) -> Publication:
             quarantine=None if quarantine is None else Path(quarantine),
             joint=run.joint if run.joint.exists() else None,
             posterior=run.posterior if run.posterior.exists() else None,
+            average_cells=run.average_cells if run.average_cells.exists() else None,
         ),
         waiting=_tell,
         started_at=moment_of(run.read_json("start").get("started_at")),
@@ -66,17 +78,18 @@ def _tell(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
-def _previous(target: Target) -> tuple[Mapping[str, pa.Table] | None, str | None]:
-    """The tables of the version that the pointer names, to say what changed; None, and why, where they are damaged or gone."""
+def _previous(target: Target) -> tuple[Mapping[str, pa.Table] | None, pa.Table | None, str | None]:
+    """The tables of the version that the pointer names and the cells of its averages, to say what changed; None, and why, where they are
+    damaged or gone."""
     latest = target.latest()
     if latest is None:
-        return None, None
+        return None, None, None
     try:
-        return target.tables(latest), None
+        return target.tables(latest), target.average_cells(latest), None
     except PublishError as error:
         warning = f"{error} The report of this run does not say what changed since run {latest.run_id}."
         _tell(warning)
-        return None, warning
+        return None, None, warning
 
 
 def _provenance(run: RunFolder, validation: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,12 +99,14 @@ def _provenance(run: RunFolder, validation: Mapping[str, Any]) -> dict[str, Any]
         "study_definition": study.model_dump(mode="json"),
         "source": {
             "database": relation.database,
-            "parquet": relation.parquet,
+            "kind": relation.kind,
+            "files": relation.files,
             "window": [str(relation.start), str(relation.end)] if relation.start else None,
             "rows": relation.rows,
             "checksum": relation.checksum,
             "notes": relation.notes,
         },
+        "inputs": run.read_json("inputs"),
         "rows": counts,
         "compression": run.read_json("compression"),
         "gates": run.read_json("gates"),

@@ -17,6 +17,7 @@ from groupwise.pipeline.model_fit import check as check_gates
 from groupwise.pipeline.model_fit import fit as fit_run
 from groupwise.pipeline.release import release
 from groupwise.pipeline.step import Step
+from groupwise.pipeline.unchanged import same_by_files, same_by_rows
 from groupwise.publishing.publication import Confirm, Publication, nobody_asks
 from groupwise.redaction import protect
 from groupwise.run_folder import RunFolder
@@ -49,12 +50,19 @@ def _in_time(study: Study) -> AbstractContextManager[None]:
     return time_limit(HOUR, study.name, "make a table of the rows in the database first")
 
 
-def extract(folder: str, as_of: date | None, today: date) -> None:
-    """Describe the line items as of the date."""
+@told("the run's folder cannot be written")
+def look(folder: str, as_of: date | None, today: date) -> str | None:
+    """The folder of the version that was made from the same inputs, by files that are as they were; None where there is none."""
+    return same_by_files(RunFolder(Path(folder)), as_of, today)
+
+
+def extract(folder: str, as_of: date | None, today: date) -> str | None:
+    """Describe the line items as of the date; the folder of the version that was made from the same rows, None where there is none."""
     run = RunFolder(Path(folder))
     study = run.study()
     with _in_time(study):
         describe_relation(study, as_of, run.path, today=today)
+    return same_by_rows(run)
 
 
 @told("the validation page cannot be written")
@@ -109,6 +117,7 @@ def publish(folder: str, confirm: Confirm = nobody_asks) -> Publication:
     return release(RunFolder(Path(folder)), confirm)
 
 
+LOOK = Step("look", "look for a version of the same inputs", look)
 EXTRACT = _reading("extract", "extract line items", extract)
 VALIDATE = _reading("validate", "validate line items", validate)
 RECORD = Step("record", "record with Great Expectations", record, seconds=HOUR + AFTER_QUERIES)

@@ -16,6 +16,7 @@ from multilevel.errors import DataError, FitError, StudyError
 from multilevel.estimands.new_levels import NewLevel
 from multilevel.families.registry import family_named
 from multilevel.formula.tree import Formula
+from multilevel.prediction.average_cells import MOST_CELLS
 from multilevel.study.designs import StudyPart, check_asked, check_part
 
 LITTLE_COMPRESSION = 2.0
@@ -111,7 +112,7 @@ def planned(start: Plan, formula: Formula, parts: Sequence[StudyPart], compresse
         n_parameters=sum(n_of_terms + _dispersions(design) for design in designs),
         n_effects=sum(design.n_effects for design in designs),
         warnings=warnings,
-        notes=_notes(compressed),
+        notes=(*_notes(compressed), *_unsplit(groups)),
         refusals=refusals,
     )
 
@@ -171,13 +172,18 @@ def _of_part(made: Plan, study: Study, design: Design, with_priors: bool) -> Pla
     from multilevel.bayesian.priors import read_priors
     from multilevel.bayesian.sampling import read_sampling
     from multilevel.bayesian.unit_free_priors import model_priors
+    from multilevel.linear.footprint import refuse_beyond_memory
 
     if study.engine == "likelihood":
         if with_priors:
             raise StudyError(f"{study.name}: engine: likelihood has no priors; leave --prior-predictive out, or write engine: bayesian.")
-        found = likelihood_cost(design)
+        try:
+            refuse_beyond_memory(design)
+            found = likelihood_cost(design)
+        except FitError as error:
+            return replace(made, refusals=(f"{study.name}: {error}",))
         return replace(made, cost=found.sentence(), takes_hours=found.seconds > HOURS)
-    sampling = read_sampling(study.sampling.model_dump(exclude_none=True))
+    sampling = read_sampling(study.sampler_settings)
     try:
         refuse_too_large(design, sampling)
     except FitError as error:
@@ -202,6 +208,14 @@ def _of_part(made: Plan, study: Study, design: Design, with_priors: bool) -> Pla
 
 def _dispersions(design: Design) -> int:
     return int(family_named(design.cells.family).scale is not None and not design.cells.known_sigma)
+
+
+def _unsplit(groups: Sequence[PlannedGroup]) -> list[str]:
+    return [
+        f"{group.factor} has {group.n_levels:,} levels: `diff` compares them, and splits no changes of more than {MOST_CELLS:,}."
+        for group in groups
+        if group.n_levels > MOST_CELLS
+    ]
 
 
 def _notes(compressed: CompressedStudy) -> tuple[str, ...]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,13 +12,14 @@ import pyarrow as pa
 from groupwise.publishing.layout import Layout
 from groupwise.publishing.target import LocalFolder, Target
 from groupwise.publishing.version import Version, find_version
-from groupwise.report.changes import Changes, changes_between
+from groupwise.report.changes import Changes, Published, changes_between
+from groupwise.study.moved import Threshold
 from multilevel.errors import PublishError
 
 
 @dataclass(frozen=True)
 class CoefficientMove:
-    """A population coefficient (partial pooling) in two versions; ``standard_errors`` as in ``Move``."""
+    """A population coefficient (partial pooling) in two versions; ``standard_errors``: its move over the larger of the two."""
 
     term: str
     before: float
@@ -55,14 +56,21 @@ def find(target: Target | Layout, run_id: str) -> Version:
     return find_version(_published(target), target.study, run_id)
 
 
-def difference(target: Target | Layout, earlier: str | None = None, later: str | None = None, most: int = 12) -> Difference:
+def difference(
+    target: Target | Layout,
+    earlier: str | None = None,
+    later: str | None = None,
+    most: int | None = 12,
+    threshold: Threshold | None = None,
+    sampled: Collection[str] = (),
+) -> Difference:
     """What changed between two runs' versions.
 
     Parameters
     ----------
     target : where the study publishes.
     later : a run id; None: the version that the pointer names. earlier : a run id; None: the newest version before ``later``.
-    most : groups to name, those that moved most.
+    most, threshold, sampled : as of ``changes_between``.
 
     Raises
     ------
@@ -79,9 +87,14 @@ def difference(target: Target | Layout, earlier: str | None = None, later: str |
         if not older:
             raise PublishError(f"{target.study}: {after.run_id} is the first version; there is none before it to compare with.")
         before = older[0]
-    old, new = target.tables(before), target.tables(after)
+    first, second = (Published(target.tables(version), target.average_cells(version)) for version in (before, after))
+    old, new = first.tables, second.tables
     moves, gone, added = _coefficients(old["population_coefficients"], new["population_coefficients"])
-    return Difference(before, after, changes_between(old, new, most), moves, gone, added, _checks(old["diagnostics"], new["diagnostics"]))
+    groups = changes_between(first, second, threshold, most, sampled)
+    if before.model and after.model and before.model != after.model:
+        note = f"The model changed from {before.model} to {after.model}: what that changes counts as behaviour."
+        groups = replace(groups, notes=(note, *groups.notes))
+    return Difference(before, after, groups, moves, gone, added, _checks(old["diagnostics"], new["diagnostics"]))
 
 
 def _opened(target: Target | Layout) -> Target:
@@ -113,7 +126,7 @@ def _term(row: Mapping[str, Any]) -> str:
 
 
 def _scaled(before: tuple[float, float], after: tuple[float, float]) -> float:
-    """The move over the larger of the two standard errors (posterior sds)."""
+    """The move over the larger of the two standard errors."""
     distance, error = after[0] - before[0], np.fmax(before[1] or np.nan, after[1] or np.nan)
     return 0.0 if distance == 0 else float(distance / error)
 

@@ -129,6 +129,10 @@ class Layout:
         """The version's data contract."""
         return self.contracts / str(as_of) / f"{run_id}.odcs.yaml"
 
+    def average_cells(self, as_of: date | str, run_id: str) -> Path:
+        """The cells of the version's averages, by which two versions are compared."""
+        return self.joints / str(as_of) / f"{run_id}.cells.parquet"
+
     def attachment(self, name: str, as_of: date | str, run_id: str) -> Path:
         """A file of the version besides its tables, by the name of its entry in the manifest."""
         places = {
@@ -137,6 +141,7 @@ class Layout:
             "joint": self.joint,
             "posterior": self.posterior,
             "contract": self.version_contract,
+            "average_cells": self.average_cells,
         }
         return places[name](as_of, run_id)
 
@@ -152,6 +157,7 @@ class Layout:
             self.joint(*of),
             self.posterior(*of),
             self.version_contract(*of),
+            self.average_cells(*of),
         )
 
     def latest(self) -> dict[str, Any] | None:

@@ -18,7 +18,7 @@ from groupwise.publishing.sealed import DamagedError, unsealed
 from multilevel.catalogue.published_tables import CATALOGUE_VERSION
 from multilevel.errors import PublishError
 
-ATTACHMENTS = ("report", "validation", "joint", "posterior", "contract")
+ATTACHMENTS = ("report", "validation", "joint", "posterior", "contract", "average_cells")
 """Files that a version may have besides its tables, each by the name of its entry and of the layout's method."""
 
 
@@ -53,6 +53,7 @@ class _Manifest(BaseModel):
     joint: _File | None = None
     posterior: _File | None = None
     contract: _File | None = None
+    average_cells: _File | None = None
     quarantine: tuple[_File, ...] = ()
 
 

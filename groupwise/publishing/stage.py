@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from groupwise.publishing import durable
 from groupwise.publishing.layout import Layout
+from groupwise.publishing.table_content import content_sha256
 from multilevel.catalogue.published_tables import EVERY_TABLE
 from multilevel.errors import PublishError
 
@@ -29,6 +30,7 @@ class Attachments:
     quarantine: Path | None = None
     joint: Path | None = None
     posterior: Path | None = None
+    average_cells: Path | None = None
 
 
 NO_ATTACHMENTS = Attachments()
@@ -46,6 +48,7 @@ class Staged:
     joint: Path | None
     posterior: Path | None
     contract: Path
+    average_cells: Path | None
 
 
 def stage(tables: Mapping[str, pa.Table], attachments: Attachments, contract: str, folder: Path) -> Staged:
@@ -70,6 +73,7 @@ def stage(tables: Mapping[str, pa.Table], attachments: Attachments, contract: st
         _stage_file(attachments.joint, folder / "joint.npz"),
         _stage_file(attachments.posterior, folder / "posterior.nc"),
         kept_contract,
+        _stage_file(attachments.average_cells, folder / "cells.parquet"),
     )
 
 
@@ -84,6 +88,7 @@ def placed(layout: Layout, staged: Staged, as_of: date, run_id: str) -> list[tup
         (staged.joint, layout.joint(*of)),
         (staged.posterior, layout.posterior(*of)),
         (staged.contract, layout.version_contract(*of)),
+        (staged.average_cells, layout.average_cells(*of)),
     )
     return [(source, place) for source, place in places if source is not None]
 
@@ -101,7 +106,14 @@ def _stage_table(name: str, table: pa.Table, path: Path) -> dict[str, Any]:
     )
     if not _reads_back(path, table):
         raise PublishError(f"{name}: the file {path} does not read back as it was written; look at the disk. Nothing is published.")
-    return {"table": name, "path": path.name, "rows": table.num_rows, "bytes": path.stat().st_size, "sha256": durable.sha256(path)}
+    return {
+        "table": name,
+        "path": path.name,
+        "rows": table.num_rows,
+        "bytes": path.stat().st_size,
+        "sha256": durable.sha256(path),
+        "content_sha256": content_sha256(table),
+    }
 
 
 def _reads_back(path: Path, table: pa.Table) -> bool:

@@ -20,7 +20,7 @@ from groupwise.publishing.folder.trial import require_publishable
 from groupwise.publishing.layout import STUDY_NAME, Layout, open_layout
 from groupwise.publishing.publication import Confirm, Publication, nobody_asks
 from groupwise.publishing.stage import Attachments
-from groupwise.publishing.verify import checked_file, latest_manifest, read_manifest, read_tables
+from groupwise.publishing.verify import check_version, checked_file, latest_manifest, read_average_cells, read_manifest, read_tables
 from groupwise.publishing.version import Version
 from multilevel.errors import PublishError
 
@@ -50,11 +50,23 @@ class Target(Protocol):
     def versions(self) -> list[Version]:
         """Published versions, newest as_of first, then newest published."""
 
+    def manifest(self, version: Version) -> dict[str, Any]:
+        """A version's manifest."""
+
+    def verify(self, version: Version) -> None:
+        """Raise PublishError unless every file of the version is what its manifest says."""
+
     def tables(self, version: Version) -> dict[str, pa.Table]:
         """A version's tables by name, each held against the manifest."""
 
+    def attachment(self, version: Version, name: str, folder: Path) -> Path | None:
+        """A file beside a version's tables (``manifest.ATTACHMENTS``), fetched into ``folder`` if need be; None where it has none."""
+
     def joint(self, version: Version, folder: Path) -> Path | None:
         """A version's saved joint distribution as a local file, fetched into ``folder`` if need be; None where none was saved."""
+
+    def average_cells(self, version: Version) -> pa.Table | None:
+        """The cells of a version's averages, held against the manifest; None where none were kept."""
 
     def publish(
         self,
@@ -112,17 +124,30 @@ class LocalFolder:
 
     def tables(self, version: Version) -> dict[str, pa.Table]:
         """A version's tables."""
-        return read_tables(self.layout, self._manifest(version))
+        return read_tables(self.layout, self.manifest(version))
 
     def joint(self, version: Version, folder: Path) -> Path | None:
         """Where it lies."""
-        return checked_file(self.layout, self._manifest(version), "joint")
+        return self.attachment(version, "joint", folder)
 
-    def _manifest(self, version: Version) -> dict[str, Any]:
+    def attachment(self, version: Version, name: str, folder: Path) -> Path | None:
+        """Where it is."""
+        return checked_file(self.layout, self.manifest(version), name)
+
+    def average_cells(self, version: Version) -> pa.Table | None:
+        """Read."""
+        return read_average_cells(self.layout, self.manifest(version))
+
+    def manifest(self, version: Version) -> dict[str, Any]:
+        """The one that the pointer names, where the version is the latest."""
         latest = self.layout.latest()
         if latest is not None and (latest["as_of"], latest["run_id"]) == (version.as_of, version.run_id):
             return latest_manifest(self.layout, latest)
         return read_manifest(self.layout, version.as_of, version.run_id)
+
+    def verify(self, version: Version) -> None:
+        """One read of every file."""
+        check_version(self.layout, self.manifest(version))
 
     def publish(
         self,
@@ -197,6 +222,18 @@ class ObjectStorage:
 
         return object_versions(self.layout)
 
+    def manifest(self, version: Version) -> dict[str, Any]:
+        """Downloaded."""
+        from groupwise.publishing.object_store.store_pointer import read_manifest as read_stored_manifest
+
+        return read_stored_manifest(self.layout, version.as_of, version.run_id)
+
+    def verify(self, version: Version) -> None:
+        """Every file is downloaded."""
+        from groupwise.publishing.object_store.store_versions import require_undamaged
+
+        require_undamaged(self.layout, self.manifest(version))
+
     def tables(self, version: Version) -> dict[str, pa.Table]:
         """A version's tables."""
         from groupwise.publishing.object_store.store_versions import object_tables
@@ -205,14 +242,24 @@ class ObjectStorage:
 
     def joint(self, version: Version, folder: Path) -> Path | None:
         """Downloaded."""
-        from groupwise.publishing.object_store.store_versions import object_joint
+        return self.attachment(version, "joint", folder)
 
-        data = object_joint(self.layout, version)
+    def attachment(self, version: Version, name: str, folder: Path) -> Path | None:
+        """Downloaded."""
+        from groupwise.publishing.object_store.store_versions import object_attachment
+
+        data = object_attachment(self.layout, version, name)
         if data is None:
             return None
-        path = folder / f"{version.run_id}.npz"
+        path = folder / f"{version.run_id}.{name}"
         path.write_bytes(data)
         return path
+
+    def average_cells(self, version: Version) -> pa.Table | None:
+        """Downloaded."""
+        from groupwise.publishing.object_store.store_versions import object_average_cells
+
+        return object_average_cells(self.layout, version)
 
     def publish(
         self,

@@ -64,6 +64,12 @@ def checked_file(layout: Layout, manifest: Mapping[str, Any], name: str) -> Path
         return layout.home / entry.path
 
 
+def read_average_cells(layout: Layout, manifest: Mapping[str, Any]) -> pa.Table | None:
+    """The cells of a version's averages, held against the manifest; None where the version has none."""
+    entry = entry_of(manifest, "average_cells")
+    return None if entry is None else _table(layout, entry)
+
+
 def check_version(layout: Layout, manifest: Mapping[str, Any]) -> None:
     """Hold every file of a version against its manifest; PublishError names the first that is damaged."""
     for entry in entries(manifest):

@@ -20,7 +20,8 @@ log = logging.getLogger("groupwise.publishing")
 class Version:
     """One published version. ``folder`` holds its tables; ``published_at`` and ``started_at`` are ISO timestamps in UTC.
 
-    ``started_at`` is empty for a version from before manifests had it.
+    ``started_at`` is empty for a version from before manifests had it. ``model``: its formula and family, empty where only the pointer was
+    read.
     """
 
     as_of: str
@@ -29,6 +30,7 @@ class Version:
     folder: Path | Address
     is_latest: bool
     started_at: str = ""
+    model: str = ""
 
 
 def find_version(known: Sequence[Version], study: str, run_id: str) -> Version:
@@ -54,7 +56,14 @@ def in_order(found: Iterable[Version]) -> list[Version]:
 def version_of(manifest: Mapping[str, Any], folder: Path | Address, pointed: tuple[str, str] | None) -> Version:
     """The version that a manifest describes; ``pointed`` is the one that the pointer names."""
     of = (str(manifest["as_of"]), str(manifest["run_id"]))
-    return Version(*of, str(manifest["published_at"]), folder, of == pointed, str(manifest.get("started_at") or ""))
+    return Version(*of, str(manifest["published_at"]), folder, of == pointed, str(manifest.get("started_at") or ""), _model(manifest))
+
+
+def _model(manifest: Mapping[str, Any]) -> str:
+    definition = manifest.get("study_definition")
+    if not isinstance(definition, Mapping) or "formula" not in definition:
+        return ""
+    return f"{definition['formula']} ({definition.get('family')})"
 
 
 def left_out(study: str, error: PublishError) -> None:

@@ -1,77 +1,144 @@
-"""The answer in three sentences, made from numbers in the tables."""
+"""The answer in a few paragraphs, made from numbers in the tables: how high, what is settled, what changes it, what each step moved."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
 import pyarrow.compute as pc
 
-from groupwise.report.effects import effect, effect_words, no_effect
+from groupwise.report.blocks import Finding
+from groupwise.report.check_sections import failed_checks
+from groupwise.report.dependence import dependence_sentence
+from groupwise.report.failed_words import are_intervals_too_narrow
+from groupwise.report.label_words import counted, named
 from groupwise.report.model_charts import WITHIN, variance_shares
-from groupwise.report.part_labels import INTERCEPTS, of_part
-from groupwise.report.subject import Subject, overall_average, term_words
+from groupwise.report.predictor_sentences import predictor_sentences
+from groupwise.report.subject import MIX, Subject, overall_average
+
+type Level = Mapping[str, Any]
 
 
-def answer(subject: Subject) -> list[str]:
-    """Three sentences: the overall level and the extremes, the clearest predictor (or where the variance is), what pooling did."""
-    sentences = [_level(subject), _predictor(subject) or _variance(subject), _pooling(subject)]
-    return [sentence for sentence in sentences if sentence]
+def answer(subject: Subject) -> list[Finding]:
+    """The level and the extremes, what is settled, the predictors (or where the variance is), what each step moved."""
+    made = [
+        Finding("How high", _said(_level(subject), dependence_sentence(subject, subject.factors[0]) if subject.factors else "")),
+        Finding("What is settled", _settled(subject)),
+        _effects(subject),
+        Finding("What each step moved", _said(_steps(subject), _pooling(subject))),
+    ]
+    return [found for found in made if found.text]
 
 
-def _level(subject: Subject) -> str:
-    factors = subject.factors
-    if not factors:
-        return ""
-    factor = factors[0]
-    rows = subject.seen_estimates.filter(pc.field("grouping_factor") == factor).sort_by([("estimate", "ascending")]).to_pylist()
-    low, high = rows[0], rows[-1]
-    overall = overall_average([row["complete_pooling_estimate"] for row in rows], [row["n"] for row in rows])
-    if overall is None:
-        start = f"By {factor}, the estimate ({subject.unit})"
-    else:
-        start = f"Over all groups together the estimate is {subject.outcome(overall)} ({subject.unit}); by {factor} it"
-    members = subject.members_of(factor)
-    from_low, from_high = ("" if members is None else f"{row['n_sampled']:,} levels of {members}; " for row in (low, high))
-    of_whom = "" if members is None else f", for a new {members}"
-    return (
-        f"{start} runs from {subject.outcome(low['estimate'])} "
-        f"({low['level']}; {from_low}{subject.interval} interval {subject.outcome(low['lower'])} to {subject.outcome(low['upper'])}) "
-        f"to {subject.outcome(high['estimate'])} "
-        f"({high['level']}; {from_high}{subject.outcome(high['lower'])} to {subject.outcome(high['upper'])}){of_whom}."
+def _said(*sentences: str) -> str:
+    return " ".join(words for words in sentences if words)
+
+
+def _effects(subject: Subject) -> Finding:
+    points = predictor_sentences(subject)
+    if not points:
+        return Finding("Where the differences are", _variance(subject))
+    of_what = "" if subject.unit == "outcome" else f" ({subject.unit})"
+    return Finding(
+        "What goes with more or less",
+        f"These go with a higher or lower outcome{of_what}; that they cause it the data alone do not say.",
+        tuple(points),
     )
 
 
-def _predictor(subject: Subject) -> str:
-    rows = [
-        row
-        for row in subject.tables["population_coefficients"].to_pylist()
-        if row["pooling"] == "partial" and row["term"] not in INTERCEPTS and row["std_error"] and row["lower"] is not None
-    ]
+def _levels(subject: Subject) -> Sequence[Level]:
+    """The first factor's levels, the lowest estimate first."""
+    if not subject.factors:
+        return []
+    own = subject.seen_estimates.filter(pc.field("grouping_factor") == subject.factors[0])
+    rows: list[dict[str, Any]] = own.sort_by([("estimate", "ascending")]).to_pylist()
+    return rows
+
+
+def _level(subject: Subject) -> str:
+    rows = _levels(subject)
     if not rows:
         return ""
-    # an effect that differs between groups is what a study asks about; among those, and otherwise, the clearest
-    varying = set(subject.tables["group_coefficients"].column("term").unique().to_pylist())
-    clearest = max(rows, key=lambda row: (row["term"] in varying, abs(row["estimate"]) / row["std_error"]))
-    # of two parts each has its own scale
-    own = of_part(subject, clearest["part"]) if subject.has_two_parts else subject
-    low, middle, high = (effect(own, clearest[name]) for name in ("lower", "estimate", "upper"))
-    what = "the odds" if subject.is_share else subject.unit
-    if subject.has_two_parts:
-        what = {"occurrence": "the odds of an outcome above zero", "amount": "the outcome where it is above zero"}[clearest["part"]]
-    verb = "changes" if low > no_effect(own) or high < no_effect(own) else "does not clearly change"
-    interval = f"({subject.interval} interval {effect_words(own, low)} to {effect_words(own, high)})"
-    return f"{term_words(clearest['term'])} {verb} {what}: {effect_words(own, middle)} {interval}{_range(subject, own, clearest['term'])}."
+    factor = subject.factors[0]
+    by = subject.factor_words(factor)
+    low, high = rows[0], rows[-1]
+    overall = overall_average([row["complete_pooling_estimate"] for row in rows], [row["n"] for row in rows])
+    if overall is None:
+        start = f"By {by}, the estimate ({subject.unit})"
+    else:
+        start = f"Over all groups together the estimate is {subject.outcome(overall)} ({subject.unit}); by {by} it"
+    members = subject.members_of(factor)
+    of_whom = "" if members is None else f", for a new {members} of each"
+    first = f"{subject.interval} interval "
+    return f"{start} runs from {_with_interval(subject, low, members, first)} to {_with_interval(subject, high, members, '')}{of_whom}."
 
 
-def _range(subject: Subject, own: Subject, term: str) -> str:
-    """How the term's effect ranges over the levels of the finest factor by which it varies; nothing where it does not vary."""
-    varying = subject.tables["group_coefficients"].filter((pc.field("term") == term) & ~pc.field("is_new"))
-    if varying.num_rows == 0:
+def _with_interval(subject: Subject, row: Level, members: str | None, first: str) -> str:
+    """An estimate with its level, how many units stand behind it, and its interval."""
+    behind = "" if members is None or row["n_sampled"] is None else f"{counted(row['n_sampled'], members)}; "
+    limits = f"{subject.outcome(row['lower'])} to {subject.outcome(row['upper'])}"
+    return f"{subject.outcome(row['estimate'])} ({row['level']}; {behind}{first}{limits})"
+
+
+def _settled(subject: Subject) -> str:
+    """Which levels lie off the factor's average with their whole interval, and whether it is known which one is highest."""
+    rows = _levels(subject)
+    if len(rows) < 2:
         return ""
-    sizes = varying.group_by("grouping_factor").aggregate([("level", "count")]).sort_by([("level_count", "descending")])
-    finest = str(sizes.column("grouping_factor")[0])
-    ranked = varying.filter(pc.field("grouping_factor") == finest).sort_by([("estimate", "ascending")])
-    low, high = (ranked.slice(place, 1).to_pylist()[0] for place in (0, ranked.num_rows - 1))
-    ends = [f"{effect_words(own, effect(own, row['estimate']))} ({row['level']})" for row in (low, high)]
-    return f" in the average group, from {ends[0]} to {ends[1]} by {subject.factor_words(finest)}"
+    factor = subject.factors[0]
+    average = f"their average of {subject.outcome(sum(row['estimate'] for row in rows) / len(rows))}"
+    above = [str(row["level"]) for row in reversed(rows) if _is_clear(subject, row, rows, above=True)]
+    below = [str(row["level"]) for row in rows if _is_clear(subject, row, rows, above=False)]
+    sides = [
+        f"{len(found):,} {'is' if len(found) == 1 else 'are'} clearly {side} {{average}} ({named(found)})"
+        for side, found in (("above", above), ("below", below))
+        if found
+    ]
+    rest = len(rows) - len(above) - len(below)
+    start = f"{'As the intervals stand, of' if _is_too_narrow(subject) else 'Of'} {len(rows):,} {subject.levels_words(factor)}"
+    if sides:
+        told = f"{start}, {', '.join(sides)}.".replace("{average}", average, 1).replace("{average}", "it")
+        told += f" The other {'one' if rest == 1 else f'{rest:,}'} cannot be told from it." if rest else ""
+    else:
+        told = f"{start} none can be told from {average}."
+    told += " Intervals as wide as they should be would tell fewer apart." if sides and _is_too_narrow(subject) else ""
+    sure = f"“Clearly” means with a probability of at least {_sure(subject):.3g} %, each {subject.factor_words(factor)} taken by itself"
+    counted_once = f"in the average each {subject.factor_words(factor)} counts once"
+    return _said(told, _highest(subject, rows), f"({sure}; {counted_once}.)")
+
+
+def _sure(subject: Subject) -> float:
+    """Beyond one bound of the study's interval, in per cent."""
+    return 50.0 + float(subject.interval.removesuffix(" %")) / 2.0
+
+
+def _is_clear(subject: Subject, row: Level, rows: Sequence[Level], *, above: bool) -> bool:
+    """Whether a level is on one side of the average, by its probability; in tables from before it was published, by its interval."""
+    probability = row.get("probability_above_average")
+    if probability is not None:
+        return (probability if above else 1.0 - probability) >= _sure(subject) / 100.0
+    mean = sum(each["estimate"] for each in rows) / len(rows)
+    return bool(row["lower"] > mean if above else row["upper"] < mean)
+
+
+def _is_too_narrow(subject: Subject) -> bool:
+    return "diagnostics" in subject.tables and are_intervals_too_narrow(failed_checks(subject))
+
+
+def _highest(subject: Subject, rows: Sequence[Level]) -> str:
+    """Whether it is settled which level ranks first."""
+    ranked = [row for row in reversed(rows) if row["rank_lower"] is not None]
+    first = [str(row["level"]) for row in ranked if row["rank_lower"] <= 1]
+    if not first:
+        return ""
+    if _is_too_narrow(subject) and len(first) == 1:
+        return f"{first[0]} is highest, which is not settled: a failed check says that intervals are too narrow."
+    if len(first) == 1 and ranked[0]["rank_upper"] <= 1:
+        return f"That {first[0]} is highest is settled: the {subject.interval} interval of its rank is 1 alone."
+    if len(first) == 1:
+        return f"{first[0]} alone has rank 1 in its {subject.interval} interval, but lower ranks too."
+    return f"Which is highest is not settled: {len(first)} have rank 1 in their {subject.interval} interval ({named(first)})."
 
 
 def _variance(subject: Subject) -> str:
@@ -83,15 +150,36 @@ def _variance(subject: Subject) -> str:
     return f"Of the variation that groups can explain, most lies between the levels of {largest}: {share}."
 
 
+def _steps(subject: Subject) -> str:
+    """The first factor's level that lies furthest from its plain average, and what came between the two."""
+    rows = [row for row in _levels(subject) if row.get("observed_mean") is not None and row.get(MIX) is not None]
+    if not rows:
+        return ""
+    moved = max(rows, key=lambda row: abs(row["estimate"] - row["observed_mean"]))
+    members = subject.members_of(subject.factors[0])
+    vote = moved["no_pooling_estimate"]
+    once = "" if members is None or vote is None else f", {subject.outcome(vote)} once every {members} counts the same"
+    return (
+        f"{moved['level']} has a plain average of {subject.outcome(moved['observed_mean'])}; it is "
+        f"{subject.outcome(moved[MIX])} with the mix that all groups share{once}, and {subject.outcome(moved['estimate'])} pooled. "
+        f"No other {subject.factor_words(subject.factors[0])} moves further from its plain average."
+    )
+
+
 def _pooling(subject: Subject) -> str:
     table = subject.seen_estimates
-    table = table.filter(pc.is_valid(table.column("no_pooling_estimate")))
+    factors = [factor for factor in subject.factors if not subject.is_sampled(factor)]
+    is_told = pc.is_in(table.column("grouping_factor"), value_set=pa.array(factors, pa.string()))
+    table = table.filter(pc.and_(is_told, pc.is_valid(table.column("no_pooling_estimate"))))
     if table.num_rows == 0:
         return ""
     distance = pc.abs(pc.subtract(table.column("no_pooling_estimate"), table.column("estimate")))
     moved = table.append_column("distance", distance).sort_by([("distance", "descending")]).slice(0, 1).to_pylist()[0]
+    members = subject.members_of(moved["grouping_factor"])
+    behind = counted(moved["n"], "line item")
+    behind = behind if members is None or moved["n_sampled"] is None else f"{counted(moved['n_sampled'], members)}, {behind}"
     return (
         f"Of {table.num_rows:,} group estimates pooling moved one furthest: {moved['level']} "
-        f"({subject.factor_words(moved['grouping_factor'])}, {moved['n']:,} line items) "
-        f"from its own {subject.outcome(moved['no_pooling_estimate'])} to {subject.outcome(moved['estimate'])}."
+        f"({subject.factor_words(moved['grouping_factor'])}; {behind}) "
+        f"from {subject.outcome(moved['no_pooling_estimate'])} by itself to {subject.outcome(moved['estimate'])}."
     )

@@ -65,6 +65,15 @@ class Fact:
 
 
 @dataclass(frozen=True)
+class Finding:
+    """A paragraph of the answer: what it is about, what was found, and points of which each stands for itself."""
+
+    head: str
+    text: str
+    points: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Section:
     """A section of the page; what it has nothing of is empty."""
 
@@ -77,3 +86,4 @@ class Section:
     tables: tuple[ShortTable, ...] = ()
     mathematics: tuple[str, ...] = ()
     code: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()

@@ -14,23 +14,36 @@ ROWS = "rows"
 
 
 @dataclass(frozen=True)
+class Key:
+    """One mark of a chart and what it means; ``mark`` is a CSS class."""
+
+    mark: str
+    words: str
+
+
+@dataclass(frozen=True)
 class Figure:
     """One chart with its caption.
 
     dataset : the embedded dataset whose rows the page hands to the chart, picked as ``picker`` says and at most ``limit`` of them
     (the reader searches and sorts among all); empty where the specification carries its own rows.
-    description : what a screen reader says instead of the drawing.
+    description : what a screen reader says instead of the drawing. speaks_of : one sentence under the chart: what its intervals speak of,
+    or that it has none. keys : the marks that the page explains above the chart. members : one and more of the units that stand behind a
+    level, said beside its name; empty where none do.
     """
 
     id: str
     title: str
     caption: str
+    speaks_of: str
     description: str
     spec: dict[str, object]
     dataset: str = ""
     picker: Picker = "none"
     limit: int = 60
     sorts: tuple[tuple[str, str], ...] = field(default=())
+    keys: tuple[Key, ...] = ()
+    members: tuple[str, str] | None = None
 
 
 def outcome_axis(unit: str, axis_format: str, ticks: list[float] | None = None) -> alt.Axis:

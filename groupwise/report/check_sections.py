@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from groupwise.report.blocks import Cell, Fact, Row, Section, ShortTable
+from groupwise.report.dependence import is_of_dependence
 from groupwise.report.predictive_chart import predictive_figures
 from groupwise.report.subject import Subject, number
 
@@ -80,8 +81,9 @@ def checks(subject: Subject) -> dict[str, float | None]:
 
 
 def failed_checks(subject: Subject) -> list[dict[str, object]]:
-    """The rows of diagnostics that did not pass."""
-    return [row for row in subject.tables["diagnostics"].to_pylist() if not row["passed"]]
+    """The rows of diagnostics that did not pass, those first that say how much too narrow intervals are."""
+    failed = [row for row in subject.tables["diagnostics"].to_pylist() if not row["passed"]]
+    return sorted(failed, key=lambda row: not is_of_dependence(row))
 
 
 def number_cell(value: object, digits: int = 3) -> Cell:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from groupwise.report.part_labels import INTERCEPTS
-from groupwise.report.subject import Subject
+from groupwise.report.subject import MIX, Subject
 
 type Columns = dict[str, list[object]]
 
@@ -51,9 +51,13 @@ CELL_COLUMNS = {
 
 
 def level_datasets(subject: Subject) -> dict[str, Columns]:
-    """Factor -> its levels' estimates on the outcome's scale."""
+    """Factor -> its levels' estimates on the outcome's scale: the headline's; ``mix`` is the members' own average where it is another."""
     table = subject.seen_estimates
-    return {factor: _columns(_of(table, factor), LEVEL_COLUMNS, MOST_LEVELS) for factor in subject.factors}
+    found = {}
+    for factor in subject.factors:
+        names = LEVEL_COLUMNS if subject.members_of(factor) is None else {**LEVEL_COLUMNS, MIX: "mix"}
+        found[factor] = _columns(_of(table, factor), names, MOST_LEVELS)
+    return found
 
 
 def slope_datasets(subject: Subject) -> dict[tuple[str, str], Columns]:
@@ -101,4 +105,6 @@ def _of(table: pa.Table, factor: str) -> pa.Table:
 def _columns(table: pa.Table, names: Mapping[str, str], most: int) -> Columns:
     if table.num_rows > most:
         table = table.sort_by([("n", "descending")]).slice(0, most)
-    return {short: rounded(table.column(name).to_pylist()) for name, short in names.items()}
+    # tables published before a column existed have none of it
+    have = set(table.column_names)
+    return {short: rounded(table.column(name).to_pylist()) if name in have else [None] * table.num_rows for name, short in names.items()}

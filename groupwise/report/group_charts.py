@@ -10,13 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groupwise.report.charts import Figure, finished, named_rows, outcome_axis
+from groupwise.report.compared import effect_name
 from groupwise.report.datasets import Columns
+from groupwise.report.dependence import with_dependence
 from groupwise.report.effects import effect, effect_axis, effect_format, no_effect
-from groupwise.report.subject import Subject, overall_average, term_words
+from groupwise.report.label_words import plural, sentence
+from groupwise.report.subject import Subject, overall_average
 
 POOLINGS = ["no pooling", "partial pooling", "complete pooling"]
 SHRINKAGE_LIMIT = 600
 GRID_LIMIT = 40
+
+BEHIND = "\u0001"
+"""In a tick of an axis, between a group's name and how many units stand behind it: a character that no printable name holds."""
 
 LONGEST_NAME, NAME_START, NAME_END = 34, 16, 17
 """Characters of a group's name on an axis, and how many of a longer one's start and end."""
@@ -24,12 +30,12 @@ LONGEST_NAME, NAME_START, NAME_END = 34, 16, 17
 
 def shrinkage_figure(subject: Subject, factor: str, columns: Columns) -> Figure:
     """No pooling -> partial pooling, one arrow a group, small groups at the bottom: they travel furthest."""
-    low, high, kind = _domain(subject, [columns["none"], columns["estimate"]])
+    low, high, kind = domain_of(subject, [columns["none"], columns["estimate"]])
     x_scale = alt.Scale(type=kind, domain=[low, high], nice=False)
-    axis = outcome_axis(subject.unit, subject.axis_format, _ticks(low, high) if kind == "log" else None)
+    axis = outcome_axis(subject.unit, subject.axis_format, ticks_between(low, high) if kind == "log" else None)
     base = alt.Chart(named_rows()).encode(
         y=alt.Y("n:Q", scale=_size_scale(columns), axis=alt.Axis(title="line items in the group", format="~s", tickCount=4, grid=False)),
-        tooltip=_tooltip(subject, none=True),
+        tooltip=_tooltip(subject, subject.members_of(factor)),
     )
     colour = alt.Scale(domain=POOLINGS)
     partial_x = alt.X("estimate:Q", scale=x_scale, axis=axis)
@@ -47,14 +53,15 @@ def shrinkage_figure(subject: Subject, factor: str, columns: Columns) -> Figure:
     )
     return Figure(
         id=f"shrinkage-{slug(factor)}",
-        title=f"{subject.factor_words(factor)}: from each group's own average to the pooled estimate",
+        title=f"{sentence(subject.levels_words(factor))}: how far pooling draws them, by their size",
         caption=(
             "Each ring is a group's own average over the common mix (no pooling), the dot joined to it the published estimate (partial "
             "pooling): what lies between the two is pooling and nothing else. Groups with many line items, at the top, keep their own "
             "average; groups with few, at the bottom, are drawn towards the others, because so few items say little. A dot without a ring "
-            f"has outcomes that are all alike. The dashed line is the overall average (complete pooling). {subject.speaks_of(factor)}"
+            "has outcomes that are all alike. The dashed line is the overall average (complete pooling)."
         ),
-        description=f"Shrinkage of {len(columns['level'])} levels of {factor}: estimates with and without pooling against group size.",
+        speaks_of=f"Intervals are not drawn here. {with_dependence(subject, subject.speaks_of(factor), factor)}",
+        description=f"Shrinkage of {len(columns['level'])} {subject.levels_words(factor)}: estimates with and without pooling by size.",
         spec=finished(alt.layer(average, travelled, own, pulled), 400 if len(columns["level"]) > 20 else 240),
         dataset=f"levels/{factor}",
         picker="sampled",
@@ -64,22 +71,24 @@ def shrinkage_figure(subject: Subject, factor: str, columns: Columns) -> Figure:
 
 def caterpillar_figure(subject: Subject, factor: str, columns: Columns) -> Figure:
     """Every level's estimate with its interval, ranked."""
-    low, high, kind = _domain(subject, [columns["lower"], columns["upper"]])
-    axis = outcome_axis(subject.unit, subject.axis_format, _ticks(low, high) if kind == "log" else None)
-    chart = _caterpillar(
-        axis, alt.Scale(type=kind, nice=False) if kind == "log" else alt.Scale(zero=False, nice=False), _tooltip(subject, none=True)
-    )
+    low, high, kind = domain_of(subject, [columns["lower"], columns["upper"]])
+    axis = outcome_axis(subject.unit, subject.axis_format, ticks_between(low, high) if kind == "log" else None)
+    members = subject.members_of(factor)
+    scale = alt.Scale(type=kind, nice=False, padding=6) if kind == "log" else alt.Scale(zero=False, nice=False, padding=6)
+    chart = _caterpillar(axis, scale, _tooltip(subject, members))
     average = alt.Chart(_overall(columns)).mark_rule(strokeDash=[4, 4], style="complete", strokeWidth=1.4).encode(x=alt.X("x:Q", axis=axis))
     return Figure(
         id=f"caterpillar-{slug(factor)}",
-        title=f"{subject.factor_words(factor)}: the groups, ranked",
+        title=f"{sentence(subject.levels_words(factor))}, ranked",
         caption=(
             f"The dot is the estimate, the line its {subject.interval} interval: where two lines overlap much, the order of the two groups "
-            f"is not settled. The dashed line is the overall average. {subject.speaks_of(factor)}"
+            "is not settled. The dashed line is the overall average, every line item counted once."
         ),
-        description=f"Ranked estimates with intervals of {len(columns['level'])} levels of {factor}, also in the table below.",
-        spec=finished(alt.layer(average, *chart), alt.Step(17)),
+        speaks_of=with_dependence(subject, subject.speaks_of(factor), factor),
+        description=f"Ranked estimates with intervals of {len(columns['level'])} {subject.levels_words(factor)}, also in the table below.",
+        spec=finished(alt.layer(average, *chart), alt.Step(label_step(members))),
         dataset=f"levels/{factor}",
+        members=None if members is None else (members, plural(members)),
         picker="ranked",
         sorts=(("estimate", "estimate"), ("n", "line items"), ("level", "name")),
     )
@@ -93,7 +102,7 @@ def _overall(columns: Columns) -> alt.Data:
 
 def slope_figure(subject: Subject, factor: str, term: str, columns: Columns, population: float | None) -> Figure:
     """How the effect of one term differs between the levels of a factor."""
-    words = term_words(term)
+    words = effect_name(subject, term)
     bounds = [float(str(value)) for name in ("lower", "upper") for value in columns[name] if value is not None]
     axis, scale = effect_axis(subject, words, bounds)
     axis_format = effect_format(subject)
@@ -118,12 +127,17 @@ def slope_figure(subject: Subject, factor: str, term: str, columns: Columns, pop
         )
     return Figure(
         id=f"slope-{slug(factor)}-{slug(term)}",
-        title=f"{words}: where it works most and least, by {subject.factor_words(factor)}",
+        title=f"{sentence(words)}: its effect by {subject.factor_words(factor)}, ranked",
         caption=(
             f"How much {words} changes the outcome in each group, with its {subject.interval} interval. The solid line is no effect"
             f"{'.' if population is None else ', the dashed line the effect in the average group.'}"
         ),
-        description=f"Ranked effects of {words} in {len(columns['level'])} levels of {factor}.",
+        speaks_of=with_dependence(
+            subject,
+            f"The intervals speak of the effect in each of these {subject.levels_words(factor)}, as it is, and of no new one.",
+            factor,
+        ),
+        description=f"Ranked effects of {words} in {len(columns['level'])} {subject.levels_words(factor)}.",
         spec=finished(alt.layer(*marks, *chart), alt.Step(17)),
         dataset=f"slopes/{factor}/{term}",
         picker="ranked",
@@ -164,12 +178,16 @@ def grid_figure(subject: Subject, columns: Columns, names: tuple[str, str]) -> F
     )
     return Figure(
         id="grid",
-        title=f"{names[0]} × {names[1]}",
+        title=f"{sentence(names[0])} × {names[1]}",
         caption=(
             "Colour is the estimate: teal above, rust below that of the typical line item. A full square is a sure estimate, a small one "
             "an unsure one; pairs never seen have one too. The page shows the product groups with most line items; search for others."
         ),
-        description=f"Grid of estimates for {len(customers)} levels of {names[0]} by levels of {names[1]}.",
+        speaks_of=with_dependence(
+            subject,
+            "The intervals, told on hovering, speak of each pair as it is; of a pair never seen, of what to expect of it.",
+        ),
+        description=f"Grid of estimates for {len(customers)} {plural(names[0])} by {plural(names[1])}.",
         spec={**finished(chart, alt.Step(20), width=alt.Step(34)), "padding": {"left": 5, "top": 5, "bottom": 5, "right": 40}},
         dataset="cells",
         picker="grid",
@@ -178,10 +196,20 @@ def grid_figure(subject: Subject, columns: Columns, names: tuple[str, str]) -> F
 
 
 def group_axis() -> alt.Axis:
-    """An axis of group names: of a long one both ends are shown, since what tells nested groups apart may stand at either."""
-    long = f"length(datum.label) > {LONGEST_NAME}"
-    short = f"slice(datum.label, 0, {NAME_START}) + '…' + slice(datum.label, -{NAME_END})"
-    return alt.Axis(title=None, grid=False, labelLimit=250, labelExpr=f"{long} ? {short} : datum.label")
+    """An axis of group names: of a long one both ends are shown, since what tells nested groups apart may stand at either.
+
+    What stands after ``BEHIND``, how many units stand behind the group, has a line of its own.
+    """
+    parts = f"split(datum.label, '\\u{ord(BEHIND):04x}')"
+    name = f"{parts}[0]"
+    short = f"slice({name}, 0, {NAME_START}) + '…' + slice({name}, -{NAME_END})"
+    shown = f"(length({name}) > {LONGEST_NAME} ? {short} : {name})"
+    return alt.Axis(title=None, grid=False, labelLimit=250, labelExpr=f"length({parts}) > 1 ? [{shown}, {parts}[1]] : {shown}")
+
+
+def label_step(members: str | None) -> int:
+    """Pixels of a row whose name has one line, or two."""
+    return 17 if members is None else 33
 
 
 def natural_order(labels: set[str]) -> list[str]:
@@ -203,7 +231,7 @@ def slug(text: str) -> str:
 
 def _caterpillar(axis: alt.Axis, scale: alt.Scale, tooltip: Sequence[alt.Tooltip]) -> list[alt.Chart]:
     base = alt.Chart(named_rows()).encode(
-        y=alt.Y("label:N", sort=alt.EncodingSortField("order", op="min"), axis=group_axis()),
+        y=alt.Y("tick:N", sort=alt.EncodingSortField("order", op="min"), axis=group_axis()),
         tooltip=list(tooltip),
     )
     whisker = base.mark_rule(style="partial", strokeWidth=2, opacity=0.45).encode(x=alt.X("lower:Q", scale=scale, axis=axis), x2="upper:Q")
@@ -211,17 +239,17 @@ def _caterpillar(axis: alt.Axis, scale: alt.Scale, tooltip: Sequence[alt.Tooltip
     return [whisker, dot]
 
 
-def _tooltip(subject: Subject, *, none: bool) -> list[alt.Tooltip]:
+def _tooltip(subject: Subject, members: str | None) -> list[alt.Tooltip]:
     shown = subject.axis_format
-    own = [alt.Tooltip("none:Q", title="own average", format=shown)] if none else []
-    own += [alt.Tooltip("observed:Q", title="plain mean", format=shown), alt.Tooltip("members:Q", title="members")] if none else []
     return [
         alt.Tooltip("label:N", title="group"),
         alt.Tooltip("estimate:Q", title="estimate", format=shown),
         alt.Tooltip("lower:Q", title="from", format=shown),
         alt.Tooltip("upper:Q", title="to", format=shown),
-        *own,
+        *([] if members is None else [alt.Tooltip("members:Q", title=plural(members), format=",")]),
         alt.Tooltip("n:Q", title="line items", format=","),
+        alt.Tooltip("none:Q", title="without pooling", format=shown),
+        alt.Tooltip("observed:Q", title="plain average", format=shown),
     ]
 
 
@@ -234,7 +262,7 @@ def _middle(values: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
     return float(np.clip(values[order][place], low, high))
 
 
-def _ticks(low: float, high: float) -> list[float]:
+def ticks_between(low: float, high: float) -> list[float]:
     """1, 2, 5, 10, 20, ... from a decade below to a decade above: the few lines that a logarithmic axis needs."""
     decades = range(int(np.floor(np.log10(low))) - 1, int(np.ceil(np.log10(high))) + 2)
     return [float(f"{lead * 10.0**decade:.6g}") for decade in decades for lead in (1, 2, 5)]
@@ -246,7 +274,7 @@ def _size_scale(columns: Columns) -> alt.Scale:
     return alt.Scale(type="log", domain=[low / 1.6, high * 1.6], nice=False)
 
 
-def _domain(subject: Subject, columns: Sequence[Sequence[object]]) -> tuple[float, float, str]:
+def domain_of(subject: Subject, columns: Sequence[Sequence[object]]) -> tuple[float, float, str]:
     """Where nearly all values lie, and whether a logarithmic axis suits them (positive, a factor of eight apart)."""
     values = np.array([v for column in columns for v in column if v is not None], dtype=float)
     if len(values) == 0:

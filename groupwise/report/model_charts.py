@@ -8,11 +8,14 @@ from typing import Any
 import altair as alt
 
 from groupwise.report.charts import Figure, finished
+from groupwise.report.compared import effect_name, predictor_name
 from groupwise.report.datasets import rounded
+from groupwise.report.dependence import with_dependence
 from groupwise.report.effects import effect, effect_axis, effect_format, no_effect
 from groupwise.report.group_charts import POOLINGS, slug
+from groupwise.report.label_words import sentence
 from groupwise.report.part_labels import INTERCEPTS
-from groupwise.report.subject import Subject, term_words
+from groupwise.report.subject import Subject
 from groupwise.report.theme import PAGE_COLOURS
 from multilevel.design.parts import PARTS
 
@@ -34,11 +37,12 @@ def variance_figure(subject: Subject) -> Figure | None:
     labels = base.mark_text(align="left", dx=6).encode(text=alt.Text("share:Q", format=".1%"))
     return Figure(
         id="variance",
-        title="Where the differences are",
+        title="Share of the variance by grouping",
         caption=(
             "Of all the variation between line items, how much lies between the levels of each factor, the predictors taken into account. "
             "What is left lies between line items of the same groups: no table of groups can explain it."
         ),
+        speaks_of="The bars have no intervals; those of the standard deviations that they come from are in the table.",
         description="Share of variance by grouping factor: " + ", ".join(f"{row['factor']} {row['share']:.1%}" for row in rows) + ".",
         spec=finished(alt.layer(bars, labels), alt.Step(34)),
     )
@@ -66,7 +70,7 @@ def pooling_figure(subject: Subject) -> Figure | None:
     """Each predictor's coefficient under complete, no and partial pooling; None where the model has no predictors."""
     rows = [
         {
-            "term": term_words(row["term"]),
+            "term": effect_name(subject, row["term"]),
             "pooling": f"{'no' if row['pooling'] == 'none' else row['pooling']} pooling",
             **{name: effect(subject, row[name]) for name in ("estimate", "lower", "upper")},
         }
@@ -100,6 +104,9 @@ def pooling_figure(subject: Subject) -> Figure | None:
             "Complete pooling ignores the groups, no pooling treats each as if the others did not exist, partial pooling lets the data "
             "decide in between. Where the three differ much, the groups matter for this predictor; partial pooling is what is published."
         ),
+        speaks_of=with_dependence(
+            subject, "The intervals speak of the coefficients, of the average over groups such as these, and of no single group."
+        ),
         description="Coefficients of the predictors with intervals under complete, no and partial pooling; the table below holds them.",
         spec=finished(alt.layer(zero, whisker, dot), alt.Step(20)),
     )
@@ -113,18 +120,20 @@ def predictor_figures(subject: Subject) -> list[Figure]:
 
 def _predictor_figure(subject: Subject, line: Mapping[str, Any]) -> Figure:
     factor, name, term = (str(line[key]) for key in ("grouping_factor", "predictor", "term"))
+    words, levels_words, about = predictor_name(subject, name), subject.levels_words(factor), subject.factor_words(factor)
     columns = (line[key] for key in ("levels", "n", "x", "estimate", "lower", "upper"))
     levels = sorted(zip(*columns, strict=True), key=lambda level: -level[1])[:PREDICTOR_LIMIT]
     rows = [dict(zip(("label", "n", "x", "y", "low", "high"), rounded(level), strict=True)) for level in levels]
     ribbon = line["line"]
     grid = zip(ribbon["x"], ribbon["estimate"], ribbon["lower"], ribbon["upper"], strict=True)
     band = [dict(zip(("x", "y", "low", "high"), rounded(point), strict=True)) for point in grid]
-    x = alt.X("x:Q", axis=alt.Axis(title=name, tickCount=6), scale=alt.Scale(zero=False))
-    y_axis = alt.Axis(title=f"{'level of the group' if term == 'Intercept' else f'effect of {term}'}, link scale", tickCount=6)
+    x = alt.X("x:Q", axis=alt.Axis(title=words, tickCount=6), scale=alt.Scale(zero=False))
+    measured = "level of the group" if term == "Intercept" else f"effect of {effect_name(subject, term)}"
+    y_axis = alt.Axis(title=f"{measured}, link scale", tickCount=6)
     y_scale = alt.Scale(zero=False)
     tooltip = [
         alt.Tooltip("label:N", title="group"),
-        alt.Tooltip("x:Q", title=name, format=".3~r"),
+        alt.Tooltip("x:Q", title=words, format=".3~r"),
         alt.Tooltip("y:Q", title="estimate", format=".3~r"),
         alt.Tooltip("low:Q", title="from", format=".3~r"),
         alt.Tooltip("high:Q", title="to", format=".3~r"),
@@ -138,15 +147,19 @@ def _predictor_figure(subject: Subject, line: Mapping[str, Any]) -> Figure:
     middle = trend.mark_line(strokeWidth=2).encode(y=alt.Y("y:Q", axis=y_axis, scale=y_scale), color=alt.ColorValue(PAGE_COLOURS["none"]))
     whisker = base.mark_rule(style="partial", opacity=0.4).encode(y=alt.Y("low:Q", axis=y_axis, scale=y_scale), y2="high:Q")
     dot = base.mark_point(style="partial", filled=True, size=46, opacity=0.9).encode(y=alt.Y("y:Q", axis=y_axis, scale=y_scale))
-    about = subject.factor_words(factor)
     return Figure(
         id=f"predictor-{slug(factor)}-{slug(term)}-{slug(name)}",
-        title=f"{about}: groups against {name}",
+        title=f"{sentence(levels_words)} against {words}",
         caption=(
-            f"Each dot is a level of {factor} with its {subject.interval} interval; the line is what {name} says, with its band. There are "
-            f"{len(line['levels']):,} levels to learn the line from, however many line items there are. Distance from the line is what it "
-            "leaves unexplained."
+            f"Each dot is one of the {levels_words} with its {subject.interval} interval; the line is what {words} says, with its band. "
+            f"There are {len(line['levels']):,} {levels_words} to learn the line from, however many line items there are. Distance from "
+            "the line is what it leaves unexplained."
         ),
-        description=f"Coefficients of {len(levels)} levels of {factor} against {name}, with the fitted line and its band.",
+        speaks_of=with_dependence(
+            subject,
+            f"The intervals speak of the groups' own coefficients as they are, the band of the line: a new {about} may lie far outside.",
+            factor,
+        ),
+        description=f"Coefficients of {len(levels)} {levels_words} against {words}, with the fitted line and its band.",
         spec=finished(alt.layer(area, whisker, middle, dot), 340),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
@@ -18,9 +19,10 @@ from groupwise.html_page import as_markup, content_security_policy, page_environ
 from groupwise.printable import printable, printable_lines, printable_value
 from groupwise.report.charts import Figure
 from groupwise.report.check_sections import failed_checks
-from groupwise.report.datasets import Columns, cell_dataset, level_datasets, slope_datasets
+from groupwise.report.dependence import dependence_line
+from groupwise.report.failed_words import effects_of
 from groupwise.report.part_labels import told_apart
-from groupwise.report.sections import sections, slope_values
+from groupwise.report.sections import contents
 from groupwise.report.subject import Subject, read_tables
 from groupwise.report.theme import PAGE_COLOURS, chart_config
 from groupwise.whole_files import write_whole
@@ -38,6 +40,8 @@ def write_report(
     *,
     study: Mapping[str, object] | None = None,
     previous_tables: Mapping[str, pa.Table] | Path | None = None,
+    cells: pa.Table | None = None,
+    previous_cells: pa.Table | None = None,
 ) -> Path:
     """Write the report of one published version as a single HTML file that needs no network.
 
@@ -49,6 +53,7 @@ def write_report(
     destination : the file to write; its folder is made. The file appears whole or not at all.
     study : the study's fields (title, question, formula, family, unit, currency, cells, interval, file).
     previous_tables : the tables of the version before, for what changed.
+    cells, previous_cells : the cells of both versions' averages, for why it changed; None where they are not kept.
 
     Raises
     ------
@@ -56,7 +61,7 @@ def write_report(
         If a table is missing or the file cannot be written.
     """
     previous = None if previous_tables is None else told_apart(read_tables(previous_tables))
-    subject = Subject(told_apart(read_tables(tables)), study or {}, report, validation, previous)
+    subject = Subject(told_apart(read_tables(tables)), study or {}, report, validation, previous, cells, previous_cells)
     page = render(subject)
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
@@ -70,14 +75,7 @@ def write_report(
 
 def render(subject: Subject) -> str:
     """The page as text."""
-    levels = level_datasets(subject)
-    slopes = {key: slope_values(subject, columns) for key, columns in slope_datasets(subject).items()}
-    cells = cell_dataset(subject)
-    made = sections(subject, levels, slopes, cells)
-    datasets: dict[str, Columns] = {f"levels/{factor}": columns for factor, columns in levels.items()}
-    datasets |= {f"slopes/{factor}/{term}": columns for (factor, term), columns in slopes.items()}
-    if cells is not None:
-        datasets["cells"] = cells
+    made, datasets = contents(subject)
     data = {
         "config": chart_config(PAGE_COLOURS),
         "datasets": datasets,
@@ -88,7 +86,12 @@ def render(subject: Subject) -> str:
     # inside <style> and <script> nothing is escaped for HTML, so these are made safe where they are made
     css, libraries, script = _template("report.css"), _libraries(), _template("report.js")
     environment = page_environment()
-    environment.filters |= {"breakable": _breakable, "markup": lambda text: as_markup(printable_lines(text))}
+    environment.filters |= {
+        "breakable": _breakable,
+        "kept_together": _kept_together,
+        "markup": lambda text: as_markup(printable_lines(text)),
+    }
+    failed, narrow = failed_checks(subject), dependence_line(subject)
     return environment.from_string(_template("report.html.j2")).render(
         policy=content_security_policy(scripts=(libraries, script), styles=(css,)),
         title=subject.title,
@@ -98,7 +101,8 @@ def render(subject: Subject) -> str:
         run_id=subject.constant("run_id"),
         engine=subject.constant("engine"),
         sections=made,
-        failed=failed_checks(subject),
+        failed=failed,
+        effects=[line for line in (narrow, effects_of(failed, is_narrow_said=bool(narrow))) if line],
         css=as_markup(css),
         data=as_markup(embedded_json(data)),
         libraries=as_markup(libraries),
@@ -113,7 +117,8 @@ def embedded_json(value: object) -> str:
 
 
 def _figure(figure: Figure) -> dict[str, object]:
-    return {"id": figure.id, "spec": figure.spec, "dataset": figure.dataset, "picker": figure.picker, "limit": figure.limit}
+    shown: dict[str, object] = {"id": figure.id, "spec": figure.spec, "dataset": figure.dataset, "picker": figure.picker}
+    return {**shown, "limit": figure.limit, "members": figure.members, "sort": figure.sorts[0][0] if figure.sorts else "estimate"}
 
 
 def _outcome_format(subject: Subject) -> dict[str, object]:
@@ -132,6 +137,16 @@ def _breakable(text: str) -> object:
 
     escaped = markupsafe.escape(printable(text))
     return escaped.replace("_", as_markup("_<wbr>")).replace(":", as_markup(":<wbr>"))
+
+
+def _kept_together(text: str) -> object:
+    """A number and its sign of per cent stay on one line, and so do short names with a hyphen in them (15-24K), a minus and its sum."""
+    import markupsafe
+
+    joined = re.sub(r"(?<=\d) (?=%)", "\N{NO-BREAK SPACE}", printable_lines(text))
+    pieces = re.split(r"((?<![\w-])\w{1,8}-\w{1,8}\+?(?![\w-])|−[^\s\d]\d[\d,.]*)", joined)
+    whole = as_markup('<span class="whole">{}</span>')
+    return as_markup("").join(whole.format(piece) if place % 2 else markupsafe.escape(piece) for place, piece in enumerate(pieces))
 
 
 @cache

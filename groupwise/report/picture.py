@@ -10,14 +10,15 @@ import pyarrow as pa
 
 from groupwise.report.charts import ROWS, Figure
 from groupwise.report.datasets import Columns, as_rows, level_datasets, slope_datasets
-from groupwise.report.group_charts import caterpillar_figure, shrinkage_figure, slope_figure
+from groupwise.report.group_charts import BEHIND, caterpillar_figure, label_step, shrinkage_figure, slope_figure
+from groupwise.report.label_words import counted
 from groupwise.report.part_labels import told_apart
 from groupwise.report.sections import slope_values
 from groupwise.report.subject import Subject, read_tables
 from groupwise.report.theme import PICTURE_COLOURS, chart_config
 
 SIDE = 12
-WIDTH, HEIGHT = 430, 400
+WIDTH, HEIGHT = 430, 440
 
 
 def write_picture(tables: Mapping[str, pa.Table] | Path, study: Mapping[str, object], destination: Path, *, scale: float = 1.3) -> Path:
@@ -42,7 +43,7 @@ def write_picture(tables: Mapping[str, pa.Table] | Path, study: Mapping[str, obj
 
 def _chosen(subject: Subject) -> list[tuple[Figure, Columns]]:
     levels = level_datasets(subject)
-    first, finest = subject.factors[0], max(levels, key=lambda factor: len(levels[factor]["level"]))
+    first, finest = subject.factors[0], max(levels, key=lambda factor: (not subject.is_sampled(factor), len(levels[factor]["level"])))
     left = (caterpillar_figure(subject, first, levels[first]), levels[first])
     if any(value is not None for value in levels[finest]["none"]):
         return [left, (shrinkage_figure(subject, finest, levels[finest]), levels[finest])]
@@ -54,13 +55,21 @@ def _chosen(subject: Subject) -> list[tuple[Figure, Columns]]:
 
 
 def _panel(figure: Figure, columns: Columns) -> dict[str, Any]:
-    rows = [{**row, "label": row["level"]} for row in as_rows(columns) if row["estimate"] is not None]
+    rows = [{**row, "label": row["level"], "tick": row["level"]} for row in as_rows(columns) if row["estimate"] is not None]
     if figure.picker == "ranked":
         rows.sort(key=lambda row: -float(str(row["estimate"])))
         rows = rows if len(rows) <= 2 * SIDE else rows[:SIDE] + rows[-SIDE:]
-    rows = [{**row, "order": order} for order, row in enumerate(rows)]
+    has_room = len(rows) * label_step(figure.members and figure.members[0]) <= HEIGHT
+    rows = [{**row, "order": order, "tick": _tick(figure, row) if has_room else row["tick"]} for order, row in enumerate(rows)]
     spec = {key: value for key, value in figure.spec.items() if key not in {"$schema", "autosize", "config"}}
     return {**spec, "title": figure.title, "width": WIDTH, "height": HEIGHT, "layer": _with_rows(spec["layer"], rows)}
+
+
+def _tick(figure: Figure, row: Mapping[str, object]) -> str:
+    """A level's name, and how many units stand behind it."""
+    if figure.members is None or row["members"] is None:
+        return str(row["level"])
+    return f"{row['level']}{BEHIND}{counted(int(str(row['members'])), figure.members[0])}"
 
 
 def _with_rows(layers: Any, rows: list[dict[str, object]]) -> list[dict[str, Any]]:

@@ -46,6 +46,7 @@ def _figure(picture: Mapping[str, Any]) -> Figure:
             "cells differ more than the model allows, and its intervals are too narrow; green above grey in the middle, that they differ "
             "less."
         ),
+        speaks_of="The grey band speaks of data that the fitted model would make for the same cells; it is no interval of an estimate.",
         description=f"Distribution of cells by their distance from the model. {words}",
         spec=finished(alt.layer(band, data_line), 240),
     )

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from groupwise.report.answer import answer
 from groupwise.report.blocks import Cell, Fact, LongColumn, LongTable, Row, Section, ShortTable
+from groupwise.report.change_words import PARTS, amount, counted, first_sentence, part_amounts, probability_words
 from groupwise.report.changes import changes
 from groupwise.report.check_sections import checks, diagnostics_section, number_cell, predictive_section, quality_section
-from groupwise.report.datasets import MOST_LEVELS, Columns
+from groupwise.report.compared import effect_name
+from groupwise.report.datasets import MOST_LEVELS, Columns, cell_dataset, level_datasets, slope_datasets
 from groupwise.report.effects import effect
 from groupwise.report.group_charts import caterpillar_figure, grid_figure, shrinkage_figure, slope_figure
+from groupwise.report.label_words import column_words, plural, sentence
 from groupwise.report.model_charts import pooling_figure, predictor_figures, variance_figure
 from groupwise.report.part_labels import INTERCEPTS
 from groupwise.report.prior_section import priors_section
-from groupwise.report.subject import Subject, number, term_words
+from groupwise.report.reproduce import reproducing
+from groupwise.report.steps_chart import STEPS_LIMIT, steps_figure, steps_of, steps_reading
+from groupwise.report.subject import Subject, number
 from groupwise.report.variance_words import variance_sentences
 
-# smaller moves than this, in standard errors, are not worth a row
-SMALLEST_MOVE = 0.5
-
 WITHOUT = "estimate_without_group_predictors"
+
+SPLIT = (
+    "A change is the sum of three parts: range, of members and products that came or went; mix, of the weights of those that stayed; "
+    "behaviour, of what is expected of each of them. Beside changes in percent they are in points of the earlier estimate."
+)
 
 
 type Levels = Mapping[str, Columns]
@@ -34,8 +40,8 @@ def sections(subject: Subject, levels: Levels, slopes: Slopes, cells: Columns | 
     made = [
         _answer(subject),
         _changes(subject),
-        _shrinkage(subject, levels),
         _groups(subject, levels),
+        _shrinkage(subject, levels),
         _predictors(subject),
         _slopes(subject, slopes),
         _grid(subject, cells),
@@ -51,9 +57,21 @@ def sections(subject: Subject, levels: Levels, slopes: Slopes, cells: Columns | 
     return [section for section in made if _says_something(section)]
 
 
+def contents(subject: Subject) -> tuple[list[Section], dict[str, Columns]]:
+    """The sections, and the data sets that their charts and long tables pick rows of, by name."""
+    levels = level_datasets(subject)
+    slopes = {key: slope_values(subject, columns) for key, columns in slope_datasets(subject).items()}
+    cells = cell_dataset(subject)
+    datasets: dict[str, Columns] = {f"levels/{factor}": columns for factor, columns in levels.items()}
+    datasets |= {f"slopes/{factor}/{term}": columns for (factor, term), columns in slopes.items()}
+    if cells is not None:
+        datasets["cells"] = cells
+    return sections(subject, levels, slopes, cells), datasets
+
+
 def _says_something(section: Section) -> bool:
-    shown = (section.facts, section.figures, section.big_tables, section.tables, section.mathematics, section.code)
-    return any(shown) or (bool(section.paragraphs) and section.id in {"answer", "changes"})
+    shown = (section.findings, section.facts, section.figures, section.big_tables, section.tables, section.mathematics, section.code)
+    return any(shown) or (bool(section.paragraphs) and section.id == "changes")
 
 
 def _answer(subject: Subject) -> Section:
@@ -67,41 +85,47 @@ def _answer(subject: Subject) -> Section:
     }
     facts = [Fact(words, number(values[name], 4)) for name, words in names.items() if values.get(name) is not None]
     facts += [Fact(f"levels of {subject.factor_words(factor)}", f"{n:,}") for factor, n in _level_counts(subject).items()]
-    return Section("answer", "The answer", tuple(answer(subject)), facts=tuple(facts))
+    return Section("answer", "The answer", facts=tuple(facts), findings=tuple(answer(subject)))
 
 
 def _changes(subject: Subject) -> Section:
     found = changes(subject)
     if found is None:
         return Section("changes", "What changed since last time", ("This is the first version: there is nothing to compare it with.",))
-    paragraph = (
-        f"Since {found.since}, {found.n_moved:,} of {found.n_compared:,} group estimates moved by more than two standard errors. "
-        f"New groups: {len(found.new):,}; gone: {len(found.gone):,}."
-    )
+    paragraph = f"{first_sentence(found)} Since {found.since}: {counted(found)} New groups: {len(found.new):,}; gone: {len(found.gone):,}."
+    are_split = any(move.parts is not None for move in found.moves)
     rows = tuple(
         Row(
             (
                 Cell(move.level),
-                Cell(move.factor),
+                Cell(subject.factor_words(move.factor)),
                 Cell(subject.outcome(move.before), move.before),
                 Cell(subject.outcome(move.after), move.after),
-                Cell(f"{move.standard_errors:+.1f}", move.standard_errors if math.isfinite(move.standard_errors) else None),
+                Cell(amount(move, move.change), move.change),
+                *(Cell(text, value) for text, value in part_amounts(move) if are_split),
+                Cell(probability_words(move.probability), move.probability),
             )
         )
         for move in found.moves
-        if abs(move.standard_errors) > SMALLEST_MOVE
     )
     names = [("New", found.new), ("Gone", found.gone)]
-    lists = tuple(f"{word}: {', '.join(levels[:20])}{' and others' if len(levels) > 20 else ''}." for word, levels in names if levels)
-    table = ShortTable("The largest moves", ("group", "factor", "before", "now", "standard errors"), rows)
-    return Section("changes", "What changed since last time", (paragraph, *found.notes, *lists), tables=(table,) if rows else ())
+    lists = tuple(
+        f"{word}: {', '.join(map(str, levels[:20]))}{' and others' if len(levels) > 20 else ''}." for word, levels in names if levels
+    )
+    columns = ("group", "factor", "before", "now", "change", *(PARTS if are_split else ()), "probability")
+    told = (SPLIT,) if are_split else ()
+    table = ShortTable("Groups that moved", columns, rows)
+    return Section("changes", "What changed since last time", (paragraph, *told, *found.notes, *lists), tables=(table,) if rows else ())
 
 
 def _shrinkage(subject: Subject, levels: Levels) -> Section:
-    figures = tuple(
-        shrinkage_figure(subject, factor, columns) for factor, columns in levels.items() if any(v is not None for v in columns["none"])
-    )
-    return Section("shrinkage", "What pooling did", figures=figures[::-1])
+    """Step by step of the first groups, and of many groups a picture of all that pooling did."""
+    figures = []
+    for factor, columns in levels.items():
+        if not subject.is_sampled(factor) and any(value is not None for value in columns["none"]):
+            figures.append(steps_figure(subject, factor, columns))
+            figures += [shrinkage_figure(subject, factor, columns)] if len(columns["level"]) > STEPS_LIMIT else []
+    return Section("shrinkage", "What each step moved", steps_reading(subject, levels) if figures else (), figures=tuple(figures))
 
 
 def _groups(subject: Subject, levels: Levels) -> Section:
@@ -112,30 +136,28 @@ def _groups(subject: Subject, levels: Levels) -> Section:
         if capped
         else ()
     )
-    tables = tuple(
-        _level_table(factor, subject.factor_words(factor), bool(any(columns["parent"])), any(m is not None for m in columns["members"]))
-        for factor, columns in levels.items()
-    )
+    tables = tuple(_level_table(subject, factor, columns) for factor, columns in levels.items())
     figures = tuple(caterpillar_figure(subject, factor, columns) for factor, columns in levels.items())
     return Section("groups", "The groups", note, figures=figures, big_tables=tables)
 
 
-def _level_table(factor: str, words: str, is_nested: bool, has_members: bool) -> LongTable:
-    parent = (LongColumn("parent", "inside", "text"),) if is_nested else ()
+def _level_table(subject: Subject, factor: str, found: Columns) -> LongTable:
+    parent = (LongColumn("parent", "inside", "text"),) if any(found["parent"]) else ()
+    members, words = subject.members_of(factor), _heading(subject, factor)
+    steps = [step for step in steps_of(subject, factor, found) if step.column != "estimate"]
     columns = (
-        LongColumn("level", factor, "text"),
+        LongColumn("level", words, "text"),
         *parent,
         LongColumn("estimate", "estimate", "outcome"),
         LongColumn("lower", "from", "outcome"),
         LongColumn("upper", "to", "outcome"),
-        LongColumn("none", "own average", "outcome"),
-        LongColumn("observed", "plain mean", "outcome"),
-        *((LongColumn("members", "members", "count"),) if has_members else ()),
+        *(() if members is None else (LongColumn("members", plural(members), "count"),)),
+        *(LongColumn(step.column, step.title, "outcome") for step in steps),
         LongColumn("n", "line items", "count"),
         LongColumn("rank_lower", "rank from", "count"),
         LongColumn("rank_upper", "rank to", "count"),
     )
-    return LongTable(f"All levels of {words}", f"levels/{factor}", "levels", columns)
+    return LongTable(f"All {subject.levels_words(factor)}", f"levels/{factor}", "levels", columns)
 
 
 def _predictors(subject: Subject) -> Section:
@@ -144,8 +166,8 @@ def _predictors(subject: Subject) -> Section:
     rows = tuple(
         Row(
             (
-                Cell(str(effect["predictor"])),
-                Cell(str(effect["factor"])),
+                Cell(column_words(str(effect["predictor"]))),
+                Cell(subject.factor_words(str(effect["factor"]))),
                 *(_summary_cell(effect[name]) for name in ("within", "between", "contextual")),
                 number_cell(effect.get("pooled_slope")),
             ),
@@ -157,7 +179,7 @@ def _predictors(subject: Subject) -> Section:
     title = "The same predictor within groups and between them, on the link scale"
     text = "A predictor that is the same for a whole group can only be learned from as many cases as there are groups."
     tables = (ShortTable(title, columns, rows),) if rows else ()
-    return Section("predictors", "Group-level predictors", (text,), figures=tuple(predictor_figures(subject)), tables=tables)
+    return Section("predictors", "Group-level predictors", paragraphs=(text,), figures=tuple(predictor_figures(subject)), tables=tables)
 
 
 def _summary_cell(summary: Mapping[str, Any]) -> Cell:
@@ -172,16 +194,20 @@ def _first(value: Any) -> float | None:
 def _slopes(subject: Subject, slopes: Slopes) -> Section:
     population = _partial(subject)
     figures = tuple(slope_figure(subject, factor, term, columns, population.get(term)) for (factor, term), columns in slopes.items())
-    tables = tuple(
-        _slope_table(factor, subject.factor_words(factor), term, bool(any(columns["parent"]))) for (factor, term), columns in slopes.items()
-    )
+    tables = tuple(_slope_table(subject, factor, term, is_nested=any(columns["parent"])) for (factor, term), columns in slopes.items())
     return Section("slopes", "Effects that differ between groups", figures=figures, big_tables=tables)
 
 
-def _slope_table(factor: str, words: str, term: str, is_nested: bool) -> LongTable:
+def _heading(subject: Subject, factor: str) -> str:
+    """A factor as a column's heading: of a nested one its own column, since the outer ones have a column beside it."""
+    return subject.factor_words(factor).partition(" in ")[0]
+
+
+def _slope_table(subject: Subject, factor: str, term: str, *, is_nested: bool) -> LongTable:
+    heading = _heading(subject, factor)
     parent = (LongColumn("parent", "inside", "text"),) if is_nested else ()
     columns = (
-        LongColumn("level", factor, "text"),
+        LongColumn("level", heading, "text"),
         *parent,
         LongColumn("estimate", "effect", "effect"),
         LongColumn("lower", "from", "effect"),
@@ -190,14 +216,16 @@ def _slope_table(factor: str, words: str, term: str, is_nested: bool) -> LongTab
         LongColumn("shrinkage", "shrinkage", "share"),
         LongColumn("above", "above average", "share"),
     )
-    return LongTable(f"{term_words(term)} by {words}", f"slopes/{factor}/{term}", "slopes", columns)
+    return LongTable(
+        f"{sentence(effect_name(subject, term))} by {subject.factor_words(factor)}", f"slopes/{factor}/{term}", "slopes", columns
+    )
 
 
 def _grid(subject: Subject, cells: Columns | None) -> Section:
     if cells is None:
         return Section("combinations", "Customers × products")
     pair = subject.study.get("cells") or subject.report.get("cells") or ("customer group", "product group")
-    names = tuple(str(name) for name in pair) if isinstance(pair, Sequence) else ("customer group", "product group")
+    names = tuple(column_words(str(name)) for name in pair) if isinstance(pair, Sequence) else ("customer group", "product group")
     return Section("combinations", "Customers × products", figures=(grid_figure(subject, cells, (names[0], names[1])),))
 
 
@@ -264,8 +292,6 @@ def _model(subject: Subject) -> Section:
 
 
 def _reproduce(subject: Subject) -> Section:
-    file = subject.text("file", f"studies/{subject.constant('study')}.yaml")
-    command = f"groupwise estimate {file} --as-of {subject.constant('as_of')} --engine {subject.constant('engine')}"
     facts = [Fact("run", subject.constant("run_id"))]
     for name, words in {"version": "groupwise", "fingerprint": "source fingerprint", "seed": "seed"}.items():
         value = subject.report.get(name, subject.study.get(name))
@@ -273,7 +299,7 @@ def _reproduce(subject: Subject) -> Section:
             facts.append(Fact(words, str(value)[:16]))
     if subject.study.get("standardise_to"):
         facts.append(Fact("weights", str(subject.report.get("weights_source", subject.study["standardise_to"]))))
-    return Section("reproduce", "Reproduce this", facts=tuple(facts), code=(command,))
+    return Section("reproduce", "Reproduce this", facts=tuple(facts), code=reproducing(subject))
 
 
 def slope_values(subject: Subject, columns: Columns) -> Columns:

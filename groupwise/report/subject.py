@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from groupwise.report.label_words import column_words, plural
 from multilevel.catalogue.headline import with_headline
 from multilevel.errors import PublishError
 from multilevel.families.registry import family_named, has_two_parts
@@ -23,6 +24,11 @@ TABLE_NAMES = (
     "cell_estimates",
     "diagnostics",
 )
+MIX = "common_mix_estimate"
+"""Column of ``seen_estimates``: no pooling of the members as they are, whatever the headline."""
+
+POINTS = " percentage points"
+
 SYMBOLS = {"USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥"}
 
 
@@ -32,6 +38,7 @@ class Subject:
 
     tables : the six published tables by name. study : the study as a mapping (may be empty: the tables then speak for themselves).
     report : what the fit adds to the tables. validation : what was checked before. previous : the tables of the last version, or None.
+    cells, previous_cells : the cells of both versions' averages, None where there are none.
     """
 
     tables: Mapping[str, pa.Table]
@@ -39,6 +46,8 @@ class Subject:
     report: Mapping[str, object]
     validation: Mapping[str, object]
     previous: Mapping[str, pa.Table] | None = None
+    cells: pa.Table | None = None
+    previous_cells: pa.Table | None = None
 
     def text(self, name: str, default: str = "") -> str:
         """A word of the study, or of the fit's report if the study has none."""
@@ -93,12 +102,17 @@ class Subject:
         """The outcome's unit in words."""
         return self.text("unit", "outcome")
 
+    def signed_outcome(self, value: float) -> str:
+        """A difference on the outcome's scale, as prose writes it: +$0.12, −4.2 percentage points."""
+        sign = "−" if value < 0 else "+"
+        return f"{sign}{100 * abs(value):.1f}{POINTS}" if self.is_share else f"{sign}{self.outcome(abs(value))}"
+
     @property
     def axis_format(self) -> str:
         """The d3 format of axes on the outcome's scale."""
         if self.is_share:
             return ".0%"
-        return "$,.2~f" if self.text("currency") == "USD" else ",.3~r"
+        return "$,.2f" if self.text("currency") == "USD" else ",.3~r"
 
     def outcome(self, value: float) -> str:
         """A number on the outcome's scale, as prose writes it: $2.31, 31.2 %, 13.4."""
@@ -111,28 +125,47 @@ class Subject:
 
     @property
     def seen_estimates(self) -> pa.Table:
-        """``group_estimates`` of levels that were seen, the headline's numbers as their estimates."""
-        table = with_headline(self.tables["group_estimates"])
+        """``group_estimates`` of levels that were seen, the headline's numbers as their estimates; ``MIX`` is the members' own average."""
+        table = self.tables["group_estimates"]
+        if not self.is_before_headlines:
+            table = with_headline(table.append_column(MIX, table.column("no_pooling_estimate")))
         return table.filter(pc.invert(table.column("is_new")))
+
+    @property
+    def is_before_headlines(self) -> bool:
+        """Whether the tables are of version 1, when no pooling left out the other factors' groups."""
+        return "headline" not in self.tables["group_estimates"].column_names
 
     def members_of(self, factor: str) -> str | None:
         """What a level's members are where they are a sample and its estimate speaks of new ones; None where it speaks of those it has."""
         table = self.tables["group_estimates"]
-        if "headline" not in table.column_names:
+        if self.is_before_headlines:
             return None
         own = table.filter((pc.field("grouping_factor") == factor) & (pc.field("headline") == "population"))
-        named = self.study.get("sampled")
-        first = str(named[0]) if isinstance(named, list | tuple) and named else "member"
-        return first if own.num_rows else None
+        return self._member(factor) if own.num_rows else None
+
+    def is_sampled(self, factor: str) -> bool:
+        """Whether a factor's levels are a sample (customers, households), of which no single one is of interest."""
+        sampled = self.study.get("sampled")
+        return isinstance(sampled, list | tuple) and factor.rpartition(":")[2] in sampled
+
+    def _member(self, factor: str) -> str:
+        """The first sampled column that is nested in the factor, as people say it."""
+        found = self.study.get("sampled")
+        sampled = [str(name) for name in found] if isinstance(found, list | tuple) else []
+        names = [str(name) for name in pc.unique(self.tables["group_estimates"].column("grouping_factor")).to_pylist()]
+        inside = [name for name in sampled if any(f"{other}:".startswith(f"{factor}:") and other.endswith(f":{name}") for other in names)]
+        own = [name for name in sampled if any(other.rpartition(":")[2] == name for other in names)]
+        return column_words(next(iter([*inside, *own, *sampled]), "member"))
 
     def speaks_of(self, factor: str) -> str:
         """What the intervals of a factor's levels speak of, one sentence."""
-        members = self.members_of(factor)
+        members, levels = self.members_of(factor), self.levels_words(factor)
         if members is None:
-            return "The intervals speak of the groups as they are, with the members and line items that they have."
+            return f"The intervals speak of these {levels} as they are, with what they consist of and the line items that they have."
         return (
-            f"The intervals speak of the population that a group's levels of {members} are a sample of: what to expect of a new {members} "
-            f"there, each {members} in the data counted once."
+            f"The intervals speak of what to expect of a new {members} in one of these {levels}: its {plural(members)} in the data are a "
+            "sample, and each counts once."
         )
 
     @property
@@ -145,11 +178,23 @@ class Subject:
         return sorted(ordered, key=lambda factor: factor != first)
 
     def factor_words(self, factor: str) -> str:
-        """A factor for people: ``department:category_key`` is category_key in department where it is nested."""
+        """A factor for people: ``department:category_key`` is category in department where it is nested."""
+        outer, inner = self._outer_and_inner(factor)
+        return f"{inner} in {outer}" if outer else inner
+
+    def levels_words(self, factor: str) -> str:
+        """The levels of a factor for people: categories in department."""
+        outer, inner = self._outer_and_inner(factor)
+        return f"{plural(inner)} in {outer}" if outer else plural(inner)
+
+    def _outer_and_inner(self, factor: str) -> tuple[str, str]:
+        """Words of the columns around a nested factor, empty where it is not nested, and of its own."""
         table = self.tables["group_estimates"]
         nested = table.filter((pc.field("grouping_factor") == factor) & ~pc.field("is_new")).column("parent_level").null_count == 0
-        outer, _, inner = factor.rpartition(":")
-        return f"{inner} in {outer.replace(':', ', ')}" if outer and nested else factor
+        *around, own = factor.split(":")
+        if around and nested:
+            return ", ".join(column_words(column) for column in around), column_words(own)
+        return "", " × ".join(column_words(column) for column in factor.split(":"))
 
     @property
     def interval(self) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-PAGE_COLOURS = {name: f"var(--{name})" for name in ("ink", "muted", "line", "partial", "none", "complete", "surface")}
+PAGE_COLOURS = {name: f"var(--{name})" for name in ("ink", "muted", "line", "partial", "none", "vote", "complete", "surface")}
 PICTURE_COLOURS = {
     "ink": "#1d2733",
     "muted": "#5a6675",
     "line": "#dcdfe4",
     "partial": "#0b6e6e",
     "none": "#c2571f",
+    "vote": "#6a4c9c",
     "complete": "#5a6675",
     "surface": "#ffffff",
 }

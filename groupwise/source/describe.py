@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -14,24 +14,20 @@ from groupwise.compression.mix_query import keep_mix
 from groupwise.faults import told
 from groupwise.source.casts import cast_line_items, check_casts
 from groupwise.source.conditions import check_type, condition_columns, row_condition
-from groupwise.source.relation import ALIAS, Relation, first_line, open_source, quote, rows_of
-from groupwise.source.sealing import readable
-from groupwise.source.shards.shard_select import ColumnUse, ParquetTable, parquet_table
-from groupwise.source.source_files import is_remote, parquet_files, source_state
+from groupwise.source.declared_source import locate, read_source, source_columns
+from groupwise.source.relation import Relation, open_source, quote, rows_of
+from groupwise.source.source_files import source_state
+from groupwise.source.source_table import ColumnUse, SourceTable
 from groupwise.source.time_limit import close
-from groupwise.source.user_sql.objects import read_objects
-from groupwise.source.user_sql.sql_errors import RefusedSqlError, sentence
-from groupwise.source.user_sql.statement import one_statement
-from groupwise.source.user_sql.user_query import check_query
-from groupwise.study.source_hints import convert_words, is_text_table
 from groupwise.study.study import Study
-from groupwise.study.user_text import read_user_file
 from groupwise.validation.missing_values import label_columns
+from groupwise.validation.needs import calculated_columns
 from groupwise.validation.scan_sql import check_expressible
 from groupwise.validation.suite import load_rules, read_rules
 from groupwise.whole_files import write_whole
-from multilevel.errors import DataError, SourceError, StudyError
+from multilevel.errors import DataError, SourceError
 from multilevel.formula.columns import formula_columns
+from multilevel.text import shorten
 
 RELATION_FILE = "relation.json"
 
@@ -53,28 +49,26 @@ def extract(study: Study, as_of: date | None, folder: Path, *, today: date) -> R
     if study.expectations is not None:
         read_rules(study.expectations)  # a wrong suite fails before any data is touched
     keep_mix(study, folder)
-    query = None if study.source.parquet is not None else _query(study)
-    patterns = _absolute_patterns(study)
-    connection = open_source(study.source.database, study.name, folder, patterns)
+    source = locate(study)
+    connection = open_source(source.database, study.name, folder, source.files, source.kind, wishes=study.wishes)
     try:
-        if query is not None:
-            _check_query(connection, study, query)
-        database = _absolute(study.source.database)
-        state = source_state(database, patterns)
-        table = ParquetTable(query) if query is not None else parquet_table(connection, _files(patterns), _use(study), study.name)
-        as_stored = _columns(connection, table.sql, study)
+        state = source_state(source.database, source.files)
+        table = read_source(connection, study, source, column_use(study), folder)
+        as_stored = source_columns(connection, table.sql, study)
         line_items = cast_line_items(table.sql, study.types, as_stored)
-        _require_columns(study, as_stored)
+        require_columns(study, as_stored, table.folders)
         columns = as_stored | dict(study.types)
-        _require_window(study, columns)
-        _require_rules(study, columns)
+        _require_window(study, columns, table)
+        _require_numbers(study, columns, table)
+        ruled = _require_rules(study, columns)
         condition = _condition(connection, study, line_items, columns)
         day = _resolve_as_of(connection, study, as_of, today=today, line_items=line_items)
         window = study.window
         relation = Relation(
             study=study.name,
-            database=database,
-            parquet=patterns,
+            database=source.database,
+            files=source.files,
+            kind=source.kind,
             line_items=line_items,
             as_of=day,
             window_column=window.column if window else None,
@@ -83,9 +77,10 @@ def extract(study: Study, as_of: date | None, folder: Path, *, today: date) -> R
             columns=columns,
             state=state,
             notes=table.notes,
+            wishes=study.wishes,
         )
         check_casts(connection, table.sql, relation.window_condition(study.types), study.types, as_stored, study.name)
-        rows, checksum = _fingerprint(connection, relation, [*used_columns(study), *study.missing, *condition_columns(condition)])
+        rows, checksum = _fingerprint(connection, relation, [*used_columns(study), *study.missing, *condition_columns(condition), *ruled])
     finally:
         close(connection)
     relation = replace(relation, rows=rows, checksum=checksum)
@@ -102,79 +97,18 @@ def used_columns(study: Study) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _absolute(path: str | None) -> str | None:
-    return None if path is None else str(Path(path).absolute())
-
-
-def _absolute_patterns(study: Study) -> tuple[str, ...]:
-    """The Parquet files or globs, none that matches nothing."""
-    for pattern in study.source.parquet or ():
-        try:
-            is_empty = not is_remote(pattern) and not parquet_files(pattern)
-        except SourceError as error:
-            raise SourceError(f"{study.name}: source.parquet {error}") from error
-        if is_empty:
-            raise SourceError(f"{study.name}: source.parquet {pattern} matches no file (working directory {Path.cwd()}).")
-        if is_text_table(pattern):
-            raise SourceError(f"{study.name}: source.parquet {pattern}: {convert_words(pattern)}.")
-    return tuple(pattern if is_remote(pattern) else str(Path(pattern).absolute()) for pattern in study.source.parquet or ())
-
-
-def _files(patterns: Sequence[str]) -> list[str]:
-    """The patterns as a connection that reaches the source only can read them."""
-    return [file for pattern in patterns for file in readable(pattern)]
-
-
-def _use(study: Study) -> ColumnUse:
+def column_use(study: Study) -> ColumnUse:
     """Where the study names columns."""
     rules = read_rules(study.expectations) if study.expectations is not None else ()
     texts = [*used_columns(study), *study.missing, *study.types, study.where or "", study.window.column if study.window else ""]
     return ColumnUse([*texts, *(str(rule.kwargs) for rule in rules)], label_columns(study), tuple(study.types))
 
 
-def _query(study: Study) -> str:
-    """The text of the study's SQL file."""
-    path = Path(str(study.source.line_items))
-    try:
-        text = read_user_file(path, "file with one SELECT")
-    except StudyError as error:
-        if isinstance(error.__cause__, FileNotFoundError):
-            text = _packaged(path, study)
-        else:
-            raise SourceError(f"{study.name}: source.line_items: {error}") from error
-    return text.strip().removesuffix(";")
+def require_columns(study: Study, columns: Mapping[str, str], folders: Collection[str] = ()) -> None:
+    """SourceError where the line items lack a column that the study names, or have one that it makes.
 
-
-def _check_query(connection: duckdb.DuckDBPyConnection, study: Study, query: str) -> None:
-    """The user's query is one SELECT over the declared database, or refused before it is run."""
-    try:
-        check_query(query, read_objects(connection, ALIAS))
-    except RefusedSqlError as error:
-        raise SourceError(f"{study.name}: source.line_items {study.source.line_items}: {sentence(error)}") from error
-
-
-def _packaged(path: Path, study: Study) -> str:
-    """The project's own queries are package data, so that a study runs from any working directory."""
-    from sql import read_query
-
-    if path.parent == Path("sql"):
-        try:
-            return read_query(path.stem)
-        except FileNotFoundError:
-            pass
-    raise SourceError(f"{study.name}: source.line_items {path} does not exist (working directory {Path.cwd()}).")
-
-
-def _columns(connection: duckdb.DuckDBPyConnection, line_items: str, study: Study) -> dict[str, str]:
-    source = study.source.line_items or ", ".join(study.source.parquet or ())
-    try:
-        relation = connection.sql(one_statement(f"select * from (\n{line_items}\n)"))
-    except duckdb.Error as error:
-        raise SourceError(f"{study.name}: {source} cannot be read from this source: {first_line(error)}") from error
-    return {name: str(kind) for name, kind in zip(relation.columns, relation.types, strict=True)}
-
-
-def _require_columns(study: Study, columns: dict[str, str]) -> None:
+    columns : name -> type. folders : columns that only the folders' names have.
+    """
     made = [f"{name}_missing" for name, rule in study.missing.items() if rule == "mean_and_indicator"]
     # DuckDB's names know no upper and lower case
     known = {name.casefold() for name in columns}
@@ -183,16 +117,27 @@ def _require_columns(study: Study, columns: dict[str, str]) -> None:
         raise SourceError(f"{study.name}: missing: mean_and_indicator makes a column {taken[0]}, but the line items have one; rename it.")
     wanted = [*used_columns(study), *study.missing, *study.types, *([study.window.column] if study.window else [])]
     unknown = [name for name in dict.fromkeys(wanted) if name not in columns and name not in made]
+    in_folders = next((name for name in unknown if name in folders), None)
+    if in_folders is not None:
+        files = study.source.files
+        shown = files[0] if len(files) == 1 else f"[{', '.join(files)}]"
+        raise SourceError(
+            f"{study.name}: the files have no column {in_folders}, only their folders' names do ({in_folders}=...); to read it from there "
+            f"write source: {{parquet: {shorten(shown)}, hive: true}}."
+        )
     if unknown:
         close = difflib.get_close_matches(unknown[0], list(columns), n=1)
         hint = f"did you mean {close[0]}? " if close else ""
         raise SourceError(f"{study.name}: the line items have no column {', '.join(unknown)}; {hint}they have {', '.join(columns)}.")
 
 
-def _require_rules(study: Study, columns: dict[str, str]) -> None:
-    """The suite fits these columns and every rule can be part of the scan."""
-    if study.expectations is not None:
-        check_expressible(load_rules(study.expectations, columns), columns, study.expectations)
+def _require_rules(study: Study, columns: dict[str, str]) -> list[str]:
+    """The columns that the rules read; the suite fits these columns and every rule can be part of the scan."""
+    if study.expectations is None:
+        return []
+    rules = load_rules(study.expectations, columns)
+    check_expressible(rules, columns, study.expectations)
+    return [name for rule in rules for name in rule.columns]
 
 
 def _condition(connection: duckdb.DuckDBPyConnection, study: Study, line_items: str, columns: dict[str, str]) -> str:
@@ -237,14 +182,25 @@ def _window_start(study: Study, day: date) -> date | None:
         raise DataError(f"{study.name}: as_of {day} less window.days {study.window.days} is no date; choose another --as-of.") from error
 
 
-def _require_window(study: Study, columns: Mapping[str, str]) -> None:
+def _require_window(study: Study, columns: Mapping[str, str], table: SourceTable) -> None:
     if study.window is None:
         return
     name = study.window.column
     kind = columns[name]
     if not kind.startswith(("DATE", "TIMESTAMP")):
         hint = f" Text in ISO form can be read as dates: add types: {{{name}: TIMESTAMP}} to the study." if kind == "VARCHAR" else ""
+        if name in table.hints:
+            hint = f" {table.hints[name]}."
+        elif kind == "VARCHAR" and study.source.kind == "csv":
+            hint = ' Say how its days are written: options: {date_format: "%d/%m/%Y"}.'
         raise SourceError(f"{study.name}: window.column {name} is {kind}; it must be a date or a timestamp.{hint}")
+
+
+def _require_numbers(study: Study, columns: Mapping[str, str], table: SourceTable) -> None:
+    """A text column that the study calculates with, and that could be numbers if the study said how they are written."""
+    for name in calculated_columns(study):
+        if name in table.hints and columns[name] == "VARCHAR":
+            raise SourceError(f"{study.name}: {table.hints[name]}. Until then {name} is text, and the study calculates with it.")
 
 
 def _fingerprint(connection: duckdb.DuckDBPyConnection, relation: Relation, names: list[str]) -> tuple[int, str]:

@@ -7,6 +7,7 @@ import os
 import re
 import tempfile
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date
@@ -15,19 +16,23 @@ from typing import Any
 
 import duckdb
 
+from groupwise.resources import NO_WISHES, SPILL, Resources, Wishes, resources
+from groupwise.source.arrow_files import register_arrow
 from groupwise.source.sealing import seal
-from groupwise.source.source_files import source_state
+from groupwise.source.source_files import local_files, source_state
+from groupwise.source.text_files.csv_refusal import csv_refusal
 from groupwise.source.time_limit import close, watched
 from groupwise.source.user_sql.statement import run
-from multilevel.errors import DataError, SourceError
+from multilevel.errors import DataError, ResourceError, SourceError
+from multilevel.text import shorten
 
 LOCK_WAITS_SECONDS = (0.5, 1.0, 2.0, 4.0)
-MEMORY_SHARE = 0.4
-MEMORY_LIMIT_GB = 4.0
+SPILLED = "groupwise-"
+"""How the names of folders begin that are made in ``resources.spill``; then the run's id."""
 ALIAS = "source"
 MESSAGE_LENGTH = 300
-CLOSED = ": it is no part of the declared source, which is all that a run reads; name it in source.parquet if it belongs there"
-NOT_LOCAL = ": a run reads files of this machine only; copy them to one of its disks, and name the copies in source.parquet"
+CLOSED = ": it is no part of the declared source, which is all that a run reads; name it under source if it belongs there"
+NOT_LOCAL = ": a run reads files of this machine only; copy them to one of its disks, and name the copies under source"
 
 
 @dataclass(frozen=True)
@@ -36,19 +41,21 @@ class Relation:
 
     Attributes
     ----------
-    study : name of the study. database : DuckDB file, or None for Parquet. parquet : files or globs.
+    study : name of the study. database : DuckDB file, or None for files. files : files or globs.
+    kind : database, parquet, csv, json or arrow.
     line_items : the SELECT that gives line items, before the window.
     as_of : the day the estimates speak for. window_column, start, end : half-open window [start, end), None without a window.
     columns : name -> DuckDB type. rows : line items in the window; checksum : of their used columns, whatever their order.
     state : sizes and times of the source's files when they were described (``source_state``); empty: a connection does not check it.
-    notes : sentences about files of the source that are not alike.
+    notes : sentences about files of the source that are not alike. wishes : what the study says its queries may take.
     """
 
     study: str
     database: str | None
-    parquet: tuple[str, ...]
+    files: tuple[str, ...]
     line_items: str
     as_of: date
+    kind: str = "parquet"
     window_column: str | None = None
     start: date | None = None
     end: date | None = None
@@ -57,6 +64,7 @@ class Relation:
     checksum: str = ""
     state: str = ""
     notes: tuple[str, ...] = ()
+    wishes: Wishes = NO_WISHES
 
     @property
     def sql(self) -> str:
@@ -84,7 +92,8 @@ class Relation:
         """The inverse of ``to_json``."""
         values = json.loads(text)
         dates = {name: date.fromisoformat(values[name]) if values[name] else None for name in ("as_of", "start", "end")}
-        return cls(**{**values, **dates, "parquet": tuple(values["parquet"]), "notes": tuple(values.get("notes", ()))})
+        made = {"files": tuple(values["files"]), "notes": tuple(values.get("notes", ())), "wishes": Wishes(**values.get("wishes", {}))}
+        return cls(**{**values, **dates, **made})
 
 
 def quote(identifier: str) -> str:
@@ -98,7 +107,7 @@ def literal(text: str) -> str:
 
 
 def connect(relation: Relation, temporary: Path | None = None) -> duckdb.DuckDBPyConnection:
-    """A connection of its own on which ``relation.sql`` runs: the file attached read-only, UTC, no extension fetched, memory bounded.
+    """A connection of its own on which ``relation.sql`` runs: the file attached read-only, UTC, no extension fetched, resources bounded.
 
     It reads the declared source and ``temporary``, writes into ``temporary``, and reaches no other file (``groupwise.source.sealing``).
 
@@ -110,23 +119,48 @@ def connect(relation: Relation, temporary: Path | None = None) -> duckdb.DuckDBP
     ------
     SourceError : the file stays locked by a writer, is missing, is no DuckDB file, or was written to since the relation was described.
     """
-    connection = open_source(relation.database, relation.study, temporary, relation.parquet)
+    if relation.database is None:
+        _check_state(relation)
+    connection = open_source(relation.database, relation.study, temporary, relation.files, relation.kind, wishes=relation.wishes)
     # looked at only now: from here on the attached file is held against writers
-    if relation.state and relation.state != source_state(relation.database, relation.parquet):
+    try:
+        _check_state(relation)
+    except SourceError:
         close(connection)
-        source = relation.database or ", ".join(relation.parquet)
-        raise SourceError(f"{relation.study}: {source} was written to after this run had begun to read it. Start the run again.")
+        raise
     return connection
 
 
-def open_source(database: str | None, study: str, temporary: Path | None = None, parquet: Sequence[str] = ()) -> duckdb.DuckDBPyConnection:
-    """``connect``, before there is a relation."""
+def _check_state(relation: Relation) -> None:
+    """SourceError where the source is no longer as it was described."""
+    if relation.state and relation.state != source_state(relation.database, relation.files):
+        source = relation.database or ", ".join(relation.files)
+        raise SourceError(f"{relation.study}: {source} was written to after this run had begun to read it. Start the run again.")
+
+
+def open_source(
+    database: str | None,
+    study: str,
+    temporary: Path | None = None,
+    files: Sequence[str] = (),
+    kind: str = "parquet",
+    *,
+    wishes: Wishes = NO_WISHES,
+) -> duckdb.DuckDBPyConnection:
+    """``connect``, before there is a relation.
+
+    Raises
+    ------
+    ResourceError : the folder to spill to cannot be written, or a variable of the environment cannot be read.
+    """
+    given = resources(wishes)
     settings: dict[str, str | bool | int | float | list[str]] = {
         "autoinstall_known_extensions": "false",
         "autoload_known_extensions": "false",
         "python_enable_replacements": "false",
-        "memory_limit": f"{memory_limit_gb():.1f}GB",
-        "temp_directory": str((temporary or Path(tempfile.gettempdir())) / f"duckdb-{os.getpid()}"),
+        "memory_limit": f"{given.query_memory // 1_000_000}MB",
+        "threads": given.threads,
+        "temp_directory": str(_spill_folder(given, temporary, study)),
     }
     if database is not None and not Path(database).is_file():
         raise SourceError(f"{study}: source.database {database} does not exist (working directory {Path.cwd()}).")
@@ -135,7 +169,10 @@ def open_source(database: str | None, study: str, temporary: Path | None = None,
         connection.execute("set TimeZone = 'UTC'")
         if database is not None:
             _attach(connection, database, study)
-        seal(connection, parquet, temporary)
+        if kind == "arrow":
+            # Arrow opens its files itself: the connection need not reach them
+            register_arrow(connection, [str(file) for pattern in files for file in local_files(pattern)], study)
+        seal(connection, () if kind == "arrow" else files, temporary)
     except BaseException:
         close(connection)
         raise
@@ -179,14 +216,27 @@ def rows_of(connection: duckdb.DuckDBPyConnection, query: str, study: str, doing
         raise DataError(f"{study}: {doing}: {first_line(error)}") from error
 
 
-def memory_limit_gb() -> float:
-    """What DuckDB may use: 40 % of the machine's memory, at most 4 GB, so that a sampler beside it has room."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    return min(MEMORY_LIMIT_GB, MEMORY_SHARE * total)
+def _spill_folder(given: Resources, temporary: Path | None, study: str) -> Path:
+    """A folder of this connection's own, which DuckDB makes when something does not fit into memory, and removes as it is closed.
+
+    One that is asked for gets a folder by the run's name: what a killed run leaves there can be told from what another one uses.
+    """
+    name = f"duckdb-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    if given.spill is None:
+        return (temporary or Path(tempfile.gettempdir())) / name
+    if not given.spill.is_dir() or not os.access(given.spill, os.W_OK | os.X_OK):
+        raise ResourceError(
+            f"{study}: the folder to spill to, {given.spill} (resources.spill, or {SPILL} in the environment), is no folder that can be "
+            "written; make it, or name another."
+        )
+    return (given.spill / f"{SPILLED}{temporary.name if temporary is not None else name}-{name}").absolute()
 
 
 def first_line(error: Exception) -> str:
     """The first line of an error, and the names that DuckDB offers instead, short enough for a message."""
+    refused = csv_refusal(str(error))
+    if refused is not None:
+        return shorten(refused, MESSAGE_LENGTH)
     lines = [line.strip() for line in str(error).strip().split("\n")]
     offered = [line for line in lines[1:] if line.startswith(("Candidate bindings", "Did you mean"))]
     text = " ".join([lines[0], *offered[:1]])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import duckdb
 
-from groupwise.source.source_files import exactly, is_remote, parquet_files
+from groupwise.source.source_files import exactly, is_remote, local_files
 
 MOST_LISTED_FILES = 500
 """Files of one pattern up to which each is named; beyond that their folder is."""
@@ -36,7 +36,7 @@ def places(pattern: str) -> list[str]:
     """
     if is_remote(pattern):
         return [_folder(pattern)] if _WILD & set(pattern) else [pattern]
-    files = parquet_files(pattern)
+    files = local_files(pattern)
     if len(files) > MOST_LISTED_FILES:
         folder = _folder(str(Path(pattern).absolute()))
         return [folder, *_linked(files, folder)]

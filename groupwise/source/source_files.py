@@ -34,7 +34,7 @@ def plain_pattern(text: str) -> str:
     return path if is_remote(path) else check_start(path)
 
 
-def parquet_files(pattern: str) -> list[Path]:
+def local_files(pattern: str) -> list[Path]:
     """Local files of a path or glob, sorted; the pattern itself where it is a file's own name. SourceError: too much to look at."""
     return [Path(pattern)] if Path(pattern).is_file() else matching_files(pattern)
 
@@ -49,20 +49,20 @@ def is_remote(pattern: str) -> bool:
     return "://" in pattern
 
 
-def source_state(database: str | None, parquet: Sequence[str]) -> str:
+def source_state(database: str | None, files: Sequence[str]) -> str:
     """Names, sizes, modification times and inodes of a source's files, as one short text that changes with any of them.
 
     A run reads its source more than once (fingerprint, rules, cells); the same text each time means that no writer came between.
     """
-    files: list[Path] = []
+    found: list[Path] = []
     if database is not None:
         # a writer's log lies beside the file until it is merged into it
-        files = [Path(database), Path(database + ".wal")]
-    for pattern in parquet:
+        found = [Path(database), Path(database + ".wal")]
+    for pattern in files:
         # an address of a scheme that DuckDB does not know (foo://x) is a path to it
-        files += parquet_files(pattern)
-    digest = hashlib.sha256("\n".join(parquet).encode())
-    for file in files:
+        found += local_files(pattern)
+    digest = hashlib.sha256("\n".join(files).encode())
+    for file in found:
         if file.exists():
             status = file.stat()
             digest.update(f"\n{file}\t{status.st_size}\t{status.st_mtime_ns}\t{status.st_ino}".encode())

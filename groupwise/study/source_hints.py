@@ -4,35 +4,18 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel
 
-TEXT_TABLES = (".csv", ".csv.gz", ".tsv", ".txt")
+from groupwise.source.file_kinds import SOURCE_FORMS, kind_of
+from multilevel.text import shorten
 
 
-def is_text_table(name: str) -> bool:
-    """Whether a file's name says that it holds text rather than Parquet."""
-    return name.lower().endswith(TEXT_TABLES)
-
-
-def convert_words(file: str) -> str:
-    """How a CSV file becomes Parquet, once."""
-    made = "lines.parquet" if "*" in file else Path(file).name.split(".")[0] + ".parquet"
-    file = file.replace("'", "''")
-    return (
-        'line items are read from Parquet files or a DuckDB database. Convert the file once: python -c "import duckdb; '
-        f"duckdb.sql(\\\"copy (from '{file}') to '{made}'\\\")\", then write source: {{parquet: {made}}}"
-    )
-
-
-def unknown_field(model: type[BaseModel], place: Sequence[int | str], value: object) -> str:
+def unknown_field(model: type[BaseModel], place: Sequence[int | str]) -> str:
     """What the part of a study that has no such field has instead."""
     part = _part(model, place[:-1]) or model
-    own, names = str(place[-1]), list(part.model_fields)
-    if place[0] == "source" and (own == "csv" or is_text_table(str(value))):
-        return "no such field: " + convert_words(value if isinstance(value, str) else "lines.csv")
+    own, names = str(place[-1]), field_names(part)
     close = difflib.get_close_matches(own, names, n=1)
     if close:
         return f"no such field; did you mean {close[0]}?"
@@ -49,15 +32,19 @@ def not_a_part(model: type[BaseModel], place: Sequence[int | str], value: object
 
 
 def _source(value: object) -> str:
-    if isinstance(value, str) and is_text_table(value):
-        return convert_words(value)
-    if isinstance(value, str) and value.endswith((".duckdb", ".db")):
-        return f"write source: {{database: {value}, line_items: query.sql}}"
-    if isinstance(value, str):
-        return f"write source: {{parquet: {value}}}"
-    if isinstance(value, list):
-        return f"write source: {{parquet: [{', '.join(map(str, value))}]}}"
-    return "write source: {parquet: files} or source: {database: file.duckdb, line_items: query.sql}"
+    if isinstance(value, str | list):
+        names = [value] if isinstance(value, str) else value
+        kinds = sorted({str(kind_of(str(name))) for name in names})
+        if kinds == ["None"]:
+            shown = shorten(str(names[0]), 60) if names else ""
+            return f"the suffix of {shown!r} does not say what it is; write one of {SOURCE_FORMS}"
+        return f"the files are of several kinds; write one of {SOURCE_FORMS}"
+    return f"write one of {SOURCE_FORMS}"
+
+
+def field_names(model: type[BaseModel]) -> list[str]:
+    """The fields of a part of a study, as a study writes them."""
+    return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def _part(model: type[BaseModel], place: Sequence[int | str]) -> type[BaseModel] | None:

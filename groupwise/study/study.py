@@ -10,18 +10,19 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     StringConstraints,
-    ValidationInfo,
     field_validator,
     model_validator,
 )
 
 from groupwise.publishing.address import has_scheme, read_address
-from groupwise.source.source_files import plain_path, plain_pattern
+from groupwise.resources import Wishes, resources
+from groupwise.study.moved import DEFAULT, Moved
+from groupwise.study.run_fields import KeptRuns, RunResources
+from groupwise.study.study_object import StudyObject
+from groupwise.study.study_source import Mix, Part, Source
 from groupwise.study.user_text import SHOWN
 from multilevel.errors import FormulaError, StudyError
 from multilevel.families.registry import family_names, has_two_parts, is_linear, statistics_of
@@ -40,10 +41,6 @@ type MissingRule = Literal["exclude", "level", "mean_and_indicator"]
 type Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,62}$")]
 
 
-def _as_list(value: object) -> object:
-    return [value] if isinstance(value, str) else value
-
-
 def _as_day(value: object) -> object:
     """Text and dates only: pydantic reads a number, also one in quotes, as seconds since 1970."""
     if isinstance(value, str) and value not in ("latest", "scheduled"):
@@ -56,79 +53,14 @@ def _as_day(value: object) -> object:
     return value
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_truth_value(cls, value: object, info: ValidationInfo) -> object:
-        if isinstance(value, bool) and info.field_name not in ("level", "parent_level"):
-            raise ValueError("no field is true or false; write null for what the study does not have")
-        return value
-
-
-class Source(_Part):
-    """Where line items come from: a DuckDB file with a query, or Parquet files."""
-
-    database: str | None = Field(None, description="path of a DuckDB file; opened read-only")
-    line_items: str | None = Field(None, description="path of the SQL file, one SELECT, that maps the database to line items")
-    parquet: Annotated[tuple[str, ...] | None, BeforeValidator(_as_list)] = Field(None, description="Parquet files or globs, read together")
-
-    @field_validator("database", "line_items")
-    @classmethod
-    def _plain(cls, value: str | None) -> str | None:
-        return None if value is None else plain_path(value)
-
-    @field_validator("parquet")
-    @classmethod
-    def _plain_patterns(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        return None if value is None else tuple(map(plain_pattern, value))
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> Self:
-        if self.parquet is not None:
-            if self.database is not None or self.line_items is not None:
-                raise ValueError("write either {parquet: ...} or {database: ..., line_items: ...}, not both")
-            if not self.parquet:
-                raise ValueError("parquet names no files")
-        elif self.database is None or self.line_items is None:
-            raise ValueError("write {database: file.duckdb, line_items: query.sql} or {parquet: files}")
-        return self
-
-
-class Mix(_Part):
-    """A table of weights that group estimates are standardised to: columns of the model, and ``weight``."""
-
-    parquet: str | None = Field(None, description="a Parquet file or glob that holds the table")
-    database: str | None = Field(None, description="path of a DuckDB file; opened read-only")
-    query: str | None = Field(None, description="path of an SQL file, one SELECT on the database that gives the table")
-
-    @field_validator("database", "query")
-    @classmethod
-    def _plain(cls, value: str | None) -> str | None:
-        return None if value is None else plain_path(value)
-
-    @field_validator("parquet")
-    @classmethod
-    def _plain_pattern(cls, value: str | None) -> str | None:
-        return None if value is None else plain_pattern(value)
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> Self:
-        has_query = self.database is not None and self.query is not None
-        if (self.parquet is None) != has_query or (self.parquet is not None and (self.database or self.query) is not None):
-            raise ValueError("write either {parquet: mix.parquet} or {database: file.duckdb, query: mix.sql}")
-        return self
-
-
-class Window(_Part):
+class Window(Part):
     """Which line items count: those of the last ``days`` days before as_of, as_of itself not included."""
 
     column: str = Field(description="date or timestamp column of the line items")
     days: int = Field(gt=0, le=36_525, description="length of the window in days")
 
 
-class SamplingOptions(_Part):
+class SamplingOptions(Part):
     """How the bayesian engine samples; nothing here changes the posterior."""
 
     draws: int = Field(1000, ge=100, le=100_000, description="draws kept per chain")
@@ -138,17 +70,23 @@ class SamplingOptions(_Part):
     cores: int | None = Field(None, ge=1, description="cores used for sampling; null: all")
 
 
-class PublishedDraws(_Part):
+class PublishedDraws(Part):
     """Joint draws of the coefficients, published as a seventh table; a bayesian study keeps its posterior for ArviZ too."""
 
     rows: int = Field(1000, ge=100, le=100_000, description="how many draws of every coefficient are published")
 
 
-class Privacy(_Part):
+class Privacy(Part):
     """Groups with fewer than ``k`` distinct values of ``of`` are not published."""
 
     of: str = Field(description="the column whose distinct values are protected, such as customer_id")
     k: int = Field(ge=2, description="smallest number of distinct values that a published group may have")
+
+
+class Differences(Part):
+    """The change above which ``groupwise diff`` and the report call a group moved."""
+
+    moved: Moved = Field(DEFAULT, description="a percentage of the earlier estimate, or a number in the outcome's units")
 
 
 def _label(value: object) -> object:
@@ -158,7 +96,7 @@ def _label(value: object) -> object:
     return str(value) if isinstance(value, int | float | date) else value
 
 
-type Label = Annotated[str, BeforeValidator(_label)]
+type Label = Annotated[str, BeforeValidator(_label, json_schema_input_type=str | int | float | bool)]
 
 
 def _column_type(value: object) -> str:
@@ -173,7 +111,7 @@ def _column_type(value: object) -> str:
 type ColumnType = Annotated[str, BeforeValidator(_column_type)]
 
 
-class NewLevels(_Part):
+class NewLevels(Part):
     """Levels to estimate although no line item has them."""
 
     grouping_factor: str = Field(description="the factor as the tables name it, such as department:category_key")
@@ -197,13 +135,17 @@ def _new_levels(value: object) -> object:
     return found
 
 
-class Study(_Part):
-    """A study file, checked. Relative paths are relative to the working directory."""
+class Study(Part, StudyObject):
+    """A study: one question, every field of a study file as an attribute. Relative paths are relative to the working directory.
+
+    ``Study(name=..., formula=..., source={"parquet": ...})`` makes one, ``Study.read`` reads a file, ``write`` writes one. A study does not
+    change; ``Study(**{**study.model_dump(), "interval": 0.8})`` is another one. A wrong field raises StudyError.
+    """
 
     name: Name = Field(description="names the published folder: letters, digits, underscores and hyphens")
     title: str = Field("", max_length=300, description="the question, for people")
     formula: str = Field(description="the model in lme4's language")
-    family: str = Field("gaussian", description="distribution of the outcome")
+    family: str = Field("gaussian", description="distribution of the outcome", json_schema_extra={"enum": list(family_names())})
     source: Source = Field(description="where line items come from")
     expectations: str | None = Field(
         None, pattern=r"^[a-z][a-z0-9_]*$", description="a suite in expectations/, or null: nothing is dropped"
@@ -229,7 +171,10 @@ class Study(_Part):
     currency: str | None = Field(None, pattern=r"^[A-Z]{3}$", description="ISO 4217 code")
     quarantine_limit: float = Field(0.01, ge=0, le=1, description="largest share of line items that may be quarantined")
     max_cells: int = Field(2_000_000, gt=0, description="limit for families whose predictors must all join the key")
-    predict_for: Annotated[tuple[NewLevels, ...], BeforeValidator(_new_levels)] = Field(
+    predict_for: Annotated[
+        tuple[NewLevels, ...],
+        BeforeValidator(_new_levels, json_schema_input_type=tuple[NewLevels, ...] | dict[str, Any] | None),
+    ] = Field(
         (),
         description="levels to estimate although unseen: {region: [NORTH]}, nested {department:category: [{level: .., parent_level: ..}]}",
     )
@@ -243,6 +188,8 @@ class Study(_Part):
     )
     priors: dict[str, Any] | None = Field(None, description="overrides of the default priors; bayesian engine only")
     sampling: SamplingOptions = Field(default_factory=SamplingOptions, description="how the bayesian engine samples")
+    resources: RunResources = Field(default_factory=RunResources, description="memory, threads and spill folder of a run")
+    runs: KeptRuns = Field(default_factory=KeptRuns, description="for how many days the folders of runs stay")
     draws: PublishedDraws | None = Field(None, description="joint draws published in draws.parquet; null: none")
     seed: int = Field(20_260_101, ge=0, lt=2**32, description="of every random number in the run")
     quadrature_points: int = Field(1, ge=1, le=100, description="adaptive Gauss-Hermite points; 1 is Laplace")
@@ -251,6 +198,7 @@ class Study(_Part):
     )
     bootstrap_samples: int = Field(500, ge=100, le=100_000, description="data sets that intervals: bootstrap draws and fits")
     privacy: Privacy | None = Field(None, description="groups of few people are not published")
+    diff: Differences = Field(default_factory=Differences, description="the change above which diff and the report call a group moved")
 
     @field_validator("family", mode="before")
     @classmethod
@@ -363,6 +311,19 @@ class Study(_Part):
     def parsed_formula(self) -> Formula:
         """The formula's tree."""
         return parse_formula(self.formula)
+
+    @property
+    def wishes(self) -> Wishes:
+        """What the study's run may take, as far as it says."""
+        return Wishes(**self.resources.model_dump())
+
+    @property
+    def sampler_settings(self) -> dict[str, Any]:
+        """``sampling`` without what is left to its defaults; no more cores than ``resources`` has threads."""
+        settings = self.sampling.model_dump(exclude_none=True)
+        if self.sampling.cores is None:
+            settings["cores"] = max(1, min(self.sampling.chains, 4, resources(self.wishes).threads))
+        return settings
 
     @property
     def has_two_parts(self) -> bool:

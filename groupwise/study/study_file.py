@@ -12,6 +12,7 @@ from groupwise.study.source_hints import not_a_part, unknown_field
 from groupwise.study.study import Study
 from groupwise.study.user_text import read_user_file, show_value
 from groupwise.study.yaml_text import read_yaml
+from groupwise.whole_files import write_whole
 from multilevel.errors import StudyError
 from multilevel.text import shorten
 
@@ -28,10 +29,32 @@ def load_study(path: Path | str, overrides: Mapping[str, str] | None = None) -> 
     fields = _mapping(read_yaml(read_user_file(file, "study file"), str(file)), file)
     for key, value in (overrides or {}).items():
         _override(fields, key, value, file)
+    return study_from(fields, str(file))
+
+
+def study_from(fields: Mapping[str, Any], where: str) -> Study:
+    """A study from its fields; StudyError beginning with ``where``, naming the field, the value and what would be right."""
     try:
         return Study.model_validate(fields)
     except ValidationError as error:
-        raise StudyError(_explain(error, file)) from error
+        raise StudyError(explain(error, where)) from error
+
+
+def study_fields(study: Study) -> dict[str, Any]:
+    """The fields of a study that are not as by default, in plain values, as a study file has them."""
+    return dict(study.model_dump(mode="json", exclude_defaults=True, exclude_none=True))
+
+
+def write_study_file(study: Study, path: Path) -> Path:
+    """Write a study as YAML, whole or not at all; fields with their default are left out."""
+    import yaml
+
+    text = yaml.safe_dump(study_fields(study), sort_keys=False, allow_unicode=True, width=120)
+    try:
+        write_whole(path, text)
+    except OSError as error:
+        raise StudyError(f"{path}: the study cannot be written ({error.strerror or error}).") from error
+    return path
 
 
 def _mapping(content: object, file: Path) -> dict[str, Any]:
@@ -59,19 +82,19 @@ def _override(fields: dict[str, Any], key: str, value: str, file: Path) -> None:
     here[last] = read_yaml(value, where)
 
 
-def _explain(error: ValidationError, file: Path) -> str:
+def explain(error: ValidationError, where: str) -> str:
     """At most four lines: each a field, its value and what is wrong with it."""
     problems = error.errors(include_url=False)
     lines = [_problem(problem) for problem in problems[:3]]
     more = [f"and {len(problems) - 3} more"] if len(problems) > 3 else []
-    return "\n".join([f"{file}: {lines[0]}", *lines[1:], *more])
+    return "\n".join([f"{where}: {lines[0]}", *lines[1:], *more])
 
 
 def _problem(problem: Any) -> str:
     field = shorten(".".join(str(part) for part in problem["loc"])) or "study"
     message = str(problem["msg"]).removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
-        return f"{field}: {unknown_field(Study, problem['loc'], problem.get('input'))}"
+        return f"{field}: {unknown_field(Study, problem['loc'])}"
     if problem["type"] == "missing":
         return f"{field}: this field is needed"
     if problem["type"] == "string_pattern_mismatch" and field == "name":

@@ -15,10 +15,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
-import pandas as pd
 
 from groupwise.faults import as_ours
 from groupwise.run_folder import RunFolder
@@ -33,6 +32,9 @@ from groupwise.validation.scan_sql import applies, broken, with_duplicates
 from groupwise.validation.suite import Rule, load_rules, value_kind
 from groupwise.validation.validation_page import write_validation_page
 from multilevel.errors import RecordError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SAMPLE_ROWS = 100_000
 RECORD = "expectation_record"
@@ -175,6 +177,9 @@ def scan_sample(connection: duckdb.DuckDBPyConnection, study: str, rules: Sequen
 
 def sample_frame(connection: duckdb.DuckDBPyConnection, types: Mapping[str, str]) -> pd.DataFrame:
     """The sampled rows with NumPy types: Great Expectations is slow on Arrow decimals and fails on dates beside datetimes."""
+    # not before: the run itself, which only starts this process, has no use for pandas
+    import pandas as pd
+
     frame: pd.DataFrame = connection.sql(f"select {', '.join(map(quote, types))} from {SAMPLE_TABLE}").df()
     for name, kind in types.items():
         if kind in WIDE and frame[name].dtype.kind == "f":

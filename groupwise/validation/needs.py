@@ -98,15 +98,25 @@ def _check_types(study: Study, types: Mapping[str, str]) -> None:
                 f"{study.name}: formula: the outcome {name} is {types[name]}; family {study.family} needs {allowed}."
                 f"{_cast_hint(name, types[name])}"
             )
-    known = [name for name in (response.weights, response.standard_error) if name is not None]
-    calculated = [name for part in predictor_expressions(formula) for name in _calculated(part)]
-    offsets = [name for part in formula.offsets for name in columns_in(part)]
-    for name in dict.fromkeys([*known, *calculated, *offsets]):
+    for name in calculated_columns(study):
+        if name in outcome:
+            continue
         if value_kind(types[name]) not in ("number", "boolean"):
             raise StudyError(
                 f"{study.name}: formula: {name} is {types[name]}; the formula calculates with it, so it must be a number."
                 f"{_cast_hint(name, types[name])}"
             )
+
+
+def calculated_columns(study: Study) -> list[str]:
+    """Columns that must be numbers: of the outcome, of weights and offsets, and those that the formula calculates with."""
+    formula = study.parsed_formula
+    response = formula.response
+    outcome = [*columns_in(response.expression), *(columns_in(response.trials) if response.trials is not None else ())]
+    known = [name for name in (response.weights, response.standard_error) if name is not None]
+    calculated = [name for part in predictor_expressions(formula) for name in _calculated(part)]
+    offsets = [name for part in formula.offsets for name in columns_in(part)]
+    return list(dict.fromkeys([*outcome, *known, *calculated, *offsets]))
 
 
 def _cast_hint(name: str, kind: str) -> str:

@@ -133,8 +133,10 @@ def _rows_shown(study: Study, rules: Sequence[Rule], examples: Sequence[Mapping[
     return "\n".join(["Some of the rows (groupwise estimate keeps all of them in a file):", *lines[:SHOWN_ROWS]])
 
 
-def _advice(outcome: Validated, shown: str | None, advice: str) -> str:
-    """Where the rows are, or some of them, and what to do."""
+def _advice(study: Study, outcome: Validated, shown: str | None, advice: str) -> str:
+    """Where the rows are, or some of them, and what to do; under privacy they go with the run."""
+    if study.privacy is not None and shown is None:
+        return f"{advice.capitalize()}. The study has privacy: no row of it is kept."
     return f"The rows are in {outcome.quarantine}; {advice}." if shown is None else f"{advice.capitalize()}. {shown}"
 
 
@@ -148,7 +150,7 @@ def _failure(study: Study, outcome: Validated, shown: str | None) -> DataError |
         return DataError(
             f"{study.name}: the critical rule {worst.rule_id} failed: {worst.unexpected:,} of {worst.checked:,} line items break it"
             f"{allowed} ({worst.why}){more}\n"
-            + _advice(outcome, shown, f"mend the source, or the suite expectations/{study.expectations}.json")
+            + _advice(study, outcome, shown, f"mend the source, or the suite expectations/{study.expectations}.json")
         )
     if outcome.n_quarantined > study.quarantine_limit * outcome.n_rows:
         worst = max((rule for rule in outcome.rules if rule.severity != "info"), key=lambda rule: rule.unexpected)
@@ -156,7 +158,7 @@ def _failure(study: Study, outcome: Validated, shown: str | None) -> DataError |
         return DataError(
             f"{study.name}: {outcome.n_quarantined:,} of {outcome.n_rows:,} line items ({share:.2%}) broke a rule; quarantine_limit "
             f"is {study.quarantine_limit:.2%}. Most broke {worst.rule_id} ({worst.unexpected:,}: {worst.why})\n"
-            + _advice(outcome, shown, "mend the source, or raise quarantine_limit")
+            + _advice(study, outcome, shown, "mend the source, or raise quarantine_limit")
         )
     if outcome.n_left == 0:
         return DataError(

@@ -22,6 +22,7 @@ from multilevel.design.model import Design
 from multilevel.design.reduction import ReducedRows, outcome_of, reduce_design
 from multilevel.design.unit_free import unit_free
 from multilevel.linear.assemble import linear_system
+from multilevel.linear.footprint import likelihood_bytes
 
 COMPILE_SECONDS = 12.0
 """Of PyMC's and nutpie's compilation, once in a process."""
@@ -78,9 +79,8 @@ def likelihood_cost(design: Design) -> Cost:
     n_parameters = sum(len(factor) * (len(factor) + 1) // 2 for factor in factors)
     n_evaluations = 20 + 10 * n_parameters
     each = GRADIENT if design.cells.has_moments else PIRLS_STEPS
-    widest = design.n_effects - max((block.n_levels * block.values.shape[1] for block in rows.blocks), default=0)
     form = "linear" if design.cells.has_moments else "Laplace"
-    return Cost(form, factorisation * each * n_evaluations, _with_process(8 * 6 * widest**2))
+    return Cost(form, factorisation * each * n_evaluations, likelihood_bytes(design))
 
 
 def _nuts(design: Design, rows: ReducedRows, family: str, priors: ResolvedPriors, sampling: Sampling) -> Cost:

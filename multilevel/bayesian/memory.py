@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-
 from multilevel.bayesian.sampling import Sampling
 from multilevel.design.model import Design
 from multilevel.errors import FitError
+from multilevel.machine import memory_bytes
 
 COPIES = 3
 """Of all draws at once: as sampled, as coefficients, while the tables are made."""
@@ -20,8 +19,8 @@ def draws_bytes(n_coefficients: int, sampling: Sampling, *, thin: int = 1) -> in
 
 
 def machine_bytes() -> int:
-    """The machine's memory."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    """The machine's memory, or the container's."""
+    return memory_bytes()
 
 
 def refuse_too_large(design: Design, sampling: Sampling) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from multilevel.errors import StudyError
+from multilevel.machine import processors
 
 type Form = Literal["auto", "collapsed", "nuts"]
 
@@ -30,7 +30,7 @@ class Sampling:
     @property
     def threads(self) -> int:
         """Threads to sample on."""
-        return self.cores or max(1, min(self.chains, os.cpu_count() or 1, 4))
+        return self.cores or max(1, min(self.chains, processors(), 4))
 
 
 def read_sampling(written: Sampling | Mapping[str, object] | None) -> Sampling:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from multilevel.catalogue.column import Column, TableSpec
 from multilevel.catalogue.evolution import RULES
-from multilevel.catalogue.published_tables import CATALOGUE_VERSION, COMMON, EVERY_TABLE
+from multilevel.catalogue.published_tables import CATALOGUE_VERSION, EVERY_TABLE
+from multilevel.catalogue.shared_columns import COMMON
 
 _OPENING = f"""# The published tables
 
@@ -18,6 +19,9 @@ Not applicable is null, never 0 or NaN. Every file is plain Parquet (zstd, plain
 the same descriptions, units and null rules in its field metadata. *Link scale* is the scale of the linear predictor: the response itself
 for a gaussian study, its logarithm under `log(y)` and a log link, log odds under a logit link. *outcome* is the unit of the outcome, which
 the study names.
+
+Each column is defined here once. [multilevel-models.md](multilevel-models.md), section 3, says how the numbers of `group_estimates` are
+made and shows, with this shop's numbers, how each is misread; its section 8 has ranks, probabilities and contrasts.
 """
 
 

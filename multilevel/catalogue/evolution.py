@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from multilevel.catalogue import published_tables
+from multilevel.catalogue import published_tables, shared_columns
 from multilevel.catalogue.column import Column, TableSpec
 
 RELEASED = Path(__file__).with_name("released_schema.json")
@@ -33,7 +33,7 @@ RULES: tuple[str, ...] = (
 
 EARLIER: Mapping[str, tuple[str, ...]] = {
     "group_estimates": (
-        *(column.name for column in published_tables.COMMON),
+        *(column.name for column in shared_columns.COMMON),
         *("grouping_factor", "level", "parent_level", "estimate", "std_error", "lower", "upper"),
         *("no_pooling_estimate", "no_pooling_std_error", "complete_pooling_estimate", "n", "rank_lower", "rank_upper", "is_new"),
     )

@@ -30,7 +30,7 @@ from multilevel.cells.unit_sums import CELL, UnitSums, read_unit_sums
 from multilevel.errors import DataError
 from multilevel.families.registry import has_two_parts, statistics_of
 
-FORMAT = 1
+FORMAT = 2
 """Version of the pair of files; read_cells refuses any other."""
 
 

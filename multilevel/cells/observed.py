@@ -74,3 +74,29 @@ def observed_means(observed: Observed, codes: Integers, n: Integers, n_groups: i
         error = np.sqrt(np.maximum(left, 0.0) * rows / np.maximum(rows - 1, 0)) / (rows * of_group.size)
     known = np.isfinite(ratio)
     return np.where(known, ratio, np.nan), np.where(known & (rows > 1), error, np.nan)
+
+
+def observed_errors_by_unit(level: Integers, unit: Integers, outcome: Floats, size: Floats, ratio: Floats, total_size: Floats) -> Floats:
+    """(G,) standard errors of ``observed_means`` where line items of one unit (a household) are dependent.
+
+    Linearised, of totals by unit (Cochran 1977, eq. 11.30, without the finite population's correction; Taylor linearisation of a ratio
+    under sampling of clusters): with e_u the unit's summed outcome less ``ratio`` times its summed size, sqrt(m / (m - 1) sum e_u^2) over
+    the summed size, m units. NaN for groups with one unit.
+
+    Parameters
+    ----------
+    level, unit : (P,) the group and the unit that parts of the rows belong to. outcome, size : (P,) sums over those rows.
+    ratio : (G,) summed outcome over summed size of each group. total_size : (G,) summed size of all rows of a group. Where it is larger
+        than that of the parts, these are a sample of its units, and squares are those of the sample times the ratio of the two.
+    """
+    n_groups = len(ratio)
+    n_units = int(unit.max(initial=0)) + 1
+    both, place = np.unique(level.astype(np.int64) * n_units + unit, return_inverse=True)
+    of_pair = both // n_units
+    away = np.bincount(place, outcome - ratio[level] * size, len(both))
+    own_size = np.bincount(place, size, len(both))
+    count, looked_at = np.bincount(of_pair, own_size > 0, n_groups), np.bincount(of_pair, own_size, n_groups)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        squares = np.bincount(of_pair, away**2, n_groups) * total_size / looked_at
+        error = np.sqrt(count / (count - 1.0) * squares) / total_size
+    return np.where((count > 1) & np.isfinite(error), error, np.nan)

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from multilevel.arrays import Codes, Floats, Integers
+from multilevel.errors import DataError
 
 MOST_UNITS = 5_000
 """Units that are looked at, the first by hash."""
@@ -36,6 +37,8 @@ class UnitSums:
     key : (P,) the cell, as in ``CellStatistics.key``. unit : (P,) the unit, from 0.
     n, weight, size, total : (P,) as in ``CellStatistics``. mean : (P, m + 1) weighted means of the features and, last, of the outcome;
         (P, 0) of families without moments.
+    outcome, outcome_size : (P,) means over line items, as in ``Observed``: of the outcome on its raw scale, and of its trials or
+        exposure, else 1.
     """
 
     column: str
@@ -47,11 +50,24 @@ class UnitSums:
     mean: Floats
     size: Floats
     total: Floats
+    outcome: Floats
+    outcome_size: Floats
 
     def at(self, kept: NDArray[np.bool_] | Integers) -> UnitSums:
         """The kept pairs."""
-        names = ("key", "unit", "n", "weight", "mean", "size", "total")
+        names = ("key", "unit", "n", "weight", "mean", "size", "total", "outcome", "outcome_size")
         return replace(self, **{name: getattr(self, name)[kept] for name in names})
+
+
+def cell_places(units: UnitSums, key: NDArray[np.uint64] | None) -> Integers:
+    """(P,) the place of each pair's cell among cells with ``key`` (C,); DataError where one has none."""
+    if key is None:
+        raise DataError(f"sums by {units.column}: the cells were made without their keys; compress the study again.")
+    order = np.argsort(key)
+    place = np.minimum(np.searchsorted(key[order], units.key), len(key) - 1)
+    if np.any(key[order[place]] != units.key):
+        raise DataError(f"sums by {units.column} belong to other cells than these; compress the study again.")
+    return np.asarray(order[place], dtype=np.int64)
 
 
 def level_unit_pairs(level: Integers, unit: Codes) -> tuple[Integers, Integers]:
@@ -80,4 +96,6 @@ def read_unit_sums(path: Path, column: str, n_units: int, n_moments: int) -> Uni
     for place in range(n_moments):
         mean[:, place] = read(f"mean.{place}")
     key, unit = read(CELL).astype(np.uint64), read(UNIT).astype(np.int32)
-    return UnitSums(column, n_units, key, unit, n, floats("weight", n), mean, floats("size", n), floats("total", n))
+    outcome = floats("observed.mean", mean[:, -1] if n_moments else n)
+    sums = (floats("weight", n), mean, floats("size", n), floats("total", n))
+    return UnitSums(column, n_units, key, unit, n, *sums, outcome, floats("observed.size", np.ones(len(n))))

@@ -12,8 +12,8 @@ import numpy as np
 
 from multilevel.arrays import Floats
 from multilevel.cells.statistics import CellStatistics
-from multilevel.cells.unit_sums import UnitSums, level_unit_pairs
-from multilevel.checking.design_effects import MATERIAL, places_of
+from multilevel.cells.unit_sums import UnitSums, cell_places, level_unit_pairs
+from multilevel.checking.design_effects import MATERIAL
 from multilevel.design.model import Design
 from multilevel.design.nesting import Nesting
 from multilevel.families.registry import family_named
@@ -43,7 +43,7 @@ class DependenceReading:
 def dependence_readings(design: Design, tree: Nesting, units: UnitSums) -> list[DependenceReading]:
     """One for every grouping factor with a level of two units or more; ``design`` of one part, or a two-part study's first."""
     cells = design.cells
-    cell = places_of(units, design)
+    cell = cell_places(units, cells.key)
     variance, mean = _within(cells)
     own = units.mean[:, -1] if cells.has_moments else units.total / units.size
     count = units.weight if cells.has_moments else units.size

@@ -18,10 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from multilevel.arrays import Codes, Floats, Integers
-from multilevel.cells.unit_sums import UnitSums, level_unit_pairs
-from multilevel.design.model import Design, Factor
+from multilevel.cells.unit_sums import UnitSums, cell_places, level_unit_pairs
+from multilevel.design.model import Factor
 from multilevel.design.nesting import Nesting
-from multilevel.errors import DataError
 from multilevel.families.registry import family_named
 from multilevel.fit.container import Check, Fit
 from multilevel.fit.residuals import feature_coefficients, linear_predictor
@@ -94,7 +93,7 @@ def design_effects(
 
 def _residuals(fit: Fit, units: UnitSums, row_variance: Floats | None) -> _Residuals:
     design = fit.design
-    cell = places_of(units, design)
+    cell = cell_places(units, design.cells.key)
     if design.cells.has_moments:
         parts = feature_coefficients(design, fit.joint.mean)
         slopes = parts[cell, 1:]
@@ -108,18 +107,6 @@ def _residuals(fit: Fit, units: UnitSums, row_variance: Floats | None) -> _Resid
     mean, own = family.moments(units.size, eta[cell], scale)
     _, total = family.moments(design.cells.size, eta, scale)
     return _Residuals(units, cell, units.total - mean, own, total, design.cells.size)
-
-
-def places_of(units: UnitSums, design: Design) -> Integers:
-    """(P,) the cell of each pair among those of the design; DataError where one has none."""
-    key = design.cells.key
-    if key is None:
-        raise DataError(f"sums by {units.column}: the cells were made without their keys; compress the study again.")
-    order = np.argsort(key)
-    place = np.minimum(np.searchsorted(key[order], units.key), len(key) - 1)
-    if np.any(key[order[place]] != units.key):
-        raise DataError(f"sums by {units.column} belong to other cells than these; compress the study again.")
-    return np.asarray(order[place], dtype=np.int64)
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,12 @@ def add_population(design: Design, rows: csr_array, values: Mapping[int, Floats]
     return csr_array(rows + extra.tocsr())
 
 
+def coefficient_rows(design: Design, lineage: Mapping[str, Integers], term: str) -> csr_array:
+    """(L, p + q): the population coefficient of ``term`` and its deviations over the factors of ``lineage``."""
+    deviations, place = deviation_rows(design, lineage, term), population_index(design, term)
+    return deviations if place is None else add_population(design, deviations, {place: np.ones(1)})
+
+
 def _ones(rows: Integers, columns: Integers, n_rows: int, design: Design) -> csr_array:
     shape = (n_rows, len(design.population) + design.n_effects)
     return csr_array(coo_array((np.ones(len(rows)), (rows, columns)), shape=shape))

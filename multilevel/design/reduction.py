@@ -16,11 +16,12 @@ from multilevel.families.registry import family_named
 
 @dataclass(frozen=True)
 class ReducedBlock:
-    """One block over reduced rows: ``codes`` (R,) the level of each row, ``values`` (R, k) its columns of Z."""
+    """One block over reduced rows: ``codes`` (R,) the level of each row, ``values`` (R, k) its columns of Z; ``name`` of its factor."""
 
     codes: Codes
     values: Floats
     n_levels: int
+    name: str = "a factor"
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def reduce_design(design: Design) -> ReducedRows:
 
     return ReducedRows(
         X=matrix(design.population),
-        blocks=tuple(ReducedBlock(b.factor.codes[cell], matrix(b.columns), b.factor.n_levels) for b in design.blocks),
+        blocks=tuple(ReducedBlock(b.factor.codes[cell], matrix(b.columns), b.factor.n_levels, b.factor.name) for b in design.blocks),
         outcome=np.concatenate([first.outcome, extra.outcome]),
         size=np.ones(n_rows),
         offset=np.zeros(n_rows),
@@ -138,7 +139,7 @@ def _cells_as_rows(design: Design) -> ReducedRows:
 
     return ReducedRows(
         X=matrix(design.population),
-        blocks=tuple(ReducedBlock(b.factor.codes, matrix(b.columns), b.factor.n_levels) for b in design.blocks),
+        blocks=tuple(ReducedBlock(b.factor.codes, matrix(b.columns), b.factor.n_levels, b.factor.name) for b in design.blocks),
         outcome=cells.total,
         size=cells.size,
         offset=cells.offset,

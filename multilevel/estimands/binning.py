@@ -2,8 +2,8 @@
 
 Under the identity link one common bin and one bin a level are exact. Otherwise each bin carries its averaged row, corrected for what
 differs within the bin: under a log link by the ratio of the average response to the response of the average, which is exact at the
-estimates; under a logit link by drawing the row in, E expit(Normal(m, v)) = expit(m / sqrt(1 + c^2 v)) to about 0.001 (Demidenko 2013,
-section 7.1.2).
+estimates; under a logit link by drawing the row in, E expit(Normal(m, v)) = expit(m / sqrt(1 + c^2 v)) (Demidenko 2013, section
+7.1.2), which is off by 0.001 at most where v is 0.1, by 0.0065 where it is 1, and by 0.011 at any.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import csr_array, diags_array
+from scipy.sparse import csr_array
 
 from multilevel.arrays import Floats, Integers
 from multilevel.design.effect_rows import effect_places
 from multilevel.estimands.mix_parts import Sides
 from multilevel.families.link import Link
+from multilevel.fit.shared_rows import Rows, scaled
 
 MOST_PAIRS = 10_000
 """Pairs of bins aimed at for one factor under a link that is not the identity."""
@@ -85,11 +86,11 @@ def corrections(average: csr_array, predictor: Floats, spread: Floats, response:
     return np.ones(n_bins), np.zeros(n_bins)
 
 
-def draw_in(rows: csr_array, spread: Floats) -> csr_array:
+def draw_in(rows: Rows, spread: Floats) -> Rows:
     """Rows scaled for a variance ``spread`` (m,) of the linear predictor about each: the logistic-normal mean."""
     if not np.any(spread):
         return rows
-    return csr_array(diags_array(attenuation(spread)) @ rows)
+    return scaled(rows, attenuation(spread))
 
 
 def attenuation(spread: Floats) -> Floats:

@@ -23,6 +23,7 @@ from multilevel.estimands.expected_outcome import Chunk, ExpectedOutcome, Unknow
 from multilevel.estimands.level_variance import LevelVariance
 from multilevel.estimands.mix_parts import Sides, averaging, pair_rows, scales, split_sides
 from multilevel.fit.container import Fit
+from multilevel.fit.shared_rows import as_csr
 
 _CHUNK_ENTRIES = 3_000_000
 _MOST_LEAVES = 400
@@ -118,7 +119,7 @@ def unseen_chunks(work: Combinations, unseen: Integers) -> Iterator[Chunk]:
         for start in range(0, len(here), step):
             chosen = csr_array(weights[here[start : start + step]])
             used = np.unique(chosen.indices)
-            yield tuple(csr_array(own[used]) for own in rows), csr_array(chosen[:, used])
+            yield tuple(csr_array(as_csr(own)[used]) for own in rows), csr_array(chosen[:, used])
         at += n_pairs
 
 

@@ -20,8 +20,9 @@ from multilevel.estimands.new_group_mix import NewMixes
 from multilevel.estimands.response import response_of
 from multilevel.families.link import Link
 from multilevel.fit.container import Fit, Summary
+from multilevel.fit.shared_rows import Rows, columns_of
 
-type PartRows = tuple[csr_array, ...]
+type PartRows = tuple[Rows, ...]
 """Per part (m, p + q) rows of its own coefficients."""
 
 type Chunk = tuple[PartRows, csr_array]
@@ -40,9 +41,9 @@ class PartFit:
         """Inverse link, on the scale of y for ``log y``."""
         return response_of(self.fit.design.cells)
 
-    def own(self, rows: csr_array) -> csr_array:
+    def own(self, rows: Rows) -> Rows:
         """The layout's rows (m, p + q) as this part's."""
-        return rows if self.places is None else csr_array(rows[:, self.places])
+        return rows if self.places is None else columns_of(rows, self.places)
 
     def mean(self, width: int) -> Floats:
         """(p + q,) estimates in the common layout, 0 where the part has no such column."""
@@ -97,10 +98,16 @@ class ExpectedOutcome(Protocol):
     def common(self, sides: Sides, n_own: int, *, own_part: Floats, common_part: Floats) -> CommonBins:
         """Bins of the common side beside ``n_own`` bins of the own ones; the parts (C,) are those of sigma^2 of ``log y``."""
 
+    def bins_of(self, sides: Sides, codes: Integers, *, own_part: Floats, common_part: Floats) -> CommonBins:
+        """Bins of the common side from the code (C,) of each cell's bin; the parts (C,) are those of sigma^2 of ``log y``."""
+
+    def expected(self, predictors: Sequence[Floats]) -> Floats:
+        """What is expected at the linear predictors of every part, elementwise."""
+
     def average(self, rows: PartRows, weights: csr_array) -> Summary:
         """(g,) averages of what is expected at ``rows``."""
 
-    def gradients(self, rows: PartRows, weights: csr_array) -> tuple[csr_array, ...]:
+    def gradients(self, rows: PartRows, weights: csr_array) -> PartRows:
         """Per part (g, p + q) derivatives of the averages at the estimates."""
 
     def sensitivities(self, estimate: Floats, chunks: Callable[[], Iterable[Chunk]]) -> tuple[Floats, ...]:
@@ -125,7 +132,7 @@ class ExpectedOutcome(Protocol):
         """
 
 
-def integrated(parts: Sequence[PartFit], rows: csr_array, weights: csr_array, spread: Floats, unseen: Sequence[Floats]) -> Chunk:
+def integrated(parts: Sequence[PartFit], rows: Rows, weights: csr_array, spread: Floats, unseen: Sequence[Floats]) -> Chunk:
     """A chunk from the layout's rows (m, p + q), with what the linear predictors vary by about them integrated.
 
     spread : (m,) variance within the bins, under a logit link. unseen : per part (m,) variance from effects never seen. The mean of an

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import coo_array, csr_array, diags_array, kron
+from scipy.sparse import coo_array, csr_array, diags_array, eye_array, hstack, kron
 
 from multilevel.arrays import Floats, Integers
 from multilevel.design.group_predictors import GROUP_KINDS, column_values, part_values, parts
@@ -19,6 +19,7 @@ from multilevel.design.model import Design, DesignColumn
 from multilevel.design.nesting import is_constant_within
 from multilevel.estimands.crossings import Crossing, crossing_pieces
 from multilevel.fit.residuals import one_hot
+from multilevel.fit.shared_rows import SharedRows, stacked
 
 
 @dataclass(frozen=True)
@@ -62,21 +63,81 @@ def pair_rows(sides: Sides, averages: Sequence[csr_array], leave_out: frozenset[
     Returns (B_1 * ... * B_common, p + q).
     """
     design = sides.design
-    n_rows = int(np.prod([average.shape[0] for average in averages]))
-    shape = (n_rows, len(design.population) + design.n_effects)
-    pieces: list[tuple[Floats, Integers, Integers]] = []
-    for place, split in enumerate(sides.population):
-        values = _outer([np.asarray(average @ part) for average, part in zip(averages, split, strict=True)])
-        kept = np.flatnonzero(values)
-        pieces.append((values[kept], kept, np.full(len(kept), place)))
+    pieces = _population_pieces(sides, averages, range(len(design.population)))
     for index, home in enumerate(sides.home):
         if index not in leave_out and home >= 0:
             pieces += [_effect_piece(sides, averages, index, column) for column in range(len(design.blocks[index].columns))]
+    return _joined(design, _n_rows(averages), pieces + _crossing_pieces(sides, averages, leave_out))
+
+
+def shared_pair_rows(sides: Sides, averages: Sequence[csr_array], leave_out: frozenset[int] = frozenset()) -> SharedRows:
+    """As ``pair_rows``; what the common side brings is kept once for every common bin, and once more for every own value that scales it."""
+    design, common = sides.design, averages[-1]
+    n_own, n_common = _n_rows(averages[:-1]), common.shape[0]
+    own: list[_Piece] = []
+    groups: dict[bytes, tuple[Floats, list[_Piece]]] = {}
+
+    def share(scale: Floats, piece: _Piece) -> None:
+        groups.setdefault(scale.tobytes(), (scale, []))[1].append(piece)
+
+    for place, split in enumerate(sides.population):
+        scale = _outer([np.asarray(average @ part) for average, part in zip(averages[:-1], split[:-1], strict=True)])
+        if np.ptp(scale) == 0.0:
+            values = scale[0] * np.asarray(common @ split[-1])
+            share(np.ones(n_own), (values, np.arange(n_common), np.full(n_common, place)))
+        else:
+            own += _population_pieces(sides, averages, [place])
+    for index, home in enumerate(sides.home):
+        if index in leave_out or home < 0:
+            continue
+        for column, split in enumerate(sides.effects[index]):
+            if home < sides.n_sides:
+                own.append(_effect_piece(sides, averages, index, column))
+                continue
+            scale = _outer([np.asarray(average @ part) for average, part in zip(averages[:-1], split[:-1], strict=True)])
+            found = coo_array(csr_array(common @ diags_array(split[-1]) @ one_hot(design, index)))
+            row, level = (np.asarray(at, np.int64) for at in found.coords)
+            alike = np.ptp(scale) == 0.0
+            values = np.asarray(found.data) * (scale[0] if alike else 1.0)
+            share(np.ones(n_own) if alike else scale, (values, row, _places(design, index, column, level)))
+    bins = eye_array(n_common, format="csr")
+    weights = [csr_array(kron(csr_array(scale.reshape(-1, 1)), bins, format="csr")) for scale, _ in groups.values()]
+    return SharedRows(
+        _joined(design, n_own * n_common, own + _crossing_pieces(sides, averages, leave_out)),
+        csr_array(hstack(weights, format="csr")) if weights else csr_array((n_own * n_common, 0)),
+        stacked([_joined(design, n_common, pieces) for _, pieces in groups.values()] or [_joined(design, 0, [])]),
+    )
+
+
+type _Piece = tuple[Floats, Integers, Integers]
+"""Values with their rows and their places in (beta, b)."""
+
+
+def _joined(design: Design, n_rows: int, pieces: Sequence[_Piece]) -> csr_array:
+    nothing = (np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.int64))
+    data, rows, columns = (np.concatenate([piece[i] for piece in (nothing, *pieces)]) for i in range(3))
+    return csr_array(coo_array((data, (rows, columns)), shape=(n_rows, len(design.population) + design.n_effects)))
+
+
+def _n_rows(averages: Sequence[csr_array]) -> int:
+    return int(np.prod([average.shape[0] for average in averages]))
+
+
+def _population_pieces(sides: Sides, averages: Sequence[csr_array], places: Sequence[int]) -> list[_Piece]:
+    pieces = []
+    for place in places:
+        values = _outer([np.asarray(average @ part) for average, part in zip(averages, sides.population[place], strict=True)])
+        kept = np.flatnonzero(values)
+        pieces.append((values[kept], kept, np.full(len(kept), place)))
+    return pieces
+
+
+def _crossing_pieces(sides: Sides, averages: Sequence[csr_array], leave_out: frozenset[int]) -> list[_Piece]:
+    pieces: list[_Piece] = []
     for crossing in sides.crossings:
         if crossing.block not in leave_out:
-            pieces += crossing_pieces(design, crossing, averages, scales(sides, averages, crossing.block))
-    data, rows, columns = (np.concatenate([piece[i] for piece in pieces]) for i in range(3))
-    return csr_array(coo_array((data, (rows, columns)), shape=shape))
+            pieces += crossing_pieces(sides.design, crossing, averages, scales(sides, averages, crossing.block))
+    return pieces
 
 
 def scales(sides: Sides, averages: Sequence[csr_array], block: int) -> Floats:
@@ -87,7 +148,7 @@ def scales(sides: Sides, averages: Sequence[csr_array], block: int) -> Floats:
     return np.column_stack(columns)
 
 
-def _effect_piece(sides: Sides, averages: Sequence[csr_array], block: int, column: int) -> tuple[Floats, Integers, Integers]:
+def _effect_piece(sides: Sides, averages: Sequence[csr_array], block: int, column: int) -> _Piece:
     design, home = sides.design, sides.home[block]
     split = sides.effects[block][column]
     members = one_hot(design, block)
@@ -97,8 +158,12 @@ def _effect_piece(sides: Sides, averages: Sequence[csr_array], block: int, colum
         piece = kron(piece, factor, format="coo")
     found = coo_array(piece)
     row, level = (np.asarray(index, np.int64) for index in found.coords)
-    width = len(design.blocks[block].columns)
-    return np.asarray(found.data), row, len(design.population) + design.starts[block] + level * width + column
+    return np.asarray(found.data), row, _places(design, block, column, level)
+
+
+def _places(design: Design, block: int, column: int, levels: Integers) -> Integers:
+    """Where the effects of one column of a block are in (beta, b)."""
+    return len(design.population) + design.starts[block] + levels * len(design.blocks[block].columns) + column
 
 
 def _outer(vectors: Sequence[Floats]) -> Floats:

@@ -10,8 +10,8 @@ from scipy.sparse import csr_array
 from multilevel.arrays import Floats
 from multilevel.estimands.mix_parts import Sides, scales
 from multilevel.fit.container import Fit
+from multilevel.fit.interval_estimates import moments
 from multilevel.fit.joint_draws import posterior_of
-from multilevel.fit.published import moments
 from multilevel.fit.theta_spread import turns
 from multilevel.linear.joint_normal import square_root
 

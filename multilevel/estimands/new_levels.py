@@ -14,8 +14,8 @@ from multilevel.design.model import Factor
 from multilevel.design.nesting import Nesting
 from multilevel.errors import StudyError
 from multilevel.fit.container import Fit, Summary
+from multilevel.fit.interval_estimates import moments, summary_of
 from multilevel.fit.joint_draws import summary_about
-from multilevel.fit.published import moments, summary_of
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from multilevel.estimands.expected_outcome import PartFit
 from multilevel.estimands.new_group_mix import NewMixes, new_effects, shifts_of_groups
 from multilevel.estimands.two_responses import TwoResponses
 from multilevel.fit.container import Summary
+from multilevel.fit.interval_estimates import from_bounds
 from multilevel.fit.joint_draws import summary_about
-from multilevel.fit.published import from_bounds
 from multilevel.fit.theta_spread import turns
 
 _DRAWS = 2_000

@@ -15,8 +15,9 @@ from multilevel.estimands.binning import attenuation, draw_in
 from multilevel.estimands.new_group_mix import NewMixes, new_effects, shifts_of_groups
 from multilevel.families.link import Link
 from multilevel.fit.container import Fit, Summary
+from multilevel.fit.interval_estimates import from_bounds, moments, summary_of
 from multilevel.fit.joint_draws import summary_about
-from multilevel.fit.published import from_bounds, moments, summary_of
+from multilevel.fit.shared_rows import as_csr
 from multilevel.fit.theta_spread import turns
 
 _DRAWS = 2_000
@@ -25,7 +26,7 @@ _DRAWS = 2_000
 def new_response(fit: Fit, response: Link, mixes: NewMixes, seed: int) -> Summary:
     """(M,) expected responses of the new groups."""
     spread = np.tile(mixes.spread, mixes.n_groups)
-    rows, factor = draw_in(mixes.rows, spread), attenuation(spread)
+    rows, factor = as_csr(draw_in(mixes.rows, spread)), attenuation(spread)
     variance = np.asarray(sum(factor**2 * fit.effect_variance(index, mixes.scales(index)) for index in mixes.own))
     inner = sum((factor**2 * fit.effect_variance(index, mixes.scales(index)) for index in mixes.below), np.zeros(rows.shape[0]))
     if response.is_linear and not fit.has_draws:

@@ -28,8 +28,9 @@ from multilevel.estimands.new_response import new_response
 from multilevel.estimands.unseen_response import with_unknown_effect
 from multilevel.families.link import Link
 from multilevel.fit.container import Fit, Summary
-from multilevel.fit.published import averaged, joint_draws
+from multilevel.fit.interval_estimates import averages, joint_draws
 from multilevel.fit.residuals import predictor_variance
+from multilevel.fit.shared_rows import averaged
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,14 @@ class OneResponse:
         spread = predictor_variance(self.design, self._mean) + sigma2 * common_part
         most = int(np.clip(MOST_PAIRS // (n_own * (int(groups.max()) + 1)), 1, MOST_BINS))
         codes = quantile_bins(groups, predictor + (spread / 2.0 if self.response.is_multiplicative else 0.0), mix, most)
+        return self.bins_of(sides, codes, own_part=own_part, common_part=common_part)
+
+    def bins_of(self, sides: Sides, codes: Integers, *, own_part: Floats, common_part: Floats) -> CommonBins:
+        """Bins whose cells are given, corrected for what differs within them."""
+        n, mix = self.design.cells.n.astype(float), self.design.cells.common_weight
+        predictor = reference_predictor(sides, self._mean, sides.n_sides)
+        sigma2 = np.average(own_part, weights=n)
+        spread = predictor_variance(self.design, self._mean) + sigma2 * common_part
         n_bins = int(codes.max()) + 1
         average = averaging(codes, n_bins, mix)
         ratio, within = corrections(average, predictor, spread, self.response)
@@ -125,16 +134,21 @@ class OneResponse:
     def _mean(self) -> Floats:
         return self.part.mean(len(self.design.population) + self.design.n_effects)
 
+    def expected(self, predictors: Sequence[Floats]) -> Floats:
+        """The inverse link of the one."""
+        [predictor] = predictors
+        return self.response.mean(predictor)
+
     def average(self, rows: PartRows, weights: csr_array) -> Summary:
         """Exact under the identity link, else by the delta method or draw by draw."""
         [own] = rows
-        return averaged(self.fit, own, weights, self.response, self.interval)
+        return averages(self.fit, own, weights, self.response, self.interval)
 
-    def gradients(self, rows: PartRows, weights: csr_array) -> tuple[csr_array, ...]:
+    def gradients(self, rows: PartRows, weights: csr_array) -> PartRows:
         """Slopes of the inverse link times the rows."""
         [own] = rows
         slope = self.response.slope(np.asarray(own @ self.fit.joint.mean))
-        return (csr_array(csr_array(weights.multiply(slope.reshape(1, -1))) @ own),)
+        return (averaged(csr_array(weights.multiply(slope.reshape(1, -1))), own),)
 
     def sensitivities(self, estimate: Floats, chunks: Callable[[], Iterable[Chunk]]) -> tuple[Floats, ...]:
         """The slope of the inverse link at the averages themselves."""

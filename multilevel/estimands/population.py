@@ -22,8 +22,7 @@ from multilevel.estimands.expected_outcome import ExpectedOutcome, PartFit
 from multilevel.estimands.level_variance import LevelVariance
 from multilevel.estimands.mix_parts import split_sides
 from multilevel.estimands.standardise import Standardisation, averages_of_levels, variance_parts
-from multilevel.fit.joint_draws import DrawsJoint, posterior_of
-from multilevel.linear.joint_normal import MappedJoint
+from multilevel.linear.mapped_joint import MappedJoint
 
 
 def own_factor(nesting: Nesting, column: str) -> str | None:
@@ -46,11 +45,6 @@ def units_of(nesting: Nesting, name: str, sampled: Sequence[str]) -> str | None:
     return None
 
 
-def has_population(outcome: ExpectedOutcome) -> bool:
-    """Whether effects of new members can be integrated: not yet draw by draw, where a curved link needs each draw's own variance."""
-    return outcome.is_linear and not outcome.design.cells.log_outcome if outcome.has_draws else True
-
-
 def n_sampled(nesting: Nesting, name: str, units: str) -> Integers:
     """(L,) how many members stand behind each level."""
     return np.bincount(nesting.ancestors[units][name], minlength=nesting.factors[name].n_levels)
@@ -71,8 +65,7 @@ def population(
     inside = {design.blocks[index].factor.name for index in blocks}
     owned = nesting.own_tree(name)
     sides = split_sides(design, [owned], crossings(design, nesting, [owned]))
-    kept = tuple(_kept(part, design, blocks) for part in outcome.parts)
-    silent = outcome.of([_silenced(part, own) for part, own in zip(outcome.parts, kept, strict=True)], design)
+    silent = outcome.of([_silenced(part, _kept(part, design, blocks)) for part in outcome.parts], design)
     n, member = design.cells.n.astype(float), nesting.factors[units].codes.astype(np.int64)
     weight = n / np.bincount(member, n)[member]
     level = nesting.factors[name].codes.astype(np.int64)
@@ -80,8 +73,8 @@ def population(
     own_predictors = [split[0] for split in sides.population if np.ptp(split[0]) > 0]
     inner = [*between, *([distinct_rows(own_predictors, len(n))] if own_predictors else [])]
     parts = variance_parts(variance, nesting, owned, design.cells.n_cells, without=frozenset(inside))
-    found = averages_of_levels(silent, sides, level, inner, parts, weight=weight, integrated=blocks)
-    return replace(found, kept=kept)
+    # bins are cut where a new member's predictor lies; their rows leave its effects out
+    return replace(averages_of_levels(silent, sides, level, inner, parts, weight=weight, integrated=blocks), outcome=outcome)
 
 
 def _kept(part: PartFit, design: Design, blocks: frozenset[int]) -> Floats:
@@ -95,10 +88,6 @@ def _kept(part: PartFit, design: Design, blocks: frozenset[int]) -> Floats:
 
 def _silenced(part: PartFit, kept: Floats) -> PartFit:
     """The part with the coefficients at zero that are not ``kept`` (p + q,)."""
-    fit = part.fit
-    drawn = posterior_of(fit)
-    if drawn is not None:
-        return PartFit(replace(fit, joint=DrawsJoint(drawn.values * kept, drawn.n_chains)), part.places)
     chosen = csr_array(diags_array(kept))
-    theta = None if fit.theta is None else fit.theta.mapped(chosen)
-    return PartFit(replace(fit, joint=MappedJoint(fit.joint, chosen), theta=theta), part.places)
+    theta = None if part.fit.theta is None else part.fit.theta.mapped(chosen)
+    return PartFit(replace(part.fit, joint=MappedJoint(part.fit.joint, chosen), theta=theta), part.places)

@@ -13,7 +13,7 @@ from multilevel.estimands.expected_outcome import Chunk, PartFit, UnknownVarianc
 from multilevel.estimands.mix_parts import Sides
 from multilevel.estimands.new_group_mix import NewMixes
 from multilevel.estimands.new_product import new_product
-from multilevel.estimands.product_bins import common_bins, own_bins
+from multilevel.estimands.product_bins import bins_of_codes, common_bins, own_bins
 from multilevel.estimands.two_responses import TwoResponses
 from multilevel.estimands.unseen_product import product_of_unseen
 from multilevel.fit.container import Summary
@@ -47,6 +47,15 @@ class ResponseProduct(TwoResponses):
     def common(self, sides: Sides, n_own: int, *, own_part: Floats, common_part: Floats) -> CommonBins:
         """Patterns of own slopes, cut on both linear predictors of what is common."""
         return common_bins(self, sides, n_own, own_part=own_part, common_part=common_part)
+
+    def bins_of(self, sides: Sides, codes: Integers, *, own_part: Floats, common_part: Floats) -> CommonBins:
+        """Bins whose cells are given, corrected for what differs within them in either predictor."""
+        return bins_of_codes(self, sides, codes, own_part=own_part, common_part=common_part)
+
+    def expected(self, predictors: Sequence[Floats]) -> Floats:
+        """The product of both responses."""
+        first, second = predictors
+        return self.product(first, second)
 
     def sensitivities(self, estimate: Floats, chunks: Callable[[], Iterable[Chunk]]) -> tuple[Floats, ...]:
         """The averages of the product's derivatives in either linear predictor."""

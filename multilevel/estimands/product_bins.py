@@ -57,6 +57,15 @@ def common_bins(both: TwoResponses, sides: Sides, n_own: int, *, own_part: Float
         groups = patterns(sides, int(np.clip(MOST_ROWS // n_own, 1, MOST_CROSSED if sides.crossings else MOST_PATTERNS)))
         most = int(np.clip(MOST_PAIRS // (n_own * (int(groups.max()) + 1)), 1, MOST_BINS**2))
         codes = _cut_both(groups, first, second + spread / 2.0, mix, most)
+    return bins_of_codes(both, sides, codes, own_part=own_part, common_part=common_part)
+
+
+def bins_of_codes(both: TwoResponses, sides: Sides, codes: Integers, *, own_part: Floats, common_part: Floats) -> CommonBins:
+    """Bins of the common side from the code (C,) of each cell's bin, corrected for what differs within them."""
+    n, mix = both.design.cells.n.astype(float), both.design.cells.common_weight
+    first, second = _side_predictors(both, sides, sides.n_sides)
+    sigma2 = float(np.average(own_part, weights=n))
+    spread = sigma2 * common_part
     n_bins = int(codes.max()) + 1
     average = averaging(codes, n_bins, mix)
     ratio = _ratio(both, codes, first, second, mix, spread)

@@ -13,19 +13,31 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import coo_array, csr_array, diags_array, vstack
+from scipy.sparse import coo_array, csr_array
 
 from multilevel.arrays import Floats, Integers
 from multilevel.design.nesting import Nesting
 from multilevel.estimands.binning import MOST_LEAVES, CommonBins, OwnBins
 from multilevel.estimands.bins import distinct_rows
 from multilevel.estimands.crossings import crossings, unseen_share
-from multilevel.estimands.expected_outcome import Chunk, ExpectedOutcome, integrated
+from multilevel.estimands.expected_outcome import Chunk, ExpectedOutcome, PartRows, integrated
 from multilevel.estimands.level_variance import LevelVariance
-from multilevel.estimands.mix_parts import Sides, averaging, pair_rows, scales, split_sides
+from multilevel.estimands.mix_parts import Sides, averaging, scales, shared_pair_rows, split_sides
 from multilevel.fit.container import Summary
+from multilevel.fit.shared_rows import SharedRows, as_csr, stacked
 
 _CHUNK_ENTRIES = 3_000_000
+
+
+@dataclass(frozen=True)
+class BinPairs:
+    """Rows of coefficients (m, p + q) of the layout, weights (g, m) that average them, and (m,) the variance of the predictor within each
+    pair of bins; ``averages`` lead from cells to the bins."""
+
+    rows: SharedRows
+    weights: csr_array
+    spread: Floats
+    averages: tuple[csr_array, ...]
 
 
 @dataclass(frozen=True)
@@ -33,8 +45,7 @@ class Standardisation:
     """Everything that averages the expected outcome for the levels of one factor.
 
     own_weight : (C,) what cells weigh within their level: their line items, or those of a member over all of the member's. integrated :
-    blocks whose effects are those of new members, with mean zero and their covariance, whatever the cell; kept : then per part (p + q,) 1
-    for the coefficients that stay and 0 for theirs.
+    blocks whose effects are those of new members, with mean zero and their covariance, whatever the cell.
     """
 
     outcome: ExpectedOutcome
@@ -46,31 +57,44 @@ class Standardisation:
     n_levels: int
     own_weight: Floats
     integrated: frozenset[int] = frozenset()
-    kept: tuple[Floats, ...] = ()
 
     def chunks(self) -> Iterator[Chunk]:
         """Rows and weights of consecutive levels: ``weights`` (levels, m) averages what is expected at ``rows`` (m, p + q)."""
+        for pairs in self.pairs():
+            yield integrated(self.outcome.parts, pairs.rows, pairs.weights, pairs.spread, self.unseen(pairs.averages))
+
+    @property
+    def most_rows(self) -> int:
+        """The most rows of one chunk."""
+        cells = self.outcome.design.cells
+        common = averaging(self.common.codes, self.common.n_bins, cells.common_weight)
+        return max(bins.stop - bins.start for _, bins in self._slices(common)) * self.common.n_bins
+
+    def pairs(self) -> Iterator[BinPairs]:
+        """Pairs of own and common bins of consecutive levels, nothing integrated yet."""
         cells = self.outcome.design.cells
         own = averaging(self.own.codes, self.own.n_bins, self.own_weight)
         common = averaging(self.common.codes, self.common.n_bins, cells.common_weight)
         for levels, bins in self._slices(common):
-            averages = [csr_array(own[bins]), common]
+            averages = (csr_array(own[bins]), common)
             spread = np.add.outer(self.own.spread[bins], self.common.spread).ravel()
-            rows, weights = pair_rows(self.sides, averages), self._weights(levels, bins)
-            yield integrated(self.outcome.parts, rows, weights, spread, self.unseen(averages))
+            yield BinPairs(shared_pair_rows(self.sides, averages, self.integrated), self._weights(levels, bins), spread, averages)
 
     def unseen(self, averages: Sequence[csr_array]) -> tuple[Floats, ...]:
         """Per part (rows,) variance of the linear predictor from effects that are not known: of new members, and of combinations of an
         ``a:b`` factor that were never seen."""
         n_rows = int(np.prod([average.shape[0] for average in averages]))
         totals = [np.zeros(n_rows) for _ in self.outcome.parts]
-        shares: dict[int, Floats | float] = {crossing.block: unseen_share(crossing, averages) for crossing in self.sides.crossings}
-        shares |= dict.fromkeys(self.integrated, 1.0)
-        for block, share in shares.items():
+        for block, share in self.unseen_shares(averages).items():
             z = scales(self.sides, averages, block)
             for place, part in enumerate(self.outcome.parts):
                 totals[place] += share * part.fit.effect_variance(block, z)
         return tuple(totals)
+
+    def unseen_shares(self, averages: Sequence[csr_array]) -> dict[int, Floats | float]:
+        """Per block with effects that are not known, the share (rows,) of each row for which they are not."""
+        shares: dict[int, Floats | float] = {crossing.block: unseen_share(crossing, averages) for crossing in self.sides.crossings}
+        return shares | dict.fromkeys(self.integrated, 1.0)
 
     def respond(self) -> Summary:
         """(L,) the averages with their intervals."""
@@ -78,11 +102,12 @@ class Standardisation:
 
     def gradients(self) -> tuple[csr_array, ...]:
         """Per part (L, p + q) derivatives of the averages at the joint mean."""
-        pieces = [self.outcome.gradients(rows, weights) for rows, weights in self.chunks()]
-        found = tuple(csr_array(vstack(part, format="csr")) for part in zip(*pieces, strict=True))
-        if not self.kept:
-            return found
-        return tuple(csr_array(part @ diags_array(kept)) for part, kept in zip(found, self.kept, strict=True))
+        return tuple(stacked([as_csr(piece) for piece in part]) for part in zip(*self.gradient_chunks(), strict=True))
+
+    def gradient_chunks(self) -> Iterator[PartRows]:
+        """As ``gradients``, of consecutive levels."""
+        for rows, weights in self.chunks():
+            yield self.outcome.gradients(rows, weights)
 
     def _weights(self, levels: slice, bins: slice) -> csr_array:
         n_own, n_common = bins.stop - bins.start, self.common.n_bins
@@ -93,13 +118,8 @@ class Standardisation:
         return csr_array(coo_array((values.ravel(), (rows, np.arange(n_own * n_common))), shape=shape))
 
     def _slices(self, common: csr_array) -> Iterator[tuple[slice, slice]]:
-        """Consecutive levels, with their bins, of about ``_CHUNK_ENTRIES`` coefficients."""
-        other = sum(
-            min(common.nnz, common.shape[0] * block.factor.n_levels) * len(block.columns)
-            for block, home in zip(self.sides.design.blocks, self.sides.home, strict=True)
-            if home == self.sides.n_sides
-        )
-        per_bin = other + common.shape[0] * (len(self.sides.design.population) + 4)
+        """Consecutive levels, with their bins, of about ``_CHUNK_ENTRIES`` coefficients of their own."""
+        per_bin = common.shape[0] * (len(self.sides.design.population) + len(self.sides.design.blocks) + 4)
         step = max(1, _CHUNK_ENTRIES // max(1, per_bin))
         first = np.searchsorted(self.own.level, np.arange(self.n_levels + 1))
         at = 0

@@ -18,8 +18,9 @@ from multilevel.design.model import Design
 from multilevel.estimands.expected_outcome import PartFit, PartRows
 from multilevel.families.link import LOG
 from multilevel.fit.container import Summary
+from multilevel.fit.interval_estimates import Moments, back_from_link, joint_draws, moments
 from multilevel.fit.joint_draws import summarise
-from multilevel.fit.published import Moments, back_from_link, joint_draws, moments
+from multilevel.fit.shared_rows import Rows, averaged
 
 VALUES_AT_ONCE = 4_000_000
 """Doubles of one part's linear predictor held at once while draws are averaged."""
@@ -86,10 +87,10 @@ class TwoResponses:
         occurrence, amount = self.occurrence.response, self.amount.response
         return occurrence.slope(first) * amount.mean(second), occurrence.mean(first) * amount.slope(second)
 
-    def gradients(self, rows: PartRows, weights: csr_array) -> tuple[csr_array, csr_array]:
+    def gradients(self, rows: PartRows, weights: csr_array) -> tuple[Rows, Rows]:
         """Derivatives of the averages with respect to each part's coefficients, at the estimates."""
         first, second = (
-            csr_array(csr_array(weights.multiply(slope.reshape(1, -1))) @ own)
+            averaged(csr_array(weights.multiply(slope.reshape(1, -1))), own)
             for own, slope in zip(rows, self.slopes(*self.means(rows)), strict=True)
         )
         return first, second

@@ -8,7 +8,7 @@ from multilevel.arrays import Floats
 from multilevel.estimands.expected_outcome import UnknownVariance
 from multilevel.families.link import Link
 from multilevel.fit.container import Summary
-from multilevel.fit.published import EXACT_VALUES, ONE, Moments, around
+from multilevel.fit.interval_estimates import EXACT_VALUES, ONE, Moments, around
 
 
 def with_unknown_effect(response: Link, known: Summary, variance: UnknownVariance, interval: float) -> Summary:

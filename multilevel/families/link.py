@@ -55,12 +55,21 @@ class Link:
         return self.normal_mean(centre, variance)
 
 
+FARTHEST = 300.0
+"""Beyond this on a curved link's scale nothing is known: exponentials leave the range of doubles."""
+
+
+def within_range(predictor: Floats) -> Floats:
+    """A linear predictor under a curved link as far as its expectation, and that one's square, can be written down."""
+    return np.clip(predictor, -FARTHEST, FARTHEST)
+
+
 def _identity_mean(centre: Floats, variance: Floats) -> Floats:
     return centre + np.zeros_like(variance)
 
 
 def _log_mean(centre: Floats, variance: Floats) -> Floats:
-    return np.asarray(np.exp(centre + variance / 2.0))
+    return np.asarray(np.exp(within_range(centre + variance / 2.0)))
 
 
 def _logit_mean(centre: Floats, variance: Floats) -> Floats:

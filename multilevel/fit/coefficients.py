@@ -12,7 +12,7 @@ from scipy.special import ndtri, stdtrit
 from multilevel.arrays import Floats
 from multilevel.design.model import DesignColumn
 from multilevel.fit.container import Fit, Summary
-from multilevel.fit.published import combined
+from multilevel.fit.interval_estimates import combined
 
 
 @dataclass(frozen=True)

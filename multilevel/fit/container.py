@@ -13,6 +13,7 @@ from multilevel.arrays import Floats, Integers
 from multilevel.design.model import Design
 from multilevel.design.unit_free import UnitFree
 from multilevel.families.link import Link
+from multilevel.fit.shared_rows import Rows
 from multilevel.fit.theta_spread import ThetaSpread
 
 type Engine = Literal["bayesian", "likelihood"]
@@ -61,18 +62,24 @@ class Joint(Protocol):
     def mean(self) -> Floats:
         """(p + q,) posterior mean, or (RE)ML estimates and conditional modes."""
 
-    def combine(self, rows: csr_array, interval: float) -> Summary:
+    def combine(self, rows: Rows, interval: float) -> Summary:
         """Linear combinations ``rows @ (beta, b)``."""
 
     def respond(
         self,
-        rows: csr_array,
+        rows: Rows,
         weights: csr_array,
         response: Callable[[Floats], Floats],
         slope: Callable[[Floats], Floats],
         interval: float,
     ) -> Summary:
         """Averages ``weights @ response(rows @ (beta, b))``; ``slope`` is the derivative of ``response``, elementwise."""
+
+    def spread_about(self, rows: Rows, centre: csr_array) -> Floats:
+        """(m,) standard deviations of ``(rows - centre) @ (beta, b)``; ``centre`` is (1, p + q)."""
+
+    def covariance_about(self, rows: Rows, centre: csr_array) -> Floats:
+        """(m, m) covariance of ``(rows - centre) @ (beta, b)``, for m small enough."""
 
     def draws(self, size: int, seed: int) -> Floats:
         """(size, p + q) draws: of the posterior, or of the normal approximation."""
@@ -202,10 +209,20 @@ class Fit:
 
     def effect_variance(self, block: int, z: Floats) -> Floats:
         """(R,) z'Sigma z of a block, for ``z`` (R, k) in the columns as written."""
-        if self.unit_free is None:
-            return np.asarray(np.einsum("ri,ij,rj->r", z, self.covariances[block], z))
-        turned = z @ self.unit_free.form.maps.blocks[block]
-        return np.asarray(np.einsum("ri,ij,rj->r", turned, self.unit_free.covariances[block], turned))
+        covariances = self.covariances if self.unit_free is None else self.unit_free.covariances
+        turned = self._turned(block, z)
+        return np.asarray(np.einsum("ri,ij,rj->r", turned, covariances[block], turned))
+
+    def drawn_effect_variance(self, block: int, z: Floats, kept: Integers) -> Floats:
+        """(R, len(kept)) z'Sigma z in each of the draws ``kept``, for ``z`` (R, k) in the columns as written; only of a fit with draws."""
+        draws = self.covariance_draws if self.unit_free is None else self.unit_free.covariance_draws
+        assert draws is not None
+        turned, covariances = self._turned(block, z), draws[block][kept]
+        squares = (turned[:, :, None] * turned[:, None, :]).reshape(len(z), -1)
+        return np.asarray(squares @ covariances.reshape(len(kept), -1).T)
+
+    def _turned(self, block: int, z: Floats) -> Floats:
+        return z if self.unit_free is None else np.asarray(z @ self.unit_free.form.maps.blocks[block])
 
     @property
     def theta_weights(self) -> Floats:

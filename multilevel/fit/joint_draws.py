@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.sparse import csr_array
+from scipy.special import ndtri
 
 from multilevel.arrays import Floats, Integers
 from multilevel.errors import FitError
 from multilevel.families.link import Link
 from multilevel.fit.container import Fit, Summary, VarianceComponent
+from multilevel.fit.shared_rows import Rows
 
 CHUNK_VALUES = 8_000_000
 """Values held at once while summarising: 64 MB of doubles."""
@@ -59,7 +61,7 @@ class DrawsJoint:
         """(chains, draws, columns): the draws as a sampler left them, for R-hat and ESS."""
         return self.values.reshape(self.n_chains, -1, self.values.shape[1])[:, :, columns]
 
-    def combine(self, rows: csr_array, interval: float) -> Summary:
+    def combine(self, rows: Rows, interval: float) -> Summary:
         """Posterior mean, sd and equal-tailed quantiles of ``rows @ (beta, b)``; ``rows`` is (m, p + q)."""
         step = max(1, CHUNK_VALUES // self.n_draws)
         pieces = [summarise(np.asarray(rows[at : at + step] @ self.values.T), interval) for at in range(0, rows.shape[0], step)]
@@ -67,7 +69,7 @@ class DrawsJoint:
 
     def respond(
         self,
-        rows: csr_array,
+        rows: Rows,
         weights: csr_array,
         response: Callable[[Floats], Floats],
         slope: Callable[[Floats], Floats],
@@ -86,9 +88,17 @@ class DrawsJoint:
 
     def kept(self, size: int) -> Integers:
         """Which draws ``draws(size, ...)`` returns when ``size`` is not above S: evenly spaced, all of them in order for size >= S."""
-        if size >= self.n_draws:
-            return np.arange(self.n_draws)
-        return np.floor((np.arange(size) + 0.5) * self.n_draws / size).astype(np.int64)
+        return evenly_spaced(self.n_draws, size)
+
+    def spread_about(self, rows: Rows, centre: csr_array) -> Floats:
+        """(m,) posterior sds of ``(rows - centre) @ (beta, b)``."""
+        step, about = max(1, CHUNK_VALUES // self.n_draws), np.asarray(centre @ self.values.T)
+        pieces = [np.std(rows[at : at + step] @ self.values.T - about, axis=1, ddof=1) for at in range(0, rows.shape[0], step)]
+        return np.concatenate(pieces) if pieces else np.zeros(0)
+
+    def covariance_about(self, rows: Rows, centre: csr_array) -> Floats:
+        """(m, m) posterior covariance of ``(rows - centre) @ (beta, b)``."""
+        return np.atleast_2d(np.cov(rows @ self.values.T - np.asarray(centre @ self.values.T)))
 
     def on_response_scale(self, summary: Summary, link: Link, interval: float) -> Summary:
         """As it is: quantiles of draws are inside the range already."""
@@ -101,6 +111,13 @@ class DrawsJoint:
         return self.values[np.random.default_rng(seed).integers(self.n_draws, size=size)]
 
 
+def evenly_spaced(n_draws: int, size: int) -> Integers:
+    """Places of ``size`` of ``n_draws`` draws, evenly spaced: all of them in order for ``size >= n_draws``."""
+    if size >= n_draws:
+        return np.arange(n_draws)
+    return np.floor((np.arange(size) + 0.5) * n_draws / size).astype(np.int64)
+
+
 def summarise(values: Floats, interval: float) -> Summary:
     """Mean, sd (about the mean, S - 1) and equal-tailed quantiles of m quantities; ``values`` is (m, S)."""
     return summary_about(values.mean(axis=1), values, interval)
@@ -111,6 +128,13 @@ def summary_about(estimate: Floats, values: Floats, interval: float) -> Summary:
     tail = (1.0 - interval) / 2.0
     lower, upper = np.quantile(values, [tail, 1.0 - tail], axis=1)
     return Summary(estimate, values.std(axis=1, ddof=1), lower, upper)
+
+
+def summarise_by_median(values: Floats, interval: float) -> Summary:
+    """Median and equal-tailed quantiles of m quantities (m, S) whose means need not exist; the error is (upper - lower) / (2 z)."""
+    tail = (1.0 - interval) / 2.0
+    lower, median, upper = np.quantile(values, [tail, 0.5, 1.0 - tail], axis=1)
+    return Summary(median, (upper - lower) / (2.0 * ndtri(1.0 - tail)), lower, upper)
 
 
 def _chunks(n_draws: int, n_rows: int) -> Iterator[slice]:

@@ -15,6 +15,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from multilevel.arrays import Floats, Integers
+from multilevel.fit.shared_rows import Rows, as_csr, mapped
 
 type ThetaMethod = Literal["expansion", "integration"]
 
@@ -25,8 +26,14 @@ VALUES_AT_ONCE = 20_000_000
 class Conditional(Protocol):
     """A normal distribution of (beta, b) at one theta."""
 
-    def variance(self, rows: csr_array) -> Floats:
+    def variance(self, rows: Rows) -> Floats:
         """(m,) variances of ``rows @ (beta, b)``."""
+
+    def spread_about(self, rows: Rows, centre: csr_array) -> Floats:
+        """(m,) sds of ``(rows - centre) @ (beta, b)``, ``centre`` (1, p + q)."""
+
+    def covariance_about(self, rows: Rows, centre: csr_array) -> Floats:
+        """(m, m) covariance of the same."""
 
     def draws(self, size: int, seed: int) -> Floats:
         """(size, p + q) draws."""
@@ -62,8 +69,14 @@ class ThetaSpread(Protocol):
     def locations(self) -> Floats:
         """(K, p + q) means of (beta, b) at each point."""
 
-    def variances(self, rows: csr_array) -> Floats:
+    def variances(self, rows: Rows) -> Floats:
         """(m, K) variances of ``rows @ (beta, b)`` at each point."""
+
+    def spread_about(self, rows: Rows, centre: csr_array) -> Floats:
+        """(m,) sds of ``(rows - centre) @ (beta, b)`` over all points, ``centre`` (1, p + q)."""
+
+    def covariance_about(self, rows: Rows, centre: csr_array) -> Floats:
+        """(m, m) covariance of the same."""
 
     def draws(self, size: int, seed: int) -> Floats:
         """(size, p + q) draws, each point as often as it weighs."""
@@ -98,15 +111,32 @@ class ThetaMixture:
         """(K, p + q)."""
         return self.means if self.matrix is None else np.asarray((self.matrix @ self.means.T).T)
 
-    def variances(self, rows: csr_array) -> Floats:
+    def variances(self, rows: Rows) -> Floats:
         """(m, K)."""
-        inner = rows if self.matrix is None else csr_array(rows @ self.matrix)
+        inner = _inner(rows, self.matrix)
         w, n_points, r = self.roots.shape
         flat = self.roots.reshape(w, n_points * r)
         found = np.empty((inner.shape[0], n_points))
         for part in _slices(inner.shape[0], n_points * r):
             found[part] = np.sum(np.asarray(inner[part] @ flat).reshape(-1, n_points, r) ** 2, axis=2)
         return found
+
+    def spread_about(self, rows: Rows, centre: csr_array) -> Floats:
+        """(m,)."""
+        return np.concatenate([np.linalg.norm(part, axis=1) for part in self._from_centre(rows, centre)])
+
+    def covariance_about(self, rows: Rows, centre: csr_array) -> Floats:
+        """(m, m)."""
+        moved = np.concatenate(list(self._from_centre(rows, centre)))
+        return np.asarray(moved @ moved.T)
+
+    def _from_centre(self, rows: Rows, centre: csr_array) -> Iterator[Floats]:
+        """Chunks (m, K r + K) of ``(rows - centre)`` times a root of the covariance over all points."""
+        inner, middle = _inner(rows, self.matrix), as_csr(_inner(centre, self.matrix))
+        away = self.means - self.weights @ self.means
+        root = np.hstack([*(np.sqrt(self.weights)[:, None, None] * self.roots.transpose(1, 0, 2)), away.T * np.sqrt(self.weights)])
+        at_centre = np.asarray(middle @ root)
+        return (np.asarray(inner[part] @ root) - at_centre for part in _slices(inner.shape[0], root.shape[1]))
 
     def draws(self, size: int, seed: int) -> Floats:
         """(size, p + q)."""
@@ -158,13 +188,27 @@ class ThetaExpansion:
         """(1, p + q)."""
         return (self.centre if self.matrix is None else np.asarray(self.matrix @ self.centre))[None, :]
 
-    def variances(self, rows: csr_array) -> Floats:
+    def variances(self, rows: Rows) -> Floats:
         """(m, 1)."""
-        inner = rows if self.matrix is None else csr_array(rows @ self.matrix)
+        inner = _inner(rows, self.matrix)
         moved = np.empty(inner.shape[0])
         for part in _slices(inner.shape[0], max(self.directions.shape[1], 1)):
             moved[part] = np.sum(np.asarray(inner[part] @ self.directions) ** 2, axis=1)
         return (self.inner.variance(inner) + moved)[:, None]
+
+    def spread_about(self, rows: Rows, centre: csr_array) -> Floats:
+        """(m,)."""
+        inner, middle = _inner(rows, self.matrix), as_csr(_inner(centre, self.matrix))
+        at_centre, moved = np.asarray(middle @ self.directions), np.empty(inner.shape[0])
+        for part in _slices(inner.shape[0], max(self.directions.shape[1], 1)):
+            moved[part] = np.sum((np.asarray(inner[part] @ self.directions) - at_centre) ** 2, axis=1)
+        return np.sqrt(self.inner.spread_about(inner, middle) ** 2 + moved)
+
+    def covariance_about(self, rows: Rows, centre: csr_array) -> Floats:
+        """(m, m)."""
+        inner, middle = _inner(rows, self.matrix), as_csr(_inner(centre, self.matrix))
+        moved = np.asarray(inner @ self.directions) - np.asarray(middle @ self.directions)
+        return np.asarray(self.inner.covariance_about(inner, middle) + moved @ moved.T)
 
     def draws(self, size: int, seed: int) -> Floats:
         """(size, p + q)."""
@@ -191,6 +235,11 @@ def turns(size: int, weights: Floats) -> Integers:
     """(size,) which point each draw is of, as often as it weighs (T,); the same for all that is drawn together."""
     ordered = np.searchsorted(np.cumsum(weights), (np.arange(size) + 0.5) / size * np.sum(weights))
     return np.random.default_rng(size).permutation(np.minimum(ordered, len(weights) - 1))
+
+
+def _inner(rows: Rows, matrix: csr_array | None) -> Rows:
+    """In the coordinates of the fit."""
+    return rows if matrix is None else mapped(rows, matrix)
 
 
 def _slices(n_rows: int, width: int) -> Iterator[slice]:

@@ -15,7 +15,8 @@ from multilevel.fit.container import Check, Fit, UnitFreeFit, VarianceComponent,
 from multilevel.generalised.joint_laplace import laplace_joint
 from multilevel.generalised.laplace import UNBOUNDED, LaplaceFit, fit_laplace
 from multilevel.generalised.laplace_optimise import DISTANCE
-from multilevel.linear.joint_normal import mapped_joint
+from multilevel.linear.footprint import refuse_beyond_memory
+from multilevel.linear.mapped_joint import mapped_joint
 from multilevel.linear.theta import Theta, mapped_lambdas, written_lambdas
 from multilevel.linear.uncertainty import components, log_component
 
@@ -48,6 +49,7 @@ def fit_generalised(design: Design, family: str, *, quadrature_points: int = 1, 
     if not 1 <= quadrature_points <= MOST_POINTS:
         raise StudyError(f"quadrature_points: {quadrature_points} must be between 1 (Laplace) and {MOST_POINTS}; 9 is usual.")
     check_family(design, family)
+    refuse_beyond_memory(design)
     form = unit_free(design)
     maps = form.maps
     found = fit_laplace(form.design, reduce_design(form.design), family, quadrature_points=quadrature_points, seed=seed)

@@ -178,7 +178,7 @@ def _repeat(factor: BlockedFactor, vector: Floats, *, transposed: bool) -> Float
 
 def reweighting(rows: ReducedRows) -> Reweighting:
     """Find the pattern. Raises FitError as ``linear_system`` does: values not finite, a second factor too large."""
-    template = linear_system(rows)
+    template = linear_system(rows, chained=False)
     n = len(rows.outcome)
     own_codes = rows.blocks[template.merged[0]].codes.astype(np.int64) if template.merged else np.zeros(n, np.int64)
     own_values = np.hstack([rows.blocks[index].values for index in template.merged]) if template.merged else np.zeros((n, 0))

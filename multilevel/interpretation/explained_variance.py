@@ -21,6 +21,7 @@ from multilevel.design.group_predictors import predictors_of
 from multilevel.design.model import DesignColumn
 from multilevel.fit.container import Fit
 from multilevel.fit.residuals import cell_residual_ss, outcome_variance
+from multilevel.fit.shared_rows import mean_row
 
 _DRAWS = 2_000
 
@@ -50,8 +51,10 @@ def explained_variance(fit: Fit, block: int, column: int) -> ExplainedVariance:
     else:
         n, width = len(places), len(fit.joint.mean)
         effects = csr_array((np.ones(n), (np.arange(n), places)), shape=(n, width))
+        # what all levels share drops out, and far from zero would cost all digits
+        centred = {place: values - values.mean() for place, values in predictors.items()}
         expected_error = float(np.var(errors, ddof=1)) + _spread(fit, effects)
-        expected_total = float(np.var(errors + predicted, ddof=1)) + _spread(fit, add_population(fit.design, effects, predictors))
+        expected_total = float(np.var(errors + predicted, ddof=1)) + _spread(fit, add_population(fit.design, effects, centred))
     r_squared = 1.0 - expected_error / expected_total if predictors and expected_total > 0 else None
     is_positive = expected_error > NOTHING * _unit(fit, fit.design.blocks[block].columns[column]) ** 2
     pooling = 1.0 - float(np.var(errors, ddof=1)) / expected_error if is_positive else None
@@ -59,12 +62,9 @@ def explained_variance(fit: Fit, block: int, column: int) -> ExplainedVariance:
 
 
 def _spread(fit: Fit, rows: csr_array) -> float:
-    """Mean of Var(x_j - x_bar) over the J - 1, x = ``rows @ (beta, b)``: the sum of the variances less J times that of the mean."""
+    """Mean of Var(x_j - x_bar) over the J - 1, x = ``rows @ (beta, b)``."""
     n = rows.shape[0]
-    every = csr_array(np.full((1, n), 1.0 / n))
-    each = fit.joint.combine(rows, fit.interval).std_error ** 2
-    mean = fit.joint.combine(csr_array(every @ rows), fit.interval).std_error ** 2
-    return max(float(each.sum() - n * mean[0]) / (n - 1), 0.0) if n > 1 else 0.0
+    return float(np.sum(fit.joint.spread_about(rows, mean_row(rows)) ** 2)) / (n - 1) if n > 1 else 0.0
 
 
 def explained_variance_of_data(fit: Fit) -> ExplainedVariance:

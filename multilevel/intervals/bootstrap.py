@@ -87,10 +87,9 @@ def _refit_linear(fit: Fit) -> Refit:
     known = design.cells.known_sigma
     layout = Theta(tuple(len(block.columns) for block in design.blocks))
     constant = -float(design.cells.once.get("log_weights", 0.0))
-    names = [block.factor.name for block in design.blocks]
 
     def refit(_: Design, rows: ReducedRows, seed: int) -> tuple[Floats, tuple[Floats, ...], float | None]:
-        system = linear_system(rows, names=names)
+        system = linear_system(rows)
         criterion = Criterion(system, layout, fit.method == "reml", constant, 1.0 if known else None)
         scales = column_scales(rows)
         optimum = optimise(criterion, scales, seed)

@@ -157,10 +157,9 @@ class _LinearProfiles:
         known = design.cells.known_sigma
         layout = Theta(tuple(len(block.columns) for block in design.blocks))
         constant = -float(design.cells.once.get("log_weights", 0.0))
-        names = [block.factor.name for block in design.blocks]
 
         def model(rows: ReducedRows, centre: float) -> _Model:
-            criterion = Criterion(linear_system(rows, names=names), layout, reml, constant, 1.0 if known else None)
+            criterion = Criterion(linear_system(rows), layout, reml, constant, 1.0 if known else None)
             return _Model(criterion, known, centre)
 
         plain = model(self._rows, 0.0)

@@ -28,9 +28,7 @@ TRUSTED = 3.0
 MANY_LEVELS = 10
 
 POINTS = 64
-"""Points that theta is integrated over; twice as many of more than ``FEW_PARAMETERS`` parameters."""
-
-FEW_PARAMETERS = 3
+"""Points at which a new effect's variance is taken where theta is expanded."""
 
 DENSE_EFFECTS = 250
 """Coefficients and effects up to which every point keeps its own covariance."""
@@ -38,8 +36,8 @@ DENSE_EFFECTS = 250
 MOST_EFFECTS = 5_000
 """Coefficients and effects from which theta is not integrated: a point would cost what a step of the fit costs."""
 
-NEGLIGIBLE = 1e-8
-"""Of the largest weight of a point: less is left out."""
+NEGLIGIBLE = 1e-3
+"""Share of the distribution that points of the least weight may hold together: they are left out."""
 
 LARGEST_STEP = 0.5
 """Standard error of a logarithm above which an expansion would leave the range where it holds."""
@@ -92,7 +90,8 @@ def _expanded(model: LinearTheta | LaplaceTheta, found: Estimated, joint: Normal
     shrunk = np.minimum(1.0, LARGEST_STEP / errors)
     covariance = found.covariance[np.ix_(free, free)] * np.outer(shrunk, shrunk)
     values, vectors = np.linalg.eigh(covariance)
-    steps = vectors * np.sqrt(np.maximum(values, 0.0))
+    # the symmetric root: eigenvectors have no sign of their own, and rounding would choose another set of points
+    steps = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
     directions = [np.zeros((len(joint.mean), 0))]
     for step in steps.T:
         away = np.zeros(len(found.x))
@@ -106,10 +105,15 @@ def _expanded(model: LinearTheta | LaplaceTheta, found: Estimated, joint: Normal
 
 def _normal_points(steps: Floats, free: Integers, d: int, seed: int) -> Floats:
     """(T, d) normal deviations, in pairs that cancel."""
-    noise = np.random.default_rng(seed).standard_normal((POINTS // 2, steps.shape[1]))
+    noise = np.random.default_rng(POINTS).standard_normal((POINTS // 2, steps.shape[1]))
     away = np.zeros((POINTS, d))
     away[:, free] = np.vstack([noise, -noise]) @ steps.T
-    return away
+    return away[_order(POINTS, seed)]
+
+
+def _order(n_points: int, seed: int) -> Integers:
+    """(n,) an order of the points. They are the same whatever the seed; two parts, whose seeds differ, meet theirs in pairs as if drawn."""
+    return np.random.default_rng(seed).permutation(n_points)
 
 
 def _covariances(coordinates: Coordinates, points: Floats) -> tuple[Floats, ...]:
@@ -124,8 +128,10 @@ def _integrated(model: LinearTheta | LaplaceTheta, found: Estimated, width: int,
         return model.log_density(x) + coordinates.log_prior(x)
 
     centre, scale = _first_look(model, found, density)
-    points, weights = sample(density, centre, scale, POINTS if coordinates.n <= FEW_PARAMETERS else 2 * POINTS, seed)
-    kept = np.isfinite(weights) & (weights > NEGLIGIBLE * weights.max())
+    points, weights = sample(density, centre, scale, 0)
+    ascending = np.argsort(weights)
+    kept = np.sort(ascending[np.cumsum(weights[ascending]) > NEGLIGIBLE])
+    kept = kept[_order(len(kept), seed)]
     points, weights = points[kept], weights[kept] / weights[kept].sum()
     covariances = _covariances(coordinates, points)
     if width <= DENSE_EFFECTS:

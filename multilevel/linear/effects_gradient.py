@@ -3,14 +3,17 @@
 Write M for the penalised cross-products in (u, gamma) with A in (b, gamma), so M = D'AD + I on u. Then
 d log|M| = 2 sum_l tr[(I - (M^-1)_ll) Lambda^-1 dLambda] over the levels l of a block, and d r^2 = -2 sum_l s_l' dLambda u_l with the score
 s_l = z_l'(y - X beta - Z b). Where Lambda is near-singular the first is written without its inverse, as P_ll Lambda with
-P = A - A D M^-1 D' A. The eliminated factor follows from its own Schur complement, whose derivative is -sum_j H_j' K_j' H_j.
+P = A - A D M^-1 D' A. Eliminated factors follow from their own Schur complements, whose derivatives are -sum_j H_j' K_j' H_j.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from multilevel.arrays import Floats
+from multilevel.linear.chain import SelectedCovariance, StageFactor, scores_above, spreads_above
 from multilevel.linear.elimination import scores, spreads
 from multilevel.linear.factorise import BlockedFactor, diagonal_blocks
 
@@ -24,12 +27,12 @@ def criterion_gradient(factor: BlockedFactor, sigma2: float | None, *, reml: boo
     system = factor.system
     pull = (system.n_rows - (system.n_population if reml else 0)) / factor.rss if sigma2 is None else 1.0 / sigma2
     q = system.rest_starts[-1]
-    unit = factor.unit_inverse(q + system.n_population if reml else q, whole=False)
+    unit = factor.unit_inverse(q + system.n_population if reml else q)
     coefficients = factor.rest_effects(factor.rest_solution[None, :])[0]
     result: list[Floats] = [np.zeros((k, k)) for _, k in system.sizes]
     blocks = list(zip(system.rest, system.rest_starts, strict=False))
     diagonals = [diagonal_blocks(unit, start, system.sizes[index]) for index, start in blocks]
-    covariance = factor.to_effects(unit, whole=False)
+    covariance = factor.to_effects(unit)
     score_rest = factor.schur[:q, -1] - factor.schur[:q, :-1] @ coefficients
     for (index, start), diagonal in zip(blocks, diagonals, strict=True):
         levels, k = system.sizes[index]
@@ -37,12 +40,19 @@ def criterion_gradient(factor: BlockedFactor, sigma2: float | None, *, reml: boo
         by_volume = _volume(factor, index, start, diagonal, covariance)
         result[index] = np.tril(2.0 * (by_volume - pull * (score.T @ score) @ factor.lambdas[index]))
     if system.merged:
-        whole = _own_gradient(factor, covariance, np.append(-coefficients, 1.0), pull)
-        column = 0
-        for index in system.merged:
-            k = system.sizes[index][1]
-            result[index] = np.tril(whole[column : column + k, column : column + k])
-            column += k
+        residual = np.append(-coefficients, 1.0)
+        above = factor.selected(covariance)
+        found = [(system.merged, _own_gradient(factor, above, covariance, residual, pull))]
+        found += [
+            (one.stage.blocks, _stage_gradient(one, own.spread, factor.chain_effects[at + 1 :], residual, pull))
+            for at, (one, own) in enumerate(zip(factor.chain, above, strict=True))
+        ]
+        for owned, whole in found:
+            column = 0
+            for index in owned:
+                k = system.sizes[index][1]
+                result[index] = np.tril(whole[column : column + k, column : column + k])
+                column += k
     return tuple(result)
 
 
@@ -57,23 +67,40 @@ def _volume(factor: BlockedFactor, index: int, start: int, diagonal: Floats, cov
         return np.asarray(np.linalg.solve(lam.T, kept.sum(axis=0).T))
     here = slice(start, start + levels * k)
     width = len(covariance)
-    if factor.system.leading:
-        covariance = factor.to_effects(factor.unit_inverse(width))
     wide = factor.schur[here, :width]
     inner = np.einsum("lalb->lab", wide[:, here].reshape(levels, k, levels, k)).sum(axis=0)
     moved = (wide @ covariance).reshape(levels, k, width)
     return np.asarray((inner - np.einsum("lam,lbm->ab", moved, wide.reshape(levels, k, width))) @ lam)
 
 
-def _own_gradient(factor: BlockedFactor, covariance: Floats, residual: Floats, pull: float) -> Floats:
+def _own_gradient(factor: BlockedFactor, above: Sequence[SelectedCovariance], covariance: Floats, residual: Floats, pull: float) -> Floats:
     """(k, k) for the eliminated factor; ``residual`` (m,) are the coefficients that give the outcome less the rest."""
-    if factor.system.own.shape[1] == 1:
+    system = factor.system
+    if system.own.shape[1] == 1 and not factor.chain:
         return _scalar_gradient(factor, covariance, residual, pull)
-    system, everyone = factor.system, np.arange(len(factor.system.own))
-    shrink = np.eye(len(factor.own_lambda)) - system.own @ factor.kernels
-    score = (shrink @ scores(system.cross, residual, everyone)[:, :, None])[:, :, 0]
-    inner = shrink @ system.own - shrink @ spreads(system.cross, covariance, everyone) @ np.swapaxes(shrink, 1, 2)
-    return np.asarray(2.0 * (inner.sum(axis=0) - pull * (score.T @ score)) @ factor.own_lambda)
+    spread = spreads_above(system.cross, system.up, above, covariance)
+    score = scores_above(system.cross, system.up, factor.chain_effects, residual)
+    return _eliminated_gradient(system.own, factor.kernels, factor.own_lambda, spread, score, pull)
+
+
+def _stage_gradient(one: StageFactor, spread: Floats, effects: Sequence[Floats], residual: Floats, pull: float) -> Floats:
+    """(k, k) for a factor of the chain; ``spread`` (L, k, k) and ``effects`` are of those eliminated after it."""
+    stage = one.stage
+    score = scores_above(stage.cross, stage.up, effects, residual)
+    return _eliminated_gradient(stage.own, one.kernels, one.own_lambda, spread, score, pull)
+
+
+def _eliminated_gradient(own: Floats, kernels: Floats, own_lambda: Floats, spread: Floats, score: Floats, pull: float) -> Floats:
+    """(k, k) from the levels' cross-products ``own`` (L, k, k), the ``spread`` (L, k, k) of all that is eliminated later and the ``score``
+    (L, k) of the outcome less that."""
+    if own.shape[1] == 1:
+        size, theta = own[:, 0, 0], own_lambda[0, 0]
+        kept = 1.0 / (1.0 + theta**2 * size)
+        return np.array([[2.0 * theta * float(size @ kept - kept**2 @ (spread[:, 0, 0] + pull * score[:, 0] ** 2))]])
+    shrink = np.eye(len(own_lambda)) - own @ kernels
+    left = (shrink @ score[:, :, None])[:, :, 0]
+    inner = shrink @ own - shrink @ spread @ np.swapaxes(shrink, 1, 2)
+    return np.asarray(2.0 * (inner.sum(axis=0) - pull * (left.T @ left)) @ own_lambda)
 
 
 def _scalar_gradient(factor: BlockedFactor, covariance: Floats, residual: Floats, pull: float) -> Floats:

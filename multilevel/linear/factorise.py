@@ -7,12 +7,22 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.sparse import csr_array
 
 from multilevel.arrays import Floats
 from multilevel.errors import FitError
-from multilevel.linear.elimination import add_products, conditional_blocks, conditional_roots, spreads
-from multilevel.linear.presummed import Presummed, presum
+from multilevel.linear.chain import (
+    NOT_JOINED,
+    SelectedCovariance,
+    Stage,
+    StageFactor,
+    Upward,
+    eliminate,
+    fold_up,
+    selected_covariances,
+    spreads_above,
+)
+from multilevel.linear.elimination import add_products, conditional_blocks, conditional_roots
+from multilevel.linear.presummed import Presummed, presum, unsummed
 from multilevel.linear.products import CrossProducts, mirror
 from multilevel.linear.triangular import solve_upper, upper_inverse, upper_root
 
@@ -21,11 +31,12 @@ from multilevel.linear.triangular import solve_upper, upper_inverse, upper_root
 class BlockedSystem:
     """Cross-products kept once per study.
 
-    sizes : per block (L, k). merged : blocks of the eliminated factor, their columns side by side; rest : the other blocks, in order.
+    sizes : per block (L, k). merged : blocks of the eliminated factor, their columns side by side; rest : blocks that stay, in order.
+    chain : factors that are eliminated after it, each nested in the one before; up : how its levels are joined to theirs.
+    leading : how many of the first columns of the rest the Schur complement joins only to others, not to one another.
     own : (L, k, k) Z_e'Z_e by level; cross : Z_e'[Z_r Q r] by level; gram : (m, m) [Z_r Q r]'[Z_r Q r] with X = Q T, r = y - Q location.
     inside : (p + 1, p + 1) cross-products of what a scalar Z_e leaves of [Q r] within its levels, from rows; None where Z_e is not scalar
     or the rows are weighted, since weights over a hundred orders of size leave the differences of the other columns no meaning beside it.
-    leading : how many of the first columns of the rest the Schur complement joins only to others, not to one another.
     """
 
     sizes: tuple[tuple[int, int], ...]
@@ -39,6 +50,8 @@ class BlockedSystem:
     residual_ss: float
     n_rows: int
     inside: Floats | None = None
+    chain: tuple[Stage, ...] = ()
+    up: Upward = NOT_JOINED
     leading: int = 0
 
     @property
@@ -64,6 +77,9 @@ class BlockedSystem:
         own_lambda = _block_diagonal([lambdas[index] for index in self.merged])
         kernels, log_det = conditional_blocks(self.own, own_lambda)
         schur = self._eliminate(own_lambda, kernels)
+        above = [_block_diagonal([lambdas[index] for index in stage.blocks]) for stage in self.chain]
+        chain, log_det_chain = eliminate(self._chain_left(own_lambda, kernels), above, schur)
+        log_det += log_det_chain
         q = self.rest_starts[-1]
         p = self.n_population
         work = schur.copy()
@@ -80,11 +96,14 @@ class BlockedSystem:
             raise FitError(message) from error
         right = solve_upper(root, work[: q + p, -1], transposed=True)
         rss = float(work[-1, -1] - right @ right + extra + self.residual_ss)
-        return BlockedFactor(self, tuple(lambdas), own_lambda, kernels, log_det, schur, root, right, rss)
+        return BlockedFactor(self, tuple(lambdas), own_lambda, kernels, log_det, schur, root, right, rss, tuple(chain))
 
     @cached_property
     def presummed(self) -> Presummed:
         """Levels of a scalar eliminated factor summed once by equal Z_e'Z_e, where that is cheaper."""
+        if self.chain:
+            # levels that pass something on to their ancestors are gone through one by one in any case
+            return unsummed(self.own, len(self.gram))
         return presum(self.own, self.cross, len(self.gram))
 
     @cached_property
@@ -109,6 +128,18 @@ class BlockedSystem:
         add_products(total, self.cross, kernels, summed.singles)
         mirror(total)
         return self.gram - total
+
+    def _chain_left(self, own_lambda: Floats, kernels: Floats) -> list[Stage]:
+        """The chain's cross-products with the first factor eliminated."""
+        if not self.chain or self.inside is None:
+            return fold_up(self.chain, kernels, self.cross, self.up)
+        between = _inverse(self.own * (1.0 + own_lambda[0, 0] ** 2 * self.own))
+        return fold_up(self._chain_within, between, self.cross, self.up, sign=1.0)
+
+    @cached_property
+    def _chain_within(self) -> list[Stage]:
+        """As ``_within_levels``, of the chain."""
+        return fold_up(self.chain, _inverse(self.own), self.cross, self.up)
 
     def _between_levels(self, scale: float) -> Floats:
         """(m, m) sum over levels of v v' / (g + scale g^2): what theta^2 = ``scale`` leaves of the differences between levels.
@@ -180,7 +211,7 @@ def _scale(work: Floats, factor: Floats, start: int, size: tuple[int, int], lead
 class BlockedFactor:
     """M(theta) factorised; the coordinates of the rest are (u_r, gamma) with T beta = gamma + location.
 
-    kernels : (L, k, k) Var(b_j | everything else) / sigma^2 of the eliminated factor.
+    kernels : (L, k, k) Var(b_j | everything else) / sigma^2 of the eliminated factor; chain : the factors eliminated after it.
     """
 
     system: BlockedSystem
@@ -192,6 +223,7 @@ class BlockedFactor:
     root: Floats
     right: Floats
     rss: float
+    chain: tuple[StageFactor, ...] = ()
 
     @property
     def _q(self) -> int:
@@ -231,7 +263,7 @@ class BlockedFactor:
     @property
     def effects(self) -> Floats:
         """(q,) b = Lambda u."""
-        return self._assemble(self.rest_solution[None, :], None)[0, self.system.n_population :]
+        return self._assemble(self.rest_solution[None, :])[0, self.system.n_population :]
 
     def _beta(self, rest: Floats) -> Floats:
         gamma = rest[:, self._q :] + self.system.location
@@ -246,21 +278,30 @@ class BlockedFactor:
             scaled[:, here] = (rest[:, here].reshape(len(rest), levels, k) @ self.lambdas[index].T).reshape(len(rest), -1)
         return scaled
 
-    @cached_property
-    def cross_matrices(self) -> tuple[csr_array, ...]:
-        """Per column of the eliminated factor, (L, m) sparse Z_e'[Z_r Q r]."""
-        cross, m = self.system.cross, len(self.system.gram)
-        levels = len(self.system.own)
-        return tuple(csr_array((cross.values[:, i], cross.columns, cross.starts), shape=(levels, m)) for i in range(cross.values.shape[1]))
-
-    def _own_effects(self, coefficients: Floats) -> Floats:
-        """(n, L, k) conditional means of the eliminated effects at rest coefficients (n, q_r + p)."""
+    def _eliminated(self, coefficients: Floats, noise: Sequence[Floats], first: int = 0) -> list[tuple[tuple[int, ...], Floats]]:
+        """The eliminated effects at rest coefficients (n, q_r + p), (n, L, k) for the blocks of each factor: their conditional means, with
+        the ``noise`` of each, if any; from the factor ``first`` up."""
         full = np.concatenate([-coefficients, np.ones((len(coefficients), 1))], axis=1)
-        score = np.stack([(matrix @ full.T).T for matrix in self.cross_matrices], axis=2)
-        return np.einsum("lij,nlj->nli", self.kernels, score)
+        factors = [(self.system.merged, self.kernels, self.system.cross, self.system.up)]
+        factors += [(one.stage.blocks, one.kernels, one.stage.cross, one.stage.up) for one in self.chain]
+        found: list[tuple[tuple[int, ...], Floats]] = []
+        for at in range(len(factors) - 1, first - 1, -1):
+            blocks, kernels, cross, up = factors[at]
+            score = np.stack([(matrix @ full.T).T for matrix in cross.matrices(full.shape[1])], axis=2)
+            for link, ancestors, (_, above) in zip(up.links, up.ancestors, found, strict=True):
+                score -= np.einsum("lij,nlj->nli", link, above[:, ancestors])
+            own = np.einsum("lij,nlj->nli", kernels, score)
+            found.insert(0, (blocks, own + noise[at] if noise else own))
+        return found
 
-    def _assemble(self, rest: Floats, noise: Floats | None) -> Floats:
-        """(n, p + q) of (beta, b) from (n, q_r + p) of (u_r, gamma); ``noise`` (n, L, k) is added to the eliminated effects."""
+    @cached_property
+    def chain_effects(self) -> tuple[Floats, ...]:
+        """(L, k) effects of every factor of the chain."""
+        found = self._eliminated(self.rest_effects(self.rest_solution[None, :]), (), 1)
+        return tuple(own[0] for _, own in found)
+
+    def _assemble(self, rest: Floats, noise: Sequence[Floats] = ()) -> Floats:
+        """(n, p + q) of (beta, b) from (n, q_r + p) of (u_r, gamma); ``noise`` (n, L, k) of each eliminated factor is added."""
         system = self.system
         coefficients = self.rest_effects(rest)
         result = np.empty((len(rest), system.n_population + system.n_effects))
@@ -270,45 +311,50 @@ class BlockedFactor:
             size = system.sizes[index][0] * system.sizes[index][1]
             result[:, offsets[index] : offsets[index] + size] = coefficients[:, start : start + size]
         if system.merged:
-            own = self._own_effects(coefficients)
-            own = own if noise is None else own + noise
-            column = 0
-            for index in system.merged:
-                levels, k = system.sizes[index]
-                result[:, offsets[index] : offsets[index] + levels * k] = own[:, :, column : column + k].reshape(len(rest), levels * k)
-                column += k
+            for blocks, own in self._eliminated(coefficients, noise):
+                for index, part in zip(blocks, self._by_block(blocks, own), strict=True):
+                    size = int(np.prod(part.shape[1:]))
+                    result[:, offsets[index] : offsets[index] + size] = part.reshape(len(part), size)
         return result
+
+    def _by_block(self, blocks: Sequence[int], columns: Floats) -> list[Floats]:
+        """Split the last axis of ``columns`` into those of the blocks, which stand side by side."""
+        widths = [self.system.sizes[index][1] for index in blocks]
+        return np.split(columns, np.cumsum(widths)[:-1], axis=-1)
 
     def draw(self, size: int, sigma: float, rng: np.random.Generator) -> Floats:
         """(size, p + q) exact draws of (beta, b) given theta and sigma."""
         rest = self.rest_solution[:, None] + sigma * solve_upper(self.root, rng.standard_normal((len(self.right), size)))
-        noise = None
-        if self.system.merged:
-            levels, k = self.kernels.shape[:2]
-            noise = sigma * np.einsum("lij,nlj->nli", self._kernel_roots, rng.standard_normal((size, levels, k)))
+        roots = self._kernel_roots if self.system.merged else []
+        noise = [sigma * np.einsum("lij,nlj->nli", root, rng.standard_normal((size, *root.shape[:2]))) for root in roots]
         return self._assemble(rest.T, noise)
 
     @cached_property
-    def _kernel_roots(self) -> Floats:
-        """(L, k, k) A with A A' = kernel."""
-        return conditional_roots(self.system.own, self.own_lambda) if self.lambdas else _matrix_roots(self.kernels)
+    def _kernel_roots(self) -> list[Floats]:
+        """Per eliminated factor (L, k, k) A with A A' = kernel."""
+        if not self.lambdas:
+            return [_matrix_roots(self.kernels)]
+        first = conditional_roots(self.system.own, self.own_lambda)
+        return [first, *(conditional_roots(one.stage.own, one.own_lambda) for one in self.chain)]
 
     @cached_property
     def _rest_covariance_given_beta(self) -> Floats:
         """(q_r, q_r) Var(b_r | y, theta, beta) / sigma^2."""
         return self.to_effects(self.unit_inverse(self._q))
 
-    def unit_inverse(self, width: int, *, whole: bool = True) -> Floats:
-        """(width, width) inverse of the leading part of M, in (u_r, gamma); not ``whole``: without the covariances of
-        the system's ``leading`` effects with one another, which are left at zero."""
-        return upper_inverse(self.root[:width, :width], min(self.system.leading, width), whole=whole)
+    def unit_inverse(self, width: int) -> Floats:
+        """(width, width) inverse of the leading part of M, in (u_r, gamma)."""
+        return upper_inverse(self.root[:width, :width], min(self.system.leading, width))
 
-    def to_effects(self, inverse: Floats, *, whole: bool = True) -> Floats:
-        """The covariance of u as that of b, in place: D inverse D'; ``whole`` as in ``unit_inverse``."""
-        leading = 0 if whole else self.system.leading
+    def to_effects(self, inverse: Floats) -> Floats:
+        """The covariance of u as that of b, in place: D inverse D'."""
         for index, start in zip(self.system.rest, self.system.rest_starts, strict=False):
-            _scale(inverse, self.lambdas[index].T, start, self.system.sizes[index], leading)
+            _scale(inverse, self.lambdas[index].T, start, self.system.sizes[index])
         return inverse
+
+    def selected(self, covariance: Floats) -> list[SelectedCovariance]:
+        """Those of the chain, over sigma^2, from that of the rest's first columns."""
+        return selected_covariances(self.chain, covariance)
 
     def conditional_variance(self, maps: Sequence[Floats] | None = None) -> tuple[Floats, ...]:
         """Per block (L, k): diagonal of Var(A b | y, theta, beta) / sigma^2, with A (k, k) of each block in ``maps``, else the identity."""
@@ -322,19 +368,17 @@ class BlockedFactor:
             blocks = diagonal_blocks(covariance, start, (levels, k))
             result[index] = np.einsum("ai,lij,aj->la", maps[index], blocks, maps[index])
         if system.merged:
-            own = self._own_covariance(covariance)
-            column = 0
-            for index in system.merged:
-                k = system.sizes[index][1]
-                here = slice(column, column + k)
-                result[index] = np.einsum("ai,lij,aj->la", maps[index], own[:, here, here], maps[index])
-                column += k
+            above = self.selected(covariance)
+            spread = spreads_above(system.cross, system.up, above, covariance)
+            first = self.kernels + self.kernels @ spread @ self.kernels
+            eliminated = [(system.merged, first), *((one.stage.blocks, own.own) for one, own in zip(self.chain, above, strict=True))]
+            for owned, own in eliminated:
+                column = 0
+                for index in owned:
+                    here = slice(column, column + system.sizes[index][1])
+                    result[index] = np.einsum("ai,lij,aj->la", maps[index], own[:, here, here], maps[index])
+                    column = here.stop
         return tuple(result)
-
-    def _own_covariance(self, covariance: Floats) -> Floats:
-        """(L, k, k) covariance of the eliminated effects, K + K H C H' K, where the rest has ``covariance`` C."""
-        spread = spreads(self.system.cross, covariance, np.arange(len(self.system.own)))
-        return self.kernels + self.kernels @ spread @ self.kernels
 
 
 def diagonal_blocks(matrix: Floats, start: int, size: tuple[int, int]) -> Floats:

@@ -6,7 +6,7 @@ kept as the blocked factor, never as a (p + q) x (p + q) matrix: a row that touc
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,9 +16,10 @@ from scipy.sparse import csr_array, eye_array, hstack
 from scipy.special import ndtri
 
 from multilevel.arrays import Floats, Integers
-from multilevel.design.unit_free import Maps
 from multilevel.families.link import Link
-from multilevel.fit.container import Joint, Summary
+from multilevel.fit.container import Summary
+from multilevel.fit.shared_rows import Rows, SharedRows, as_csr, averaged, stacked
+from multilevel.linear.arrow_matrices import EliminatedMatrices, block_diagonal, level_links, level_rows, picker
 from multilevel.linear.elimination import spreads
 from multilevel.linear.factorise import BlockedFactor
 from multilevel.linear.products import CrossProducts
@@ -28,6 +29,11 @@ LARGEST_CHUNK = 100_000
 
 DENSE_ENTRIES = 20_000_000
 """Most entries (0.16 GB) of a dense piece of rows times the root of the covariance."""
+
+FEWEST_SHARING = 8
+"""Rows for every one that they share, from which what they share is solved for once."""
+
+LEAVES_AND_PARENTS = 2
 
 SPARSE_ROWS = 4
 """Rows with fewer than one entry in so many go through the covariance entry by entry, the others through its root."""
@@ -67,70 +73,192 @@ class NormalJoint:
         return self.factor.to_effects(self.factor.unit_inverse(len(self.factor.root)))
 
     @cached_property
-    def _columns(self) -> tuple[csr_array, csr_array]:
-        """Sparse maps from (beta, b) to the rest's coordinates (q_r + p, in [Z_r Q] order) and to the eliminated effects (L * k)."""
+    def _eliminated(self) -> tuple[EliminatedMatrices, ...]:
+        """The eliminated factors, from the leaves up."""
+        factor = self.factor
+        if not factor.system.merged:
+            return ()
+        parts = [(factor.system.merged, factor.kernels, factor.system.cross, factor.system.up)]
+        parts += [(one.stage.blocks, one.kernels, one.stage.cross, one.stage.up) for one in factor.chain]
+        width, found = len(factor.system.gram), []
+        for at, (blocks, kernels, cross, up) in enumerate(parts):
+            sizes = [above[1].shape[0] * above[1].shape[1] for above in parts[at + 1 :]]
+            places = picker(self._places(blocks), self._total)
+            found.append(EliminatedMatrices(places, block_diagonal(kernels), level_rows(cross, width), level_links(up, sizes)))
+        return tuple(found)
+
+    @property
+    def _total(self) -> int:
+        """p + q."""
+        return self.factor.system.n_population + self.factor.system.n_effects
+
+    def _places(self, blocks: Sequence[int]) -> Integers:
+        """(L * k,) where the effects of blocks side by side are in (beta, b), level-major."""
         system = self.factor.system
-        p, total = system.n_population, system.n_population + system.n_effects
-        offsets = p + np.concatenate([[0], np.cumsum([levels * k for levels, k in system.sizes])])
-        rest = [np.arange(offsets[i], offsets[i + 1]) for i in system.rest]
-        picks: Integers = np.concatenate(rest) if rest else np.zeros(0, np.int64)
-        own_k = sum(system.sizes[i][1] for i in system.merged)
-        own: Integers = np.zeros((system.sizes[system.merged[0]][0], own_k), np.int64) if system.merged else np.zeros((0, 0), np.int64)
-        column = 0
-        for i in system.merged:
-            levels, k = system.sizes[i]
-            own[:, column : column + k] = offsets[i] + np.arange(levels * k).reshape(levels, k)
-            column += k
-        return _picker(picks, total), _picker(own.ravel(), total)
+        offsets = system.n_population + np.concatenate([[0], np.cumsum([levels * k for levels, k in system.sizes])])
+        own = [offsets[i] + np.arange(system.sizes[i][0] * system.sizes[i][1]).reshape(system.sizes[i]) for i in blocks]
+        return np.hstack(own).ravel()
 
     @cached_property
-    def _kernels(self) -> csr_array:
-        """(L * k, L * k) block-diagonal Var(b_e | everything else) / sigma^2."""
-        return _block_diagonal(self.factor.kernels)
+    def _rest_picker(self) -> csr_array:
+        """(q_r, p + q) sparse map from (beta, b) to the rest's effects, in [Z_r Q] order."""
+        pieces = [self._places([index]) for index in self.factor.system.rest]
+        return picker(np.concatenate(pieces) if pieces else np.zeros(0, np.int64), self._total)
 
-    @cached_property
-    def _cross(self) -> csr_array:
-        """(L * k, q_r + p) sparse Z_e'[Z_r Q], level-major."""
-        cross = self.factor.system.cross
-        k, m = cross.values.shape[1], len(self.factor.system.gram)
-        levels = len(cross.starts) - 1
-        if k == 1:
-            return csr_array((cross.values[:, 0], cross.columns, cross.starts), shape=(levels, m))[:, : m - 1]
-        level = np.repeat(np.arange(levels), np.diff(cross.starts))
-        rows = (level[:, None] * k + np.arange(k)).ravel()
-        columns = np.repeat(cross.columns, k)
-        return csr_array((cross.values.ravel(), (rows, columns)), shape=(levels * k, m))[:, : m - 1]
-
-    def _split(self, rows: csr_array) -> tuple[csr_array, csr_array]:
-        """Coefficients of ``rows`` on the rest (eliminated effects replaced by their conditional means) and on the eliminated noise."""
-        rest, own = self._columns
+    def _split(self, rows: csr_array, most: int | None = None) -> tuple[csr_array, tuple[csr_array, ...]]:
+        """Coefficients of ``rows`` on the rest (eliminated effects replaced by their conditional means) and on every eliminated factor's
+        noise; of ``most`` factors, if given: those above are kept as they are."""
         p = self.factor.system.n_population
         inverse = solve_triangular(self.factor.system.triangle, np.eye(p)) if p else np.zeros((0, 0))
-        direct = hstack([rows @ rest.T, csr_array(rows[:, :p] @ inverse)], format="csr")
-        on_own = csr_array(rows @ own.T)
-        if not on_own.shape[1]:
-            return direct, on_own
-        return csr_array(direct - (on_own @ self._kernels) @ self._cross), on_own
+        on_rest = csr_array(hstack([rows @ self._rest_picker.T, csr_array(rows[:, :p] @ inverse)], format="csr"))
+        on_own = [csr_array(rows @ one.places.T) for one in self._eliminated]
+        for at, one in enumerate(self._eliminated[:most]):
+            moved = csr_array(on_own[at] @ one.kernels)
+            for above, link in enumerate(one.links):
+                on_own[at + 1 + above] = csr_array(on_own[at + 1 + above] - moved @ link)
+            on_rest = csr_array(on_rest - moved @ one.cross)
+        return on_rest, tuple(on_own)
 
-    def variance(self, rows: csr_array) -> Floats:
+    def _noise(self, on_own: Sequence[csr_array]) -> list[csr_array]:
+        """Coefficients on the eliminated factors' noise times its variance."""
+        return [csr_array(own @ one.kernels) for own, one in zip(on_own, self._eliminated, strict=True)]
+
+    def variance(self, rows: Rows) -> Floats:
         """(m,) variances of ``rows @ (beta, b)``."""
-        chunk = max(1, min(LARGEST_CHUNK, DENSE_ENTRIES // max(len(self.factor.root), 1)))
-        pieces = [self._variance(csr_array(rows[at : at + chunk])) for at in range(0, rows.shape[0], chunk)]
+        if isinstance(rows, SharedRows) and self._is_worth_sharing(rows):
+            return self._shared_variance(rows)
+        pieces = [self._variance(chunk) for chunk in self._chunks(rows)]
         return np.concatenate(pieces) if pieces else np.zeros(0)
 
+    def _is_worth_sharing(self, rows: SharedRows) -> bool:
+        """Whether a few solves for what rows share cost less than all of their entries."""
+        return rows.shape[0] > max(len(self.factor.root), FEWEST_SHARING * rows.shared.shape[0])
+
+    def _shared_variance(self, rows: SharedRows) -> Floats:
+        """Var(e + w's) = Var(e) + 2 w' Cov(s, e) + w' Var(s) w of every row, e its own part."""
+        moved = self.covariance_times(rows.shared)
+        inner = rows.shared @ moved
+        pieces = []
+        for at in range(0, rows.shape[0], LARGEST_CHUNK):
+            own, weights = csr_array(rows.own[at : at + LARGEST_CHUNK]), np.asarray(rows.weights[at : at + LARGEST_CHUNK].todense())
+            pieces.append(self.variance(own) + np.sum(weights * (2.0 * np.asarray(own @ moved) + weights @ inner), axis=1))
+        return np.maximum(np.concatenate(pieces), 0.0)
+
+    def covariance_times(self, rows: csr_array) -> Floats:
+        """(p + q, r) Cov(beta, b) times ``rows`` (r, p + q), transposed: r solves through the arrow structure."""
+        on_rest, on_own = self._split(rows)
+        system = self.factor.system
+        p, q = system.n_population, system.rest_starts[-1]
+        solved = self._rest_root @ (self._rest_root.T @ np.asarray(on_rest.todense()).T)
+        result = np.asarray(self._rest_picker.T @ solved[:q])
+        result[:p] = solve_triangular(system.triangle, solved[q:]) if p else 0.0
+        found: list[Floats] = []
+        for one, own in zip(reversed(self._eliminated), reversed(on_own), strict=True):
+            gap = np.asarray(own.todense()).T - one.cross @ solved
+            for link, above in zip(one.links, found, strict=True):
+                gap -= link @ above
+            found.insert(0, np.asarray(one.kernels @ gap))
+            result += one.places.T @ found[0]
+        result *= self.sigma**2
+        if self.extra is not None:
+            result += self._sensitivity @ (self.extra @ np.asarray(rows @ self._sensitivity).T)
+        return result
+
+    def covariance_about(self, rows: Rows, centre: csr_array) -> Floats:
+        """(m, m) covariance of ``(rows - centre) @ (beta, b)``, ``centre`` (1, p + q); dense in the rows alone, never in the effects."""
+        about, centre_own = self._split(centre)
+        root = np.asarray(about @ self._rest_root)
+        chunks = [self._split(chunk) for chunk in self._chunks(rows)]
+        differences = np.concatenate([np.asarray(on_rest @ self._rest_root) - root for on_rest, _ in chunks])
+        total = differences @ differences.T
+        for at, (noise, own) in enumerate(zip(self._noise(centre_own), centre_own, strict=True)):
+            beside = stacked([on_own[at] for _, on_own in chunks])
+            with_centre = np.asarray((beside @ noise.T).todense()).ravel()
+            total += np.asarray((csr_array(beside @ self._eliminated[at].kernels) @ beside.T).todense())
+            total += float(noise.multiply(own).sum()) - with_centre[:, None] - with_centre[None, :]
+        total *= self.sigma**2
+        if self.extra is not None:
+            moved = rows @ self._sensitivity - np.asarray(centre @ self._sensitivity)
+            total += moved @ self.extra @ moved.T
+        return np.asarray(total)
+
+    def spread_about(self, rows: Rows, centre: csr_array) -> Floats:
+        """(m,) sds of ``(rows - centre) @ (beta, b)``, ``centre`` (1, p + q), which is never subtracted entry by entry."""
+        if isinstance(rows, SharedRows) and self._is_worth_sharing(rows):
+            return np.sqrt(self._shared_variance(rows.less(centre)))
+        about, centre_own = self._split(centre)
+        root, centre_noise = np.asarray(about @ self._rest_root), self._noise(centre_own)
+        alone = sum(float(noise.multiply(own).sum()) for noise, own in zip(centre_noise, centre_own, strict=True))
+        on_beta = None if self.extra is None else np.asarray(centre @ self._sensitivity)
+        pieces = []
+        for chunk in self._chunks(rows):
+            on_rest, on_own = self._split(chunk)
+            total = np.sum((np.asarray(on_rest @ self._rest_root) - root) ** 2, axis=1) + alone
+            for own, noise, of_centre in zip(on_own, self._noise(on_own), centre_noise, strict=True):
+                total += np.asarray(noise.multiply(own).sum(axis=1)).ravel() - 2.0 * np.asarray((own @ of_centre.T).todense()).ravel()
+            total = self.sigma**2 * total
+            if self.extra is not None and on_beta is not None:
+                difference = np.asarray(chunk @ self._sensitivity) - on_beta
+                total = total + np.einsum("ij,jk,ik->i", difference, self.extra, difference)
+            pieces.append(np.sqrt(np.maximum(total, 0.0)))
+        return np.concatenate(pieces) if pieces else np.zeros(0)
+
+    def _chunks(self, rows: Rows) -> Iterator[csr_array]:
+        """Consecutive rows, few enough for dense products with the rest's root."""
+        size = max(1, min(LARGEST_CHUNK, DENSE_ENTRIES // max(len(self.factor.root), 1)))
+        return (csr_array(as_csr(rows[at : at + size])) for at in range(0, rows.shape[0], size))
+
     def _variance(self, rows: csr_array) -> Floats:
+        total = self.sigma**2 * (self._by_parents(rows) if self._has_parents(rows) else self._through_rest(rows))
+        if self.extra is not None:
+            on_beta = np.asarray(rows @ self._sensitivity)
+            total = total + np.einsum("ij,jk,ik->i", on_beta, self.extra, on_beta)
+        return np.maximum(total, 0.0)
+
+    def _has_parents(self, rows: csr_array) -> bool:
+        """Whether the covariances of the one factor above the leaves with the rest are worth being held, for so many rows."""
+        if len(self._eliminated) != LEAVES_AND_PARENTS or rows.shape[0] <= len(self.factor.root):
+            return False
+        return self._eliminated[1].places.shape[0] * len(self.factor.root) <= DENSE_ENTRIES
+
+    @cached_property
+    def _parents(self) -> tuple[Floats, csr_array]:
+        """Covariances over sigma^2 of the factor above the leaves: (L k, q_r + p) with the rest, and (L k, L k) its block diagonal."""
+        parents = self._eliminated[1]
+        with_rest = -(parents.kernels @ (parents.cross @ self._rest_covariance))
+        return np.asarray(with_rest), block_diagonal(self.factor.selected(self._rest_covariance)[0].own)
+
+    def _by_parents(self, rows: csr_array) -> Floats:
+        """As ``_through_rest``. A leaf's row touches one parent, and through it as much of the rest as all of that one's leaves: what they
+        have in common is not gone through again for each."""
+        on_rest, (on_leaves, on_parents) = self._split(rows, 1)
+        on_parents.eliminate_zeros()
+        with_rest, own = self._parents
+        width = self.factor.chain[0].kernels.shape[1]
+        spans = np.diff(on_parents.indptr)
+        level = on_parents.indices // width
+        row = np.repeat(np.arange(rows.shape[0]), spans)
+        first = level[np.minimum(on_parents.indptr[:-1], max(len(level) - 1, 0))] if len(level) else level
+        several = np.zeros(rows.shape[0], dtype=np.bool_)
+        several[row[level != first[row]]] = True
+        total = quadratic_forms(on_rest, self._rest_covariance)
+        total += 2.0 * np.asarray(on_rest.multiply(on_parents @ with_rest).sum(axis=1)).ravel()
+        total += np.asarray(csr_array(on_parents @ own).multiply(on_parents).sum(axis=1)).ravel()
+        total += np.asarray(csr_array(on_leaves @ self._eliminated[0].kernels).multiply(on_leaves).sum(axis=1)).ravel()
+        if several.any():
+            total[several] = self._through_rest(csr_array(rows[np.flatnonzero(several)]))
+        return total
+
+    def _through_rest(self, rows: csr_array) -> Floats:
+        """(m,) variances over sigma^2 without ``extra``."""
         on_rest, on_own = self._split(rows)
         if rows.shape[0] > len(self.factor.root) and on_rest.nnz * SPARSE_ROWS < rows.shape[0] * len(self.factor.root):
             total = quadratic_forms(on_rest, self._rest_covariance)
         else:
             total = np.sum(np.asarray(on_rest @ self._rest_root) ** 2, axis=1)
-        if on_own.shape[1]:
-            total = total + np.asarray((on_own @ self._kernels).multiply(on_own).sum(axis=1)).ravel()
-        total = self.sigma**2 * total
-        if self.extra is not None:
-            on_beta = np.asarray(rows @ self._sensitivity)
-            total = total + np.einsum("ij,jk,ik->i", on_beta, self.extra, on_beta)
-        return np.maximum(total, 0.0)
+        for own, noise in zip(on_own, self._noise(on_own), strict=True):
+            total = total + np.asarray(noise.multiply(own).sum(axis=1)).ravel()
+        return np.asarray(total)
 
     @cached_property
     def _sensitivity(self) -> Floats:
@@ -140,18 +268,21 @@ class NormalJoint:
         root = factor.root
         to_rest = -solve_triangular(root[:q, :q], root[:q, q:]) if q else np.zeros((0, p))
         coordinates = np.vstack([to_rest, np.eye(p)]) @ system.triangle
-        zero = factor._assemble(np.zeros((1, q + p)), None)
-        moved = factor._assemble(coordinates.T, None)
+        zero = factor._assemble(np.zeros((1, q + p)))
+        moved = factor._assemble(coordinates.T)
         return (moved - zero).T
 
     def covariance_root(self) -> Floats:
         """(m, p + q) A with A'A = Var(beta, b)."""
         system = self.factor.system
-        p, total = system.n_population, system.n_population + system.n_effects
-        on_rest, on_own = self._split(csr_array(eye_array(total, format="csr")))
+        p = system.n_population
+        on_rest, on_own = self._split(csr_array(eye_array(self._total, format="csr")))
         pieces = [np.asarray(on_rest @ self._rest_root).T]
-        if on_own.shape[1]:
-            pieces.append(np.asarray((on_own @ _block_diagonal(square_root(self.factor.kernels))).toarray()).T)
+        kernels = [self.factor.kernels, *(one.kernels for one in self.factor.chain)]
+        pieces += [
+            np.asarray((own @ block_diagonal(square_root(own_kernels))).toarray()).T
+            for own, own_kernels in zip(on_own, kernels, strict=True)
+        ]
         root = self.sigma * np.vstack(pieces)
         if self.extra is None:
             return root
@@ -160,13 +291,13 @@ class NormalJoint:
         beta = square_root(own.T @ own + self.extra)
         return np.vstack([root - own @ self._sensitivity.T, beta.T @ self._sensitivity.T])
 
-    def combine(self, rows: csr_array, interval: float) -> Summary:
+    def combine(self, rows: Rows, interval: float) -> Summary:
         """Linear combinations ``rows @ (beta, b)`` with Wald intervals."""
         return wald(np.asarray(rows @ self.mean), np.sqrt(self.variance(rows)), interval)
 
     def respond(
         self,
-        rows: csr_array,
+        rows: Rows,
         weights: csr_array,
         response: Callable[[Floats], Floats],
         slope: Callable[[Floats], Floats],
@@ -175,7 +306,7 @@ class NormalJoint:
         """Averages ``weights @ response(rows @ (beta, b))`` with standard errors by the delta method."""
         predictor = np.asarray(rows @ self.mean)
         estimate = np.asarray(weights @ response(predictor))
-        gradient = csr_array(weights @ (_diagonal(slope(predictor)) @ rows))
+        gradient = averaged(csr_array(weights @ _diagonal(slope(predictor))), rows)
         return wald(estimate, np.sqrt(self.variance(gradient)), interval)
 
     def on_response_scale(self, summary: Summary, link: Link, interval: float) -> Summary:
@@ -191,50 +322,6 @@ class NormalJoint:
         if self.extra is not None:
             values = values + rng.multivariate_normal(np.zeros(len(self.extra)), self.extra, size, method="eigh") @ self._sensitivity.T
         return values
-
-
-@dataclass(frozen=True)
-class MappedJoint:
-    """The distribution of W (beta', b'), ``inner`` being that of (beta', b'): rows are mapped, never covariances."""
-
-    inner: Joint
-    matrix: csr_array
-
-    @cached_property
-    def mean(self) -> Floats:
-        """(p + q,) estimates and conditional modes."""
-        return np.asarray(self.matrix @ self.inner.mean)
-
-    def _mapped(self, rows: csr_array) -> csr_array:
-        return csr_array(rows @ self.matrix)
-
-    def combine(self, rows: csr_array, interval: float) -> Summary:
-        """Linear combinations ``rows @ (beta, b)`` with Wald intervals."""
-        return self.inner.combine(self._mapped(rows), interval)
-
-    def respond(
-        self,
-        rows: csr_array,
-        weights: csr_array,
-        response: Callable[[Floats], Floats],
-        slope: Callable[[Floats], Floats],
-        interval: float,
-    ) -> Summary:
-        """As ``NormalJoint.respond``."""
-        return self.inner.respond(self._mapped(rows), weights, response, slope, interval)
-
-    def on_response_scale(self, summary: Summary, link: Link, interval: float) -> Summary:
-        """As that of ``inner``."""
-        return self.inner.on_response_scale(summary, link, interval)
-
-    def draws(self, size: int, seed: int) -> Floats:
-        """(size, p + q) draws of ``inner``, mapped."""
-        return np.asarray((self.matrix @ self.inner.draws(size, seed).T).T)
-
-
-def mapped_joint(inner: NormalJoint, maps: Maps) -> NormalJoint | MappedJoint:
-    """In the coefficients of the design as written."""
-    return inner if maps.is_identity else MappedJoint(inner, maps.matrix)
 
 
 FEW_NUMBERS = 1_000_000
@@ -268,19 +355,6 @@ def square_root(covariance: Floats) -> Floats:
     """A square root of positive semi-definite matrices (..., k, k), singular ones included."""
     values, vectors = np.linalg.eigh(covariance)
     return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0))[..., None, :])
-
-
-def _block_diagonal(blocks: Floats) -> csr_array:
-    """(L * k, L * k) from (L, k, k)."""
-    k = int(blocks.shape[1]) if len(blocks) else 0
-    n = len(blocks) * k
-    columns = np.repeat(np.arange(n).reshape(-1, k), k, axis=0) if k else np.zeros(0, np.int64)
-    return csr_array((blocks.ravel(), columns.ravel(), np.arange(0, n * k + 1, k) if k else np.zeros(1, np.int64)), shape=(n, n))
-
-
-def _picker(places: Integers, total: int) -> csr_array:
-    n = len(places)
-    return csr_array((np.ones(n), (np.arange(n), places)), shape=(n, total))
 
 
 def _diagonal(values: Floats) -> csr_array:

@@ -17,10 +17,12 @@ from multilevel.design.reduction import ReducedRows, reduce_design
 from multilevel.design.unit_free import Maps, unit_free
 from multilevel.errors import FitError
 from multilevel.fit.container import Check, Fit, UnitFreeFit, VarianceComponent, VarianceParameters
-from multilevel.linear.assemble import linear_system
+from multilevel.linear.assemble import dense_effects, linear_system
 from multilevel.linear.criterion import Criterion
 from multilevel.linear.factorise import BlockedSystem
-from multilevel.linear.joint_normal import NormalJoint, mapped_joint
+from multilevel.linear.footprint import refuse_beyond_memory
+from multilevel.linear.joint_normal import NormalJoint
+from multilevel.linear.mapped_joint import mapped_joint
 from multilevel.linear.optimise import GRADIENT_TOLERANCE, Optimum, minimise
 from multilevel.linear.theta import Theta, mapped_lambdas, written_lambdas
 from multilevel.linear.uncertainty import components, residual_component, satterthwaite, variance_parameters
@@ -49,14 +51,14 @@ def fit_linear(design: Design, *, method: Literal["reml", "ml"] = "reml", interv
     Source: Bates, Maechler, Bolker and Walker (2015), J. Stat. Softw. 67(1), sections 3.4-3.6.
     """
     _refuse_saturated(design)
+    refuse_beyond_memory(design)
     with one_thread(design):
         return _fit(design, method, interval, seed)
 
 
 def one_thread(design: Design) -> AbstractContextManager[object]:
     """Linear algebra on one thread where the dense block is small: more threads cost time there, beside other processes a great deal."""
-    effects = sorted(block.n_effects for block in design.blocks)
-    return cast(AbstractContextManager[object], threadpool_limits(1 if sum(effects[:-1]) < SEVERAL_THREADS else None, "blas"))
+    return cast(AbstractContextManager[object], threadpool_limits(1 if dense_effects(design) < SEVERAL_THREADS else None, "blas"))
 
 
 def _fit(design: Design, method: Literal["reml", "ml"], interval: float, seed: int) -> Fit:
@@ -64,7 +66,7 @@ def _fit(design: Design, method: Literal["reml", "ml"], interval: float, seed: i
     form = unit_free(design)
     maps = form.maps
     rows = reduce_design(form.design)
-    system = linear_system(rows, names=[block.factor.name for block in design.blocks])
+    system = linear_system(rows)
     known = design.cells.known_sigma
     layout = Theta(tuple(len(block.columns) for block in design.blocks))
     constant = -float(design.cells.once.get("log_weights", 0.0))

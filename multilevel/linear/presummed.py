@@ -47,9 +47,8 @@ class Presummed:
 
 def presum(own: Floats, cross: CrossProducts, width: int) -> Presummed:
     """Choose the values of g (``own`` (L, k, k)) worth summing, and sum them; none unless k = 1."""
-    everyone = np.arange(len(own))
+    everyone, nothing = np.arange(len(own)), unsummed(own, width)
     size = width * (width + 1) // 2
-    nothing = Presummed(np.zeros(0), np.zeros((0, size)), everyone)
     if not len(own) or own.shape[1] != 1:
         return nothing
     touched = np.diff(cross.starts).astype(np.float64)
@@ -75,6 +74,11 @@ def presum(own: Floats, cross: CrossProducts, width: int) -> Presummed:
         add_products(matrix, cross, ones, order[bounds[index] : bounds[index + 1]])
         _pack(matrix, triangles[index])
     return Presummed(values[chosen], triangles, everyone[place < 0])
+
+
+def unsummed(own: Floats, width: int) -> Presummed:
+    """Every level one by one."""
+    return Presummed(np.zeros(0), np.zeros((0, width * (width + 1) // 2)), np.arange(len(own)))
 
 
 def _pack(matrix: Floats, triangle: Floats) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from multilevel.arrays import Codes, Flags, Floats, Integers
 from multilevel.design.reduction import ReducedBlock
@@ -22,6 +23,9 @@ FEW_FLOPS = 2_000_000
 
 FULL_SHARE = 0.3
 """Share of the columns touched by a level from which full matrices are quicker than loops over what is touched."""
+
+STAGE_SHARE = 0.1
+"""The same for a factor eliminated after another: its covariances with the rest are needed too."""
 
 LARGEST_FULL = 4_000_000
 """Numbers that full cross-products may hold; a product makes one copy of them."""
@@ -46,6 +50,11 @@ class CrossProducts:
         """(L, k, m) H_j of every level, where ``is_full``."""
         k = self.values.shape[1]
         return np.ascontiguousarray(self.values.reshape(len(self.starts) - 1, -1, k).transpose(0, 2, 1))
+
+    def matrices(self, width: int) -> list[csr_array]:
+        """Per column of the eliminated factor, (L, m) sparse Z_e'[Z_r Q r]; ``width`` is m."""
+        shape = (len(self.starts) - 1, width)
+        return [csr_array((values, self.columns, self.starts), shape=shape) for values in self.values.T]
 
 
 @dataclass(frozen=True)
@@ -100,9 +109,9 @@ def rest_gram(rest: RestColumns) -> Floats:
     return gram
 
 
-def eliminated_products(block: ReducedBlock, rest: RestColumns) -> tuple[Floats, CrossProducts]:
-    """(L, k, k) Z_e'Z_e by level and the cross-products with the rest."""
-    if _is_full(block, rest):
+def eliminated_products(block: ReducedBlock, rest: RestColumns, share: float = FULL_SHARE) -> tuple[Floats, CrossProducts]:
+    """(L, k, k) Z_e'Z_e by level and the cross-products with the rest, in full where levels touch that ``share`` of the columns."""
+    if _is_full(block, rest, share):
         return _full_products(block, rest)
     from multilevel.linear import level_loops
 
@@ -121,7 +130,7 @@ def eliminated_products(block: ReducedBlock, rest: RestColumns) -> tuple[Floats,
     return own, CrossProducts(starts, columns, values)
 
 
-def _is_full(block: ReducedBlock, rest: RestColumns) -> bool:
+def _is_full(block: ReducedBlock, rest: RestColumns, share: float) -> bool:
     """Whether full matrices are quicker: the problem is small, or most columns are touched by most levels."""
     size = block.n_levels * rest.width
     if size * block.values.shape[1] > LARGEST_FULL:
@@ -132,7 +141,7 @@ def _is_full(block: ReducedBlock, rest: RestColumns) -> bool:
     first = block.codes.astype(np.int64) * rest.width
     for a in range(rest.columns.shape[1]):
         touched[(first + rest.columns[:, a])[rest.values[:, a] != 0.0]] = True
-    return bool(np.count_nonzero(touched) + block.n_levels * rest.dense.shape[1] >= FULL_SHARE * size)
+    return bool(np.count_nonzero(touched) + block.n_levels * rest.dense.shape[1] >= share * size)
 
 
 def _full_products(block: ReducedBlock, rest: RestColumns) -> tuple[Floats, CrossProducts]:

@@ -48,8 +48,8 @@ def _arrow_root(matrix: Floats, leading: int) -> Floats:
     return root
 
 
-def upper_inverse(root: Floats, leading: int = 0, *, whole: bool = True) -> Floats:
-    """(n, n) inverse of R'R for the upper triangular R (n, n) of ``upper_root``; not ``whole``: of the ``leading`` part the diagonal alone.
+def upper_inverse(root: Floats, leading: int = 0) -> Floats:
+    """(n, n) inverse of R'R for the upper triangular R (n, n) of ``upper_root``.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def upper_inverse(root: Floats, leading: int = 0, *, whole: bool = True) -> Floa
     if not len(root):
         return np.zeros((0, 0))
     if leading:
-        return _arrow_inverse(root, leading, whole)
+        return _arrow_inverse(root, leading)
     inverse, info = lapack.dpotri(root, lower=0)
     if info:
         message = "The factor of the effects' precision is singular."
@@ -70,9 +70,9 @@ def upper_inverse(root: Floats, leading: int = 0, *, whole: bool = True) -> Floa
     return inverse
 
 
-def _arrow_inverse(root: Floats, leading: int, whole: bool) -> Floats:
+def _arrow_inverse(root: Floats, leading: int) -> Floats:
     """Of [[D, A], [A', B]] with D diagonal: C = (B - A'D^-1 A)^-1, then -D^-1 A C and D^-1 + D^-1 A C A'D^-1."""
-    inverse = np.empty(root.shape) if whole else np.zeros(root.shape)
+    inverse = np.empty(root.shape)
     scale = np.diagonal(root)[:leading]
     rest = upper_inverse(root[leading:, leading:])
     inverse[leading:, leading:] = rest
@@ -80,10 +80,7 @@ def _arrow_inverse(root: Floats, leading: int, whole: bool) -> Floats:
     joint = moved @ rest
     inverse[:leading, leading:] = -joint
     inverse[leading:, :leading] = -joint.T
-    if whole:
-        inverse[:leading, :leading] = joint @ moved.T
-    else:
-        inverse[np.arange(leading), np.arange(leading)] = np.einsum("ij,ij->i", joint, moved)
+    inverse[:leading, :leading] = joint @ moved.T
     inverse[np.arange(leading), np.arange(leading)] += scale**-2.0
     return inverse
 

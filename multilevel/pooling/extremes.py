@@ -25,7 +25,8 @@ from multilevel.fit.container import Fit, Joint, UnitFreeFit, VarianceComponent
 from multilevel.generalised.laplace_engine import fit_generalised
 from multilevel.linear.assemble import linear_system
 from multilevel.linear.factorise import BlockedFactor
-from multilevel.linear.joint_normal import NormalJoint, mapped_joint
+from multilevel.linear.joint_normal import NormalJoint
+from multilevel.linear.mapped_joint import mapped_joint
 from multilevel.pooling.levels import Flags, common_columns, independent_common, level_basis, level_coefficients, with_kernels
 from multilevel.pooling.scoring import fit_levels
 

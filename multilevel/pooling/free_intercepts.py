@@ -1,4 +1,4 @@
-"""No pooling of one factor's averages: its intercepts free, everything else as it is fitted.
+"""No pooling of one factor: its intercepts free (averages), or one of its terms (coefficients), everything else as it is fitted.
 
 The prior precision of the factor's effects becomes blockdiag(0, Sigma_ss^-1), Sigma_ss the fitted covariance of its slopes; the other
 variances, the residual sd and the dispersion are held, and all coefficients are solved again. The difference between an average and the
@@ -6,12 +6,16 @@ same average here is therefore pooling alone (Gelman and Hill 2007, section 12.2
 
 A free intercept is normal about the fitted one with the variance ``FREE``. Population columns that the free intercepts already span (the
 intercept, predictors that are constant within every level) are held at their fitted coefficients; the intercepts make up for them.
+
+Another term is freed in the same way: its row and column of Sigma go, the other terms keep their covariance, at the mean of the numeric
+predictors, where every fit is made. So an intercept that is pooled beside a free slope is that of an average row, wherever x = 0 may lie.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -19,18 +23,20 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, diags_array
 
-from multilevel.arrays import Flags, Floats
+from multilevel.arrays import Flags, Floats, Integers
+from multilevel.design.effect_rows import coefficient_rows, terms_of
 from multilevel.design.group_predictors import column_values
-from multilevel.design.model import Design
+from multilevel.design.model import Design, DesignColumn
 from multilevel.design.reduction import ReducedBlock, ReducedRows, outcome_of, reduce_design
 from multilevel.families.link import Link
 from multilevel.families.registry import family_named
 from multilevel.fit.container import Fit, Summary
+from multilevel.fit.shared_rows import Rows, as_csr, averaged, mapped
 from multilevel.generalised.pirls import find_mode
 from multilevel.generalised.reweighting import reweighting
 from multilevel.linear.assemble import linear_system
 from multilevel.linear.joint_normal import NormalJoint, inside_range, square_root, wald
-from multilevel.pooling.levels import independent_common
+from multilevel.pooling.levels import independent_common, level_basis, level_gram
 
 FREE = 1e10
 """Variance of a free intercept, in residual variances or, under other links, on the link scale. It shrinks what n rows say of the level by
@@ -42,10 +48,19 @@ UNDETERMINED = 1e-6
 
 @dataclass(frozen=True)
 class FreeIntercepts:
-    """``fit``: with one factor's intercepts free, its joint distribution normal. ``determined``: (L,) whether the rows determine them."""
+    """``fit``: with one factor's intercepts free (of ``free_term`` a term), its joint distribution normal. ``determined``: (L,) whether the
+    rows determine them."""
 
     fit: Fit
     determined: Flags
+
+
+@dataclass(frozen=True)
+class TermByTerm:
+    """estimate, std_error : (L,) coefficients of one term of one factor, that term free; NaN where the level's rows do not determine it."""
+
+    estimate: Floats
+    std_error: Floats
 
 
 @dataclass(frozen=True)
@@ -67,31 +82,43 @@ class AroundJoint:
         """(p + q,) estimates and conditional modes."""
         return np.asarray(self.maps @ self._location)
 
-    def variance(self, rows: csr_array) -> Floats:
+    def variance(self, rows: Rows) -> Floats:
         """(m,) variances of ``rows @ (beta, b)``."""
-        return self.inner.variance(csr_array(csr_array(rows @ self.maps) @ self.kept))
+        return self.inner.variance(self._solved_for(rows))
 
-    def combine(self, rows: csr_array, interval: float) -> Summary:
+    def combine(self, rows: Rows, interval: float) -> Summary:
         """Linear combinations ``rows @ (beta, b)`` with Wald intervals."""
-        return wald(np.asarray(csr_array(rows @ self.maps) @ self._location), np.sqrt(self.variance(rows)), interval)
+        return wald(np.asarray(mapped(rows, self.maps) @ self._location), np.sqrt(self.variance(rows)), interval)
 
     def respond(
         self,
-        rows: csr_array,
+        rows: Rows,
         weights: csr_array,
         response: Callable[[Floats], Floats],
         slope: Callable[[Floats], Floats],
         interval: float,
     ) -> Summary:
         """As ``NormalJoint.respond``."""
-        mapped = csr_array(rows @ self.maps)
-        predictor = np.asarray(mapped @ self._location)
-        gradient = csr_array(csr_array(weights @ (diags_array(slope(predictor)) @ mapped)) @ self.kept)
+        own = mapped(rows, self.maps)
+        predictor = np.asarray(own @ self._location)
+        gradient = mapped(averaged(csr_array(weights @ diags_array(slope(predictor))), own), self.kept)
         return wald(np.asarray(weights @ response(predictor)), np.sqrt(self.inner.variance(gradient)), interval)
 
     def on_response_scale(self, summary: Summary, link: Link, interval: float) -> Summary:
         """As ``NormalJoint.on_response_scale``."""
         return inside_range(summary, link, interval)
+
+    def spread_about(self, rows: Rows, centre: csr_array) -> Floats:
+        """As ``NormalJoint.spread_about``."""
+        return self.inner.spread_about(self._solved_for(rows), as_csr(self._solved_for(centre)))
+
+    def covariance_about(self, rows: Rows, centre: csr_array) -> Floats:
+        """As ``NormalJoint.covariance_about``."""
+        return self.inner.covariance_about(self._solved_for(rows), as_csr(self._solved_for(centre)))
+
+    def _solved_for(self, rows: Rows) -> Rows:
+        """The rows in the coefficients that were solved for."""
+        return mapped(mapped(rows, self.maps), self.kept)
 
     def draws(self, size: int, seed: int) -> Floats:
         """(size, p + q) draws of the normal approximation."""
@@ -108,10 +135,35 @@ def free_intercepts(fit: Fit, name: str) -> FreeIntercepts | None:
     ------
     FitError : no finite mode is reached.
     """
-    assert fit.unit_free is not None
     parts = _intercepts(fit.design, name)
-    if not parts:
-        return None
+    return _freed(fit, parts) if parts else None
+
+
+def free_term(fit: Fit, name: str, term: str) -> FreeIntercepts:
+    """The fit with the effects of one ``term`` of factor ``name`` free and its other terms pooled as they are.
+
+    A level's rows determine the term where its column differs, in them, from what the terms make that are part of it (a slope: from a
+    constant; an intercept: always where there are rows), and where the outcomes are not all alike.
+
+    Raises
+    ------
+    FitError : no finite mode is reached. KeyError : the factor has no such term.
+    """
+    index, place = terms_of(fit.design, name)[term]
+    found = _freed(fit, {index: [place]})
+    return replace(found, determined=found.determined & _varies_beside_its_margin(fit, name, index, place))
+
+
+def coefficients_of_term(free: FreeIntercepts, fit: Fit, term: str, lineage: Mapping[str, Integers]) -> TermByTerm:
+    """Coefficients of a free term: the population's, those of the ancestors in ``lineage`` and the level's own, added up."""
+    found = free.fit.joint.combine(coefficient_rows(fit.design, lineage, term), fit.interval)
+    usable = free.determined & np.isfinite(found.estimate) & np.isfinite(found.std_error)
+    return TermByTerm(np.where(usable, found.estimate, np.nan), np.where(usable, found.std_error, np.nan))
+
+
+def _freed(fit: Fit, parts: dict[int, list[int]]) -> FreeIntercepts:
+    """With the columns ``parts`` (by block of one factor) free."""
+    assert fit.unit_free is not None
     form = fit.unit_free.form
     design = form.design
     rows = reduce_design(design)
@@ -158,6 +210,32 @@ def _intercepts(design: Design, name: str) -> dict[int, list[int]]:
             if np.array_equal(sum(values[at] for at in places), np.ones(design.cells.n_cells)):
                 return {index: places}
     return {}
+
+
+def _varies_beside_its_margin(fit: Fit, name: str, index: int, place: int) -> Flags:
+    """(L,) whether a term's column lies outside the span, in a level's rows, of the factor's terms that are part of it (Nelder 1977)."""
+    assert fit.unit_free is not None
+    design = fit.unit_free.form.design
+    own = design.blocks[index].columns[place]
+    margin = [
+        (at, column)
+        for at, block in enumerate(design.blocks)
+        if block.factor.name == name
+        for column, other in enumerate(block.columns)
+        if _is_part(other, own)
+    ]
+    rows = reduce_design(design)
+    values = np.column_stack([rows.blocks[at].values[:, column] for at, column in [*margin, (index, place)]])
+    gram = level_gram(replace(rows.blocks[index], values=values), np.ones(len(values)))
+    solution = level_basis(gram).solve(gram)
+    return np.asarray(solution.estimable_terms(np.eye(values.shape[1]))[:, -1])
+
+
+def _is_part(other: DesignColumn, own: DesignColumn) -> bool:
+    """Whether a column is made of some, not all, of the numbers and indicators of another."""
+    numbers, indicators = Counter(own.numbers), Counter(own.indicators)
+    less = Counter(other.numbers) <= numbers and Counter(other.indicators) <= indicators
+    return less and (Counter(other.numbers), Counter(other.indicators)) != (numbers, indicators)
 
 
 def _around(fit: Fit, design: Design, parts: dict[int, list[int]], kept: Flags) -> Floats:

@@ -85,6 +85,8 @@ def _contrast(kept: SavedAverages, places: tuple[int, int], names: tuple[str, st
         draws = difference + spread + own * np.random.default_rng(0).standard_normal(len(spread))
         lower, upper = (float(bound) for bound in np.quantile(draws, [tail, 1.0 - tail]))
         above: float | None = float(np.mean(draws > 0))
+        if kept.is_median:
+            std_error = (upper - lower) / (2.0 * z)
     else:
         lower, upper = difference - z * std_error, difference + z * std_error
         above = float(ndtr(difference / std_error)) if std_error > 0 else None
@@ -97,9 +99,20 @@ def _ratio(kept: SavedAverages, a: int, b: int, z: float) -> tuple[float, float,
         return None
     spread = kept.spread[a].astype(np.float64) / kept.estimate[a] - kept.spread[b].astype(np.float64) / kept.estimate[b]
     own = np.hypot(kept.own[a] / kept.estimate[a], kept.own[b] / kept.estimate[b])
+    if kept.is_median:
+        return _ratio_of_draws(kept, a, b, float(own))
     error = float(np.hypot(np.sqrt(spread @ spread / (len(spread) - 1)), own))
     ratio = float(kept.estimate[a] / kept.estimate[b])
     return ratio, ratio * float(np.exp(-z * error)), ratio * float(np.exp(z * error))
+
+
+def _ratio_of_draws(kept: SavedAverages, a: int, b: int, own: float) -> tuple[float, float, float]:
+    """a / b of the estimates with equal-tailed bounds from its draws; ``own``: sd of its logarithm beyond them."""
+    drawn = [np.log(np.maximum(kept.estimate[place] + kept.spread[place], np.finfo(float).tiny)) for place in (a, b)]
+    logs = drawn[0] - drawn[1] + own * np.random.default_rng(0).standard_normal(len(drawn[0]))
+    tail = (1.0 - kept.interval) / 2.0
+    lower, upper = np.exp(np.quantile(logs, [tail, 1.0 - tail]))
+    return float(kept.estimate[a] / kept.estimate[b]), float(lower), float(upper)
 
 
 def _widened(each: AverageContrast, reach: float) -> AverageContrast:

@@ -11,6 +11,7 @@ from scipy.special import ndtr
 
 from multilevel.errors import StudyError
 from multilevel.estimands.response import response_for
+from multilevel.families.link import within_range
 from multilevel.prediction.saved_model import SavedFactor, SavedModel
 
 SHOWN = 5
@@ -70,7 +71,10 @@ def _contrast(kept: SavedModel, term: str, factor: str, places: tuple[int, int],
         lower, upper = (float(bound[0]) for bound in kept.conditional(difference).bounds(kept.interval))
         above = float(ndtr(estimate / std_error)) if std_error > 0 else None
     is_ratio = term == "Intercept" and not response_for(kept.family, kept.log_outcome).is_linear
-    ratio = (float(np.exp(estimate)), float(np.exp(lower)), float(np.exp(upper))) if is_ratio else None
+    ratio = None
+    if is_ratio:
+        at_estimate, at_lower, at_upper = np.exp(within_range(np.array([estimate, lower, upper]))).tolist()
+        ratio = (at_estimate, at_lower, at_upper)
     return LevelContrast(kept.part, factor, term, levels[0], levels[1], estimate, std_error, lower, upper, above, ratio)
 
 

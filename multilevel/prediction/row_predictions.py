@@ -19,7 +19,7 @@ from multilevel.estimands.response import response_for
 from multilevel.estimands.two_responses import log_normal
 from multilevel.families.link import LOG, Link
 from multilevel.fit.container import Summary
-from multilevel.fit.published import ONE, Moments, around, back_from_link
+from multilevel.fit.interval_estimates import ONE, Moments, around, back_from_link
 from multilevel.prediction.prediction_rows import At, PredictionRows, prediction_rows
 from multilevel.prediction.saved_model import SavedModel
 

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 
 from multilevel.arrays import Floats
 from multilevel.design.nesting import Nesting
+from multilevel.estimands.drawn_averages import integrates_draws, is_median, level_draws
 from multilevel.estimands.expected_outcome import ExpectedOutcome
 from multilevel.estimands.level_variance import LevelVariance
-from multilevel.estimands.population import has_population, population, units_of
+from multilevel.estimands.log_means import variance_error
+from multilevel.estimands.population import population, units_of
 from multilevel.estimands.standardise import Standardisation, standardise
 from multilevel.prediction.saved_model import SavedModel
 
@@ -27,7 +29,8 @@ class SavedAverages:
     of the outcome. spread : (L, S), linear about the estimates: deviations of posterior draws where ``has_draws``, else a root of the
     covariance; either way its cross-product over S - 1 is the covariance that comes from the coefficients. own : (L,) sd of what is unknown
     of each level beyond the coefficients, independent between levels. is_positive : whether the outcome is above zero, so that ratios make
-    sense. interval : probability of the study's intervals.
+    sense. interval : probability of the study's intervals. is_median : whether estimates are medians of draws, whose variance need not
+    exist: ``spread`` is then all of them about the median, and errors are (upper - lower) / (2 z).
     """
 
     factor: str
@@ -41,6 +44,7 @@ class SavedAverages:
     has_draws: bool
     is_positive: bool
     interval: float
+    is_median: bool = False
 
 
 def saved_averages(
@@ -59,18 +63,49 @@ def saved_averages(
     """
     found = []
     for name in tree.factors:
-        units = units_of(tree, name, sampled) if has_population(outcome) else None
+        units = units_of(tree, name, sampled)
         if units is not None:
-            found.append(_of_factor(name, population(outcome, tree, name, variance, sampled, units), tree, models, table, "population"))
+            of_new = population(outcome, tree, name, variance, sampled, units)
+            if integrates_draws(of_new):
+                found.append(_of_draws(name, of_new, tree, len(models[0].deviations), table, variance_error(of_new, variance, tree, name)))
+            else:
+                found.append(_of_factor(name, of_new, tree, models, table, "population"))
         found.append(_of_factor(name, standardise(outcome, tree, name, variance), tree, models, table, "members"))
     return tuple(found)
 
 
-def _published(table: pa.Table, of: Literal["members", "population"]) -> dict[tuple[str, str | None, str], tuple[float, float]]:
+def published_estimates(table: pa.Table, of: Literal["members", "population"]) -> dict[tuple[str, str | None, str], tuple[float, float]]:
+    """Estimate and standard error of every level seen, by factor, parent level and level, from the published ``group_estimates``."""
     names = ("estimate", "std_error") if of == "members" else ("population_estimate", "population_std_error")
     columns = table.select(["grouping_factor", "parent_level", "level", "is_new", *names]).to_pylist()
     keys = ("grouping_factor", "parent_level", "level")
     return {(row[keys[0]], row[keys[1]], row[keys[2]]): (row[names[0]], row[names[1]]) for row in columns if not row["is_new"]}
+
+
+def _labels(tree: Nesting, name: str) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
+    factor = tree.factors[name]
+    return tuple(map(str, factor.levels)), None if factor.parents is None else tuple(map(str, factor.parents))
+
+
+def _of_table(
+    name: str, levels: tuple[str, ...], parents: tuple[str, ...] | None, table: pa.Table, of: Literal["members", "population"]
+) -> tuple[Floats, Floats]:
+    """(L,) estimates and standard errors as published."""
+    published = published_estimates(table, of)
+    keys = [(name, None if parents is None else parents[place], level) for place, level in enumerate(levels)]
+    estimate, std_error = np.array([published[key] for key in keys], dtype=np.float64).T
+    return estimate, std_error
+
+
+def _of_draws(name: str, standard: Standardisation, tree: Nesting, size: int, table: pa.Table, error: Floats) -> SavedAverages:
+    """Of a population whose variances are drawn: deviations of the averages themselves, ``error`` (L,) the sd of each log mean beyond."""
+    levels, parents = _labels(tree, name)
+    estimate, std_error = _of_table(name, levels, parents, table, "population")
+    spread = (level_draws(standard, size) - estimate[:, None]).astype(np.float32)
+    is_positive = not standard.outcome.parts[-1].response.is_linear
+    own, interval = error * estimate, standard.outcome.interval
+    median = is_median(standard)
+    return SavedAverages(name, "population", levels, parents, estimate, std_error, spread, own, True, is_positive, interval, median)
 
 
 def _of_factor(
@@ -81,11 +116,9 @@ def _of_factor(
     table: pa.Table,
     of: Literal["members", "population"],
 ) -> SavedAverages:
-    factor, published, outcome = tree.factors[name], _published(table, of), standard.outcome
-    levels = tuple(map(str, factor.levels))
-    parents = None if factor.parents is None else tuple(map(str, factor.parents))
-    keys = [(name, None if parents is None else parents[place], level) for place, level in enumerate(levels)]
-    estimate, std_error = np.array([published[key] for key in keys], dtype=np.float64).T
+    outcome = standard.outcome
+    levels, parents = _labels(tree, name)
+    estimate, std_error = _of_table(name, levels, parents, table, of)
     gradients = standard.gradients()
     pieces = [model.spread(rows) for model, rows in zip(models, gradients, strict=True)]
     has_draws = outcome.has_draws and len(pieces) == 1

@@ -15,10 +15,10 @@ from multilevel.errors import DataError
 from multilevel.prediction.saved_averages import SavedAverages
 from multilevel.prediction.saved_model import SavedFactor, SavedMeans, SavedModel
 
-FORMAT, READ = 5, (3, 4, 5)
-"""The format written, and those read: 3 has no averages, 4 holds the variances at their estimates."""
+FORMAT, READ = 6, (3, 4, 5, 6)
+"""The format written, and those read: 3 has no averages, 4 none that are medians, 5 holds the variances at their estimates."""
 
-AVERAGES = ("factor", "of", "levels", "parents", "has_draws", "is_positive", "interval")
+AVERAGES = ("factor", "of", "levels", "parents", "has_draws", "is_positive", "interval", "is_median")
 AVERAGE_ARRAYS = ("estimate", "std_error", "spread", "own")
 POINTS = ("point_weights", "point_means", "point_roots")
 PLAIN = ("part", "formula", "family", "log_outcome", "engine", "interval", "population", "blocks", "log_variance", "log_variance_error")

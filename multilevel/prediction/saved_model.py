@@ -11,7 +11,7 @@ from scipy.sparse import csr_array
 
 from multilevel.arrays import Floats
 from multilevel.fit.container import Engine
-from multilevel.fit.published import ONE, Moments
+from multilevel.fit.interval_estimates import ONE, Moments
 from multilevel.fit.theta_spread import ThetaMixture
 
 

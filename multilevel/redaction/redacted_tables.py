@@ -123,7 +123,25 @@ def _without_levels(table: pa.Table, protection: Protection, hidden: Mapping[str
         if not is_new:
             is_hidden = is_hidden or (level if parent is None or not outer else f"{parent}:{level}") in labels[factor]
         keep.append(not is_hidden)
-    return table.filter(pa.array(keep, pa.bool_()))
+    gone = table.filter(pa.array([not each for each in keep], pa.bool_()))
+    return _without_comparisons(table.filter(pa.array(keep, pa.bool_())), gone)
+
+
+def _without_comparisons(kept: pa.Table, gone: pa.Table) -> pa.Table:
+    """``group_estimates`` without what places a level beside those that are ``gone``: the mean of all levels less the published ones would
+    give their mean, and a rank that nobody has tells between whom they stand."""
+    if "rank_in_parent" not in kept.column_names:
+        return kept
+    factors = set(gone["grouping_factor"].to_pylist())
+    parents = set(zip(gone["grouping_factor"].to_pylist(), gone["parent_level"].to_pylist(), strict=True))
+    own = list(zip(kept["grouping_factor"].to_pylist(), kept["parent_level"].to_pylist(), strict=True))
+    told = {"probability_above_average": [name in factors for name, _ in own]}
+    told |= {column: [each in parents for each in own] for column in ("rank_in_parent", "rank_in_parent_lower", "rank_in_parent_upper")}
+    for column, is_hidden in told.items():
+        at = kept.schema.get_field_index(column)
+        values = pc.if_else(pa.array(is_hidden, pa.bool_()), pa.scalar(None, pa.float64()), kept[column])
+        kept = kept.set_column(at, kept.schema.field(at), values)
+    return kept
 
 
 def _without_pairs(table: pa.Table, protection: Protection, hidden: Mapping[str, frozenset[Level]]) -> pa.Table:

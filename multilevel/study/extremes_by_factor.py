@@ -3,15 +3,19 @@ fixed effects."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from multilevel.design.effect_rows import terms_of
 from multilevel.design.model import Design
 from multilevel.design.nesting import Nesting
 from multilevel.errors import FitError
 from multilevel.fit.coefficients import Coefficients, coefficients_of
 from multilevel.fit.container import Check, Fit, fact
 from multilevel.pooling.extremes import NoPoolingFit, fit_complete, fit_no_pooling
-from multilevel.pooling.free_intercepts import FreeIntercepts, free_intercepts
+from multilevel.pooling.free_intercepts import FreeIntercepts, TermByTerm, coefficients_of_term, free_intercepts, free_term
 from multilevel.study.options import FitOptions
 
 
@@ -19,11 +23,13 @@ from multilevel.study.options import FitOptions
 class Pooling:
     """Complete pooling (None where it cannot be estimated), no pooling by factor, and the rows that both add to the tables.
 
-    free : the factor's intercepts free, for averages. separate : its terms free, everything else common, for their coefficients.
+    free : the factor's intercepts free, for averages. terms : by factor and term the coefficients with that term free. separate : all its
+    terms free and the other factors' left out, for the common coefficients.
     """
 
     complete: Fit | None = None
     free: dict[str, FreeIntercepts] = field(default_factory=dict)
+    terms: dict[tuple[str, str], TermByTerm] = field(default_factory=dict)
     separate: dict[str, NoPoolingFit] = field(default_factory=dict)
     coefficients: list[Coefficients] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
@@ -39,12 +45,14 @@ def fit_pooling(design: Design, tree: Nesting, options: FitOptions, partial: Fit
     checks: list[Check] = []
     complete = _complete(design, options, checks)
     free = {name: own for name in tree.factors if (own := _free(partial, name, checks)) is not None}
+    wanted = [(name, term) for name in tree.factors for term in terms_of(design, name)]
+    terms = {key: found for key in wanted if (found := _term(partial, tree, *key, free, checks)) is not None}
     separate = {name: fit for name in tree.factors if (fit := _separate(design, name, options, checks)) is not None}
     coefficients = [] if complete is None else [coefficients_of(complete, "complete")]
     finest = max(separate, key=lambda name: tree.factors[name].n_levels, default=None)
     if finest is not None and separate[finest].fit.design.population:
         coefficients.append(coefficients_of(separate[finest].fit, "none"))
-    return Pooling(complete, free, separate, coefficients, checks)
+    return Pooling(complete, free, terms, separate, coefficients, checks)
 
 
 def _complete(design: Design, options: FitOptions, checks: list[Check]) -> Fit | None:
@@ -69,6 +77,21 @@ def _free(partial: Fit, name: str, checks: list[Check]) -> FreeIntercepts | None
     if missing:
         message = f"{missing} of {len(found.determined)} levels of {name} have no average without pooling: no rows, or outcomes all alike"
         checks.append(fact(f"no_pooling_averages[{name}]", float(missing), message))
+    return found
+
+
+def _term(partial: Fit, tree: Nesting, name: str, term: str, free: Mapping[str, FreeIntercepts], checks: list[Check]) -> TermByTerm | None:
+    label = f"no_pooling_coefficients[{name}, {term}]"
+    try:
+        own = free[name] if term == "Intercept" and name in free else free_term(partial, name, term)
+    except FitError as error:
+        checks.append(fact(label, None, f"not estimable: {error}"))
+        return None
+    found = coefficients_of_term(own, partial, term, tree.lineage(name))
+    missing = int(np.isnan(found.estimate).sum())
+    if missing:
+        message = f"{missing} of {len(found.estimate)} levels of {name} have no {term} of their own: no variation, or outcomes all alike"
+        checks.append(fact(label, float(missing), message))
     return found
 
 

@@ -31,7 +31,8 @@ def fit_study(formula: Formula, cells: CellStatistics, options: FitOptions, unit
     formula : from ``parse_formula``.
     cells : the statistics that ``compress`` made for the same formula and family.
     options : what to fit and how to label it.
-    units : sums by cell and unit of sampled columns that the formula leaves out, for design effects; made together with ``cells``.
+    units : sums by cell and unit of sampled columns that the formula leaves out, for design effects and errors of plain
+        means; made together with ``cells``.
 
     Returns
     -------
@@ -57,7 +58,7 @@ def fit_study(formula: Formula, cells: CellStatistics, options: FitOptions, unit
     results = fit_parts(parts, tree, options, clock)
     fitted = tuple(result.fitted for result in results)
     with clock.step("tables", 0.97):
-        tables = study_tables(results, expected_outcome(fitted), tree, options)
+        tables = study_tables(results, expected_outcome(fitted), tree, options, units)
     with clock.step("checks", 1.0):
         checks = study_checks(results, tree, options, units, tables["group_estimates"])
         tables["diagnostics"] = diagnostics(checks, options.heading)

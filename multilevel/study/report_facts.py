@@ -14,8 +14,11 @@ from multilevel.description.model_description import describe
 from multilevel.design.effect_rows import add_population, deviation_rows, population_index, terms_of
 from multilevel.design.group_predictors import predictors_of
 from multilevel.design.nesting import Nesting
+from multilevel.estimands.average_differences import average_differences
+from multilevel.estimands.coded_terms import coded_terms
+from multilevel.estimands.fitted_part import expected_outcome
 from multilevel.fit.container import Check, Fit
-from multilevel.fit.published import combined
+from multilevel.fit.interval_estimates import combined
 from multilevel.formula.tree import Formula
 from multilevel.interpretation.variance_partition import variance_partition
 from multilevel.study.engines import resolved_priors
@@ -65,11 +68,22 @@ def report_of(
         "variance_shares": [entry for result in results for entry in variance_shares(result.fit, result.part.name)],
         "group_level_lines": [_of_part(line, result) for result in results for line in group_level_lines(result.fit, result.tree)],
         "predictive_pictures": [picture for result in results for picture in predictive_pictures(result)],
+        "coded_terms": jsonable(coded_terms(first.fit.design, formula)),
+        "average_differences": _differences(results, formula),
         "contextual_effects": [jsonable(effect) for result in results for effect in result.contextual],
         "warnings": [check.message for check in checks if not check.passed],
         "fit_record": records[""] if len(results) == 1 else records,
         "seconds": jsonable(seconds),
     }
+
+
+def _differences(results: Sequence[PartResults], formula: Formula) -> list[dict[str, object]]:
+    """What predictors change on the outcome's scale, where no coefficient says it."""
+    columns = ("estimate", "std_error", "lower", "upper")
+    return [
+        {"term": found.of.term, **{name: jsonable(float(getattr(found.summary, name)[0])) for name in columns}}
+        for found in average_differences(expected_outcome([result.fitted for result in results]), formula)
+    ]
 
 
 def _of_part(entry: dict[str, object], result: PartResults) -> dict[str, object]:

@@ -1,20 +1,18 @@
-"""Checks of the columns that a study names under ``sampled``: left out of the formula, without a factor, or not yet integrated."""
+"""Checks of the columns that a study names under ``sampled``: left out of the formula, or without a factor."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from multilevel.design.nesting import Nesting
-from multilevel.estimands.expected_outcome import ExpectedOutcome
-from multilevel.estimands.population import has_population, own_factor, units_of
+from multilevel.estimands.population import own_factor
 from multilevel.fit.container import Check, fact
 
 
-def sampled_checks(outcome: ExpectedOutcome, tree: Nesting, sampled: Sequence[str], measured: Sequence[str] = ()) -> list[Check]:
+def sampled_checks(tree: Nesting, sampled: Sequence[str], measured: Sequence[str] = ()) -> list[Check]:
     """A failed check for every sampled column that the formula lacks, and whose design effects are not ``measured``.
 
-    A fact, which cannot fail, for a sampled column that has no factor with one level for each of its values, and where effects of new
-    members cannot be integrated over a posterior.
+    A fact, which cannot fail, for a sampled column that has no factor with one level for each of its values.
     """
     used = {column for factor in tree.factors.values() for column in factor.columns}
     found = [
@@ -25,13 +23,6 @@ def sampled_checks(outcome: ExpectedOutcome, tree: Nesting, sampled: Sequence[st
         for column in sampled
         if column in used and own_factor(tree, column) is None
     ]
-    above = [name for name in tree.factors if units_of(tree, name, sampled) is not None]
-    if above and not has_population(outcome):
-        message = (
-            f"{', '.join(above)}: no population estimates. Under this link they must be integrated draw by draw, each with its own "
-            "variance, which this version does not do. The headline is that of the members; engine: likelihood has both"
-        )
-        found.append(fact("population_estimates", None, message))
     return found
 
 

@@ -15,7 +15,6 @@ from multilevel.checking.predictive import predictive_checks
 from multilevel.checking.row_loo import row_loo
 from multilevel.design.nesting import Nesting
 from multilevel.design.parts import units_of_part
-from multilevel.estimands.fitted_part import expected_outcome
 from multilevel.fit.container import Check, fact
 from multilevel.interpretation.dispersion import dispersion_check
 from multilevel.interpretation.unsplit_slopes import reversal_warnings, unsplit_warnings
@@ -70,12 +69,7 @@ def study_checks(
         *left_out(options.publishing.n_excluded, options.publishing.n_quarantined),
         *design_warnings(whole.warnings),
         *effective_sizes(whole.design, tree),
-        *sampled_checks(
-            expected_outcome([result.fitted for result in results]),
-            tree,
-            options.publishing.sampled,
-            measured,
-        ),
+        *sampled_checks(tree, options.publishing.sampled, measured),
         *_named(results[1:], [_of_fewer_rows(result, whole) for result in results[1:]]),
         *_named(results, [_of_the_groups(result) for result in results]),
         *calibration_of_products([result.fitted for result in results], tree),

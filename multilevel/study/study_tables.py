@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from multilevel.catalogue.published_tables import EVERY_TABLE
+from multilevel.cells.unit_sums import UnitSums
 from multilevel.design.nesting import Nesting
 from multilevel.estimands.expected_outcome import ExpectedOutcome
 from multilevel.fit.coefficients import coefficients_of
@@ -22,15 +23,20 @@ from multilevel.tables.population_coefficients import population_coefficients
 from multilevel.tables.variance_components import variance_components
 
 
-def study_tables(results: Sequence[PartResults], outcome: ExpectedOutcome, tree: Nesting, options: FitOptions) -> dict[str, pa.Table]:
-    """Every table but ``diagnostics``; ``draws`` where the study asks for them."""
+def study_tables(
+    results: Sequence[PartResults], outcome: ExpectedOutcome, tree: Nesting, options: FitOptions, units: Sequence[UnitSums] = ()
+) -> dict[str, pa.Table]:
+    """Every table but ``diagnostics``; ``draws`` where the study asks for them.
+
+    ``units`` : sums of sampled columns that the formula leaves out.
+    """
     heading, named, seed = options.heading, options.publishing.predict_for, options.model.seed
     population, components, groups = [], [], []
     for result in results:
         kinds = [coefficients_of(result.fit, "partial"), *result.pooling.coefficients]
         population.append(population_coefficients(heading, kinds, result.without))
         components.append(variance_components(result.fit, heading, result.without))
-        groups.append(group_coefficients(result.everywhere, tree, heading, named, seed))
+        groups.append(group_coefficients(result.everywhere, tree, heading, named, seed, result.pooling.terms))
     # of a two-part outcome the amount alone may be a logarithm
     variance = results[-1].variance
     tables = {
@@ -46,6 +52,7 @@ def study_tables(results: Sequence[PartResults], outcome: ExpectedOutcome, tree:
             variance=variance,
             named=named,
             sampled=options.publishing.sampled,
+            units=units,
             seed=seed,
         ),
         "cell_estimates": cell_estimates(outcome, tree, heading, options.publishing.cells_pair, variance, seed),

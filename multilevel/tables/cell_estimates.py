@@ -13,7 +13,7 @@ from multilevel.estimands.combinations import Combinations, combination_chunks, 
 from multilevel.estimands.expected_outcome import ExpectedOutcome
 from multilevel.estimands.level_variance import LevelVariance, widened
 from multilevel.fit.container import Summary
-from multilevel.fit.published import variance_uncertainty
+from multilevel.fit.interval_estimates import variance_uncertainty
 
 
 def cell_estimates(

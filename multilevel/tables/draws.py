@@ -16,8 +16,8 @@ from multilevel.design.model import Design
 from multilevel.design.nesting import Nesting
 from multilevel.errors import StudyError
 from multilevel.fit.container import Fit
+from multilevel.fit.interval_estimates import joint_draws
 from multilevel.fit.joint_draws import component_values, posterior_of
-from multilevel.fit.published import joint_draws
 
 MOST_ROWS = 5_000_000
 """Rows of the table, which is held in memory: about 1 GB with its labels."""

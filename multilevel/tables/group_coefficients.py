@@ -11,24 +11,32 @@ from scipy.sparse import csr_array
 
 from multilevel.arrays import Floats, Integers
 from multilevel.catalogue.table_assembly import Heading, Values, published_table, stack
-from multilevel.design.effect_rows import add_population, deviation_rows, population_index, terms_of
+from multilevel.design.effect_rows import add_population, coefficient_rows, deviation_rows, population_index, terms_of
 from multilevel.design.group_predictors import predictors_of
 from multilevel.design.model import Design
 from multilevel.design.nesting import Nesting
 from multilevel.estimands.new_levels import NewLevel, NewLevels, new_effect, new_levels
 from multilevel.estimands.probabilities import probability_above_average
 from multilevel.fit.container import Fit, Summary
-from multilevel.fit.published import combined, variance_uncertainty
+from multilevel.fit.interval_estimates import combined, variance_uncertainty
+from multilevel.pooling.free_intercepts import TermByTerm
 
 
-def group_coefficients(fit: Fit, nesting: Nesting, heading: Heading, named: Sequence[NewLevel] = (), seed: int = 0) -> pa.Table:
-    """The whole table; ``named`` are levels of ``predict_for``."""
+def group_coefficients(
+    fit: Fit,
+    nesting: Nesting,
+    heading: Heading,
+    named: Sequence[NewLevel] = (),
+    seed: int = 0,
+    unpooled: Mapping[tuple[str, str], TermByTerm] | None = None,
+) -> pa.Table:
+    """The whole table; ``named`` are levels of ``predict_for``, ``unpooled`` by factor and term the coefficients with that term free."""
     pieces: list[dict[str, Values]] = []
     for name in nesting.factors:
         new = new_levels(nesting, name, named)
         n = level_counts(fit.design, nesting, name)
         for term in terms_of(fit.design, name):
-            pieces.append(_seen(fit, nesting, name, term, n))
+            pieces.append(_seen(fit, nesting, name, term, n, None if unpooled is None else unpooled.get((name, term))))
             pieces.append(_new(fit, nesting, name, term, new, seed=seed))
     return published_table("group_coefficients", heading, stack(pieces) | {"part": None}, variance_uncertainty=variance_uncertainty([fit]))
 
@@ -51,13 +59,11 @@ def conditional_sd(fit: Fit, lineage: Mapping[str, Integers], term: str) -> Floa
     return np.sqrt(variance)
 
 
-def _seen(fit: Fit, nesting: Nesting, name: str, term: str, n: Integers) -> dict[str, Values]:
+def _seen(fit: Fit, nesting: Nesting, name: str, term: str, n: Integers, unpooled: TermByTerm | None) -> dict[str, Values]:
     factor, lineage = nesting.factors[name], nesting.lineage(name)
     block, column = terms_of(fit.design, name)[term]
     deviations = deviation_rows(fit.design, lineage, term)
-    place = population_index(fit.design, term)
-    rows = deviations if place is None else add_population(fit.design, deviations, {place: np.ones(1)})
-    estimate = _with_plain_errors(fit, rows)
+    estimate = _with_plain_errors(fit, coefficient_rows(fit.design, lineage, term))
     own = _with_plain_errors(fit, deviation_rows(fit.design, {name: lineage[name]}, term))
     return {
         **_labels(name, term, factor.levels, factor.parents),
@@ -69,6 +75,8 @@ def _seen(fit: Fit, nesting: Nesting, name: str, term: str, n: Integers) -> dict
         "shrinkage": np.clip(fit.shrinkage[block][:, column], 0.0, 1.0),
         "probability_above_average": probability_above_average(fit, deviations, conditional_sd(fit, lineage, term)),
         "is_new": np.zeros(factor.n_levels, dtype=bool),
+        "no_pooling_estimate": None if unpooled is None else unpooled.estimate,
+        "no_pooling_std_error": None if unpooled is None else unpooled.std_error,
     }
 
 
@@ -97,6 +105,8 @@ def _new(fit: Fit, nesting: Nesting, name: str, term: str, new: NewLevels, *, se
         "shrinkage": None,
         "probability_above_average": None,
         "is_new": np.ones(len(new), dtype=bool),
+        "no_pooling_estimate": None,
+        "no_pooling_std_error": None,
     }
 
 

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
 
 from multilevel.arrays import Floats
 from multilevel.catalogue.table_assembly import Heading, Values, published_table, stack
-from multilevel.cells.observed import observed_means
+from multilevel.cells.unit_sums import UnitSums
 from multilevel.design.effect_rows import terms_of
-from multilevel.design.model import Design
 from multilevel.design.nesting import Nesting
 from multilevel.estimands.expected_outcome import ExpectedOutcome
+from multilevel.estimands.level_comparison import compare_levels
 from multilevel.estimands.level_variance import LevelVariance
+from multilevel.estimands.log_means import variance_error, with_variance_error
 from multilevel.estimands.new_groups import new_group_estimates
 from multilevel.estimands.new_levels import NewLevel, new_levels
-from multilevel.estimands.probabilities import EXACT_LEVELS, standing
+from multilevel.estimands.plain_means import plain_means
 from multilevel.estimands.standardise import Standardisation, standardise
 from multilevel.estimands.unpooled import complete_pooling, no_pooling
 from multilevel.fit.container import Fit, Summary
-from multilevel.fit.published import variance_uncertainty
+from multilevel.fit.interval_estimates import variance_uncertainty
 from multilevel.pooling.free_intercepts import FreeIntercepts
 from multilevel.tables.group_coefficients import conditional_sd, level_counts
-from multilevel.tables.group_rows import new_rows, seen_rows, with_variance_error
+from multilevel.tables.group_rows import new_rows, seen_rows
 from multilevel.tables.population_rows import population_columns, population_of_levels
 
 
@@ -38,6 +40,7 @@ def group_estimates(
     variance: LevelVariance | None = None,
     named: Sequence[NewLevel] = (),
     sampled: Sequence[str] = (),
+    units: Sequence[UnitSums] = (),
     seed: int = 0,
 ) -> pa.Table:
     """The whole table.
@@ -47,7 +50,8 @@ def group_estimates(
     outcome : of one response, or of the product of two. complete : the fits without group terms, one a part. free : per factor the
         fits with its intercepts free, one a part.
     variance : the log-variances of a ``log y`` outcome. named : the levels of ``predict_for``. sampled : columns
-        whose levels are a sample: levels of the factors above them speak of new members too, and are ranked by that.
+        whose levels are a sample: levels of the factors above them speak of new members too, and are ranked by that. units : sums
+        of those that the formula leaves out, for errors of plain means.
     """
     pieces: list[dict[str, Values]] = []
     for name, factor in nesting.factors.items():
@@ -58,9 +62,10 @@ def group_estimates(
         summary = with_variance_error(standard.respond(), standard, variance, nesting, name)
         of_new = population_of_levels(outcome, nesting, name, variance, sampled, None if free is None else free.get(name))
         ranked, told = (standard, summary) if of_new is None else (of_new.standard, of_new.summary)
-        place = standing(outcome, ranked.gradients, told.estimate, _spread(ranked, nesting, name, told), seed, factor.parents)
-        observed = plain_means(outcome.design, nesting, name)
-        rows = seen_rows(name, factor, n, summary, observed=observed, unpooled=unpooled, complete=pooled, place=place)
+        error = variance_error(ranked, variance, nesting, name)
+        compared = compare_levels(ranked, told, error, partial(_spread, ranked, nesting, name, told, error), factor.parents, seed)
+        observed = plain_means(outcome.design, factor, sampled, units)
+        rows = seen_rows(name, factor, n, summary, observed=observed, unpooled=unpooled, complete=pooled, compared=compared)
         pieces.append(rows | population_columns(of_new, factor.n_levels))
         new = new_levels(nesting, name, named)
         of_none = new_rows(name, factor, n, new, new_group_estimates(standard, nesting, name, new, seed), pooled)
@@ -70,21 +75,11 @@ def group_estimates(
     )
 
 
-def plain_means(design: Design, nesting: Nesting, name: str) -> tuple[Floats, Floats] | None:
-    """(L,) plain means of the levels' rows and their standard errors; None where the cells do not have them."""
-    cells, factor = design.cells, nesting.factors[name]
-    if cells.observed is None:
-        return None
-    return observed_means(cells.observed, factor.codes.astype(np.int64), cells.n, factor.n_levels)
-
-
-def _spread(standard: Standardisation, nesting: Nesting, name: str, summary: Summary) -> Floats:
-    """(L,) sd of each estimate given what is common to all levels, for ranks among very many."""
-    if len(summary.estimate) <= EXACT_LEVELS:
-        return summary.std_error
+def _spread(standard: Standardisation, nesting: Nesting, name: str, summary: Summary, error: Floats) -> Floats:
+    """(L,) sd of each estimate given what is common to all levels, for ranks among very many; ``error`` (L,) as from ``variance_error``."""
     outcome, lineage = standard.outcome, nesting.lineage(name)
     first = next(iter(terms_of(outcome.design, name)))
     moved = outcome.sensitivities(summary.estimate, standard.chunks)
     errors = [conditional_sd(part.fit, lineage, first) * slope for part, slope in zip(outcome.parts, moved, strict=True)]
-    alone = errors[0] if len(errors) == 1 else np.sqrt(np.sum(np.square(errors), axis=0))
+    alone = np.sqrt(np.sum(np.square([*errors, error * summary.estimate]), axis=0))
     return np.minimum(alone, summary.std_error)

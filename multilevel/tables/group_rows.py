@@ -7,12 +7,11 @@ import numpy as np
 from multilevel.arrays import Floats, Integers
 from multilevel.catalogue.table_assembly import Values
 from multilevel.design.model import Factor
-from multilevel.design.nesting import Nesting
-from multilevel.estimands.level_variance import LevelVariance, widened
+from multilevel.estimands.level_comparison import LevelComparison
 from multilevel.estimands.new_levels import NewLevels
-from multilevel.estimands.probabilities import Standing
-from multilevel.estimands.standardise import Standardisation
 from multilevel.fit.container import Summary
+
+IN_PARENT = ("rank_in_parent", "rank_in_parent_lower", "rank_in_parent_upper")
 
 
 def seen_rows(
@@ -24,10 +23,11 @@ def seen_rows(
     observed: tuple[Floats, Floats] | None,
     unpooled: tuple[Floats, Floats] | None,
     complete: Floats,
-    place: Standing,
+    compared: LevelComparison,
 ) -> dict[str, Values]:
     """A row a level; ``observed``: plain means with their standard errors, None where nobody counted; ``unpooled``: no pooling with its
-    standard errors, None where it was not fitted; ``place``: ranks and the like of the headline."""
+    standard errors, None where it was not fitted; ``compared``: the headline beside that of the other levels."""
+    in_parent = (None, None, None) if compared.in_parent is None else compared.in_parent
     return {
         **_labels(name, factor.levels, factor.parents),
         **_columns(summary),
@@ -35,11 +35,10 @@ def seen_rows(
         "no_pooling_std_error": None if unpooled is None else unpooled[1],
         "complete_pooling_estimate": complete,
         "n": n,
-        "rank_lower": place.rank[0],
-        "rank_upper": place.rank[1],
-        "probability_above_average": place.above_average,
-        "rank_in_parent_lower": None if place.in_parent is None else place.in_parent[0],
-        "rank_in_parent_upper": None if place.in_parent is None else place.in_parent[1],
+        "rank_lower": compared.ranks[0],
+        "rank_upper": compared.ranks[1],
+        "probability_above_average": compared.above,
+        **dict(zip(IN_PARENT, in_parent, strict=True)),
         "is_new": np.zeros(factor.n_levels, dtype=bool),
         "observed_mean": None if observed is None else observed[0],
         "observed_std_error": None if observed is None else observed[1],
@@ -60,30 +59,11 @@ def new_rows(name: str, factor: Factor, n: Integers, new: NewLevels, summary: Su
         "rank_lower": None,
         "rank_upper": None,
         "probability_above_average": None,
-        "rank_in_parent_lower": None,
-        "rank_in_parent_upper": None,
+        **dict.fromkeys(IN_PARENT),
         "is_new": np.ones(len(new), dtype=bool),
         "observed_mean": None,
         "observed_std_error": None,
     }
-
-
-def with_variance_error(
-    summary: Summary, standard: Standardisation, variance: LevelVariance | None, nesting: Nesting, name: str
-) -> Summary:
-    """Widen natural-scale means by what is unknown of their sigma: log mean = eta + sigma^2 / 2, so sd sigma^2 / 2 x sd(log sigma^2)."""
-    if variance is None:
-        return summary
-    factor = nesting.factors[name]
-    n = standard.outcome.design.cells.n
-    own = np.bincount(factor.codes, n * _cell_variance(standard), factor.n_levels) / np.bincount(factor.codes, n, factor.n_levels)
-    squared = sum((variance.std_errors[above][levels] ** 2 for above, levels in nesting.lineage(name).items()), np.zeros(factor.n_levels))
-    extra = own / 2.0 * np.sqrt(squared + variance.mean_error**2)
-    return widened(summary, extra, standard.outcome.interval)
-
-
-def _cell_variance(standard: Standardisation) -> Floats:
-    return standard.own_variance[standard.own.codes] * standard.common_variance[standard.common.codes]
 
 
 def _labels(name: str, levels: Values, parents: Values) -> dict[str, Values]:

@@ -10,14 +10,15 @@ import numpy as np
 from multilevel.arrays import Floats, Integers
 from multilevel.catalogue.table_assembly import Values
 from multilevel.design.nesting import Nesting
+from multilevel.estimands.drawn_averages import respond
 from multilevel.estimands.expected_outcome import ExpectedOutcome
 from multilevel.estimands.level_variance import LevelVariance
-from multilevel.estimands.population import has_population, n_sampled, population, units_of
+from multilevel.estimands.log_means import with_variance_error
+from multilevel.estimands.population import n_sampled, population, units_of
 from multilevel.estimands.standardise import Standardisation
 from multilevel.estimands.unpooled import free_outcome
 from multilevel.fit.container import Summary
 from multilevel.pooling.free_intercepts import FreeIntercepts
-from multilevel.tables.group_rows import with_variance_error
 
 NUMBERS = (
     "population_estimate",
@@ -49,10 +50,10 @@ def population_of_levels(
 ) -> PopulationOfLevels | None:
     """Of factor ``name``; None where no sampled column lies inside it. ``free``: its intercepts free, one fit a part."""
     units = units_of(nesting, name, sampled)
-    if units is None or not has_population(outcome):
+    if units is None:
         return None
     standard = population(outcome, nesting, name, variance, sampled, units)
-    summary = with_variance_error(standard.respond(), standard, variance, nesting, name)
+    summary = with_variance_error(respond(standard), standard, variance, nesting, name)
     unpooled = None
     if free is not None:
         found = population(free_outcome(outcome, free), nesting, name, variance, sampled, units).respond()

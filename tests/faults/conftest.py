@@ -17,6 +17,7 @@ from groupwise.publishing.folder.folder_publish import publish
 from groupwise.publishing.publication import Publication
 from groupwise.publishing.stage import Attachments
 from multilevel.catalogue.published_tables import TABLES, arrow_schema
+from multilevel.prediction.saved_cells import cells_table
 
 DAY = date(2026, 11, 1)
 STUDY = "small"
@@ -41,6 +42,7 @@ def publish_version(root: Path, run_id: str, as_of: date = DAY, checks: int = 3)
     pq.write_table(pa.table({"id": [1]}), made / "quarantine.parquet")
     (made / "joint.npz").write_bytes(b"draws")
     (made / "posterior.nc").write_bytes(b"posterior")
+    pq.write_table(cells_table([]), made / "cells.parquet")
     return publish(
         tables_of(run_id, as_of, checks),
         publish_to=str(root),
@@ -49,7 +51,10 @@ def publish_version(root: Path, run_id: str, as_of: date = DAY, checks: int = 3)
         run_id=run_id,
         provenance={"rows": {"left": 1}},
         attachments=Attachments(
-            *(made / name for name in ("report.html", "validation.html", "quarantine.parquet", "joint.npz", "posterior.nc"))
+            *(
+                made / name
+                for name in ("report.html", "validation.html", "quarantine.parquet", "joint.npz", "posterior.nc", "cells.parquet")
+            )
         ),
     )
 
@@ -65,7 +70,7 @@ def read_through_pointer(root: Path) -> str | None:
     folder = home / pointer["version"]
     assert {entry["table"] for entry in manifest["files"]} == set(TABLES)
     assert {path.name for path in folder.iterdir()} == {entry["path"] for entry in manifest["files"]}
-    for entry in (manifest["contract"], manifest["posterior"]):
+    for entry in (manifest["contract"], manifest["posterior"], manifest["average_cells"]):
         assert hashlib.sha256((home / entry["path"]).read_bytes()).hexdigest() == entry["sha256"]
     for entry in manifest["files"]:
         content = (folder / entry["path"]).read_bytes()

@@ -116,6 +116,8 @@ def test_show_diff_contrast_and_report_name_the_damaged_file_that_they_read(vers
         (layout.version(DAY, "v2") / "diagnostics.parquet", lambda: target.tables(latest)),
         (layout.version(DAY, "v2") / "diagnostics.parquet", lambda: difference(target)),
         (layout.version(DAY - timedelta(days=1), "v1") / "group_estimates.parquet", lambda: difference(target)),
+        (layout.average_cells(DAY, "v2"), lambda: difference(target)),
+        (layout.average_cells(DAY - timedelta(days=1), "v1"), lambda: difference(target)),
         (layout.joint(DAY, "v2"), lambda: target.joint(latest, tmp_path)),
         (layout.report(DAY, "v2"), lambda: latest_report(layout)),
         (layout.manifest(DAY, "v2"), lambda: target.tables(latest)),

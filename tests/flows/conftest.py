@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +11,7 @@ import pandas as pd
 import pytest
 from prefect.testing.utilities import prefect_test_harness
 
-from groupwise.commands import command_line
+from tests.flows.in_process import run_command
 
 STUDY = """
 name: spend
@@ -67,21 +65,14 @@ type Estimate = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def estimate(shop: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Estimate:
-    """Run ``groupwise estimate spend.yaml ...`` in this process, without a server; gives exit code, stdout, stderr."""
+    """Run ``groupwise estimate spend.yaml ...`` in this process, without a server; gives exit code, stdout, stderr.
 
-    def run(*arguments: str, study: str = "spend.yaml") -> tuple[int, str, str]:
+    All tests share the shop, so that a run is ``forced`` unless a test says otherwise.
+    """
+
+    def run(*arguments: str, study: str = "spend.yaml", forced: bool = True) -> tuple[int, str, str]:
         monkeypatch.chdir(shop)
-        monkeypatch.setattr(sys, "argv", ["groupwise", "estimate", study, *arguments])
-        capfd.readouterr()
-        own = logging.getLogger("groupwise")
-        before = own.handlers[:]
-        code = command_line._run()
-        # a process that ends takes its handlers along; here the next run would write to this one's closed console
-        for handler in [added for added in own.handlers if added not in before]:
-            own.removeHandler(handler)
-            handler.close()
-        out, err = capfd.readouterr()
-        return code, out, err
+        return run_command(monkeypatch, capfd, "estimate", study, *arguments, *(["--force"] if forced else []))
 
     return run
 
@@ -89,7 +80,7 @@ def estimate(shop: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureF
 @pytest.fixture
 def estimate_flow(estimate: Estimate, prefect_server: None) -> Estimate:
     """``estimate`` as a flow run on the session's server."""
-    return lambda *arguments, study="spend.yaml": estimate("--flow", *arguments, study=study)
+    return lambda *arguments, study="spend.yaml", forced=True: estimate("--flow", *arguments, study=study, forced=forced)
 
 
 @pytest.fixture

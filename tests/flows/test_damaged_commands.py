@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
@@ -13,9 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from groupwise.commands import command_line
 from groupwise.pipeline.release import release
 from groupwise.run_folder import RunFolder
+from tests.flows.in_process import run_command
 
 STUDY = """
 name: spend
@@ -56,11 +55,7 @@ def place(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def groupwise(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Run]:
     def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["groupwise", *arguments])
-        capfd.readouterr()
-        code = command_line._run()
-        out, err = capfd.readouterr()
-        return code, out, err
+        return run_command(monkeypatch, capfd, *arguments)
 
     return run
 
@@ -78,6 +73,7 @@ READING = {
     "show a version's folder": (f"{R1}/group_estimates.parquet", ["show", R1]),
     "show current": (f"{R2}/group_estimates.parquet", ["show", "published/spend/current"]),
     "diff": (f"{R1}/diagnostics.parquet", ["diff", "spend.yaml"]),
+    "diff's cells": ("published/spend/joint/2026-01-01/r1.cells.parquet", ["diff", "spend.yaml"]),
     "contrast": ("published/spend/joint/2026-01-02/r2.npz", ["contrast", "spend.yaml", "S1", "S2"]),
     "predict": ("published/spend/joint/2026-01-01/r1.npz", ["predict", "spend.yaml", "--at", "lines.parquet", "--run", "r1"]),
     "report": ("published/spend/reports/2026-01-02/r2.html", ["report", "spend.yaml"]),

@@ -82,7 +82,7 @@ def test_a_run_that_is_killed_changes_nothing(
     for name in ("lines.parquet", "spend.yaml"):
         (work / name).symlink_to(shop / name)
     process = subprocess.Popen(
-        [*GROUPWISE, "estimate", "spend.yaml", "--publish-to", str(place)],
+        [*GROUPWISE, "estimate", "spend.yaml", "--force", "--publish-to", str(place)],
         cwd=work,
         env=environment(PREFECT_API_URL=str(get_current_settings().api.url)),
         stdout=subprocess.PIPE,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,10 +12,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from groupwise.commands import command_line
 from groupwise.pipeline.release import release
 from groupwise.run_folder import RunFolder
 from multilevel.prediction.saved_file import read_averages, read_models
+from tests.flows.in_process import run_command
 
 STUDY = """
 name: spend
@@ -55,11 +54,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def groupwise(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
     def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["groupwise", *arguments])
-        capfd.readouterr()
-        code = command_line._run()
-        out, err = capfd.readouterr()
-        return code, out, err
+        return run_command(monkeypatch, capfd, *arguments)
 
     return run
 

@@ -91,7 +91,8 @@ STUDY_WORDS = (
 FIELDS = _words(
     "name title formula family source expectations where missing window as_of cells engine method interval publish_to unit "
     "currency quarantine_limit max_cells predict_for standardise_to priors sampling draws seed quadrature_points intervals "
-    "bootstrap_samples privacy source.parquet source.database sampling.draws window.days privacy.k priors.sd draws.rows "
+    "bootstrap_samples privacy source.parquet source.database source.csv source.json source.arrow source.options.decimal source.hive "
+    "sampling.draws window.days privacy.k priors.sd draws.rows "
     "nobody a.b.c.d.e.f.g.h.i"
 )
 CONDITION_WORDS = _words(

@@ -50,20 +50,30 @@ def object_tables(layout: ObjectLayout, version: Version) -> dict[str, pa.Table]
     return {name: _table(layout, entry) for name, entry in tables.items()}
 
 
-def object_joint(layout: ObjectLayout, version: Version) -> bytes | None:
-    """A version's saved joint distribution; None where none was saved, PublishError where it is damaged."""
-    entry = entry_of(read_manifest(layout, version.as_of, version.run_id), "joint")
+def object_attachment(layout: ObjectLayout, version: Version, name: str) -> bytes | None:
+    """A file beside a version's tables; None where it has none, PublishError where it is damaged."""
+    entry = entry_of(read_manifest(layout, version.as_of, version.run_id), name)
     return None if entry is None else _checked(layout, entry)
+
+
+def object_average_cells(layout: ObjectLayout, version: Version) -> pa.Table | None:
+    """The cells of a version's averages; None where none were kept, PublishError where they are damaged."""
+    entry = entry_of(read_manifest(layout, version.as_of, version.run_id), "average_cells")
+    return None if entry is None else _table(layout, entry)
+
+
+def require_undamaged(layout: ObjectLayout, manifest: Mapping[str, Any]) -> None:
+    """Hold every file of a version against its manifest; PublishError names the first that is gone or damaged."""
+    require_whole(layout, manifest)
+    for entry in entries(manifest):
+        if layout.store.sha256(_name(layout, entry)) != entry.sha256:
+            raise PublishError(damaged(layout.study, layout.store.address(_name(layout, entry))))
 
 
 def object_rollback(layout: ObjectLayout, run_id: str) -> Version:
     """Make an earlier version the latest one; the only way by which the pointer moves to an earlier as_of."""
     wanted = find_version(object_versions(layout), layout.study, run_id)
-    manifest = read_manifest(layout, wanted.as_of, run_id)
-    require_whole(layout, manifest)
-    for entry in entries(manifest):
-        if layout.store.sha256(_name(layout, entry)) != entry.sha256:
-            raise PublishError(damaged(layout.study, layout.store.address(_name(layout, entry))))
+    require_undamaged(layout, read_manifest(layout, wanted.as_of, run_id))
     move_pointer(layout, wanted.as_of, run_id, may_go_back=True)
     follow_pointer(layout)
     return wanted

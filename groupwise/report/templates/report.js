@@ -2,6 +2,7 @@
   "use strict";
   const page = JSON.parse(document.getElementById("page-data").textContent);
   const cache = new Map();
+  const BEHIND = "\u0001";
 
   // "15-24K:GROCERY" and "GROCERY / EGGS" make "15-24K: GROCERY / EGGS": what a level repeats of its parent is said once
   function nestedName(parent, level) {
@@ -20,7 +21,12 @@
       const keys = Object.keys(columns);
       const rows = keys.length ? columns[keys[0]].map((_, i) => Object.fromEntries(keys.map((key) => [key, columns[key][i]]))) : [];
       const repeated = new Set(rows.map((row) => row.level)).size < rows.length;
-      for (const row of rows) row.label = repeated && row.parent ? nestedName(row.parent, row.level) : row.level;
+      for (const row of rows) {
+        row.label = repeated && row.parent ? nestedName(row.parent, row.level) : row.level;
+        row.pooled_by = row.none == null ? null : Math.abs(row.estimate - row.none);
+        const mix = row.mix === undefined ? row.none : row.mix;
+        row.mixed_by = row.observed == null || mix == null ? null : Math.abs(mix - row.observed);
+      }
       cache.set(name, rows);
     }
     return cache.get(name);
@@ -62,13 +68,15 @@
       const half = Math.floor(figure.limit / 2);
       if (state.sort === "estimate") {
         picked = found.slice(0, half).concat(found.slice(-half));
-        words = `the ${half} highest and the ${half} lowest of ${groups(found.length)}`;
+        words = `the ${half} highest and the ${half} lowest of ${groups(found.length)}; the table has the others`;
       } else {
         picked = found.slice(0, figure.limit);
-        words = `the first ${figure.limit} of ${groups(found.length)}`;
+        words = `the first ${figure.limit} of ${groups(found.length)}; the table has the others`;
       }
     }
-    return { rows: picked.map((row, order) => ({ ...row, order })), words };
+    // how many units stand behind a level stands beside its name, after a character that no name holds
+    const behind = (row) => (figure.members && row.members != null ? `${BEHIND}${whole.format(row.members)} ${figure.members[row.members === 1 ? 0 : 1]}` : "");
+    return { rows: picked.map((row, order) => ({ ...row, order, tick: row.label + behind(row) })), words };
   }
   function sampled(figure) {
     const all = rowsOf(figure.dataset).filter((row) => row.estimate != null && row.n > 0).sort(compare("n", -1));
@@ -98,7 +106,7 @@
   async function draw(figure) {
     const place = document.querySelector(`[data-figure="${figure.id}"]`);
     const box = place.closest("figure");
-    const state = { query: "", sort: "estimate" };
+    const state = { query: "", sort: figure.sort };
     const status = box.querySelector('[data-role="status"]');
     const pick = () => {
       const picked = pickers[figure.picker](figure, state);

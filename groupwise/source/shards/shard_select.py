@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import duckdb
 
@@ -15,38 +14,18 @@ from groupwise.source.shards import hive
 from groupwise.source.shards.footer_schemas import NO_VALUES, Shard, files_without_values, read_shards
 from groupwise.source.shards.widen import common_label, common_type, exact_if
 from groupwise.source.source_files import exactly
+from groupwise.source.source_table import ColumnUse, SourceTable
 from multilevel.errors import SourceError
 
 _NO_FOLDERS = "hive_partitioning = false"
 
 
-@dataclass(frozen=True)
-class ColumnUse:
-    """What the study does with columns.
-
-    texts : names and expressions in which the study names columns. labels : those whose text becomes a label. cast : those of ``types``.
-    """
-
-    texts: Sequence[str]
-    labels: Collection[str]
-    cast: Collection[str]
-
-    def names(self, column: str) -> bool:
-        """Whether the study names the column anywhere (an expression may do so without meaning it: then it counts as named)."""
-        word = re.compile(rf"(?<!\w){re.escape(column)}(?!\w)", re.IGNORECASE)
-        return any(word.search(text) for text in self.texts)
-
-
-@dataclass(frozen=True)
-class ParquetTable:
-    """``sql``: one SELECT over all files; ``notes``: sentences about files that are not alike."""
-
-    sql: str
-    notes: tuple[str, ...] = ()
-
-
-def parquet_table(connection: duckdb.DuckDBPyConnection, patterns: Sequence[str], use: ColumnUse, study: str) -> ParquetTable:
+def parquet_table(
+    connection: duckdb.DuckDBPyConnection, patterns: Sequence[str], use: ColumnUse, study: str, *, with_folders: bool
+) -> SourceTable:
     """One table of all files: columns matched by name, types widened where nothing is lost, null where a file lacks a column.
+
+    ``with_folders`` : whether folders such as ``region=NORTH`` are columns (``hive`` of the study).
 
     Raises
     ------
@@ -54,12 +33,42 @@ def parquet_table(connection: duckdb.DuckDBPyConnection, patterns: Sequence[str]
     files' own column differ while the study needs another folder's. Both files and both types are named.
     """
     shards = read_shards(connection, patterns, study)
+    if not with_folders:
+        table = _without_folders(connection, patterns, shards, use, study)
+        own = {name.casefold() for shard in shards for name in shard.columns}
+        named = dict.fromkeys(key for shard in shards for key in hive.folder_values(shard.file) if key.casefold() not in own)
+        return replace(table, folders=tuple(named))
+    if not hive.common_keys(shards):
+        raise SourceError(
+            f"{study}: source.hive: true, but the files are not all in folders of the same names (region=NORTH): {_odd_folder(shards)}; "
+            "leave hive out, or move the files."
+        )
     options, notes = _folders(connection, shards, use, study)
-    if len({frozenset((name.lower(), kind) for name, kind in shard.columns.items()) for shard in shards}) == 1:
-        return ParquetTable(_read(patterns, options), notes)
+    if _are_alike(shards):
+        return SourceTable(_read(patterns, options), notes)
     folders = _folder_columns(connection, patterns, options, shards)
     types, more = _types(connection, shards, use, study)
-    return ParquetTable(_union(shards, types, folders), (*notes, *more))
+    return SourceTable(_union(shards, types, folders), (*notes, *more))
+
+
+def _odd_folder(shards: Sequence[Shard]) -> str:
+    keys = {shard.file: ", ".join(hive.folder_values(shard.file)) or "no such folder" for shard in shards}
+    first, of_first = next(iter(keys.items()))
+    other = next((file for file, of_file in keys.items() if of_file != of_first), None)
+    return f"{first} has {of_first}" + (f", {other} has {keys[other]}" if other is not None else "")
+
+
+def _without_folders(
+    connection: duckdb.DuckDBPyConnection, patterns: Sequence[str], shards: Sequence[Shard], use: ColumnUse, study: str
+) -> SourceTable:
+    if _are_alike(shards):
+        return SourceTable(_read(patterns, (_NO_FOLDERS,)))
+    types, notes = _types(connection, shards, use, study)
+    return SourceTable(_union(shards, types, {}), tuple(notes))
+
+
+def _are_alike(shards: Sequence[Shard]) -> bool:
+    return len({frozenset((name.lower(), kind) for name, kind in shard.columns.items()) for shard in shards}) == 1
 
 
 def _read(files: Sequence[str], options: Sequence[str], columns: str = "*") -> str:

@@ -170,8 +170,8 @@ class _Check:
         if len(path) == 1 and not known and any(sign in name for sign in "/\\.:*?"):
             shown = path[0][:80]
             raise RefusedSqlError(
-                f"{shown!r} cannot be read by its name: the source has no table or view that is called so, and files are declared as "
-                "source.parquet"
+                f"{shown!r} cannot be read by its name: the source has no table or view that is called so, and files are declared "
+                "under source"
             )
 
     def _check_place(self, path: list[str]) -> None:

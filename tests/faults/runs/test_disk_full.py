@@ -58,7 +58,7 @@ class Disk:
         self.faults: list[str] = []
 
     def begin(self, *more: str) -> Any:
-        return self.start(self.work, f"{os.getpid()}-full-{self.tried}", self.env, "estimate", "study.yaml", *more)
+        return self.start(self.work, f"{os.getpid()}-full-{self.tried}", self.env, "estimate", "study.yaml", "--force", *more)
 
     def runs_with(self, kilobytes: int) -> None:
         """A run that begins with so much room."""

@@ -59,7 +59,9 @@ def runs(study: Callable[..., Path], home: Path, start: Any, env: Callable[..., 
     work = study()
 
     def begin() -> Any:
-        return start(work, f"{os.getpid()}-home", env(PREFECT_HOME=str(home)), "estimate", "study.yaml", "--flow", *WITHOUT_RECORD)
+        return start(
+            work, f"{os.getpid()}-home", env(PREFECT_HOME=str(home)), "estimate", "study.yaml", "--force", "--flow", *WITHOUT_RECORD
+        )
 
     good = begin().end(None)
     assert good.code == 0, good.err

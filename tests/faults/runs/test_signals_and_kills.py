@@ -152,7 +152,7 @@ def test_nothing_is_left_of_a_run_that_is_ended(
     recorded = ("--flow",) if server == "its own server" else ()
     tally = Tally()
     for name, folder in studies.items():
-        good = start(folder, f"{server}-{name}-good", runs_env, "estimate", "study.yaml", *recorded).end(None)
+        good = start(folder, f"{server}-{name}-good", runs_env, "estimate", "study.yaml", "--force", *recorded).end(None)
         assert good.code == 0, good.err
     for number, (place, step, share, name) in enumerate(moments(count)):
         what = f"{name} in {step} + {share:.2f}, {place}, {server}"
@@ -161,7 +161,7 @@ def test_nothing_is_left_of_a_run_that_is_ended(
         known = set((folder / ".groupwise" / "runs").iterdir())
         # Great Expectations, in a process of its own beside the fit, takes half of the time of a run: one run in four has it
         more = recorded if number % 4 == 0 else (*recorded, "--set", "expectations=null")
-        run = start(folder, f"{os.getpid()}-{server}-{number}", runs_env, "estimate", "study.yaml", *more)
+        run = start(folder, f"{os.getpid()}-{server}-{number}", runs_env, "estimate", "study.yaml", "--force", *more)
 
         def reached(pattern: str = STEPS[step], folder: Path = folder, known: set[Path] = known, run: Any = run) -> bool:
             if not pattern:
@@ -173,7 +173,9 @@ def test_nothing_is_left_of_a_run_that_is_ended(
         ended = run.end(signal.Signals[name])
         judge(tally, what, ended, SIGNALS[name], before, target, step)
         if (number + 1) % NEXT_RUN_EVERY == 0 or number + 1 == count:
-            following = start(folder, f"{os.getpid()}-{server}-{number}-next", runs_env, "estimate", "study.yaml", *recorded).end(None)
+            following = start(
+                folder, f"{os.getpid()}-{server}-{number}-next", runs_env, "estimate", "study.yaml", "--force", *recorded
+            ).end(None)
             tally.next_runs += 1
             if following.code != 0 or latest(target.files())[0] not in following.out:
                 tally.faults.append(f"the run after {what} did not publish: {following.err}")
@@ -205,7 +207,7 @@ def test_a_run_that_compiles_or_samples_in_native_code_is_ended(
     work = study()
     # so many draws that the compiler or the sampler is busy whenever the signal comes
     long = ("--engine", "bayesian", "--set", "sampling.form=nuts", "--set", "sampling.draws=50000", "--set", "expectations=null")
-    run = start(work, f"{os.getpid()}-sampler-{name}", prefect_server, "estimate", "study.yaml", *long)
+    run = start(work, f"{os.getpid()}-sampler-{name}", prefect_server, "estimate", "study.yaml", "--force", *long)
     assert run.wait_for(lambda: bool(list((work / ".groupwise").glob(STEPS["fit"]))))
     run.wait_for(lambda: False, 20)
     ended = run.end(signal.Signals[name])

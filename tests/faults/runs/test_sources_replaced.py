@@ -55,7 +55,7 @@ def test_a_source_that_is_replaced_during_a_run_is_never_published_in_part(
     described = f"parquet: {source}" if kind == "parquet" else f"database: {source}, line_items: {tmp_path}/line_items.sql"
     work = study(tmp_path / "work", source=described)
     mark = f"{os.getpid()}-{kind}-{step}-"
-    arguments = ("estimate", "study.yaml", "--set", "expectations=null")
+    arguments = ("estimate", "study.yaml", "--force", "--set", "expectations=null")
     good = start(work, f"{mark}good", prefect_server, *arguments).end(None)
     assert good.code == 0, good.err
     known = set((work / ".groupwise" / "runs").iterdir())

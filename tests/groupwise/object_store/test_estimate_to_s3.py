@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from groupwise.commands.contrast import show_contrast
-from groupwise.commands.history import prune_versions, roll_back, show_difference
+from groupwise.commands.diff import show_difference
+from groupwise.commands.history import prune_versions, roll_back
 from groupwise.commands.show import show_tables
 from groupwise.pipeline.run_start import begin
 from multilevel.errors import PublishError
@@ -39,6 +40,9 @@ def test_estimate_publishes_to_the_bucket_and_show_diff_rollback_and_prune_read_
     assert folder.startswith("s3://warehouse/estimates/shop/small/versions/dt=2026-11-02/rev=")
     run_id = folder.rpartition("rev=")[2]
     assert bucket.latest() == run_id
+    again = groupwise("estimate", "study.yaml", "--as-of", "2026-11-02")
+    assert (again.stdout.strip().splitlines()[-1], bucket.latest()) == (folder, run_id)
+    assert "small: Unchanged. Run " in again.stderr
     for text in [path.read_text(errors="replace") for path in Path(".groupwise").rglob("*") if path.is_file()]:
         assert "not-a-secret-but-shown-nowhere" not in text
     for shown in ("study.yaml", folder, "s3://warehouse/estimates/shop/small"):

@@ -45,6 +45,12 @@ def test_a_plan_counts_cells_parameters_and_effects(database: Path) -> None:
     assert (found.warnings, found.notes, found.refusals) == ((), (), ())
 
 
+def test_changes_that_diff_will_not_split_are_said(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("groupwise.planning.planned.MOST_CELLS", 10)
+    [note] = plan_of(database, "amount ~ on_sale + (1 | department/category)").notes
+    assert note == "department:category has 12 levels: `diff` compares them, and splits no changes of more than 10."
+
+
 def test_little_compression_is_said(database: Path) -> None:
     found = plan_of(database, "on_sale ~ clock + (1 | category)", family="binomial")
     assert found.n_cells == 5000
@@ -93,3 +99,17 @@ def test_a_posterior_that_does_not_fit_into_memory_is_refused(database: Path, mo
     assert "department:category (12): leave it out of the formula, write engine: likelihood" in found.refusals[0]
     assert "sampling: {draws: 306}" in found.refusals[0]
     assert plan_of(database, "log(amount) ~ on_sale + (1 | department/category)", engine="likelihood").refusals == ()
+
+
+def test_a_likelihood_fit_that_does_not_fit_into_memory_is_refused(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("multilevel.linear.footprint.memory_bytes", lambda: 1_000_000)
+    found = plan_of(database, "log(amount) ~ on_sale + (1 | department/category)", engine="likelihood")
+    assert "Most effects are of department:category (12 levels)" in found.refusals[0]
+    assert found.cost is None
+
+
+def test_a_second_factor_too_large_for_the_dense_factor_is_refused_by_name(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("multilevel.linear.assemble.DENSE_LIMIT", 1)
+    found = plan_of(database, "log(amount) ~ on_sale + (1 | department/category)", engine="likelihood")
+    assert "Beside department:category" in found.refusals[0]
+    assert "(department: " in found.refusals[0]

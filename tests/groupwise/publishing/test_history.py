@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from scipy.stats import norm
 
 from groupwise.publishing.difference import difference, find
 from groupwise.publishing.folder.folder_publish import publish
@@ -74,14 +75,14 @@ def three(published: Callable[..., Layout]) -> Layout:
     )
 
 
-def test_a_difference_says_who_moved_by_how_many_sds_who_came_and_which_check_changed(published: Callable[..., Layout]) -> None:
+def test_a_difference_says_who_moved_how_surely_who_came_and_which_check_changed(published: Callable[..., Layout]) -> None:
     found = difference(three(published), "run-1", "run-2")
-    (largest, still) = found.groups.moves
-    assert (largest.level, largest.before, largest.after) == ("west", 2.0, 4.0)
-    assert largest.standard_errors == pytest.approx(2.0 / 0.5)
-    assert still.standard_errors == 0.0
-    assert found.groups.n_moved == 1
-    assert found.groups.new == ("region: north",)
+    (moved,) = found.groups.moves
+    assert (moved.level, moved.before, moved.after) == ("west", 2.0, 4.0)
+    # 2 % of 2.0; both standard errors are 0.5
+    assert moved.probability == pytest.approx(norm.cdf((2.0 - 0.04) / np.hypot(0.5, 0.5)))
+    assert (found.groups.n_moved, found.groups.n_compared) == (1, 2)
+    assert [(level.factor, level.level, level.estimate) for level in found.groups.new] == [("region", "north", 5.0)]
     assert found.groups.gone == ()
     (check,) = found.checks
     assert (check.check, check.before, check.after, check.message) == ("singular", True, False, "a variance is zero")
@@ -91,7 +92,7 @@ def test_a_difference_says_who_moved_by_how_many_sds_who_came_and_which_check_ch
 def test_without_names_the_latest_is_compared_with_the_version_before(published: Callable[..., Layout]) -> None:
     found = difference(three(published))
     assert (found.earlier.run_id, found.later.run_id) == ("run-2", "run-3")
-    assert found.groups.gone == ("region: west",)
+    assert [str(level) for level in found.groups.gone] == ["region: west"]
     assert found.checks == ()
 
 

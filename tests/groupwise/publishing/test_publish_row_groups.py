@@ -31,6 +31,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         **dict.fromkeys(("estimate", "std_error", "lower", "upper"), ones),
         "n": pa.array(np.ones(N_ROWS, dtype=np.int64)),
         "is_new": pa.repeat(pa.scalar(False), N_ROWS),
+        "variance_uncertainty": pa.repeat(pa.scalar("expansion"), N_ROWS),
     }
     tables = {name: pa.Table.from_pylist([], arrow_schema(name)) for name in TABLES}
     tables["cell_estimates"] = pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from groupwise.report import write_report
-from groupwise.report.changes import changes_between
+from groupwise.report.changes import Published, changes_between
 from multilevel.catalogue.headline import TOLD, with_headline
 
 
@@ -41,19 +41,28 @@ def test_the_report_says_of_whom_it_speaks_and_how_many_stand_behind(make_tables
     tables["group_estimates"] = of_population(tables["group_estimates"], "income_group", 0.25)
     sampled = {**study, "sampled": ["customer_id"]}
     text = write_report(tables, {}, {}, tmp_path / "r.html", study=sampled).read_text(encoding="utf-8")
-    assert "what to expect of a new customer_id there, each customer_id in the data counted once" in text
-    assert "5 levels of customer_id" in text and "for a new customer_id" in text
+    assert "The intervals speak of what to expect of a new customer in one of these income groups" in text
+    assert "5 customers; 95\N{NO-BREAK SPACE}% interval" in text and "for a new customer of each" in text
     plain = write_report(make_tables(20), {}, {}, tmp_path / "s.html", study=study).read_text(encoding="utf-8")
-    assert "The intervals speak of the groups as they are" in plain
+    assert "The intervals speak of these income groups as they are" in plain
 
 
 def test_headlines_that_differ_are_said_and_members_compared(make_tables) -> None:
     tables = make_tables(20)
     later = {**tables, "group_estimates": of_population(tables["group_estimates"], "income_group", 10.0)}
-    found = changes_between(tables, later)
-    assert found.n_moved == 0 and len(found.notes) == 1
+    found = changes_between(Published(tables), Published(later))
+    assert found.n_moved == 0
     assert found.notes[0].startswith("income_group: one of the versions speaks of new members")
-    both = changes_between(later, later)
-    assert both.notes == () and both.n_moved == 0
+    both = changes_between(Published(later), Published(later))
+    assert both.n_moved == 0 and not any("new members" in note for note in both.notes)
+
+
+def test_what_tables_of_version_1_lack_is_said_and_members_compared(make_tables) -> None:
+    tables = make_tables(20)
+    later = {**tables, "group_estimates": of_population(tables["group_estimates"], "income_group", 10.0)}
     older = {**tables, "group_estimates": tables["group_estimates"].drop_columns(["headline", *TOLD.values(), "n_sampled"])}
-    assert changes_between(older, later).notes == found.notes
+    found = changes_between(Published(older), Published(later))
+    assert found.n_moved == 0
+    first, second = found.notes
+    assert "has tables of version 1: no plain means and no estimates of new members to compare" in first
+    assert second.startswith("Changes are not split into range, mix and behaviour: run ")

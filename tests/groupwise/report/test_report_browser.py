@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from groupwise.report import write_report
+from multilevel.catalogue.headline import TOLD
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright's Python client is not installed (pip install playwright)")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -170,6 +171,32 @@ def test_groups_inside_several_others_can_be_told_apart(browser, make_tables, st
     shown = [text for text in labels(page, "caterpillar-income-key") if "GROC" in text]
     assert shown[1::2] == ["250K+: GROCERY / EGGS", "15-24K: GROCERY / EGGS"]
     assert [text[:6] + text[-6:] for text in shown[0::2]] == ["250K+:TABLES", "15-24KTABLES"]
+    assert page.problems == []
+    page.close()
+
+
+def test_the_steps_stand_beside_how_many_units_are_behind_them(browser, make_tables, study, tmp_path):
+    """A mark for each step that the key names, and the number of households in a line of its own below the group's name."""
+    tables = make_tables(4)
+    estimates = tables["group_estimates"].to_pylist()
+    for place, row in enumerate(row for row in estimates if row["grouping_factor"] == "income_group" and not row["is_new"]):
+        row |= {name: row[name.removeprefix("population_")] for name in TOLD.values()}
+        row |= {"headline": "population", "n_sampled": place + 1, "observed_mean": row["estimate"] + 0.2}
+    table = pa.Table.from_pylist(estimates, schema=tables["group_estimates"].schema)
+    sampled = {**study, "sampled": ["household_id"]}
+    page = opened(browser, write_report({**tables, "group_estimates": table}, {}, {}, tmp_path / "steps.html", study=sampled))
+    shown = labels(page, "steps-income-group")
+    behind = [f"{n} household{'' if n == 1 else 's'}" for n in range(1, 10)]
+    assert [words for words in behind if not any(text.endswith(words) for text in shown)] == []
+    assert page.locator("#steps-income-group .keys li").all_inner_texts() == [
+        "plain average of line items",
+        "same mix for all",
+        "same mix, and every household counts once",
+        "pooled: the estimate, with its interval",
+    ]
+    assert page.locator("#steps-income-group .chart svg .mark-symbol path").count() == 4 * 9
+    page.select_option("#steps-income-group [data-role=sort]", "mixed_by")
+    page.wait_for_timeout(200)
     assert page.problems == []
     page.close()
 

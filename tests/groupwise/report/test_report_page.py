@@ -55,8 +55,8 @@ def test_the_sections_come_in_their_order(page):
     assert found == [
         "answer",
         "changes",
-        "shrinkage",
         "groups",
+        "shrinkage",
         "predictors",
         "slopes",
         "combinations",
@@ -71,14 +71,16 @@ def test_the_sections_come_in_their_order(page):
     ]
 
 
-def test_the_answer_has_three_sentences_with_numbers_of_the_tables(page, tables):
+def test_the_answer_has_four_paragraphs_with_numbers_of_the_tables(page, tables):
     answer = re.findall(r'<p class="lead">(.*?)</p>', page)
-    assert len(answer) == 3
+    points = re.findall(r"<li>(.*?)</li>", page[page.index('<ul class="lead">') :].partition("</ul>")[0])
+    assert len(answer) == 4
     incomes = tables["group_estimates"].filter((pc.field("grouping_factor") == "income_group") & ~pc.field("is_new"))
     highest = incomes.sort_by([("estimate", "descending")]).slice(0, 1).to_pylist()[0]
     assert f"${highest['estimate']:.2f} ({highest['level']};" in answer[0]
     assert "$2.40" in answer[0]
-    assert "−11.3 %" in answer[1]  # exp(-0.12) - 1
+    assert "their average of" in answer[1]
+    assert "−11.3\N{NO-BREAK SPACE}%" in points[0]  # exp(-0.12) - 1
 
 
 def test_the_page_holds_the_published_estimates(page, tables):
@@ -92,12 +94,16 @@ def test_every_chart_has_a_caption_a_description_and_a_place(page):
     figures = data_of(page)["figures"]
     assert len(figures) >= 9
     assert page.count("<figcaption>") == len(figures)
+    speaks = re.findall(r'<p class="speaks">(.*?)</p>', page)
+    assert len(speaks) == len(figures)
+    assert all(words.endswith(".") for words in speaks)
     for figure in figures:
         assert f'data-figure="{figure["id"]}" role="img" aria-label="' in page
 
 
 def test_a_failed_check_is_a_banner(page):
-    banner = page[page.index('class="banner"') : page.index("<section")]
+    banner = page[page.index('class="banner"') : page.index("<section")].replace("<wbr>", "")
+    assert banner.index("Intervals and shares of single outcomes may be off") < banner.index("1 check did not pass")
     assert "posterior_predictive_sd" in banner
 
 
@@ -108,8 +114,8 @@ def test_data_quality_counts_what_was_put_aside_and_says_why(page):
 
 
 def test_what_changed_counts_moves_and_names_the_largest(page):
-    assert "of 137 group estimates moved by more than two standard errors" in page
-    assert "The largest moves" in page
+    assert "of 137 groups moved by more than 2\N{NO-BREAK SPACE}% of the earlier estimate: " in page
+    assert "Groups that moved" in page
 
 
 def test_new_and_gone_groups_are_named(make_tables, study, tmp_path):
@@ -174,8 +180,10 @@ def test_every_family_has_a_report(make_tables, study, tmp_path, family):
     formula = "y ~ 1 + on_sale + (1 + on_sale | department/category_key)"
     words = {"family": family, "formula": formula, "currency": None, "unit": "items"}
     text = write_report(make_tables(20), {}, {}, tmp_path / "r.html", study={**study, **words}).read_text(encoding="utf-8")
-    shown = {"binomial": "changes the odds: × 0.887", "gaussian": "changes items: -0.12"}
-    assert shown.get(family, "changes items: −11.3 %") in text
+    shown = {"binomial": "On sale higher by 1: the outcome (items) is lower", "gaussian": "On sale higher by 1: −0.12"}
+    assert shown.get(family, "On sale higher by 1: −11.3\N{NO-BREAK SPACE}%") in text
+    answer = " ".join(re.findall(r'<p class="lead">(.*?)</p>', text))
+    assert "odds" not in answer and "log" not in answer
 
 
 def test_the_mathematics_are_those_of_the_fit(make_tables, study, tmp_path):

@@ -53,11 +53,14 @@ def test_the_overall_average_is_that_of_all_line_items_whatever_each_groups_own_
             "complete_pooling_estimate": [-0.5, 0.25, 9.0],
             "no_pooling_estimate": [-0.7, 0.5, None],
             **{name: [-0.6, 0.4, 0.0] for name in ("estimate", "lower", "upper")},
+            **{name: [2.0, 1.0, None] for name in ("rank_lower", "rank_upper")},
         }
     )
     empty = pa.table({name: [] for name in ("pooling", "term", "std_error", "lower")})
     tables = {"group_estimates": estimates, "population_coefficients": empty, "variance_components": pa.table({"grouping_factor": []})}
-    assert answer(Subject(tables, {}, {}, {}))[0].startswith("Over all groups together the estimate is 0.0625 (outcome); by school it runs")
+    assert answer(Subject(tables, {}, {}, {}))[0].text.startswith(
+        "Over all groups together the estimate is 0.0625 (outcome); by school it runs"
+    )
 
 
 def component(factor: str, term: str = "Intercept", **values: object) -> dict[str, object]:

@@ -197,8 +197,8 @@ def test_parquet_files_are_read_together(described: Describe, shop: Path) -> Non
     duckdb.sql("copy (select 3.0 as amount, 2.0 as price, 'b' as category) to 'lake''s/two.parquet'")
     assert described(source={"parquet": "lake's/**/*.parquet"}).rows == 2
     assert described(source={"parquet": ["lake's/two.parquet"]}).rows == 1
-    with pytest.raises(SourceError, match=r"source.parquet lake's/\*.csv matches no file"):
-        described(source={"parquet": "lake's/*.csv"})
+    with pytest.raises(SourceError, match=r"source.parquet lake's/\*.pq matches no file"):
+        described(source={"parquet": "lake's/*.pq"})
 
 
 def test_a_file_that_is_no_parquet_is_refused(described: Describe) -> None:
@@ -218,7 +218,6 @@ def test_the_connection_is_bounded_and_in_utc(described: Describe, shop: Path) -
             "current_setting('TimeZone'), current_setting('autoinstall_known_extensions'), current_setting('autoload_known_extensions')"
         )
         assert connection.sql(f"select {settings}").fetchall() == [("UTC", False, False)]
-        assert relations.memory_limit_gb() <= 4.0
         (kept,) = connection.sql("select current_setting('temp_directory')").fetchall()[0]
     assert kept.startswith(str(shop / "run"))
     assert (shop / "run").is_dir(), "closing the connection must leave the run's folder"

@@ -11,7 +11,8 @@ import pytest
 
 from groupwise.source.relation import Relation, connect
 from groupwise.source.source_files import plain_path
-from groupwise.study.study import Mix, Study
+from groupwise.study.study import Study
+from groupwise.study.study_source import Mix
 from multilevel.errors import SourceError
 
 type Describe = Callable[..., Relation]

@@ -42,20 +42,17 @@ def refuse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Refuse:
     return run
 
 
-CONVERT = "python -c \"import duckdb; duckdb.sql(\\\"copy (from 'x.csv') to 'x.parquet'\\\")\", then write source: {parquet: x.parquet}"
-
-
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"source": {"csv": "x.csv"}}, CONVERT),
-        ({"source": "x.csv"}, CONVERT),
-        ({"source": {"parquet": "x.csv"}}, CONVERT),
-        ({"source": "p.parquet"}, "write source: {parquet: p.parquet}"),
-        ({"source": ["a.parquet", "b.parquet"]}, "write source: {parquet: [a.parquet, b.parquet]}"),
-        ({"source": "shop.duckdb"}, "write source: {database: shop.duckdb, line_items: query.sql}"),
-        ({"source": 7}, "write source: {parquet: files} or source: {database: file.duckdb, line_items: query.sql}"),
-        ({"source": {"files": "p.parquet"}}, "source.files: no such field; the fields of source are database, line_items, parquet"),
+        ({"source": {"parquet": "x.csv"}}, "x.csv is no Parquet file by its suffix; write {csv: x.csv}"),
+        ({"source": "p.prq"}, "the suffix of 'p.prq' does not say what it is; write one of {parquet: files}, {csv: files}"),
+        ({"source": ["a.parquet", "b.csv"]}, "the files are of several kinds"),
+        ({"source": 7}, "source: 7: write one of {parquet: files}, {csv: files}"),
+        (
+            {"source": {"files": "p.parquet"}},
+            "source.files: no such field; the fields of source are database, parquet, csv, json, arrow, hive",
+        ),
         ({"window": 90}, "window: 90: write a mapping: window: {column: ..., days: ...}"),
         ({"window": {"column": "day", "dayz": 3}}, "window.dayz: no such field; did you mean days?"),
         ({"formual": "y ~ 1"}, "formual: no such field; did you mean formula?"),

@@ -146,8 +146,11 @@ def test_a_signal_that_the_shell_ignores_is_ignored() -> None:
 def test_it_stops_and_goes_on_as_a_job_of_a_shell() -> None:
     process = started(READY + "    time.sleep(0.5)")
     process.send_signal(signal.SIGTSTP)
-    time.sleep(0.3)
-    states = [Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] for number in family(process)]
+    deadline = time.monotonic() + 10
+    states: list[str] = []
+    while states != ["T"] * 3 and time.monotonic() < deadline:
+        time.sleep(0.1)
+        states = [Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] for number in family(process)]
     assert states == ["T"] * 3
     os.kill(process.pid, signal.SIGCONT)
     process.communicate(timeout=10)

@@ -24,6 +24,10 @@ class Joint:
     def __init__(self, mean: np.ndarray, covariance: np.ndarray) -> None:
         self.mean, self.covariance = mean, covariance
 
+    def spread_about(self, rows: csr_array, centre: csr_array) -> np.ndarray:
+        away = rows.toarray() - centre.toarray()
+        return np.sqrt(np.sum((away @ self.covariance) * away, axis=1))
+
     def combine(self, rows: csr_array, interval: float) -> Summary:
         estimate = rows @ self.mean
         error = np.sqrt(np.sum((rows @ self.covariance) * rows.toarray(), axis=1))

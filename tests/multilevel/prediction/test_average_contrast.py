@@ -12,7 +12,7 @@ from scipy.special import expit, ndtri
 
 from multilevel.cells.from_rows import cells_from_frame
 from multilevel.estimands.fitted_part import expected_outcome
-from multilevel.fit.published import combined
+from multilevel.fit.interval_estimates import combined
 from multilevel.formula.parse import parse_formula
 from multilevel.prediction.average_contrast import average_contrasts, choices
 from multilevel.prediction.save_model import save_model

@@ -18,7 +18,7 @@ from multilevel.design.effect_rows import deviation_rows
 from multilevel.design.group_predictors import column_values
 from multilevel.design.nesting import nesting
 from multilevel.errors import DataError, StudyError
-from multilevel.fit.published import combined
+from multilevel.fit.interval_estimates import combined
 from multilevel.formula.parse import parse_formula
 from multilevel.prediction.coefficient_contrast import level_contrasts
 from multilevel.prediction.prediction_rows import At, needs

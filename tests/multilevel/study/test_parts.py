@@ -11,6 +11,7 @@ from multilevel.cells.from_rows import cells_from_frame
 from multilevel.design.nesting import nesting
 from multilevel.estimands import probabilities
 from multilevel.estimands.fitted_part import expected_outcome
+from multilevel.estimands.level_comparison import compare_levels
 from multilevel.estimands.standardise import standardise
 from multilevel.formula.parse import parse_formula
 from multilevel.interpretation.warnings import effective_sizes
@@ -154,8 +155,13 @@ def test_ranks_are_those_of_draws_of_both_parts_however_many_coefficients_there_
 ) -> None:
     outcome = expected_outcome(crossed.parts)
     standard = standardise(outcome, nesting(outcome.design), "category", None)
-    estimate, error = (getattr(standard.respond(), name) for name in ("estimate", "std_error"))
-    drawn = probabilities.standing(outcome, standard.gradients, estimate, error, 3).rank
+    summary = standard.respond()
+    estimate = summary.estimate
+
+    def ranks_of_levels() -> tuple[np.ndarray, np.ndarray]:
+        return compare_levels(standard, summary, np.zeros(len(estimate)), lambda: summary.std_error, None, 3).ranks
+
+    drawn = ranks_of_levels()
     first, second = (part.fit.joint.draws(4_000, seed) - part.fit.joint.mean for part, seed in zip(outcome.parts, (8, 9), strict=True))
     occurrence, amount = standard.gradients()
     values = estimate[:, None] + occurrence @ first.T + amount @ second.T
@@ -165,6 +171,6 @@ def test_ranks_are_those_of_draws_of_both_parts_however_many_coefficients_there_
     assert np.abs(drawn[1] - upper).max() <= 1
     # as for one part, few levels keep joint ranks where draws of all coefficients would be too many
     monkeypatch.setattr(probabilities, "_MOST_VALUES", 0)
-    exact = probabilities.standing(outcome, standard.gradients, estimate, error, 3).rank
+    exact = ranks_of_levels()
     assert np.abs(exact[0] - lower).max() <= 1
     assert np.abs(exact[1] - upper).max() <= 1

@@ -15,7 +15,13 @@ from multilevel.cells.statistics import CellStatistics, Labels
 from multilevel.design.model import Design, DesignColumn, Factor, GroupBlock
 from multilevel.families.link import Link
 from multilevel.fit.container import Fit, Summary, VarianceComponent
+from multilevel.fit.shared_rows import Rows
 from multilevel.linear.joint_normal import inside_range
+
+
+def entries(rows: Rows) -> np.ndarray:
+    """Rows of coefficients entry by entry, however they are kept."""
+    return np.asarray(rows @ np.eye(rows.shape[1]))
 
 
 @dataclass(frozen=True)
@@ -25,13 +31,13 @@ class DenseJoint:
 
     def combine(self, rows: csr_array, interval: float) -> Summary:
         estimate = rows @ self.mean
-        error = np.sqrt(np.maximum(np.sum((rows @ self.covariance) * rows.toarray(), axis=1), 0.0))
+        error = np.sqrt(np.maximum(np.sum((rows @ self.covariance) * entries(rows), axis=1), 0.0))
         half = ndtri(0.5 + interval / 2) * error
         return Summary(estimate, error, estimate - half, estimate + half)
 
     def respond(self, rows: csr_array, weights: csr_array, response: Callable, slope: Callable, interval: float) -> Summary:
         eta = rows @ self.mean
-        gradient = (weights.toarray() * slope(eta)) @ rows.toarray()
+        gradient = (weights.toarray() * slope(eta)) @ entries(rows)
         estimate = weights @ response(eta)
         error = np.sqrt(np.sum((gradient @ self.covariance) * gradient, axis=1))
         half = ndtri(0.5 + interval / 2) * error
@@ -39,6 +45,9 @@ class DenseJoint:
 
     def on_response_scale(self, summary: Summary, link: Link, interval: float) -> Summary:
         return inside_range(summary, link, interval)
+
+    def spread_about(self, rows: csr_array, centre: csr_array) -> np.ndarray:
+        return self.combine(csr_array(entries(rows) - centre.toarray()), 0.95).std_error
 
     def draws(self, size: int, seed: int) -> np.ndarray:
         return np.random.default_rng(seed).multivariate_normal(self.mean, self.covariance, size)

@@ -32,13 +32,13 @@ PUBLISHED = {
     "variance_components": "grouping_factor term other_term quantity estimate std_error lower upper variance_share r_squared "
     "pooling_factor estimate_without_group_predictors part interval_method",
     "group_coefficients": "grouping_factor level parent_level term estimate std_error lower upper deviation deviation_std_error "
-    "deviation_lower deviation_upper conditional_sd fitted_value n shrinkage probability_above_average is_new part "
-    "variance_uncertainty",
+    "deviation_lower deviation_upper conditional_sd fitted_value n shrinkage probability_above_average is_new part no_pooling_estimate "
+    "no_pooling_std_error variance_uncertainty",
     "group_estimates": "grouping_factor level parent_level estimate std_error lower upper no_pooling_estimate "
     "no_pooling_std_error complete_pooling_estimate n rank_lower rank_upper is_new observed_mean observed_std_error "
     "population_estimate population_std_error population_lower population_upper population_no_pooling_estimate "
-    "population_no_pooling_std_error headline n_sampled probability_above_average rank_in_parent_lower rank_in_parent_upper "
-    "variance_uncertainty",
+    "population_no_pooling_std_error headline n_sampled "
+    "probability_above_average rank_in_parent rank_in_parent_lower rank_in_parent_upper variance_uncertainty",
     "cell_estimates": "customer_group product_group estimate std_error lower upper n is_new variance_uncertainty",
     "diagnostics": "check value threshold passed message",
 }

@@ -12,7 +12,7 @@ import pytest
 from multilevel.catalogue.published_tables import check_table
 from multilevel.cells.from_rows import cells_from_frame
 from multilevel.errors import FitError, StudyError
-from multilevel.fit.published import joint_draws
+from multilevel.fit.interval_estimates import joint_draws
 from multilevel.formula.parse import parse_formula
 from multilevel.prediction import posterior_file
 from multilevel.prediction.posterior_file import posterior_tree, unwritable, write_posterior

@@ -158,7 +158,7 @@ def scanned(relation: Relation) -> str:
 def test_a_window_reads_the_folders_of_its_days_only(describe: Describe, own: Callable[[int], dict[str, object]]) -> None:
     """The second lake repeats the folder's day in the files; the third has files of two types."""
     lake(own)
-    found = describe(source={"parquet": "lake/*/*.parquet"}, window={"column": "dt", "days": 8})
+    found = describe(source={"parquet": "lake/*/*.parquet", "hive": True}, window={"column": "dt", "days": 8})
     assert (found.columns["dt"], found.rows) == ("DATE", 8)
     read = scanned(found)
     assert "Scanning Files: 8/30" in read or read.count("Scanning Files: 4/15") == 2
@@ -169,6 +169,9 @@ def test_a_folder_never_replaces_a_files_own_column(describe: Describe) -> None:
         write(f"lake/g={folder}/part.parquet", y=[1.0, 2.0], g=[f"own{i}", "other"])
     found = describe(source={"parquet": "lake/*/*.parquet"})
     assert sorted(fetched(found, "distinct g")) == [("other",), ("own0",), ("own1",)]
+    assert found.notes == ()
+    found = describe(source={"parquet": "lake/*/*.parquet", "hive": True})
+    assert sorted(fetched(found, "distinct g")) == [("other",), ("own0",), ("own1",)]
     assert found.notes == (
         f"g is taken from the files, not from the folders' names: {Path('lake/g=N/part.parquet').absolute()} has other values.",
     )
@@ -178,7 +181,18 @@ def test_a_folder_that_differs_beside_one_that_is_needed_is_refused(describe: De
     for folder in ("N", "S"):
         write(f"lake/year=2024/g={folder}/part.parquet", y=[1.0], g=["own"])
     with pytest.raises(SourceError, match=r"name g, which the file has as a column with other values, and year"):
-        describe(source={"parquet": "lake/*/*/*.parquet"}, where="year = 2024")
+        describe(source={"parquet": "lake/*/*/*.parquet", "hive": True}, where="year = 2024")
+
+
+def test_a_column_of_the_folders_alone_is_read_where_the_study_says_so(describe: Describe) -> None:
+    for folder in ("N", "S"):
+        write(f"lake/g={folder}/part.parquet", y=[1.0])
+    with pytest.raises(SourceError, match=r"no column g, only their folders' names do \(g=\.\.\.\); .*write source: .*hive: true"):
+        describe(source={"parquet": "lake/*/*.parquet"})
+    assert sorted(fetched(describe(source={"parquet": "lake/*/*.parquet", "hive": True}), "g")) == [("N",), ("S",)]
+    write("lake/loose.parquet", y=[1.0])
+    with pytest.raises(SourceError, match=r"hive: true, but the files are not all in folders of the same .*loose.parquet has no such"):
+        describe(source={"parquet": "lake/**/*.parquet", "hive": True})
 
 
 def test_text_is_cast_as_the_study_says(describe: Describe) -> None:

@@ -65,7 +65,7 @@ def test_nothing_else_is_reached(described: Describe, lake: Path, statement: str
 
 
 def test_the_source_and_the_runs_folder_are_reached(described: Describe, lake: Path) -> None:
-    found = described(source={"parquet": "lake/**/*.parquet"})
+    found = described(source={"parquet": "lake/**/*.parquet", "hive": True})
     assert "d" in found.columns
     target = lake / "run" / "cells.partial"
     with connect(found, lake / "run") as connection:
@@ -109,7 +109,7 @@ def test_a_closed_file_is_explained() -> None:
             connection.execute("select * from read_text('/etc/hostname')")
     assert first_line(caught.value) == (
         'Permission Error: Cannot access file "/etc/hostname": it is no part of the declared source, which is all that a run reads; '
-        "name it in source.parquet if it belongs there"
+        "name it under source if it belongs there"
     )
 
 

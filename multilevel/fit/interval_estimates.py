@@ -14,12 +14,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.sparse import csr_array, diags_array
+from scipy.sparse import csr_array
 from scipy.special import ndtr, ndtri
 
 from multilevel.arrays import Floats
-from multilevel.families.link import Link
+from multilevel.families.link import Link, within_range
 from multilevel.fit.container import Fit, Summary
+from multilevel.fit.shared_rows import Rows, averaged, scaled
 from multilevel.fit.theta_spread import ThetaSpread
 
 EXACT_VALUES = 2_000_000
@@ -81,7 +82,7 @@ def variance_uncertainty(fits: Sequence[Fit]) -> str | None:
     return next(method for method in (None, "integration", "expansion") if method in methods)
 
 
-def moments(fit: Fit, rows: csr_array) -> Moments:
+def moments(fit: Fit, rows: Rows) -> Moments:
     """Of ``rows @ (beta, b)``, in the likelihood engine; at the estimated theta alone where the fit knows no other."""
     spread = spread_of(fit)
     if spread is None:
@@ -90,7 +91,7 @@ def moments(fit: Fit, rows: csr_array) -> Moments:
     return Moments(np.asarray(rows @ spread.locations.T), spread.variances(rows), point_weights(spread))
 
 
-def combined(fit: Fit, rows: csr_array, interval: float | None = None) -> Summary:
+def combined(fit: Fit, rows: Rows, interval: float | None = None) -> Summary:
     """Linear combinations ``rows @ (beta, b)``."""
     probability = fit.interval if interval is None else interval
     if spread_of(fit) is None:
@@ -98,29 +99,41 @@ def combined(fit: Fit, rows: csr_array, interval: float | None = None) -> Summar
     return summary_of(np.asarray(rows @ fit.joint.mean), moments(fit, rows), probability)
 
 
-def std_errors(fit: Fit, rows: csr_array) -> Floats:
+def std_errors(fit: Fit, rows: Rows) -> Floats:
     """(m,) of ``rows @ (beta, b)``."""
     if spread_of(fit) is None:
         return fit.joint.combine(rows, fit.interval).std_error
     return np.sqrt(moments(fit, rows).total)
 
 
-def averaged(fit: Fit, rows: csr_array, weights: csr_array, link: Link, interval: float) -> Summary:
+def spread_about(fit: Fit, rows: Rows, centre: csr_array) -> Floats:
+    """(m,) sds of ``(rows - centre) @ (beta, b)``; ``centre`` is (1, p + q)."""
+    spread = spread_of(fit)
+    return fit.joint.spread_about(rows, centre) if spread is None else spread.spread_about(rows, centre)
+
+
+def covariance_about(fit: Fit, rows: Rows, centre: csr_array) -> Floats:
+    """(m, m) covariance of ``(rows - centre) @ (beta, b)``."""
+    spread = spread_of(fit)
+    return fit.joint.covariance_about(rows, centre) if spread is None else spread.covariance_about(rows, centre)
+
+
+def averages(fit: Fit, rows: Rows, weights: csr_array, link: Link, interval: float) -> Summary:
     """Averages ``weights @ link.mean(rows @ (beta, b))``, by the delta method or draw by draw, with limits inside the outcome's range."""
     joint, spread = fit.joint, spread_of(fit)
     if spread is None:
         if link.is_linear:
-            return joint.on_response_scale(joint.combine(csr_array(weights @ rows), interval), link, interval)
+            return joint.on_response_scale(joint.combine(averaged(weights, rows), interval), link, interval)
         return joint.on_response_scale(joint.respond(rows, weights, link.mean, link.slope, interval), link, interval)
     if link.is_linear:
-        return combined(fit, csr_array(weights @ rows), interval)
+        return combined(fit, averaged(weights, rows), interval)
     predictor = np.asarray(rows @ joint.mean)
     estimate = np.asarray(weights @ link.mean(predictor))
     # on the link scale the gradient hardly changes with theta
-    gradient = csr_array(weights @ (diags_array(link.slope(predictor)) @ rows))
+    gradient = averaged(weights, scaled(rows, link.slope(predictor)))
     own_slope = link.slope(link.inverse(estimate))
-    averages = np.stack([np.asarray(weights @ link.mean(np.asarray(rows @ location))) for location in spread.locations], axis=1)
-    found = Moments(link.inverse(averages), spread.variances(gradient) / own_slope[:, None] ** 2, point_weights(spread))
+    at_points = np.stack([np.asarray(weights @ link.mean(np.asarray(rows @ location))) for location in spread.locations], axis=1)
+    found = Moments(link.inverse(at_points), spread.variances(gradient) / own_slope[:, None] ** 2, point_weights(spread))
     return back_from_link(estimate, found, link, interval)
 
 
@@ -128,8 +141,8 @@ def back_from_link(estimate: Floats, found: Moments, link: Link, interval: float
     """The summary of ``estimate`` (m,) on the response scale, whose distribution on the link scale is ``found``."""
     mean, slope = link.mean(found.mean), link.slope(found.mean)
     error = np.sqrt(Moments(mean, slope**2 * found.variance, found.weights).total)
-    lower, upper = found.bounds(interval)
-    return around(estimate, error, link.mean(lower), link.mean(upper))
+    lower, upper = (link.mean(within_range(bound)) for bound in found.bounds(interval))
+    return around(estimate, error, lower, upper)
 
 
 def joint_draws(fit: Fit, size: int, seed: int) -> Floats:

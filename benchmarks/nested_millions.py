@@ -1,0 +1,113 @@
+"""Nested factors of very many levels, whole commands: what ``plan`` says of time and memory beside what ``estimate`` takes.
+
+Run: ``python -m benchmarks nested_millions [rows]``, on a quiet machine (ten million rows by default). Three cases: lme4's
+issue 635 (subjects in areas, a slope); customers in regions crossed with categories, with an effect for each pair of customer and category;
+a binomial outcome of customers in regions crossed with categories. lme4 runs the first, up to a million rows.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from benchmarks._lme4 import NOT_INSTALLED, run_lme4
+
+MOST_FOR_LME4 = 1_000_000
+
+
+@dataclass(frozen=True)
+class Case:
+    """A formula, its family, and the query that makes ``rows`` line items."""
+
+    formula: str
+    family: str
+    query: str
+    share: float
+
+
+CASES = {
+    "issue 635": Case(
+        "x ~ 1 + time + (1 | area/subject)",
+        "gaussian",
+        "select random() + 0.01 * (i % 10 + 1) + 0.00001 * (i // 10 + 1) + 0.0001 * (i // 10000 + 1) as x, i % 10 + 1 as time,"
+        " i // 10 as subject, i // 10000 as area from range({rows}) as t(i) where random() < 0.99",
+        1.0,
+    ),
+    "pairs in customers": Case(
+        "x ~ 1 + (1 | region/customer) + (1 | customer:category) + (1 | category)",
+        "gaussian",
+        "select customer, customer % 50 as region, category, (hash(customer) % 1000) / 1000 + (hash(customer, category) % 1000) / 1500"
+        " + (hash(category) % 1000) / 800 + random() as x from (select floor({customers} * pow(random(), 1.5))::bigint as customer,"
+        " floor(200 * pow(random(), 1.5))::bigint as category from range({rows}) as t(i))",
+        0.1,
+    ),
+    "binomial": Case(
+        "x ~ 1 + (1 | region/customer) + (1 | category)",
+        "binomial",
+        "select customer, customer % 50 as region, category, (random() < 1 / (1 + exp(1 - (hash(customer) % 1000) / 700"
+        " - (hash(category) % 1000) / 700)))::int as x from (select floor({customers} * pow(random(), 1.5))::bigint as customer,"
+        " floor(200 * pow(random(), 1.5))::bigint as category from range({rows}) as t(i))",
+        0.1,
+    ),
+}
+
+
+def main(rows: int = 10_000_000) -> None:
+    """Print a line a case."""
+    for name, case in CASES.items():
+        with tempfile.TemporaryDirectory(prefix="groupwise-bench-") as folder:
+            n = int(rows * case.share)
+            duckdb.sql("select setseed(0.5)")
+            made = case.query.format(rows=n, customers=max(n // 10, 100))
+            duckdb.sql(f"copy ({made}) to '{folder}/rows.parquet' (format parquet)")
+            study = f"name: s\nformula: {case.formula}\nfamily: {case.family}\nsource: {{parquet: rows.parquet}}\nengine: likelihood\n"
+            Path(folder, "s.yaml").write_text(study, encoding="utf-8")
+            said = next((line for line in _run(folder, "plan").output.splitlines() if "GB" in line), "no cost")
+            took = _run(folder, "estimate")
+            print(f"{name}, {n:,} rows: {took.sentence}. plan: {said.strip()}", flush=True)
+            if name == "issue 635" and n <= MOST_FOR_LME4:
+                _beside_lme4(folder, case.formula)
+
+
+@dataclass(frozen=True)
+class _Took:
+    wall: float
+    cpu: float
+    memory: float
+    output: str
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.wall:.1f} s, {self.cpu:.1f} s of CPU, {self.memory:.2f} GB at the peak"
+
+
+def _run(folder: str, command: str) -> _Took:
+    environment = os.environ | {"PYTHONPATH": str(Path.cwd())}
+    environment.pop("PREFECT_API_URL", None)
+    output = Path(folder, f"{command}.txt")
+    start = time.perf_counter()
+    with output.open("w", encoding="utf-8") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "groupwise", command, "s.yaml"], cwd=folder, env=environment, stdout=file, stderr=subprocess.STDOUT
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    text = output.read_text(encoding="utf-8")
+    if process.returncode:
+        print(f"{command} ended with {process.returncode}: {text[-500:]}")
+    # of the largest process among the command and all that it waited for
+    return _Took(time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1e6, text)
+
+
+def _beside_lme4(folder: str, formula: str) -> None:
+    csv = Path(folder, "rows.csv")
+    duckdb.sql(f"copy (from '{folder}/rows.parquet') to '{csv}' (header)")
+    theirs = run_lme4(csv, formula, "area,subject")
+    print(NOT_INSTALLED if theirs is None else f"lme4: {theirs.seconds:.1f} s of lmer, {theirs.process:.1f} s of the process")

@@ -1,0 +1,45 @@
+"""Predictions at the rows of whatever table the caller has."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from groupwise.interface.kept_rows import opened
+from groupwise.interface.tabular import tabular
+from groupwise.predictions import MADE, SavedModels, predict_rows
+from groupwise.study.study import Study
+from multilevel.errors import SourceError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def predicted(study: Study, saved: SavedModels, data: object, interval: float | None) -> pd.DataFrame:
+    """The rows of ``data`` and the columns of a prediction; parameters and errors as of ``Estimates.predict``."""
+    with tempfile.TemporaryDirectory(prefix="groupwise-") as folder, opened(data, Path(folder)) as given:
+        table = tabular(given)
+        taken = [name for name in MADE if name in table.names]
+        if taken:
+            raise SourceError(f"data: the prediction writes the columns {', '.join(MADE)}; rename the table's own {', '.join(taken)}.")
+        table.require_single(table.names)
+        is_frame = type(given).__module__.startswith("pandas")
+        read = table.read(_needed(saved, table.names) if is_frame else table.names)
+        rows = read if isinstance(read, pa.Table) else read.read_all()
+    if not rows.num_rows:
+        raise SourceError("data: the table has no rows.")
+    frame: Any = data if is_frame else rows.to_pandas()
+    made: pd.DataFrame = frame.assign(**dict(zip(MADE, predict_rows(study, saved, rows, "data", interval=interval), strict=True)))
+    return made
+
+
+def _needed(saved: SavedModels, given: Sequence[str]) -> list[str]:
+    """Columns that the formula takes: a frame may hold others that no Arrow table can."""
+    from multilevel.prediction.prediction_rows import needs
+
+    wanted = needs(saved.models[0], given)
+    return [name for name in given if name in {*wanted.texts, *wanted.numbers}] or list(given)[:1]

@@ -1,0 +1,63 @@
+"""What the likelihood engine holds in memory, from counts alone: a fit too large for the machine is refused before it starts."""
+
+from __future__ import annotations
+
+from multilevel.design.model import Design
+from multilevel.errors import FitError
+from multilevel.linear.assemble import dense_effects
+from multilevel.machine import memory_bytes
+
+DENSE_COPIES = 6
+"""Square matrices of the dense factor's size at once: cross-products, what is left of them, the root, its inverse, two on the way."""
+
+CELL_COPIES = 3
+"""Of a cell's statistics and columns at once: as read, as the design's columns, as reduced rows."""
+
+JOINT_DRAWS = 10
+"""Of all coefficients, for what fitting takes from cells' sums of squares."""
+
+LEVEL_BYTES = 600
+"""Of a level in the tables and on the way there: its labels, some thirty columns of numbers, rows of coefficients for its averages."""
+
+PROCESS = 700_000_000
+"""Bytes of Python and its libraries."""
+
+
+def likelihood_bytes(design: Design) -> int:
+    """Bytes at the peak of a likelihood fit with its tables, right to about a factor of two."""
+    cells = design.cells
+    features = cells.mean.shape[1] if cells.has_moments else 2
+    columns = len(design.population) + sum(len(block.columns) for block in design.blocks)
+    # a cell has as many reduced rows as directions in which its features vary, and one for its mean
+    rows = cells.n_cells * (max(features, 1) if cells.has_moments else 1)
+    per_row = 8 * (columns + 4) + 4 * len(design.blocks)
+    of_cells = cells.n_cells * 8 * (features**2 + features + len(cells.groups) + columns)
+    # every level of the eliminated factors touches the columns that its rows do
+    touched = rows * (len(design.population) + len(design.blocks) + 1) * 16
+    dense = dense_effects(design, chained=cells.has_moments)
+    levels = sum(block.factor.n_levels for block in design.blocks)
+    n_coefficients = len(design.population) + design.n_effects
+    return (
+        PROCESS
+        + of_cells
+        + CELL_COPIES * rows * per_row
+        + touched
+        + 8 * DENSE_COPIES * dense**2
+        + 8 * JOINT_DRAWS * n_coefficients
+        + LEVEL_BYTES * levels
+    )
+
+
+def refuse_beyond_memory(design: Design) -> None:
+    """Raise FitError where a likelihood fit with its tables would not fit into the machine's memory; names the widest factor."""
+    if not design.blocks:
+        return
+    needed, there = likelihood_bytes(design), memory_bytes()
+    if needed <= there:
+        return
+    widest = max(design.blocks, key=lambda block: block.n_effects)
+    raise FitError(
+        f"{design.cells.n_cells:,} cells and {design.n_effects:,} group-level effects take about {needed / 1e9:,.0f} GB, this machine has "
+        f"{there / 1e9:,.0f}. Most effects are of {widest.factor.name} ({widest.factor.n_levels:,} levels): use a coarser grouping, drop a "
+        "slope, or leave predictors with many values out of the formula."
+    )
