@@ -57,7 +57,7 @@ def family(request) -> str:
     return request.param
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def fitted(family: str) -> StudyFit:
     return whole(family)
 

@@ -45,9 +45,7 @@ CASES = {
 def kept(request: pytest.FixtureRequest) -> tuple[StudyFit, SavedAverages]:
     formula, family, engine = CASES[request.param]
     parsed = parse_formula(formula)
-    sampling = {"draws": 300, "chains": 2, "tune": 200} if engine == "bayesian" else None
-    options = fit_options("s", date(2026, 1, 31), "r", engine, sampling=sampling)
-    study = fit_study(parsed, cells_from_frame(parsed, rows(), family), options)
+    study = fit_study(parsed, cells_from_frame(parsed, rows(), family), fit_options("s", date(2026, 1, 31), "r", engine))
     models = [save_model(part, formula, moments={}, fills={}, seed=1) for part in study.parts]
     assert study.tree is not None
     found = saved_averages(

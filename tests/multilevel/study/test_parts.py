@@ -53,7 +53,7 @@ def family(request) -> str:
     return request.param
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def found(family: str) -> pd.DataFrame:
     return whole(family)
 
