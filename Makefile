@@ -62,7 +62,7 @@ lock: ## resolve the dependencies again and write requirements.lock, with hashes
 	$(BIN)/uv pip compile --group bambi $(LOCKING) --output-file requirements-bambi.lock
 	$(BIN)/uv pip compile --group samplers --constraints requirements.lock $(LOCKING) --output-file requirements-samplers.lock
 
-parity: install ## the long comparisons with lme4 and glmmTMB fits, rows, exact posteriors and other units
+parity: install ## the long comparisons with lme4 and glmmTMB fits, rows, exact posteriors and other units, of every family and shape
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m parity
 
 calibration: install ## simulation-based calibration and coverage, the large lane
@@ -77,7 +77,7 @@ fuzz: install ## many hostile formulas, studies and conditions; writes docs/reli
 	$(BIN)/python -m pytest -m fuzz tests/fuzz
 	$(BIN)/python -m benchmarks._reliability_page
 
-operations: install ## whole runs: servers, workers, object storage, a browser
+operations: install ## whole runs: servers, workers, object storage, a browser, every kind of data
 	$(BIN)/python -m pytest -m operations
 
 benchmarks: install ## side by side with peers, in one run; prints the ratios

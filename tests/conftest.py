@@ -1,4 +1,4 @@
-"""No test tells anybody anything: Prefect's and Great Expectations' telemetry is off before either is imported."""
+"""No test tells anybody anything, and each takes one core: telemetry and BLAS's own threads are off before a library is imported."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 
 os.environ["DO_NOT_TRACK"] = "1"
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
+# pytest's workers have the cores: threads of BLAS would wait for one another, and a small fit takes several times as long
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import subprocess
 import sys

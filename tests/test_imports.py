@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import time
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ LOADERS = {"flow_runs.py", "estimate.py"}
 HEAVY = {"pymc", "pytensor", "arviz", "prefect", "great_expectations", "duckdb", "numba", "scipy", "pandas", "pyarrow", "altair"}
 
 
+@cache
 def imported(file: Path) -> set[str]:
     """Top-level packages that a file imports anywhere, inside functions too."""
     names: set[str] = set()

@@ -129,7 +129,7 @@ def clean_up(root: Path) -> None:
         remains.clean_up(layout)
 
 
-@pytest.mark.parametrize("every", [11, pytest.param(1, marks=pytest.mark.faults)])
+@pytest.mark.parametrize("every", [23, pytest.param(1, marks=pytest.mark.faults)])
 def test_a_reader_sees_only_whole_versions_when_a_publisher_is_killed_before_each_step(
     version: Version, latest: Latest, whole: Whole, root: Path, tmp_path: Path, every: int
 ):

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from prefect.testing.utilities import prefect_test_harness
 
 from tests.flows.in_process import run_command
 
@@ -56,6 +55,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory, lines: pd.DataFrame) -> Path:
 @pytest.fixture(scope="session")
 def prefect_server() -> Iterator[None]:
     """A real Prefect server for all runs of the session."""
+    # the server's own modules take seconds to import
+    from prefect.testing.utilities import prefect_test_harness
+
     with prefect_test_harness(server_startup_timeout=120):
         yield
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
+from uuid import UUID, uuid4
 
 import pytest
 from filelock import FileLock
@@ -11,7 +13,7 @@ from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_HOME, get_current_settings, temporary_settings
-from prefect.states import Running
+from prefect.states import Running, State
 
 from flows.automations import ServerError, write_automations
 from flows.left_behind import _records, end_dead_runs, on_record
@@ -25,7 +27,15 @@ def stand_in(run_id: str) -> None:
 
 
 @pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    """Prefect's folder."""
+    with temporary_settings({PREFECT_HOME: tmp_path}):
+        yield tmp_path
+
+
+@pytest.fixture
 def client(prefect_server: None, tmp_path: Path) -> Iterator[SyncPrefectClient]:
+    # inside the server's settings, which have a folder of their own
     with temporary_settings({PREFECT_HOME: tmp_path}), get_client(sync_client=True) as found:
         yield found
 
@@ -48,6 +58,7 @@ def test_the_supervisor_ends_the_flow_run_of_its_run_and_no_other(client: SyncPr
     assert (state(client, ours), state(client, other)) == ("CANCELLED", "RUNNING")
 
 
+@pytest.mark.operations
 def test_the_next_run_marks_what_a_killed_run_left_open_and_leaves_live_runs_alone(client: SyncPrefectClient) -> None:
     dead, live = running(client, "dead"), running(client, "live")
     with on_record("live"):
@@ -58,13 +69,40 @@ def test_the_next_run_marks_what_a_killed_run_left_open_and_leaves_live_runs_alo
     assert list(_records().iterdir()) == []
 
 
-def test_the_record_of_an_interrupted_run_stays_for_the_next_run(client: SyncPrefectClient) -> None:
+class OpenRuns:
+    """What ``end_dead_runs`` asks of a client, of flow runs that are all open."""
+
+    def __init__(self, *run_ids: str) -> None:
+        self.open = [FlowRun(flow_id=uuid4(), parameters={"run_id": run_id}) for run_id in run_ids]
+        self.ended: dict[str, str] = {}
+
+    def read_flow_runs(self, *, limit: int, offset: int, **filters: object) -> list[FlowRun]:
+        return self.open[offset : offset + limit]
+
+    def set_flow_run_state(self, flow_run_id: UUID, state: State, *, force: bool) -> None:
+        [run] = [each for each in self.open if each.id == flow_run_id]
+        assert force
+        self.ended[run.parameters["run_id"]] = state.type.value
+
+
+def test_only_runs_whose_record_nobody_holds_are_marked(home: Path) -> None:
+    runs = OpenRuns("live", "dead", "unrecorded")
+    with on_record("live"):
+        (_records() / "dead.lock").touch()
+        assert end_dead_runs(cast(SyncPrefectClient, runs)) == 1
+        assert runs.ended == {"dead": "CRASHED"}
+        assert [record.stem for record in _records().iterdir()] == ["live"]
+    assert list(_records().iterdir()) == []
+
+
+def test_the_record_of_an_interrupted_run_stays_for_the_next_run(home: Path) -> None:
     with pytest.raises(KeyboardInterrupt), on_record("interrupted"):
         raise KeyboardInterrupt
     [record] = _records().iterdir()
     FileLock(record).acquire(timeout=0)
 
 
+@pytest.mark.operations
 def test_an_automation_is_there_once_however_often_it_is_written(client: SyncPrefectClient) -> None:
     first, second = write_automations(), write_automations()
     assert second == [line.replace("made", "updated") for line in first]

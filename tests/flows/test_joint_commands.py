@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -31,9 +33,10 @@ type Run = Callable[..., tuple[int, str, str]]
 type Publish = Callable[..., RunFolder]
 
 
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module")
+def unpublished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working folder with a study and its line items."""
+    folder = tmp_path_factory.mktemp("joint")
     rng = np.random.default_rng(8)
     n = 1_500
     band, store = rng.integers(0, 5, n), rng.integers(0, 9, n)
@@ -46,9 +49,51 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         }
     )
     frame["amount"] = 5.0 + 0.5 * band + 0.3 * store - frame.on_sale + 0.02 * frame.age.fillna(40) + rng.normal(size=n)
-    frame.to_parquet("lines.parquet")
-    Path("spend.yaml").write_text(STUDY)
+    frame.to_parquet(folder / "lines.parquet")
+    (folder / "spend.yaml").write_text(STUDY)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def publish(run_until_fitted: Callable[..., RunFolder]) -> Publish:
+    """Publish the study in the working folder."""
+
+    def run(run_id: str = "r1", settings: tuple[str, ...] = ()) -> RunFolder:
+        fitted = run_until_fitted("spend.yaml", run_id, settings=settings)
+        release(fitted)
+        return fitted
+
+    return run
+
+
+type Published = tuple[Path, dict[str, pa.Table]]
+
+
+@pytest.fixture(scope="module")
+def first_version(unpublished: Path, publish: Publish, tmp_path_factory: pytest.TempPathFactory) -> Published:
+    """The same folder with a published version, and its tables; every test has a copy of its own."""
+    folder = tmp_path_factory.mktemp("published") / "shop"
+    shutil.copytree(unpublished, folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        return folder, publish().read_tables()
+
+
+@pytest.fixture
+def place(unpublished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder before anything is published."""
+    shutil.copytree(unpublished, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def published(first_version: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, pa.Table]:
+    """The tables of the version that is published in the working folder."""
+    folder, tables = first_version
+    shutil.copytree(folder, tmp_path, symlinks=True, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tables
 
 
 @pytest.fixture
@@ -59,24 +104,13 @@ def groupwise(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
     return run
 
 
-@pytest.fixture
-def publish(run_until_fitted: Callable[..., RunFolder]) -> Callable[..., RunFolder]:
-    def run(run_id: str = "r1", settings: tuple[str, ...] = ()) -> RunFolder:
-        fitted = run_until_fitted("spend.yaml", run_id, settings=settings)
-        release(fitted)
-        return fitted
-
-    return run
-
-
-def test_a_contrast_is_that_of_the_tables_estimates(place: Path, groupwise: Run, publish: Publish) -> None:
-    tables = publish().read_tables()
+def test_a_contrast_is_that_of_the_tables_estimates(groupwise: Run, published: dict[str, pa.Table]) -> None:
     code, out, err = groupwise("contrast", "spend.yaml", "B4", "(missing)")
     assert (code, err) == (0, "")
     assert "B4 is above (missing) with probability over 99.9 %" in out
     code, out, _ = groupwise("contrast", "spend.yaml", "B4", "(missing)", "--format", "json")
     [found] = json.loads(out)
-    groups = pd.DataFrame(tables["group_estimates"].to_pylist()).set_index(["grouping_factor", "level"])
+    groups = pd.DataFrame(published["group_estimates"].to_pylist()).set_index(["grouping_factor", "level"])
     pair = groups.loc["band"].loc[["B4", "(missing)"]]
     assert found["difference"] == pytest.approx(pair.estimate["B4"] - pair.estimate["(missing)"], abs=1e-9)
     assert (found["of"], found["scale"], found["ratio"]) == ("members", "response", None)
@@ -85,8 +119,8 @@ def test_a_contrast_is_that_of_the_tables_estimates(place: Path, groupwise: Run,
     assert found["upper"] - found["lower"] == pytest.approx(2 * 1.959964 * found["std_error"], rel=1e-5)
 
 
-def test_several_levels_give_all_pairs_at_once_and_a_choice(place: Path, groupwise: Run, publish: Publish) -> None:
-    publish()
+@pytest.mark.usefixtures("published")
+def test_several_levels_give_all_pairs_at_once_and_a_choice(groupwise: Run) -> None:
     code, out, err = groupwise("contrast", "spend.yaml", "B1", "B2", "B4")
     assert (code, err) == (0, "")
     assert "hold for all 3 pairs at once" in out and "P(highest)" in out
@@ -99,12 +133,11 @@ def test_several_levels_give_all_pairs_at_once_and_a_choice(place: Path, groupwi
     assert np.ptp(reach) < 1e-9 and 2.2 < reach[0] < 2.39
 
 
-def test_coefficients_are_compared_where_they_are_asked_for(place: Path, groupwise: Run, publish: Publish) -> None:
-    tables = publish().read_tables()
+def test_coefficients_are_compared_where_they_are_asked_for(groupwise: Run, published: dict[str, pa.Table]) -> None:
     code, out, err = groupwise("contrast", "spend.yaml", "B4", "(missing)", "--of", "coefficient")
     assert (code, err) == (0, "")
     assert "band: B4 minus (missing), as of" in out
-    groups = pd.DataFrame(tables["group_coefficients"].to_pylist()).set_index(["grouping_factor", "level", "term"])
+    groups = pd.DataFrame(published["group_coefficients"].to_pylist()).set_index(["grouping_factor", "level", "term"])
     difference = groups.estimate["band", "B4", "Intercept"] - groups.estimate["band", "(missing)", "Intercept"]
     assert f"{difference:,.3g}" in out
 
@@ -121,14 +154,15 @@ def test_coefficients_are_compared_where_they_are_asked_for(place: Path, groupwi
         (["B4", "104"], "levels of different factors"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(place: Path, groupwise: Run, publish: Publish, arguments: list[str], message: str) -> None:
-    publish()
+@pytest.mark.usefixtures("published")
+def test_what_cannot_be_compared_is_refused(groupwise: Run, arguments: list[str], message: str) -> None:
     code, out, err = groupwise("contrast", "spend.yaml", *arguments)
     assert code == 1 and message in err and out == ""
 
 
-def test_a_model_kept_before_there_were_averages_still_predicts(place: Path, groupwise: Run, publish: Publish) -> None:
-    kept = publish().joint
+@pytest.mark.usefixtures("published")
+def test_a_model_kept_before_there_were_averages_still_predicts() -> None:
+    [kept] = Path("published").rglob("*.npz")
     with np.load(kept, allow_pickle=False) as stored:
         arrays = {name: stored[name] for name in stored.files if not name.startswith("averages.")}
     described = json.loads(str(arrays["description"]))
@@ -138,8 +172,7 @@ def test_a_model_kept_before_there_were_averages_still_predicts(place: Path, gro
     assert len(read_models(kept)) == 1 and read_averages(kept) == ()
 
 
-def test_predictions_are_written_beside_the_tables_own_columns(place: Path, groupwise: Run, publish: Publish) -> None:
-    tables = publish().read_tables()
+def test_predictions_are_written_beside_the_tables_own_columns(groupwise: Run, published: dict[str, pa.Table]) -> None:
     rows = {
         "who": ["a", "b", "c"],
         "band": ["B2", None, "B9"],
@@ -155,8 +188,8 @@ def test_predictions_are_written_beside_the_tables_own_columns(place: Path, grou
     found = pq.read_table("out.parquet").to_pandas()
     assert list(found.columns) == ["who", "band", "store", "on_sale", "age", "estimate", "std_error", "lower", "upper", "is_new"]
     assert list(found.is_new) == [False, False, True]
-    beta = pd.DataFrame(tables["population_coefficients"].to_pylist()).query("pooling == 'partial'").set_index("term").estimate
-    groups = pd.DataFrame(tables["group_coefficients"].to_pylist()).query("not is_new").set_index(["grouping_factor", "level"]).deviation
+    beta = pd.DataFrame(published["population_coefficients"].to_pylist()).query("pooling == 'partial'").set_index("term").estimate
+    groups = pd.DataFrame(published["group_coefficients"].to_pylist()).query("not is_new").set_index(["grouping_factor", "level"]).deviation
     by_hand = beta["Intercept"] + beta["on_sale[true]"] + 30 * beta["age"] + groups["band", "B2"] + groups["store", "104"]
     assert found.estimate[0] == pytest.approx(by_hand, rel=1e-6)
     mean_age = pd.read_parquet("lines.parquet").age.mean()
@@ -165,8 +198,8 @@ def test_predictions_are_written_beside_the_tables_own_columns(place: Path, grou
     assert found.std_error[2] > 3 * found.std_error[0]
 
 
-def test_predictions_are_printed_where_no_file_is_named_and_csv_is_read(place: Path, groupwise: Run, publish: Publish) -> None:
-    publish()
+@pytest.mark.usefixtures("published")
+def test_predictions_are_printed_where_no_file_is_named_and_csv_is_read(groupwise: Run) -> None:
     Path("at.csv").write_text("band,store,on_sale,age\nB1,103,true,25\nB1,103,false,25\n")
     code, out, _ = groupwise("predict", "spend.yaml", "--at", "at.csv", "--interval", "0.5")
     assert code == 0
@@ -176,8 +209,8 @@ def test_predictions_are_printed_where_no_file_is_named_and_csv_is_read(place: P
     assert len(pd.read_csv("out.csv")) == 2
 
 
-def test_a_table_whose_name_holds_wildcards_is_read_as_itself(place: Path, groupwise: Run, publish: Publish) -> None:
-    publish()
+@pytest.mark.usefixtures("published")
+def test_a_table_whose_name_holds_wildcards_is_read_as_itself(groupwise: Run) -> None:
     names = ("at[1].csv", "at?.parquet", "at*.csv", "copy [1]/at.parquet", "**.parquet")
     others = ("at1.csv", "atx.parquet", "atx.csv", "copy 1/at.parquet", "other.parquet")
     for file in (*names, *others):
@@ -186,7 +219,7 @@ def test_a_table_whose_name_holds_wildcards_is_read_as_itself(place: Path, group
         Path(file).parent.mkdir(exist_ok=True)
         frame.to_csv(file, index=False) if file.endswith("csv") else frame.to_parquet(file)
     for name in names:
-        for at in (name, f"file://{place}/{name}"):
+        for at in (name, f"file://{Path.cwd()}/{name}"):
             code, out, err = groupwise("predict", "spend.yaml", "--at", at)
             assert (code, err) == (0, "")
             assert ("asked" in out, "another" in out, "1 rows" in out) == (True, False, True)
@@ -203,6 +236,10 @@ def test_an_earlier_version_is_asked_in_a_folder_whose_name_holds_wildcards(plac
         assert (code, err, f"run {run}" in out) == (0, "", True)
     code, out, _ = groupwise("show", "spend.yaml")
     assert (code, "r2" in out) == (0, True)
+    _, latest, _ = groupwise("contrast", "spend.yaml", "B1", "B2")
+    _, earlier, _ = groupwise("contrast", "spend.yaml", "B1", "B2", "--run", "r1")
+    assert "run r2" in latest
+    assert "run r1" in earlier
 
 
 @pytest.mark.parametrize(
@@ -220,12 +257,10 @@ def test_an_earlier_version_is_asked_in_a_folder_whose_name_holds_wildcards(plac
         (("--at", "good.csv", "--output", "no/such/folder.parquet"), "--output no/such/folder.parquet: cannot be written"),
     ],
 )
-def test_what_cannot_be_predicted_is_refused_in_one_message(
-    place: Path, groupwise: Run, publish: Publish, arguments: tuple[str, ...], complaint: str
-) -> None:
+@pytest.mark.usefixtures("published")
+def test_what_cannot_be_predicted_is_refused_in_one_message(groupwise: Run, arguments: tuple[str, ...], complaint: str) -> None:
     import re
 
-    publish()
     header = "band,store,on_sale,age\n"
     Path("short.csv").write_text("band\nB1\n")
     Path("taken.csv").write_text("band,store,on_sale,age,estimate\nB1,103,true,25,1\n")
@@ -240,19 +275,13 @@ def test_what_cannot_be_predicted_is_refused_in_one_message(
     assert "Traceback" not in err
 
 
-def test_an_earlier_version_can_be_asked(place: Path, groupwise: Run, publish: Publish) -> None:
-    publish("r1")
-    publish("r2", ("where=amount > 5",))
-    _, latest, _ = groupwise("contrast", "spend.yaml", "B1", "B2")
-    _, earlier, _ = groupwise("contrast", "spend.yaml", "B1", "B2", "--run", "r1")
-    assert "run r2" in latest
-    assert "run r1" in earlier
-
-
-def test_before_anything_is_published_and_where_nothing_is_kept_it_says_why(place: Path, groupwise: Run, publish: Publish) -> None:
+def test_before_anything_is_published_it_says_so(place: Path, groupwise: Run) -> None:
     code, _, err = groupwise("contrast", "spend.yaml", "B1", "B2")
     assert (code != 0, "nothing is published in published yet" in err) == (True, True)
-    publish()
+
+
+@pytest.mark.usefixtures("published")
+def test_where_nothing_is_kept_it_says_why(groupwise: Run, publish: Publish) -> None:
     next(Path("published").rglob("*.npz")).unlink()
     code, _, err = groupwise("contrast", "spend.yaml", "B1", "B2")
     assert (code != 0, "r1.npz is not there; it was removed by hand" in err, "groupwise estimate" in err) == (True, True, True)

@@ -12,7 +12,6 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
-from prefect.server.api.server import SubprocessASGIServer
 from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_CLIENT_MAX_RETRIES,
@@ -131,6 +130,9 @@ def test_a_server_of_the_run_is_waited_for_less_unless_the_user_says_otherwise(t
 # it starts and stops the one server of its process, which other tests of the flow share
 @pytest.mark.faults
 def test_a_server_that_does_not_start_in_time_is_told_with_the_setting(tmp_path: Path) -> None:
+    # takes seconds to import
+    from prefect.server.api.server import SubprocessASGIServer
+
     try:
         said = refusal({PREFECT_HOME: tmp_path, PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 1})
     finally:

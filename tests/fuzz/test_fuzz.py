@@ -30,7 +30,7 @@ def figures_of(kind: str, n_cases: int, seed: int, folder: Path) -> dict[str, An
 
 @pytest.mark.parametrize("kind", CASES)
 def test_a_few_hostile_texts_are_accepted_or_refused(kind: str, tmp_path: Path) -> None:
-    found = figures_of(kind, 150, 7, tmp_path)
+    found = figures_of(kind, 60, 7, tmp_path)
     assert found["examples"] == []
     assert found["tried"] == found["accepted"] + found["refused"]
     assert found["accepted"] and found["refused"]

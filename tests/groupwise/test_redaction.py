@@ -29,16 +29,16 @@ privacy: {of: customer, k: 10}
 """
 
 
-def lines() -> pd.DataFrame:
+def lines(n: int = 6_000) -> pd.DataFrame:
     """Four regions of 40 customers, one of 4; each customer in one of three cities; six categories, one bought by three people."""
     rng = np.random.default_rng(4)
-    customer = rng.integers(164, size=6_000)
+    customer = rng.integers(164, size=n)
     region = np.minimum(customer // 40, 4)
-    category = rng.integers(5, size=6_000)
-    rare = np.isin(customer, [0, 41, 82]) & (rng.random(6_000) < 0.3)
+    category = rng.integers(5, size=n)
+    rare = np.isin(customer, [0, 41, 82]) & (rng.random(n) < 0.3)
     return pd.DataFrame(
         {
-            "amount": 1 + 0.1 * region + rng.normal(0, 0.3, 164)[customer] + rng.normal(size=6_000),
+            "amount": 1 + 0.1 * region + rng.normal(0, 0.3, 164)[customer] + rng.normal(size=n),
             "customer": [f"customer-{i}" for i in customer],
             "rank": region * 1.5,
             "region": np.where(region == 4, "Atlantis", [f"region-{i}" for i in region]),
@@ -134,7 +134,7 @@ def test_nothing_but_tables_and_the_report_is_published(published: tuple[dict[st
 
 def test_a_factor_inside_another_follows_it_though_the_formula_does_not_say(fitted_here: Fitted) -> None:
     # shops are within regions: two suppressed regions must take their shops along, or the sum of shops tells of a region
-    frame = lines().assign(shop=lambda rows: rows["region"] + rows["city"].str[-1])
+    frame = lines(2_000).assign(shop=lambda rows: rows["region"] + rows["city"].str[-1])
     run = fitted_here(frame, STUDY.replace("(1 | region/city)", "(1 | region) + (1 | shop)").replace("rank + ", ""))
     protect(run)
     table = run.read_tables()["group_estimates"].to_pandas().query("not is_new")
@@ -144,7 +144,7 @@ def test_a_factor_inside_another_follows_it_though_the_formula_does_not_say(fitt
 
 
 def test_a_predictors_category_of_few_people_is_refused_by_name(fitted_here: Fitted) -> None:
-    frame = lines().assign(size=lambda rows: np.where(rows["customer"].isin(["customer-3", "customer-9"]), "XXL", "M"))
+    frame = lines(2_000).assign(size=lambda rows: np.where(rows["customer"].isin(["customer-3", "customer-9"]), "XXL", "M"))
     run = fitted_here(frame, STUDY.replace("rank", "size"))
     with pytest.raises(DataError, match=r"predictor size has a category 'XXL' with 2 distinct customer, fewer than 10"):
         protect(run)

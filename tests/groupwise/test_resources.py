@@ -95,7 +95,7 @@ def test_a_querys_memory_threads_and_spill_folder(described: Describe, shop: Pat
     assert Path(spill).name.startswith("groupwise-run-")
 
 
-@pytest.mark.parametrize("place", ["run", "disk"])
+@pytest.mark.parametrize("place", ["disk", pytest.param("run", marks=pytest.mark.operations)])
 def test_what_does_not_fit_into_memory_is_removed(place: str, described: Describe, shop: Path) -> None:
     (shop / "disk").mkdir()
     relation = described(resources={"memory": "250MB", "threads": 1, "spill": None if place == "run" else "disk"})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -90,6 +91,12 @@ def rows(n: int = 240, seed: int = 11) -> pd.DataFrame:
             "b": rng.random(n) < 1 / (1 + np.exp(-(eta - 2.5))),
         }
     )
+
+
+@cache
+def plain(shape: str, outcome: str) -> StudyFit:
+    """In the units of ``rows``."""
+    return study(shape, outcome, Change())
 
 
 def study(shape: str, outcome: str, change: Change, **options: object) -> StudyFit:
@@ -263,11 +270,11 @@ def named(change: Change) -> str:
 @pytest.mark.parametrize("change", FEW, ids=named)
 @pytest.mark.parametrize("shape", ["slope", "interaction", "split"])
 def test_tables_of_a_normal_outcome_do_not_depend_on_units(shape: str, change: Change) -> None:
-    check(study(shape, "gaussian", Change()), study(shape, "gaussian", change), change, "gaussian")
+    check(plain(shape, "gaussian"), study(shape, "gaussian", change), change, "gaussian")
 
 
 @pytest.mark.parametrize(
-    "outcome", [pytest.param("poisson", marks=pytest.mark.parity), "binomial", "gamma", pytest.param("lognormal", marks=pytest.mark.parity)]
+    "outcome", ["gamma", *(pytest.param(outcome, marks=pytest.mark.parity) for outcome in ("poisson", "binomial", "lognormal"))]
 )
 def test_tables_of_every_other_family_do_not_depend_on_units(outcome: str) -> None:
     before = study("slope", outcome, Change())
@@ -288,7 +295,11 @@ def test_tables_do_not_depend_on_units_whatever_the_model(outcome: str, shape: s
 FEWEST = {"draws": 200, "chains": 2, "tune": 150}
 
 
-@pytest.mark.parametrize("change", [Change(x_shift=1e8), Change(x_unit=1e9, y_unit=1e-9, y_shift=1e8)], ids=named)
+@pytest.mark.parametrize(
+    "change",
+    [pytest.param(Change(x_shift=1e8), marks=pytest.mark.parity), Change(x_unit=1e9, y_unit=1e-9, y_shift=1e8)],
+    ids=named,
+)
 def test_a_collapsed_posterior_has_the_same_draws_in_every_unit(change: Change) -> None:
     options = {"engine": "bayesian", "sampling": FEWEST}
     check(study("slope", "gaussian", Change(), **options), study("slope", "gaussian", change, **options), change, "gaussian")

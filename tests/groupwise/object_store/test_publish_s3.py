@@ -137,6 +137,7 @@ def test_a_failure_on_the_way_takes_back_what_was_uploaded(bucket: Any, put: Put
     assert bucket.names() == before
 
 
+@pytest.mark.operations
 def test_a_first_publication_that_fails_leaves_no_pointer_and_no_catalog(bucket: Any, put: Put, target: ObjectStorage):
     with announced(Failing(20, for_good=True)), pytest.raises(PublishError):
         put("first")
@@ -146,6 +147,7 @@ def test_a_first_publication_that_fails_leaves_no_pointer_and_no_catalog(bucket:
     assert target.versions() == []
 
 
+@pytest.mark.operations
 def test_an_interrupted_run_leaves_the_previous_version(bucket: Any, put: Put):
     put("good")
     with announced(Failing(22, error=KeyboardInterrupt)), pytest.raises(KeyboardInterrupt):

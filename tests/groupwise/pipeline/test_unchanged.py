@@ -103,9 +103,9 @@ def test_a_row_that_comes_and_goes_again(attempt: Attempt, change: Callable[[str
 @pytest.mark.parametrize(
     "statement",
     [
-        "update lines set amount = amount + 1 where id = 7",
+        pytest.param("update lines set amount = amount + 1 where id = 7", marks=pytest.mark.operations),
         "update lines set k = 5 where id = 7",
-        "delete from lines where id = 7",
+        pytest.param("delete from lines where id = 7", marks=pytest.mark.operations),
         "insert into lines select * from lines where id = 7",
         "alter table lines alter amount type float",
     ],
@@ -135,7 +135,11 @@ def test_study_query_and_rules_make_it_run(attempt: Attempt) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("code_digest", lambda: "of tomorrow"), ("library_versions", lambda: {"duckdb": "3.0.0"}), ("CATALOGUE_VERSION", "1.999.0")],
+    [
+        ("code_digest", lambda: "of tomorrow"),
+        pytest.param("library_versions", lambda: {"duckdb": "3.0.0"}, marks=pytest.mark.operations),
+        pytest.param("CATALOGUE_VERSION", "1.999.0", marks=pytest.mark.operations),
+    ],
 )
 def test_other_code_makes_it_run(name: str, value: object, attempt: Attempt, monkeypatch: pytest.MonkeyPatch) -> None:
     attempt()

@@ -72,12 +72,17 @@ def test_a_fit_is_reproduced_by_its_call(rows: pd.DataFrame) -> None:
     [call] = told(fit.report("report.html"))
     again = called(call, data=rows)
     assert again.group_estimates.drop(columns=OF_A_RUN).equals(fit.group_estimates.drop(columns=OF_A_RUN))
+
+
+@pytest.mark.operations
+def test_a_fit_of_a_file_is_reproduced_by_its_call(rows: pd.DataFrame) -> None:
     of_file = gw.fit("y ~ 1 + (1 | g)", "rows.parquet", engine="likelihood")
     [call] = told(of_file.report("report.html"))
     assert "gw.fit('y ~ 1 + (1 | g)', 'rows.parquet', engine='likelihood'" in call
     called(call)
 
 
+@pytest.mark.operations
 def test_a_study_made_in_python_is_reproduced_by_its_call(rows: pd.DataFrame) -> None:
     study = gw.Study(name="s", formula="y ~ 1 + (1 | g)", source={"parquet": "rows.parquet"}, engine="likelihood", seed=4)
     ran = gw.run(study, interval=0.7)

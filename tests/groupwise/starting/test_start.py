@@ -93,7 +93,7 @@ def frame(n: int = 240) -> pd.DataFrame:
     )
 
 
-@pytest.mark.parametrize("kind", ["parquet", "json", "arrow", "database"])
+@pytest.mark.parametrize("kind", ["parquet", "database", *(pytest.param(kind, marks=pytest.mark.operations) for kind in ("json", "arrow"))])
 def test_text_that_holds_days_and_numbers_is_cast_by_a_query(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     data = frame()
     match kind:

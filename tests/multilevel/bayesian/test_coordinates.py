@@ -48,6 +48,12 @@ def setting(family: str, groups: str = "(1 + x | a) + (1 | b)") -> tuple:
     return rows, outcome, layout, priors, pilot, build_coordinates(rows, pilot)
 
 
+def with_joint(*others: tuple) -> list:
+    """Each of ``others`` where all coefficients are joint, the first also where fewer are; the rest of those have a lane."""
+    rest = [(joint, *other) for joint in JOINT for other in others]
+    return [each if each[0] == "all" or each[1:] == others[0] else pytest.param(*each, marks=pytest.mark.parity) for each in rest]
+
+
 @pytest.fixture(params=list(JOINT))
 def joint(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     for module in ("pilot", "coordinates"):
@@ -73,9 +79,12 @@ def log_posterior(model: tuple, theta: np.ndarray, beta: np.ndarray, effects: li
     return float(value)
 
 
-@pytest.mark.usefixtures("joint")
-@pytest.mark.parametrize(("family", "distortion"), [*((family, 1.0) for family in RESPONSE), ("poisson", 1.7)])
-def test_the_models_density_is_the_posterior_times_the_jacobian_for_a_good_and_a_bad_pilot(family: str, distortion: float) -> None:
+@pytest.mark.parametrize(
+    ("joint", "family", "distortion"), with_joint(("poisson", 1.7), *((family, 1.0) for family in RESPONSE)), indirect=["joint"]
+)
+def test_the_models_density_is_the_posterior_times_the_jacobian_for_a_good_and_a_bad_pilot(
+    joint: str, family: str, distortion: float
+) -> None:
     rows, outcome, layout, priors, pilot, coordinates = setting(family)
     if distortion != 1.0:
         pilot = replace(pilot, weights=pilot.weights * distortion, schur=pilot.schur * 0.6)
@@ -119,10 +128,9 @@ def test_coefficients_are_standard_normal_whatever_their_variance(joint: str) ->
         np.testing.assert_allclose(np.diff(values), np.diff(squares), rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.usefixtures("joint")
 @pytest.mark.parametrize("groups", ["(1 + x | a) + (1 | b)", "(1 | a) + (1 + x + I(x ** 2) | b)", "(1 | a) + (0 + x | a) + (1 | a:b)"])
-@pytest.mark.parametrize("family", list(RESPONSE))
-def test_the_gradient_is_that_of_the_density(family: str, groups: str) -> None:
+@pytest.mark.parametrize(("joint", "family"), with_joint(*((family,) for family in RESPONSE)), indirect=["joint"])
+def test_the_gradient_is_that_of_the_density(joint: str, family: str, groups: str) -> None:
     rows, outcome, layout, priors, pilot, coordinates = setting(family, groups)
     data = model_data(rows, outcome, coordinates, layout, priors, pilot=pilot)
     density, packed = compiled_density(outcome.family), pack(data)

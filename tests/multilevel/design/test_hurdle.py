@@ -2,6 +2,7 @@
 
 import datetime
 import json
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -56,8 +57,13 @@ def family(request) -> str:
     return request.param
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def fitted(family: str) -> StudyFit:
+    return whole(family)
+
+
+@cache
+def whole(family: str) -> StudyFit:
     return study(shop(family), family, cells_pair=("region", "category"), predict_for=(NewLevel("region", "ATLANTIS"),))
 
 
@@ -102,6 +108,7 @@ def test_the_likelihood_of_rows_and_of_both_parts_cells_differ_by_a_constant(fam
     assert np.ptp(differences) <= 1e-10 * max(sizes)
 
 
+@pytest.mark.parametrize("family", ["hurdle_gamma", pytest.param("hurdle_lognormal", marks=pytest.mark.parity)], scope="module")
 def test_each_part_is_what_a_fit_of_its_own_gives(family: str, fitted: StudyFit) -> None:
     frame = shop(family)
     response, own_family = ONE_PART[family]
@@ -117,9 +124,9 @@ def test_each_part_is_what_a_fit_of_its_own_gives(family: str, fitted: StudyFit)
             pd.testing.assert_frame_equal(both, one.drop(columns="part"), check_dtype=False, rtol=1e-6, atol=1e-8)
 
 
-def test_the_expected_value_is_the_product_averaged_row_by_row_and_not_the_product_of_averages() -> None:
-    frame = shop("hurdle_gamma")
-    fit = study(frame, "hurdle_gamma")
+@pytest.mark.parametrize("family", ["hurdle_gamma"], scope="module")
+def test_the_expected_value_is_the_product_averaged_row_by_row_and_not_the_product_of_averages(fitted: StudyFit) -> None:
+    frame, fit = shop("hurdle_gamma"), fitted
     population = table(fit, "population_coefficients").query("pooling == 'partial'").set_index(["part", "term"]).estimate
     deviations = (
         table(fit, "group_coefficients").dropna(subset="level").set_index(["part", "grouping_factor", "level"]).deviation.sort_index()
@@ -130,6 +137,7 @@ def test_the_expected_value_is_the_product_averaged_row_by_row_and_not_the_produ
         return population[part, "Intercept"] + population[part, "sale"] * frame.sale + deviations[part, "region", region] + of_category
 
     estimates = table(fit, "group_estimates").query("grouping_factor == 'region'").dropna(subset="level").set_index("level").estimate
+    estimates = estimates.drop("ATLANTIS")
     by_rows = {r: np.mean(expit(predictor("occurrence", r)) * np.exp(predictor("amount", r))) for r in estimates.index}
     apart = {r: np.mean(expit(predictor("occurrence", r))) * np.mean(np.exp(predictor("amount", r))) for r in estimates.index}
     assert np.allclose(estimates, pd.Series(by_rows), rtol=2e-4)
@@ -165,6 +173,7 @@ def test_regions_and_cells_cover_the_truth(fitted: StudyFit, family: str) -> Non
     assert frame.amount.eq(0).mean() > 0.3
 
 
+@pytest.mark.parametrize("family", ["hurdle_lognormal", pytest.param("hurdle_gamma", marks=pytest.mark.parity)], scope="module")
 def test_a_region_where_nothing_was_spent_has_an_amount_from_its_distribution(family: str) -> None:
     frame = shop(family)
     frame.loc[frame.region == "r3", "amount"] = 0.0
@@ -250,7 +259,7 @@ def test_the_posterior_agrees_with_the_likelihood_engine(family: str) -> None:
 
 
 def test_a_combination_never_seen_integrates_the_interactions_of_both_parts() -> None:
-    frame = shop("hurdle_gamma", n=12_000)
+    frame = shop("hurdle_gamma", n=6_000)
     frame = frame[~((frame.region == "r2") & (frame.category == 104))]
     formula = "amount ~ 1 + (1 | region) + (1 | category) + (1 | region:category)"
     fit = study(frame, "hurdle_gamma", formula=formula, cells_pair=("region", "category"))

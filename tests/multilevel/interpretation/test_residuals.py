@@ -30,7 +30,7 @@ def fit_of_small_groups(engine: str) -> Fit:
     design = build_design(formula, cells_from_frame(formula, frame, "gaussian"))
     if engine == "likelihood":
         return fit_linear(design)
-    return fit_bayesian(design, "gaussian", seed=1, sampling={"cores": 1})
+    return fit_bayesian(design, "gaussian", seed=1, sampling={"cores": 1, "chains": 2, "draws": 1_000, "tune": 400})
 
 
 @pytest.mark.parametrize("engine", ENGINES)

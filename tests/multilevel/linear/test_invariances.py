@@ -18,7 +18,7 @@ from multilevel.generalised.laplace_engine import fit_generalised
 from multilevel.linear.linear_engine import fit_linear
 
 FORMULA = parse_formula("y ~ 1 + x + (1 | g) + (1 + x | h)")
-FEW = settings(max_examples=12, deadline=None, derandomize=True)
+FEW = settings(max_examples=6, deadline=None, derandomize=True)
 # the optimum is found to about 1e-8 of the criterion's curvature, the rest is rounding of other sums
 SAME = 1e-5
 

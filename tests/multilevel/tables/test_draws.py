@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,15 @@ N_DRAWS = 2000
 KEY = ["grouping_factor", "parent_level", "level", "term"]
 
 
-def pastes(engine: str, rows: int = N_DRAWS, formula: str = "strength ~ 1 + late + (1 + late | batch) + (1 | batch:cask)") -> StudyFit:
+FORMULA = "strength ~ 1 + late + (1 + late | batch) + (1 | batch:cask)"
+
+
+@cache
+def pastes(engine: str) -> StudyFit:
+    return fitted(engine)
+
+
+def fitted(engine: str, rows: int = N_DRAWS, formula: str = FORMULA, **given: object) -> StudyFit:
     """Ten batches of four casks, eight samples a cask, early and late."""
     rng = np.random.default_rng(8)
     batch, cask, late = (column.ravel() for column in np.meshgrid(np.arange(10), np.arange(4), np.arange(8) % 2, indexing="ij"))
@@ -33,7 +42,7 @@ def pastes(engine: str, rows: int = N_DRAWS, formula: str = "strength ~ 1 + late
     names = np.array(list("ABCDEFGHIJ"))[batch], np.array(list("abcd"))[cask]
     frame = pd.DataFrame({"batch": names[0], "cask": names[1], "late": late.astype(float), "strength": strength})
     parsed = parse_formula(formula)
-    options = fit_options("pastes", datetime.date(2026, 11, 1), "run", engine, draws=rows, seed=4)  # type: ignore[arg-type]
+    options = fit_options("pastes", datetime.date(2026, 11, 1), "run", engine, draws=rows, seed=4, **given)  # type: ignore[arg-type]
     return fit_study(parsed, cells_from_frame(parsed, frame, "gaussian"), options)
 
 
@@ -48,14 +57,15 @@ def bayesian() -> StudyFit:
 
 
 def frame(fit: StudyFit, name: str) -> pd.DataFrame:
-    return pd.DataFrame(fit.tables[name].to_pylist())
+    return fit.tables[name].to_pandas()
 
 
 def test_the_table_keeps_its_contract_and_every_quantity_has_every_draw(fit: StudyFit) -> None:
     assert check_table("draws", fit.tables["draws"]) == []
-    rows = frame(fit, "draws")
-    counts = rows.groupby(["source_table", *KEY, "other_term", "quantity"], dropna=False).draw.agg(["size", "nunique", "min", "max"])
-    assert set(counts.itertuples(index=False, name=None)) == {(N_DRAWS, N_DRAWS, 1, N_DRAWS)}
+    counted = ["count", "count_distinct", "min", "max"]
+    by_quantity = fit.tables["draws"].group_by(["source_table", *KEY, "other_term", "quantity"])
+    counts = by_quantity.aggregate([("draw", each) for each in counted]).select([f"draw_{each}" for each in counted])
+    assert {tuple(row.values()) for row in counts.to_pylist()} == {(N_DRAWS, N_DRAWS, 1, N_DRAWS)}
 
 
 def test_the_rows_stand_in_the_order_of_the_key(fit: StudyFit) -> None:
@@ -111,7 +121,7 @@ def test_variance_components_of_a_posterior_are_drawn_with_the_coefficients(baye
 def test_more_rows_than_fit_are_refused_before_fitting_with_how_many_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(draws_module, "MOST_ROWS", 50_000)
     with pytest.raises(StudyError, match=r"draws: rows 2000: 2,000 draws of 62 coefficients are more than 50,000 rows; write 806 or fewer"):
-        pastes("likelihood")
+        fitted("likelihood")
 
 
 def test_a_posterior_is_kept_with_chains_draws_and_coordinates_named_by_level(bayesian: StudyFit) -> None:
@@ -133,10 +143,10 @@ def test_a_posterior_is_kept_with_chains_draws_and_coordinates_named_by_level(ba
 
 
 def test_blocks_of_one_factor_stand_side_by_side() -> None:
-    fit = pastes("bayesian", formula="strength ~ 1 + late + (1 + late || batch)").fit
+    fit = fitted("bayesian", 100, "strength ~ 1 + late + (1 + late || batch)", sampling={"draws": 100, "chains": 2, "tune": 200}).fit
     assert fit is not None
     posterior = posterior_tree(fit, {})["posterior"].to_dataset()
-    assert posterior["effects_batch"].shape == (4, 1000, 10, 2)
+    assert posterior["effects_batch"].shape == (2, 100, 10, 2)
     assert list(posterior["batch_term"].values) == ["Intercept", "late"]
     assert "correlation_batch" not in posterior
 
@@ -164,7 +174,7 @@ def test_a_posterior_that_cannot_be_kept_is_a_failed_check_that_says_why(monkeyp
 
 
 def test_the_likelihood_engine_has_no_posterior_to_keep() -> None:
-    fit = pastes("likelihood", rows=100).fit
+    fit = pastes("likelihood").fit
     assert fit is not None
     with pytest.raises(FitError, match="no posterior draws to keep"):
         posterior_tree(fit, {})

@@ -109,7 +109,7 @@ def test_without_pooling_it_is_a_mean_of_households() -> None:
     ],
 )
 def test_a_curved_link_integrates_the_household(outcome: str, family: str, expected, tolerance: float) -> None:
-    frame = rows()
+    frame = rows(n=1_000)
     study = fitted(FORMULA.format(y=outcome), frame, family)
     np.testing.assert_allclose(levels(study).population_estimate, by_hand(study, frame, expected), atol=tolerance)
 
@@ -121,13 +121,13 @@ def test_of_a_logarithm_the_household_is_an_average_one_in_its_sigma_too() -> No
 
 
 def test_both_parts_of_a_hurdle_integrate_it() -> None:
-    table = levels(fitted(FORMULA.format(y="some"), rows(), "hurdle_lognormal"))
+    table = levels(fitted(FORMULA.format(y="some"), rows(n=1_000), "hurdle_lognormal"))
     assert table.population_estimate.notna().all() and table.population_no_pooling_estimate.notna().all()
     np.testing.assert_allclose(table.population_estimate, table.estimate, rtol=0.5)
 
 
 def test_an_interaction_with_the_other_tree_is_integrated_for_every_pair() -> None:
-    frame = rows()
+    frame = rows(n=1_000)
     study = fitted("spend ~ sale + (1 | band/household) + (1 | category) + (1 | household:category)", frame)
     beta, groups, _ = coefficients(study)
     common = (beta["sale[true]"] * frame.sale + frame.category.astype(str).map(groups.deviation["category"])).mean()
@@ -184,7 +184,7 @@ def test_a_sampled_column_that_the_formula_lacks_is_a_failed_check() -> None:
 
 @pytest.mark.parametrize("interaction", ["household:category", "category:household"])
 def test_an_interaction_is_no_factor_of_the_households_however_it_is_written(interaction: str) -> None:
-    study = fitted(f"spend ~ sale + (1 | category) + (1 | {interaction})", rows())
+    study = fitted(f"spend ~ sale + (1 | category) + (1 | {interaction})", rows(n=1_000))
     table = study.tables["group_estimates"].to_pandas()
     assert (table.headline == "members").all() and table.population_estimate.isna().all()
     said = {row["check"]: row for row in study.tables["diagnostics"].to_pylist()}
@@ -195,7 +195,7 @@ def test_an_interaction_is_no_factor_of_the_households_however_it_is_written(int
 def test_only_members_of_the_level_are_integrated() -> None:
     """Stores are within regions, and a sample. Households are a sample too, but they cross regions: none is a member of one."""
     rng = np.random.default_rng(3)
-    frame = rows()
+    frame = rows(n=1_000)
     store = rng.integers(0, 40, len(frame))
     frame = frame.assign(store=store, region=store % 5)
     frame["spend"] = frame.spend + rng.normal(size=40)[store] + 0.5 * rng.normal(size=(120, 5))[frame.household, frame.region]

@@ -60,7 +60,7 @@ def test_pooling_draws_towards_what_is_common_and_the_rest_is_mix() -> None:
     assert np.abs(table.observed_mean - table.no_pooling_estimate).max() > 3 * np.abs(table.estimate - table.no_pooling_estimate).max()
 
 
-@pytest.mark.parametrize("shift", [0.0, 5.0, 1e6])
+@pytest.mark.parametrize("shift", [5.0, 1e6])
 def test_a_slopes_origin_changes_nothing(shift: float) -> None:
     frame = rows()
     near, far = (levels(fitted("y ~ x + (1 + x | g) + (1 | h)", frame.assign(x=frame.x + by))) for by in (0.0, shift))
