@@ -85,6 +85,36 @@ def dependence_table(entries: Sequence[Entry]) -> str:
     return markdown(("outcome", "true design effect (median)", "seen", "false alarms", "date", "commit", "machine"), rows)
 
 
+def few_groups_table(entries: Sequence[Entry]) -> str:
+    """Coverage of nominal 95 % with few or small groups: a row for each design and kind of interval, a column for each engine."""
+    found: dict[tuple[str, str, bool], dict[str, Entry]] = {}
+    oracle: dict[tuple[str, bool], str] = {}
+    for entry in entries:
+        for row in entry["rows"]:
+            if row["kind"] == "oracle":
+                oracle[entry["design"], row["is_few"]] = f"{row['width']:.3g}"
+            else:
+                found.setdefault((entry["design"], row["kind"], row["is_few"]), {})[entry["engine"]] = row
+    rows = []
+    for (design, kind, is_few), by_engine in found.items():
+        covered = [_covered(by_engine.get(engine)) for engine in ("likelihood", "bayesian")]
+        width = f"{by_engine['likelihood']['width']:.3g}" if "likelihood" in by_engine else ""
+        known = oracle.get((design, is_few), "") if kind == "group estimate" else ""
+        rows.append((design, f"{kind}, fewer than 10 levels" if is_few else kind, *covered, width, known))
+    columns = ("design", "interval", "likelihood", "bayesian", "median width (likelihood)", "of an oracle")
+    return markdown(columns, rows) + "\n" + "".join(f"{line}\n" for line in sorted(_measured(entry) for entry in entries))
+
+
+def _covered(row: Entry | None) -> str:
+    return "" if row is None else f"{100 * row['covered']:.1f} ± {100 * row['error']:.1f}"
+
+
+def _measured(entry: Entry) -> str:
+    refused = f", {entry['refused']} runs refused" if entry["refused"] else ""
+    when = f"{entry['date']}, {entry['commit']}, {entry['machine']}"
+    return f"- {entry['design']}, {entry['engine']}: {entry['shops']:,} shops{refused}; {when}"
+
+
 def gates_table(entries: Sequence[Entry]) -> str:
     """The worst of all seeds, a row for each model."""
     rows = []
@@ -118,6 +148,7 @@ def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 TABLES: tuple[tuple[str, str, Callable[[Sequence[Any]], str]], ...] = (
     ("ranks", "sbc-*.json", rank_table),
     ("coverage", "coverage-*.json", coverage_table),
+    ("few-groups", "few-groups-*.json", few_groups_table),
     ("dependence", "dependence-*.json", dependence_table),
     ("studies", "gates-study-*.json", gates_table),
     ("classics", "gates-data-*.json", gates_table),
