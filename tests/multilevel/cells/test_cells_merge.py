@@ -57,7 +57,7 @@ def assert_same(a: CellStatistics, b: CellStatistics) -> None:
 
 
 @pytest.mark.parametrize("family", STUDIES)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), n=st.integers(120, 300), cuts=st.tuples(st.floats(0.25, 0.45), st.floats(0.55, 0.75)))
 def test_merging_partitions_gives_the_cells_of_all_rows(family: str, seed: int, n: int, cuts: tuple[float, float]) -> None:
     frame = make_rows(seed, n)
