@@ -38,7 +38,7 @@ NESTED, FLAT = "(1 | region/customer_id)", "(1 | region) + (1 | category_key)"
 @cache
 def rows() -> pd.DataFrame:
     rng = np.random.default_rng(8)
-    n, customers = 1_200, rng.integers(0, 60, 1_200)
+    n, customers = 700, rng.integers(0, 60, 700)
     frame = pd.DataFrame({"customer_id": customers, "region": np.array(["NORTH", "SOUTH", "EAST", "WEST"])[customers % 4]})
     frame["category_key"] = rng.choice(list("abc"), n)
     frame["is_web"], frame["income"] = rng.random(n) < 0.5, 1_000.0 * rng.integers(20, 90, n)
