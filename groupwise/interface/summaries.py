@@ -17,7 +17,14 @@ from multilevel.formula.tree import Formula
 if TYPE_CHECKING:
     import pandas as pd
 
-CRITERIA = {"reml_criterion": "REML criterion", "log_likelihood": "log-likelihood", "aic": "AIC", "bic": "BIC", "elpd_loo": "elpd_loo"}
+CRITERIA = {
+    "reml_criterion": "REML criterion",
+    "log_likelihood_ml": "maximised log-likelihood",
+    "log_likelihood": "log-likelihood",
+    "aic": "AIC",
+    "bic": "BIC",
+    "elpd_loo": "elpd_loo",
+}
 FALLBACK = 10**6
 
 type Rows = list[dict[str, Any]]
@@ -88,6 +95,9 @@ def summarised(study: Study, tables: Mapping[str, pa.Table]) -> Summary:
     partial = [row for row in tables["population_coefficients"].to_pylist() if row["pooling"] == "partial"]
     has_parts = any(row.get("part") for row in partial)
     known = {name: checks[name]["value"] for name in CRITERIA if name in checks and checks[name]["value"] is not None}
+    if "reml_criterion" in known:
+        # half of the criterion with another sign: AIC and BIC are not of that one
+        known.pop("log_likelihood", None)
     return Summary(
         heading=_heading(study),
         random_effects=_without_empty(pd.DataFrame([_component(row, {"std_dev": row["estimate"]}, has_parts) for row in sds])),

@@ -133,6 +133,14 @@ class VarianceParameters:
 
 
 @dataclass(frozen=True)
+class Maximum:
+    """The maximum of the likelihood itself beside a restricted fit: theta (n,) in unit-free coordinates, and the log-likelihood there."""
+
+    theta: Floats
+    log_likelihood: float
+
+
+@dataclass(frozen=True)
 class UnitFreeFit:
     """The same fit in the coordinates in which it was made: what is not linear in the coefficients is computed here, since far from zero
     the coefficients as written would cancel.
@@ -170,6 +178,7 @@ class Fit:
     record : audit: optimiser, evaluations, tolerances, gradient norm, form of the sampler, seconds by step.
     theta : the likelihood engine's joint distribution with the uncertainty of theta, which published intervals carry; ``joint`` is given
         the estimated theta. None where there is no theta, or nobody asked.
+    maximum : of the likelihood itself, beside a restricted fit that somebody compares.
     unit_free : the fit in unit-free coordinates; None of no pooling, whose effects have no distribution.
     """
 
@@ -201,6 +210,14 @@ class Fit:
     record: dict[str, object] = field(default_factory=dict)
     unit_free: UnitFreeFit | None = None
     theta: ThetaSpread | None = None
+    maximum: Maximum | None = None
+
+    @property
+    def likelihood_for_criteria(self) -> float | None:
+        """Maximised log-likelihood for AIC and BIC: never the restricted one, which is of other data for every X."""
+        if self.method == "reml":
+            return None if self.maximum is None else self.maximum.log_likelihood
+        return self.log_likelihood
 
     @property
     def has_draws(self) -> bool:

@@ -22,7 +22,7 @@ from multilevel.intervals.profile_component import Profiled, Profiles, Turn, tur
 from multilevel.intervals.unfinished import component_or_note, limits_or_note, notes_check
 from multilevel.linear.assemble import linear_system
 from multilevel.linear.criterion import Criterion
-from multilevel.linear.linear_engine import column_scales, one_thread, optimise
+from multilevel.linear.linear_engine import beside, column_scales, one_thread, optimise
 from multilevel.linear.theta import Theta
 from multilevel.linear.uncertainty import combined_variances
 
@@ -188,7 +188,9 @@ class _LinearProfiles:
         fitted = layout.flat(self._inner.lambdas)
         if self._fit.method == ("reml" if criterion.reml else "ml"):
             return fitted
-        return layout.fix_signs(optimise(criterion, column_scales(self._rows), self._seed, near=fitted).theta)
+        if self._fit.maximum is not None and not criterion.reml:
+            return self._fit.maximum.theta
+        return layout.fix_signs(optimise(criterion, column_scales(self._rows), self._seed, near=beside(self._fit)).theta)
 
 
 def _leaves_out(found: VarianceComponent) -> bool:

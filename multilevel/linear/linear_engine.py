@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Literal, cast
 
 import numpy as np
@@ -16,14 +17,14 @@ from multilevel.design.model import Design
 from multilevel.design.reduction import ReducedRows, reduce_design
 from multilevel.design.unit_free import Maps, unit_free
 from multilevel.errors import FitError
-from multilevel.fit.container import Check, Fit, UnitFreeFit, VarianceComponent, VarianceParameters
+from multilevel.fit.container import Check, Fit, Maximum, UnitFreeFit, VarianceComponent, VarianceParameters, fact
 from multilevel.linear.assemble import dense_effects, linear_system
 from multilevel.linear.criterion import Criterion
 from multilevel.linear.factorise import BlockedSystem
 from multilevel.linear.footprint import refuse_beyond_memory
 from multilevel.linear.joint_normal import NormalJoint
 from multilevel.linear.mapped_joint import mapped_joint
-from multilevel.linear.optimise import GRADIENT_TOLERANCE, Optimum, minimise
+from multilevel.linear.optimise import GRADIENT_TOLERANCE, Near, Optimum, minimise
 from multilevel.linear.theta import Theta, mapped_lambdas, written_lambdas
 from multilevel.linear.uncertainty import components, residual_component, satterthwaite, variance_parameters
 
@@ -31,13 +32,15 @@ SEVERAL_THREADS = 2_000
 """Threshold of effects outside the eliminated factor: above it several threads shorten the dense factorisation."""
 
 
-def fit_linear(design: Design, *, method: Literal["reml", "ml"] = "reml", interval: float = 0.95, seed: int = 0) -> Fit:
+def fit_linear(
+    design: Design, *, method: Literal["reml", "ml"] = "reml", interval: float = 0.95, seed: int = 0, near: Fit | None = None
+) -> Fit:
     """Fit a linear mixed model to a gaussian (or lognormal) design.
 
     Parameters
     ----------
     design : p population columns, blocks with q effects in all. method : "reml" or "ml". interval : probability of the Wald intervals.
-    seed : of the further starts, used only where a variance vanishes.
+    seed : of the further starts, used only where a variance vanishes. near : a fit with the same group terms: the search is short.
 
     Returns
     -------
@@ -53,7 +56,7 @@ def fit_linear(design: Design, *, method: Literal["reml", "ml"] = "reml", interv
     _refuse_saturated(design)
     refuse_beyond_memory(design)
     with one_thread(design):
-        return _fit(design, method, interval, seed)
+        return _fit(design, method, interval, seed, near)
 
 
 def one_thread(design: Design) -> AbstractContextManager[object]:
@@ -61,7 +64,7 @@ def one_thread(design: Design) -> AbstractContextManager[object]:
     return cast(AbstractContextManager[object], threadpool_limits(1 if dense_effects(design) < SEVERAL_THREADS else None, "blas"))
 
 
-def _fit(design: Design, method: Literal["reml", "ml"], interval: float, seed: int) -> Fit:
+def _fit(design: Design, method: Literal["reml", "ml"], interval: float, seed: int, near: Fit | None) -> Fit:
     began = time.perf_counter()
     form = unit_free(design)
     maps = form.maps
@@ -72,7 +75,7 @@ def _fit(design: Design, method: Literal["reml", "ml"], interval: float, seed: i
     constant = -float(design.cells.once.get("log_weights", 0.0))
     criterion = Criterion(system, layout, method == "reml", constant, 1.0 if known else None)
     scales = column_scales(rows)
-    optimum = optimise(criterion, scales, seed)
+    optimum = optimise(criterion, scales, seed, None if near is None else beside(near))
     theta = snap(criterion, layout.fix_signs(optimum.theta), optimum.value, scales)
     factor = criterion.factorise(theta)
     sigma = criterion.sigma(factor)
@@ -107,6 +110,23 @@ def _fit(design: Design, method: Literal["reml", "ml"], interval: float, seed: i
     )
 
 
+def with_maximum(fit: Fit, seed: int = 0) -> Fit:
+    """A restricted fit with the maximum of the likelihood itself beside it, where the search finds one; other fits as they are."""
+    plain = fit.unit_free
+    if fit.method != "reml" or plain is None or not isinstance(plain.joint, NormalJoint):
+        return fit
+    design = fit.design
+    layout = Theta(tuple(len(block.columns) for block in design.blocks))
+    constant = -float(design.cells.once.get("log_weights", 0.0))
+    criterion = Criterion(plain.joint.factor.system, layout, False, constant, 1.0 if design.cells.known_sigma else None)
+    with one_thread(design):
+        try:
+            optimum = optimise(criterion, column_scales(reduce_design(plain.form.design)), seed, beside(fit))
+        except FitError as error:
+            return replace(fit, checks=(*fit.checks, fact("log_likelihood_ml", None, f"not found: {error}")))
+    return replace(fit, maximum=Maximum(layout.fix_signs(optimum.theta), -optimum.value / 2.0))
+
+
 def column_scales(rows: ReducedRows) -> tuple[Floats, ...]:
     """Per block (k,) root mean square of each column of Z over the line items; 1 for a column that is zero throughout."""
     scales = []
@@ -136,10 +156,21 @@ def _refuse_saturated(design: Design) -> None:
             raise FitError(message)
 
 
-def optimise(criterion: Criterion, scales: Sequence[Floats], seed: int, near: Floats | None = None) -> Optimum:
+def beside(fit: Fit) -> Near | None:
+    """Where the search for a model with the same group terms may begin; None of a fit whose variances are not kept."""
+    plain = fit.unit_free
+    if plain is None or not plain.lambdas:
+        return None
+    theta = Theta(tuple(len(part) for part in plain.lambdas)).flat(plain.lambdas)
+    known = plain.parameters
+    # the criterion is twice a negative log-likelihood
+    return Near(theta, None if known is None else known.covariance[: len(theta), : len(theta)] / 2.0)
+
+
+def optimise(criterion: Criterion, scales: Sequence[Floats], seed: int, near: Near | None = None) -> Optimum:
     """The criterion's minimum over theta; ``scales`` from ``column_scales``. FitError where no start converges.
 
-    ``near`` is the minimum of the same model's other criterion (restricted or not), from which the search is short.
+    ``near`` is the minimum of a criterion much like this one (restricted or not, other coefficients), from which the search is short.
     """
 
     def evaluate(theta: Floats) -> tuple[float, Floats]:

@@ -33,11 +33,25 @@ STRETCHED = 10.0
 
 MOST_STRETCHES = 6
 
+SLOW, SLOW_GUESS = 0.1, 0.3
+"""Shrinking of the gradient in a step from which a Hessian is computed anew; a guess serves longer, since it cost nothing."""
+
+FLATTEST = 1e-8
+"""Ratio of curvatures below which a Hessian says nothing of the flattest direction."""
+
 SAME_VALUE, ARRIVED = 1e-9, 100.0
 """A search from a further start has met a known minimum where its criterion differs relatively by less than the first, and its gradient is
 within the second of the tolerance."""
 
 type Evaluate = Callable[[Floats], tuple[float, Floats]]
+
+
+@dataclass(frozen=True)
+class Near:
+    """A minimum of a criterion much like this one: theta (n,), and the inverse (n, n) of the Hessian there, None where it has none."""
+
+    theta: Floats
+    inverse_hessian: Floats | None = None
 
 
 @dataclass(frozen=True)
@@ -59,21 +73,22 @@ def minimise(
     *,
     is_singular: Callable[[Floats], bool],
     seed: int,
-    near: Floats | None = None,
+    near: Near | None = None,
 ) -> Optimum:
     """Minimise from ``start(1.0)``; from further starts too if a variance vanished or the gradient did not.
 
-    ``units`` (n,) is the natural scale of each parameter: the search runs in theta / units. ``near`` (n,) is the minimum of a criterion
-    much like this one: the search begins there, off zero, and what vanished there may vanish here. Raises FitError if no start converges.
+    ``units`` (n,) is the natural scale of each parameter: the search runs in theta / units. It begins at ``near`` where that is known, off
+    zero, and what vanished there may vanish here. Raises FitError if no start converges.
     """
     counter = _Counter(evaluate, units)
     if not len(units):
         value, _ = evaluate(units)
         return Optimum(units, value, 0.0, 1, 1, True)
     if near is not None:
-        scaled = near / units
-        found = _search(counter, np.where(np.abs(scaled) < OFF_ZERO, OFF_ZERO, scaled))
-        if found.converged and (is_singular(near) or not is_singular(found.theta * units)):
+        scaled = near.theta / units
+        begin = np.where(np.abs(scaled) < OFF_ZERO, OFF_ZERO, scaled)
+        found = _search(counter, begin, guess=_usable(near.inverse_hessian, units))
+        if found.converged and (is_singular(near.theta) or not is_singular(found.theta * units)):
             return Optimum(found.theta * units, found.value, found.gradient_norm, counter.calls, 1, True)
     best = _search(counter, start(1.0) / units)
     starts = 1
@@ -93,6 +108,16 @@ def minimise(
         )
         raise FitError(message)
     return Optimum(best.theta * units, best.value, best.gradient_norm, counter.calls, starts, True)
+
+
+def _usable(inverse_hessian: Floats | None, units: Floats) -> Floats | None:
+    """In scaled parameters; None where it is not positive definite by a wide margin."""
+    if inverse_hessian is None or not np.all(np.isfinite(inverse_hessian)):
+        return None
+    scaled = inverse_hessian / np.outer(units, units)
+    scaled = (scaled + scaled.T) / 2.0
+    eigenvalues = np.linalg.eigvalsh(scaled)
+    return scaled if eigenvalues[0] > FLATTEST * eigenvalues[-1] else None
 
 
 class _Counter:
@@ -123,9 +148,12 @@ class _Local:
     converged: bool
 
 
-def _search(function: _Counter, start: Floats, known: _Local | None = None) -> _Local:
-    """A search in units of the parameters' own size, where that is much larger than the units they came in; ``known`` if it gets there."""
-    found = _descend(function, start, known)
+def _search(function: _Counter, start: Floats, known: _Local | None = None, guess: Floats | None = None) -> _Local:
+    """A search in units of the parameters' own size, where that is much larger than the units they came in; ``known`` if it gets there.
+
+    ``guess`` (n, n) is the inverse Hessian, near enough.
+    """
+    found = _descend(function, start, known, guess)
     if found is known:
         return found
     for _ in range(MOST_STRETCHES):
@@ -143,11 +171,12 @@ def _search(function: _Counter, start: Floats, known: _Local | None = None) -> _
     return found
 
 
-def _descend(function: _Counter, start: Floats, known: _Local | None = None) -> _Local:
+def _descend(function: _Counter, start: Floats, known: _Local | None = None, guess: Floats | None = None) -> _Local:
     value, gradient = function(start)
     slope = np.abs(gradient)
-    # the first step moves each parameter by half its natural scale, instead of by its gradient
-    guess = np.diag(FIRST_STEP / np.maximum(slope, 1e-3 * max(float(slope.max()), 1.0)))
+    if guess is None:
+        # the first step moves each parameter by half its natural scale, instead of by its gradient
+        guess = np.diag(FIRST_STEP / np.maximum(slope, 1e-3 * max(float(slope.max()), 1.0)))
     # closer than this the criterion's rounding defeats a line search; Newton's steps do the rest
     goal = GRADIENT_TOLERANCE * (1.0 + abs(value)) ** 0.5
 
@@ -165,15 +194,18 @@ def _descend(function: _Counter, start: Floats, known: _Local | None = None) -> 
     rough = minimize(function, start, jac=True, method="BFGS", options={"gtol": goal, "maxiter": 500, "hess_inv0": guess}, callback=stop)
     if known is not None and arrived(np.asarray(rough.x)):
         return known
-    theta, value, gradient = _newton(function, np.asarray(rough.x))
+    theta, value, gradient = _newton(function, np.asarray(rough.x), np.asarray(rough.hess_inv))
     norm = float(np.max(np.abs(gradient)))
     return _Local(theta, value, norm, norm < GRADIENT_TOLERANCE * (1.0 + abs(value)) ** 0.5)
 
 
-def _newton(function: _Counter, theta: Floats) -> tuple[Floats, float, Floats]:
-    """Damped Newton steps until the gradient is down to rounding; a Hessian serves as long as it shrinks the gradient tenfold."""
+def _newton(function: _Counter, theta: Floats, inverse: Floats) -> tuple[Floats, float, Floats]:
+    """Damped Newton steps until the gradient is down to rounding; a Hessian serves as long as it shrinks the gradient.
+
+    ``inverse`` (n, n) is the inverse Hessian that the search before has come to know: the first to serve.
+    """
     value, gradient = function(theta)
-    shape: tuple[Floats, Floats] | None = None
+    shape, is_guess = _shape_of(inverse), True
     for _ in range(NEWTON_STEPS):
         size = np.max(np.abs(gradient))
         if size < 1e-7 * (1.0 + abs(value)) ** 0.5:
@@ -182,18 +214,34 @@ def _newton(function: _Counter, theta: Floats) -> tuple[Floats, float, Floats]:
             hessian = difference_hessian(lambda t: function(t)[1], theta, np.full(len(theta), 1e-4))
             eigenvalues, vectors = np.linalg.eigh(hessian)
             shape = np.maximum(np.abs(eigenvalues), 1e-8 * max(float(np.max(np.abs(eigenvalues))), 1e-8)), vectors
+            is_guess = False
         curvature, directions = shape
         step = -directions @ ((directions.T @ gradient) / curvature)
-        for damping in (1.0, 0.5, 0.1, 0.01):
-            new_value, new_gradient = function(theta + damping * step)
-            if new_value <= value + 1e-9 * (1.0 + abs(value)) and np.max(np.abs(new_gradient)) < size:
-                theta, value, gradient = theta + damping * step, new_value, new_gradient
-                break
-        else:
+        moved = _damped(function, theta, value, size, step)
+        if moved is None and not is_guess:
             break
-        if np.max(np.abs(gradient)) > 0.1 * size:
+        if moved is not None:
+            theta, value, gradient = moved
+        if moved is None or np.max(np.abs(gradient)) > (SLOW_GUESS if is_guess else SLOW) * size:
             shape = None
     return theta, value, gradient
+
+
+def _damped(function: _Counter, theta: Floats, value: float, size: float, step: Floats) -> tuple[Floats, float, Floats] | None:
+    """The longest part of a step that lowers the gradient's ``size``, with criterion and gradient there; None where none does."""
+    for damping in (1.0, 0.5, 0.1, 0.01):
+        new_value, new_gradient = function(theta + damping * step)
+        if new_value <= value + 1e-9 * (1.0 + abs(value)) and np.max(np.abs(new_gradient)) < size:
+            return theta + damping * step, new_value, new_gradient
+    return None
+
+
+def _shape_of(inverse: Floats) -> tuple[Floats, Floats] | None:
+    """Eigenvalues and vectors of the Hessian; None where its inverse is none."""
+    if not np.all(np.isfinite(inverse)):
+        return None
+    values, vectors = np.linalg.eigh((inverse + inverse.T) / 2.0)
+    return (1.0 / values, vectors) if values[0] > FLATTEST * values[-1] else None
 
 
 def difference_hessian(gradient: Callable[[Floats], Floats], at: Floats, steps: Floats) -> Floats:

@@ -27,16 +27,17 @@ def fit_partial(design: Design, options: FitOptions) -> Fit:
         raise StudyError(f"method: {options.model.method!r} does not exist; write reml, ml or null.")
     if options.model.engine == "bayesian":
         return _fit_bayesian(design, family, options)
-    fit = _fit_likelihood(design, family, options)
+    fit = _with_maximum(_fit_likelihood(design, family, options), options)
     return with_theta(_with_intervals(fit, options), quadrature_points=options.model.quadrature_points, seed=options.model.seed)
 
 
-def fit_without_group_predictors(design: Design, options: FitOptions) -> Fit | None:
-    """The same model less its group-level predictors, None where it has none: by REML or Laplace, since it needs no second posterior."""
+def fit_without_group_predictors(design: Design, options: FitOptions, beside: Fit) -> Fit | None:
+    """The model of ``beside`` less its group-level predictors, None where it has none: by REML or Laplace, since it needs no second
+    posterior."""
     if not has_group_predictors(design):
         return None
     bare = without_group_predictors(design)
-    return _fit_likelihood(bare, design.cells.family, options)
+    return _fit_likelihood(bare, design.cells.family, options, beside)
 
 
 def resolved_priors(design: Design, options: FitOptions) -> ResolvedPriors:
@@ -92,12 +93,21 @@ def _with_intervals(fit: Fit, options: FitOptions) -> Fit:
     return replace(fit, checks=(*fit.checks, Check("interval_method", None, None, passed=True, message=INTERVALS[options.model.intervals])))
 
 
-def _fit_likelihood(design: Design, family: str, options: FitOptions) -> Fit:
+def _with_maximum(fit: Fit, options: FitOptions) -> Fit:
+    """With the maximum of the likelihood itself beside a restricted fit."""
+    if fit.method != "reml":
+        return fit
+    from multilevel.linear.linear_engine import with_maximum
+
+    return with_maximum(fit, options.model.seed)
+
+
+def _fit_likelihood(design: Design, family: str, options: FitOptions, beside: Fit | None = None) -> Fit:
     if design.cells.has_moments:
         from multilevel.linear.linear_engine import fit_linear
 
         method: Literal["reml", "ml"] = "ml" if options.model.engine == "likelihood" and options.model.method == "ml" else "reml"
-        return fit_linear(design, method=method, interval=options.model.interval, seed=options.model.seed)
+        return fit_linear(design, method=method, interval=options.model.interval, seed=options.model.seed, near=beside)
     from multilevel.generalised.laplace_engine import fit_generalised
 
     if options.model.engine == "likelihood" and options.model.method == "reml":

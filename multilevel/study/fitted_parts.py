@@ -63,7 +63,7 @@ def fit_parts(parts: Sequence[StudyPart], tree: Nesting, options: FitOptions, cl
         with clock.step(part.told("partial pooling"), done(place, 0.7)):
             fit = fit_partial(part.design, own)
         with clock.step(part.told("without group-level predictors"), done(place, 0.8)):
-            without = fit_without_group_predictors(part.design, own)
+            without = fit_without_group_predictors(part.design, own, fit)
         with clock.step(part.told("complete and no pooling"), done(place, DONE)):
             pooling = fit_pooling(part.design, tree, own, fit)
         own_tree = tree if part.name is None else tree_of(part.design, tree)

@@ -56,18 +56,28 @@ def diagnostics(checks: Sequence[Check], heading: Heading) -> pa.Table:
 def criteria(fit: Fit) -> list[Check]:
     """Log-likelihood, REML criterion, AIC, BIC, degrees of the model: on the scale of the formula's response and of the rows."""
     n_rows = fit.design.cells.n_rows
-    likelihood = fit.log_likelihood
+    likelihood = fit.likelihood_for_criteria
     deviance = None if likelihood is None else -2.0 * likelihood
     scale = "of log(y)" if fit.design.cells.log_outcome else "of the response"
+    is_restricted = fit.method == "reml"
+    told = f"log-likelihood on the scale {scale}, all line items"
+    if is_restricted:
+        told += "; the restricted one, of what the coefficients leave: models whose coefficients differ cannot be compared by it"
     found = [
-        fact("log_likelihood", likelihood, f"log-likelihood on the scale {scale}, all line items"),
+        fact("log_likelihood", fit.log_likelihood, told),
         fact("reml_criterion", fit.reml_criterion, "minus twice the restricted log-likelihood"),
         fact(
-            "aic", None if deviance is None else deviance + 2.0 * fit.n_parameters, f"-2 log-likelihood + 2 x {fit.n_parameters} parameters"
+            "aic",
+            None if deviance is None else deviance + 2.0 * fit.n_parameters,
+            f"-2 log-likelihood + 2 x {fit.n_parameters} parameters{', by maximum likelihood' if is_restricted else ''}",
         ),
         fact("bic", None if deviance is None else deviance + np.log(n_rows) * fit.n_parameters, "-2 log-likelihood + log(n) x parameters"),
         fact("n_parameters", float(fit.n_parameters) if fit.n_parameters else None, "coefficients, variances and dispersion"),
     ]
+    if is_restricted and likelihood is not None:
+        found.append(
+            fact("log_likelihood_ml", likelihood, f"maximised log-likelihood on the scale {scale}, without restriction: AIC and BIC")
+        )
     if not fit.has_draws:
         found.append(fact("singular", float(fit.singular), "1 where a variance is zero or a correlation -1 or 1; a result, not an error"))
     jacobian = fit.design.cells.once.get("log_jacobian")

@@ -258,3 +258,13 @@ def test_no_temporary_folder_is_left_in_the_working_directory(
     fit = gw.fit(SLEEP, sleepstudy, engine="likelihood")
     shutil.rmtree(fit._run.path)
     assert not list(tmp_path.iterdir())
+
+
+def test_aic_and_bic_of_a_restricted_fit_are_of_the_likelihood_itself(sleep_fit: gw.Fit) -> None:
+    """lme4's deviance of sleepstudy by maximum likelihood is 1751.9393; two coefficients, three variances, sigma."""
+    criteria = sleep_fit.summary().criteria
+    assert criteria["reml_criterion"] == pytest.approx(1743.6283, abs=1e-3)
+    assert criteria["log_likelihood_ml"] == pytest.approx(-1751.9393 / 2, abs=1e-3)
+    assert criteria["aic"] == pytest.approx(1751.9393 + 12.0, abs=1e-3)
+    assert criteria["bic"] == pytest.approx(1751.9393 + 6.0 * np.log(180), abs=1e-3)
+    assert "log_likelihood" not in criteria

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from multilevel.linear.optimise import STARTS, Optimum, minimise
+from multilevel.linear.optimise import STARTS, Near, Optimum, minimise
 
 
 def double_well(theta: np.ndarray) -> tuple[float, np.ndarray]:
@@ -17,7 +17,7 @@ def bowl(theta: np.ndarray) -> tuple[float, np.ndarray]:
     return float(np.sum((theta - 1.0) ** 2)), 2.0 * (theta - 1.0)
 
 
-def searched(evaluate, starts: dict[float, float], *, is_singular: bool, near: np.ndarray | None = None) -> tuple[Optimum, int]:
+def searched(evaluate, starts: dict[float, float], *, is_singular: bool, near: Near | None = None) -> tuple[Optimum, int]:
     calls = 0
 
     def counted(theta: np.ndarray) -> tuple[float, np.ndarray]:
@@ -50,14 +50,21 @@ def test_a_known_minimum_ends_a_further_search_and_is_returned_exactly() -> None
 
 def test_a_search_beside_a_minimum_that_is_much_alike_is_short_and_leaves_zero() -> None:
     starts = dict.fromkeys(STARTS, 40.0)
-    found, calls = searched(bowl, starts, is_singular=False, near=np.array([0.0]))
+    found, calls = searched(bowl, starts, is_singular=False, near=Near(np.array([0.0])))
     _, far = searched(bowl, starts, is_singular=False)
     assert abs(found.theta[0] - 1.0) < 1e-6
     assert found.starts == 1 and calls <= far
 
 
+def test_a_search_that_knows_the_curvature_takes_a_step_or_two() -> None:
+    starts = dict.fromkeys(STARTS, 40.0)
+    found, calls = searched(bowl, starts, is_singular=False, near=Near(np.array([1.4]), np.array([[0.5]])))
+    assert abs(found.theta[0] - 1.0) < 1e-9
+    assert calls <= 4
+
+
 def test_what_vanished_nearby_may_vanish_here_and_what_did_not_is_looked_for_from_every_start() -> None:
-    starts, near = dict.fromkeys(STARTS, 4.0), np.array([1.4])
+    starts, near = dict.fromkeys(STARTS, 4.0), Near(np.array([1.4]))
     both, _ = searched(bowl, starts, is_singular=True, near=near)
     assert both.starts == 1
     here_only = minimise(bowl, lambda size: np.array([4.0]), np.ones(1), is_singular=lambda theta: theta[0] < 1.2, seed=1, near=near)
