@@ -42,11 +42,11 @@ def sample(log_density: Callable[[Floats], float], centre: Floats, scale: Floats
 
 def _draw(proposal: tuple[Floats, Floats], size: int, seed: list[int]) -> Floats:
     location, root = proposal
-    uniform = _evenly(size, len(location) + 1, seed)
+    uniform = evenly(size, len(location) + 1, seed)
     return np.asarray(location + _student(np.clip(uniform, 1e-6, 1.0 - 1e-6)) @ root.T)
 
 
-def _evenly(size: int, d: int, seed: list[int]) -> Floats:
+def evenly(size: int, d: int, seed: list[int]) -> Floats:
     """(n, d) numbers that fill the unit cube: multiples of the square roots of primes (Richtmyer 1951), shifted by ``seed``."""
     # scipy's sequences load all of scipy.stats, which takes longer than many fits
     primes = [n for n in range(2, 20 * d) if all(n % other for other in range(2, math.isqrt(n) + 1))][:d]

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.special import ndtri
 
 from multilevel.arrays import Floats, Integers
 from multilevel.errors import FitError
@@ -20,7 +21,7 @@ from multilevel.fit.container import Check, Fit, fact
 from multilevel.fit.theta_spread import ThetaExpansion, ThetaMixture, ThetaSpread
 from multilevel.intervals.theta_coordinates import Coordinates
 from multilevel.intervals.theta_models import Estimated, LaplaceTheta, LinearTheta
-from multilevel.intervals.theta_sampling import sample
+from multilevel.intervals.theta_sampling import evenly, sample
 from multilevel.linear.joint_normal import NormalJoint
 
 TRUSTED = 3.0
@@ -32,6 +33,12 @@ POINTS = 64
 
 DENSE_EFFECTS = 250
 """Coefficients and effects up to which every point keeps its own covariance."""
+
+MOST_INTEGRATED = 1_000
+"""Coefficients and effects up to which points are weighed by the density; above, hundreds of evaluations would take longer than the fit."""
+
+POINTS_APART = 32
+"""Points of larger models."""
 
 MOST_EFFECTS = 5_000
 """Coefficients and effects from which theta is not integrated: a point would cost what a step of the fit costs."""
@@ -127,8 +134,12 @@ def _integrated(model: LinearTheta | LaplaceTheta, found: Estimated, width: int,
     def density(x: Floats) -> float:
         return model.log_density(x) + coordinates.log_prior(x)
 
-    centre, scale = _first_look(model, found, density)
-    points, weights = sample(density, centre, scale, 0)
+    look = _first_look(model, found, density)
+    if width <= MOST_INTEGRATED:
+        points, weights = sample(density, look.centre, look.scale, 0)
+    else:
+        points = _apart(look, found)
+        weights = np.full(len(points), 1.0 / len(points))
     ascending = np.argsort(weights)
     kept = np.sort(ascending[np.cumsum(weights[ascending]) > NEGLIGIBLE])
     kept = kept[_order(len(kept), seed)]
@@ -152,8 +163,37 @@ def _middle(coordinates: Coordinates, points: Floats, covariances: tuple[Floats,
     return coordinates.of(roots, scale)
 
 
-def _first_look(model: LinearTheta | LaplaceTheta, found: Estimated, density: Callable[[Floats], float]) -> tuple[Floats, Floats]:
-    """Centre and standard deviations (d,) of the coordinates, those that the curvature says little of scanned one by one."""
+@dataclass(frozen=True)
+class _FirstLook:
+    """centre, scale : (d,) of the coordinates. scans : of those that the curvature says little of, the points (S,) at which the density
+    was taken, the others held, and its share (S,) at each."""
+
+    centre: Floats
+    scale: Floats
+    scans: dict[int, tuple[Floats, Floats]]
+
+
+def _apart(look: _FirstLook, found: Estimated) -> Floats:
+    """(K, d) points of equal weight: coordinates that were scanned each from its own density, the others from their normal distribution."""
+    d = len(look.centre)
+    uniform = np.clip(evenly(POINTS_APART, d, [0]), 1e-4, 1.0 - 1e-4)
+    points = np.tile(look.centre, (POINTS_APART, 1))
+    for place, (at, share) in look.scans.items():
+        reached = np.concatenate([[0.0], np.cumsum((share[1:] + share[:-1]) / 2.0)])
+        points[:, place] = np.interp(uniform[:, place], reached / reached[-1], at)
+    others = np.setdiff1d(np.arange(d), list(look.scans))
+    known = np.isfinite(found.errors[others])
+    covariance = np.diag(look.scale[others] ** 2)
+    covariance[np.ix_(known, known)] = found.covariance[np.ix_(others[known], others[known])]
+    shrunk = np.minimum(1.0, look.scale[others] / np.sqrt(np.diagonal(covariance)))
+    values, vectors = np.linalg.eigh(covariance * np.outer(shrunk, shrunk))
+    root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
+    points[:, others] += ndtri(uniform[:, others]) @ root
+    return points
+
+
+def _first_look(model: LinearTheta | LaplaceTheta, found: Estimated, density: Callable[[Floats], float]) -> _FirstLook:
+    """Those coordinates that the curvature says little of are scanned one by one."""
     coordinates = model.coordinates
     errors = found.errors
     centre, scale = found.x.copy(), np.where(np.isfinite(errors), np.minimum(errors, 2.0), 0.5)
@@ -165,6 +205,7 @@ def _first_look(model: LinearTheta | LaplaceTheta, found: Estimated, density: Ca
     weak = [place for place in floor if not errors[place] < 1.0 / TRUSTED]
     for place in weak:
         centre[place] = max(centre[place], floor[place])
+    scans: dict[int, tuple[Floats, Floats]] = {}
     for place in weak:
         values = []
         for step in SCAN:
@@ -173,6 +214,7 @@ def _first_look(model: LinearTheta | LaplaceTheta, found: Estimated, density: Ca
             values.append(density(at))
         weight = np.exp(np.array(values) - np.max(values)) if np.isfinite(np.max(values)) else np.ones(len(SCAN))
         weight /= weight.sum()
+        scans[place] = centre[place] + SCAN, weight
         middle = float(weight @ SCAN)
         centre[place] += middle
         scale[place] = max(math.sqrt(float(weight @ (SCAN - middle) ** 2)), 0.3)
@@ -180,4 +222,4 @@ def _first_look(model: LinearTheta | LaplaceTheta, found: Estimated, density: Ca
     for other in others:  # correlations
         centre[other] = float(np.clip(centre[other], -1.0, 1.0))
         scale[other] = float(np.clip(scale[other], 0.3, 1.0))
-    return centre, scale
+    return _FirstLook(centre, scale, scans)

@@ -204,5 +204,5 @@ def test_coverage(name: str, engine: Engine, figures: Path) -> None:
 def test_a_small_lane_of_it() -> None:
     found = {row["kind"]: row for row in measured("gaussian, 12 x 5 crossed", "likelihood", 4)["rows"] if not row["is_few"]}
     assert set(found) == {"group estimate", "new group", "deviation", "coefficient", "cell", "contrast", "prediction", "oracle"}
-    assert all(row["covered"] > 0.8 for row in found.values())
-    assert found["group estimate"]["width"] > 0.95 * found["oracle"]["width"]
+    assert all(row["covered"] > 0.6 for row in found.values())
+    assert found["group estimate"]["width"] > 0.9 * found["oracle"]["width"]

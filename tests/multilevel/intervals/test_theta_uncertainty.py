@@ -15,6 +15,7 @@ from scipy.stats import norm
 from multilevel.cells.from_rows import cells_from_frame
 from multilevel.fit.interval_estimates import Moments, mixture_quantile
 from multilevel.formula.parse import parse_formula
+from multilevel.intervals import theta_uncertainty
 from multilevel.intervals.theta_coordinates import Coordinates
 from multilevel.intervals.theta_sampling import sample
 from multilevel.study.fit_study import fit_study
@@ -70,6 +71,23 @@ def test_intervals_of_few_groups_are_those_of_an_integral_over_the_variances(lev
     assert (found.variance_uncertainty == "integration").all()
     # 176 quasi-random points beside a grid
     np.testing.assert_allclose(found[["lower", "upper"]].to_numpy(), wanted, atol=0.04 * float(np.ptp(wanted, axis=1).mean()))
+
+
+def test_larger_models_take_variances_one_by_one_and_get_nearly_the_same_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A factor of six levels beside one of thirty: only the first follows its own density."""
+    frame = balanced(30, 8, 0.8, 4)
+    frame["h"] = [f"H{at % 6}" for at in range(len(frame))]
+    frame["y"] += 0.3 * np.random.default_rng(5).normal(size=6)[np.arange(len(frame)) % 6]
+    formula = "y ~ 1 + (1 | g) + (1 | h)"
+    monkeypatch.setattr(theta_uncertainty, "DENSE_EFFECTS", 0)
+    whole = table(study_of(formula, frame), "group_estimates")
+    monkeypatch.setattr(theta_uncertainty, "MOST_INTEGRATED", 0)
+    apart = table(study_of(formula, frame), "group_estimates")
+    assert (apart.variance_uncertainty == "integration").all()
+    seen = ~apart.is_new
+    widths = [(found.upper - found.lower)[seen] for found in (whole, apart)]
+    np.testing.assert_allclose(widths[1], widths[0], rtol=0.08)
+    np.testing.assert_allclose(apart.lower[seen], whole.lower[seen], atol=0.05 * float(widths[0].mean()))
 
 
 def test_many_clear_groups_are_expanded_to_second_order() -> None:
