@@ -57,7 +57,7 @@ format: install ## format Python and SQL
 
 lock: ## resolve the dependencies again and write requirements.lock, with hashes and no index address
 	@test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv; }
-	$(BIN)/uv pip compile pyproject.toml --group dev --extra shop --extra dask --extra object-storage $(LOCKING) --output-file requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --group dev --extra shop --extra dask --extra object-storage --extra excel $(LOCKING) --output-file requirements.lock
 	$(BIN)/uv pip compile --group peers --constraints requirements.lock $(LOCKING) --output-file requirements-peers.lock
 	$(BIN)/uv pip compile --group bambi $(LOCKING) --output-file requirements-bambi.lock
 	$(BIN)/uv pip compile --group samplers --constraints requirements.lock $(LOCKING) --output-file requirements-samplers.lock

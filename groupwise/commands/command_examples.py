@@ -108,6 +108,25 @@ EXAMPLES: dict[str, Example] = {
             "spend,Spend per line item by region and category,study.yaml,2,2026-01-01,2026-01-01T06:00:09+00:00,\n"
         ),
     ),
+    "export": Example(
+        ("export study.yaml --table group_estimates --output groups.csv", "export study.yaml --output tables"),
+        "nothing is published, there is no such table, a file is there already and `--force` is not given, a table has more rows than a "
+        "sheet, or a workbook is asked for and the extra `excel` is not installed.",
+    ),
+    "doctor": Example(
+        ("doctor study.yaml --format csv",),
+        "something that it looked at is a fault: a package that is missing or of another version, a folder that cannot be written, a "
+        "server that does not answer, a study that cannot be read.",
+        printed=(
+            "check,state,found,advice\n"
+            "python,ok,3.13.0 at .venv/bin/python,\n"
+            'packages,ok,"all that groupwise requires, in versions that it works with",\n'
+            "extra dask,absent,for runs on a Dask cluster,\"pip install 'groupwise[dask]', where it is wanted\"\n"
+            'resources,ok,"16.0 GB for a run, 4.0 GB for a query, 8 threads",\n'
+            "prefect,ok,no server is configured: runs work in the command's own process,\n"
+            "spend: publish_to,ok,published,\n"
+        ),
+    ),
     "rollback": Example(("rollback study.yaml --to RUN1",), "there is no version of that run."),
     "backfill": Example(
         ("backfill study.yaml --from 2024-10-31 --to 2024-12-31 --every month-end --dry-run",),

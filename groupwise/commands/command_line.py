@@ -1,4 +1,4 @@
-"""The ``groupwise`` command. Nothing heavy is imported until a command runs."""
+"""The ``groupwise`` command: all options in one file, since they are read side by side. Nothing heavy is imported until a command runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ app = typer.Typer(
     name="groupwise",
     help="Multilevel estimates for every customer group and product group, from line items to Parquet tables.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -129,7 +129,7 @@ def schema(
 
 @app.command()
 def estimate(
-    study: StudyFile,
+    studies: Annotated[list[Path], typer.Argument(help="the study's YAML file; several run one by one", metavar="STUDY.yaml...")],
     as_of: Day = None,
     engine: Annotated[str | None, typer.Option(metavar="bayesian|likelihood", help="override the study's engine")] = None,
     publish_to: Annotated[str | None, typer.Option(metavar="PLACE", help="override publish_to: a folder, or s3://, gs://, az://")] = None,
@@ -141,16 +141,25 @@ def estimate(
     flow: Annotated[bool, typer.Option("--flow", help="a flow run; starts a temporary server where Prefect has none")] = False,
 ) -> None:
     """Validate, compress, fit, check, publish: in this process, or as a flow run where Prefect has a server. The last line printed is the
-    published folder: an earlier run's, at once, where nothing has changed since."""
+    published folder: an earlier run's, at once, where nothing has changed since. Of several studies a refused one stops no other."""
     from groupwise.commands.second_process import second_process
 
     day = as_of.date() if as_of else None
+    if len(studies) > 1:
+        from groupwise.commands.estimate_several import run_several
+
+        folders, code = run_several(
+            studies, as_of=day, engine=engine, publish_to=publish_to, settings=settings or [], as_flow=flow, force=force
+        )
+        for folder in folders:
+            typer.echo(folder)
+        raise typer.Exit(code)
     with second_process(wanted=is_supervised() and not flow) as second:
         # takes seconds, which the second process uses
         from groupwise.commands.estimate import run_estimate
 
         folder = run_estimate(
-            str(study),
+            str(studies[0]),
             as_of=day,
             engine=engine,
             publish_to=publish_to,
@@ -315,6 +324,35 @@ def list_studies(
     from groupwise.commands.versions import list_studies as show
 
     show(studies or [], style)
+
+
+@app.command()
+def export(
+    target: Annotated[str, typer.Argument(help="a study's YAML file or a published folder", metavar="STUDY_OR_FOLDER")],
+    output: Annotated[
+        Path,
+        typer.Option("--output", metavar="PLACE", help="a folder (one CSV a table), a .csv (of one table), or an .xlsx"),
+    ],
+    tables: Annotated[list[str] | None, typer.Option("--table", metavar="NAME", help="only this table; repeatable")] = None,
+    run: Annotated[str | None, typer.Option(metavar="RUN", help="run id of a published version; default: the latest")] = None,
+    force: Annotated[bool, typer.Option("--force", help="replace files that are there already")] = False,
+) -> None:
+    """The published tables for a spreadsheet, exactly as published; prints the files written."""
+    from groupwise.commands.export import export_tables
+
+    for file in export_tables(target, output, tables or [], run_id=run, force=force):
+        typer.echo(file)
+
+
+@app.command()
+def doctor(
+    studies: Annotated[list[str] | None, typer.Argument(metavar="STUDY.yaml", help="whose data and place are looked at too")] = None,
+    style: Style = "table",
+) -> None:
+    """Whether runs can work here: Python, packages, extras, memory, folders, Prefect's server, and the places of studies."""
+    from groupwise.commands.doctor import examine
+
+    raise typer.Exit(examine(studies or [], style))
 
 
 @app.command()
