@@ -25,7 +25,6 @@ from groupwise.pipeline.run_start import begin
 from groupwise.run_folder import RunFolder
 from groupwise.source.describe import extract
 from groupwise.validation.validate import validate
-from multilevel.arrays import Floats
 from multilevel.cells.files import read_cells
 from multilevel.cells.statistics import CellStatistics, Labels, restrict_cells
 from multilevel.design.model import Design
@@ -130,5 +129,4 @@ def _resampled(cells: CellStatistics, rng: np.random.Generator) -> CellStatistic
     copies = np.repeat(np.arange(len(picked), dtype=np.int32), np.diff(starts)[picked])
     found = restrict_cells(cells, places)
     names: Any = np.array([f"{place:05d}" for place in range(len(picked))], dtype=object)
-    key: Floats | None = None
-    return replace(found, groups={**found.groups, UNIT: Labels(copies, names)}, key=key)
+    return replace(found, groups={**found.groups, UNIT: Labels(copies, names)}, key=None)

@@ -65,8 +65,9 @@ def _fit_bayesian(design: Design, family: str, options: FitOptions) -> Fit:
 INTERVALS = {
     "wald": "normal, from the curvature at the optimum; coefficients of linear models by Student's t with their degrees of freedom; "
     "variance components by profile likelihood where their standard error on the log scale is above 0.5 or they are zero (interval_method)",
-    "profile": "profile likelihood for coefficients and variance components; of groups normal, from the joint covariance",
-    "bootstrap": "parametric bootstrap's percentiles for coefficients and variance components; of groups normal, from the joint covariance",
+    "profile": "profile likelihood for coefficients and variance components, by chi-square: of coefficients with few levels behind them "
+    "narrower than Student's t, which `intervals: wald` has, and covering less; of groups from the joint distribution",
+    "bootstrap": "parametric bootstrap's percentiles for coefficients and variance components; of groups from the joint distribution",
 }
 
 
