@@ -143,6 +143,7 @@ def test_a_factor_inside_another_follows_it_though_the_formula_does_not_say(fitt
     assert shops <= {f"{region}{i}" for region in regions for i in range(3)}
 
 
+@pytest.mark.operations
 def test_a_predictors_category_of_few_people_is_refused_by_name(fitted_here: Fitted) -> None:
     frame = lines(2_000).assign(size=lambda rows: np.where(rows["customer"].isin(["customer-3", "customer-9"]), "XXL", "M"))
     run = fitted_here(frame, STUDY.replace("rank", "size"))

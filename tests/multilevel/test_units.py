@@ -274,7 +274,7 @@ def test_tables_of_a_normal_outcome_do_not_depend_on_units(shape: str, change: C
 
 
 @pytest.mark.parametrize(
-    "outcome", ["gamma", *(pytest.param(outcome, marks=pytest.mark.parity) for outcome in ("poisson", "binomial", "lognormal"))]
+    "outcome", ["poisson", *(pytest.param(outcome, marks=pytest.mark.parity) for outcome in ("gamma", "binomial", "lognormal"))]
 )
 def test_tables_of_every_other_family_do_not_depend_on_units(outcome: str) -> None:
     before = study("slope", outcome, Change())

@@ -73,8 +73,9 @@ def whole(family: str) -> StudyFit:
 def test_the_likelihood_of_rows_and_of_both_parts_cells_differ_by_a_constant(family: str, seed: int, n: int) -> None:
     rng = np.random.default_rng(seed)
     frame = pd.DataFrame({"g": rng.integers(0, 4, n), "x": rng.integers(0, 2, n), "y": rng.gamma(1.0, 3.0, n) * (rng.random(n) < 0.6)})
-    # both values of x with and without amounts, and more amounts than groups
+    # both values of x with and without amounts, a group with both, and more amounts than groups
     frame.loc[:7, ["x", "y"]] = [[0, 0.0], [1, 0.0], [0, 1.0], [1, 2.0], [0, 0.3], [1, 4.0], [0, 5.0], [1, 0.1]]
+    frame.loc[[0, 2], "g"] = 0
     formula = parse_formula("y ~ x + (1 | g)")
     occurrence, amount = (part.design for part in study_parts(formula, cells_from_frame(formula, frame, family)))
     first, second = reduce_design(occurrence), reduce_design(amount)
@@ -258,6 +259,7 @@ def test_the_posterior_agrees_with_the_likelihood_engine(family: str) -> None:
         assert np.all(np.abs(np.log(a.std_error / b.std_error))[seen] < 0.3)
 
 
+@pytest.mark.parity
 def test_a_combination_never_seen_integrates_the_interactions_of_both_parts() -> None:
     frame = shop("hurdle_gamma", n=6_000)
     frame = frame[~((frame.region == "r2") & (frame.category == 104))]

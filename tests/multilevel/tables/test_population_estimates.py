@@ -120,6 +120,7 @@ def test_of_a_logarithm_the_household_is_an_average_one_in_its_sigma_too() -> No
     assert (table.population_std_error > table.std_error).all()
 
 
+@pytest.mark.parity
 def test_both_parts_of_a_hurdle_integrate_it() -> None:
     table = levels(fitted(FORMULA.format(y="some"), rows(n=1_000), "hurdle_lognormal"))
     assert table.population_estimate.notna().all() and table.population_no_pooling_estimate.notna().all()
