@@ -24,6 +24,8 @@ _EFFECTS: Mapping[str, str] = {
     "design_effect": NARROW,
     "dispersion_ratio": NARROW,
     "largest_group_sd": MEANS,
+    "omitted_interaction": NARROW,
+    "omitted_slope": NARROW,
     "calibration_of_means": MEANS,
     "fitted_mean": MEANS,
     "predictive_dispersion": NARROW,

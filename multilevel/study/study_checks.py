@@ -11,6 +11,7 @@ import pyarrow as pa
 from multilevel.arrays import Floats
 from multilevel.cells.unit_sums import UnitSums
 from multilevel.checking.design_effects import Published, design_effects
+from multilevel.checking.omitted_terms import omitted_terms
 from multilevel.checking.predictive import predictive_checks
 from multilevel.checking.row_loo import row_loo
 from multilevel.design.nesting import Nesting
@@ -104,7 +105,13 @@ def _own_units(result: PartResults, units: UnitSums) -> UnitSums:
 
 
 def _of_the_fit(result: PartResults) -> list[Check]:
-    return [*result.fit.checks, *predictive_checks(result.fit, result.options.model.seed), *row_loo(result.fit)]
+    seed = result.options.model.seed
+    return [
+        *result.fit.checks,
+        *predictive_checks(result.fit, seed),
+        *omitted_terms(result.fit, result.tree, seed),
+        *row_loo(result.fit),
+    ]
 
 
 def _criteria(result: PartResults) -> list[Check]:
