@@ -21,7 +21,7 @@ def predictive_section(subject: Subject) -> Section:
 
 
 def _is_predictive(name: str) -> bool:
-    return any(word in name for word in ("predictive", "ppc", "dispersion", "calibration", "fitted_mean", "elpd", "omitted"))
+    return any(word in name for word in ("predictive", "ppc", "dispersion", "calibration", "fitted_mean", "elpd", "omitted", "uneven"))
 
 
 def quality_section(subject: Subject) -> Section:

@@ -14,6 +14,7 @@ from multilevel.checking.design_effects import Published, design_effects
 from multilevel.checking.omitted_terms import omitted_terms
 from multilevel.checking.predictive import predictive_checks
 from multilevel.checking.row_loo import row_loo
+from multilevel.checking.uneven_spread import uneven_spread
 from multilevel.design.nesting import Nesting
 from multilevel.design.parts import units_of_part
 from multilevel.fit.container import Check, fact
@@ -106,10 +107,12 @@ def _own_units(result: PartResults, units: UnitSums) -> UnitSums:
 
 def _of_the_fit(result: PartResults) -> list[Check]:
     seed = result.options.model.seed
+    omitted = omitted_terms(result.fit, result.tree, seed)
     return [
         *result.fit.checks,
         *predictive_checks(result.fit, seed),
-        *omitted_terms(result.fit, result.tree, seed),
+        *omitted,
+        *uneven_spread(result.fit, result.tree, omitted),
         *row_loo(result.fit),
     ]
 

@@ -1,0 +1,72 @@
+"""Levels whose line items vary more than others' are seen; levels that vary alike, and heavy tails in all of them, are not."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from multilevel.cells.from_rows import cells_from_frame
+from multilevel.checking.model_comparison import fit_by_likelihood
+from multilevel.checking.omitted_terms import omitted_terms
+from multilevel.checking.uneven_spread import uneven_spread
+from multilevel.design.build import build_design
+from multilevel.design.nesting import nesting
+from multilevel.fit.container import Check
+from multilevel.formula.parse import parse_formula
+from tests.faulty_shops import KINDS, Fault, faulty_shop
+
+
+def checks_of(formula: str, family: str, frame: pd.DataFrame) -> dict[str, Check]:
+    parsed = parse_formula(formula)
+    fit = fit_by_likelihood(build_design(parsed, cells_from_frame(parsed, frame, family)), 0)
+    tree = nesting(fit.design)
+    return {check.check: check for check in uneven_spread(fit, tree, omitted_terms(fit, tree))}
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "log(y)", "gamma"])
+def test_a_factor_whose_levels_vary_differently_is_named_and_the_other_is_not(kind: str) -> None:
+    own = KINDS[kind]
+    found = checks_of(own.formula, own.family, faulty_shop(kind, Fault(uneven=2.0), 0))
+    assert [check.check for check in found.values() if not check.passed] == ["uneven_spread[g]"]
+    assert found["uneven_spread[g]"].value == pytest.approx(np.log(2) / 2, rel=0.25)
+    assert "p < 1e-12" in found["uneven_spread[g]"].message
+    assert ("weights(w)" in found["uneven_spread[g]"].message) == (kind == "gaussian")
+    assert all(check.passed for check in checks_of(own.formula, own.family, faulty_shop(kind, Fault(), 0)).values())
+
+
+def test_weights_and_studies_of_their_own_mend_it() -> None:
+    frame = faulty_shop("gaussian", Fault(uneven=2.0), 1)
+    variance = (frame.y - frame.groupby(["g", "h", "x"]).y.transform("mean")).groupby(frame.g).transform("var")
+    weighted = checks_of(KINDS["gaussian"].formula.replace("y ~", "y | weights(w) ~"), "gaussian", frame.assign(w=1 / variance))
+    assert all(check.passed for check in weighted.values())
+    even = frame.g.astype(int) % 2 == 0
+    for half in (frame[even], frame[~even]):
+        found = checks_of(KINDS["gaussian"].formula, "gaussian", half.reset_index(drop=True))
+        assert all(check.passed for check in found.values())
+
+
+def test_a_spread_that_grows_with_the_mean_asks_for_another_scale() -> None:
+    frame = faulty_shop("gamma", Fault(), 3)
+    found = checks_of(KINDS["gamma"].formula, "gaussian", frame)
+    assert found["uneven_spread[g]"].message.endswith("write log(y) ~, or family: gamma")
+    assert all(check.passed for check in checks_of(KINDS["gamma"].formula, "gamma", frame).values())
+
+
+def test_heavy_tails_that_all_levels_have_are_no_difference_between_them() -> None:
+    rng = np.random.default_rng(5)
+    frame = faulty_shop("gaussian", Fault(), 4)
+    found = checks_of(KINDS["gaussian"].formula, "gaussian", frame.assign(y=rng.standard_t(5, len(frame))))
+    assert all(check.passed for check in found.values())
+
+
+def test_a_missing_slope_is_to_be_mended_first() -> None:
+    found = checks_of(KINDS["gaussian"].formula, "gaussian", faulty_shop("gaussian", Fault(slope=1.0), 0))
+    assert found["uneven_spread[g]"].message.endswith("mend omitted_slope[x, g] first")
+
+
+def test_few_rows_tell_nothing_and_counts_have_no_spread_of_their_own() -> None:
+    rng = np.random.default_rng(6)
+    frame = pd.DataFrame({"h": np.repeat(["a", "b", "c"], 5), "y": rng.poisson(2.0, 15).astype(float)})
+    few = checks_of("y ~ 1 + (1 | h)", "gaussian", frame)
+    assert few["uneven_spread[h]"].value is None
+    assert few["uneven_spread[h]"].message.startswith("not calculated")
+    assert checks_of("y ~ 1 + (1 | h)", "poisson", frame) == {}
