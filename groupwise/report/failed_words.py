@@ -29,6 +29,7 @@ _EFFECTS: Mapping[str, str] = {
     "omitted_slope": NARROW,
     "uneven_spread": UNEVEN,
     "calibration_of_means": MEANS,
+    "lognormal_shape": MEANS,
     "fitted_mean": MEANS,
     "predictive_dispersion": NARROW,
     "predictive_": SHAPE,

@@ -6,9 +6,9 @@ included. Other families are treated so to first order. Effects with design K ha
 
     T = sum_l d_l s_l^2,   d_l = 1 / (1 + w_l / median w),   w = diag(K'W K)
 
-is compared with the distribution of a quadratic form in normal variables that has M (Lin 1997, eq. 6; Verbeke and Molenberghs 2003); the
+is compared with the distribution of a quadratic form in normal variables that has M (Lin 1997; Verbeke and Molenberghs 2003); the
 weights are those of the likelihood ratio against an excess as large as what a middling level varies by anyway, so that no large level
-decides alone. Of that distribution three moments are used (Imhof 1961, section 4); its variance is enlarged for outcomes whose tails are
+decides alone. Of that distribution three moments are used (Imhof 1961); its variance is enlarged for outcomes whose tails are
 longer than normal ones, and for the estimated scale. The same for both engines: C comes through ``Joint``.
 
 What varies too much everywhere is not taken for these effects: where a level has several independent clusters (cells; combinations of all

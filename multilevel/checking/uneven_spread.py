@@ -2,7 +2,7 @@
 
 Every cell has a sum of squares or of deviances q_c, of which the model knows mean and variance. Of a linear model it is RSS_c / sigma^2,
 chi-squared with n_c degrees of freedom, RSS_c being its expectation over the joint distribution of the coefficients; of gamma outcomes it
-is the deviance (McCullagh and Nelder 1989, section 8.3.5), what fitting used up added. With r_l the sum of q_c less its mean over the cells
+is the deviance (McCullagh and Nelder 1989, chapter 8), what fitting used up added. With r_l the sum of q_c less its mean over the cells
 of level l,
 
     T = sum_l d_l r_l^2

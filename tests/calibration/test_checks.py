@@ -30,7 +30,7 @@ type Engine = Literal["likelihood", "bayesian"]
 
 WELL_SPECIFIED, FAULTY = 1_000, 200
 
-FIT_CHECKS = ("omitted_", "uneven_", "predictive_", "dispersion_ratio", "calibration_of_means")
+FIT_CHECKS = ("omitted_", "uneven_", "predictive_", "dispersion_ratio", "calibration_of_means", "lognormal_shape")
 """Of the outcome and of what the formula leaves out: not of the computation, and not of how the rows were sampled."""
 
 WITH_INTERACTION, WITH_SLOPE = f"{FORMULA} + (1 | g:h)", FORMULA.replace("(1 | g)", "(1 + x | g)")
@@ -51,6 +51,11 @@ def weighted(frame: pd.DataFrame, kind: str) -> list[Study]:
     return [(frame.assign(w=weight), FORMULA.replace("y ~", "y | weights(w) ~"), KINDS[kind].family)]
 
 
+def with_family(family: str) -> Callable[[pd.DataFrame, str], list[Study]]:
+    """The outcome itself, of another family."""
+    return lambda frame, kind: [(frame, FORMULA, family)]
+
+
 def apart(frame: pd.DataFrame, kind: str) -> list[Study]:
     """A study for each half of g, whose levels vary alike."""
     even = frame.g.astype(int) % 2 == 0
@@ -62,6 +67,8 @@ FAULTS: dict[tuple[str, str], tuple[Fault, str, Callable[[pd.DataFrame, str], li
     **{("slope", kind): (Fault(slope=0.5), "omitted_slope[x, g]", with_terms(WITH_SLOPE)) for kind in KINDS},
     ("twofold residual sd", "gaussian"): (Fault(uneven=2.0), "uneven_spread[g]", weighted),
     **{("twofold residual sd", kind): (Fault(uneven=2.0), "uneven_spread[g]", apart) for kind in ("log(y)", "gamma", "hurdle_gamma")},
+    ("gamma errors, cv 0.7", "log(y)"): (Fault(instead="gamma"), "lognormal_shape", with_family("gamma")),
+    ("gamma errors, cv 0.7", "hurdle_lognormal"): (Fault(instead="hurdle_gamma"), "lognormal_shape", with_family("hurdle_gamma")),
 }
 """(fault, outcome) -> the fault, the check that sees it, and the studies that its message advises."""
 
