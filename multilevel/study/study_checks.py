@@ -111,7 +111,7 @@ def _of_the_fit(result: PartResults) -> list[Check]:
     omitted = omitted_terms(result.fit, result.tree, seed)
     return [
         *result.fit.checks,
-        *predictive_checks(result.fit, seed),
+        *predictive_checks(result.fit, seed, omitted),
         *omitted,
         *uneven_spread(result.fit, result.tree, omitted),
         *row_loo(result.fit),

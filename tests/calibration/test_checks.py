@@ -67,6 +67,11 @@ FAULTS: dict[tuple[str, str], tuple[Fault, str, Callable[[pd.DataFrame, str], li
     **{("slope", kind): (Fault(slope=0.5), "omitted_slope[x, g]", with_terms(WITH_SLOPE)) for kind in KINDS},
     ("twofold residual sd", "gaussian"): (Fault(uneven=2.0), "uneven_spread[g]", weighted),
     **{("twofold residual sd", kind): (Fault(uneven=2.0), "uneven_spread[g]", apart) for kind in ("log(y)", "gamma", "hurdle_gamma")},
+    **{
+        ("30 % zeros", kind): (Fault(zeros=0.3), "predictive_zeros", with_family("hurdle_gamma"))
+        for kind in ("poisson", "negative_binomial")
+    },
+    ("counts that vary more", "poisson"): (Fault(instead="negative_binomial"), "predictive_zeros", with_family("negative_binomial")),
     ("gamma errors, cv 0.7", "log(y)"): (Fault(instead="gamma"), "lognormal_shape", with_family("gamma")),
     ("gamma errors, cv 0.7", "hurdle_lognormal"): (Fault(instead="hurdle_gamma"), "lognormal_shape", with_family("hurdle_gamma")),
 }
