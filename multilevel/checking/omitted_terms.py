@@ -46,8 +46,7 @@ def _interactions(scores: Scores, tree: Nesting) -> list[Check]:
     for first, second in pairs:
         name = f"omitted_interaction[{first.name}, {second.name}]"
         term = ":".join(dict.fromkeys((*first.columns, *second.columns)))
-        pair = first.codes.astype(np.int64) * second.n_levels + second.codes
-        _, codes = np.unique(pair, return_inverse=True)
+        _, codes = np.unique(_pairs(first, second), return_inverse=True)
         excess = scores.excess(_by_level(scores, codes, _ones(scores)), scores.rows.cell.astype(np.int64))
         what = f"residuals by combination of {first.name} and {second.name}"
         advice = f"combinations differ by more than {first.name} and {second.name} add up to, by {{sd:.2g}} (sd of the linear predictor)"
@@ -60,8 +59,15 @@ def _crossed(design: Design, tree: Nesting) -> Iterator[tuple[Factor, Factor]]:
     for (first, one), (second, other) in combinations(tree.factors.items(), 2):
         if first in tree.ancestors[second] or second in tree.ancestors[first]:
             continue
-        if not any({first, second} <= set(tree.ancestors[name]) for name in tree.factors):
+        n_pairs = len(np.unique(_pairs(one, other)))
+        levels = (factor.n_levels for name, factor in tree.factors.items() if {first, second} <= set(tree.ancestors[name]))
+        if n_pairs not in levels:
             yield one, other
+
+
+def _pairs(first: Factor, second: Factor) -> Integers:
+    """(C,) a number for each combination of levels."""
+    return first.codes.astype(np.int64) * second.n_levels + second.codes
 
 
 @dataclass(frozen=True)

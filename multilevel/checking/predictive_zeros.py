@@ -28,8 +28,8 @@ from multilevel.fit.container import Check, Fit
 
 NAME = "predictive_zeros"
 
-MATERIAL = 1.02
-"""Ratio of observed and expected zeros that is too small to matter."""
+MATERIAL, MATERIAL_SHARE = 1.02, 0.005
+"""Ratio of observed and expected zeros, and their difference as a share of all counts, that are too small to matter."""
 
 SMALLEST_SHARE = 0.02
 """Of the variance of the zeros that fitting leaves at least."""
@@ -56,7 +56,8 @@ class _Zeros:
 def predictive_zeros(
     fit: Fit, rows: ReducedRows, matrix: csr_array, predictors: Iterator[tuple[Floats, float]], omitted: Sequence[Check] = ()
 ) -> Check | None:
-    """Observed over expected zeros; fails where they differ beyond chance and by more than 2 %. None of families that are no counts.
+    """Observed over expected zeros; fails where they differ beyond chance, by more than 2 % and by
+    more than 0.5 % of all counts. The threshold is above one of too many zeros, below one of too few. None of families that are no counts.
 
     Parameters
     ----------
@@ -71,18 +72,20 @@ def predictive_zeros(
         return Check(NAME, None, MATERIAL, passed=True, message="not calculated: the outcomes of single rows are too many to keep")
     found = [zeros.n @ _probability(family, eta, scale, zeros) for eta, scale in predictors]
     expected = zeros.share * float(np.mean(found))
-    chance = _chance(fit, rows, matrix, zeros, expected)
+    chance = _chance(fit, rows, matrix, zeros, expected, float(np.var(found)) / len(found))
     if chance is None:
         return Check(NAME, None, MATERIAL, passed=True, message="not calculated: the model expects hardly any zero")
-    limits = chance.quantile(FALSE_ALARMS / 2.0) / expected, expected / max(chance.quantile(1.0 - FALSE_ALARMS / 2.0), 1e-9)
-    threshold = max(MATERIAL, *limits)
-    ratio = zeros.observed / expected
+    ratio, is_more = zeros.observed / expected, zeros.observed >= expected
+    least = max((MATERIAL - 1.0) * expected, MATERIAL_SHARE * zeros.share * float(zeros.n.sum()))
+    # too many or too few: the limit on that side of one
+    limit = chance.quantile(FALSE_ALARMS / 2.0 if is_more else 1.0 - FALSE_ALARMS / 2.0)
+    threshold = (max(limit, expected + least) if is_more else min(limit, expected - least)) / expected
     tail = chance.probability(zeros.observed)
     numbers = (
         f"{zeros.observed:,.0f} of {zeros.share * zeros.n.sum():,.0f} counts are zero; the model expects {expected:,.0f} "
         f"({probability_words(min(1.0, 2.0 * min(tail, 1.0 - tail)))})"
     )
-    passed = 1.0 / threshold <= ratio <= threshold
+    passed = ratio <= threshold if is_more else ratio >= threshold
     if passed:
         return Check(NAME, ratio, threshold, passed, f"{numbers}.")
     missing = [check.check for check in omitted if not check.passed]
@@ -112,8 +115,8 @@ def _probability(family: Family, eta: Floats, scale: float, zeros: _Zeros) -> Fl
         return family.zero_probability(zeros.size * family.link.mean(eta[zeros.place]), scale)
 
 
-def _chance(fit: Fit, rows: ReducedRows, matrix: csr_array, zeros: _Zeros, expected: float) -> Chance | None:
-    """Of the number of zeros, given what was fitted; None where nearly none is expected."""
+def _chance(fit: Fit, rows: ReducedRows, matrix: csr_array, zeros: _Zeros, expected: float, error: float) -> Chance | None:
+    """Of the number of zeros, given what was fitted; None where nearly none is expected. ``error`` : variance of the mean over draws."""
     family, scale = family_named(fit.family), 1.0 if fit.dispersion is None else fit.dispersion
     eta = np.asarray(rows.offset + matrix @ fit.joint.mean)
     p = _probability(family, eta, scale, zeros)
@@ -124,7 +127,7 @@ def _chance(fit: Fit, rows: ReducedRows, matrix: csr_array, zeros: _Zeros, expec
     _, score = none.working(eta[zeros.place], scale)
     with_beta = csr_array((zeros.n * p * score)[None, :]) @ matrix[zeros.place]
     taken = float(fit.joint.combine(csr_array(with_beta), fit.interval).std_error[0] ** 2) + _by_dispersion(fit, eta, zeros, p, scale)
-    variance = zeros.share * max(own - taken, SMALLEST_SHARE * own)
+    variance = zeros.share * max(own - taken, SMALLEST_SHARE * own) + zeros.share**2 * error
     third = zeros.share * float(zeros.n @ (p * (1.0 - p) * (1.0 - 2.0 * p)))
     return Chance(expected, variance, third if abs(third) > 1e-9 * variance**1.5 else 1e-9 * variance**1.5)
 

@@ -35,8 +35,9 @@ MOST_EFFECTS = 1_000
 FEWEST_FREE = 20
 """Rows that must be left when the new effects have taken theirs: the residual is known from them."""
 
-LEFT = 0.02
-"""Share of the information on the new effects that the fit must leave; below it the model has nearly the same effects already."""
+LEFT, LEFT_OF_DRAWS = 1e-3, 0.1
+"""Share of the information on the new effects that the fit must leave: below it the model has nearly the same effects already, or the
+difference is lost in rounding, or in the number of posterior draws."""
 
 SIMULATIONS, MOST_SIMULATED = 60, 20_000
 """Of outcomes, for their fourth moments; and of how many rows."""
@@ -123,7 +124,7 @@ class Scores:
         fitted = csr_array(weighted.T @ self.matrix)
         taken = self.fit.joint.covariance_about(fitted, csr_array((1, self.matrix.shape[1])))
         left = np.asarray((weighted.T @ used).todense()) - taken
-        if np.trace(left / own[:, None]) < LEFT * len(kept):
+        if np.trace(left / own[:, None]) < (LEFT_OF_DRAWS if self.fit.has_draws else LEFT) * len(kept):
             return None
         d = 1.0 / (1.0 + own / np.median(own))
         dispersion, spare = self._dispersion(used, clusters, d)

@@ -130,3 +130,16 @@ def test_a_category_is_one_predictor() -> None:
     assert list(found) == ["omitted_slope[c, g]"]
     assert not found["omitted_slope[c, g]"].passed
     assert all(check.passed for check in checks_of(fit_of("y ~ 1 + c + (1 + c | g)", "gaussian", frame)).values())
+
+
+def test_a_pair_is_looked_at_although_the_formula_has_its_combinations_with_a_third_factor() -> None:
+    rng = np.random.default_rng(7)
+    g, h, k = (np.repeat(code.ravel(), 15) for code in np.meshgrid(np.arange(8), np.arange(10), np.arange(6), indexing="ij"))
+    common = rng.normal(0, 0.4, 8)[g] + rng.normal(0, 0.4, 10)[h] + rng.normal(0, 0.2, 6)[k] + rng.normal(0, 0.3, (8, 10, 6))[g, h, k]
+    frame = pd.DataFrame({"g": g.astype(str), "h": h.astype(str), "k": k.astype(str), "y": rng.normal(common)})
+    formula = "y ~ 1 + (1 | g) + (1 | h) + (1 | k) + (1 | g:h:k)"
+    right = checks_of(fit_of(formula, "gaussian", frame))
+    wrong = checks_of(fit_of(formula, "gaussian", frame.assign(y=frame.y + rng.normal(0, 0.3, (8, 10))[g, h])))
+    assert set(right) == {"omitted_interaction[g, h]", "omitted_interaction[g, k]", "omitted_interaction[h, k]"}
+    assert all(check.passed for check in right.values())
+    assert [check.check for check in wrong.values() if not check.passed] == ["omitted_interaction[g, h]"]

@@ -68,3 +68,17 @@ def test_what_fitting_takes_up_is_taken_off_the_variance() -> None:
     frame = pd.DataFrame({"g": np.tile(["a", "b", "c", "d"], 500), "y": rng.poisson(1.0, 2000)})
     found = zeros_of(fit_of(frame, "poisson", "y ~ 1 + (1 | g)"))
     assert found.threshold == pytest.approx(1 + 3.29 * np.sqrt(2000 * p * (1 - p - p)) / (2000 * p), rel=0.02)
+
+
+def test_few_zeros_that_nothing_expects_do_not_matter_and_many_do() -> None:
+    """Counts of about eight have hardly any zeros by chance: 0.2 % of them are a curiosity, 2 % are not."""
+    rng = np.random.default_rng(4)
+    g = np.repeat(np.arange(20), 250)
+    frame = pd.DataFrame({"g": g.astype(str), "y": rng.poisson(2.0 * np.exp(rng.normal(0, 0.2, 20))[g])})
+    for share, passed in ((0.002, True), (0.02, False)):
+        y = np.where(rng.random(len(g)) < share, 0, frame.y + 6)
+        found = zeros_of(fit_of(frame.assign(y=y), "poisson", "y ~ 1 + (1 | g)"))
+        assert found.passed == passed
+        assert found.value is not None
+        assert found.threshold is not None
+        assert (found.value <= found.threshold) == passed
