@@ -97,11 +97,7 @@ def _check(fit: Fit, spread: _Spread, factor: Factor, n_tests: int, missing: Seq
     variance = by_level(spread.variance)[kept] * dispersion
     d = 1.0 / (1.0 + variance / np.median(variance))
     excess = mean[kept] * (ratio - 1.0)
-    # the scale is estimated: excesses add up to nothing, nearly
-    left = np.diag(variance) - np.outer(variance, variance) / variance.sum()
-    root = np.sqrt(d)
-    turned = left * root[:, None] * root[None, :] if len(kept) <= 2_000 else None
-    first, second, third = _traces(turned, variance, d)
+    first, second, third = _traces(variance, d)
     fourth = float(d**2 @ by_level(spread.fourth)[kept]) * dispersion**2
     enlarged = 2.0 * second + fourth + (0.0 if over is None else 2.0 * first**2 / over)
     chance = Chance(first, enlarged, 8.0 * third * (enlarged / (2.0 * second)) ** 2)
@@ -125,13 +121,12 @@ def _check(fit: Fit, spread: _Spread, factor: Factor, n_tests: int, missing: Seq
     return Check(name, value, threshold, passed, f"{numbers}: intervals of the levels that vary most are too narrow; {advice}")
 
 
-def _traces(turned: Floats | None, variance: Floats, d: Floats) -> tuple[float, float, float]:
-    """Of the first three powers; of many levels what their sum takes up is nothing."""
-    if turned is None:
-        own = variance * d
-        return float(own.sum()), float(own @ own), float(np.sum(own**3))
-    square = turned @ turned
-    return float(np.trace(turned)), float(np.trace(square)), float(np.sum(square * turned))
+def _traces(variance: Floats, d: Floats) -> tuple[float, float, float]:
+    """Of the first three powers of the covariance of sqrt(d) r: the scale is estimated, so the r_l add up to nothing, and it is that of
+    independent ones less an outer product, diag(a) - b b'."""
+    a, b = variance * d, variance * np.sqrt(d / variance.sum())
+    one, two, three = float(b @ b), float(b @ (a * b)), float(b @ (a**2 * b))
+    return float(a.sum()) - one, float(a @ a) - 2.0 * two + one**2, float(np.sum(a**3)) - 3.0 * three + 3.0 * two * one - one**3
 
 
 def _dispersion(spread: _Spread, factor: Factor) -> tuple[float | None, float]:

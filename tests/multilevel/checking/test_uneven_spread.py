@@ -7,7 +7,7 @@ import pytest
 from multilevel.cells.from_rows import cells_from_frame
 from multilevel.checking.model_comparison import fit_by_likelihood
 from multilevel.checking.omitted_terms import omitted_terms
-from multilevel.checking.uneven_spread import uneven_spread
+from multilevel.checking.uneven_spread import _traces, uneven_spread
 from multilevel.design.build import build_design
 from multilevel.design.nesting import nesting
 from multilevel.fit.container import Check
@@ -70,3 +70,20 @@ def test_few_rows_tell_nothing_and_counts_have_no_spread_of_their_own() -> None:
     assert few["uneven_spread[h]"].value is None
     assert few["uneven_spread[h]"].message.startswith("not calculated")
     assert checks_of("y ~ 1 + (1 | h)", "poisson", frame) == {}
+
+
+def test_the_traces_are_those_of_the_covariance() -> None:
+    variance, d = np.random.default_rng(1).gamma(2.0, size=(2, 7))
+    left = np.sqrt(np.outer(d, d)) * (np.diag(variance) - np.outer(variance, variance) / variance.sum())
+    by_hand = [np.trace(np.linalg.matrix_power(left, power)) for power in (1, 2, 3)]
+    np.testing.assert_allclose(_traces(variance, d), by_hand, rtol=1e-12)
+
+
+def test_sixty_thousand_levels_need_no_square_of_them() -> None:
+    rng = np.random.default_rng(2)
+    g = np.repeat(np.arange(60_000), 2)
+    found = checks_of(
+        "y ~ 1 + (1 | g)", "gaussian", pd.DataFrame({"g": g.astype(str), "y": rng.normal(size=60_000)[g] + rng.normal(size=120_000)})
+    )
+    assert found["uneven_spread[g]"].passed
+    assert found["uneven_spread[g]"].value == pytest.approx(0.0, abs=0.1)
