@@ -49,7 +49,7 @@ def _interactions(scores: Scores, tree: Nesting) -> list[Check]:
         _, codes = np.unique(_pairs(first, second), return_inverse=True)
         excess = scores.excess(_by_level(scores, codes, _ones(scores)), scores.rows.cell.astype(np.int64))
         what = f"residuals by combination of {first.name} and {second.name}"
-        advice = f"combinations differ by more than {first.name} and {second.name} add up to, by {{sd:.2g}} (sd of the linear predictor)"
+        advice = f"combinations of {first.name} and {second.name} differ by more than both add up to, by {{sd:.2g}} (sd, linear predictor)"
         found.append(_check(name, excess, what, f"{advice}; add (1 | {term})", len(pairs)))
     return found
 
@@ -93,7 +93,7 @@ def _slopes(scores: Scores, tree: Nesting) -> list[Check]:
         clusters = combined if combined.max() >= 2 * factor.n_levels else scores.rows.cell.astype(np.int64)
         what = f"slopes of {predictor.label} by {factor.name}"
         advice = f"the effect of {predictor.label} differs between levels of {factor.name}, by {{sd:.2g}} (sd, at a predictor of sd 1)"
-        name, term = f"omitted_slope[{predictor.label}, {factor.name}]", f"(1 + {predictor.label} | {factor.name})"
+        name, term = f"omitted_slope[{predictor.label}, {factor.name}]", _with_slope(scores.fit.design, factor, predictor.label)
         found.append(_check(name, scores.excess(effects, clusters), what, f"{advice}; write {term}", len(asked)))
     return found
 
@@ -136,6 +136,13 @@ def _has_slope(design: Design, factor: Factor, places: list[int]) -> bool:
     return any(_label(column) in labels for block in blocks for column in block.columns)
 
 
+def _with_slope(design: Design, factor: Factor, label: str) -> str:
+    """The group term as it is to be written: what the factor has already, and the slope."""
+    columns = (column for block in design.blocks if block.factor.name == factor.name for column in block.columns)
+    has = dict.fromkeys(own for column in columns if (own := _label(column)))
+    return f"({' + '.join(['1', *has, label])} | {factor.name})"
+
+
 def _is_constant(scores: Scores, predictor: _Predictor, factor: Factor) -> bool:
     """Whether the predictor takes one value in each level: its slope is then nothing but the level's intercept."""
     one, codes = _ones(scores), factor.codes[scores.rows.cell]
@@ -165,7 +172,7 @@ def _check(name: str, excess: Excess | None, what: str, advice: str, n_tests: in
     threshold = excess.threshold(FALSE_ALARMS / n_tests)
     numbers = f"{what} vary {excess.ratio:.3g} times as much as the model expects ({probability_words(excess.probability)})"
     passed = excess.ratio <= threshold
-    return Check(name, excess.ratio, threshold, passed, numbers if passed else f"{numbers}: {advice.format(sd=excess.sd)}")
+    return Check(name, excess.ratio, threshold, passed, numbers if passed else f"{advice.format(sd=excess.sd)}. In detail: {numbers}")
 
 
 def probability_words(probability: float) -> str:

@@ -118,7 +118,8 @@ def _check(fit: Fit, spread: _Spread, factor: Factor, n_tests: int, missing: Seq
     if passed:
         return Check(name, value, threshold, passed, numbers)
     advice = _advice(fit, factor, np.sqrt(ratio), kept, missing)
-    return Check(name, value, threshold, passed, f"{numbers}: intervals of the levels that vary most are too narrow; {advice}")
+    narrow = f"intervals of the levels of {factor.name} whose line items vary most are too narrow"
+    return Check(name, value, threshold, passed, f"{narrow}; {advice}. In detail: {numbers}")
 
 
 def _traces(variance: Floats, d: Floats) -> tuple[float, float, float]:

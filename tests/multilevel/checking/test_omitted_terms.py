@@ -42,7 +42,7 @@ def test_the_term_that_is_left_out_is_named_and_nothing_fails_once_it_is_there(
     frame = faulty_shop(kind, fault, 0)
     found = checks_of(fit_of(KINDS[kind].formula, KINDS[kind].family, frame))
     assert [check.check for check in found.values() if not check.passed] == [name]
-    assert found[name].message.endswith(term)
+    assert f"{term}. In detail: " in found[name].message
     assert "p < 1e-12" in found[name].message
     assert not found[name].gate
     [told] = re.findall(r"by ([\d.]+) \(sd", found[name].message)
@@ -143,3 +143,10 @@ def test_a_pair_is_looked_at_although_the_formula_has_its_combinations_with_a_th
     assert set(right) == {"omitted_interaction[g, h]", "omitted_interaction[g, k]", "omitted_interaction[h, k]"}
     assert all(check.passed for check in right.values())
     assert [check.check for check in wrong.values() if not check.passed] == ["omitted_interaction[g, h]"]
+
+
+def test_the_slope_is_added_to_what_the_factor_has() -> None:
+    rng = np.random.default_rng(8)
+    frame = faulty_shop("gaussian", Fault(slope=0.5), 3).assign(z=rng.normal(size=12_000))
+    found = checks_of(fit_of("y ~ 1 + x + z + (1 + z | g) + (1 | h)", "gaussian", frame))
+    assert "write (1 + z + x | g)" in found["omitted_slope[x, g]"].message
