@@ -1,12 +1,14 @@
 """Are there as many zeros as the fitted counts would have?
 
-Expected are the zeros of every row at draws of the coefficients. Observed less expected varies by
+With p the probability that a row is zero, m and V its mean and variance, the sum over all rows of
 
-    sum p (1 - p)  -  J' C J  -  K^2 / I,
+    D = [y = 0] - p + q (y - m),    q = p m / V,
 
-p the probability of a zero, J and K the covariances of the zeros with the scores of the coefficients and of the dispersion, C the joint
-covariance of the coefficients and I the information on the dispersion: what was fitted follows the zeros part of the way (van den Broek
-1995, for Poisson counts). So a share of zeros that the dispersion has already bent to is still seen to be too large.
+has mean zero at the true linear predictor eta, and errors in eta do not move it to first order (Neyman 1959), so that it is the same for
+both engines, pooled or not. To second order they move it by q' m C / 2, q' the derivative in eta and C the variance of eta, which is
+taken off. Its variance is sum p (1 - p) - q^2 V, less K^2 / I where a dispersion was fitted: K is its covariance with the score of the
+dispersion, I the information (van den Broek 1995, for Poisson counts). A share of zeros that the dispersion has already bent to is still
+seen to be too large.
 """
 
 from __future__ import annotations
@@ -22,7 +24,6 @@ from multilevel.checking.omitted_terms import FALSE_ALARMS, probability_words
 from multilevel.checking.score_test import Chance
 from multilevel.design.reduction import ReducedRows
 from multilevel.families.family import Family
-from multilevel.families.outcome import Outcome
 from multilevel.families.registry import family_named
 from multilevel.fit.container import Check, Fit
 
@@ -31,11 +32,11 @@ NAME = "predictive_zeros"
 MATERIAL, MATERIAL_SHARE = 1.02, 0.005
 """Ratio of observed and expected zeros, and their difference as a share of all counts, that are too small to matter."""
 
-SMALLEST_SHARE = 0.02
+SMALLEST_SHARE = 1e-3
 """Of the variance of the zeros that fitting leaves at least."""
 
 STEP = 1e-4
-"""Relative, of the dispersion, in its scores."""
+"""Of the linear predictor, and relative of the dispersion, in derivatives."""
 
 FITS = 1.05
 """Ratio of observed zeros to those of a negative binomial with the same variance up to which that family is advised."""
@@ -43,12 +44,13 @@ FITS = 1.05
 
 @dataclass(frozen=True)
 class _Zeros:
-    """Kinds of line items (P,): place of their reduced row, exposure, and how many they are; ``observed`` zeros among ``share`` of which
-    these are a part."""
+    """Kinds of line items (P,): place of their reduced row, exposure, how many they are, and their outcomes' sum; ``share`` times as many
+    line items, some of the cells left out, have ``observed`` zeros."""
 
     place: Integers
     size: Floats
     n: Floats
+    total: Floats
     observed: float
     share: float
 
@@ -70,9 +72,8 @@ def predictive_zeros(
     zeros = _zeros(fit, rows)
     if zeros is None:
         return Check(NAME, None, MATERIAL, passed=True, message="not calculated: the outcomes of single rows are too many to keep")
-    found = [zeros.n @ _probability(family, eta, scale, zeros) for eta, scale in predictors]
-    expected = zeros.share * float(np.mean(found))
-    chance = _chance(fit, rows, matrix, zeros, expected, float(np.var(found)) / len(found))
+    expected = _expected(fit, rows, matrix, zeros, predictors)
+    chance = _chance(fit, rows, matrix, zeros, expected)
     if chance is None:
         return Check(NAME, None, MATERIAL, passed=True, message="not calculated: the model expects hardly any zero")
     ratio, is_more = zeros.observed / expected, zeros.observed >= expected
@@ -98,15 +99,16 @@ def _zeros(fit: Fit, rows: ReducedRows) -> _Zeros | None:
     if cells.histogram is not None:
         counts = cells.histogram
         observed, every = float(counts[counts[:, 0] == 0, 1].sum()), float(counts[:, 1].sum())
-        return _Zeros(np.arange(len(rows.n)), np.ones(len(rows.n)), rows.n, observed, every / float(rows.n.sum()))
+        return _Zeros(np.arange(len(rows.n)), np.ones(len(rows.n)), rows.n, rows.outcome, observed, every / float(rows.n.sum()))
     if cells.outcomes is None:
         return None
     place = np.full(cells.n_cells, -1, dtype=np.int64)
     place[rows.cell] = np.arange(len(rows.cell))
     kept = cells.outcomes
     inside = place[kept.cell] >= 0
-    observed = float(kept.n[kept.value == 0].sum())
-    return _Zeros(place[kept.cell][inside], kept.size[inside], kept.n[inside], observed, float(kept.n.sum() / kept.n[inside].sum()))
+    observed, n = float(kept.n[kept.value == 0].sum()), kept.n[inside]
+    share = float(kept.n.sum() / n.sum())
+    return _Zeros(place[kept.cell][inside], kept.size[inside], n, n * kept.value[inside], observed, share)
 
 
 def _probability(family: Family, eta: Floats, scale: float, zeros: _Zeros) -> Floats:
@@ -115,21 +117,40 @@ def _probability(family: Family, eta: Floats, scale: float, zeros: _Zeros) -> Fl
         return family.zero_probability(zeros.size * family.link.mean(eta[zeros.place]), scale)
 
 
-def _chance(fit: Fit, rows: ReducedRows, matrix: csr_array, zeros: _Zeros, expected: float, error: float) -> Chance | None:
-    """Of the number of zeros, given what was fitted; None where nearly none is expected. ``error`` : variance of the mean over draws."""
+def _expected(fit: Fit, rows: ReducedRows, matrix: csr_array, zeros: _Zeros, predictors: Iterator[tuple[Floats, float]]) -> float:
+    """Number of zeros that leaves D at its mean; the variance of eta from the draws."""
+    family, scale = family_named(fit.family), 1.0 if fit.dispersion is None else fit.dispersion
+    eta = np.asarray(rows.offset + matrix @ fit.joint.mean)
+    square, number = np.zeros(len(eta)), 0
+    for drawn, _ in predictors:
+        square += (drawn - eta) ** 2
+        number += 1
+    up, down = (_pull(family, eta + step, scale, zeros) for step in (STEP, -STEP))
+    mean = zeros.size * family.link.mean(eta[zeros.place])
+    moved = (up - down) / (2.0 * STEP) * mean * (square / number)[zeros.place] / 2.0
+    pull = _pull(family, eta, scale, zeros)
+    return zeros.share * float(np.sum(zeros.n * (_probability(family, eta, scale, zeros) + moved + pull * mean) - pull * zeros.total))
+
+
+def _pull(family: Family, eta: Floats, scale: float, zeros: _Zeros) -> Floats:
+    """(P,) q: what an outcome above its mean takes off the zeros."""
+    mean, variance = family.moments(zeros.size, eta[zeros.place], scale)
+    return _probability(family, eta, scale, zeros) * np.where(variance > 0, mean / np.where(variance > 0, variance, 1.0), 1.0)
+
+
+def _chance(fit: Fit, rows: ReducedRows, matrix: csr_array, zeros: _Zeros, expected: float) -> Chance | None:
+    """Of the number of zeros, given what was fitted; None where nearly none is expected."""
     family, scale = family_named(fit.family), 1.0 if fit.dispersion is None else fit.dispersion
     eta = np.asarray(rows.offset + matrix @ fit.joint.mean)
     p = _probability(family, eta, scale, zeros)
     own = float(zeros.n @ (p * (1.0 - p)))
     if own <= 0.0 or expected < 1.0:
         return None
-    none = Outcome(family, np.zeros(len(p)), zeros.size, np.ones(len(p)), len(p))
-    _, score = none.working(eta[zeros.place], scale)
-    with_beta = csr_array((zeros.n * p * score)[None, :]) @ matrix[zeros.place]
-    taken = float(fit.joint.combine(csr_array(with_beta), fit.interval).std_error[0] ** 2) + _by_dispersion(fit, eta, zeros, p, scale)
-    variance = zeros.share * max(own - taken, SMALLEST_SHARE * own) + zeros.share**2 * error
-    third = zeros.share * float(zeros.n @ (p * (1.0 - p) * (1.0 - 2.0 * p)))
-    return Chance(expected, variance, third if abs(third) > 1e-9 * variance**1.5 else 1e-9 * variance**1.5)
+    _, single = family.moments(zeros.size, eta[zeros.place], scale)
+    taken = float(zeros.n @ (_pull(family, eta, scale, zeros) ** 2 * single)) + _by_dispersion(fit, eta, zeros, p, scale)
+    variance = zeros.share * max(own - taken, SMALLEST_SHARE * own)
+    # few zeros, or few counts above one: what is rare has the skewness of a Poisson count
+    return Chance(expected, variance, variance)
 
 
 def _by_dispersion(fit: Fit, eta: Floats, zeros: _Zeros, p: Floats, scale: float) -> float:
