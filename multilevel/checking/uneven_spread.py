@@ -93,13 +93,17 @@ def _check(fit: Fit, spread: _Spread, factor: Factor, n_tests: int, missing: Seq
     if len(kept) < 2 or rows.sum() - len(fit.joint.mean) < FEWEST_FREE:
         return Check(name, None, MATERIAL, passed=True, message="not calculated: too few line items in a level to know how they vary")
     ratio = by_level(spread.found)[kept] / mean[kept]
-    over, dispersion = _dispersion(spread, factor)
+    found = _dispersion(spread, factor)
+    if found is None:
+        message = "not calculated: levels are single cells, so that heavy tails look like differences between levels"
+        return Check(name, None, MATERIAL, passed=True, message=message)
+    spare, dispersion = found
     variance = by_level(spread.variance)[kept] * dispersion
     d = 1.0 / (1.0 + variance / np.median(variance))
     excess = mean[kept] * (ratio - 1.0)
     first, second, third = _traces(variance, d)
     fourth = float(d**2 @ by_level(spread.fourth)[kept]) * dispersion**2
-    enlarged = 2.0 * second + fourth + (0.0 if over is None else 2.0 * first**2 / over)
+    enlarged = 2.0 * second + fourth + 2.0 * first**2 / spare
     chance = Chance(first, enlarged, 8.0 * third * (enlarged / (2.0 * second)) ** 2)
     weight = 4.0 * float(d @ (mean[kept] * spread.slope) ** 2)
 
@@ -130,14 +134,14 @@ def _traces(variance: Floats, d: Floats) -> tuple[float, float, float]:
     return float(a.sum()) - one, float(a @ a) - 2.0 * two + one**2, float(np.sum(a**3)) - 3.0 * three + 3.0 * two * one - one**3
 
 
-def _dispersion(spread: _Spread, factor: Factor) -> tuple[float | None, float]:
-    """Spare cells, None where there are too few, and how much more than by chance cells differ from their level, at least 1."""
+def _dispersion(spread: _Spread, factor: Factor) -> tuple[float, float] | None:
+    """Spare cells and how much more than by chance cells differ from their level, at least 1; None where there are too few."""
     mean = np.bincount(factor.codes, spread.mean, factor.n_levels)
     total = np.bincount(factor.codes, spread.found, factor.n_levels)
     used = spread.variance > 0
     spare = float(used.sum() - np.count_nonzero(mean))
     if spare < FEWEST_FREE:
-        return None, 1.0
+        return None
     level = (total / np.where(mean > 0, mean, 1.0))[factor.codes]
     about = (spread.found / np.where(level > 0, level, 1.0) - spread.mean)[used]
     return spare, max(1.0, float(np.sum(about**2 / spread.variance[used])) / spare)

@@ -81,9 +81,16 @@ def test_the_traces_are_those_of_the_covariance() -> None:
 
 def test_sixty_thousand_levels_need_no_square_of_them() -> None:
     rng = np.random.default_rng(2)
-    g = np.repeat(np.arange(60_000), 2)
-    found = checks_of(
-        "y ~ 1 + (1 | g)", "gaussian", pd.DataFrame({"g": g.astype(str), "y": rng.normal(size=60_000)[g] + rng.normal(size=120_000)})
-    )
+    g, h = np.repeat(np.arange(60_000), 2), np.tile(["a", "b"], 60_000)
+    frame = pd.DataFrame({"g": g.astype(str), "h": h, "y": rng.normal(size=60_000)[g] + rng.normal(size=120_000)})
+    found = checks_of("y ~ 1 + h + (1 | g)", "gaussian", frame)
     assert found["uneven_spread[g]"].passed
     assert found["uneven_spread[g]"].value == pytest.approx(0.0, abs=0.1)
+
+
+def test_levels_of_single_cells_may_have_heavy_tails() -> None:
+    rng = np.random.default_rng(3)
+    frame = pd.DataFrame({"g": np.repeat(np.arange(30), 20).astype(str), "y": rng.standard_t(3, 600)})
+    check = checks_of("y ~ 1 + (1 | g)", "gaussian", frame)["uneven_spread[g]"]
+    assert check.value is None
+    assert "heavy tails" in check.message
