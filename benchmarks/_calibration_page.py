@@ -115,6 +115,41 @@ def _measured(entry: Entry) -> str:
     return f"- {entry['design']}, {entry['engine']}: {entry['shops']:,} shops{refused}; {when}"
 
 
+def faults_table(entries: Sequence[Entry]) -> str:
+    """How often the check that is meant for a fault sees it, and whether its advice mends it: a row for each fault, outcome and engine."""
+    rows = [
+        (
+            f"{entry['fault']}, {entry['outcome']}",
+            f"`{entry['check']}`",
+            entry["engine"],
+            f"{entry['seen']} of {entry['shops']}",
+            f"{entry['mended']} of {entry['advised']}",
+            entry["date"],
+            entry["commit"],
+            entry["machine"],
+        )
+        for entry in entries
+    ]
+    return markdown(("fault", "check", "engine", "seen", "passes as advised", "date", "commit", "machine"), rows)
+
+
+def false_alarms_table(entries: Sequence[Entry]) -> str:
+    """Well-specified runs with any failed fit check: a row for each outcome and engine."""
+    rows = [
+        (
+            entry["outcome"],
+            entry["engine"],
+            f"{entry['failed']} of {entry['shops']:,}",
+            ", ".join(f"`{name}` {count}" for name, count in entry["which"].items()),
+            entry["date"],
+            entry["commit"],
+            entry["machine"],
+        )
+        for entry in entries
+    ]
+    return markdown(("outcome", "engine", "runs with a failed check", "which", "date", "commit", "machine"), rows)
+
+
 def gates_table(entries: Sequence[Entry]) -> str:
     """The worst of all seeds, a row for each model."""
     rows = []
@@ -150,6 +185,8 @@ TABLES: tuple[tuple[str, str, Callable[[Sequence[Any]], str]], ...] = (
     ("coverage", "coverage-*.json", coverage_table),
     ("few-groups", "few-groups-*.json", few_groups_table),
     ("dependence", "dependence-*.json", dependence_table),
+    ("faults", "checks-fault-*.json", faults_table),
+    ("false-alarms", "checks-well-specified-*.json", false_alarms_table),
     ("studies", "gates-study-*.json", gates_table),
     ("classics", "gates-data-*.json", gates_table),
 )

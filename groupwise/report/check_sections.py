@@ -21,7 +21,10 @@ def predictive_section(subject: Subject) -> Section:
 
 
 def _is_predictive(name: str) -> bool:
-    return any(word in name for word in ("predictive", "ppc", "dispersion", "calibration", "fitted_mean", "elpd"))
+    return any(
+        word in name
+        for word in ("predictive", "ppc", "dispersion", "calibration", "fitted_mean", "elpd", "omitted", "uneven", "lognormal_shape")
+    )
 
 
 def quality_section(subject: Subject) -> Section:

@@ -17,6 +17,7 @@ SIMPLER = (
     "intervals may be too narrow"
 )
 SIGN = "an effect within groups has the opposite sign of the one between them: do not read one for the other"
+UNEVEN = "intervals of groups whose line items vary more than those of others are too narrow, those of the others too wide"
 SHAPE = "intervals and shares of single outcomes may be off: the data vary otherwise than the model says"
 
 _EFFECTS: Mapping[str, str] = {
@@ -24,7 +25,11 @@ _EFFECTS: Mapping[str, str] = {
     "design_effect": NARROW,
     "dispersion_ratio": NARROW,
     "largest_group_sd": MEANS,
+    "omitted_interaction": NARROW,
+    "omitted_slope": NARROW,
+    "uneven_spread": UNEVEN,
     "calibration_of_means": MEANS,
+    "lognormal_shape": MEANS,
     "fitted_mean": MEANS,
     "predictive_dispersion": NARROW,
     "predictive_": SHAPE,

@@ -2,18 +2,19 @@
 
 The discrepancy is Pearson's chi-square over cells at each draw of the coefficients, for the observed statistics and for ones simulated
 from the model (Gelman, Meng and Stern 1996). It serves both engines: draws come from ``Fit.joint``. Only what the statistics hold can be
-checked: the spread between cells, and for negative binomial outcomes the share of zeros; a cell's own rows are gone.
+checked: the spread between cells, and of counts the share of zeros; a cell's own rows are gone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.sparse import csr_array
 
 from multilevel.arrays import Floats
+from multilevel.checking.predictive_zeros import predictive_zeros
 from multilevel.design.reduction import ReducedRows, coefficient_matrix, reduce_design, take_rows
 from multilevel.errors import FitError
 from multilevel.families.registry import family_named
@@ -36,13 +37,13 @@ MOST_VALUES = 40_000_000
 """Draws times coefficients that are held at once (0.3 GB)."""
 
 
-def predictive_checks(fit: Fit, seed: int = 0) -> tuple[Check, ...]:
+def predictive_checks(fit: Fit, seed: int = 0, omitted: Sequence[Check] = ()) -> tuple[Check, ...]:
     """Checks of a fit, reported and never gates.
 
     ``predictive_dispersion``: observed over simulated chi-square of the cells (of a linear model: of the cell means and slopes); fails
-    above 1.2 where fewer than one in a hundred simulated data sets are as far out. ``predictive_zeros`` (families whose zeros are a
-    question): observed over expected share of zeros. Without a value where the draws do not fit into memory, or data cannot be simulated.
-    A fit without posterior draws is looked at in at most ``MOST_CELLS`` cells.
+    above 1.2 where fewer than one in a hundred simulated data sets are as far out. ``predictive_zeros`` (counts): observed over expected
+    zeros. Without a value where the draws do not fit into memory, or data cannot be simulated.
+    A fit without posterior draws is looked at in at most ``MOST_CELLS`` cells. ``omitted`` : checks of terms that may be missing.
     """
     rows = reduce_design(fit.design)
     if not len(rows.outcome):
@@ -53,7 +54,7 @@ def predictive_checks(fit: Fit, seed: int = 0) -> tuple[Check, ...]:
     if matrix.shape[1] * DRAWS > MOST_VALUES:
         return (_nothing("predictive_dispersion", f"draws of {matrix.shape[1]:,} coefficients are too many to hold"),)
     simulation = _Simulation(fit, rows, matrix, fit.joint.draws(DRAWS, seed if fit.has_draws else seed + 1))
-    checks = (_dispersion(simulation, np.random.default_rng(seed)), _zeros(simulation))
+    checks = (_dispersion(simulation, np.random.default_rng(seed)), predictive_zeros(fit, rows, matrix, simulation.predictors(), omitted))
     return tuple(check for check in checks if check is not None)
 
 
@@ -98,23 +99,6 @@ def _dispersion(simulation: _Simulation, rng: np.random.Generator) -> Check:
     message = f"The {what} vary {ratio:.3g} times as much as the model expects; {tail:.0%} of simulated data sets vary as much."
     advice = family_named(fit.family).words.overdispersed
     return Check("predictive_dispersion", ratio, MOST_DISPERSION, passed, message if passed else f"{message} {advice}".rstrip())
-
-
-def _zeros(simulation: _Simulation) -> Check | None:
-    fit, rows, family = simulation.fit, simulation.rows, family_named(simulation.fit.family)
-    histogram = fit.design.cells.histogram
-    if histogram is None or not family.counts_zeros:
-        return None
-    observed = float(histogram[histogram[:, 0] == 0, 1].sum())
-    # of some of the cells, what they expect stands for all of them
-    share = float(histogram[:, 1].sum() / rows.n.sum())
-    zeros = (float(rows.n @ family.zero_probability(family.link.mean(eta), scale)) for eta, scale in simulation.predictors())
-    expected = share * np.array(list(zeros))
-    ratio = observed / max(float(expected.mean()), 1e-9)
-    spread = 3.0 * (np.sqrt(expected.mean()) + expected.std())
-    passed = abs(observed - float(expected.mean())) <= spread or 1 / MOST_DISPERSION <= ratio <= MOST_DISPERSION
-    message = f"{observed:,.0f} of {histogram[:, 1].sum():,.0f} counts are zero; the model expects {expected.mean():,.0f}."
-    return Check("predictive_zeros", ratio, MOST_DISPERSION, bool(passed), message)
 
 
 def scale_draws(fit: Fit, size: int) -> Floats:

@@ -26,7 +26,7 @@ class Gaussian(Family):
     statistics: ClassVar[Statistics] = Statistics(moments=True)
     words: ClassVar[Words] = Words(
         distribution="is normally distributed around its expectation",
-        overdispersed="Intervals of groups that share cells are too narrow; add the interaction of the grouping factors as a group term.",
+        overdispersed="Intervals of groups that share cells are too narrow; omitted_interaction or omitted_slope may name a group term.",
         amount="its logarithm is normally distributed around its expectation, with one residual standard deviation",
     )
     notation: ClassVar[Notation] = Notation(Y + DISTRIBUTED + call("Normal", MU, SIGMA), MU)

@@ -80,6 +80,15 @@ class Poisson(Family):
         """New counts."""
         return poisson_counts(self.moments(size, eta, scale, floor=floor)[0], rng)
 
+    @property
+    def counts_zeros(self) -> bool:
+        """The share of zeros says more than the mean."""
+        return True
+
+    def zero_probability(self, mean: Floats, scale: float) -> Floats:
+        """exp(-mean)."""
+        return np.asarray(np.exp(-mean))
+
     def latent_variance(self, mean: float, scale: float) -> float:
         """log(1 + 1 / mean)."""
         return float(np.log1p(1.0 / mean))

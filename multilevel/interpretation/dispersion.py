@@ -38,8 +38,12 @@ def dispersion_check(fit: Fit) -> list[Check]:
         message = "nearly every cell has an effect of its own, which carries the dispersion: none is left to judge"
         return [Check("dispersion_ratio", None, None, passed=True, message=message)]
     statistic = float(np.sum((fit.design.cells.total - mean)[used] ** 2 / variance[used]) / free)
-    threshold = float(1.0 + max(MATERIAL - 1.0, CERTAIN * np.sqrt(2.0 / free)))
-    message = f"cells vary {statistic:.3g} times as much about their fitted means as {fit.family} outcomes would"
+    error = float(np.sqrt(2.0 / free))
+    threshold = 1.0 + max(MATERIAL - 1.0, CERTAIN * error)
+    message = (
+        f"cells vary {statistic:.3g} times as much about their fitted means as {fit.family} outcomes would, "
+        f"{(statistic - 1.0) / error:+.1f} standard errors from one"
+    )
     if statistic > threshold:
         message += ": intervals are too narrow; add an effect for the cell, or use a family with a dispersion"
     return [Check("dispersion_ratio", statistic, threshold, passed=statistic <= threshold, message=message)]

@@ -11,8 +11,10 @@ import pyarrow as pa
 from multilevel.arrays import Floats
 from multilevel.cells.unit_sums import UnitSums
 from multilevel.checking.design_effects import Published, design_effects
+from multilevel.checking.omitted_terms import omitted_terms
 from multilevel.checking.predictive import predictive_checks
 from multilevel.checking.row_loo import row_loo
+from multilevel.checking.uneven_spread import uneven_spread
 from multilevel.design.nesting import Nesting
 from multilevel.design.parts import units_of_part
 from multilevel.fit.container import Check, fact
@@ -22,6 +24,7 @@ from multilevel.interpretation.warnings import design_warnings, effective_sizes,
 from multilevel.study.calibration import calibration_of_logarithms, calibration_of_products
 from multilevel.study.designs import StudyPart
 from multilevel.study.fitted_parts import PartResults
+from multilevel.study.lognormal_shape import lognormal_shape
 from multilevel.study.options import FitOptions
 from multilevel.study.sampled_members import sampled_checks
 from multilevel.tables.diagnostics import criteria, left_out, sizes
@@ -71,7 +74,7 @@ def study_checks(
         *effective_sizes(whole.design, tree),
         *sampled_checks(tree, options.publishing.sampled, measured),
         *_named(results[1:], [_of_fewer_rows(result, whole) for result in results[1:]]),
-        *_named(results, [_of_the_groups(result) for result in results]),
+        *_named(results, [_of_the_groups(result, estimates) for result in results]),
         *calibration_of_products([result.fitted for result in results], tree),
         *_named(results, [result.pooling.checks for result in results]),
     ]
@@ -104,21 +107,31 @@ def _own_units(result: PartResults, units: UnitSums) -> UnitSums:
 
 
 def _of_the_fit(result: PartResults) -> list[Check]:
-    return [*result.fit.checks, *predictive_checks(result.fit, result.options.model.seed), *row_loo(result.fit)]
+    seed = result.options.model.seed
+    omitted = omitted_terms(result.fit, result.tree, seed)
+    return [
+        *result.fit.checks,
+        *predictive_checks(result.fit, seed, omitted),
+        *omitted,
+        *uneven_spread(result.fit, result.tree, omitted),
+        *row_loo(result.fit),
+    ]
 
 
 def _criteria(result: PartResults) -> list[Check]:
     return [*criteria(result.fit), *simpson_warnings(result.contextual)]
 
 
-def _of_the_groups(result: PartResults) -> list[Check]:
+def _of_the_groups(result: PartResults, estimates: pa.Table) -> list[Check]:
     design, pooling = result.fit.design, result.pooling
+    is_part = result.part.name is not None
     return [
         *unsplit_warnings(design, result.tree),
         *reversal_warnings(design, pooling.complete, pooling.separate_fits),
         *separated_groups(result.fit, result.tree),
         *dispersion_check(result.fit),
         *calibration_of_logarithms(result.fit, result.tree, result.variance),
+        *lognormal_shape(result.fit, result.tree, result.variance, estimates, is_part=is_part),
     ]
 
 
