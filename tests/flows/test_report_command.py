@@ -38,6 +38,7 @@ def test_before_anything_is_published_it_says_what_to_do(place: Path) -> None:
         find_report(str(Path("sleep.yaml")), index=False, show=False)
 
 
+@pytest.mark.operations
 def test_the_report_is_the_pointers_and_the_index_links_every_version(
     place: Path, monkeypatch: pytest.MonkeyPatch, run_until_fitted: Any
 ) -> None:

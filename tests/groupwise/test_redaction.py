@@ -132,6 +132,7 @@ def test_nothing_but_tables_and_the_report_is_published(published: tuple[dict[st
     assert not [path for path in root.rglob("*") if "quarantine" in path.name or "joint" in path.name or "validation" in path.name]
 
 
+@pytest.mark.operations
 def test_a_factor_inside_another_follows_it_though_the_formula_does_not_say(fitted_here: Fitted) -> None:
     # shops are within regions: two suppressed regions must take their shops along, or the sum of shops tells of a region
     frame = lines(2_000).assign(shop=lambda rows: rows["region"] + rows["city"].str[-1])

@@ -59,6 +59,7 @@ def test_a_share_changes_by_the_average_over_rows_of_the_difference_of_probabili
     assert differences["size[M]"].of.reference == "L"
 
 
+@pytest.mark.parity
 def test_of_two_parts_the_product_changes() -> None:
     found = fitted("spend ~ 1 + x + (1 | g)", "hurdle_gamma")
     frame = rows()

@@ -75,6 +75,7 @@ def test_profile_limits_of_standard_deviations_are_those_of_the_likelihood_in_an
         assert "so far from 0" in correlation.note
 
 
+@pytest.mark.parity
 def test_the_correlation_with_intercepts_far_from_the_data_has_the_limits_of_its_rows() -> None:
     distance = 600.0
     frame = bare_table().assign(x=lambda frame: frame.f + distance)
@@ -116,6 +117,7 @@ def least_deviance(frame: pd.DataFrame, distance: float, correlation: float | No
     return min(float(minimize(deviance, start, method="Nelder-Mead", options=options).fun) for start in starts)
 
 
+@pytest.mark.parity
 def test_a_predictor_far_from_zero_has_its_slope_under_the_bayesian_engine() -> None:
     near, far = (
         table(bare(f"y ~ 1 + {term} + (1 | g)", engine="bayesian", sampling=FEWEST), "population_coefficients") for term in ("f", "f_far")

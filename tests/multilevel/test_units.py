@@ -276,6 +276,7 @@ def test_tables_of_a_normal_outcome_do_not_depend_on_units(shape: str, change: C
 @pytest.mark.parametrize(
     "outcome", ["poisson", *(pytest.param(outcome, marks=pytest.mark.parity) for outcome in ("gamma", "binomial", "lognormal"))]
 )
+@pytest.mark.parity
 def test_tables_of_every_other_family_do_not_depend_on_units(outcome: str) -> None:
     before = study("slope", outcome, Change())
     for change in changes_of(outcome, [Change(x_unit=1e9), Change(x_shift=1e8), Change(y_unit=1e-6)]):
@@ -300,6 +301,7 @@ FEWEST = {"draws": 200, "chains": 2, "tune": 150}
     [pytest.param(Change(x_shift=1e8), marks=pytest.mark.parity), Change(x_unit=1e9, y_unit=1e-9, y_shift=1e8)],
     ids=named,
 )
+@pytest.mark.parity
 def test_a_collapsed_posterior_has_the_same_draws_in_every_unit(change: Change) -> None:
     options = {"engine": "bayesian", "sampling": FEWEST}
     check(study("slope", "gaussian", Change(), **options), study("slope", "gaussian", change, **options), change, "gaussian")
@@ -319,6 +321,7 @@ def test_nuts_has_the_same_draws_in_every_unit(outcome: str) -> None:
 FAR = Change(x_unit=1e-9, x_shift=1e8, y_unit=1e9, y_shift=1e8)
 
 
+@pytest.mark.parity
 def test_a_bootstrap_draws_the_same_outcomes_in_every_unit() -> None:
     options = {"intervals": "bootstrap", "bootstrap_samples": 12}
     before = study("slope", "gaussian", Change(), **options)

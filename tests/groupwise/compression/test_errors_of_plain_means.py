@@ -71,6 +71,7 @@ def test_customers_in_the_formula(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "formula", ["(1 | region) + (1 | category)", pytest.param("(1 | region/customer_id) + (1 | category)", marks=pytest.mark.parity)]
 )
+@pytest.mark.operations
 def test_rates_and_weights(formula: str, tmp_path: Path) -> None:
     rng = np.random.default_rng(8)
     rows = dependent_shop("poisson", 7, sd=0.4, n_customers=50, rows_each=8.0).rows

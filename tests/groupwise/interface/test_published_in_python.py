@@ -168,6 +168,7 @@ def test_every_chart_of_the_report_is_an_altair_chart_with_its_rows(sleep_fit: g
             assert [row["estimate"] for row in rows] == sorted((row["estimate"] for row in rows), reverse=True)
 
 
+@pytest.mark.operations
 def test_a_chart_is_drawn_with_its_levels(sleep_fit: gw.Fit, tmp_path: Path) -> None:
     sleep_fit.charts["caterpillar-subject"].save(tmp_path / "caterpillar.svg")
     assert "308" in (tmp_path / "caterpillar.svg").read_text(encoding="utf-8")

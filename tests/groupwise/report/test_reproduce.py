@@ -67,6 +67,7 @@ def test_a_run_with_overrides_is_reproduced(rows: pd.DataFrame, run_until_fitted
         assert again.arrow_tables[name].drop_columns(OF_A_RUN).equals(table.drop_columns(OF_A_RUN)), name
 
 
+@pytest.mark.operations
 def test_a_fit_is_reproduced_by_its_call(rows: pd.DataFrame) -> None:
     fit = gw.fit("y ~ 1 + (1 | g)", rows, engine="likelihood", interval=0.8, missing={"y": "exclude"}, name="in_memory")
     [call] = told(fit.report("report.html"))

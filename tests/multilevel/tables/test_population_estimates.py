@@ -139,6 +139,7 @@ def test_an_interaction_with_the_other_tree_is_integrated_for_every_pair() -> No
     assert levels(study, "category").population_estimate.isna().all()
 
 
+@pytest.mark.parity
 def test_members_speak_for_themselves_where_nothing_is_sampled() -> None:
     frame = rows()
     plain, told = (fitted(FORMULA.format(y="spend"), frame, sampled=names) for names in ((), ("household",)))

@@ -61,6 +61,7 @@ def test_pooling_draws_towards_what_is_common_and_the_rest_is_mix() -> None:
 
 
 @pytest.mark.parametrize("shift", [5.0, 1e6])
+@pytest.mark.parity
 def test_a_slopes_origin_changes_nothing(shift: float) -> None:
     frame = rows()
     near, far = (levels(fitted("y ~ x + (1 + x | g) + (1 | h)", frame.assign(x=frame.x + by))) for by in (0.0, shift))
@@ -94,6 +95,7 @@ def test_levels_that_all_bought_or_never_did_have_none_and_the_reason_is_said() 
     assert said["no_pooling_averages[g]"].startswith("1 of 8 levels of g")
 
 
+@pytest.mark.parity
 def test_both_parts_of_a_hurdle_are_free_at_once() -> None:
     table = levels(fitted("spend ~ 1 + (1 | g) + (1 | h)", rows(), "hurdle_lognormal"))
     assert table.no_pooling_estimate.notna().all() and (table.no_pooling_std_error > 0).all()
