@@ -257,6 +257,7 @@ def test_the_objects_that_are_replaced_are_never_cached(bucket: Any, put: Any):
         assert bucket.client.head_object(Bucket="warehouse", Key=f"estimates/shop/{key}")["CacheControl"] == "no-cache"
 
 
+@pytest.mark.operations
 def test_a_signal_ends_the_wait_for_a_store_that_says_nothing(keys: pytest.MonkeyPatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         keys.setenv("AWS_ENDPOINT_URL", "http://{}:{}".format(*silent.getsockname()))
@@ -271,7 +272,10 @@ def test_a_signal_ends_the_wait_for_a_store_that_says_nothing(keys: pytest.Monke
         with connection:
             connection.recv(2**16)
             waiting.send_signal(signal.SIGINT)
-            _, said = waiting.communicate(timeout=20)
+            try:
+                _, said = waiting.communicate(timeout=60)
+            finally:
+                waiting.kill()
     assert waiting.returncode in (130, -signal.SIGINT)
     assert "KeyboardInterrupt" in said
 
