@@ -119,7 +119,7 @@ def _held(fit: Fit, design: Design) -> Fit:
 
 
 def _resampled(cells: CellStatistics, rng: np.random.Generator) -> CellStatistics:
-    """Households drawn within their groups, each copy a household of its own."""
+    """Draw households with replacement within their groups; every copy counts as a separate household."""
     codes = cells.groups[UNIT].codes
     order = np.argsort(codes, kind="stable")
     starts = np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=int(codes.max()) + 1))])

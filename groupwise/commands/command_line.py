@@ -149,7 +149,7 @@ def estimate(
         from groupwise.commands.estimate_several import run_several
 
         folders, code = run_several(
-            studies, as_of=day, engine=engine, publish_to=publish_to, settings=settings or [], as_flow=flow, force=force
+            studies, as_of=day, engine=engine, publish_to=publish_to, settings=settings or [], verbose=verbose, as_flow=flow, force=force
         )
         for folder in folders:
             typer.echo(folder)

@@ -32,6 +32,7 @@ def run_several(
     engine: str | None,
     publish_to: str | None,
     settings: Sequence[str],
+    verbose: bool,
     as_flow: bool,
     force: bool,
 ) -> tuple[list[str], int]:
@@ -47,7 +48,7 @@ def run_several(
     asked: dict[str, Any] = {"engine": engine, "publish_to": publish_to, "settings": list(settings), "force": force}
     is_flow = as_flow or has_api()
     if not is_flow:
-        say_on_stderr(logging.WARNING)
+        say_on_stderr(logging.INFO if verbose else logging.WARNING)
     folders: list[str] = []
     rows = []
     for place, study in enumerate(studies):
@@ -55,7 +56,7 @@ def run_several(
         began = time.monotonic()
         try:
             if is_flow:
-                folder, outcome = run_estimate(str(study), as_of=as_of, verbose=False, as_flow=as_flow, **asked), "published"
+                folder, outcome = run_estimate(str(study), as_of=as_of, verbose=verbose, as_flow=as_flow, **asked), "published"
             else:
                 folder, outcome = _here(str(study), as_of, asked)
         except Exception as error:  # noqa: BLE001  told in the summary and by the exit code; the other studies are run

@@ -15,7 +15,7 @@ STYLES = ("table", "json", "csv")
 
 
 def check_style(style: str) -> None:
-    """StudyError for a ``--format`` that there is not."""
+    """Raise StudyError unless ``style`` is one of ``STYLES``."""
     if style not in STYLES:
         raise StudyError(f"--format {style[:40]}: write {', '.join(STYLES)}.")
 

@@ -157,7 +157,7 @@ def summary_of(estimate: Floats, found: Moments, interval: float) -> Summary:
 
 
 def around(estimate: Floats, std_error: Floats, lower: Floats, upper: Floats) -> Summary:
-    """A summary whose interval holds its estimate: where theta is estimated far from its mean, the mixture can lie beside it."""
+    """A summary whose interval contains its estimate, which the mixture need not do where the estimated theta is far from its mean."""
     return Summary(estimate, std_error, np.minimum(lower, estimate), np.maximum(upper, estimate))
 
 

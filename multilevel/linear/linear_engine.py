@@ -111,7 +111,7 @@ def _fit(design: Design, method: Literal["reml", "ml"], interval: float, seed: i
 
 
 def with_maximum(fit: Fit, seed: int = 0) -> Fit:
-    """A restricted fit with the maximum of the likelihood itself beside it, where the search finds one; other fits as they are."""
+    """Add the maximum of the unrestricted likelihood to a REML fit. Other fits, and fits whose search fails, keep none."""
     plain = fit.unit_free
     if fit.method != "reml" or plain is None or not isinstance(plain.joint, NormalJoint):
         return fit
