@@ -65,7 +65,7 @@ class RunProgress:
 
 
 class _Logged(RunProgress):
-    """Lines of the log while a step lasts; its end has a line of its own."""
+    """Log lines while a step runs. Its end is logged separately."""
 
     def __init__(self, beat: Heartbeat) -> None:
         self._beat, self._title = beat, ""

@@ -36,7 +36,7 @@ MOST_WITHIN = 0.1
 """Variance of the linear predictor within cells up to which what it does to a mean is known from its variance."""
 
 WIDEST = 1.5
-"""Sigma beyond which means of lognormal outcomes have no normal distribution in any number of line items that there are."""
+"""Sigma above which no realistic number of line items gives the mean of lognormal outcomes a normal distribution."""
 
 NODES = np.linspace(-9.0, 15.0, 2_401)
 

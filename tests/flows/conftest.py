@@ -97,3 +97,13 @@ def published(shop: Path, estimate: Estimate) -> Callable[[], dict[str, str]]:
         return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
     return look
+
+
+@pytest.fixture
+def groupwise(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """The command in this process: exit code, standard output, standard error."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        return run_command(monkeypatch, capfd, *arguments)
+
+    return run

@@ -15,8 +15,6 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from tests.flows.in_process import run_command
-
 STUDY = """
 name: {name}
 formula: amount ~ 1 + (1 | store)
@@ -39,14 +37,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, source in (("one", "lines.parquet"), ("two", "lines.parquet"), ("lost", "gone.parquet")):
         Path(f"{name}.yaml").write_text(STUDY.format(name=name, source=source))
     return tmp_path
-
-
-@pytest.fixture
-def groupwise(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    def run(*arguments: str) -> tuple[int, str, str]:
-        return run_command(monkeypatch, capfd, *arguments)
-
-    return run
 
 
 def test_several_studies_have_one_summary_and_one_exit_code(place: Path, groupwise: Run) -> None:

@@ -17,7 +17,6 @@ import pytest
 from groupwise.pipeline.release import release
 from groupwise.run_folder import RunFolder
 from multilevel.prediction.saved_file import read_averages, read_models
-from tests.flows.in_process import run_command
 
 STUDY = """
 name: spend
@@ -71,7 +70,7 @@ type Published = tuple[Path, dict[str, pa.Table]]
 
 @pytest.fixture(scope="module")
 def first_version(unpublished: Path, publish: Publish, tmp_path_factory: pytest.TempPathFactory) -> Published:
-    """The same folder with a published version, and its tables; every test has a copy of its own."""
+    """The working folder once a version is published, and the version's tables. Each test works on a copy."""
     folder = tmp_path_factory.mktemp("published") / "shop"
     shutil.copytree(unpublished, folder)
     with pytest.MonkeyPatch.context() as patch:
@@ -94,14 +93,6 @@ def published(first_version: Published, tmp_path: Path, monkeypatch: pytest.Monk
     shutil.copytree(folder, tmp_path, symlinks=True, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return tables
-
-
-@pytest.fixture
-def groupwise(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    def run(*arguments: str) -> tuple[int, str, str]:
-        return run_command(monkeypatch, capfd, *arguments)
-
-    return run
 
 
 def test_a_contrast_is_that_of_the_tables_estimates(groupwise: Run, published: dict[str, pa.Table]) -> None:
