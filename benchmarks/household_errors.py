@@ -25,14 +25,17 @@ from groupwise.pipeline.run_start import begin
 from groupwise.run_folder import RunFolder
 from groupwise.source.describe import extract
 from groupwise.validation.validate import validate
+from multilevel.arrays import Floats
 from multilevel.cells.files import read_cells
 from multilevel.cells.statistics import CellStatistics, Labels, restrict_cells
 from multilevel.design.model import Design
-from multilevel.design.nesting import nesting
+from multilevel.design.nesting import Nesting, nesting
 from multilevel.design.reduction import reduce_design
 from multilevel.design.unit_free import unit_free
 from multilevel.estimands.fitted_part import FittedPart, expected_outcome
-from multilevel.estimands.level_variance import level_variance
+from multilevel.estimands.level_variance import LevelVariance, level_variance
+from multilevel.estimands.population import n_sampled, population, units_of
+from multilevel.estimands.unpooled import free_outcome
 from multilevel.fit.container import Fit, UnitFreeFit
 from multilevel.fit.residuals import expected_residual_ss
 from multilevel.formula.parse import parse_formula
@@ -43,7 +46,6 @@ from multilevel.linear.linear_engine import fit_linear
 from multilevel.linear.mapped_joint import mapped_joint
 from multilevel.pooling.free_intercepts import free_intercepts
 from multilevel.study.designs import study_parts
-from multilevel.tables.population_rows import PopulationOfLevels, population_of_levels
 
 STUDY, FACTOR, UNIT = "studies/household_spend.yaml", "income_group", "customer_id"
 SAMPLES, SEED, FEWEST = 200, 20_261_129, 30
@@ -51,24 +53,23 @@ SAMPLES, SEED, FEWEST = 200, 20_261_129, 30
 
 def main(samples: int = SAMPLES) -> None:
     """Fit once, solve every bootstrap sample, write the table."""
-    formula, cells = _statistics()
+    formula, cells = study_statistics()
     design = study_parts(formula, cells)[0].design
     fit = fit_linear(design)
-    published = _population(fit)
-    assert published.unpooled is not None
-    levels = nesting(design).factors[FACTOR].levels
+    variance = level_variance(design.cells.n, expected_residual_ss(design, fit.joint), dict(nesting(design).factors))
+    estimates, errors = _without_pooling(fit, variance)
+    tree = nesting(design)
+    levels, households = tree.factors[FACTOR].levels, n_sampled(tree, FACTOR, _units(tree))
     rng, drawn = np.random.default_rng(SEED), []
     began = time.monotonic()
     for sample in range(samples):
-        resampled = _resampled(cells, rng)
-        found = _population(_held(fit, study_parts(formula, resampled)[0].design))
-        assert found.unpooled is not None
-        drawn.append(found.unpooled[0])
+        own = _held(fit, study_parts(formula, _resampled(cells, rng))[0].design)
+        drawn.append(_without_pooling(own, _same(variance, own.design))[0])
         print(f"{sample + 1} of {samples}, {time.monotonic() - began:,.0f} s", file=sys.stderr, flush=True)
     spread = np.std(drawn, axis=0, ddof=1)
     rows = [
         (str(level), f"{n:,}", f"{value:.4g}", f"{error:.3g}", f"{own:.3g}", f"{error / own:.2f}")
-        for level, n, value, error, own in zip(levels, published.n_sampled, *published.unpooled, spread, strict=True)
+        for level, n, value, error, own in zip(levels, households, estimates, errors, spread, strict=True)
         if n >= FEWEST
     ]
     columns = (
@@ -84,7 +85,7 @@ def main(samples: int = SAMPLES) -> None:
     PAGE.write_text(replace_block(PAGE.read_text(encoding="utf-8"), "household-errors", block), encoding="utf-8")
 
 
-def _statistics() -> tuple[Formula, CellStatistics]:
+def study_statistics() -> tuple[Formula, CellStatistics]:
     """The study's cells."""
     with tempfile.TemporaryDirectory(prefix="groupwise-bench-") as folder:
         run = RunFolder(Path(begin(STUDY, engine=None, publish_to=folder, settings=[], run_id=f"bench-{datetime.now(UTC):%H%M%S}")))
@@ -95,13 +96,25 @@ def _statistics() -> tuple[Formula, CellStatistics]:
         return parse_formula(study.formula), read_cells(run.path / "cells.parquet", run.path / "cells.json")
 
 
-def _population(fit: Fit) -> PopulationOfLevels:
-    """Income groups as ``group_estimates`` has them."""
-    tree, cells = nesting(fit.design), fit.design.cells
-    variance = level_variance(cells.n, expected_residual_ss(fit.design, fit.joint), dict(tree.factors))
+def _without_pooling(fit: Fit, variance: LevelVariance) -> tuple[Floats, Floats]:
+    """(L,) ``population_no_pooling_estimate`` of the income groups and its standard error, as ``group_estimates`` has them."""
     free = free_intercepts(fit, FACTOR)
     assert free is not None
-    found = population_of_levels(expected_outcome([FittedPart(None, fit, fit.design, variance)]), tree, FACTOR, variance, (UNIT,), [free])
+    outcome = expected_outcome([FittedPart(None, fit, fit.design, variance)])
+    tree = nesting(fit.design)
+    found = population(free_outcome(outcome, [free]), tree, FACTOR, variance, (UNIT,), _units(tree)).respond()
+    return found.estimate, found.std_error
+
+
+def _same(variance: LevelVariance, design: Design) -> LevelVariance:
+    """The log-variances of the fit for the households of a sample, whose own no estimate of an income group uses."""
+    tree = nesting(design)
+    nothing = {_units(tree): np.zeros(tree.factors[_units(tree)].n_levels)}
+    return replace(variance, effects=variance.effects | nothing, std_errors=variance.std_errors | nothing)
+
+
+def _units(tree: Nesting) -> str:
+    found = units_of(tree, FACTOR, (UNIT,))
     assert found is not None
     return found
 
