@@ -36,8 +36,7 @@ from multilevel.linear.linear_engine import fit_linear
 from multilevel.study.designs import study_parts
 from multilevel.tables.population_rows import population_of_levels
 
-SHOPS, SEED, FEW = 400, 20_261_130, 30
-TABLES = ("members", "population")
+SHOPS, SEED, FEW, WRITTEN_EVERY = 400, 20_261_130, 30, 50
 
 
 @dataclass(frozen=True)
@@ -95,9 +94,10 @@ def main(shops: int = SHOPS) -> None:
             errors.setdefault(key, []).append(summary.estimate - truth[key].estimate)
             published.setdefault(key, []).append(summary.std_error)
         print(f"{shop + 1} of {shops}, {time.monotonic() - began:,.0f} s", file=sys.stderr, flush=True)
-    block = _table({key: (np.array(errors[key]), np.array(published[key])) for key in errors}, fit, shops)
+        if (shop + 1) % WRITTEN_EVERY == 0 or shop + 1 == shops:
+            block = _table({key: (np.array(errors[key]), np.array(published[key])) for key in errors}, fit, shop + 1)
+            PAGE.write_text(replace_block(PAGE.read_text(encoding="utf-8"), "household-shops", block), encoding="utf-8")
     print(block)
-    PAGE.write_text(replace_block(PAGE.read_text(encoding="utf-8"), "household-shops", block), encoding="utf-8")
 
 
 def _drawn(fit: Fit, rng: np.random.Generator) -> Floats:
@@ -141,7 +141,7 @@ def _averages(fit: Fit, variance: LevelVariance) -> dict[str, Summary]:
     tree = nesting(fit.design)
     outcome = expected_outcome([FittedPart(None, fit, fit.design, variance)])
     found = {}
-    for name in tree.factors:
+    for name in [name for name in tree.factors if name != _members(fit)]:
         standard = standardise(outcome, tree, name, variance)
         found[f"{name}, estimate"] = with_variance_error(standard.respond(), standard, variance, tree, name)
     population = population_of_levels(outcome, tree, FACTOR, variance, (UNIT,), None)
@@ -170,7 +170,3 @@ def _table(measured: dict[str, tuple[Floats, Floats]], fit: Fit, shops: int) -> 
 
 def _members(fit: Fit) -> str:
     return next(name for name, factor in nesting(fit.design).factors.items() if factor.columns[-1] == UNIT)
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else SHOPS)
