@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
-from scipy.sparse import csr_array
 
 from benchmarks._calibration_page import PAGE, markdown
 from benchmarks._reliability_page import provenance, provenance_line, replace_block
-from benchmarks.household_errors import FACTOR, UNIT, study_statistics
+from benchmarks.household_errors import FACTOR, UNIT, KnownEffects, study_statistics
 from multilevel.arrays import Floats
 from multilevel.cells.statistics import CellStatistics
 from multilevel.design.model import Design
@@ -27,54 +25,14 @@ from multilevel.estimands.fitted_part import FittedPart, expected_outcome
 from multilevel.estimands.level_variance import LevelVariance, level_variance
 from multilevel.estimands.log_means import with_variance_error
 from multilevel.estimands.standardise import standardise
-from multilevel.families.link import Link
 from multilevel.fit.container import Fit, Summary
 from multilevel.fit.residuals import expected_residual_ss, linear_predictor
-from multilevel.fit.shared_rows import Rows, as_csr
 from multilevel.intervals.theta_uncertainty import with_theta
 from multilevel.linear.linear_engine import fit_linear
 from multilevel.study.designs import study_parts
 from multilevel.tables.population_rows import population_of_levels
 
 SHOPS, SEED, FEW, WRITTEN_EVERY = 400, 20_261_130, 30, 50
-
-
-@dataclass(frozen=True)
-class KnownEffects:
-    """The joint distribution of coefficients (p + q,) that are known."""
-
-    mean: Floats
-
-    def combine(self, rows: Rows, interval: float) -> Summary:
-        """Linear combinations, without error."""
-        return _without_error(as_csr(rows) @ self.mean)
-
-    def respond(
-        self, rows: Rows, weights: csr_array, response: Callable[[Floats], Floats], slope: Callable[[Floats], Floats], interval: float
-    ) -> Summary:
-        """Averages, without error."""
-        return _without_error(weights @ response(as_csr(rows) @ self.mean))
-
-    def spread_about(self, rows: Rows, centre: csr_array) -> Floats:
-        """Nothing is spread."""
-        return np.zeros(as_csr(rows).shape[0])
-
-    def covariance_about(self, rows: Rows, centre: csr_array) -> Floats:
-        """Nothing is spread."""
-        size = as_csr(rows).shape[0]
-        return np.zeros((size, size))
-
-    def draws(self, size: int, seed: int) -> Floats:
-        """The same every time."""
-        return np.tile(self.mean, (size, 1))
-
-    def on_response_scale(self, summary: Summary, link: Link, interval: float) -> Summary:
-        """As it is."""
-        return summary
-
-
-def _without_error(value: Floats) -> Summary:
-    return Summary(value, np.zeros_like(value), value, value)
 
 
 def main(shops: int = SHOPS) -> None:
