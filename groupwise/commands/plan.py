@@ -46,8 +46,9 @@ def show_plan(study_file: str, *, as_of: date | None, settings: Sequence[str], w
         made = plan(study, relation, validated.study_sql, folder=folder, with_priors=with_priors)
     console.print(f"[bold]{escape(study.title or study.name)}[/bold]  as of {relation.as_of}")
     console.print(
-        f"{validated.n_rows:,} line items in the window: {validated.n_quarantined:,} quarantined, {validated.n_excluded:,} excluded, "
-        f"{validated.n_left:,} used"
+        f"{validated.n_rows:,} line items in the window: {validated.n_quarantined:,} quarantined, "
+        + (f"{validated.n_duplicates:,} duplicates dropped, " if validated.n_duplicates else "")
+        + f"{validated.n_excluded - validated.n_duplicates:,} excluded, {validated.n_left:,} used"
     )
     _section(console, "Source", relation.notes)
     _section(console, "Data", data)

@@ -20,6 +20,7 @@ from pydantic import (
 from groupwise.publishing.address import has_scheme, read_address
 from groupwise.resources import Wishes, resources
 from groupwise.study.moved import DEFAULT, Moved
+from groupwise.study.row_rule import RowRule
 from groupwise.study.run_fields import KeptRuns, RunResources
 from groupwise.study.study_object import StudyObject
 from groupwise.study.study_source import Mix, Part, Source
@@ -147,9 +148,8 @@ class Study(Part, StudyObject):
     formula: str = Field(description="the model in lme4's language")
     family: str = Field("gaussian", description="distribution of the outcome", json_schema_extra={"enum": list(family_names())})
     source: Source = Field(description="where line items come from")
-    expectations: str | None = Field(
-        None, pattern=r"^[a-z][a-z0-9_]*$", description="a suite in expectations/, or null: nothing is dropped"
-    )
+    expectations: str | None = Field(None, pattern=r"^[a-z][a-z0-9_]*$", description="a suite of rules in expectations/, shared by studies")
+    rules: tuple[RowRule, ...] = Field((), max_length=200, description="what every row must keep, beside the rules of expectations")
     where: str | None = Field(None, description="deliberate exclusions: line items for which this row-wise SQL condition does not hold")
     types: Mapping[str, ColumnType] = Field(
         default_factory=dict, description="per column: the DuckDB type it is read as; values that the cast would change are refused"
@@ -240,6 +240,15 @@ class Study(Part, StudyObject):
                 raise ValueError(f"levels: {name}: {', '.join(listed)}: a level is listed twice")
         return self
 
+    @field_validator("rules")
+    @classmethod
+    def _named_apart(cls, value: tuple[RowRule, ...]) -> tuple[RowRule, ...]:
+        names = [rule.rule_id for rule in value]
+        repeated = next((name for name in names if names.count(name) > 1), None)
+        if repeated is not None:
+            raise ValueError(f"two rules are called {repeated}; give one of them an id of its own")
+        return value
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         formula = self.parsed_formula
@@ -306,6 +315,11 @@ class Study(Part, StudyObject):
                 f"priors: {strangers[0]}: a {self.family} has two parts, each with its own priors; write "
                 "priors: {occurrence: ..., amount: ...}"
             )
+
+    @property
+    def has_rules(self) -> bool:
+        """Whether rows must keep rules: the study's own, or those of a suite."""
+        return bool(self.rules) or self.expectations is not None
 
     @property
     def parsed_formula(self) -> Formula:

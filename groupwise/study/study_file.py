@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from groupwise.study.source_hints import not_a_part, unknown_field
+from groupwise.study.source_hints import not_a_part, shown_place, unknown_field
 from groupwise.study.study import Study
 from groupwise.study.user_text import read_user_file, show_value
 from groupwise.study.yaml_text import read_yaml
@@ -91,7 +91,7 @@ def explain(error: ValidationError, where: str) -> str:
 
 
 def _problem(problem: Any) -> str:
-    field = shorten(".".join(str(part) for part in problem["loc"])) or "study"
+    field = shorten(shown_place(problem["loc"])) or "study"
     message = str(problem["msg"]).removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
         return f"{field}: {unknown_field(Study, problem['loc'])}"
