@@ -149,7 +149,7 @@ class Estimates(ABC):
 
         report, validation = self._facts()
         fields = self.study.model_dump(mode="json")
-        return single_charts(Subject(told_apart(read_tables(self.arrow_tables)), fields, report, validation))
+        return single_charts(Subject(told_apart(read_tables(self.arrow_tables)), fields, report, validation).with_labels())
 
     def summary(self) -> Summary:
         """The fit at a glance, as users of lme4 and brms know it.

@@ -258,7 +258,7 @@ def _fitted(
     run.write_study(study, "", made_by="gw.fit", in_memory=named is None)
     run.write_json("start", {"started_at": datetime.now(UTC).isoformat(timespec="microseconds")})
     tell("checking the rows", 0.0)
-    relation = extract(study, None, run.path, today=datetime.now(UTC).date())
+    relation = extract(study, None, run.path, today=study.day_of(datetime.now(UTC)))
     validated = validate(study, relation, run.path)
     tell("compressing to cells", 0.0)
     cells = cells_of(study, relation, validated.study_sql, run.path, with_units=True)

@@ -200,7 +200,7 @@ def run(
         loaded = study_from({**loaded.model_dump(mode="json"), **changed}, "gw.run")
     folder = begin_study(loaded, file, new_run_id(), force=force, overrides=_as_yaml(changed), made_by="gw.run")
     with at_work(RunFolder(Path(folder))):
-        ended = run_here(folder, None, datetime.now(UTC).date(), _Told(progress))
+        ended = run_here(folder, None, loaded.day_of(datetime.now(UTC)), _Told(progress))
     return Published(*locate(loaded, ended.run_id))
 
 

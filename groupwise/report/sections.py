@@ -14,7 +14,7 @@ from groupwise.report.compared import effect_name
 from groupwise.report.datasets import MOST_LEVELS, Columns, cell_dataset, level_datasets, slope_datasets
 from groupwise.report.effects import effect
 from groupwise.report.group_charts import caterpillar_figure, grid_figure, shrinkage_figure, slope_figure
-from groupwise.report.label_words import column_words, plural, sentence
+from groupwise.report.label_words import plural, sentence
 from groupwise.report.model_charts import pooling_figure, predictor_figures, variance_figure
 from groupwise.report.part_labels import INTERCEPTS
 from groupwise.report.prior_section import priors_section
@@ -166,7 +166,7 @@ def _predictors(subject: Subject) -> Section:
     rows = tuple(
         Row(
             (
-                Cell(column_words(str(effect["predictor"]))),
+                Cell(subject.column(str(effect["predictor"]))),
                 Cell(subject.factor_words(str(effect["factor"]))),
                 *(_summary_cell(effect[name]) for name in ("within", "between", "contextual")),
                 number_cell(effect.get("pooled_slope")),
@@ -225,7 +225,7 @@ def _grid(subject: Subject, cells: Columns | None) -> Section:
     if cells is None:
         return Section("combinations", "Customers × products")
     pair = subject.study.get("cells") or subject.report.get("cells") or ("customer group", "product group")
-    names = tuple(column_words(str(name)) for name in pair) if isinstance(pair, Sequence) else ("customer group", "product group")
+    names = tuple(subject.column(str(name)) for name in pair) if isinstance(pair, Sequence) else ("customer group", "product group")
     return Section("combinations", "Customers × products", figures=(grid_figure(subject, cells, (names[0], names[1])),))
 
 

@@ -49,7 +49,7 @@ def extract(study: Study, as_of: date | None, folder: Path, *, today: date) -> R
     study_rules(study)  # a wrong suite fails before any data is touched
     keep_mix(study, folder)
     source = locate(study)
-    connection = open_source(source.database, study.name, folder, source.files, source.kind, wishes=study.wishes)
+    connection = open_source(source.database, study.name, folder, source.files, source.kind, wishes=study.wishes, zone=study.zone)
     try:
         state = source_state(source.database, source.files)
         table = read_source(connection, study, source, column_use(study), folder)
@@ -77,6 +77,7 @@ def extract(study: Study, as_of: date | None, folder: Path, *, today: date) -> R
             state=state,
             notes=table.notes,
             wishes=study.wishes,
+            zone=study.zone,
         )
         check_casts(connection, table.sql, relation.window_condition(study.types), study.types, as_stored, study.name)
         rows, checksum = _fingerprint(connection, relation, [*used_columns(study), *study.missing, *condition_columns(condition), *ruled])

@@ -22,6 +22,8 @@ EXAMPLES = {
     "where": "where: amount > 0",
     "types": "types: {amount: DOUBLE, day: DATE}",
     "levels": "levels: {size: [S, M, L]}",
+    "labels": "labels: {category_key: category, size: {name: portion, levels: {S: small, M: medium}}}",
+    "timezone": "timezone: Europe/Berlin",
     "missing": "missing: {region: level, amount: exclude}",
     "window": "window: {column: day, days: 365}",
     "as_of": "as_of: 2026-01-01",

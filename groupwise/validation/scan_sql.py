@@ -103,7 +103,9 @@ def _between(rule: Rule, column: str, types: Mapping[str, str]) -> str:
 
 
 def _operand(column: str, types: Mapping[str, str]) -> str:
-    """A column as it is compared: fractions as doubles, which is how a pandas frame holds them."""
+    """A column as it is compared: fractions as doubles, as pandas holds them; times with a zone as a clock there reads."""
+    if types[column] == "TIMESTAMP WITH TIME ZONE":
+        return f"cast({quote(column)} as timestamp)"
     is_fraction = types[column] in ("DOUBLE", "FLOAT") or types[column].startswith("DECIMAL(")
     return f"cast({quote(column)} as double)" if is_fraction and value_kind(types[column]) == "number" else quote(column)
 
