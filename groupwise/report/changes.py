@@ -139,14 +139,17 @@ def changes(subject: Subject, most: int = 12) -> Changes | None:
 
 def _with_labels(found: Changes, labels: Labels, around: Mapping[str, str]) -> Changes:
     """The changes under the study's labels of levels."""
-    if not labels.levels:
+    if not (labels.levels or labels.names):
         return found
 
-    def named[T: (Move, Level)](one: T) -> T:
+    def named(one: Move | Level) -> dict[str, Any]:
         parent = labels.parent_of(one.factor, one.parent, around=around.get(one.factor))
-        return replace(one, parent=parent, level=str(labels.level_of(one.factor, one.level)))
+        return {"parent": parent, "level": str(labels.level_of(one.factor, one.level))}
 
-    return replace(found, moves=tuple(map(named, found.moves)), new=tuple(map(named, found.new)), gone=tuple(map(named, found.gone)))
+    counts = tuple(replace(count, factor=labels.factor(count.factor)) for count in found.counts)
+    moves = tuple(replace(one, **named(one)) for one in found.moves)
+    new, gone = (tuple(replace(one, **named(one)) for one in each) for each in (found.new, found.gone))
+    return replace(found, counts=counts, moves=moves, new=new, gone=gone)
 
 
 def changes_between(

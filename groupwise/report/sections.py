@@ -234,13 +234,13 @@ def _variance(subject: Subject) -> Section:
     rows = tuple(
         Row(
             (
-                Cell(row["grouping_factor"]),
-                Cell(row["term"] if row["other_term"] is None else f"{row['term']} with {row['other_term']}"),
+                Cell(subject.labels.factor(row["grouping_factor"])),
+                Cell(" with ".join(subject.term(row[name]) for name in ("term", "other_term") if row[name] is not None)),
                 Cell(row["quantity"]),
                 *(number_cell(row[name]) for name in ("estimate", "lower", "upper", "pooling_factor", "r_squared", WITHOUT)),
             )
         )
-        for row in sorted(subject.tables["variance_components"].to_pylist(), key=_component_order)
+        for row in sorted(subject.tables["variance_components"].to_pylist(), key=subject.order.component)
     )
     columns = ("factor", "term", "quantity", "estimate", "from", "to", "pooling factor", "R²", "without group-level predictors")
     table = ShortTable("Variance components, on the link scale", columns, rows)
@@ -253,21 +253,17 @@ def _variance(subject: Subject) -> Section:
     )
 
 
-def _component_order(row: Mapping[str, Any]) -> tuple[bool, str, bool]:
-    return row["grouping_factor"] == "residual", row["grouping_factor"], row["quantity"] == "correlation"
-
-
 def _pooling(subject: Subject) -> Section:
     figure = pooling_figure(subject)
     order = {"complete": 0, "none": 1, "partial": 2}
     found = sorted(
         subject.tables["population_coefficients"].to_pylist(),
-        key=lambda row: (row["term"] not in INTERCEPTS, row["term"], order[row["pooling"]]),
+        key=lambda row: (row["term"] not in INTERCEPTS, *subject.order.term(row["term"]), order[row["pooling"]]),
     )
     rows = tuple(
         Row(
             (
-                Cell(row["term"]),
+                Cell(subject.term(row["term"])),
                 Cell(row["pooling"]),
                 Cell(row["kind"].replace("_", "-")),
                 *(number_cell(row[name]) for name in ("estimate", "std_error", "lower", "upper", "ess_bulk")),

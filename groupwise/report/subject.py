@@ -15,7 +15,9 @@ import pyarrow.parquet as pq
 from groupwise.report.label_words import column_words, plural
 from groupwise.report.labelled import labelled
 from groupwise.study.study_labels import Labels
+from groupwise.term_order import TermOrder
 from multilevel.catalogue.headline import with_headline
+from multilevel.design.parts import PARTS
 from multilevel.errors import FormulaError, PublishError
 from multilevel.families.registry import family_named, has_two_parts
 from multilevel.formula.columns import columns_in
@@ -66,6 +68,19 @@ class Subject:
     def labels(self) -> Labels:
         """What the study calls columns and levels."""
         return Labels.of(self.study)
+
+    @property
+    def order(self) -> TermOrder:
+        """The order in which the formula names terms and factors, by names where it is not known."""
+        try:
+            return TermOrder(parse_formula(self.text("formula")), self.labels)
+        except FormulaError:
+            return TermOrder(None, self.labels)
+
+    def term(self, term: str) -> str:
+        """A term as the formula has it, its columns and levels under their labels."""
+        part = next((f" ({part})" for part in PARTS if term.endswith(f" ({part})")), "")
+        return f"{self.labels.term(term.removesuffix(part))}{part}"
 
     def column(self, column: str) -> str:
         """A column for people: its label, or its name in words."""

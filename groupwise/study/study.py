@@ -30,7 +30,7 @@ from groupwise.study.study_source import Mix, Part, Source
 from groupwise.study.user_text import SHOWN
 from multilevel.errors import FormulaError, StudyError
 from multilevel.families.registry import family_names, has_two_parts, is_linear, statistics_of
-from multilevel.formula.columns import categories_in, grouping_columns, predictor_expressions
+from multilevel.formula.columns import categories_in, columns_in, grouping_columns, predictor_expressions
 from multilevel.formula.parse import parse_formula
 from multilevel.formula.tree import Call, Formula
 from multilevel.text import shorten
@@ -328,6 +328,12 @@ class Study(Part, StudyObject):
     def coded_columns(self) -> frozenset[str]:
         """Columns that are categorical predictors, or may be by their type."""
         return frozenset(name for part in predictor_expressions(self.parsed_formula) for name in categories_in(part))
+
+    @property
+    def outcome(self) -> str | None:
+        """The outcome's column; None where the response is calculated from several."""
+        columns = columns_in(self.parsed_formula.response.expression)
+        return columns[0] if len(columns) == 1 else None
 
     @property
     def zone(self) -> str:
