@@ -62,7 +62,8 @@ class Estimates(ABC):
         Returns
         -------
         DataTree
-            Group ``posterior``, every variable by chain and draw, coordinates named by level.
+            Group ``posterior``, every variable by chain and draw, coordinates named by level; ``observed_data``, whose observations are
+            cells (all rows alike in groups and predictors); ``log_likelihood`` of each cell, of discrete outcomes; ``sample_stats``.
 
         Raises
         ------

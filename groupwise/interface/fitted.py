@@ -141,7 +141,9 @@ class Fit(Estimates):
         -------
         DataTree
             Group ``posterior``, every variable by chain and draw, coordinates named by level: ``beta``, per grouping factor f
-            ``effects_f``, ``sd_f`` and ``correlation_f``, and ``sigma``, ``phi`` or ``shape``.
+            ``effects_f``, ``sd_f`` and ``correlation_f``, and ``sigma``, ``phi`` or ``shape``. Group ``observed_data``: the cells, which
+            are the observations of a fit (all rows alike in groups and predictors). Group ``log_likelihood``: of all rows of a cell
+            together, of discrete outcomes. Group ``sample_stats``: what NUTS says of every draw; independent draws have none.
 
         Raises
         ------

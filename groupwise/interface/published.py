@@ -94,7 +94,7 @@ class Published(Estimates):
         Returns
         -------
         DataTree
-            Group ``posterior``, with coordinates named by level.
+            Groups as ``Fit.to_arviz`` has them; ``log_likelihood`` where it is not larger than 32 MB.
 
         Raises
         ------
