@@ -18,6 +18,7 @@ import duckdb
 
 from groupwise.resources import NO_WISHES, SPILL, Resources, Wishes, resources
 from groupwise.source.arrow_files import register_arrow
+from groupwise.source.query_errors import in_plain_words
 from groupwise.source.sealing import seal
 from groupwise.source.source_files import local_files, source_state
 from groupwise.source.text_files.csv_refusal import csv_refusal
@@ -245,7 +246,7 @@ def first_line(error: Exception) -> str:
         return shorten(refused, MESSAGE_LENGTH)
     lines = [line.strip() for line in str(error).strip().split("\n")]
     offered = [line for line in lines[1:] if line.startswith(("Candidate bindings", "Did you mean"))]
-    text = " ".join([lines[0], *offered[:1]])
+    text = in_plain_words(" ".join([lines[0], *offered[:1]]))
     if "file system operations are disabled" in text:
         # the path is in the message; what follows it is DuckDB's own setting
         text = text.split(" - file system")[0]

@@ -39,7 +39,10 @@ def not_a_part(model: type[BaseModel], place: Sequence[int | str], value: object
         return _source(value)
     part = _part(model, place)
     names = [] if part is None else [name for name, field in part.model_fields.items() if field.is_required()] or list(part.model_fields)
-    return f"write a mapping: {place[-1]}: {{{', '.join(f'{name}: ...' for name in names)}}}"
+    written = f"{{{', '.join(f'{name}: ...' for name in names)}}}"
+    if isinstance(place[-1], int):
+        return f"write a mapping: {place[-2]}: [{written}]"
+    return f"write a mapping: {place[-1]}: {written}"
 
 
 def _source(value: object) -> str:

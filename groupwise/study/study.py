@@ -29,7 +29,7 @@ from groupwise.study.study_object import StudyObject
 from groupwise.study.study_source import Mix, Part, Source
 from groupwise.study.user_text import SHOWN
 from multilevel.errors import FormulaError, StudyError
-from multilevel.families.registry import family_names, has_two_parts, is_linear, statistics_of
+from multilevel.families.registry import family_names, has_two_parts, is_linear, meant_family, statistics_of
 from multilevel.formula.columns import categories_in, columns_in, grouping_columns, predictor_expressions
 from multilevel.formula.parse import parse_formula
 from multilevel.formula.tree import Call, Formula
@@ -203,8 +203,9 @@ class Study(Part, StudyObject):
     def _known_family(cls, value: object) -> object:
         known = family_names()
         if value not in known:
-            close = difflib.get_close_matches(value[:SHOWN], known, n=1, cutoff=0.5) if isinstance(value, str) else []
-            hint = f"did you mean {close[0]}? " if close else ""
+            close = difflib.get_close_matches(value[:SHOWN], known, n=1, cutoff=0.6) if isinstance(value, str) else []
+            meant = (meant_family(value[:SHOWN]) if isinstance(value, str) else None) or next(iter(close), None)
+            hint = f"did you mean {meant}? " if meant else ""
             raise ValueError(f"{hint}the families are {', '.join(known)}")
         return value
 

@@ -161,7 +161,9 @@ def condition_tree(rule: Rule) -> ast.expr:
     try:
         return ast.parse(text, mode="eval").body
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
-        raise ValueError(f"row_condition {show_value(text)} is not readable") from error
+        raise ValueError(
+            f"row_condition {show_value(text)} is not readable; write comparisons such as size == 'S' and amount > 0"
+        ) from error
 
 
 def _rule(entry: Mapping[str, Any], written: str) -> Rule:

@@ -13,7 +13,8 @@ import yaml
 
 from groupwise.study.row_rule import CHECKS
 from groupwise.study.study import Study
-from groupwise.study.study_reference import EXAMPLES, reference
+from groupwise.study.study_examples import EXAMPLES
+from groupwise.study.study_reference import reference
 from groupwise.study.study_schema import MARK, SCHEMA_FILE, first_line, schema_text, study_schema
 from groupwise.validation.suite import ROW_RULES
 
