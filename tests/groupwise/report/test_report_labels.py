@@ -143,6 +143,15 @@ def test_terms_under_their_labels(term: str, words: str) -> None:
     assert Labels.of({"labels": found}).term(term) == words
 
 
+def test_a_study_with_rules_labels_and_a_zone_is_written_and_read(tmp_path: Path) -> None:
+    rules = (
+        {"check": "unique", "column": "id", "keep": "one"},
+        {"check": "between", "column": "day", "min": "2024-01-01", "when": "sz == 'S'"},
+    )
+    study = gw.Study(name="s", formula=FORMULA, source="x.csv", labels=LABELS, levels=ORDER, rules=rules, timezone="Europe/Berlin")
+    assert gw.Study.read(study.write(tmp_path / "s.yaml")) == study
+
+
 def test_two_levels_have_two_labels() -> None:
     with pytest.raises(StudyError, match="labels: sz: two levels have one label"):
         gw.Study(name="s", formula=FORMULA, source="x.csv", labels={"sz": {"levels": {"S": "x", "M": "x"}}})
