@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import duckdb
 import numpy as np
@@ -27,25 +28,49 @@ if TYPE_CHECKING:
     from multilevel.prediction.coefficient_contrast import LevelContrast
     from multilevel.prediction.prediction_rows import At
     from multilevel.prediction.saved_averages import SavedAverages
-    from multilevel.prediction.saved_model import SavedModel
+    from multilevel.prediction.saved_model import SavedFactor, SavedModel
+
+MOST_COMPARED = 100
+"""Levels of which every pair is compared: 4,950 pairs."""
 
 KINDS = ("members", "population", "coefficient")
 MADE = ("estimate", "std_error", "lower", "upper", "is_new")
 """Columns that a prediction adds to the table."""
 
 
+class SavedSource(Protocol):
+    """Where saved models are kept: ``SavedFolder``, or ``NpzFile`` of versions from before; each reads what a question needs."""
+
+    def bare(self) -> tuple[SavedModel, ...]:
+        """The models, with at least what the formula needs of a table."""
+
+    def at_rows(self, texts: Mapping[str, Sequence[str | None]]) -> tuple[SavedModel, ...]:
+        """The models with at least the levels of rows with these labels by column."""
+
+    def at_labels(self, labels: Sequence[str]) -> tuple[SavedModel, ...]:
+        """The models with at least the levels that ``labels`` name."""
+
+    def factors(self) -> Mapping[str, SavedFactor]:
+        """Every factor with all of its levels."""
+
+    def averages(self, factor: str, labels: Sequence[str]) -> tuple[SavedAverages, ...]:
+        """The published averages of at least the levels that ``labels`` name, the headline's first."""
+
+    def highest(self, factor: str, of: str | None, size: int, parent: str | None) -> list[str]:
+        """The levels with the highest averages, of those below ``parent`` if it is named."""
+
+
 @dataclass(frozen=True)
 class SavedModels:
-    """The saved models of one published version: one, or the two parts of a two-part model. averages: by factor, those that it published;
-    empty in a version of before they were kept."""
+    """The saved models of one published version: one, or the two parts of a two-part model; and its published averages."""
 
     version: Version
-    models: tuple[SavedModel, ...]
-    averages: tuple[SavedAverages, ...] = ()
+    source: SavedSource
 
 
-def read_saved(study: Study, run_id: str | None = None) -> SavedModels:
-    """The saved models of the latest version, or of that of ``run_id``.
+@contextmanager
+def reading_saved(study: Study, run_id: str | None = None) -> Iterator[SavedModels]:
+    """The saved models of the latest version, or of that of ``run_id``; of a store they are fetched, and there until the block ends.
 
     Raises
     ------
@@ -55,16 +80,20 @@ def read_saved(study: Study, run_id: str | None = None) -> SavedModels:
     target = open_target(study.publish_to, study.name)
     version = _version(study, target, run_id)
     with tempfile.TemporaryDirectory(prefix="groupwise-") as folder:
-        return saved_of(study, version, target.joint(version, Path(folder)))
+        yield saved_of(study, version, target.joint(version, Path(folder)))
 
 
-def saved_of(study: Study, version: Version, file: Path | None) -> SavedModels:
-    """The saved models in a version's file; SourceError where it has none, with the reason."""
-    from multilevel.prediction.saved_file import read_averages, read_models
+def saved_of(study: Study, version: Version, kept: Path | None) -> SavedModels:
+    """The saved models in a version's folder or file; SourceError where it has none, with the reason."""
+    if kept is None:
+        raise SourceError(f"{study.name}: run {version.run_id} has no saved joint distribution: {_why(study)}.")
+    if kept.is_dir():
+        from multilevel.prediction.saved_folder import SavedFolder
 
-    if file is not None:
-        return SavedModels(version, read_models(file), read_averages(file))
-    raise SourceError(f"{study.name}: run {version.run_id} has no saved joint distribution: {_why(study)}.")
+        return SavedModels(version, SavedFolder(kept))
+    from multilevel.prediction.npz_file import NpzFile
+
+    return SavedModels(version, NpzFile(kept))
 
 
 def contrast_averages(
@@ -75,10 +104,10 @@ def contrast_averages(
     ``of``: members or population; None: the headline. Raises StudyError, SourceError.
     """
     from multilevel.prediction.average_contrast import average_contrasts, choices
-    from multilevel.prediction.coefficient_contrast import find_levels
+    from multilevel.prediction.coefficient_contrast import find_levels, named_places
 
-    found, places = find_levels(saved.models[0], levels, factor)
-    own = [averages for averages in saved.averages if averages.factor == found.name]
+    found, _ = _models_of(saved, levels, factor, lambda models: find_levels(models[0].factors, levels, factor))
+    own = saved.source.averages(found.name, levels)
     kept = next((averages for averages in own if of in (None, averages.of)), None)
     if own and kept is None:
         raise StudyError(f"--of {of}: {found.name} has no population estimates; the study names no sampled column inside it.")
@@ -86,6 +115,7 @@ def contrast_averages(
         raise SourceError(
             f"Run {saved.version.run_id} keeps no averages, only coefficients: run groupwise estimate again, or add --of coefficient."
         )
+    places = named_places(found.name, kept.levels, kept.parents, levels)
     if len(set(places)) < len(places):
         raise StudyError(f"{' and '.join(map(repr, levels))}: name each level once.")
     pairs = average_contrasts(kept, places, levels)
@@ -96,7 +126,41 @@ def contrast_levels(saved: SavedModels, level_a: str, level_b: str, factor: str 
     """``level_a`` minus ``level_b`` for every term that varies by their factor, of every part of the model; raises StudyError."""
     from multilevel.prediction.coefficient_contrast import level_contrasts
 
-    return [found for model in saved.models for found in level_contrasts(model, level_a, level_b, factor)]
+    def every(models: Sequence[SavedModel]) -> list[LevelContrast]:
+        return [found for model in models for found in level_contrasts(model, level_a, level_b, factor)]
+
+    return _models_of(saved, (level_a, level_b), factor, every)
+
+
+def _models_of[T](saved: SavedModels, levels: Sequence[str], factor: str | None, work: Callable[[Sequence[SavedModel]], T]) -> T:
+    """What ``work`` makes of the models with ``levels``; where it refuses, the complaint knows every level that there is."""
+    from multilevel.prediction.coefficient_contrast import find_levels
+
+    try:
+        return work(saved.source.at_labels(levels))
+    except StudyError:
+        find_levels(saved.source.factors(), levels, factor)
+        raise
+
+
+def levels_to_compare(saved: SavedModels, factor: str | None, of: str | None, *, within: str | None, top: int | None) -> list[str]:
+    """The levels of ``factor`` below the parent ``within``, or the ``top`` with the highest averages, there or anywhere.
+
+    Raises StudyError where the factor is not named and there are several, has no such parent, or the levels are too many.
+    """
+    known = {name: each for name, each in saved.source.bare()[0].factors.items() if within is None or each.parents is not None}
+    if factor is None and len(known) != 1:
+        raise StudyError(f"Name the factor with --factor: {', '.join(known) or 'no factor is nested in another'}.")
+    name = next(iter(known)) if factor is None else factor
+    if name not in saved.source.bare()[0].factors:
+        raise StudyError(f"--factor {name}: the study's grouping factors are {', '.join(saved.source.bare()[0].factors)}.")
+    levels = saved.source.highest(name, of, MOST_COMPARED + 1 if top is None else top, within)
+    if len(levels) < 2:
+        where = f" below {within!r}" if within is not None else ""
+        raise StudyError(f"{name} has {'no level' if not levels else 'one level'}{where} with averages; a difference needs two.")
+    if len(levels) > MOST_COMPARED:
+        raise StudyError(f"--within {within}: {name} has more than {MOST_COMPARED} levels there; add --top {MOST_COMPARED} or fewer.")
+    return levels
 
 
 def check_contrast(levels: Sequence[object], of: str | None) -> None:
@@ -183,9 +247,9 @@ def predict_rows(study: Study, saved: SavedModels, table: pa.Table, named: str, 
     from multilevel.prediction.row_predictions import predict
 
     with _connection() as connection:
-        rows = _at(connection, study, saved.models, table)
+        rows = _at(connection, study, saved.source.bare(), table)
     try:
-        summary, is_new = predict(saved.models, rows, interval=interval, seed=study.seed)
+        summary, is_new = predict(saved.source.at_rows(rows.texts), rows, interval=interval, seed=study.seed)
     except DataError as error:
         raise DataError(f"{named}: {error}") from error
     return summary.estimate, summary.std_error, summary.lower, summary.upper, is_new
@@ -221,13 +285,11 @@ def _version(study: Study, target: Target, run_id: str | None) -> Version:
 
 
 def _why(study: Study) -> str:
-    from multilevel.prediction.save_model import MOST_COEFFICIENTS
-
     if study.privacy is not None:
         return "under privacy nothing of single groups is kept besides the tables"
     return (
-        f"it has more than {MOST_COEFFICIENTS:,} coefficients (leave out the factor with most levels), or was published under privacy or "
-        "before groupwise kept one (run groupwise estimate again)"
+        "it was published under privacy, before groupwise kept one, or has too many coefficients to keep; its row joint_kept of "
+        "diagnostics says which (run groupwise estimate again where there is none)"
     )
 
 

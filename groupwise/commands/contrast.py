@@ -17,7 +17,7 @@ from groupwise.predictions import (
     coefficient_row,
     contrast_averages,
     contrast_levels,
-    read_saved,
+    reading_saved,
 )
 from groupwise.study.study import Study
 from groupwise.study.study_file import load_study
@@ -36,12 +36,12 @@ def show_contrast(study_file: str, levels: Sequence[str], *, factor: str | None,
     check_style(style)
     check_contrast(levels, of)
     study = load_study(study_file)
-    saved = read_saved(study, run_id)
-    if of == "coefficient":
-        _show_coefficients(study, saved, contrast_levels(saved, levels[0], levels[1], factor), style)
-    else:
-        pairs, chosen, kind = contrast_averages(saved, levels, factor, of)
-        _show_averages(study, saved, pairs, chosen, kind, style)
+    with reading_saved(study, run_id) as saved:
+        if of == "coefficient":
+            _show_coefficients(study, saved, contrast_levels(saved, levels[0], levels[1], factor), style)
+        else:
+            pairs, chosen, kind = contrast_averages(saved, levels, factor, of)
+            _show_averages(study, saved, pairs, chosen, kind, style)
 
 
 def _show_averages(study: Study, saved: SavedModels, pairs: list[AverageContrast], chosen: list[Choice], of: str, style: str) -> None:
@@ -128,7 +128,7 @@ def _likelier(level_a: str, level_b: str, probability: float) -> str:
 
 def _sentence(each: LevelContrast, saved: SavedModels) -> str:
     """The first thing to know of a difference of coefficients, in words."""
-    model = next(model for model in saved.models if model.part == each.part)
+    model = next(model for model in saved.source.bare() if model.part == each.part)
     part = f"{each.part}: " if each.part else ""
     what = "level" if each.term == "Intercept" else f"effect of {each.term}"
     if each.probability_greater is None:

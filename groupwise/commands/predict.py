@@ -8,7 +8,7 @@ import pyarrow as pa
 from rich.table import Table
 
 from groupwise.commands import terminal
-from groupwise.predictions import MADE, SavedModels, predict_at, read_saved, write_predictions
+from groupwise.predictions import MADE, SavedModels, predict_at, reading_saved, write_predictions
 from groupwise.study.study_file import load_study
 from multilevel.errors import StudyError
 
@@ -20,8 +20,8 @@ def show_predictions(study_file: str, at: str, *, output: Path | None, interval:
     if interval is not None and not 0.0 < interval < 1.0:
         raise StudyError(f"--interval {interval}: write a probability between 0 and 1, such as 0.9.")
     study = load_study(study_file)
-    saved = read_saved(study, run_id)
-    table = predict_at(study, saved, at, interval=interval)
+    with reading_saved(study, run_id) as saved:
+        table = predict_at(study, saved, at, interval=interval)
     n_new = sum(bool(value) for value in table.column("is_new").to_pylist())
     console = terminal.console()
     told = f"{study.title or study.name}: {table.num_rows:,} rows, {n_new:,} with a group never seen, {_named(saved)}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -75,8 +76,8 @@ class Estimates(ABC):
         """What the report knows besides the tables, of the fit and of the checks of its rows; empty where it was not kept."""
 
     @abstractmethod
-    def _saved(self) -> SavedModels:
-        """The joint distribution of the coefficients; raises SourceError where none is kept."""
+    def _saved(self) -> AbstractContextManager[SavedModels]:
+        """The joint distribution of the coefficients, to be read within; raises SourceError where none is kept."""
 
     @property
     def as_of(self) -> date:
@@ -207,7 +208,8 @@ class Estimates(ABC):
         import pandas as pd
 
         check_contrast(levels, of)
-        return pd.DataFrame(contrast_rows(self.study, self._saved(), [_label(level) for level in levels], factor, of))
+        with self._saved() as saved:
+            return pd.DataFrame(contrast_rows(self.study, saved, [_label(level) for level in levels], factor, of))
 
     @python_words("the rows cannot be predicted")
     def predict(self, data: object, *, interval: float | None = None) -> pd.DataFrame:
@@ -242,7 +244,8 @@ class Estimates(ABC):
             raise StudyError(f"interval {interval}: write a probability between 0 and 1, such as 0.9.")
         from groupwise.interface.prediction_frames import predicted
 
-        return predicted(self.study, self._saved(), data, interval)
+        with self._saved() as saved:
+            return predicted(self.study, saved, data, interval)
 
     @python_words("the models cannot be compared")
     def compare(

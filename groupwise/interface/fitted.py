@@ -7,7 +7,8 @@ import shutil
 import tempfile
 import warnings
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -167,9 +168,10 @@ class Fit(Estimates):
     def _facts(self) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         return self._run.read_json("report"), self._run.read_json("validation")
 
-    def _saved(self) -> SavedModels:
+    @contextmanager
+    def _saved(self) -> Iterator[SavedModels]:
         version = Version(str(self.as_of), self.run_id, "", self._run.path, is_latest=True)
-        return saved_of(self.study, version, self._run.joint if self._run.joint.exists() else None)
+        yield saved_of(self.study, version, self._run.joint if self._run.joint.exists() else None)
 
 
 @python_words("the model cannot be fitted")

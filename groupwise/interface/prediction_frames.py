@@ -41,5 +41,5 @@ def _needed(saved: SavedModels, given: Sequence[str]) -> list[str]:
     """Columns that the formula takes: a frame may hold others that no Arrow table can."""
     from multilevel.prediction.prediction_rows import needs
 
-    wanted = needs(saved.models[0], given)
+    wanted = needs(saved.source.bare()[0], given)
     return [name for name in given if name in {*wanted.texts, *wanted.numbers}] or list(given)[:1]

@@ -84,9 +84,10 @@ class Published(Estimates):
         with tempfile.TemporaryDirectory(prefix="groupwise-") as folder:
             yield self._target.attachment(self._version, name, Path(folder))
 
-    def _saved(self) -> SavedModels:
-        with self._attachment("joint") as file:
-            return saved_of(self.study, self._version, file)
+    @contextmanager
+    def _saved(self) -> Iterator[SavedModels]:
+        with tempfile.TemporaryDirectory(prefix="groupwise-") as folder:
+            yield saved_of(self.study, self._version, self._target.joint(self._version, Path(folder)))
 
     def to_arviz(self) -> xr.DataTree:
         """The posterior that was published with the version, as ArviZ reads it.

@@ -42,7 +42,7 @@ class ArrowForm:
 
     def variance(self, rows: csr_array) -> Floats:
         """(m,) variances of ``rows`` (m, w)."""
-        on_core, noises = self._moved(rows)
+        on_core, noises = self._dense(rows)
         total = np.zeros(rows.shape[0])
         for own, step in zip(noises, self.steps, strict=True):
             total += own.multiply(own) @ step.variance
@@ -50,7 +50,7 @@ class ArrowForm:
 
     def covariance_of(self, rows: csr_array) -> Floats:
         """(m, m) covariance of ``rows`` (m, w), for m small enough."""
-        on_core, noises = self._moved(rows)
+        on_core, noises = self._dense(rows)
         total = on_core @ self.covariance @ on_core.T
         for own, step in zip(noises, self.steps, strict=True):
             total += np.asarray((_times(own, step.variance) @ own.T).todense())
@@ -58,21 +58,36 @@ class ArrowForm:
 
     def covariance_with_core(self, rows: csr_array) -> Floats:
         """(m, c) covariance of ``rows`` (m, w) with the core."""
-        return np.asarray(self._moved(rows)[0] @ self.covariance)
+        return np.asarray(self._dense(rows)[0] @ self.covariance)
 
     def shares_noise(self, rows: csr_array, others: csr_array) -> bool:
         """Whether noise of any one coefficient is in both ``rows`` and ``others``."""
         pairs = zip(self._moved(rows)[1], self._moved(others)[1], strict=True)
         return any(not set(np.unique(one.indices)).isdisjoint(np.unique(other.indices).tolist()) for one, other in pairs)
 
-    def _moved(self, rows: csr_array) -> tuple[Floats, list[csr_array]]:
+    def with_combinations(self, rows: csr_array) -> ArrowForm:
+        """The same with the combinations ``rows`` (r, w) as r more coordinates of the core, at the end.
+
+        Their own noise is taken to be independent of that of other rows, which must not share any with them (``shares_noise``).
+        """
+        r, width = rows.shape[0], self.width + rows.shape[0]
+        beside = self.covariance_with_core(rows)
+        covariance = np.block([[self.covariance, beside.T], [beside, self.covariance_of(rows)]])
+        steps = tuple(Step(step.places, _wider(step.given, width), step.variance) for step in self.steps)
+        return ArrowForm(width, steps, np.concatenate([self.core, self.width + np.arange(r)]), covariance)
+
+    def _dense(self, rows: csr_array) -> tuple[Floats, list[csr_array]]:
+        on_core, noises = self._moved(rows)
+        return np.asarray(on_core.todense()), noises
+
+    def _moved(self, rows: csr_array) -> tuple[csr_array, list[csr_array]]:
         """Coefficients (m, c) on the core, every other coefficient replaced by its regression, and per step (m, n) on the noise."""
         noises = []
         for step in self.steps:
-            own = _columns(rows, step.places)
+            own = columns_at(rows, step.places)
             rows = csr_array(_without(rows, step.places) + own @ step.given)
             noises.append(own)
-        return np.asarray(_columns(rows, self.core).todense()), noises
+        return columns_at(rows, self.core), noises
 
 
 def scalar_steps(places: Integers, given: csr_array, noise: Floats) -> tuple[Step, ...]:
@@ -119,11 +134,15 @@ def _times(rows: csr_array, scale: Floats, *, by_row: bool = False) -> csr_array
     return csr_array((rows.data * factors, rows.indices, rows.indptr), shape=rows.shape)
 
 
-def _columns(rows: csr_array, places: Integers) -> csr_array:
+def columns_at(rows: csr_array, places: Integers) -> csr_array:
     """(m, n) the columns at ``places`` (n,)."""
     at = np.full(rows.shape[1], -1, dtype=np.int64)
     at[places] = np.arange(len(places))
     return _chosen(rows, at[rows.indices], len(places))
+
+
+def _wider(rows: csr_array, width: int) -> csr_array:
+    return csr_array((rows.data, rows.indices, rows.indptr), shape=(rows.shape[0], width))
 
 
 def _without(rows: csr_array, places: Integers) -> csr_array:

@@ -43,7 +43,7 @@ def predict(models: Sequence[SavedModel], at: At, *, interval: float | None = No
     """
     probability = models[0].interval if interval is None else interval
     parts = [_Part(model, prediction_rows(model, at), seed + place) for place, model in enumerate(models)]
-    step = max(1, VALUES_AT_ONCE // len(models[0].deviations))
+    step = max(1, VALUES_AT_ONCE // max(model.joint.row_values for model in models))
     work: Callable[[Sequence[_Part], slice, float], Summary] = _drawn if models[0].has_draws else _normal
     pieces = [work(parts, slice(start, start + step), probability) for start in range(0, at.n_rows, step)]
     return Summary.joined(pieces), parts[0].rows.is_new
@@ -55,7 +55,7 @@ class _Part:
     def __init__(self, model: SavedModel, rows: PredictionRows, seed: int) -> None:
         self.model, self.rows = model, rows
         self.response: Link = response_for(model.family, model.log_outcome)
-        n_draws = len(model.deviations)
+        n_draws = model.joint.row_values if model.has_draws else 1
         # one place of an even grid for each draw: the quantiles of the mixture without the noise of its normal numbers
         rng, grid = np.random.default_rng(seed), np.asarray(ndtri((np.arange(n_draws) + 0.5) / n_draws))
         self.of_effects: Floats = rng.permutation(grid)

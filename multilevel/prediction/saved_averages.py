@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from multilevel.arrays import Floats
 from multilevel.design.nesting import Nesting
@@ -18,7 +21,12 @@ from multilevel.estimands.level_variance import LevelVariance
 from multilevel.estimands.log_means import variance_error
 from multilevel.estimands.population import population, units_of
 from multilevel.estimands.standardise import Standardisation, standardise
+from multilevel.fit.interval_estimates import std_errors
+from multilevel.fit.shared_rows import Rows, SharedRows, scaled, stacked
 from multilevel.prediction.saved_model import SavedModel
+
+DENSE_LEVELS = 500
+"""Levels up to which the covariance of each average with every other is kept; of more, the rows of coefficients that they are."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,23 @@ class SavedAverages:
     is_median: bool = False
 
 
+@dataclass(frozen=True)
+class AverageRows:
+    """The same of very many levels: in place of ``spread`` the averages' derivatives by the coefficients, one a part (L, p + q)."""
+
+    factor: str
+    of: Literal["members", "population"]
+    levels: tuple[str, ...]
+    parents: tuple[str, ...] | None
+    estimate: Floats
+    std_error: Floats
+    rows: tuple[SharedRows, ...]
+    own: Floats
+    has_draws: bool
+    is_positive: bool
+    interval: float
+
+
 def saved_averages(
     outcome: ExpectedOutcome,
     tree: Nesting,
@@ -54,20 +79,21 @@ def saved_averages(
     models: Sequence[SavedModel],
     table: pa.Table,
     sampled: Sequence[str] = (),
-) -> tuple[SavedAverages, ...]:
+) -> tuple[SavedAverages | AverageRows, ...]:
     """Of every factor, the headline's first where it has two.
 
     Parameters
     ----------
     outcome, tree, variance, sampled : those that ``table``, the published ``group_estimates``, was made of. models : the saved parts.
     """
-    found = []
+    found: list[SavedAverages | AverageRows] = []
     for name in tree.factors:
         units = units_of(tree, name, sampled)
         if units is not None:
             of_new = population(outcome, tree, name, variance, sampled, units)
             if integrates_draws(of_new):
-                found.append(_of_draws(name, of_new, tree, len(models[0].deviations), table, variance_error(of_new, variance, tree, name)))
+                size, error = models[0].joint.row_values, variance_error(of_new, variance, tree, name)
+                found.append(_of_draws(name, of_new, tree, size, table, error))
             else:
                 found.append(_of_factor(name, of_new, tree, models, table, "population"))
         found.append(_of_factor(name, standardise(outcome, tree, name, variance), tree, models, table, "members"))
@@ -76,10 +102,13 @@ def saved_averages(
 
 def published_estimates(table: pa.Table, of: Literal["members", "population"]) -> dict[tuple[str, str | None, str], tuple[float, float]]:
     """Estimate and standard error of every level seen, by factor, parent level and level, from the published ``group_estimates``."""
-    names = ("estimate", "std_error") if of == "members" else ("population_estimate", "population_std_error")
-    columns = table.select(["grouping_factor", "parent_level", "level", "is_new", *names]).to_pylist()
+    columns = table.select(["grouping_factor", "parent_level", "level", "is_new", *_COLUMNS[of]]).to_pylist()
     keys = ("grouping_factor", "parent_level", "level")
-    return {(row[keys[0]], row[keys[1]], row[keys[2]]): (row[names[0]], row[names[1]]) for row in columns if not row["is_new"]}
+    estimate, std_error = _COLUMNS[of]
+    return {(row[keys[0]], row[keys[1]], row[keys[2]]): (row[estimate], row[std_error]) for row in columns if not row["is_new"]}
+
+
+_COLUMNS = {"members": ("estimate", "std_error"), "population": ("population_estimate", "population_std_error")}
 
 
 def _labels(tree: Nesting, name: str) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
@@ -91,9 +120,12 @@ def _of_table(
     name: str, levels: tuple[str, ...], parents: tuple[str, ...] | None, table: pa.Table, of: Literal["members", "population"]
 ) -> tuple[Floats, Floats]:
     """(L,) estimates and standard errors as published."""
-    published = published_estimates(table, of)
-    keys = [(name, None if parents is None else parents[place], level) for place, level in enumerate(levels)]
-    estimate, std_error = np.array([published[key] for key in keys], dtype=np.float64).T
+    here: Any = table.filter((pc.field("grouping_factor") == name) & ~pc.field("is_new"))
+    published = pd.MultiIndex.from_arrays([here["parent_level"].to_pandas(), here["level"].to_pandas()])
+    wanted = pd.MultiIndex.from_arrays([[None] * len(levels) if parents is None else list(parents), list(levels)])
+    places = published.get_indexer(wanted)
+    assert (places >= 0).all()
+    estimate, std_error = (here[column].to_numpy()[places].astype(np.float64) for column in _COLUMNS[of])
     return estimate, std_error
 
 
@@ -115,20 +147,66 @@ def _of_factor(
     models: Sequence[SavedModel],
     table: pa.Table,
     of: Literal["members", "population"],
-) -> SavedAverages:
+) -> SavedAverages | AverageRows:
     outcome = standard.outcome
     levels, parents = _labels(tree, name)
     estimate, std_error = _of_table(name, levels, parents, table, of)
-    gradients = standard.gradients()
-    pieces = [model.spread(rows) for model, rows in zip(models, gradients, strict=True)]
-    has_draws = outcome.has_draws and len(pieces) == 1
-    # parts have no parameter in common: their roots stand side by side
-    spread = pieces[0] if len(pieces) == 1 else np.hstack([piece / np.sqrt(piece.shape[1] - 1) for piece in pieces])
-    spread = spread if len(pieces) == 1 else spread * np.sqrt(spread.shape[1] - 1)
-    linear = np.sqrt(np.sum(spread**2, axis=1) / (spread.shape[1] - 1))
+    has_draws = outcome.has_draws and len(models) == 1
+    is_positive = not outcome.parts[-1].response.is_linear
+    if len(levels) > DENSE_LEVELS:
+        rows = _rows(standard)
+        errors = [std_errors(part.fit, own) for part, own in zip(outcome.parts, rows, strict=True)]
+        linear = np.sqrt(np.sum(np.square(errors), axis=0))
+        shrunk, own = _apart(linear, std_error)
+        kept = tuple(_as_shared(scaled(each, shrunk)) for each in rows)
+        return AverageRows(name, of, levels, parents, estimate, std_error, kept, own, has_draws, is_positive, outcome.interval)
+    spread = spread_of_parts([model.spread(rows) for model, rows in zip(models, standard.gradients(), strict=True)])
+    shrunk, own = _apart(np.sqrt(np.sum(spread**2, axis=1) / (spread.shape[1] - 1)), std_error)
+    kept_spread = (spread * shrunk[:, None]).astype(np.float32)
+    return SavedAverages(name, of, levels, parents, estimate, std_error, kept_spread, own, has_draws, is_positive, outcome.interval)
+
+
+def _apart(linear: Floats, std_error: Floats) -> tuple[Floats, Floats]:
+    """(L,) what the deviations are shrunk by, and the sd of what is unknown beyond, so that together they make the published errors."""
     with np.errstate(invalid="ignore", divide="ignore"):
         shrunk = np.where(linear > std_error, std_error / linear, 1.0)
-    own = np.sqrt(np.maximum(std_error**2 - linear**2, 0.0))
-    kept = (spread * shrunk[:, None]).astype(np.float32)
-    is_positive = not outcome.parts[-1].response.is_linear
-    return SavedAverages(name, of, levels, parents, estimate, std_error, kept, own, has_draws, is_positive, outcome.interval)
+    return shrunk, np.sqrt(np.maximum(std_error**2 - linear**2, 0.0))
+
+
+def spread_of_parts(pieces: Sequence[Floats]) -> Floats:
+    """(L, S) of the sum over parts, which have no parameter in common: their roots stand side by side."""
+    if len(pieces) == 1:
+        return pieces[0]
+    spread = np.hstack([piece / np.sqrt(piece.shape[1] - 1) for piece in pieces])
+    return spread * np.sqrt(spread.shape[1] - 1)
+
+
+def _rows(standard: Standardisation) -> tuple[SharedRows, ...]:
+    """Per part (L, p + q); what chunks of levels share is kept once where it is the same in all of them."""
+    return tuple(_joined([_as_shared(piece) for piece in part]) for part in zip(*standard.gradient_chunks(), strict=True))
+
+
+def _as_shared(rows: Rows) -> SharedRows:
+    if isinstance(rows, SharedRows):
+        return rows
+    return SharedRows(rows, csr_array((rows.shape[0], 0)), csr_array((0, rows.shape[1])))
+
+
+def _joined(pieces: Sequence[SharedRows]) -> SharedRows:
+    different: list[csr_array] = []
+    places = []
+    for piece in pieces:
+        at = next((at for at, known in enumerate(different) if _is_same(known, piece.shared)), len(different))
+        if at == len(different):
+            different.append(piece.shared)
+        places.append(at)
+    starts = np.cumsum([0, *(each.shape[0] for each in different)])
+    weights = []
+    for at, piece in zip(places, pieces, strict=True):
+        own = piece.weights
+        weights.append(csr_array((own.data, own.indices + starts[at], own.indptr), shape=(own.shape[0], int(starts[-1]))))
+    return SharedRows(stacked([piece.own for piece in pieces]), stacked(weights), stacked(different))
+
+
+def _is_same(one: csr_array, other: csr_array) -> bool:
+    return one.shape == other.shape and one.nnz == other.nnz and abs(one - other).max() == 0.0

@@ -13,10 +13,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from multilevel.prediction.saved_file import read_averages, read_models
 
 from groupwise.pipeline.release import release
 from groupwise.run_folder import RunFolder
-from multilevel.prediction.saved_file import read_averages, read_models
 
 STUDY = """
 name: spend

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from multilevel.prediction.saved_file import read_averages, write_models
 from scipy.special import expit, ndtri
 
 from multilevel.cells.from_rows import cells_from_frame
@@ -17,7 +18,6 @@ from multilevel.formula.parse import parse_formula
 from multilevel.prediction.average_contrast import average_contrasts, choices
 from multilevel.prediction.save_model import save_model
 from multilevel.prediction.saved_averages import SavedAverages, saved_averages
-from multilevel.prediction.saved_file import read_averages, write_models
 from multilevel.study.fit_study import fit_study
 from multilevel.study.options import StudyFit, fit_options
 
@@ -47,7 +47,7 @@ def kept(request: pytest.FixtureRequest) -> tuple[StudyFit, SavedAverages]:
     formula, family, engine = CASES[request.param]
     parsed = parse_formula(formula)
     study = fit_study(parsed, cells_from_frame(parsed, rows(), family), fit_options("s", date(2026, 1, 31), "r", engine))
-    models = [save_model(part, formula, moments={}, fills={}, seed=1) for part in study.parts]
+    models = [save_model(part, formula, moments={}, fills={}) for part in study.parts]
     assert study.tree is not None
     found = saved_averages(
         expected_outcome(study.parts),
@@ -109,7 +109,7 @@ def test_new_members_are_compared_with_the_errors_of_their_population() -> None:
     parsed = parse_formula(formula)
     options = fit_options("s", date(2026, 1, 31), "r", "likelihood", sampled=("u",))
     study = fit_study(parsed, cells_from_frame(parsed, frame, "gaussian"), options)
-    model = save_model(study.parts[0], formula, moments={}, fills={}, seed=1)
+    model = save_model(study.parts[0], formula, moments={}, fills={})
     assert model is not None and study.tree is not None
     table = study.tables["group_estimates"]
     found = saved_averages(expected_outcome(study.parts), study.tree, None, [model], table, ("u",))
@@ -128,7 +128,7 @@ def test_a_linear_difference_has_the_error_of_its_combination() -> None:
     parsed = parse_formula("y ~ x + (1 | g)")
     study = fit_study(parsed, cells_from_frame(parsed, rows(), "gaussian"), fit_options("s", date(2026, 1, 31), "r", "likelihood"))
     assert study.fit is not None and study.tree is not None
-    model = save_model(study.parts[0], "y ~ x + (1 | g)", moments={}, fills={}, seed=1)
+    model = save_model(study.parts[0], "y ~ x + (1 | g)", moments={}, fills={})
     assert model is not None
     [averages] = saved_averages(expected_outcome(study.parts), study.tree, None, [model], study.tables["group_estimates"])
     difference = model.contrasts["g", "Intercept"][[0]] - model.contrasts["g", "Intercept"][[3]]

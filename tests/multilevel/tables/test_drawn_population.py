@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from multilevel.prediction.saved_file import read_averages, write_models
 from scipy.special import expit, ndtri
 
 from multilevel.catalogue.published_tables import check_table
@@ -30,7 +31,6 @@ from multilevel.pooling.free_intercepts import free_intercepts
 from multilevel.prediction.average_contrast import average_contrasts
 from multilevel.prediction.save_model import save_model
 from multilevel.prediction.saved_averages import saved_averages
-from multilevel.prediction.saved_file import read_averages, write_models
 from multilevel.study.designs import study_parts
 from multilevel.study.engines import fit_partial
 from multilevel.study.fit_study import fit_study
@@ -235,7 +235,7 @@ def test_contrasts_are_differences_of_the_published_estimates(case: str, tmp_pat
     whole, variance = expected_outcome(parts), parts[-1].variance
     table = group_estimates(whole, tree, HEADING, variance=variance, sampled=("household",))
     assert check_table("group_estimates", table) == []
-    models = [save_model(part, FORMULA.format(y=outcome), moments={}, fills={}, seed=1) for part in parts]
+    models = [save_model(part, FORMULA.format(y=outcome), moments={}, fills={}) for part in parts]
     found = saved_averages(whole, tree, variance, [model for model in models if model is not None], table, ("household",))
     [kept] = [each for each in found if each.of == "population" and each.factor == "band"]
     write_models([], tmp_path / "joint.npz", [kept])

@@ -1,0 +1,88 @@
+"""Published averages of some levels of a factor, read from the saved models' folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from scipy.sparse import csr_array
+
+from multilevel.arrays import Integers
+from multilevel.prediction.kept_coefficients import KeptCoefficients
+from multilevel.prediction.parquet_rows import read_all, read_at
+from multilevel.prediction.saved_averages import SavedAverages, spread_of_parts
+
+
+class KeptAverages:
+    """``averages`` of a folder, and the coefficients of each part that they are rows of; ``interval``: probability of the study's."""
+
+    def __init__(self, folder: Path, coefficients: Sequence[KeptCoefficients], interval: float) -> None:
+        self._file, self._coefficients, self._interval = folder / "averages.parquet", coefficients, interval
+
+    def at(self, factor: str, places: Integers) -> tuple[SavedAverages, ...]:
+        """Of the levels at ``places``, one for each kind, the headline's first."""
+        kinds = [of for name, of, _ in self._starts if name == factor]
+        return tuple(self._of(factor, of, places) for of in dict.fromkeys(kinds))
+
+    def highest(self, factor: str, of: str | None, size: int, parent: str | None) -> Integers:
+        """Places of the ``size`` levels with the highest averages, of those below ``parent`` if it is named."""
+        found = next((key for key in self._starts if key[0] == factor and of in (None, key[1])), None)
+        if found is None:
+            return np.zeros(0, np.int64)
+        start, stop = self._starts[found]
+        rows = read_at(self._file, np.arange(start, stop), ("place", "parent_level", "estimate"))
+        if parent is not None:
+            rows = rows.filter(pc.equal(rows["parent_level"], parent))
+        order = np.argsort(-rows["estimate"].to_numpy(), kind="stable")[:size]
+        return rows["place"].to_numpy()[order]
+
+    @cached_property
+    def _starts(self) -> dict[tuple[str, str, int], tuple[int, int]]:
+        """First row, and the one after the last, of every factor, kind and part, in the order of the file."""
+        keys = read_all(self._file, ("grouping_factor", "of", "model"))
+        whole = pc.binary_join_element_wise(keys["grouping_factor"], keys["of"], pc.cast(keys["model"], pa.string()), "\x1f")
+        runs = pc.run_end_encode(whole.combine_chunks()) if keys.num_rows else None
+        found, start = {}, 0
+        for name, stop in [] if runs is None else zip(runs.values.to_pylist(), runs.run_ends.to_pylist(), strict=True):
+            factor, of, model = name.split("\x1f")
+            found[(factor, of, int(model))] = start, stop
+            start = stop
+        return found
+
+    def _of(self, factor: str, of: Any, places: Integers) -> SavedAverages:
+        first = read_at(self._file, self._starts[(factor, of, 0)][0] + places)
+        if first["spread"].null_count:
+            pieces = []
+            for model, coefficients in enumerate(self._coefficients):
+                rows = read_at(self._file, self._starts[(factor, of, model)][0] + places, ("places", "values"))
+                pieces.append(coefficients.spread(_rows(rows)))
+            spread = spread_of_parts(pieces)
+        else:
+            spread = first["spread"].combine_chunks().flatten().to_numpy().reshape(first.num_rows, -1)
+        parents = first["parent_level"]
+        return SavedAverages(
+            factor,
+            of,
+            tuple(first["level"].to_pylist()),
+            None if parents.null_count else tuple(parents.to_pylist()),
+            first["estimate"].to_numpy(),
+            first["std_error"].to_numpy(),
+            spread,
+            first["own"].to_numpy(),
+            bool(first["has_draws"][0].as_py()),
+            bool(first["is_positive"][0].as_py()),
+            self._interval,
+            bool(first["is_median"][0].as_py()),
+        )
+
+
+def _rows(table: pa.Table) -> csr_array:
+    places, values = table["places"].combine_chunks(), table["values"].combine_chunks()
+    columns = places.flatten().to_numpy().astype(np.int64)
+    starts = np.concatenate([[0], np.cumsum(places.value_lengths().to_numpy(zero_copy_only=False))])
+    return csr_array((values.flatten().to_numpy(), columns, starts), shape=(table.num_rows, int(columns.max(initial=0)) + 1))
