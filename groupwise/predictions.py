@@ -223,13 +223,29 @@ def coefficient_row(each: LevelContrast, study: Study) -> dict[str, Any]:
     }
 
 
-def predict_at(study: Study, saved: SavedModels, at: str, *, interval: float | None = None) -> pa.Table:
+def interval_of(text: str | float | None) -> tuple[float | None, bool]:
+    """The probability of ``--interval`` (None: the study's), and whether it is of the next outcome: 0.9, next, or next:0.9.
+
+    Raises StudyError for anything else.
+    """
+    of_next = isinstance(text, str) and text.split(":", 1)[0] == "next"
+    given = text.partition(":")[2] or None if isinstance(text, str) and of_next else text
+    try:
+        probability = None if given is None else float(given)
+    except ValueError:
+        probability = np.nan
+    if probability is not None and not 0.0 < probability < 1.0:
+        raise StudyError(f"--interval {text}: write a probability between 0 and 1, such as 0.9, next, or next:0.9.")
+    return probability, of_next
+
+
+def predict_at(study: Study, saved: SavedModels, at: str, *, interval: str | float | None = None) -> pa.Table:
     """The table ``at`` with the expected outcome of every row: ``estimate, std_error, lower, upper, is_new``.
 
     Parameters
     ----------
     at : a Parquet or CSV file with the formula's predictors and grouping columns; a grouping column that is null, or a level never seen, is
-        a new group. interval : probability of the intervals; None: the study's.
+        a new group. interval : as of ``interval_of``: of the next outcome, ``std_error`` is its standard deviation.
 
     Raises
     ------
@@ -242,14 +258,17 @@ def predict_at(study: Study, saved: SavedModels, at: str, *, interval: float | N
     return table
 
 
-def predict_rows(study: Study, saved: SavedModels, table: pa.Table, named: str, *, interval: float | None = None) -> Sequence[np.ndarray]:
+def predict_rows(
+    study: Study, saved: SavedModels, table: pa.Table, named: str, *, interval: str | float | None = None
+) -> Sequence[np.ndarray]:
     """The columns ``MADE`` of a table of N rows, each (N,); as ``predict_at``. ``named`` begins messages on rows."""
     from multilevel.prediction.row_predictions import predict
 
+    probability, of_next = interval_of(interval)
     with _connection() as connection:
-        rows = _at(connection, study, saved.source.bare(), table)
+        rows = _at(connection, study, saved.source.bare(), table, of_next=of_next)
     try:
-        summary, is_new = predict(saved.source.at_rows(rows.texts), rows, interval=interval, seed=study.seed)
+        summary, is_new = predict(saved.source.at_rows(rows.texts), rows, interval=probability, of_next=of_next, seed=study.seed)
     except DataError as error:
         raise DataError(f"{named}: {error}") from error
     return summary.estimate, summary.std_error, summary.lower, summary.upper, is_new
@@ -313,13 +332,13 @@ def _read(connection: duckdb.DuckDBPyConnection, at: str) -> pa.Table:
     return table
 
 
-def _at(connection: duckdb.DuckDBPyConnection, study: Study, models: Sequence[SavedModel], table: pa.Table) -> At:
+def _at(connection: duckdb.DuckDBPyConnection, study: Study, models: Sequence[SavedModel], table: pa.Table, *, of_next: bool = False) -> At:
     """The columns that the formula needs, as the fit read them: levels and categories as text, the rest as numbers."""
     from multilevel.prediction.prediction_rows import At, needs
 
     given = table.column_names
     fills = models[0].fills
-    wanted = needs(models[0], given)
+    wanted = needs(models[0], given, of_next=of_next)
     indicators = {f"{name}_missing" for name in fills} - set(given)
     absent = [name for name in dict.fromkeys((*wanted.texts, *wanted.numbers)) if name not in given and name not in indicators]
     if absent:

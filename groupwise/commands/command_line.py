@@ -259,7 +259,13 @@ def predict(
     study: StudyFile,
     at: Annotated[str, typer.Option("--at", metavar="TABLE", help="Parquet or CSV with the formula's predictors and grouping columns")],
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="write the rows there: .parquet or .csv; default: print them")] = None,
-    interval: Annotated[float | None, typer.Option(help="probability of the intervals; default: the study's")] = None,
+    interval: Annotated[
+        str | None,
+        typer.Option(
+            metavar="P|next|next:P",
+            help="probability of the intervals, such as 0.9; next: of the next outcome and not of its expectation; default: the study's",
+        ),
+    ] = None,
     run: Annotated[str | None, typer.Option(metavar="RUN", help="run id of a published version; default: the latest")] = None,
 ) -> None:
     """The expected outcome at every row of a table, groups never seen included. Reads what the published version keeps, no line items."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from groupwise.interface.python_words import python_words
-from groupwise.predictions import SavedModels, check_contrast, contrast_rows
+from groupwise.predictions import SavedModels, check_contrast, contrast_rows, interval_of
 from groupwise.study.study import Study
 from multilevel.errors import StudyError
 
@@ -212,7 +212,7 @@ class Estimates(ABC):
             return pd.DataFrame(contrast_rows(self.study, saved, [_label(level) for level in levels], factor, of))
 
     @python_words("the rows cannot be predicted")
-    def predict(self, data: object, *, interval: float | None = None) -> pd.DataFrame:
+    def predict(self, data: object, *, interval: float | str | None = None) -> pd.DataFrame:
         """The expected outcome at every row of a table.
 
         Parameters
@@ -220,8 +220,9 @@ class Estimates(ABC):
         data : table or path
             What ``fit`` takes, with the formula's predictors and grouping columns. A grouping column that is null, or a level never seen,
             is a new group: its effect is integrated over its distribution.
-        interval : float, optional
-            Probability of the intervals. Default: the study's.
+        interval : float or str, optional
+            Probability of the intervals. ``"next"``, or ``"next:0.9"``: of the next outcome and not of its expectation, with its standard
+            deviation for ``std_error``; of ``p(successes, trials)`` a share of the row's trials. Default: the study's.
 
         Returns
         -------
@@ -240,8 +241,7 @@ class Estimates(ABC):
         0     253.7   False
         1     345.6    True
         """
-        if interval is not None and not 0.0 < interval < 1.0:
-            raise StudyError(f"interval {interval}: write a probability between 0 and 1, such as 0.9.")
+        interval_of(interval)
         from groupwise.interface.prediction_frames import predicted
 
         with self._saved() as saved:

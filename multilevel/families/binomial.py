@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
-from scipy.special import expit, gammaln, logit, xlogy
+from scipy.special import betainc, expit, gammaln, logit, xlogy
 
 from multilevel.arrays import Flags, Floats
 from multilevel.families.compiled import compiled
@@ -88,6 +88,11 @@ class Binomial(Family):
         """See ``Family.row_log_probability``."""
         ways = gammaln(size + 1) - gammaln(y + 1) - gammaln(size - y + 1)
         return np.asarray(ways - y * np.logaddexp(0.0, -eta) - (size - y) * np.logaddexp(0.0, eta))
+
+    def below(self, y: Floats, size: Floats, eta: Floats, scale: Floats) -> Floats:
+        """See ``Family.below``."""
+        inside = betainc(np.maximum(size - y, 0.5), np.maximum(y + 1.0, 0.5), expit(-eta))
+        return np.where(y < 0, 0.0, np.where(y >= size, 1.0, inside))
 
     def single_outcomes(self, total: Floats, size: Floats, n: Floats) -> tuple[tuple[float, Floats], ...] | None:
         """Of one trial a row: successes and failures."""

@@ -79,6 +79,9 @@ def save_model(
         factors={name: _factor(factor, cells, variance) for name, factor in tree.factors.items()},
         blocks=tuple(block.factor.name for block in design.blocks),
         terms=tuple(tuple(column.label for column in block.columns) for block in design.blocks),
+        scale=_scale(fit),
+        log_scale_error=_log_scale_error(plain),
+        scale_draws=None if picks is None else _scale_draws(fit, picks),
         log_variance=None if variance is None else variance.constant,
         log_variance_error=0.0 if variance is None else variance.mean_error,
         fills=dict(fills),
@@ -145,6 +148,25 @@ def _normal(fit: Fit) -> SavedJoint:
         form = ArrowForm(width, (), np.arange(width), root.T @ root)
         return KeptArrow(form, plain.joint.mean, np.zeros((width, 0)), maps.matrix)
     raise FitError("This fit's joint distribution cannot be kept: it is neither normal nor draws.")
+
+
+def _scale(fit: Fit) -> float | None:
+    return fit.sigma if fit.dispersion is None else fit.dispersion
+
+
+def _log_scale_error(plain: UnitFreeFit) -> float:
+    """Of the likelihood engine's log sigma or log dispersion, the last of its parameters where there is one."""
+    parameters = plain.parameters
+    sizes = [len(own) * (len(own) + 1) // 2 for own in plain.covariances]
+    if parameters is None or len(parameters.values) <= sum(sizes):
+        return 0.0
+    variance = float(parameters.covariance[-1, -1])
+    return float(np.sqrt(variance)) if np.isfinite(variance) and variance > 0 else 0.0
+
+
+def _scale_draws(fit: Fit, picks: NDArray[np.int64]) -> NDArray[np.float32] | None:
+    draws = fit.sigma_draws if fit.dispersion_draws is None else fit.dispersion_draws
+    return None if draws is None else draws[picks].astype(np.float32)
 
 
 def _size(width: int) -> int:

@@ -54,6 +54,8 @@ class SavedModel:
     population : labels of beta. labels : categorical predictor -> its values in coding order.
     moments : expression inside ``center()`` or ``scale()`` -> mean, sd. means : what ``within`` and ``between`` refer to.
     factors : by name. blocks : the factor's name of each block. terms : its terms.
+    scale, log_scale_error : sigma, phi or shape, and the sd of what is unknown of its logarithm; None where the family has none, and in
+        versions from before it was kept. scale_draws : (S,) beside the draws, or None.
     log_variance, log_variance_error : log sigma^2 of an average level under ``log(y)`` and its standard error, else None and 0.
     fills : column -> the mean that stands for a missing value there (``<column>_missing`` is its indicator).
     mean : (p + q,). joint : how they vary about it.
@@ -76,6 +78,9 @@ class SavedModel:
     factors: Mapping[str, SavedFactor]
     blocks: tuple[str, ...]
     terms: tuple[tuple[str, ...], ...]
+    scale: float | None
+    log_scale_error: float
+    scale_draws: NDArray[np.float32] | None
     log_variance: float | None
     log_variance_error: float
     fills: Mapping[str, float]
