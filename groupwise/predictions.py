@@ -143,41 +143,61 @@ def _models_of[T](saved: SavedModels, levels: Sequence[str], factor: str | None,
         raise
 
 
-def levels_to_compare(saved: SavedModels, factor: str | None, of: str | None, *, within: str | None, top: int | None) -> list[str]:
-    """The levels of ``factor`` below the parent ``within``, or the ``top`` with the highest averages, there or anywhere.
+@dataclass(frozen=True)
+class Chosen:
+    """The levels whose differences are asked for: ``levels``, or all that lie ``within`` a parent, or the ``top`` with the highest
+    averages, there or anywhere; of one ``factor``; ``of``: members, population or coefficient, None: the headline."""
 
-    Raises StudyError where the factor is not named and there are several, has no such parent, or the levels are too many.
-    """
-    known = {name: each for name, each in saved.source.bare()[0].factors.items() if within is None or each.parents is not None}
-    if factor is None and len(known) != 1:
-        raise StudyError(f"Name the factor with --factor: {', '.join(known) or 'no factor is nested in another'}.")
-    name = next(iter(known)) if factor is None else factor
-    if name not in saved.source.bare()[0].factors:
-        raise StudyError(f"--factor {name}: the study's grouping factors are {', '.join(saved.source.bare()[0].factors)}.")
-    levels = saved.source.highest(name, of, MOST_COMPARED + 1 if top is None else top, within)
-    if len(levels) < 2:
-        where = f" below {within!r}" if within is not None else ""
-        raise StudyError(f"{name} has {'no level' if not levels else 'one level'}{where} with averages; a difference needs two.")
-    if len(levels) > MOST_COMPARED:
-        raise StudyError(f"--within {within}: {name} has more than {MOST_COMPARED} levels there; add --top {MOST_COMPARED} or fewer.")
-    return levels
+    levels: tuple[str, ...] = ()
+    factor: str | None = None
+    of: str | None = None
+    within: str | None = None
+    top: int | None = None
+
+    def among(self, saved: SavedModels) -> Sequence[str]:
+        """The levels by name.
+
+        Raises StudyError where the factor is not named and several may be meant, or it has too few or too many such levels.
+        """
+        if self.within is None and self.top is None:
+            return self.levels
+        factors = saved.source.bare()[0].factors
+        able = [name for name, each in factors.items() if self.within is None or each.parents is not None]
+        if self.factor is None and len(able) != 1:
+            raise StudyError(f"Name the factor with --factor: {', '.join(able) or 'no factor is nested in another'}.")
+        name = able[0] if self.factor is None else self.factor
+        if name not in factors:
+            raise StudyError(f"--factor {name}: the study's grouping factors are {', '.join(factors)}.")
+        levels = saved.source.highest(name, self.of, MOST_COMPARED + 1 if self.top is None else self.top, self.within)
+        where = "" if self.within is None else f" within {self.within!r}"
+        if len(levels) < 2:
+            raise StudyError(f"{name} has {'one level' if levels else 'no level'}{where} with averages; a difference needs two.")
+        if len(levels) > MOST_COMPARED:
+            raise StudyError(f"{name} has more than {MOST_COMPARED} levels{where}; add --top {MOST_COMPARED} or fewer.")
+        return levels
 
 
-def check_contrast(levels: Sequence[object], of: str | None) -> None:
+def check_contrast(asked: Chosen) -> None:
     """Raise StudyError where no such differences exist."""
+    levels, of = asked.levels, asked.of
     if of not in (None, *KINDS):
         raise StudyError(f"--of {of}: write {', '.join(KINDS[:-1])} or {KINDS[-1]}.")
+    if asked.within is not None or asked.top is not None:
+        if levels or of == "coefficient":
+            raise StudyError("--within and --top choose the levels, whose averages are compared: name no levels beside them.")
+        return
     if len(levels) < 2:
         raise StudyError(f"contrast {' '.join(map(str, levels))}: name two levels, or more.")
     if of == "coefficient" and len(levels) > 2:
         raise StudyError("--of coefficient: name two levels.")
 
 
-def contrast_rows(study: Study, saved: SavedModels, levels: Sequence[str], factor: str | None, of: str | None) -> list[dict[str, Any]]:
-    """The differences as rows of a table; parameters and errors as of ``contrast_averages``, and ``of`` may be coefficient."""
-    if of == "coefficient":
-        return [coefficient_row(each, study) for each in contrast_levels(saved, levels[0], levels[1], factor)]
-    pairs, _, kind = contrast_averages(saved, levels, factor, of)
+def contrast_rows(study: Study, saved: SavedModels, asked: Chosen) -> list[dict[str, Any]]:
+    """The differences as rows of a table; errors as of ``contrast_averages``."""
+    levels = asked.among(saved)
+    if asked.of == "coefficient":
+        return [coefficient_row(each, study) for each in contrast_levels(saved, levels[0], levels[1], asked.factor)]
+    pairs, _, kind = contrast_averages(saved, levels, asked.factor, asked.of)
     return [average_row(each, kind, study) for each in pairs]
 
 

@@ -233,9 +233,11 @@ def report(
 def contrast(
     study: StudyFile,
     levels: Annotated[
-        list[str],
-        typer.Argument(metavar="LEVEL", help="two levels of one factor, or more; parent:level where a name alone is not unique"),
-    ],
+        list[str] | None,
+        typer.Argument(
+            metavar="LEVEL", help="two levels of one factor, or more; parent:level where a name alone is not unique", show_default=False
+        ),
+    ] = None,
     factor: Annotated[str | None, typer.Option(help="the grouping factor, where several have all levels")] = None,
     of: Annotated[
         str | None,
@@ -245,13 +247,17 @@ def contrast(
             help="of the groups as they are, of new members, or of coefficients on the link scale; default: the headline",
         ),
     ] = None,
+    within: Annotated[str | None, typer.Option(metavar="PARENT", help="in place of levels: all that lie inside this one")] = None,
+    top: Annotated[int | None, typer.Option(min=2, max=100, help="in place of levels: so many with the highest averages")] = None,
     style: Annotated[str, typer.Option("--format", metavar="table|json|csv", help="how the differences are printed")] = "table",
     run: Annotated[str | None, typer.Option(metavar="RUN", help="run id of a published version; default: the latest")] = None,
 ) -> None:
     """The first level minus the second, as the tables have them, with its interval and probability; of several levels, all pairs."""
     from groupwise.commands.contrast import show_contrast
+    from groupwise.predictions import Chosen
 
-    show_contrast(str(study), levels, factor=factor, of=of, style=style, run_id=run)
+    chosen = Chosen(tuple(levels or ()), factor, of, within, top)
+    show_contrast(str(study), chosen, style=style, run_id=run)
 
 
 @app.command()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
@@ -11,6 +10,7 @@ from rich.table import Table
 from groupwise.commands import terminal
 from groupwise.commands.plain_rows import check_style, write_rows
 from groupwise.predictions import (
+    Chosen,
     SavedModels,
     average_row,
     check_contrast,
@@ -31,16 +31,17 @@ SURE = 0.999
 WHOSE = {"members": "both with the members that they have", "population": "for a new member of each"}
 
 
-def show_contrast(study_file: str, levels: Sequence[str], *, factor: str | None, of: str | None, style: str, run_id: str | None) -> None:
+def show_contrast(study_file: str, asked: Chosen, *, style: str, run_id: str | None) -> None:
     """Print the differences; raises StudyError for a level that is not there, SourceError where nothing is saved."""
     check_style(style)
-    check_contrast(levels, of)
+    check_contrast(asked)
     study = load_study(study_file)
     with reading_saved(study, run_id) as saved:
-        if of == "coefficient":
-            _show_coefficients(study, saved, contrast_levels(saved, levels[0], levels[1], factor), style)
+        levels = asked.among(saved)
+        if asked.of == "coefficient":
+            _show_coefficients(study, saved, contrast_levels(saved, levels[0], levels[1], asked.factor), style)
         else:
-            pairs, chosen, kind = contrast_averages(saved, levels, factor, of)
+            pairs, chosen, kind = contrast_averages(saved, levels, asked.factor, asked.of)
             _show_averages(study, saved, pairs, chosen, kind, style)
 
 

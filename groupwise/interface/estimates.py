@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from groupwise.interface.python_words import python_words
-from groupwise.predictions import SavedModels, check_contrast, contrast_rows, interval_of
+from groupwise.predictions import Chosen, SavedModels, check_contrast, contrast_rows, interval_of
 from groupwise.study.study import Study
 from multilevel.errors import StudyError
 
@@ -174,7 +174,12 @@ class Estimates(ABC):
 
     @python_words("the contrast cannot be calculated")
     def contrast(
-        self, *levels: object, factor: str | None = None, of: Literal["members", "population", "coefficient"] | None = None
+        self,
+        *levels: object,
+        factor: str | None = None,
+        of: Literal["members", "population", "coefficient"] | None = None,
+        within: object = None,
+        top: int | None = None,
     ) -> pd.DataFrame:
         """Differences of groups, with the probability that each is above zero.
 
@@ -186,6 +191,10 @@ class Estimates(ABC):
             The grouping factor, where several have all levels.
         of : {"members", "population", "coefficient"}, optional
             Of the groups as they are, of new members, or of coefficients on the link scale. Default: the headline of ``group_estimates``.
+        within : object, optional
+            In place of levels: all that lie inside this parent, at most 100.
+        top : int, optional
+            In place of levels: so many with the highest averages, anywhere or ``within`` a parent.
 
         Returns
         -------
@@ -207,9 +216,11 @@ class Estimates(ABC):
         """
         import pandas as pd
 
-        check_contrast(levels, of)
+        parent = None if within is None else _label(within)
+        asked = Chosen(tuple(_label(level) for level in levels), factor, of, parent, top)
+        check_contrast(asked)
         with self._saved() as saved:
-            return pd.DataFrame(contrast_rows(self.study, saved, [_label(level) for level in levels], factor, of))
+            return pd.DataFrame(contrast_rows(self.study, saved, asked))
 
     @python_words("the rows cannot be predicted")
     def predict(self, data: object, *, interval: float | str | None = None) -> pd.DataFrame:

@@ -40,13 +40,14 @@ def table_of(name: str, columns: Mapping[str, Any], n_rows: int) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def lists(values: np.ndarray, starts: Integers, type_: pa.DataType, missing: np.ndarray | None = None) -> pa.Array:
+def lists(values: np.ndarray, starts: np.ndarray, type_: pa.DataType, missing: np.ndarray | None = None) -> Any:
     """A list for each row: ``values`` from ``starts`` (n + 1,) on; null where ``missing`` (n,)."""
+    made: Any = pa.ListArray
     mask = None if missing is None else pa.array(missing)
-    return pa.ListArray.from_arrays(pa.array(starts, pa.int32()), pa.array(values, type_), pa.list_(pa.field("element", type_)), mask=mask)
+    return made.from_arrays(pa.array(starts, pa.int32()), pa.array(values, type_), pa.list_(pa.field("element", type_)), mask=mask)
 
 
-def dense_lists(values: np.ndarray, type_: pa.DataType, missing: np.ndarray | None = None) -> pa.Array:
+def dense_lists(values: np.ndarray, type_: pa.DataType, missing: np.ndarray | None = None) -> Any:
     """A list of each row of (n, m)."""
     return lists(np.ascontiguousarray(values).ravel(), np.arange(len(values) + 1) * values.shape[1], type_, missing)
 
@@ -227,7 +228,7 @@ def with_mixes(model: SavedModel, place: int, averages: Sequence[AverageRows]) -
     """
     joint = model.joint
     if isinstance(joint, KeptMixture):
-        return Mixed(joint, np.zeros(0), [csr_array(as_csr(one.rows[place]) @ joint.points.matrix) for one in averages])
+        return Mixed(joint, np.zeros(0), [joint.inner(as_csr(one.rows[place])) for one in averages])
     assert isinstance(joint, KeptArrow | KeptDeviations)
     matrix = joint.matrix
     at = matrix.shape[1]
@@ -296,7 +297,7 @@ def _regressions(joint: KeptArrow) -> dict[str, Any]:
     }
 
 
-def _names(model: SavedModel, n_mixes: int) -> dict[str, pa.Array]:
+def _names(model: SavedModel, n_mixes: int) -> dict[str, Any]:
     """grouping_factor, level, parent_level and term of every coordinate."""
     p, text = len(model.population), pa.string()
     factors, levels = [pa.nulls(p, text)], [pa.nulls(p, text)]

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.sparse import csr_array
 
 from multilevel.arrays import Integers
 from multilevel.prediction.kept_coefficients import KeptCoefficients
-from multilevel.prediction.parquet_rows import read_all, read_at
+from multilevel.prediction.parquet_rows import Table, flat, list_starts, read_all, read_at
 from multilevel.prediction.saved_averages import SavedAverages, spread_of_parts
 
 
@@ -37,7 +36,7 @@ class KeptAverages:
         start, stop = self._starts[found]
         rows = read_at(self._file, np.arange(start, stop), ("place", "parent_level", "estimate"))
         if parent is not None:
-            rows = rows.filter(pc.equal(rows["parent_level"], parent))
+            rows = rows.filter(pc.field("parent_level") == parent)
         order = np.argsort(-rows["estimate"].to_numpy(), kind="stable")[:size]
         return rows["place"].to_numpy()[order]
 
@@ -45,13 +44,14 @@ class KeptAverages:
     def _starts(self) -> dict[tuple[str, str, int], tuple[int, int]]:
         """First row, and the one after the last, of every factor, kind and part, in the order of the file."""
         keys = read_all(self._file, ("grouping_factor", "of", "model"))
-        whole = pc.binary_join_element_wise(keys["grouping_factor"], keys["of"], pc.cast(keys["model"], pa.string()), "\x1f")
-        runs = pc.run_end_encode(whole.combine_chunks()) if keys.num_rows else None
-        found, start = {}, 0
-        for name, stop in [] if runs is None else zip(runs.values.to_pylist(), runs.run_ends.to_pylist(), strict=True):
-            factor, of, model = name.split("\x1f")
-            found[(factor, of, int(model))] = start, stop
-            start = stop
+        coded = [keys[name].combine_chunks().dictionary_encode() for name in keys.column_names]
+        codes = np.stack([each.indices.to_numpy() for each in coded])
+        first = np.flatnonzero(np.any(codes[:, 1:] != codes[:, :-1], axis=0)) + 1
+        starts = [0, *first.tolist()] if keys.num_rows else []
+        found = {}
+        for start, stop in zip(starts, [*starts[1:], keys.num_rows], strict=True):
+            factor, of, model = (each.dictionary[int(code)].as_py() for each, code in zip(coded, codes[:, start], strict=True))
+            found[(factor, of, model)] = start, stop
         return found
 
     def _of(self, factor: str, of: Any, places: Integers) -> SavedAverages:
@@ -63,7 +63,7 @@ class KeptAverages:
                 pieces.append(coefficients.spread(_rows(rows)))
             spread = spread_of_parts(pieces)
         else:
-            spread = first["spread"].combine_chunks().flatten().to_numpy().reshape(first.num_rows, -1)
+            spread = flat(first["spread"]).reshape(first.num_rows, -1)
         parents = first["parent_level"]
         return SavedAverages(
             factor,
@@ -72,7 +72,7 @@ class KeptAverages:
             None if parents.null_count else tuple(parents.to_pylist()),
             first["estimate"].to_numpy(),
             first["std_error"].to_numpy(),
-            spread,
+            np.asarray(spread, np.float32),
             first["own"].to_numpy(),
             bool(first["has_draws"][0].as_py()),
             bool(first["is_positive"][0].as_py()),
@@ -81,8 +81,7 @@ class KeptAverages:
         )
 
 
-def _rows(table: pa.Table) -> csr_array:
-    places, values = table["places"].combine_chunks(), table["values"].combine_chunks()
-    columns = places.flatten().to_numpy().astype(np.int64)
-    starts = np.concatenate([[0], np.cumsum(places.value_lengths().to_numpy(zero_copy_only=False))])
-    return csr_array((values.flatten().to_numpy(), columns, starts), shape=(table.num_rows, int(columns.max(initial=0)) + 1))
+def _rows(table: Table) -> csr_array:
+    columns = flat(table["places"]).astype(np.int64)
+    width = int(columns.max(initial=0)) + 1
+    return csr_array((flat(table["values"]), columns, list_starts(table["places"])), shape=(table.num_rows, width))

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from scipy.sparse import block_diag, csr_array, eye_array, kron
 
 from multilevel.arrays import Floats, Integers
@@ -16,7 +17,7 @@ from multilevel.fit.arrow_form import ArrowForm, Step
 from multilevel.fit.theta_spread import ThetaMixture
 from multilevel.linear.joint_normal import square_root
 from multilevel.prediction.joint_rows import ARROW, DRAWS
-from multilevel.prediction.parquet_rows import read_all, read_at
+from multilevel.prediction.parquet_rows import Table, flat, list_starts, read_all, read_at
 from multilevel.prediction.saved_joint import KeptArrow, KeptDeviations, KeptMixture, SavedJoint
 
 NAMED = ("place", "estimate", "level", "parent_level")
@@ -72,7 +73,7 @@ class KeptCoefficients:
         rows = self._rows(self.starts[block] + levels * self.sizes[block], ("level", "parent_level"))
         return rows["level"].to_pylist(), rows["parent_level"].to_pylist()
 
-    def _rows(self, places: Integers, columns: Sequence[str]) -> pa.Table:
+    def _rows(self, places: Integers, columns: Sequence[str]) -> Table:
         return read_at(self._folder / "coefficients.parquet", self._start + places, columns)
 
     def _written(self, counts: Sequence[int]) -> csr_array:
@@ -82,8 +83,7 @@ class KeptCoefficients:
         return csr_array(block_diag(parts, format="csr"))
 
     def _draws(self, places: Integers) -> Any:
-        values = self._rows(places, ("draws",))["draws"].combine_chunks()
-        return values.flatten().to_numpy().reshape(len(places), -1).T
+        return flat(self._rows(places, ("draws",))["draws"]).reshape(len(places), -1).T
 
     @cached_property
     def _core(self) -> tuple[Integers, Floats]:
@@ -91,9 +91,9 @@ class KeptCoefficients:
         rows = self._core_rows()
         return rows["place"].to_numpy(), _matrix(rows["covariance"], rows.num_rows)
 
-    def _core_rows(self) -> pa.Table:
+    def _core_rows(self) -> Table:
         rows = read_all(self._folder / "core.parquet")
-        return rows.filter(pa.compute.equal(rows["model"], self._head["place"]))
+        return rows.filter(pc.field("model") == self._head["place"])
 
     @cached_property
     def _points(self) -> ThetaMixture:
@@ -111,11 +111,11 @@ class KeptCoefficients:
         tables = []
         known, wanted = np.zeros(0, np.int64), np.union1d(places, core)
         while len(wanted):
-            table = self._rows(wanted, columns)
-            tables.append(table)
+            read = self._rows(wanted, columns)
+            tables.append(read)
             known = np.union1d(known, wanted)
-            wanted = np.setdiff1d(table["given"].combine_chunks().flatten().to_numpy(), known).astype(np.int64)
-        table = pa.concat_tables(tables).sort_by("place")
+            wanted = np.setdiff1d(flat(read["given"]), known).astype(np.int64)
+        table: Table = pa.concat_tables(tables).sort_by("place")
         step = table["step"].to_numpy()
         own = [np.flatnonzero(step == each) for each in np.unique(step[~np.isnan(step)])]
         given = _entries(table, known)
@@ -126,12 +126,10 @@ class KeptCoefficients:
         return known, KeptArrow(form, table["location"].to_numpy(), directions, csr_array((0, len(known))))
 
 
-def _entries(table: pa.Table, known: Integers) -> csr_array:
+def _entries(table: Table, known: Integers) -> csr_array:
     """(n, n) weights on the coordinates ``known`` (n,)."""
-    given, weights = table["given"].combine_chunks(), table["weights"].combine_chunks()
-    lengths = given.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
-    columns = np.searchsorted(known, given.flatten().to_numpy())
-    return csr_array((weights.flatten().to_numpy(), columns, np.concatenate([[0], np.cumsum(lengths)])), shape=(len(known), len(known)))
+    columns = np.searchsorted(known, flat(table["given"]))
+    return csr_array((flat(table["weights"]), columns, list_starts(table["given"])), shape=(len(known), len(known)))
 
 
 def _onto(rows: csr_array, places: Integers, coordinates: Integers) -> csr_array:
@@ -140,7 +138,7 @@ def _onto(rows: csr_array, places: Integers, coordinates: Integers) -> csr_array
     return csr_array((rows.data, columns, rows.indptr), shape=(rows.shape[0], len(coordinates)))
 
 
-def _matrix(column: pa.ChunkedArray, n_rows: int) -> Floats:
+def _matrix(column: Any, n_rows: int) -> Floats:
     """(n, m) from lists of m doubles."""
-    values = column.combine_chunks().flatten().to_numpy()
+    values: Floats = flat(column)
     return values.reshape(n_rows, len(values) // n_rows if n_rows else 0)

@@ -34,6 +34,12 @@ class Levels:
     log_variance_errors: tuple[float, ...] = ()
 
 
+def _joined(*texts: Any) -> Any:
+    """Texts put together, by the last."""
+    join: Any = pc.binary_join_element_wise
+    return join(*texts)
+
+
 class KeptLevels:
     """``levels`` of one factor, in row ``factor`` of ``factors``: the rows from ``start`` on."""
 
@@ -57,10 +63,10 @@ class KeptLevels:
         rows = set(zip(*(texts[name] for name in self.columns), strict=True))
         forms = {text: {text, *plain_forms(text)} for row in rows for text in row if text is not None}
         wanted = {key for row in rows if None not in row for key in product(*(forms[text] for text in row if text is not None))}
-        found = self._among({key[-1] for key in wanted}, ("level", "parent_level"))
+        found: Any = self._among({key[-1] for key in wanted}, ("level", "parent_level"))
         level = found["level"]
         if len(self.columns) > 1:
-            level = pc.binary_join_element_wise(found["parent_level"], level, BETWEEN)
+            level = _joined(found["parent_level"], level, BETWEEN)
             chosen = {BETWEEN.join((":".join(key[:-1]), key[-1])) for key in wanted}
         else:
             chosen = {key[0] for key in wanted}
@@ -77,8 +83,8 @@ class KeptLevels:
         """Those that a label names as ``level`` or ``parent:level``."""
         written = list(labels)
         ends = {label[at:] for label in written for at in (0, *(at + 1 for at, letter in enumerate(label) if letter == ":"))}
-        found = self._among(ends, ("level", "parent_level"))
-        whole = pc.binary_join_element_wise(pc.fill_null(found["parent_level"], ""), found["level"], ":")
+        found: Any = self._among(ends, ("level", "parent_level"))
+        whole = _joined(found["parent_level"].fill_null(""), found["level"], ":")
         names = pa.array(written, pa.string())
         return self._at(self._numbers(found, pc.or_(pc.is_in(found["level"], names), pc.is_in(whole, names))))
 

@@ -13,6 +13,9 @@ import pyarrow.parquet as pq
 from multilevel.arrays import Integers
 from multilevel.errors import DataError
 
+type Table = Any
+"""A table of Arrow, of which the stubs know less than it can do."""
+
 ROW_GROUP = 16_384
 
 UNCOMPRESSED = ("weights", "values", "directions", "draws", "spread", "covariance")
@@ -23,7 +26,8 @@ def write_rows(table: pa.Table, file: Path, keys: Sequence[str]) -> None:
     """Write a table sorted by ``keys``."""
     nested = {field.name: f"{field.name}.list.element" if pa.types.is_list(field.type) else field.name for field in table.schema}
     texts = [nested[field.name] for field in table.schema if pa.string() in (field.type, getattr(field.type, "value_type", None))]
-    pq.write_table(
+    write: Any = pq.write_table
+    write(
         table,
         file,
         row_group_size=ROW_GROUP,
@@ -34,15 +38,15 @@ def write_rows(table: pa.Table, file: Path, keys: Sequence[str]) -> None:
     )
 
 
-def read_all(file: Path, columns: Sequence[str] | None = None) -> pa.Table:
+def read_all(file: Path, columns: Sequence[str] | None = None) -> Table:
     """The whole table; DataError where it cannot be read."""
     return _read(file, lambda opened: opened.read(None if columns is None else list(columns)))
 
 
-def read_at(file: Path, rows: Integers, columns: Sequence[str] | None = None) -> pa.Table:
+def read_at(file: Path, rows: Integers, columns: Sequence[str] | None = None) -> Table:
     """The rows numbered ``rows`` (n,), in that order."""
 
-    def chosen(opened: pq.ParquetFile) -> pa.Table:
+    def chosen(opened: pq.ParquetFile) -> Table:
         starts = _starts(opened)
         groups = np.searchsorted(starts, rows, side="right") - 1
         wanted = np.unique(groups)
@@ -53,17 +57,17 @@ def read_at(file: Path, rows: Integers, columns: Sequence[str] | None = None) ->
     return _read(file, chosen)
 
 
-def read_between(file: Path, first: int, stop: int, column: str, texts: Sequence[str], columns: Sequence[str]) -> pa.Table:
+def read_between(file: Path, first: int, stop: int, column: str, texts: Sequence[str], columns: Sequence[str]) -> Table:
     """Of the rows ``first`` to ``stop``, which are sorted by ``column``, at least those where it is one of ``texts``: ``columns``, and
     ``row``, each row's number in the file."""
 
-    def chosen(opened: pq.ParquetFile) -> pa.Table:
+    def chosen(opened: pq.ParquetFile) -> Table:
         starts, place = _starts(opened), opened.schema_arrow.get_field_index(column)
         groups = []
         for at in range(opened.metadata.num_row_groups):
             if starts[at + 1] <= first or starts[at] >= stop:
                 continue
-            known = opened.metadata.row_group(at).column(place).statistics
+            known: Any = opened.metadata.row_group(at).column(place).statistics
             if known is None or not known.has_min_max or any(known.min <= text <= known.max for text in texts):
                 groups.append(at)
         tables = [_numbered(opened.read_row_group(at, list(columns)), int(starts[at]), first, stop) for at in groups]
@@ -72,7 +76,18 @@ def read_between(file: Path, first: int, stop: int, column: str, texts: Sequence
     return _read(file, chosen)
 
 
-def _numbered(table: pa.Table, start: int, first: int, stop: int) -> pa.Table:
+def flat(column: Any) -> Any:
+    """All entries of a column of lists, one after the other."""
+    return column.combine_chunks().flatten().to_numpy()
+
+
+def list_starts(column: Any) -> Integers:
+    """(n + 1,) where each row's list begins among them; null is empty."""
+    lengths = column.combine_chunks().value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+
+
+def _numbered(table: Table, start: int, first: int, stop: int) -> Table:
     """Of the rows from number ``start`` on, those from ``first`` to ``stop``, with their numbers."""
     numbered = table.append_column("row", pa.array(np.arange(start, start + table.num_rows)))
     low, high = max(first - start, 0), min(stop - start, table.num_rows)
@@ -83,7 +98,7 @@ def _starts(opened: pq.ParquetFile) -> Integers:
     return np.cumsum([0, *(opened.metadata.row_group(at).num_rows for at in range(opened.metadata.num_row_groups))])
 
 
-def _read(file: Path, work: Callable[[Any], pa.Table]) -> pa.Table:
+def _read(file: Path, work: Callable[[Any], Table]) -> Table:
     try:
         with pq.ParquetFile(file, memory_map=True) as opened:
             return work(opened)

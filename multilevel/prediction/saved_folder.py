@@ -19,7 +19,7 @@ from multilevel.prediction.joint_rows import plain_forms
 from multilevel.prediction.kept_averages import KeptAverages
 from multilevel.prediction.kept_coefficients import KeptCoefficients
 from multilevel.prediction.kept_levels import KeptLevels, Levels, Texts
-from multilevel.prediction.parquet_rows import read_all, read_at
+from multilevel.prediction.parquet_rows import flat, list_starts, read_all, read_at
 from multilevel.prediction.saved_averages import SavedAverages
 from multilevel.prediction.saved_model import SavedFactor, SavedMeans, SavedModel
 
@@ -40,8 +40,8 @@ class SavedFolder:
         heads, blocks, factors = (read_all(self._folder / f"{name}.parquet").to_pylist() for name in ("models", "blocks", "factors"))
         found: list[_Part] = []
         for head in heads:
-            own = ([each for each in rows if each["model"] == head["place"]] for rows in (blocks, factors))
-            found.append(_Part(self._folder, head, *own, found[-1].after if found else _Starts()))
+            own_blocks, own_factors = ([each for each in rows if each["model"] == head["place"]] for rows in (blocks, factors))
+            found.append(_Part(self._folder, head, own_blocks, own_factors, found[-1].after if found else _Starts()))
         return found
 
     def bare(self) -> tuple[SavedModel, ...]:
@@ -109,7 +109,7 @@ class _Part:
         """By name, with all levels."""
         return {name: _factor(factor, self.levels[name].every()) for name, factor in zip(self._sizes, self._factors, strict=True)}
 
-    def model(self, chosen: Callable[[KeptLevels], Levels], *, with_rows: bool = False, means: Texts | None = NO_TEXTS) -> SavedModel:
+    def model(self, chosen: Callable[[KeptLevels], Levels], *, with_rows: bool = False, means: Texts = NO_TEXTS) -> SavedModel:
         """The model with the levels that ``chosen`` picks of each factor, ``with_rows`` those that their coefficients are of too;
         ``means``: the labels whose level means are needed."""
         found = {name: chosen(levels) for name, levels in self.levels.items()}
@@ -205,18 +205,16 @@ class _Part:
     def _level_rows(self, start: int, places: Integers) -> csr_array:
         """(n, coefficients) of levels at ``places`` (n,)."""
         table = read_at(self._folder / "level_rows.parquet", start + places, ("places", "values"))
-        columns, values = (table[name].combine_chunks() for name in ("places", "values"))
-        starts = np.concatenate([[0], np.cumsum(columns.value_lengths().to_numpy(zero_copy_only=False))])
-        entries = (values.flatten().to_numpy(), columns.flatten().to_numpy().astype(np.int64), starts)
+        entries = (flat(table["values"]), flat(table["places"]).astype(np.int64), list_starts(table["places"]))
         return csr_array(entries, shape=(len(places), int(self.head["coefficients"])))
 
     def _means(self, wanted: Texts) -> tuple[SavedMeans, ...]:
         """The means of levels that ``wanted`` labels."""
         table = read_all(self._folder / "level_means.parquet")
-        table = table.filter(pc.equal(table["model"], self.head["place"]))
+        table = table.filter(pc.field("model") == self.head["place"])
         found = []
         for name in dict.fromkeys(table["predictor"].to_pylist()):
-            own = table.filter(pc.equal(table["predictor"], name))
+            own = table.filter(pc.field("predictor") == name)
             columns = tuple(own["columns"][0].as_py())
             if own.num_rows > FEW_MEANS:
                 labels = {form for text in wanted.get(columns[-1], ()) if text is not None for form in (text, *plain_forms(text))}

@@ -96,6 +96,10 @@ class KeptMixture:
     points: ThetaMixture
     has_draws: bool = False
 
+    def inner(self, rows: csr_array) -> csr_array:
+        """Rows of (beta, b) in the coordinates of the fit."""
+        return rows if self.points.matrix is None else csr_array(rows @ self.points.matrix)
+
     @property
     def row_values(self) -> int:
         """Entries of a row of all roots."""

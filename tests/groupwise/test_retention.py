@@ -17,7 +17,7 @@ from groupwise.retention import HELD, at_work, leftovers
 from groupwise.run_folder import RUNS, RunFolder
 
 NOW = datetime.now(UTC)
-ROWS = ("cells.parquet", "rows.parquet", "quarantine/rows.parquet", "joint.npz", "validation.json")
+ROWS = ("cells.parquet", "rows.parquet", "quarantine/rows.parquet", "joint/core.parquet", "validation.json")
 
 type Make = Callable[..., RunFolder]
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from multilevel.prediction.saved_file import read_averages, write_models
 from scipy.special import expit, ndtri
 
 from multilevel.cells.from_rows import cells_from_frame
@@ -18,6 +17,8 @@ from multilevel.formula.parse import parse_formula
 from multilevel.prediction.average_contrast import average_contrasts, choices
 from multilevel.prediction.save_model import save_model
 from multilevel.prediction.saved_averages import SavedAverages, saved_averages
+from multilevel.prediction.saved_folder import SavedFolder
+from multilevel.prediction.write_joint import write_joint
 from multilevel.study.fit_study import fit_study
 from multilevel.study.options import StudyFit, fit_options
 
@@ -86,9 +87,10 @@ def test_choices_add_up(kept: tuple[StudyFit, SavedAverages]) -> None:
 
 
 def test_the_file_gives_them_back(kept: tuple[StudyFit, SavedAverages], tmp_path: Path) -> None:
-    _, averages = kept
-    write_models([], tmp_path / "joint.npz", [averages])
-    [back] = read_averages(tmp_path / "joint.npz")
+    study, averages = kept
+    models = [model for part in study.parts if (model := save_model(part, "y ~ 1 + (1 | g)", moments={}, fills={})) is not None]
+    write_joint(models, tmp_path, [averages])
+    [back] = SavedFolder(tmp_path).averages("g", averages.levels)
     assert (back.factor, back.of, back.levels, back.parents, back.has_draws, back.is_positive, back.interval) == (
         averages.factor,
         averages.of,
