@@ -19,7 +19,8 @@ import pyarrow as pa
 
 from benchmarks._calibration_page import markdown
 from benchmarks._reliability_page import provenance, replace_block
-from groupwise.predictions import SavedModels, contrast_averages, contrast_levels, saved_of
+from groupwise.kept_models import SavedModels, saved_of
+from groupwise.predictions import contrast_averages, contrast_levels
 from groupwise.publishing.target import open_target
 from groupwise.report import write_picture
 from groupwise.study.study_file import load_study

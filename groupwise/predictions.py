@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from groupwise.publishing.target import Target, open_target
-from groupwise.publishing.version import Version
+from groupwise.kept_models import SavedModels
 from groupwise.source.conditions import is_missing
 from groupwise.source.relation import first_line, literal, quote
 from groupwise.source.source_files import exactly, is_remote, plain_path
@@ -27,8 +24,7 @@ if TYPE_CHECKING:
     from multilevel.prediction.average_contrast import AverageContrast, Choice
     from multilevel.prediction.coefficient_contrast import LevelContrast
     from multilevel.prediction.prediction_rows import At
-    from multilevel.prediction.saved_averages import SavedAverages
-    from multilevel.prediction.saved_model import SavedFactor, SavedModel
+    from multilevel.prediction.saved_model import SavedModel
 
 MOST_COMPARED = 100
 """Levels of which every pair is compared: 4,950 pairs."""
@@ -36,64 +32,6 @@ MOST_COMPARED = 100
 KINDS = ("members", "population", "coefficient")
 MADE = ("estimate", "std_error", "lower", "upper", "is_new")
 """Columns that a prediction adds to the table."""
-
-
-class SavedSource(Protocol):
-    """Where saved models are kept: ``SavedFolder``, or ``NpzFile`` of versions from before; each reads what a question needs."""
-
-    def bare(self) -> tuple[SavedModel, ...]:
-        """The models, with at least what the formula needs of a table."""
-
-    def at_rows(self, texts: Mapping[str, Sequence[str | None]]) -> tuple[SavedModel, ...]:
-        """The models with at least the levels of rows with these labels by column."""
-
-    def at_labels(self, labels: Sequence[str]) -> tuple[SavedModel, ...]:
-        """The models with at least the levels that ``labels`` name."""
-
-    def factors(self) -> Mapping[str, SavedFactor]:
-        """Every factor with all of its levels."""
-
-    def averages(self, factor: str, labels: Sequence[str]) -> tuple[SavedAverages, ...]:
-        """The published averages of at least the levels that ``labels`` name, the headline's first."""
-
-    def highest(self, factor: str, of: str | None, size: int, parent: str | None) -> list[str]:
-        """The levels with the highest averages, of those below ``parent`` if it is named."""
-
-
-@dataclass(frozen=True)
-class SavedModels:
-    """The saved models of one published version: one, or the two parts of a two-part model; and its published averages."""
-
-    version: Version
-    source: SavedSource
-
-
-@contextmanager
-def reading_saved(study: Study, run_id: str | None = None) -> Iterator[SavedModels]:
-    """The saved models of the latest version, or of that of ``run_id``; of a store they are fetched, and there until the block ends.
-
-    Raises
-    ------
-    SourceError
-        Nothing is published, no such version, or the version keeps nothing; the message says why.
-    """
-    target = open_target(study.publish_to, study.name)
-    version = _version(study, target, run_id)
-    with tempfile.TemporaryDirectory(prefix="groupwise-") as folder:
-        yield saved_of(study, version, target.joint(version, Path(folder)))
-
-
-def saved_of(study: Study, version: Version, kept: Path | None) -> SavedModels:
-    """The saved models in a version's folder or file; SourceError where it has none, with the reason."""
-    if kept is None:
-        raise SourceError(f"{study.name}: run {version.run_id} has no saved joint distribution: {_why(study)}.")
-    if kept.is_dir():
-        from multilevel.prediction.saved_folder import SavedFolder
-
-        return SavedModels(version, SavedFolder(kept))
-    from multilevel.prediction.npz_file import NpzFile
-
-    return SavedModels(version, NpzFile(kept))
 
 
 def contrast_averages(
@@ -309,27 +247,6 @@ def write_predictions(table: pa.Table, file: Path) -> None:
             pq.write_table(table, file, compression="zstd")
     except OSError as error:
         raise SourceError(f"--output {file}: cannot be written ({error.strerror or error}).") from error
-
-
-def _version(study: Study, target: Target, run_id: str | None) -> Version:
-    if run_id is None:
-        latest = target.latest()
-        if latest is None:
-            raise SourceError(f"{study.name}: nothing is published in {study.publish_to} yet; run groupwise estimate first.")
-        return latest
-    found = [version for version in target.versions() if version.run_id == run_id]
-    if not found:
-        raise SourceError(f"{study.name}: no version of run {run_id!r} in {study.publish_to}; groupwise diff lists them.")
-    return found[0]
-
-
-def _why(study: Study) -> str:
-    if study.privacy is not None:
-        return "under privacy nothing of single groups is kept besides the tables"
-    return (
-        "it was published under privacy, before groupwise kept one, or has too many coefficients to keep; its row joint_kept of "
-        "diagnostics says which (run groupwise estimate again where there is none)"
-    )
 
 
 def _read(connection: duckdb.DuckDBPyConnection, at: str) -> pa.Table:

@@ -9,16 +9,8 @@ from rich.table import Table
 
 from groupwise.commands import terminal
 from groupwise.commands.plain_rows import check_style, write_rows
-from groupwise.predictions import (
-    Chosen,
-    SavedModels,
-    average_row,
-    check_contrast,
-    coefficient_row,
-    contrast_averages,
-    contrast_levels,
-    reading_saved,
-)
+from groupwise.kept_models import SavedModels, reading_saved
+from groupwise.predictions import Chosen, average_row, check_contrast, coefficient_row, contrast_averages, contrast_levels
 from groupwise.study.study import Study
 from groupwise.study.study_file import load_study
 from multilevel.estimands.response import response_for

@@ -8,7 +8,8 @@ import pyarrow as pa
 from rich.table import Table
 
 from groupwise.commands import terminal
-from groupwise.predictions import MADE, SavedModels, interval_of, predict_at, reading_saved, write_predictions
+from groupwise.kept_models import SavedModels, reading_saved
+from groupwise.predictions import MADE, interval_of, predict_at, write_predictions
 from groupwise.study.study_file import load_study
 
 MOST_PRINTED = 40

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from groupwise.interface.python_words import python_words
-from groupwise.predictions import Chosen, SavedModels, check_contrast, contrast_rows, interval_of
+from groupwise.kept_models import SavedModels
+from groupwise.predictions import Chosen, check_contrast, contrast_rows, interval_of
 from groupwise.study.study import Study
 from multilevel.errors import StudyError
 

@@ -18,9 +18,9 @@ from groupwise.interface.estimates import Estimates
 from groupwise.interface.kept_rows import ROWS_FILE, keep_rows, source_of
 from groupwise.interface.python_words import python_words
 from groupwise.interface.study_fields import StudyFields
+from groupwise.kept_models import SavedModels, saved_of
 from groupwise.pipeline.line_items import cells_of
 from groupwise.pipeline.model_fit import fit as fit_run
-from groupwise.predictions import SavedModels, saved_of
 from groupwise.publishing.version import Version
 from groupwise.redaction import protect
 from groupwise.run_folder import RunFolder, new_run_id

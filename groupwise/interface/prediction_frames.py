@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from groupwise.interface.kept_rows import opened
 from groupwise.interface.tabular import tabular
-from groupwise.predictions import MADE, SavedModels, interval_of, predict_rows
+from groupwise.kept_models import SavedModels
+from groupwise.predictions import MADE, interval_of, predict_rows
 from groupwise.study.study import Study
 from multilevel.errors import SourceError
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 from groupwise.interface.estimates import Estimates
 from groupwise.interface.python_words import python_words
 from groupwise.interface.study_fields import StudyFields
-from groupwise.predictions import SavedModels, saved_of
+from groupwise.kept_models import SavedModels, saved_of
 from groupwise.progress import RunProgress
 from groupwise.publishing.locate import locate
 from groupwise.publishing.target import Target
