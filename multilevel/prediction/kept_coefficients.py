@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -50,9 +51,7 @@ class KeptCoefficients:
         if self._head["distribution"] == ARROW:
             coordinates, arrow = self._arrow(places)
             return mean, KeptArrow(arrow.form, arrow.location, arrow.directions, _onto(written, places, coordinates))
-        points = self._points
-        means, roots = points.means[:, places], points.roots[places]
-        return mean, KeptMixture(ThetaMixture(means, roots, (), points.weights, written))
+        return mean, KeptMixture(replace(self._points(places), matrix=written))
 
     def spread(self, rows: csr_array) -> Floats:
         """(m, S) deviations of ``rows`` (m, coordinates), as ``SavedJoint.spread``."""
@@ -65,8 +64,7 @@ class KeptCoefficients:
             coordinates, arrow = self._arrow(needed)
             moved = _onto(whole, needed, coordinates)
             return KeptArrow(arrow.form, arrow.location, arrow.directions, moved).spread(inner)
-        points = self._points
-        return KeptMixture(ThetaMixture(points.means[:, needed], points.roots[needed], (), points.weights, whole)).spread(inner)
+        return KeptMixture(replace(self._points(needed), matrix=whole)).spread(inner)
 
     def labels(self, block: int, levels: Integers) -> tuple[list[str], list[str | None]]:
         """Level and parent level of some of a block's levels."""
@@ -96,13 +94,17 @@ class KeptCoefficients:
         return rows.filter(pc.field("model") == self._head["place"])
 
     @cached_property
-    def _points(self) -> ThetaMixture:
-        rows, weights = self._core_rows(), np.array(self._head["point_weights"])
-        n = len(weights)
+    def _every_point(self) -> tuple[Floats, Floats]:
+        """(K, w) locations and (K, w, w) covariances of all coordinates at the points of the variances."""
+        rows, n = self._core_rows(), len(self._head["point_weights"])
         width = rows.num_rows // n
-        covariance = _matrix(rows["covariance"], rows.num_rows).reshape(n, width, width)
-        roots = np.stack([square_root(own) for own in covariance], axis=1)
-        return ThetaMixture(rows["location"].to_numpy().reshape(n, width), roots, (), weights)
+        return rows["location"].to_numpy().reshape(n, width), _matrix(rows["covariance"], rows.num_rows).reshape(n, width, width)
+
+    def _points(self, places: Integers) -> ThetaMixture:
+        """The distribution of the coordinates at ``places``."""
+        locations, covariances = self._every_point
+        roots = np.stack([square_root(own[np.ix_(places, places)]) for own in covariances], axis=1)
+        return ThetaMixture(locations[:, places], roots, (), np.array(self._head["point_weights"]))
 
     def _arrow(self, places: Integers) -> tuple[Integers, KeptArrow]:
         """The distribution of those coordinates, of the core, and of whatever lies between; which they are, ascending."""

@@ -118,7 +118,7 @@ def test_show_diff_contrast_and_report_name_the_damaged_file_that_they_read(vers
         (layout.version(DAY - timedelta(days=1), "v1") / "group_estimates.parquet", lambda: difference(target)),
         (layout.average_cells(DAY, "v2"), lambda: difference(target)),
         (layout.average_cells(DAY - timedelta(days=1), "v1"), lambda: difference(target)),
-        (layout.joint(DAY, "v2"), lambda: target.joint(latest, tmp_path)),
+        (layout.joint_tables(DAY, "v2") / "core.parquet", lambda: target.joint(latest, tmp_path)),
         (layout.report(DAY, "v2"), lambda: latest_report(layout)),
         (layout.manifest(DAY, "v2"), lambda: target.tables(latest)),
         (layout.manifest(DAY, "v2"), lambda: latest_report(layout)),

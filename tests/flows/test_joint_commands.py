@@ -257,7 +257,7 @@ def test_an_earlier_version_is_asked_in_a_folder_whose_name_holds_wildcards(plac
         (("--at", "empty.csv"), "the table has no rows"),
         (("--at", "words.csv"), "a column is not of the type that the formula needs"),
         (("--at", "nulls.csv"), "`on_sale`|on_sale is None"),
-        (("--at", "good.csv", "--interval", "95"), "--interval 95.0: write a probability between 0 and 1"),
+        (("--at", "good.csv", "--interval", "95"), "--interval 95: write a probability between 0 and 1"),
         (("--at", "good.csv", "--run", "r7"), "no version of run 'r7'"),
         (("--at", "good.csv", "--output", "no/such/folder.parquet"), "--output no/such/folder.parquet: cannot be written"),
     ],
