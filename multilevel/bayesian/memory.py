@@ -36,11 +36,12 @@ def refuse_too_large(design: Design, sampling: Sampling) -> None:
     """Raise FitError where the draws alone would not fit into the machine's memory; names the widest factor and the ways out."""
     n_coefficients = len(design.population) + design.n_effects
     thin = 1 if design.cells.has_moments and sampling.form != "nuts" else NUTS_THIN
-    needed, there = draws_bytes(n_coefficients, sampling, thin=thin) + surrounding_bytes(design), machine_bytes()
+    of_draws, around, there = draws_bytes(n_coefficients, sampling, thin=thin), surrounding_bytes(design), machine_bytes()
+    needed = of_draws + around
     if needed <= there:
         return
     widest = max(design.blocks, key=lambda block: block.n_effects)
-    fewer = sampling.draws * there // (2 * needed)
+    fewer = sampling.draws * max(there - around, 0) // (2 * of_draws)
     ways = f", or take fewer draws (sampling: {{draws: {fewer:,}}})." if fewer >= 100 else "."
     raise FitError(
         f"{n_coefficients:,} coefficients with {sampling.chains * sampling.draws:,} joint draws take about {needed / 1e9:,.0f} GB, this "
