@@ -34,6 +34,11 @@ class KeptCoefficients:
         self.population_map = np.array(head["population_map"]).reshape(self.n_population, self.n_population)
         self.maps = tuple(np.array(block["map"]).reshape(k, k) for block, k in zip(blocks, self.sizes, strict=True))
 
+    @property
+    def point_weights(self) -> Floats:
+        """(K,) of the points of theta."""
+        return np.array(self._head["point_weights"], dtype=np.float64)
+
     def places(self, levels: Sequence[Integers]) -> Integers:
         """(p + q,) coordinates of the population coefficients and of the effects of ``levels``, one array of levels a block."""
         effects = [(start + own[:, None] * k + np.arange(k)).ravel() for own, k, start in zip(levels, self.sizes, self.starts, strict=True)]
@@ -97,7 +102,7 @@ class KeptCoefficients:
 
     @cached_property
     def _points(self) -> ThetaMixture:
-        rows, weights = self._core_rows(), np.array(self._head["point_weights"])
+        rows, weights = self._core_rows(), self.point_weights
         n = len(weights)
         width = rows.num_rows // n
         covariance = _matrix(rows["covariance"], rows.num_rows).reshape(n, width, width)
