@@ -162,7 +162,8 @@ def _effect_piece(sides: Sides, averages: Sequence[csr_array], block: int, colum
 def _by_level(design: Design, block: int, average: csr_array, part: Floats) -> csr_array:
     """(B, L) what ``average`` (B, C) of ``part`` (C,) has of every level of a block's factor; costs what the bins' own cells do."""
     factor = design.blocks[block].factor
-    entries = (average.data * part[average.indices], factor.codes[average.indices].astype(np.int64), average.indptr)
+    # a copy: duplicates are added up in place
+    entries = (average.data * part[average.indices], factor.codes[average.indices].astype(np.int64), average.indptr.copy())
     found = csr_array(entries, shape=(average.shape[0], factor.n_levels))
     found.sum_duplicates()
     return found

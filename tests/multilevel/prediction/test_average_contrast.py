@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from multilevel.prediction.saved_file import read_averages, write_models
 from scipy.sparse import csr_array
 from scipy.special import expit, ndtr
 
@@ -19,6 +18,8 @@ from multilevel.formula.parse import parse_formula
 from multilevel.prediction.average_contrast import average_contrasts, choices
 from multilevel.prediction.save_model import save_model
 from multilevel.prediction.saved_averages import SavedAverages, saved_averages
+from multilevel.prediction.saved_folder import SavedFolder
+from multilevel.prediction.write_joint import write_joint
 from multilevel.study.fit_study import fit_study
 from multilevel.study.options import StudyFit, fit_options
 
@@ -108,9 +109,10 @@ def test_choices_add_up(kept: tuple[StudyFit, SavedAverages]) -> None:
 
 
 def test_the_file_gives_them_back(kept: tuple[StudyFit, SavedAverages], tmp_path: Path) -> None:
-    _, averages = kept
-    write_models([], tmp_path / "joint.npz", [averages])
-    [back] = read_averages(tmp_path / "joint.npz")
+    study, averages = kept
+    models = [save_model(part, "y ~ 1", moments={}, fills={}) for part in study.parts]
+    write_joint([model for model in models if model is not None], tmp_path, [averages])
+    [back] = SavedFolder(tmp_path).averages("g", averages.levels)
     assert (back.factor, back.of, back.levels, back.parents, back.has_draws, back.is_positive, back.interval) == (
         averages.factor,
         averages.of,
@@ -122,6 +124,10 @@ def test_the_file_gives_them_back(kept: tuple[StudyFit, SavedAverages], tmp_path
     )
     for name in ("estimate", "std_error", "spread", "own"):
         np.testing.assert_array_equal(getattr(back, name), getattr(averages, name))
+    assert (back.at_points is None) == (averages.at_points is None)
+    if back.at_points is not None and averages.at_points is not None:
+        for name in ("away", "roots", "weights"):
+            np.testing.assert_array_equal(getattr(back.at_points, name), getattr(averages.at_points, name))
 
 
 def test_new_members_are_compared_with_the_errors_of_their_population() -> None:
