@@ -199,6 +199,18 @@ AVERAGES = TableSpec(
         Column("is_median", "bool", "whether estimates are medians of draws"),
         Column("has_draws", "bool", "whether `spread` are deviations in each draw; else a root of the covariance times sqrt(S - 1)"),
         _listed("spread", "float32[]", "S deviations; products of two levels' over S - 1 add up to their covariance", "null with `places`"),
+        _listed(
+            "away",
+            "float32[]",
+            "conditional mean at each point of the variances (`models.point_weights`) less the estimate",
+            "null unless a mixture and the levels few",
+        ),
+        _listed(
+            "roots",
+            "float32[]",
+            "point by point a root of the conditional covariance: products of two levels' add up to it",
+            "null unless a mixture and the levels few",
+        ),
         _listed("places", "int32[]", "coordinates of the part", "null with `spread`"),
         _listed("values", "float64[]", "derivatives by each, unit-free", "null with `spread`"),
     ),

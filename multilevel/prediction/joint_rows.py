@@ -354,7 +354,11 @@ def average_rows(one: SavedAverages | AverageRows, rows: Sequence[csr_array]) ->
         "has_draws": bool(one.has_draws),
     }
     if isinstance(one, SavedAverages):
-        return table_of("averages", columns | {"is_median": one.is_median, "spread": dense_lists(one.spread, pa.float32())}, n)
+        kept = {"is_median": one.is_median, "spread": dense_lists(one.spread, pa.float32())}
+        if one.at_points is not None:
+            roots = one.at_points.roots.reshape(n, -1)
+            kept |= {"away": dense_lists(one.at_points.away, pa.float32()), "roots": dense_lists(roots, pa.float32())}
+        return table_of("averages", columns | kept, n)
     tables = []
     for place, part in enumerate(rows):
         part.sort_indices()

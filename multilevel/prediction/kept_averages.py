@@ -14,7 +14,7 @@ from scipy.sparse import csr_array
 from multilevel.arrays import Integers
 from multilevel.prediction.kept_coefficients import KeptCoefficients
 from multilevel.prediction.parquet_rows import Table, flat, list_starts, read_all, read_at
-from multilevel.prediction.saved_averages import SavedAverages, spread_of_parts
+from multilevel.prediction.saved_averages import AtPoints, SavedAverages, spread_of_parts
 
 
 class KeptAverages:
@@ -78,7 +78,13 @@ class KeptAverages:
             bool(first["is_positive"][0].as_py()),
             self._interval,
             bool(first["is_median"][0].as_py()),
+            None if first["away"].null_count else self._at_points(first),
         )
+
+    def _at_points(self, rows: Table) -> AtPoints:
+        weights = self._coefficients[0].point_weights
+        away, roots = flat(rows["away"]), flat(rows["roots"])
+        return AtPoints(away.reshape(rows.num_rows, -1), roots.reshape(rows.num_rows, len(weights), -1), weights)
 
 
 def _rows(table: Table) -> csr_array:

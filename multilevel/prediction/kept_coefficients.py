@@ -36,6 +36,11 @@ class KeptCoefficients:
         self.population_map = np.array(head["population_map"]).reshape(self.n_population, self.n_population)
         self.maps = tuple(np.array(block["map"]).reshape(k, k) for block, k in zip(blocks, self.sizes, strict=True))
 
+    @property
+    def point_weights(self) -> Floats:
+        """(K,) of the points of theta."""
+        return np.array(self._head["point_weights"], dtype=np.float64)
+
     def places(self, levels: Sequence[Integers]) -> Integers:
         """(p + q,) coordinates of the population coefficients and of the effects of ``levels``, one array of levels a block."""
         effects = [(start + own[:, None] * k + np.arange(k)).ravel() for own, k, start in zip(levels, self.sizes, self.starts, strict=True)]
@@ -104,7 +109,7 @@ class KeptCoefficients:
         """The distribution of the coordinates at ``places``."""
         locations, covariances = self._every_point
         roots = np.stack([square_root(own[np.ix_(places, places)]) for own in covariances], axis=1)
-        return ThetaMixture(locations[:, places], roots, (), np.array(self._head["point_weights"]))
+        return ThetaMixture(locations[:, places], roots, (), self.point_weights)
 
     def _arrow(self, places: Integers) -> tuple[Integers, KeptArrow]:
         """The distribution of those coordinates, of the core, and of whatever lies between; which they are, ascending."""

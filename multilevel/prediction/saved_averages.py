@@ -21,12 +21,46 @@ from multilevel.estimands.level_variance import LevelVariance
 from multilevel.estimands.log_means import variance_error
 from multilevel.estimands.population import population, units_of
 from multilevel.estimands.standardise import Standardisation, standardise
-from multilevel.fit.interval_estimates import std_errors
-from multilevel.fit.shared_rows import Rows, SharedRows, scaled, stacked
+from multilevel.fit.interval_estimates import Moments, std_errors
+from multilevel.fit.shared_rows import Rows, SharedRows, as_csr, scaled, stacked
+from multilevel.prediction.saved_joint import KeptMixture
 from multilevel.prediction.saved_model import SavedModel
+
+FEW_LEVELS = 50
+"""Levels up to which averages are kept at every point of theta: differences between few levels are far from normal."""
 
 DENSE_LEVELS = 500
 """Levels up to which the covariance of each average with every other is kept; of more, the rows of coefficients that they are."""
+
+
+@dataclass(frozen=True)
+class AtPoints:
+    """Averages of L levels at K points of theta with ``weights`` (K,). away : (L, K) conditional means less the estimates. roots :
+    (L, K, r), whose products of two levels at one point are their conditional covariance."""
+
+    away: NDArray[np.float32]
+    roots: NDArray[np.float32]
+    weights: Floats
+
+    def at(self, places: Sequence[int]) -> AtPoints:
+        """Of the levels at ``places``."""
+        return AtPoints(self.away[list(places)], self.roots[list(places)], self.weights)
+
+    def combined(self, factors: Floats, own: float) -> Moments:
+        """Deviation of ``factors`` (L,) times the averages from the same of the estimates; ``own``: sd of what is unknown beyond."""
+        root = np.einsum("l,lkr->kr", factors, self.roots.astype(np.float64))
+        variance = np.sum(root**2, axis=1) + own**2
+        return Moments((factors @ self.away.astype(np.float64))[None], variance[None], self.weights)
+
+    def draws(self, size: int, rng: np.random.Generator) -> Floats:
+        """(L, size) deviations from the estimates, each point as often as it weighs."""
+        points = np.searchsorted(np.cumsum(self.weights), (np.arange(size) + 0.5) / size).clip(max=len(self.weights) - 1)
+        normal = rng.standard_normal((self.roots.shape[2], size))
+        moved = np.empty((len(self.away), size))
+        for point in np.unique(points):
+            here = points == point
+            moved[:, here] = self.away[:, [point]] + self.roots[:, point].astype(np.float64) @ normal[:, here]
+        return moved
 
 
 @dataclass(frozen=True)
@@ -38,7 +72,8 @@ class SavedAverages:
     covariance; either way its cross-product over S - 1 is the covariance that comes from the coefficients. own : (L,) sd of what is unknown
     of each level beyond the coefficients, independent between levels. is_positive : whether the outcome is above zero, so that ratios make
     sense. interval : probability of the study's intervals. is_median : whether estimates are medians of draws, whose variance need not
-    exist: ``spread`` is then all of them about the median, and errors are (upper - lower) / (2 z).
+    exist: ``spread`` is then all of them about the median, and errors are (upper - lower) / (2 z). at_points : the same at points of theta,
+    where the factor has few levels and theta is integrated.
     """
 
     factor: str
@@ -53,6 +88,7 @@ class SavedAverages:
     is_positive: bool
     interval: float
     is_median: bool = False
+    at_points: AtPoints | None = None
 
 
 @dataclass(frozen=True)
@@ -160,10 +196,23 @@ def _of_factor(
         shrunk, own = _apart(linear, std_error)
         kept = tuple(_as_shared(scaled(each, shrunk)) for each in rows)
         return AverageRows(name, of, levels, parents, estimate, std_error, kept, own, has_draws, is_positive, outcome.interval)
-    spread = spread_of_parts([model.spread(rows) for model, rows in zip(models, standard.gradients(), strict=True)])
+    gradients = standard.gradients()
+    spread = spread_of_parts([model.spread(rows) for model, rows in zip(models, gradients, strict=True)])
     shrunk, own = _apart(np.sqrt(np.sum(spread**2, axis=1) / (spread.shape[1] - 1)), std_error)
     kept_spread = (spread * shrunk[:, None]).astype(np.float32)
-    return SavedAverages(name, of, levels, parents, estimate, std_error, kept_spread, own, has_draws, is_positive, outcome.interval)
+    few = _at_points(models[0], gradients[0], shrunk) if len(models) == 1 and len(levels) <= FEW_LEVELS else None
+    interval = outcome.interval
+    return SavedAverages(name, of, levels, parents, estimate, std_error, kept_spread, own, has_draws, is_positive, interval, at_points=few)
+
+
+def _at_points(model: SavedModel, rows: Rows, shrunk: Floats) -> AtPoints | None:
+    """Linear about the estimates, as ``spread`` is; ``shrunk`` (L,) as from ``_apart``."""
+    if not isinstance(model.joint, KeptMixture):
+        return None
+    gradient = as_csr(rows)
+    means, roots = model.joint.conditionals(gradient)
+    away = (means - np.asarray(gradient @ model.mean)[:, None]) * shrunk[:, None]
+    return AtPoints(away.astype(np.float32), (roots * shrunk[:, None, None]).astype(np.float32), model.joint.points.weights)
 
 
 def _apart(linear: Floats, std_error: Floats) -> tuple[Floats, Floats]:

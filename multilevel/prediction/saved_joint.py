@@ -113,6 +113,14 @@ class KeptMixture:
         """(m, K)."""
         return Moments(np.asarray(rows @ self.points.locations.T), self.points.variances(rows), self.points.weights)
 
+    def conditionals(self, rows: csr_array) -> tuple[Floats, Floats]:
+        """Of ``rows @ (beta, b)``: means (m, K) at the points, and roots (m, K, m) of the covariances there."""
+        w, n_points, r = self.points.roots.shape
+        inner = rows if self.points.matrix is None else csr_array(rows @ self.points.matrix)
+        moved = np.asarray(inner @ self.points.roots.reshape(w, n_points * r)).reshape(-1, n_points, r)
+        roots = [square_root(moved[:, point] @ moved[:, point].T) for point in range(n_points)]
+        return np.asarray(rows @ self.points.locations.T), np.stack(roots, axis=1)
+
 
 def root_of(covariance: Floats) -> Floats:
     """(m, max(m, 2)) whose cross-product over its columns less one is ``covariance`` (m, m)."""
