@@ -21,8 +21,8 @@ LEVEL_BYTES = 2_000
 kept of the joint distribution (a million levels took 1.7 GB at the peak, without cells)."""
 
 ROW_SECONDS, LEVEL_SECONDS = 16e-6, 19e-6
-"""Of a reduced row, and of a level, in everything around the search for the maximum: checks, no pooling, tables, the joint distribution. By
-least squares from three runs of lme4's issue 635 (one and ten million rows in 0.1 and 1 million levels), on a core of 2024."""
+"""Of a reduced row, and of a level, in everything around the search for the maximum: checks, no pooling, tables, the joint distribution.
+Solved for from two whole runs of lme4's issue 635, of one and of ten million rows; rough, and not scaled to the machine."""
 
 PROCESS = 700_000_000
 """Bytes of Python and its libraries."""
