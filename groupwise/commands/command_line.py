@@ -238,9 +238,11 @@ def report(
 def contrast(
     study: StudyFile,
     levels: Annotated[
-        list[str],
-        typer.Argument(metavar="LEVEL", help="two levels of one factor, or more; parent:level where a name alone is not unique"),
-    ],
+        list[str] | None,
+        typer.Argument(
+            metavar="LEVEL", help="two levels of one factor, or more; parent:level where a name alone is not unique", show_default=False
+        ),
+    ] = None,
     factor: Annotated[str | None, typer.Option(help="the grouping factor, where several have all levels")] = None,
     of: Annotated[
         str | None,
@@ -250,13 +252,17 @@ def contrast(
             help="of the groups as they are, of new members, or of coefficients on the link scale; default: the headline",
         ),
     ] = None,
+    within: Annotated[str | None, typer.Option(metavar="PARENT", help="in place of levels: all that lie inside this one")] = None,
+    top: Annotated[int | None, typer.Option(min=2, max=100, help="in place of levels: so many with the highest averages")] = None,
     style: Style = "table",
     run: Annotated[str | None, typer.Option(metavar="RUN", help="run id of a published version; default: the latest")] = None,
 ) -> None:
     """The first level minus the second, as the tables have them, with its interval and probability; of several levels, all pairs."""
     from groupwise.commands.contrast import show_contrast
+    from groupwise.predictions import Chosen
 
-    show_contrast(str(study), levels, factor=factor, of=of, style=style, run_id=run)
+    chosen = Chosen(tuple(levels or ()), factor, of, within, top)
+    show_contrast(str(study), chosen, style=style, run_id=run)
 
 
 @app.command()
@@ -264,7 +270,13 @@ def predict(
     study: StudyFile,
     at: Annotated[str, typer.Option("--at", metavar="TABLE", help="Parquet or CSV with the formula's predictors and grouping columns")],
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="write the rows there: .parquet or .csv; default: print them")] = None,
-    interval: Annotated[float | None, typer.Option(help="probability of the intervals; default: the study's")] = None,
+    interval: Annotated[
+        str | None,
+        typer.Option(
+            metavar="P|next|next:P",
+            help="probability of the intervals, such as 0.9; next: of the next outcome and not of its expectation; default: the study's",
+        ),
+    ] = None,
     run: Annotated[str | None, typer.Option(metavar="RUN", help="run id of a published version; default: the latest")] = None,
     style: Style = "table",
 ) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,15 +10,8 @@ from rich.table import Table
 
 from groupwise.commands import terminal
 from groupwise.commands.plain_rows import check_style, write_rows
-from groupwise.predictions import (
-    SavedModels,
-    average_row,
-    check_contrast,
-    coefficient_row,
-    contrast_averages,
-    contrast_levels,
-    read_saved,
-)
+from groupwise.kept_models import SavedModels, reading_saved
+from groupwise.predictions import Chosen, average_row, check_contrast, coefficient_row, contrast_averages, contrast_levels
 from groupwise.study.study import Study
 from groupwise.study.study_file import load_study
 from groupwise.study.study_labels import Labels
@@ -33,17 +25,18 @@ SURE = 0.999
 WHOSE = {"members": "both with the members that they have", "population": "for a new member of each"}
 
 
-def show_contrast(study_file: str, levels: Sequence[str], *, factor: str | None, of: str | None, style: str, run_id: str | None) -> None:
+def show_contrast(study_file: str, asked: Chosen, *, style: str, run_id: str | None) -> None:
     """Print the differences; raises StudyError for a level that is not there, SourceError where nothing is saved."""
     check_style(style)
-    check_contrast(levels, of)
+    check_contrast(asked)
     study = load_study(study_file)
-    saved = read_saved(study, run_id)
-    if of == "coefficient":
-        _show_coefficients(study, saved, contrast_levels(saved, levels[0], levels[1], factor), style)
-    else:
-        pairs, chosen, kind = contrast_averages(saved, levels, factor, of)
-        _show_averages(study, saved, pairs, chosen, kind, style)
+    with reading_saved(study, run_id) as saved:
+        levels = asked.among(saved)
+        if asked.of == "coefficient":
+            _show_coefficients(study, saved, contrast_levels(saved, levels[0], levels[1], asked.factor), style)
+        else:
+            pairs, chosen, kind = contrast_averages(saved, levels, asked.factor, asked.of)
+            _show_averages(study, saved, pairs, chosen, kind, style)
 
 
 def _show_averages(study: Study, saved: SavedModels, pairs: list[AverageContrast], chosen: list[Choice], of: str, style: str) -> None:
@@ -143,7 +136,7 @@ def _likelier(level_a: str, level_b: str, probability: float) -> str:
 
 def _sentence(each: LevelContrast, saved: SavedModels) -> str:
     """The first thing to know of a difference of coefficients, in words."""
-    model = next(model for model in saved.models if model.part == each.part)
+    model = next(model for model in saved.source.bare() if model.part == each.part)
     part = f"{each.part}: " if each.part else ""
     what = "level" if each.term == "Intercept" else f"effect of {each.term}"
     if each.probability_greater is None:

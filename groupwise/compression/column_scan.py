@@ -12,10 +12,10 @@ from groupwise.compression.cell_query import FAR, render, subquery
 from groupwise.compression.sql_expressions import TABLE, as_sql, double
 from groupwise.source.relation import quote
 from groupwise.source.user_sql.statement import one_statement, run
-from multilevel.cells.column_facts import ColumnKind, Schema
+from multilevel.cells.column_facts import FEW_CELLS, MOST_MORE, ColumnKind, Schema
 from multilevel.errors import DataError
 from multilevel.families.registry import is_linear
-from multilevel.formula.columns import columns_in, predictor_expressions, standardised
+from multilevel.formula.columns import columns_in, grouping_columns, predictor_expressions, standardised
 from multilevel.formula.labels import expression_label
 from multilevel.formula.tree import Formula
 from multilevel.text import shorten
@@ -94,8 +94,21 @@ def read_schema(connection: duckdb.DuckDBPyConnection, study_sql: str, formula: 
         distinct = schema.distinct or {name: int(found[f"distinct.{name}"]) for name in numeric}
         schema = replace(schema, distinct=distinct, moments=moments, n_rows=int(found["n_rows"]))
         if not pending:
-            return schema
+            return replace(schema, scattered=_scattered(connection, study_sql, formula, schema))
         facts = {}
+
+
+def _scattered(connection: duckdb.DuckDBPyConnection, study_sql: str, formula: Formula, schema: Schema) -> frozenset[str]:
+    """Predictors with few values that make many cells of each cell of the grouping columns: those with most values first."""
+    joined = sorted(schema.discrete & schema.distinct.keys(), key=lambda name: schema.distinct[name])
+    if not joined or schema.n_rows is None or schema.n_rows <= FEW_CELLS:
+        return frozenset()
+    keys = [quote(name) for name in grouping_columns(formula)]
+    prefixes = {str(n): [*keys, *map(quote, joined[:n])] or ["1"] for n in range(len(joined) + 1)}
+    found = _scan(connection, study_sql, {n: f"approx_count_distinct(hash({', '.join(names)}))" for n, names in prefixes.items()})
+    fewest = max(int(found["0"]), FEW_CELLS)
+    kept = max(n for n in range(len(joined) + 1) if int(found[str(n)]) <= MOST_MORE * fewest or n == 0)
+    return frozenset(joined[kept:])
 
 
 def _about_their_means(

@@ -7,7 +7,8 @@ import shutil
 import tempfile
 import warnings
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -17,9 +18,9 @@ from groupwise.interface.estimates import Estimates
 from groupwise.interface.kept_rows import ROWS_FILE, keep_rows, source_of
 from groupwise.interface.python_words import python_words
 from groupwise.interface.study_fields import StudyFields
+from groupwise.kept_models import SavedModels, saved_of
 from groupwise.pipeline.line_items import cells_of
 from groupwise.pipeline.model_fit import fit as fit_run
-from groupwise.predictions import SavedModels, saved_of
 from groupwise.publishing.version import Version
 from groupwise.redaction import protect
 from groupwise.run_folder import RunFolder, new_run_id
@@ -169,9 +170,10 @@ class Fit(Estimates):
     def _facts(self) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         return self._run.read_json("report"), self._run.read_json("validation")
 
-    def _saved(self) -> SavedModels:
+    @contextmanager
+    def _saved(self) -> Iterator[SavedModels]:
         version = Version(str(self.as_of), self.run_id, "", self._run.path, is_latest=True)
-        return saved_of(self.study, version, self._run.joint if self._run.joint.exists() else None)
+        yield saved_of(self.study, version, self._run.joint if self._run.joint.exists() else None)
 
 
 @python_words("the model cannot be fitted")

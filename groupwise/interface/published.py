@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 from groupwise.interface.estimates import Estimates
 from groupwise.interface.python_words import python_words
 from groupwise.interface.study_fields import StudyFields
-from groupwise.predictions import SavedModels, saved_of
+from groupwise.kept_models import SavedModels, saved_of
 from groupwise.progress import RunProgress
 from groupwise.publishing.locate import locate
 from groupwise.publishing.target import Target
@@ -84,9 +84,10 @@ class Published(Estimates):
         with tempfile.TemporaryDirectory(prefix="groupwise-") as folder:
             yield self._target.attachment(self._version, name, Path(folder))
 
-    def _saved(self) -> SavedModels:
-        with self._attachment("joint") as file:
-            return saved_of(self.study, self._version, file)
+    @contextmanager
+    def _saved(self) -> Iterator[SavedModels]:
+        with tempfile.TemporaryDirectory(prefix="groupwise-") as folder:
+            yield saved_of(self.study, self._version, self._target.joint(self._version, Path(folder)))
 
     def to_arviz(self) -> xr.DataTree:
         """The posterior that was published with the version, as ArviZ reads it.

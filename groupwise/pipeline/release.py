@@ -59,7 +59,7 @@ def release(run: RunFolder, confirm: Confirm = nobody_asks) -> Publication:
             report=run.report,
             validation=run.path / "validation.html",
             quarantine=None if quarantine is None else Path(quarantine),
-            joint=run.joint if run.joint.exists() else None,
+            joint_tables=run.joint if run.joint.exists() else None,
             posterior=run.posterior if run.posterior.exists() else None,
             average_cells=run.average_cells if run.average_cells.exists() else None,
         ),

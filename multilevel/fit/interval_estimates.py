@@ -175,6 +175,24 @@ def mixture_quantile(found: Moments, probability: float) -> Floats:
     if mean.size > EXACT_VALUES:
         return _cornish_fisher(found, z)
     each = mean + z * sd
+    return _solved(found, probability, each)
+
+
+def mixture_quantiles(found: Moments, probability: Floats) -> Floats:
+    """As ``mixture_quantile``, at each quantity's own probability (m,); always solved for."""
+    mean, sd, z = found.mean, np.sqrt(found.variance), ndtri(probability)[:, None]
+    each = mean + z * sd
+    if mean.shape[1] == 1:
+        return np.asarray(each[:, 0])
+    step = max(1, EXACT_VALUES // mean.shape[1])
+    slices = [slice(at, at + step) for at in range(0, len(mean), step)]
+    pieces = [_solved(Moments(mean[here], found.variance[here], found.weights), probability[here], each[here]) for here in slices]
+    return np.concatenate(pieces) if pieces else np.zeros(0)
+
+
+def _solved(found: Moments, probability: float | Floats, each: Floats) -> Floats:
+    """The mixture's quantile lies between those ``each`` (m, K) of its distributions."""
+    mean, sd = found.mean, np.sqrt(found.variance)
     low, high = each.min(axis=1), each.max(axis=1)
     for _ in range(BISECTIONS):
         middle = (low + high) / 2.0
