@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from multilevel.arrays import Floats
 from multilevel.errors import FitError
+from multilevel.linear.arrow_matrices import level_rows
 from multilevel.linear.chain import (
     NOT_JOINED,
     SelectedCovariance,
@@ -24,6 +26,7 @@ from multilevel.linear.chain import (
 from multilevel.linear.elimination import add_products, conditional_blocks, conditional_roots
 from multilevel.linear.presummed import Presummed, presum, unsummed
 from multilevel.linear.products import CrossProducts, mirror
+from multilevel.linear.small_blocks import diagonal_blocks, matrix_roots, side_by_side
 from multilevel.linear.triangular import solve_upper, upper_inverse, upper_root
 
 
@@ -74,10 +77,10 @@ class BlockedSystem:
         self, lambdas: Sequence[Floats], beta_precision: Floats | None = None, beta_location: Floats | None = None
     ) -> BlockedFactor:
         """One factorisation at the relative covariance factors ``lambdas``; see ``LinearSystem``."""
-        own_lambda = _block_diagonal([lambdas[index] for index in self.merged])
+        own_lambda = side_by_side([lambdas[index] for index in self.merged])
         kernels, log_det = conditional_blocks(self.own, own_lambda)
         schur = self._eliminate(own_lambda, kernels)
-        above = [_block_diagonal([lambdas[index] for index in stage.blocks]) for stage in self.chain]
+        above = [side_by_side([lambdas[index] for index in stage.blocks]) for stage in self.chain]
         chain, log_det_chain = eliminate(self._chain_left(own_lambda, kernels), above, schur)
         log_det += log_det_chain
         q = self.rest_starts[-1]
@@ -105,6 +108,11 @@ class BlockedSystem:
             # levels that pass something on to their ancestors are gone through one by one in any case
             return unsummed(self.own, len(self.gram))
         return presum(self.own, self.cross, len(self.gram))
+
+    @cached_property
+    def leaf_rows(self) -> csr_array:
+        """(L k, q_r + p) sparse Z_e'[Z_r Q] of the eliminated factor, the same at every theta."""
+        return level_rows(self.cross, len(self.gram))
 
     @cached_property
     def distinct_own(self) -> tuple[Floats, Floats]:
@@ -174,16 +182,6 @@ class BlockedSystem:
 def _inverse(values: Floats) -> Floats:
     """1 / values, 0 where they are."""
     return np.divide(1.0, values, out=np.zeros_like(values), where=values > 0)
-
-
-def _block_diagonal(parts: Sequence[Floats]) -> Floats:
-    size = sum(len(part) for part in parts)
-    whole = np.zeros((size, size))
-    start = 0
-    for part in parts:
-        whole[start : start + len(part), start : start + len(part)] = part
-        start += len(part)
-    return whole
 
 
 def _scale(work: Floats, factor: Floats, start: int, size: tuple[int, int], leading: int = 0) -> None:
@@ -333,7 +331,7 @@ class BlockedFactor:
     def _kernel_roots(self) -> list[Floats]:
         """Per eliminated factor (L, k, k) A with A A' = kernel."""
         if not self.lambdas:
-            return [_matrix_roots(self.kernels)]
+            return [matrix_roots(self.kernels)]
         first = conditional_roots(self.system.own, self.own_lambda)
         return [first, *(conditional_roots(one.stage.own, one.own_lambda) for one in self.chain)]
 
@@ -358,10 +356,24 @@ class BlockedFactor:
 
     def conditional_variance(self, maps: Sequence[Floats] | None = None) -> tuple[Floats, ...]:
         """Per block (L, k): diagonal of Var(A b | y, theta, beta) / sigma^2, with A (k, k) of each block in ``maps``, else the identity."""
+        return self._effect_variance(self._rest_covariance_given_beta, maps)
+
+    def variance(self) -> tuple[Floats, tuple[Floats, ...]]:
+        """(p,) and per block (L, k): the diagonal of Var(beta, b | y, theta) / sigma^2."""
+        rotated = solve_upper(self.system.triangle, self.rest_covariance[self._q :, self._q :])
+        own = np.sum(rotated * solve_upper(self.system.triangle, np.eye(self.system.n_population)), axis=1)
+        return np.asarray(own), self._effect_variance(self.rest_covariance, None)
+
+    @cached_property
+    def rest_covariance(self) -> Floats:
+        """(q_r + p, q_r + p) Var of the coefficients of [Z_r Q] over sigma^2."""
+        return self.to_effects(self.unit_inverse(len(self.root)))
+
+    def _effect_variance(self, covariance: Floats, maps: Sequence[Floats] | None) -> tuple[Floats, ...]:
+        """Per block (L, k), from the ``covariance`` (w, w) of the rest's first columns."""
         system = self.system
         if maps is None:
             maps = [np.eye(k) for _, k in system.sizes]
-        covariance = self._rest_covariance_given_beta
         result: list[Floats] = [np.zeros(size) for size in system.sizes]
         for index, start in zip(system.rest, system.rest_starts, strict=False):
             levels, k = system.sizes[index]
@@ -379,18 +391,3 @@ class BlockedFactor:
                     result[index] = np.einsum("ai,lij,aj->la", maps[index], own[:, here, here], maps[index])
                     column = here.stop
         return tuple(result)
-
-
-def diagonal_blocks(matrix: Floats, start: int, size: tuple[int, int]) -> Floats:
-    """(L, k, k) copies of the diagonal blocks of one factor."""
-    levels, k = size
-    here = matrix[start : start + levels * k, start : start + levels * k]
-    return np.einsum("lalb->lab", here.reshape(levels, k, levels, k)).copy()
-
-
-def _matrix_roots(kernels: Floats) -> Floats:
-    """(L, k, k) roots A with A A' = kernel; kernels may be singular."""
-    if kernels.shape[1] == 1:
-        return np.sqrt(kernels)
-    values, vectors = np.linalg.eigh(kernels)
-    return vectors * np.sqrt(np.clip(values, 0.0, None))[:, None, :]

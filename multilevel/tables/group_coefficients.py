@@ -69,7 +69,7 @@ def _seen(fit: Fit, nesting: Nesting, name: str, term: str, n: Integers, unpoole
         **_labels(name, term, factor.levels, factor.parents),
         **_columns(estimate, ""),
         **_columns(own, "deviation_"),
-        "conditional_sd": None if fit.has_draws else np.sqrt(fit.conditional_variance[block][:, column]),
+        "conditional_sd": None if fit.is_posterior else np.sqrt(fit.conditional_variance[block][:, column]),
         "fitted_value": estimate.estimate + _predicted(fit, nesting, name, term),
         "n": n,
         "shrinkage": np.clip(fit.shrinkage[block][:, column], 0.0, 1.0),
