@@ -9,7 +9,7 @@ Simpson, Gelman, Yao and Gabry 2024, with their threshold for the number of poin
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -32,9 +32,6 @@ FIRST_ROUND, ROUND = 500, 250
 MOST_POINTS = 4_000
 ENOUGH_ESS = 400.0
 MAX_PARETO_K = 0.7
-MOST_ERROR = 0.05
-"""Monte Carlo standard error of a mean, over the posterior standard deviation, up to which it is known."""
-
 T_DEGREES = 5.0
 WIDER = 1.1
 """Scale of the first proposal over that of the density."""
@@ -74,8 +71,8 @@ class Proposal(Protocol):
 class ThetaPosterior:
     """thetas (S, d); weights (S,), Pareto-smoothed, summing to one; pareto_k with its threshold; ess: 1 / sum w^2; rounds; mode (d,).
 
-    chains : (chains, draws) where the points are states of Markov chains, else None. error : the largest Monte Carlo standard error of the
-    quantities asked for, over their sd.
+    log_densities : (S,). proposals, sizes : what was drawn from, and how often. axes : (d, d) a root of the curvature's covariance.
+    chains : (chains, draws) where the points are states of Markov chains, else None; such points know no proposals.
     """
 
     thetas: Floats
@@ -85,8 +82,20 @@ class ThetaPosterior:
     ess: float
     rounds: int
     mode: Floats
+    log_densities: Floats
+    proposals: tuple[Proposal, ...] = ()
+    sizes: tuple[int, ...] = ()
+    axes: Floats | None = None
     chains: tuple[int, ...] | None = None
-    error: float = 0.0
+
+    def log_mixture(self, points: Floats) -> Floats:
+        """(n,) log density of all that was drawn from, at (n, d) points."""
+        return log_mixture(points, self.proposals, self.sizes)
+
+    def standardised(self, points: Floats) -> Floats:
+        """(n, d) points in the axes of the curvature at the mode."""
+        assert self.axes is not None
+        return np.asarray(np.linalg.solve(self.axes, (points - self.mode).T).T)
 
     @property
     def are_enough(self) -> bool:
@@ -94,16 +103,13 @@ class ThetaPosterior:
         return self.pareto_k < self.largest_k and self.ess >= ENOUGH_ESS
 
 
-def importance_points(
-    density: Density, gradient: Gradient, start: Floats, units: Floats, quantities: Density, rng: np.random.Generator
-) -> ThetaPosterior:
-    """Points and weights, in rounds until the gates pass and the means of ``quantities`` are known.
+def importance_points(density: Density, gradient: Gradient, start: Floats, units: Floats, rng: np.random.Generator) -> ThetaPosterior:
+    """Points and weights, in rounds until the gates pass.
 
     Parameters
     ----------
     density : (S, d) -> (S,) log densities up to a constant, minus infinity where there is none. gradient : (d,) -> value and (d,) slope.
     start : (d,) any point with a finite density. units : (d,) rough standard deviations, which scale the search for the mode.
-    quantities : (S, d) -> (S, m) what is published of the points.
 
     Raises
     ------
@@ -121,19 +127,20 @@ def importance_points(
         sizes.append(ROUND if len(points) else FIRST_ROUND)
         fresh = proposals[-1].sample(sizes[-1], rng)
         points, values = np.concatenate([points, fresh]), np.concatenate([values, density(fresh)])
-        shares = np.log(np.array(sizes) / len(points))
-        drawn_from = logsumexp([share + each.log_density(points) for share, each in zip(shares, proposals, strict=True)], axis=0)
-        weights, k, ess = importance(values - drawn_from)
-        error = _largest_error(quantities(points), weights)
-        found = ThetaPosterior(points, weights, k, largest_pareto_k(len(points)), ess, len(proposals), mode, None, error)
-        if (found.are_enough and error <= MOST_ERROR) or len(points) >= MOST_POINTS:
-            return found
+        weights, k, ess = importance(values - log_mixture(points, proposals, sizes))
+        if (k < largest_pareto_k(len(points)) and ess >= ENOUGH_ESS) or len(points) >= MOST_POINTS:
+            break
+    axes = np.linalg.cholesky(covariance)
+    return ThetaPosterior(
+        points, weights, k, largest_pareto_k(len(points)), ess, len(proposals), mode, values, tuple(proposals), tuple(sizes), axes
+    )
 
 
-def _largest_error(values: Floats, weights: Floats) -> float:
-    """Of the means of (S, m) quantities, over their sds."""
-    squares = (values - weights @ values) ** 2
-    return float(np.sqrt(np.max(weights**2 @ squares / (weights @ squares))))
+def log_mixture(points: Floats, proposals: Sequence[Proposal], sizes: Sequence[int]) -> Floats:
+    """(n,) log density at (n, d) points of proposals that were drawn from ``sizes`` times."""
+    shares = np.log(np.array(sizes) / sum(sizes))
+    logs = [share + each.log_density(points) for share, each in zip(shares, proposals, strict=True)]
+    return np.asarray(logsumexp(logs, axis=0))
 
 
 def largest_pareto_k(size: int) -> float:

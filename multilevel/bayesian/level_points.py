@@ -16,6 +16,8 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp, ndtr
 
 from multilevel.arrays import Floats, Integers
+from multilevel.bayesian.importance_points import ThetaPosterior
+from multilevel.bayesian.refined_points import WeightedPoints
 from multilevel.fit.interval_estimates import Moments
 
 LEVEL_POINTS = 48
@@ -29,56 +31,51 @@ CANDIDATES = 500
 RIDGE = 1e-4
 """How much a moment may be missed for weights that differ less."""
 
-SMALLEST_SHARE = 1e-6
-"""Weight, of all, below which a point is left out."""
+SMALLEST_SHARE = 1e-4
+"""Weight over the mean weight, below which a point is left out."""
 
 LEVELS_AT_ONCE = 20_000
 
 
 @dataclass(frozen=True)
 class LevelPoints:
-    """places (K,) of the points among all S; weights (K,), summing to one; moments (S, r) of all points, ``all_weights`` (S,) theirs;
-    ess: how many independent points those are worth."""
+    """places (K,) of the points among all that were factorised; weights (K,), summing to one; moments (K, r) there, with the ``covariance``
+    (r, r) that they have over the posterior; ess: how many independent points of it would know the moments as well."""
 
     places: Integers
     weights: Floats
     moments: Floats
-    all_weights: Floats
+    covariance: Floats
     ess: float
-
-    @property
-    def are_all(self) -> bool:
-        """Whether no point was left out."""
-        return len(self.places) == len(self.all_weights)
 
     def errors(self, values: Floats) -> Floats:
         """(m,) Monte Carlo standard errors of the means of ``values`` (K, m) over the points."""
-        own = self.moments[self.places]
+        own = self.moments
         design = np.hstack([np.ones((len(own), 1)), own])
         scaled = np.sqrt(self.weights)[:, None]
         slopes = np.linalg.lstsq(scaled * design, scaled * values, rcond=None)[0]
         left = values - design @ slopes
         spare = len(own) - design.shape[1]
-        of_few = self.weights**2 @ left**2 * (0.0 if self.are_all else len(own) / spare)
-        about = self.moments - self.all_weights @ self.moments
-        covariance = about.T @ (self.all_weights[:, None] * about)
-        of_all = np.einsum("rm,rs,sm->m", slopes[1:], covariance, slopes[1:], optimize=True)
-        if self.are_all:
-            of_all = of_all + self.weights @ left**2
+        of_few = self.weights**2 @ left**2 * len(own) / spare
+        of_all = np.einsum("rm,rs,sm->m", slopes[1:], self.covariance, slopes[1:], optimize=True)
         return np.sqrt(of_few + of_all / self.ess)
 
 
-def choose_points(thetas: Floats, weights: Floats, ess: float, most: int, rng: np.random.Generator) -> LevelPoints:
-    """All S points where there are at most ``most``, else as many as the moments of ``thetas`` (S, d) need."""
-    moments = _moments(thetas, weights)
-    size = number_of_points(thetas.shape[1])
-    if len(thetas) <= most:
-        return LevelPoints(np.arange(len(thetas)), weights, moments, weights, ess)
-    size = max(size, most)
-    places, counts = _best_sample(moments, weights, size, rng)
-    own = calibrated(moments[places], counts / size, weights @ moments)
-    kept = own > SMALLEST_SHARE
-    return LevelPoints(places[kept], own[kept] / own[kept].sum(), moments, weights, ess)
+def choose_points(theta: ThetaPosterior, population: WeightedPoints, most: int, rng: np.random.Generator) -> LevelPoints:
+    """All S points of ``theta`` where there are at most ``most``, else as many as the moments need; ``population`` knows those better."""
+    mean = population.weights @ population.thetas
+    sd = np.sqrt(np.maximum(population.weights @ (population.thetas - mean) ** 2, 0.0))
+    unit = np.where(sd > 0, sd, 1.0)
+    of_population, moments = (_moments((thetas - mean) / unit) for thetas in (population.thetas, theta.thetas))
+    target = population.weights @ of_population
+    about = of_population - target
+    covariance = about.T @ (population.weights[:, None] * about)
+    places, weights = np.flatnonzero(theta.weights > 0), theta.weights[theta.weights > 0]
+    if len(places) > most:
+        places, weights = _best_sample(moments, theta.weights, target, max(number_of_points(theta.thetas.shape[1]), most), rng)
+    own = calibrated(moments[places], weights, target)
+    kept = own > SMALLEST_SHARE / len(own)
+    return LevelPoints(places[kept], own[kept] / own[kept].sum(), moments[places[kept]], covariance, population.ess)
 
 
 def number_of_points(d: int) -> int:
@@ -122,20 +119,13 @@ def bound_errors(points: LevelPoints, means: Floats, sds: Floats, interval: floa
     return found[0], found[1], found[2]
 
 
-def _moments(thetas: Floats, weights: Floats) -> Floats:
-    """(S, 2 d) theta and its squares, standardised."""
-    mean = weights @ thetas
-    sd = np.sqrt(weights @ (thetas - mean) ** 2)
-    scaled = (thetas - mean) / np.where(sd > 0, sd, 1.0)
-    squares = scaled**2
-    middle = weights @ squares
-    spread = np.sqrt(weights @ (squares - middle) ** 2)
-    return np.hstack([scaled, (squares - middle) / np.where(spread > 0, spread, 1.0)])
+def _moments(z: Floats) -> Floats:
+    """(S, 2 d) standardised parameters (S, d) and their squares."""
+    return np.hstack([z, z**2])
 
 
-def _best_sample(moments: Floats, weights: Floats, size: int, rng: np.random.Generator) -> tuple[Integers, Floats]:
-    """Places, and how often each was drawn, of the systematic sample whose moments are nearest to those of all points."""
-    target = weights @ moments
+def _best_sample(moments: Floats, weights: Floats, target: Floats, size: int, rng: np.random.Generator) -> tuple[Integers, Floats]:
+    """Places (K,) and weights (K,) of the systematic sample whose moments are nearest to ``target``."""
     best, smallest = np.zeros(0, np.int64), np.inf
     for _ in range(CANDIDATES):
         order = rng.permutation(len(weights))
@@ -145,4 +135,4 @@ def _best_sample(moments: Floats, weights: Floats, size: int, rng: np.random.Gen
         if distance < smallest:
             best, smallest = drawn, distance
     places, counts = np.unique(best, return_counts=True)
-    return places, counts.astype(np.float64)
+    return places, counts / size
