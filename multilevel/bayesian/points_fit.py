@@ -44,8 +44,8 @@ MOST_ERROR = 0.05
 DENSE_EFFECTS = 250
 """Coefficients and effects up to which every point's covariance is kept as a root."""
 
-ROOT_VALUES = 4_000_000
-"""Doubles of all roots together: 32 MB, and few enough to be kept with the tables."""
+ROOT_VALUES, MOST_ROOTS = 4_000_000, 500
+"""Doubles of all roots together: 32 MB, and few enough to be kept with the tables; and how many roots at most."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def sample_points(rows: ReducedRows, priors: ResolvedPriors, sampling: Sampling,
         theta, checks = chains_in_theta(density, sampling, rng)
     clock.lap("points")
     width = density.system.n_population + density.system.n_effects
-    most = max(ROOT_VALUES // width**2, 1) if width <= DENSE_EFFECTS else 1
+    most = min(ROOT_VALUES // width**2, MOST_ROOTS) if width <= DENSE_EFFECTS else 0
     population = refined(theta, rng)
     levels = choose_points(theta, population, most, rng)
     record: dict[str, object] = {
