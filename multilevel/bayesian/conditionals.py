@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -12,11 +12,12 @@ from multilevel.bayesian.collapsed import Collapsed
 from multilevel.fit.theta_points import in_order
 from multilevel.linear.factorise import BlockedFactor, BlockedSystem
 from multilevel.linear.joint_normal import NormalJoint
+from multilevel.linear.small_blocks import diagonals
 
 KEPT_BYTES = 1_500_000_000
 """Of factorisations up to which those of all points are kept; beyond, each is made again where it is asked for."""
 
-DENSE_COPIES = 4
+DENSE_COPIES = 3
 """Square matrices of the rest's size that a factorisation keeps once it has answered."""
 
 
@@ -42,7 +43,8 @@ class Conditionals:
         theta = self.thetas[point]
         factor = self.density.factorise(theta)
         assert isinstance(factor, BlockedFactor)
-        return NormalJoint(factor, float(self.density.layout.scale(theta)))
+        # what is left of the cross-products is asked for by gradients alone
+        return NormalJoint(replace(factor, schur=np.zeros((0, 0))), float(self.density.layout.scale(theta)))
 
     @property
     def are_kept(self) -> bool:
@@ -81,7 +83,8 @@ def level_moments(conditionals: Conditionals, weights: Floats, maps: Sequence[Fl
         joint = conditionals(point)
         of_beta, of_effects = joint.factor.variance()
         sds = joint.sigma * np.sqrt(np.concatenate([of_beta, *(own.ravel() for own in of_effects)]))
-        return joint.mean, sds, [tuple(joint.sigma**2 * own for own in joint.factor.conditional_variance(each)) for each in asked]
+        blocks = [joint.sigma**2 * own for own in joint.factor.conditional_blocks()]
+        return joint.mean, sds, [diagonals(blocks, each) for each in asked]
 
     means, sds = [], []
     shapes = [(levels, k) for levels, k in _sizes(conditionals)]

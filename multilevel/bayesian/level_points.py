@@ -20,7 +20,7 @@ from multilevel.bayesian.importance_points import ThetaPosterior
 from multilevel.bayesian.refined_points import WeightedPoints
 from multilevel.fit.interval_estimates import Moments
 
-LEVEL_POINTS = 48
+LEVEL_POINTS = 96
 """Points for the levels, at least; ``PER_MOMENT`` for each moment that they are held to."""
 
 PER_MOMENT = 3

@@ -26,7 +26,7 @@ from multilevel.linear.chain import (
 from multilevel.linear.elimination import add_products, conditional_blocks, conditional_roots
 from multilevel.linear.presummed import Presummed, presum, unsummed
 from multilevel.linear.products import CrossProducts, mirror
-from multilevel.linear.small_blocks import diagonal_blocks, matrix_roots, side_by_side
+from multilevel.linear.small_blocks import diagonal_blocks, diagonals, matrix_roots, side_by_side
 from multilevel.linear.triangular import solve_upper, upper_inverse, upper_root
 
 
@@ -356,29 +356,29 @@ class BlockedFactor:
 
     def conditional_variance(self, maps: Sequence[Floats] | None = None) -> tuple[Floats, ...]:
         """Per block (L, k): diagonal of Var(A b | y, theta, beta) / sigma^2, with A (k, k) of each block in ``maps``, else the identity."""
-        return self._effect_variance(self._rest_covariance_given_beta, maps)
+        return diagonals(self.conditional_blocks(), [np.eye(k) for _, k in self.system.sizes] if maps is None else maps)
+
+    def conditional_blocks(self) -> tuple[Floats, ...]:
+        """Per block (L, k, k): Var(b | y, theta, beta) / sigma^2 of every level."""
+        return self._effect_blocks(self._rest_covariance_given_beta)
 
     def variance(self) -> tuple[Floats, tuple[Floats, ...]]:
         """(p,) and per block (L, k): the diagonal of Var(beta, b | y, theta) / sigma^2."""
         rotated = solve_upper(self.system.triangle, self.rest_covariance[self._q :, self._q :])
         own = np.sum(rotated * solve_upper(self.system.triangle, np.eye(self.system.n_population)), axis=1)
-        return np.asarray(own), self._effect_variance(self.rest_covariance, None)
+        return np.asarray(own), diagonals(self._effect_blocks(self.rest_covariance), [np.eye(k) for _, k in self.system.sizes])
 
     @cached_property
     def rest_covariance(self) -> Floats:
         """(q_r + p, q_r + p) Var of the coefficients of [Z_r Q] over sigma^2."""
         return self.to_effects(self.unit_inverse(len(self.root)))
 
-    def _effect_variance(self, covariance: Floats, maps: Sequence[Floats] | None) -> tuple[Floats, ...]:
-        """Per block (L, k), from the ``covariance`` (w, w) of the rest's first columns."""
+    def _effect_blocks(self, covariance: Floats) -> tuple[Floats, ...]:
+        """Per block (L, k, k), from the ``covariance`` (w, w) of the rest's first columns."""
         system = self.system
-        if maps is None:
-            maps = [np.eye(k) for _, k in system.sizes]
-        result: list[Floats] = [np.zeros(size) for size in system.sizes]
+        result: list[Floats] = [np.zeros((levels, k, k)) for levels, k in system.sizes]
         for index, start in zip(system.rest, system.rest_starts, strict=False):
-            levels, k = system.sizes[index]
-            blocks = diagonal_blocks(covariance, start, (levels, k))
-            result[index] = np.einsum("ai,lij,aj->la", maps[index], blocks, maps[index])
+            result[index] = diagonal_blocks(covariance, start, system.sizes[index])
         if system.merged:
             above = self.selected(covariance)
             spread = spreads_above(system.cross, system.up, above, covariance)
@@ -388,6 +388,6 @@ class BlockedFactor:
                 column = 0
                 for index in owned:
                     here = slice(column, column + system.sizes[index][1])
-                    result[index] = np.einsum("ai,lij,aj->la", maps[index], own[:, here, here], maps[index])
+                    result[index] = own[:, here, here]
                     column = here.stop
         return tuple(result)

@@ -33,3 +33,8 @@ def matrix_roots(kernels: Floats) -> Floats:
         return np.sqrt(kernels)
     values, vectors = np.linalg.eigh(kernels)
     return vectors * np.sqrt(np.clip(values, 0.0, None))[:, None, :]
+
+
+def diagonals(blocks: Sequence[Floats], maps: Sequence[Floats]) -> tuple[Floats, ...]:
+    """Per factor (L, k) diagonals of A B A', for B (L, k, k) of every level in ``blocks`` and A (k, k) in ``maps``."""
+    return tuple(np.asarray(np.einsum("ai,lij,aj->la", own, block, own, optimize=True)) for own, block in zip(maps, blocks, strict=True))
