@@ -13,6 +13,7 @@ from functools import cached_property
 
 import numpy as np
 from scipy.sparse import csr_array, eye_array
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from multilevel.arrays import Floats, Integers
 from multilevel.fit.shared_rows import Rows, as_csr, mapped
@@ -69,9 +70,14 @@ class ThetaPoints:
         """(size, p + q), each point as often as it weighs."""
         which = self.points_of_draws(size, seed)
         inner = np.empty((size, self.means.shape[1]))
-        for point in np.unique(which):
-            mine = np.flatnonzero(which == point)
-            inner[mine] = self.conditional(int(point)).draws(len(mine), seed + int(point))
+        drawn = np.unique(which)
+        places = [np.flatnonzero(which == point) for point in drawn]
+
+        def of_point(at: int) -> Floats:
+            return self.conditional(int(drawn[at])).draws(len(places[at]), seed + int(drawn[at]))
+
+        for mine, values in zip(places, in_order(of_point, len(drawn), self.threads), strict=True):
+            inner[mine] = values
         return inner if self.matrix is None else np.asarray((self.matrix @ inner.T).T)
 
     def points_of_draws(self, size: int, seed: int) -> Integers:
@@ -108,7 +114,8 @@ class ThetaPoints:
 
 
 def in_order[T](work: Callable[[int], T], size: int, threads: int) -> Iterator[T]:
-    """Results of ``work`` at 0, 1, ..., ``threads`` at a time: no more are in memory."""
-    with ThreadPoolExecutor(threads) as pool:
+    """Results of ``work`` at 0, 1, ..., ``threads`` at a time: no more are in memory. Linear algebra has one thread in each: those of BLAS
+    would wait for one another."""
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
         for at in range(0, size, threads):
             yield from pool.map(work, range(at, min(at + threads, size)))

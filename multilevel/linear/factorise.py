@@ -121,7 +121,8 @@ class BlockedSystem:
         return values, counts.astype(np.float64)
 
     @cached_property
-    def _inverse_triangle(self) -> Floats:
+    def inverse_triangle(self) -> Floats:
+        """(p, p) T^-1."""
         return solve_upper(self.triangle, np.eye(len(self.triangle)))
 
     def _eliminate(self, own_lambda: Floats, kernels: Floats) -> Floats:
@@ -170,7 +171,7 @@ class BlockedSystem:
 
     def _add_prior(self, work: Floats, q: int, p: int, precision: Floats, location: Floats | None) -> float:
         """Add the prior of beta in the coordinates T beta - location; returns its part of the residual sum of squares."""
-        rotated = self._inverse_triangle.T @ precision @ self._inverse_triangle
+        rotated = self.inverse_triangle.T @ precision @ self.inverse_triangle
         centre = (np.zeros(p) if location is None else self.triangle @ location) - self.location
         work[q : q + p, q : q + p] += rotated
         pull = rotated @ centre
@@ -364,8 +365,8 @@ class BlockedFactor:
 
     def variance(self) -> tuple[Floats, tuple[Floats, ...]]:
         """(p,) and per block (L, k): the diagonal of Var(beta, b | y, theta) / sigma^2."""
-        rotated = solve_upper(self.system.triangle, self.rest_covariance[self._q :, self._q :])
-        own = np.sum(rotated * solve_upper(self.system.triangle, np.eye(self.system.n_population)), axis=1)
+        inverse = self.system.inverse_triangle
+        own = np.sum((inverse @ self.rest_covariance[self._q :, self._q :]) * inverse, axis=1)
         return np.asarray(own), diagonals(self._effect_blocks(self.rest_covariance), [np.eye(k) for _, k in self.system.sizes])
 
     @cached_property

@@ -105,8 +105,8 @@ class NormalJoint:
         """Coefficients of ``rows`` on the rest (eliminated effects replaced by their conditional means) and on every eliminated factor's
         noise; of ``most`` factors, if given: those above are kept as they are."""
         p = self.factor.system.n_population
-        inverse = solve_triangular(self.factor.system.triangle, np.eye(p)) if p else np.zeros((0, 0))
-        on_rest = csr_array(hstack([rows @ self._rest_picker.T, csr_array(rows[:, :p] @ inverse)], format="csr"))
+        on_beta = csr_array(rows[:, :p] @ self.factor.system.inverse_triangle)
+        on_rest = csr_array(hstack([rows @ self._rest_picker.T, on_beta], format="csr"))
         on_own = [csr_array(rows @ one.places.T) for one in self._eliminated]
         for at, one in enumerate(self._eliminated[:most]):
             moved = csr_array(on_own[at] @ one.kernels)
