@@ -62,18 +62,16 @@ class PointsPosterior:
     record: dict[str, object]
 
 
+@one_blas_thread()
 def fit_points(design: Design, priors: ModelPriors, sampling: Sampling, *, seed: int, interval: float) -> Fit:
     """Fit a gaussian model; see ``bayesian_engine.fit_bayesian``."""
     maps = priors.form.maps
-    with one_blas_thread():
-        written = None if maps.is_identity else maps.blocks
-        found = sample_points(reduce_design(priors.form.design), priors.inner, sampling, seed)
-        clock = Clock()
-        moments = level_moments(
-            found.conditionals, found.levels.weights, maps.blocks, is_identity=maps.is_identity, threads=sampling.threads
-        )
-        spread = _spread(found, moments, sampling.threads)
-        clock.lap("levels")
+    written = None if maps.is_identity else maps.blocks
+    found = sample_points(reduce_design(priors.form.design), priors.inner, sampling, seed)
+    clock = Clock()
+    moments = level_moments(found.conditionals, found.levels.weights, maps.blocks, is_identity=maps.is_identity, threads=sampling.threads)
+    spread = _spread(found, moments, sampling.threads)
+    clock.lap("levels")
     layout, thetas, weights = found.density.layout, found.population.thetas, found.population.weights
     family = design.cells.family
     components = summarise_weighted(component_draws(thetas, layout, written), weights, found.population.errors, interval)
@@ -104,6 +102,7 @@ def fit_points(design: Design, priors: ModelPriors, sampling: Sampling, *, seed:
     )
 
 
+@one_blas_thread()
 def sample_points(rows: ReducedRows, priors: ResolvedPriors, sampling: Sampling, seed: int) -> PointsPosterior:
     """Points of the posterior of reduced gaussian rows, and the few that stand for them."""
     clock = Clock()

@@ -85,9 +85,9 @@ def posterior(rows: ReducedRows, family: str, rng: np.random.Generator, seed: in
     sampling = Sampling(draws=draws, tune=300, cores=1)
     if form == "points":
         sample = sample_points(truth.rows, priors, sampling, seed)
-        turns = points_by_turns(1_000, sample.levels.weights, seed)
+        turns = points_by_turns(KEPT, sample.levels.weights, seed)
         thetas = sample.conditionals.thetas[turns]
-        values = np.concatenate([sample.conditionals(int(point)).draws(1, seed + at) for at, point in enumerate(turns)])
+        values = np.concatenate([sample.conditionals(int(point)).draws(1, KEPT * seed + at) for at, point in enumerate(turns)])
     elif family == "gaussian":
         collapsed = sample_collapsed(truth.rows, priors, sampling, seed)
         thetas, values = collapsed.thetas, collapsed.values
