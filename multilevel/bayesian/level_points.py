@@ -34,7 +34,7 @@ RIDGE = 1e-4
 SMALLEST_SHARE = 1e-4
 """Weight over the mean weight, below which a point is left out."""
 
-LEVELS_AT_ONCE = 20_000
+LEVELS_AT_ONCE = 50_000
 
 
 @dataclass(frozen=True)
