@@ -62,9 +62,9 @@ def _directions(layout: Layout, theta: Floats, block: int, root: Floats) -> list
     """Derivatives (k, k) of a block's root with respect to each of its parameters: log sds, then partial correlations."""
     k = layout.widths[block]
     found = []
-    for row in range(k):
+    for sd in range(k):
         moved = np.zeros((k, k))
-        moved[row] = root[row]
+        moved[sd] = root[sd]
         found.append(moved)
     partials = layout.partials(theta, block)
     for at, (row, column) in enumerate(zip(*np.tril_indices(k, -1), strict=True)):

@@ -75,7 +75,8 @@ def fit_points(design: Design, priors: ModelPriors, sampling: Sampling, *, seed:
     layout, thetas, weights = found.density.layout, found.population.thetas, found.population.weights
     family = design.cells.family
     components = summarise_weighted(component_draws(thetas, layout, written), weights, found.population.errors, interval)
-    inner = tuple(np.einsum("s,sij->ij", weights, _covariances(layout, thetas, block)) for block in range(len(layout.widths)))
+    # of weights above zero, so that they are covariances
+    inner = tuple(np.einsum("k,kij->ij", found.levels.weights, own) for own in spread.covariances)
     joint = MixtureJoint(spread if maps.is_identity else spread.mapped(maps.matrix))
     names = parameter_names(priors.form.design, family, with_scale=layout.with_scale)
     clock.lap("summaries")
