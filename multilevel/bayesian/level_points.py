@@ -55,7 +55,7 @@ class LevelPoints:
         scaled = np.sqrt(self.weights)[:, None]
         slopes = np.linalg.lstsq(scaled * design, scaled * values, rcond=None)[0]
         left = values - design @ slopes
-        spare = len(own) - design.shape[1]
+        spare = max(len(own) - design.shape[1], 1)
         of_few = self.weights**2 @ left**2 * len(own) / spare
         of_all = np.einsum("rm,rs,sm->m", slopes[1:], self.covariance, slopes[1:], optimize=True)
         return np.sqrt(of_few + of_all / self.ess)

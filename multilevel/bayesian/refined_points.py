@@ -73,6 +73,8 @@ def refined(theta: ThetaPosterior, rng: np.random.Generator) -> WeightedPoints:
     of_free, told = told_by(free) / FREE_POINTS, told_by(theta.thetas)
     correction = (np.exp(own_logs) - told) / size
     total = float(of_free.sum() + correction.sum())
+    if not total > 0:
+        return plain
     # residuals of a fit are smaller than its errors
     honest = size / (size - terms.shape[1])
     found = WeightedPoints(
@@ -80,7 +82,7 @@ def refined(theta: ThetaPosterior, rng: np.random.Generator) -> WeightedPoints:
         np.concatenate([of_free, correction]) / total,
         np.concatenate([of_free, honest * np.abs(correction)]) / total,
     )
-    return found if total > 0 and found.ess > LEAST_GAIN * plain.ess else plain
+    return found if found.ess > LEAST_GAIN * plain.ess else plain
 
 
 def _region(theta: ThetaPosterior) -> Callable[[Floats], Flags]:
