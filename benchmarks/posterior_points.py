@@ -53,7 +53,7 @@ def main(seeds: int = SEEDS) -> None:
     """All fits, and the page."""
     with tempfile.TemporaryDirectory(prefix="groupwise-bench-") as place:
         cells = _compressed(Path(place))
-        models = (("household_spend", ""), (f"with `{PRICE_LEVELS[3:]}`", PRICE_LEVELS))
+        models = (("household_spend", ""), ("and a price level of each household in each category", PRICE_LEVELS))
         found = [(name, seed, _measured(cells, own, seed)) for name, own in models for seed in range(seeds)]
     rows = [(name, str(seed), *_told(own)) for name, seed, own in found]
     block = f"{markdown(COLUMNS, rows)}\n{provenance_line([provenance()])}"
