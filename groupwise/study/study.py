@@ -70,7 +70,10 @@ class SamplingOptions(Part):
     draws: int = Field(1000, ge=100, le=100_000, description="draws kept per chain")
     chains: int = Field(4, ge=2, le=64, description="independent chains")
     tune: int | None = Field(None, ge=50, description="warm-up steps per chain; null: chosen by form")
-    form: Literal["auto", "collapsed", "nuts"] = Field("auto", description="auto: collapsed for gaussian outcomes, NUTS for the others")
+    form: Literal["auto", "collapsed", "importance", "nuts"] = Field(
+        "auto",
+        description="auto: for gaussian outcomes collapsed, importance beyond 2,000 coefficients and effects; NUTS for others",
+    )
     cores: int | None = Field(None, ge=1, description="cores used for sampling; null: all")
 
 
@@ -277,6 +280,10 @@ class Study(Part, StudyObject):
             raise ValueError(f"se() is for gaussian outcomes, the family is {self.family}")
         if self.quadrature_points > 1 and (self.is_linear or self.engine == "bayesian"):
             raise ValueError("quadrature_points belongs to engine: likelihood with a family other than gaussian")
+        if self.sampling.form == "importance" and not self.is_linear:
+            raise ValueError(
+                f"sampling: form importance exists for gaussian outcomes of one part, this one is {self.family}; leave form out"
+            )
         drawn = self.sampling.draws * self.sampling.chains
         if self.draws is not None and self.engine == "bayesian" and self.draws.rows > drawn:
             raise ValueError(

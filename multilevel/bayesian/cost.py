@@ -10,9 +10,11 @@ import numpy as np
 from multilevel.bayesian.bookkeeping import one_blas_thread
 from multilevel.bayesian.collapsed import Collapsed
 from multilevel.bayesian.collapsed_fit import starting_point
+from multilevel.bayesian.conditionals import KEPT_BYTES, factor_bytes
 from multilevel.bayesian.coordinates import build_coordinates
 from multilevel.bayesian.durations import USUAL_STEPS, duration, nuts_seconds, seconds_of, speed
-from multilevel.bayesian.memory import draws_bytes, draws_seconds
+from multilevel.bayesian.level_points import number_of_points
+from multilevel.bayesian.memory import draws_bytes, draws_seconds, is_by_points
 from multilevel.bayesian.nuts_fit import FEW_COEFFICIENTS, MANY_EFFECTS, starting_covariances, starting_dispersion
 from multilevel.bayesian.parameters import Layout
 from multilevel.bayesian.pilot import fit_pilot
@@ -34,6 +36,18 @@ GRADIENT = 4.0
 AROUND_THE_MODE = 1.5
 """Evaluations of a Laplace fit with its intervals, no pooling and what is unknown of theta, for each of the search."""
 
+MODE_STEPS = 3.0
+"""Gradients for each variance parameter until the mode of the posterior is known, its curvature included."""
+
+USUAL_POINTS = 850.0
+"""Points of the variance parameters until enough count, in a dozen dimensions."""
+
+LEVEL_MOMENTS = 2.5
+"""Factorisations that the moments of every level at one point cost."""
+
+POINT_COPIES = 4
+"""Of every level's numbers at every point: means, sds, what is worked on."""
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -53,12 +67,28 @@ def sampling_cost(design: Design, family: str, priors: ResolvedPriors, sampling:
     rows = reduce_design(design)
     n_coefficients = len(design.population) + design.n_effects
     with one_blas_thread():
-        if design.cells.has_moments and sampling.form != "nuts":
+        by_points = is_by_points(design, sampling)
+        if by_points:
+            found = _by_points(design, rows, priors, sampling)
+        elif design.cells.has_moments and sampling.form != "nuts":
             found = _collapsed(rows, priors, sampling, n_coefficients)
         else:
             found = _nuts(design, rows, family, priors, sampling)
-    around = surrounding_seconds(design) + draws_seconds(n_coefficients, sampling)
+    around = surrounding_seconds(design) + (0.0 if by_points else draws_seconds(n_coefficients, sampling))
     return replace(found, seconds=found.seconds + around, memory=found.memory + surrounding_bytes(design))
+
+
+def _by_points(design: Design, rows: ReducedRows, priors: ResolvedPriors, sampling: Sampling) -> Cost:
+    layout = Layout(tuple(block.values.shape[1] for block in rows.blocks), priors.sigma is not None)
+    system = linear_system(rows)
+    density = Collapsed(system, layout, priors)
+    theta = starting_point(layout, priors)
+    evaluation = seconds_of(lambda: density(theta))
+    level_points = number_of_points(layout.size)
+    evaluations = MODE_STEPS * GRADIENT * (layout.size + 1) + (USUAL_POINTS + LEVEL_MOMENTS * level_points) / speed(sampling.threads)
+    memory = likelihood_bytes(design) + min(level_points * factor_bytes(system), KEPT_BYTES)
+    memory += 8 * POINT_COPIES * level_points * (len(design.population) + design.n_effects)
+    return Cost("importance", evaluation * evaluations, memory)
 
 
 def _collapsed(rows: ReducedRows, priors: ResolvedPriors, sampling: Sampling, n_coefficients: int) -> Cost:

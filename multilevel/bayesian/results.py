@@ -13,7 +13,7 @@ from multilevel.bayesian.parameters import Layout
 from multilevel.design.model import Design
 from multilevel.design.unit_free import UnitFree
 from multilevel.families.registry import family_named
-from multilevel.fit.container import Check, Fit, UnitFreeFit, VarianceComponent
+from multilevel.fit.container import Check, Fit, Summary, UnitFreeFit, VarianceComponent
 from multilevel.fit.joint_draws import DrawsJoint, summarise
 from multilevel.linear.system import LinearSystem
 
@@ -141,10 +141,13 @@ def _component_name(factor: str, term: str, other: str | None) -> str:
 def _components(posterior: Posterior, flat: Floats, interval: float) -> Iterator[VarianceComponent]:
     maps = posterior.form.maps
     draws = component_draws(flat, posterior.layout, None if maps.is_identity else maps.blocks)
-    if not draws.shape[1]:
-        return
-    summary = summarise(draws.T, interval)
-    for at, (factor, term, other, block) in enumerate(_component_terms(posterior.design, posterior.family, posterior.layout.with_scale)):
+    if draws.shape[1]:
+        yield from posterior_components(posterior.design, posterior.family, posterior.layout, summarise(draws.T, interval))
+
+
+def posterior_components(design: Design, family: str, layout: Layout, summary: Summary) -> Iterator[VarianceComponent]:
+    """The variance components whose posterior is ``summary`` (d,), in the order of ``component_draws``."""
+    for at, (factor, term, other, block) in enumerate(_component_terms(design, family, layout.with_scale)):
         yield VarianceComponent(
             factor,
             term,

@@ -1,8 +1,9 @@
 """The one door through which tables and saved models get estimates with intervals from a fit.
 
-Draws are summarised as they are. The likelihood engine's intervals carry what is unknown of the variance parameters theta: they are
+Draws are summarised as they are. Other intervals carry what is unknown of the variance parameters theta: they are
 quantiles of a mixture of normal distributions, one at each point of ``Fit.theta``, taken on the link scale, where conditional
-distributions are nearest to normal. The estimates stay those at the estimated theta.
+distributions are nearest to normal. The likelihood engine's estimates stay those at the estimated theta; a posterior's are the mixture's
+means.
 
 With m_k and v_k the mean and variance at point k: std_error^2 = mean v_k + var m_k (the law of total variance), and the bounds solve
 mean Phi((x - m_k) / sqrt v_k) = tail.
@@ -79,11 +80,11 @@ def variance_uncertainty(fits: Sequence[Fit]) -> str | None:
     if fits[0].has_draws:
         return "posterior"
     methods = [None if fit.theta is None else fit.theta.method for fit in fits]
-    return next(method for method in (None, "integration", "expansion") if method in methods)
+    return next(method for method in (None, "integration", "expansion", "posterior") if method in methods)
 
 
 def moments(fit: Fit, rows: Rows) -> Moments:
-    """Of ``rows @ (beta, b)``, in the likelihood engine; at the estimated theta alone where the fit knows no other."""
+    """Of ``rows @ (beta, b)``, of a fit without draws; at the estimated theta alone where the fit knows no other."""
     spread = spread_of(fit)
     if spread is None:
         found = fit.joint.combine(rows, fit.interval)

@@ -23,7 +23,7 @@ def arrow_form(joint: NormalJoint) -> ArrowForm:
     # gamma = T beta
     back = np.eye(q + p)
     back[q:, q:] = solve_triangular(system.triangle, np.eye(p)) if p else np.zeros((0, 0))
-    covariance = sigma**2 * back @ joint.rest_covariance @ back.T
+    covariance = sigma**2 * back @ joint.factor.rest_covariance @ back.T
     if joint.extra is not None:
         moved = joint.sensitivity[core]
         covariance += moved @ joint.extra @ moved.T

@@ -68,11 +68,6 @@ class NormalJoint:
         return self.factor.rest_effects(inverse.T).T
 
     @cached_property
-    def rest_covariance(self) -> Floats:
-        """(q_r + p, q_r + p) A A'."""
-        return self.factor.to_effects(self.factor.unit_inverse(len(self.factor.root)))
-
-    @cached_property
     def eliminated(self) -> tuple[EliminatedMatrices, ...]:
         """The eliminated factors, from the leaves up."""
         factor = self.factor
@@ -80,11 +75,12 @@ class NormalJoint:
             return ()
         parts = [(factor.system.merged, factor.kernels, factor.system.cross, factor.system.up)]
         parts += [(one.stage.blocks, one.kernels, one.stage.cross, one.stage.up) for one in factor.chain]
-        width, found = len(factor.system.gram), []
+        found: list[EliminatedMatrices] = []
         for at, (blocks, kernels, cross, up) in enumerate(parts):
             sizes = [above[1].shape[0] * above[1].shape[1] for above in parts[at + 1 :]]
             places = picker(self.places(blocks), self._total)
-            found.append(EliminatedMatrices(places, block_diagonal(kernels), level_rows(cross, width), level_links(up, sizes)))
+            on_rest = level_rows(cross, len(factor.system.gram)) if found else factor.system.leaf_rows
+            found.append(EliminatedMatrices(places, block_diagonal(kernels), on_rest, level_links(up, sizes)))
         return tuple(found)
 
     @property
@@ -109,8 +105,8 @@ class NormalJoint:
         """Coefficients of ``rows`` on the rest (eliminated effects replaced by their conditional means) and on every eliminated factor's
         noise; of ``most`` factors, if given: those above are kept as they are."""
         p = self.factor.system.n_population
-        inverse = solve_triangular(self.factor.system.triangle, np.eye(p)) if p else np.zeros((0, 0))
-        on_rest = csr_array(hstack([rows @ self._rest_picker.T, csr_array(rows[:, :p] @ inverse)], format="csr"))
+        on_beta = csr_array(rows[:, :p] @ self.factor.system.inverse_triangle)
+        on_rest = csr_array(hstack([rows @ self._rest_picker.T, on_beta], format="csr"))
         on_own = [csr_array(rows @ one.places.T) for one in self.eliminated]
         for at, one in enumerate(self.eliminated[:most]):
             moved = csr_array(on_own[at] @ one.kernels)
@@ -225,8 +221,8 @@ class NormalJoint:
     def _parents(self) -> tuple[Floats, csr_array]:
         """Covariances over sigma^2 of the factor above the leaves: (L k, q_r + p) with the rest, and (L k, L k) its block diagonal."""
         parents = self.eliminated[1]
-        with_rest = -(parents.kernels @ (parents.cross @ self.rest_covariance))
-        return np.asarray(with_rest), block_diagonal(self.factor.selected(self.rest_covariance)[0].own)
+        with_rest = -(parents.kernels @ (parents.cross @ self.factor.rest_covariance))
+        return np.asarray(with_rest), block_diagonal(self.factor.selected(self.factor.rest_covariance)[0].own)
 
     def _by_parents(self, rows: csr_array) -> Floats:
         """As ``_through_rest``. A leaf's row touches one parent, and through it as much of the rest as all of that one's leaves: what they
@@ -241,7 +237,7 @@ class NormalJoint:
         first = level[np.minimum(on_parents.indptr[:-1], max(len(level) - 1, 0))] if len(level) else level
         several = np.zeros(rows.shape[0], dtype=np.bool_)
         several[row[level != first[row]]] = True
-        total = quadratic_forms(on_rest, self.rest_covariance)
+        total = quadratic_forms(on_rest, self.factor.rest_covariance)
         total += 2.0 * np.asarray(on_rest.multiply(on_parents @ with_rest).sum(axis=1)).ravel()
         total += np.asarray(csr_array(on_parents @ own).multiply(on_parents).sum(axis=1)).ravel()
         total += np.asarray(csr_array(on_leaves @ self.eliminated[0].kernels).multiply(on_leaves).sum(axis=1)).ravel()
@@ -253,7 +249,7 @@ class NormalJoint:
         """(m,) variances over sigma^2 without ``extra``."""
         on_rest, on_own = self._split(rows)
         if rows.shape[0] > len(self.factor.root) and on_rest.nnz * SPARSE_ROWS < rows.shape[0] * len(self.factor.root):
-            total = quadratic_forms(on_rest, self.rest_covariance)
+            total = quadratic_forms(on_rest, self.factor.rest_covariance)
         else:
             total = np.sum(np.asarray(on_rest @ self._rest_root) ** 2, axis=1)
         for own, noise in zip(on_own, self._noise(on_own), strict=True):

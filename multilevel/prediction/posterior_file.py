@@ -14,6 +14,7 @@ from multilevel.checking.row_loo import cell_log_likelihood
 from multilevel.design.factors import full_labels
 from multilevel.errors import FitError
 from multilevel.fit.container import Check, Fit
+from multilevel.fit.drawn_fit import drawn_fit
 from multilevel.fit.joint_draws import DrawsJoint, component_values, posterior_of
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def posterior_tree(fit: Fit, attributes: Mapping[str, str], *, most_values: int 
 
     Parameters
     ----------
-    fit : a fit whose joint distribution is draws.
+    fit : a fit whose joint distribution is a posterior; one that is kept without draws is drawn from.
     attributes : what the file says of itself (study, as_of, run_id, ...). most_values : draws times cells of log-likelihoods.
 
     Returns
@@ -63,6 +64,8 @@ def posterior_tree(fit: Fit, attributes: Mapping[str, str], *, most_values: int 
     """
     import xarray as xr
 
+    if fit.is_posterior:
+        fit = drawn_fit(fit)
     joint = posterior_of(fit)
     if joint is None:
         raise FitError("This fit has no posterior draws to keep.")

@@ -20,6 +20,7 @@ from multilevel.estimands.fitted_part import FittedPart
 from multilevel.estimands.level_variance import LevelVariance
 from multilevel.fit.arrow_form import ArrowForm
 from multilevel.fit.container import Fit, UnitFreeFit
+from multilevel.fit.drawn_fit import drawn_fit
 from multilevel.fit.joint_draws import posterior_of
 from multilevel.fit.theta_spread import ThetaExpansion, ThetaMixture
 from multilevel.formula.columns import predictor_expressions
@@ -56,9 +57,9 @@ def save_model(
     formula : the text that the design was built from. moments : of ``center()`` and ``scale()``, as in ``Schema``.
     fills : column -> mean, of columns whose missing values were filled in.
     """
-    fit, design = fitted.fit, fitted.design
-    if unkept(fit) is not None:
+    if unkept(fitted.fit) is not None:
         return None
+    fit, design = drawn_fit(fitted.fit) if _becomes_draws(fitted.fit) else fitted.fit, fitted.design
     plain = unit_free_of(fit)
     mean, joint, picks = _posterior(fit) if fit.has_draws else (fit.joint.mean, _normal(fit), None)
     tree = nesting(design)
@@ -106,12 +107,20 @@ def unit_free_of(fit: Fit) -> UnitFreeFit:
 def unkept(fit: Fit) -> str | None:
     """Why nothing is kept of a fit, as the end of a sentence about it; None where it is kept."""
     width = len(fit.design.population) + fit.design.n_effects
-    if fit.has_draws and width > MOST_DRAWN:
+    if (fit.has_draws or _becomes_draws(fit)) and width > MOST_DRAWN:
         return f"it has draws of more than {MOST_DRAWN:,} coefficients"
     form = _normal_of(fit)
     if form is not None and form.factor.system.rest_starts[-1] + form.factor.system.n_population > MOST_CORE:
         return f"more than {MOST_CORE:,} coefficients are of factors that cross the largest one"
     return None
+
+
+def _becomes_draws(fit: Fit) -> bool:
+    """Whether a posterior without draws has too many numbers at its points of theta, and is kept as draws."""
+    if fit.has_draws or not fit.is_posterior or fit.theta is None:
+        return False
+    spread = fit.theta.unmapped()
+    return not (isinstance(spread, ThetaMixture) and spread.roots.size <= MOST_VALUES)
 
 
 def _normal_of(fit: Fit) -> NormalJoint | None:
