@@ -214,7 +214,7 @@ class Estimates(ABC):
         --------
         >>> fit.contrast(308, 309)[["difference", "std_error", "probability"]].round(1)
            difference  std_error  probability
-        0       122.8       11.0          1.0
+        0       122.8       11.4          1.0
         """
         import pandas as pd
 

@@ -25,6 +25,7 @@ from groupwise.publishing.version import Version
 from groupwise.redaction import protect
 from groupwise.run_folder import RunFolder, new_run_id
 from groupwise.source.describe import extract
+from groupwise.source.time_zones import local_day
 from groupwise.study.study import Study
 from groupwise.study.study_file import study_from
 from groupwise.validation.validate import validate
@@ -262,7 +263,7 @@ def _fitted(
     run.write_study(study, "", made_by="gw.fit", in_memory=named is None)
     run.write_json("start", {"started_at": datetime.now(UTC).isoformat(timespec="microseconds")})
     tell("checking the rows", 0.0)
-    relation = extract(study, None, run.path, today=study.day_of(datetime.now(UTC)))
+    relation = extract(study, None, run.path, today=local_day(datetime.now(UTC), study.zone))
     validated = validate(study, relation, run.path)
     tell("compressing to cells", 0.0)
     cells = cells_of(study, relation, validated.study_sql, run.path, with_units=True)

@@ -21,6 +21,7 @@ from groupwise.progress import RunProgress
 from groupwise.publishing.locate import locate
 from groupwise.publishing.target import Target
 from groupwise.publishing.version import Version
+from groupwise.source.time_zones import local_day
 from groupwise.study.study import Study
 from groupwise.study.study_file import load_study, study_from
 from multilevel.errors import SourceError
@@ -201,7 +202,7 @@ def run(
         loaded = study_from({**loaded.model_dump(mode="json"), **changed}, "gw.run")
     folder = begin_study(loaded, file, new_run_id(), force=force, overrides=_as_yaml(changed), made_by="gw.run")
     with at_work(RunFolder(Path(folder))):
-        ended = run_here(folder, None, loaded.day_of(datetime.now(UTC)), _Told(progress))
+        ended = run_here(folder, None, local_day(datetime.now(UTC), loaded.zone), _Told(progress))
     return Published(*locate(loaded, ended.run_id))
 
 

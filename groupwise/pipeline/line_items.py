@@ -10,6 +10,7 @@ from pathlib import Path
 from groupwise.compression.compress import SAMPLE_ROWS, CompressedStudy, compress
 from groupwise.source.describe import extract
 from groupwise.source.relation import Relation
+from groupwise.source.time_zones import local_day
 from groupwise.study.study import Study
 from groupwise.validation.missing_values import level_orders
 from groupwise.validation.validate import Validated, validate
@@ -38,7 +39,7 @@ def read_line_items(study: Study, as_of: date | None, folder: Path, tell: Callab
     SourceError, DataError : as a run would.
     """
     tell("reading line items")
-    relation = extract(study, as_of, folder, today=study.day_of(datetime.now(UTC)))
+    relation = extract(study, as_of, folder, today=local_day(datetime.now(UTC), study.zone))
     tell("checking line items")
     return LineItems(relation, validate(study, relation, folder, stays=False))
 

@@ -23,6 +23,8 @@ def check_time_zone(name: str) -> None:
 
 def local_day(moment: datetime, zone: str) -> date:
     """The day of a moment that has a zone of its own."""
+    if zone == UTC_ZONE:
+        return moment.astimezone(UTC).date()
     import duckdb
 
     with duckdb.connect() as connection:

@@ -3,29 +3,39 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Mapping
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BeforeValidator,
     Field,
-    StringConstraints,
     field_validator,
     model_validator,
 )
 
 from groupwise.publishing.address import has_scheme, read_address
 from groupwise.resources import Wishes, resources
-from groupwise.source.time_zones import UTC_ZONE, check_time_zone, local_day
+from groupwise.source.time_zones import UTC_ZONE, check_time_zone
 from groupwise.study.level_text import Label
-from groupwise.study.moved import DEFAULT, Moved
 from groupwise.study.row_rule import RowRule
 from groupwise.study.run_fields import KeptRuns, RunResources
 from groupwise.study.study_labels import ColumnLabels, Labels
 from groupwise.study.study_object import StudyObject
+from groupwise.study.study_parts import (
+    ColumnType,
+    Differences,
+    MissingRule,
+    Name,
+    NewLevels,
+    Privacy,
+    PublishedDraws,
+    SamplingOptions,
+    Window,
+    as_day,
+    new_levels,
+)
 from groupwise.study.study_source import Mix, Part, Source
 from groupwise.study.user_text import SHOWN
 from multilevel.errors import FormulaError, StudyError
@@ -34,102 +44,6 @@ from multilevel.formula.columns import categories_in, columns_in, grouping_colum
 from multilevel.formula.parse import parse_formula
 from multilevel.formula.tree import Call, Formula
 from multilevel.text import shorten
-
-COLUMN_TYPE = re.compile(
-    r"BOOLEAN|U?(?:TINY|SMALL|BIG)INT|U?INTEGER|HUGEINT|FLOAT|DOUBLE|DECIMAL\(\d{1,2},\d{1,2}\)|VARCHAR|DATE|TIMESTAMP(?: WITH TIME ZONE)?"
-)
-"""Types that a study may give its columns, as DuckDB writes them."""
-
-
-type MissingRule = Literal["exclude", "level", "mean_and_indicator"]
-type Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,62}$")]
-
-
-def _as_day(value: object) -> object:
-    """Text and dates only: pydantic reads a number, also one in quotes, as seconds since 1970."""
-    if isinstance(value, str) and value not in ("latest", "scheduled"):
-        try:
-            return date.fromisoformat(value)
-        except ValueError:
-            value = None
-    if not isinstance(value, str | date):
-        raise ValueError("write a day such as 2026-01-01, or latest or scheduled")
-    return value
-
-
-class Window(Part):
-    """Which line items count: those of the last ``days`` days before as_of, as_of itself not included."""
-
-    column: str = Field(description="date or timestamp column of the line items")
-    days: int = Field(gt=0, le=36_525, description="length of the window in days")
-
-
-class SamplingOptions(Part):
-    """How the bayesian engine samples; nothing here changes the posterior."""
-
-    draws: int = Field(1000, ge=100, le=100_000, description="draws kept per chain")
-    chains: int = Field(4, ge=2, le=64, description="independent chains")
-    tune: int | None = Field(None, ge=50, description="warm-up steps per chain; null: chosen by form")
-    form: Literal["auto", "collapsed", "importance", "nuts"] = Field(
-        "auto",
-        description="auto: for gaussian outcomes collapsed, importance beyond 2,000 coefficients and effects; NUTS for others",
-    )
-    cores: int | None = Field(None, ge=1, description="cores used for sampling; null: all")
-
-
-class PublishedDraws(Part):
-    """Joint draws of the coefficients, published as a seventh table; a bayesian study keeps its posterior for ArviZ too."""
-
-    rows: int = Field(1000, ge=100, le=100_000, description="how many draws of every coefficient are published")
-
-
-class Privacy(Part):
-    """Groups with fewer than ``k`` distinct values of ``of`` are not published."""
-
-    of: str = Field(description="the column whose distinct values are protected, such as customer_id")
-    k: int = Field(ge=2, description="smallest number of distinct values that a published group may have")
-
-
-class Differences(Part):
-    """The change above which ``groupwise diff`` and the report call a group moved."""
-
-    moved: Moved = Field(DEFAULT, description="a percentage of the earlier estimate, or a number in the outcome's units")
-
-
-def _column_type(value: object) -> str:
-    """The type as DuckDB writes it."""
-    text = re.sub(r"\s*([(,)])\s*", r"\1", " ".join(str(value).upper().split()))
-    text = {"TEXT": "VARCHAR", "INT": "INTEGER", "TIMESTAMPTZ": "TIMESTAMP WITH TIME ZONE"}.get(text, text)
-    if not COLUMN_TYPE.fullmatch(text):
-        raise ValueError("write a DuckDB type: DOUBLE, BIGINT, DECIMAL(18,2), VARCHAR, BOOLEAN, DATE or TIMESTAMP")
-    return text
-
-
-type ColumnType = Annotated[str, BeforeValidator(_column_type)]
-
-
-class NewLevels(Part):
-    """Levels to estimate although no line item has them."""
-
-    grouping_factor: str = Field(description="the factor as the tables name it, such as department:category_key")
-    level: Label = Field(description="the level's label")
-    parent_level: Label | None = Field(None, description="the label of the outer level, for nested factors")
-
-
-def _new_levels(value: object) -> object:
-    """``{region: [NORTH, SOUTH]}`` as the list of levels that it stands for; a nested level is ``{level: ..., parent_level: ...}``."""
-    if value is None:
-        return ()
-    if not isinstance(value, Mapping):
-        if isinstance(value, list | tuple):
-            return value
-        raise ValueError("write {region: [NORTH]}, or for nested factors {department:category: [{level: RUGS, parent_level: HOME}]}")
-    found = []
-    for factor, levels in value.items():
-        for level in levels if isinstance(levels, list | tuple) else [levels]:
-            own = dict(level) if isinstance(level, Mapping) else {"level": level}
-            found.append({"grouping_factor": str(factor), **own})
-    return found
 
 
 class Study(Part, StudyObject):
@@ -157,7 +71,7 @@ class Study(Part, StudyObject):
     labels: ColumnLabels = Field(default_factory=dict, description="per column: what people call it, and its levels; changes no number")
     missing: Mapping[str, MissingRule] = Field(default_factory=dict, description="per column: exclude, level or mean_and_indicator")
     window: Window | None = Field(None, description="which line items count; null: all, as_of is only a label")
-    as_of: Annotated[Literal["latest", "scheduled"] | date, BeforeValidator(_as_day)] = Field(
+    as_of: Annotated[Literal["latest", "scheduled"] | date, BeforeValidator(as_day)] = Field(
         "latest", description="latest: the day after the last row; scheduled: the run's date"
     )
     timezone: str | None = Field(
@@ -174,7 +88,7 @@ class Study(Part, StudyObject):
     max_cells: int = Field(2_000_000, gt=0, description="limit for families whose predictors must all join the key")
     predict_for: Annotated[
         tuple[NewLevels, ...],
-        BeforeValidator(_new_levels, json_schema_input_type=tuple[NewLevels, ...] | dict[str, Any] | None),
+        BeforeValidator(new_levels, json_schema_input_type=tuple[NewLevels, ...] | dict[str, Any] | None),
     ] = Field(
         (),
         description="levels to estimate although unseen: {region: [NORTH]}, nested {department:category: [{level: .., parent_level: ..}]}",
@@ -347,10 +261,6 @@ class Study(Part, StudyObject):
     def zone(self) -> str:
         """The time zone of the shop's days."""
         return self.timezone or UTC_ZONE
-
-    def day_of(self, moment: datetime) -> date:
-        """The shop's day at a moment."""
-        return moment.astimezone(UTC).date() if self.timezone is None else local_day(moment, self.timezone)
 
     @property
     def words(self) -> Labels:

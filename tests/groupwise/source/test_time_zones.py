@@ -12,6 +12,7 @@ import pytest
 from groupwise.run_folder import RunFolder
 from groupwise.source.describe import extract
 from groupwise.source.relation import connect
+from groupwise.source.time_zones import local_day
 from groupwise.study.study import Study
 from groupwise.validation.expectation_record import record
 from groupwise.validation.validate import validate
@@ -87,9 +88,9 @@ def test_rules_compare_what_the_clock_reads_and_the_record_agrees(folder: Path, 
 
 def test_the_day_of_a_moment_is_local() -> None:
     late = datetime(2026, 3, 28, 23, 30, tzinfo=UTC)
-    assert study().day_of(late) == date(2026, 3, 29)
-    assert study(timezone=None).day_of(late) == date(2026, 3, 28)
-    assert study(timezone="America/New_York").day_of(datetime(2026, 11, 1, 4, 30, tzinfo=UTC)) == date(2026, 11, 1)
+    assert local_day(late, "Europe/Berlin") == date(2026, 3, 29)
+    assert local_day(late, study(timezone=None).zone) == date(2026, 3, 28)
+    assert local_day(datetime(2026, 11, 1, 4, 30, tzinfo=UTC), "America/New_York") == date(2026, 11, 1)
 
 
 @pytest.mark.parametrize(("zone", "meant"), [("europe/berlin", "Europe/Berlin"), ("Berlin", "Europe/Berlin"), ("Mars", "such as")])
