@@ -1,0 +1,71 @@
+"""docs/ as the site generator reads it: the guide's pages run, all else as it is.
+
+Run: ``python -m guide.build [--prepared] [page ...]`` (``make site`` runs it, then the generator). Without pages, all of docs/ is written
+into ``PAGES``; with them, those alone are run again.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from guide.page_run import run_page
+from guide.page_words import WORDS
+from guide.published import ROOT, prepare
+
+DOCS = ROOT / "docs"
+PAGES = ROOT / ".groupwise" / "guide" / "pages"
+FRESH = "<!-- folder: fresh -->"
+"""On the first line of a page: its code runs in a folder that holds nothing else."""
+
+OUTSIDE = re.compile(r"\[([^\]]+)\]\(((?:\.\./)+[^)#\s]+)\)")
+"""A link that climbs."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Write the pages. Raises PageError where a page's code fails."""
+    names = [name for name in arguments if not name.startswith("--")]
+    if "--prepared" not in arguments:
+        prepare()
+    if not names:
+        shutil.rmtree(PAGES, ignore_errors=True)
+        shutil.copytree(DOCS, PAGES)
+    shutil.copytree(DOCS / "guide" / "assets", PAGES / "guide" / "assets", dirs_exist_ok=True)
+    for source in [ROOT / name for name in names] or sorted(DOCS.rglob("*.md")):
+        started = time.monotonic()
+        page = source.relative_to(DOCS).as_posix()
+        target = PAGES / page
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(made(page, source.read_text(encoding="utf-8")), encoding="utf-8")
+        if is_guide(page):
+            print(f"{page}: {time.monotonic() - started:.1f} s", flush=True)
+
+
+def is_guide(page: str) -> bool:
+    """Whether a page of docs/ is run."""
+    return page.startswith("guide/") or page == "index.md"
+
+
+def made(page: str, text: str) -> str:
+    """A page as the generator reads it. Raises PageError."""
+    if is_guide(page):
+        text = run_page(page, text, WORDS, ROOT, fresh=text.startswith(FRESH))
+    return OUTSIDE.sub(lambda link: inside(link, page), text)
+
+
+def inside(link: re.Match[str], page: str) -> str:
+    """The link, or, of a file outside docs/, its text and its path in the repository."""
+    path = os.path.normpath((Path("/docs") / page).parent / link[2])
+    if path.startswith("/docs/"):
+        return link[0]
+    name = path.removeprefix("/")
+    return f"`{name}`" if link[1].strip("`") == name else f"{link[1]} (`{name}`)"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

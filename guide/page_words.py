@@ -1,0 +1,26 @@
+"""What sentences and hidden code of the guide's pages may use without an import."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from guide import figures, published, wording
+
+WORDS: Mapping[str, object] = {
+    each.__name__: each
+    for each in (
+        wording.money,
+        wording.number,
+        wording.percent,
+        wording.chance,
+        wording.interval,
+        wording.table,
+        figures.figure,
+        published.version,
+        published.rows,
+        published.row,
+        published.level,
+        published.levels,
+        published.select,
+    )
+} | {"COLOUR": figures.COLOUR}
