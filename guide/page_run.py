@@ -2,8 +2,8 @@
 
 A fenced block says after its language what is done with it:
 
-- ``python run`` and ``sql run``: run, and shown with what it printed, or selected. ``sh run``: each line is a command; a line that
-  begins with ``groupwise`` runs this checkout's. ``most=20`` shows that many lines of the output at most.
+- ``python run`` and ``sql run``: run, and shown with what it printed, or selected. ``sh run``: each line is a command; ``groupwise``
+  and ``python`` are this checkout's. ``most=20`` shows that many lines of the output at most.
 - ``yaml file=study.yaml``: written into the file of that name, and shown; any language.
 - ``python hidden``: run, and not shown.
 - ``math``: a formula, and on its last line, after ``said:``, how it is read aloud. In a sentence a formula is between dollar signs.
@@ -110,7 +110,7 @@ class PageRun:
             if block.language not in NOT_RUN:
                 raise PageError(f"{self.page}, line {block.line}: a block of {block.language} must be run, hidden, or a file")
             return fence
-        printed = cut(self._printed(block), block.option("most"))
+        printed = cut(self._printed(block).replace(f"{self.folder}/", ""), block.option("most"))
         return f"{fence}\n``` {{ .text .output }}\n{printed}\n```\n" if printed else fence
 
     def _hidden(self, code: str) -> str:
@@ -163,13 +163,14 @@ def commands_of(code: str) -> list[str]:
 def command_output(line: str) -> str:
     """What a command writes to standard output. Raises PageError where it fails."""
     words = shlex.split(line, comments=True)
-    command = [sys.executable, "-m", "groupwise", *words[1:]] if words[0] == "groupwise" else words
+    ours = {"groupwise": [sys.executable, "-m", "groupwise"], "python": [sys.executable]}
+    command = [*ours.get(words[0], words[:1]), *words[1:]]
     here = str(Path(__file__).parents[1])
     environment = {**os.environ, "PYTHONPATH": here, "COLUMNS": "100", "NO_COLOR": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
         raise PageError(f"{line}: exit {done.returncode}: {done.stderr.strip()[-600:]}")
-    return done.stdout.rstrip()
+    return re.sub(r"[ \t]+$", "", done.stdout, flags=re.MULTILINE).strip("\n")
 
 
 def selected(query: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from guide import figures, published, wording
+from guide import figures, practice, published, wording
 
 WORDS: Mapping[str, object] = {
     each.__name__: each
@@ -22,5 +22,7 @@ WORDS: Mapping[str, object] = {
         published.level,
         published.levels,
         published.select,
+        practice.coffee,
+        practice.coffee_script,
     )
 } | {"COLOUR": figures.COLOUR}

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 SHOP = ROOT / "data" / "shop.duckdb"
-STUDIES = ("line_spend", "household_spend", "private_label", "department_spend")
+STUDIES = ("line_spend", "household_spend", "department_spend")
 
 type Row = dict[str, Any]
 

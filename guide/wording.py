@@ -42,14 +42,14 @@ def signed_unit(value: float, digits: int, unit: str) -> str:
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """A Markdown table; columns of numbers are to the right."""
     cells = [[str(cell) for cell in row] for row in rows]
-    right = [all(row[at].lstrip("−$+").replace(",", "")[:1].isdigit() for row in cells) for at in range(len(columns))]
+    right = [all(not row[at] or row[at].lstrip("−$+")[:1].isdigit() for row in cells) for at in range(len(columns))]
     lines = [columns, ["--:" if numeric and at else "---" for at, numeric in enumerate(right)], *cells]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
 
 
 def math(latex: str) -> str:
-    """A formula in a sentence, as MathML, which browsers draw without a script."""
-    return _quiet(_mathml(latex, "inline"))
+    """A formula in a sentence, as MathML, drawn without a script; in a span, since Markdown takes ``<math>`` for a paragraph."""
+    return f"<span>{_quiet(_mathml(latex, 'inline'))}</span>"
 
 
 def formula(latex: str, *, said: str) -> str:
