@@ -3,7 +3,8 @@
 A fenced block says after its language what is done with it:
 
 - ``python run`` and ``sql run``: run, and shown with what it printed, or selected. ``sh run``: each line is a command; ``groupwise``
-  and ``python`` are this checkout's. ``most=20`` shows that many lines of the output at most.
+  and ``python`` are this checkout's. ``most=20`` shows that many lines of the output at most;
+  with ``fails`` the command is refused, and the refusal is shown.
 - ``yaml file=study.yaml``: written into the file of that name, and shown; any language.
 - ``python hidden``: run, and not shown.
 - ``math``: a formula, and on its last line, after ``said:``, how it is read aloud. In a sentence a formula is between dollar signs.
@@ -23,6 +24,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -130,7 +132,8 @@ class PageRun:
             if block.language == "sql":
                 return selected(block.code)
             if block.language == "sh":
-                return "\n".join(command_output(line) for line in commands_of(block.code)).rstrip()
+                fails = "fails" in block.does.split()
+                return "\n".join(command_output(line, fails=fails) for line in commands_of(block.code)).rstrip()
         raise PageError(f"{self.page}, line {block.line}: nothing runs {block.language}")
 
 
@@ -160,16 +163,18 @@ def commands_of(code: str) -> list[str]:
     return [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
 
 
-def command_output(line: str) -> str:
-    """What a command writes to standard output. Raises PageError where it fails."""
+def command_output(line: str, *, fails: bool = False) -> str:
+    """What a command writes to standard output, or, where it is to fail, what it says. Raises PageError where it does otherwise."""
     words = shlex.split(line, comments=True)
     ours = {"groupwise": [sys.executable, "-m", "groupwise"], "python": [sys.executable]}
     command = [*ours.get(words[0], words[:1]), *words[1:]]
     here = str(Path(__file__).parents[1])
     environment = {**os.environ, "PYTHONPATH": here, "COLUMNS": "100", "NO_COLOR": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    if done.returncode:
+    if bool(done.returncode) != fails:
         raise PageError(f"{line}: exit {done.returncode}: {done.stderr.strip()[-600:]}")
+    if fails:
+        return textwrap.fill(done.stderr.strip(), 100)
     return re.sub(r"[ \t]+$", "", done.stdout, flags=re.MULTILINE).strip("\n")
 
 

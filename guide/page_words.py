@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from guide import figures, practice, published, wording
+from guide import figures, practice, shop_versions, wording
 
 WORDS: Mapping[str, object] = {
     each.__name__: each
@@ -16,12 +16,12 @@ WORDS: Mapping[str, object] = {
         wording.interval,
         wording.table,
         figures.figure,
-        published.version,
-        published.rows,
-        published.row,
-        published.level,
-        published.levels,
-        published.select,
+        shop_versions.version,
+        shop_versions.rows,
+        shop_versions.row,
+        shop_versions.level,
+        shop_versions.levels,
+        shop_versions.select,
         practice.coffee,
         practice.coffee_script,
     )

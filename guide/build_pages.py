@@ -1,7 +1,7 @@
 """docs/ as the site generator reads it: the guide's pages run, all else as it is.
 
-Run: ``python -m guide.build [--prepared] [page ...]`` (``make site`` runs it, then the generator). Without pages, all of docs/ is written
-into ``PAGES``; with them, those alone are run again.
+Run: ``python -m guide.build_pages [--prepared] [page ...]`` (``make site`` runs it, then the generator). Without pages, all of docs/
+is written into ``PAGES``; with them, those alone are run again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from guide.page_run import run_page
 from guide.page_words import WORDS
-from guide.published import ROOT, prepare
+from guide.shop_versions import ROOT, prepare
 
 DOCS = ROOT / "docs"
 PAGES = ROOT / ".groupwise" / "guide" / "pages"
@@ -25,6 +25,10 @@ FRESH = "<!-- folder: fresh -->"
 
 OUTSIDE = re.compile(r"\[([^\]]+)\]\(((?:\.\./)+[^)#\s]+)\)")
 """A link that climbs."""
+
+ESCAPED = re.compile(r"^\|.*\\\|.*$", re.MULTILINE)
+CODE = re.compile(r"`[^`\n]*`")
+"""A row of a table with a vertical bar in code: GitHub wants it escaped, the generator does not."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -55,6 +59,7 @@ def made(page: str, text: str) -> str:
     """A page as the generator reads it. Raises PageError."""
     if is_guide(page):
         text = run_page(page, text, WORDS, ROOT, fresh=text.startswith(FRESH))
+    text = ESCAPED.sub(lambda row: CODE.sub(lambda code: code[0].replace(r"\|", "|"), row[0]), text)
     return OUTSIDE.sub(lambda link: inside(link, page), text)
 
 
