@@ -38,8 +38,8 @@ def main(arguments: Sequence[str]) -> None:
         prepare()
     if not names:
         shutil.rmtree(PAGES, ignore_errors=True)
-        shutil.copytree(DOCS, PAGES)
-    shutil.copytree(DOCS / "guide" / "assets", PAGES / "guide" / "assets", dirs_exist_ok=True)
+        shutil.copytree(DOCS, PAGES, ignore=shutil.ignore_patterns("ruff.toml", "__pycache__"))
+        (PAGES / "decisions" / "index.md").write_text(decisions(), encoding="utf-8")
     for source in [ROOT / name for name in names] or sorted(DOCS.rglob("*.md")):
         started = time.monotonic()
         page = source.relative_to(DOCS).as_posix()
@@ -48,6 +48,15 @@ def main(arguments: Sequence[str]) -> None:
         target.write_text(made(page, source.read_text(encoding="utf-8")), encoding="utf-8")
         if is_guide(page):
             print(f"{page}: {time.monotonic() - started:.1f} s", flush=True)
+
+
+def decisions() -> str:
+    """A page that lists the decisions."""
+    lines = ["# Decisions", "", "Choices that are hard to undo, and what else was considered.", ""]
+    for page in sorted((DOCS / "decisions").glob("*.md")):
+        title = page.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
+        lines.append(f"- [{title}]({page.name})")
+    return "\n".join(lines) + "\n"
 
 
 def is_guide(page: str) -> bool:
