@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from guide import figures, practice, shop_versions, wording
+from guide import figures, practice, recurring, shop_versions, wording
 
 WORDS: Mapping[str, object] = {
     each.__name__: each
@@ -22,6 +22,7 @@ WORDS: Mapping[str, object] = {
         shop_versions.level,
         shop_versions.levels,
         shop_versions.select,
+        recurring.income_groups,
         practice.coffee,
         practice.coffee_script,
     )
