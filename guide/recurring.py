@@ -14,7 +14,7 @@ def income_groups() -> str:
     rows = sorted(levels("household_spend", "income_group"), key=lambda row: -row["population_estimate"])
     points = [
         {
-            "label": f"{row['level']} ({row['n_sampled']:,})",
+            "label": f"{'not told' if row['level'] == '(missing)' else row['level']} ({row['n_sampled']:,})",
             "plain": row["observed_mean"],
             "estimate": row["population_estimate"],
             "lower": row["population_lower"],
