@@ -59,6 +59,10 @@ def _seconds(folder: str) -> float:
     environment["PYTHONPATH"] = str(Path.cwd())
     start = time.perf_counter()
     subprocess.run(
-        [sys.executable, "-m", "groupwise", "estimate", "small.yaml"], check=True, capture_output=True, cwd=folder, env=environment
+        [sys.executable, "-m", "groupwise", "estimate", "small.yaml", "--force"],
+        check=True,
+        capture_output=True,
+        cwd=folder,
+        env=environment,
     )
     return time.perf_counter() - start
