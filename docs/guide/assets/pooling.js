@@ -30,7 +30,7 @@
     const height = ROW * groups.length + 20;
     box.querySelector("[data-chart]").innerHTML = `<svg viewBox="0 0 ${width} ${height}" role="img" aria-label="Own mean (diamond) and pooled estimate (circle) of every category">`
       + `<line x1="${x(common)}" x2="${x(common)}" y1="0" y2="${height}" stroke="var(--complete)" stroke-dasharray="5 4"/>${rows.join("")}</svg>`;
-    shown("tau", `$${t.toFixed(2)}${Math.abs(t - fitted) < 0.03 ? " (as estimated)" : ""}`);
+    shown("tau", `$${t.toFixed(2)}${Math.abs(t - fitted) < 0.006 ? " (as estimated)" : ""}`);
     shown("times", String(factor >= 1 ? factor : Math.round(factor * 1000) / 1000));
     const percent = (value) => `${Math.round(100 * value)} %`;
     box.querySelector("[data-said]").textContent = `Common mean $${common.toFixed(2)}. Shrinkage: ${groups[0].name} ${percent(share[0])}, `
