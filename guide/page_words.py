@@ -12,7 +12,6 @@ WORDS: Mapping[str, object] = {
         wording.money,
         wording.number,
         wording.percent,
-        wording.chance,
         wording.interval,
         wording.table,
         figures.figure,

@@ -18,14 +18,7 @@ def number(value: float, digits: int = 0) -> str:
 
 def percent(share: float, digits: int = 0) -> str:
     """A share in per cent."""
-    return f"{100 * share:.{digits}f} %".replace("-", "−")
-
-
-def chance(probability: float) -> str:
-    """A probability in per cent; never 0 or 100."""
-    if probability < 0.001:
-        return "below 0.1 %"
-    return "above 99.9 %" if probability > 0.999 else f"{100 * probability:.1f} %"
+    return f"{100 * share:.{digits}f} %".replace("-", "−")
 
 
 def interval(row: Mapping[str, object], kind: str = "", digits: int = 2, unit: str = "$") -> str:

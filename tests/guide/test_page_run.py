@@ -9,7 +9,7 @@ import pytest
 from guide.build_pages import made
 from guide.figures import figure
 from guide.page_run import PageError, run_page
-from guide.wording import chance, interval, money, number, table
+from guide.wording import interval, money, number, percent, table
 
 
 def run(text: str, folder: Path) -> str:
@@ -93,6 +93,6 @@ def test_a_figure_has_two_drawings_in_the_pages_colours_each_with_its_alternativ
 
 
 def test_numbers_are_worded_for_readers() -> None:
-    assert (money(-3.456), number(-1234.5, 1), chance(0.9999)) == ("−$3.46", "−1,234.5", "above 99.9 %")
+    assert (money(-3.456), number(-1234.5, 1), percent(-0.125, 1)) == ("−$3.46", "−1,234.5", "−12.5\u00a0%")
     assert interval({"lower": -1.0, "upper": 2.5}) == "−$1.00\u00a0to\u00a0$2.50"
     assert table(["a", "n"], [["x|y", "3"]]) == "| a | n |\n| --- | --: |\n| x\\|y | 3 |\n"
