@@ -81,8 +81,9 @@ def publish_group_estimates(
     """
     end_in_time()
     folder = begin(study, engine=engine, publish_to=publish_to, settings=settings or [], run_id=run_id, force=force)
-    with at_work(RunFolder(Path(folder))):
-        ended = run_steps(_AsTasks(), folder, as_of, flow_run.scheduled_start_time.date())
+    run = RunFolder(Path(folder))
+    with at_work(run):
+        ended = run_steps(_AsTasks(), folder, as_of, run.study().day_of(flow_run.scheduled_start_time))
     if ended.unchanged:
         return Completed(name="Unchanged", message=f"Published already: {ended.published}", data=ended.published)
     return ended.published

@@ -47,7 +47,7 @@ def run_backfill(
     days = backfill_dates(first, last, every)
     if study.window is None:
         raise StudyError(f"{study.name}: without a window every day has the same estimates; give the study one: window: {{column, days}}.")
-    today = datetime.now(UTC).date()
+    today = study.day_of(datetime.now(UTC))
     if dry_run:
         target = open_target(study.publish_to, study.name)
         for day in days:

@@ -91,7 +91,7 @@ def _in_own_process(
     with at_work(run), run_progress() as progress:
         # not before the look, which a thread that imports would make several times as long
         publish = None if second is None else second.publish
-        ended = run_here(folder, as_of, datetime.now(UTC).date(), progress, ahead=ahead.start, publish=publish)
+        ended = run_here(folder, as_of, run.study().day_of(datetime.now(UTC)), progress, ahead=ahead.start, publish=publish)
     if ended.unchanged and second is not None:
         # what it loads is not needed
         second.close(at_once=True)

@@ -79,5 +79,5 @@ def _here(study: str, as_of: date | None, asked: dict[str, Any]) -> tuple[str, s
     with logged_to(run.log):
         folder = begin(study, **asked, run_id=run.run_id)
         with at_work(run), run_progress() as progress:
-            ended = run_here(folder, as_of, datetime.now(UTC).date(), progress)
+            ended = run_here(folder, as_of, run.study().day_of(datetime.now(UTC)), progress)
     return ended.published, "unchanged" if ended.unchanged else "published"

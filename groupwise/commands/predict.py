@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pyarrow as pa
 from rich.table import Table
 
 from groupwise.commands import terminal
+from groupwise.commands.plain_rows import check_style, write_rows
+from groupwise.commands.terminal import text_console
 from groupwise.predictions import MADE, SavedModels, predict_at, read_saved, write_predictions
 from groupwise.study.study_file import load_study
 from multilevel.errors import StudyError
@@ -15,8 +18,11 @@ from multilevel.errors import StudyError
 MOST_PRINTED = 40
 
 
-def show_predictions(study_file: str, at: str, *, output: Path | None, interval: float | None, run_id: str | None) -> None:
-    """Write or print the expected outcome at every row of a table."""
+def show_predictions(
+    study_file: str, at: str, *, output: Path | None, interval: float | None, run_id: str | None, style: str = "table"
+) -> None:
+    """Write or print the expected outcome at every row of a table; in JSON and CSV all rows are printed."""
+    check_style(style)
     if interval is not None and not 0.0 < interval < 1.0:
         raise StudyError(f"--interval {interval}: write a probability between 0 and 1, such as 0.9.")
     study = load_study(study_file)
@@ -29,6 +35,10 @@ def show_predictions(study_file: str, at: str, *, output: Path | None, interval:
         write_predictions(table, output)
         console.print(told, soft_wrap=True, markup=False)
         print(output)
+        return
+    if style != "table":
+        write_rows(table.to_pylist(), table.column_names, style)
+        text_console(sys.stderr).print(told, soft_wrap=True, markup=False)
         return
     console.print(_predictions(table.slice(0, MOST_PRINTED)))
     more = f"; the first {MOST_PRINTED} are shown, all of them with --output FILE" if table.num_rows > MOST_PRINTED else ""

@@ -62,7 +62,8 @@ class Estimates(ABC):
         Returns
         -------
         DataTree
-            Group ``posterior``, every variable by chain and draw, coordinates named by level.
+            Group ``posterior``, every variable by chain and draw, coordinates named by level; ``observed_data``, whose observations are
+            cells (all rows alike in groups and predictors); ``log_likelihood`` of each cell, of discrete outcomes; ``sample_stats``.
 
         Raises
         ------
@@ -149,7 +150,7 @@ class Estimates(ABC):
 
         report, validation = self._facts()
         fields = self.study.model_dump(mode="json")
-        return single_charts(Subject(told_apart(read_tables(self.arrow_tables)), fields, report, validation))
+        return single_charts(Subject(told_apart(read_tables(self.arrow_tables)), fields, report, validation).with_labels())
 
     def summary(self) -> Summary:
         """The fit at a glance, as users of lme4 and brms know it.

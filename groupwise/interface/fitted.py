@@ -141,7 +141,9 @@ class Fit(Estimates):
         -------
         DataTree
             Group ``posterior``, every variable by chain and draw, coordinates named by level: ``beta``, per grouping factor f
-            ``effects_f``, ``sd_f`` and ``correlation_f``, and ``sigma``, ``phi`` or ``shape``.
+            ``effects_f``, ``sd_f`` and ``correlation_f``, and ``sigma``, ``phi`` or ``shape``. Group ``observed_data``: the cells, which
+            are the observations of a fit (all rows alike in groups and predictors). Group ``log_likelihood``: of all rows of a cell
+            together, of discrete outcomes. Group ``sample_stats``: what NUTS says of every draw; independent draws have none.
 
         Raises
         ------
@@ -258,7 +260,7 @@ def _fitted(
     run.write_study(study, "", made_by="gw.fit", in_memory=named is None)
     run.write_json("start", {"started_at": datetime.now(UTC).isoformat(timespec="microseconds")})
     tell("checking the rows", 0.0)
-    relation = extract(study, None, run.path, today=datetime.now(UTC).date())
+    relation = extract(study, None, run.path, today=study.day_of(datetime.now(UTC)))
     validated = validate(study, relation, run.path)
     tell("compressing to cells", 0.0)
     cells = cells_of(study, relation, validated.study_sql, run.path, with_units=True)

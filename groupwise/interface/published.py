@@ -94,7 +94,7 @@ class Published(Estimates):
         Returns
         -------
         DataTree
-            Group ``posterior``, with coordinates named by level.
+            Groups as ``Fit.to_arviz`` has them; ``log_likelihood`` where it is not larger than 32 MB.
 
         Raises
         ------
@@ -200,7 +200,7 @@ def run(
         loaded = study_from({**loaded.model_dump(mode="json"), **changed}, "gw.run")
     folder = begin_study(loaded, file, new_run_id(), force=force, overrides=_as_yaml(changed), made_by="gw.run")
     with at_work(RunFolder(Path(folder))):
-        ended = run_here(folder, None, datetime.now(UTC).date(), _Told(progress))
+        ended = run_here(folder, None, loaded.day_of(datetime.now(UTC)), _Told(progress))
     return Published(*locate(loaded, ended.run_id))
 
 

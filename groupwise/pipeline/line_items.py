@@ -38,7 +38,7 @@ def read_line_items(study: Study, as_of: date | None, folder: Path, tell: Callab
     SourceError, DataError : as a run would.
     """
     tell("reading line items")
-    relation = extract(study, as_of, folder, today=datetime.now(UTC).date())
+    relation = extract(study, as_of, folder, today=study.day_of(datetime.now(UTC)))
     tell("checking line items")
     return LineItems(relation, validate(study, relation, folder, stays=False))
 

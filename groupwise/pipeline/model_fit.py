@@ -109,7 +109,7 @@ def _options(study: Study, run: RunFolder, as_of: Any, progress: StepProgress | 
         draws=None if study.draws is None else study.draws.rows,
         unit=study.unit,
         currency=study.currency,
-        n_excluded=validation.get("excluded_where", 0) + validation.get("excluded_missing", 0),
+        n_excluded=sum(validation.get(name, 0) for name in ("duplicates", "excluded_where", "excluded_missing")),
         n_quarantined=validation.get("quarantined", 0),
         extra_checks=extra_checks,
     )

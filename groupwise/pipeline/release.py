@@ -94,7 +94,7 @@ def _previous(target: Target) -> tuple[Mapping[str, pa.Table] | None, pa.Table |
 
 def _provenance(run: RunFolder, validation: Mapping[str, Any]) -> dict[str, Any]:
     relation, study = run.relation(), run.study()
-    counts = {name: validation.get(name) for name in ("rows", "quarantined", "excluded_where", "excluded_missing", "left")}
+    counts = {name: validation.get(name) for name in ("rows", "quarantined", "duplicates", "excluded_where", "excluded_missing", "left")}
     return {
         "study_definition": study.model_dump(mode="json"),
         "source": {

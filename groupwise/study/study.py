@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -19,14 +19,18 @@ from pydantic import (
 
 from groupwise.publishing.address import has_scheme, read_address
 from groupwise.resources import Wishes, resources
+from groupwise.source.time_zones import UTC_ZONE, check_time_zone, local_day
+from groupwise.study.level_text import Label
 from groupwise.study.moved import DEFAULT, Moved
+from groupwise.study.row_rule import RowRule
 from groupwise.study.run_fields import KeptRuns, RunResources
+from groupwise.study.study_labels import ColumnLabels, Labels
 from groupwise.study.study_object import StudyObject
 from groupwise.study.study_source import Mix, Part, Source
 from groupwise.study.user_text import SHOWN
 from multilevel.errors import FormulaError, StudyError
-from multilevel.families.registry import family_names, has_two_parts, is_linear, statistics_of
-from multilevel.formula.columns import categories_in, predictor_expressions
+from multilevel.families.registry import family_names, has_two_parts, is_linear, meant_family, statistics_of
+from multilevel.formula.columns import categories_in, columns_in, grouping_columns, predictor_expressions
 from multilevel.formula.parse import parse_formula
 from multilevel.formula.tree import Call, Formula
 from multilevel.text import shorten
@@ -89,16 +93,6 @@ class Differences(Part):
     moved: Moved = Field(DEFAULT, description="a percentage of the earlier estimate, or a number in the outcome's units")
 
 
-def _label(value: object) -> object:
-    """A level as DuckDB casts it to text: YAML reads 7, true and 2026-01-01 as no strings."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(value) if isinstance(value, int | float | date) else value
-
-
-type Label = Annotated[str, BeforeValidator(_label, json_schema_input_type=str | int | float | bool)]
-
-
 def _column_type(value: object) -> str:
     """The type as DuckDB writes it."""
     text = re.sub(r"\s*([(,)])\s*", r"\1", " ".join(str(value).upper().split()))
@@ -147,20 +141,24 @@ class Study(Part, StudyObject):
     formula: str = Field(description="the model in lme4's language")
     family: str = Field("gaussian", description="distribution of the outcome", json_schema_extra={"enum": list(family_names())})
     source: Source = Field(description="where line items come from")
-    expectations: str | None = Field(
-        None, pattern=r"^[a-z][a-z0-9_]*$", description="a suite in expectations/, or null: nothing is dropped"
-    )
+    expectations: str | None = Field(None, pattern=r"^[a-z][a-z0-9_]*$", description="a suite of rules in expectations/, shared by studies")
+    rules: tuple[RowRule, ...] = Field((), max_length=200, description="what every row must keep, beside the rules of expectations")
     where: str | None = Field(None, description="deliberate exclusions: line items for which this row-wise SQL condition does not hold")
     types: Mapping[str, ColumnType] = Field(
         default_factory=dict, description="per column: the DuckDB type it is read as; values that the cast would change are refused"
     )
     levels: Mapping[str, Annotated[tuple[Label, ...], Field(min_length=2)]] = Field(
-        default_factory=dict, description="per categorical predictor: its levels in order, the first is the reference"
+        default_factory=dict,
+        description="per column: its levels in order; of a categorical predictor the first is the reference that others are compared with",
     )
+    labels: ColumnLabels = Field(default_factory=dict, description="per column: what people call it, and its levels; changes no number")
     missing: Mapping[str, MissingRule] = Field(default_factory=dict, description="per column: exclude, level or mean_and_indicator")
     window: Window | None = Field(None, description="which line items count; null: all, as_of is only a label")
     as_of: Annotated[Literal["latest", "scheduled"] | date, BeforeValidator(_as_day)] = Field(
         "latest", description="latest: the day after the last row; scheduled: the run's date"
+    )
+    timezone: str | None = Field(
+        None, max_length=60, description="zone of the shop's days and clocks, such as Europe/Berlin, for times that have one; null: UTC"
     )
     cells: tuple[str, str] | None = Field(None, description="the pair of columns published in cell_estimates; null: none")
     engine: Literal["bayesian", "likelihood"] = Field("bayesian", description="bayesian: posterior; likelihood: (RE)ML or Laplace")
@@ -205,8 +203,9 @@ class Study(Part, StudyObject):
     def _known_family(cls, value: object) -> object:
         known = family_names()
         if value not in known:
-            close = difflib.get_close_matches(value[:SHOWN], known, n=1, cutoff=0.5) if isinstance(value, str) else []
-            hint = f"did you mean {close[0]}? " if close else ""
+            close = difflib.get_close_matches(value[:SHOWN], known, n=1, cutoff=0.6) if isinstance(value, str) else []
+            meant = (meant_family(value[:SHOWN]) if isinstance(value, str) else None) or next(iter(close), None)
+            hint = f"did you mean {meant}? " if meant else ""
             raise ValueError(f"{hint}the families are {', '.join(known)}")
         return value
 
@@ -230,15 +229,34 @@ class Study(Part, StudyObject):
 
     @model_validator(mode="after")
     def _levels_fit(self) -> Self:
-        coded = {name for part in predictor_expressions(self.parsed_formula) for name in categories_in(part)}
+        ordered = {*self.coded_columns, *grouping_columns(self.parsed_formula), *(self.cells or ())}
         for name, listed in self.levels.items():
-            if name not in coded:
+            if name not in ordered:
                 raise ValueError(
-                    f"levels: {name}: the formula has no such categorical predictor; it orders a column, or C(column), of its terms"
+                    f"levels: {name}: the formula has no such categorical predictor or group; name a column, or of C(column) the column"
                 )
             if len(set(listed)) < len(listed):
                 raise ValueError(f"levels: {name}: {', '.join(listed)}: a level is listed twice")
+        for name, label in self.labels.items():
+            if len(set(label.levels.values())) < len(label.levels):
+                raise ValueError(f"labels: {name}: two levels have one label; readers could not tell them apart")
         return self
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str | None) -> str | None:
+        if value is not None:
+            check_time_zone(value)
+        return value
+
+    @field_validator("rules")
+    @classmethod
+    def _named_apart(cls, value: tuple[RowRule, ...]) -> tuple[RowRule, ...]:
+        names = [rule.rule_id for rule in value]
+        repeated = next((name for name in names if names.count(name) > 1), None)
+        if repeated is not None:
+            raise ValueError(f"two rules are called {repeated}; give one of them an id of its own")
+        return value
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -306,6 +324,36 @@ class Study(Part, StudyObject):
                 f"priors: {strangers[0]}: a {self.family} has two parts, each with its own priors; write "
                 "priors: {occurrence: ..., amount: ...}"
             )
+
+    @property
+    def coded_columns(self) -> frozenset[str]:
+        """Columns that are categorical predictors, or may be by their type."""
+        return frozenset(name for part in predictor_expressions(self.parsed_formula) for name in categories_in(part))
+
+    @property
+    def outcome(self) -> str | None:
+        """The outcome's column; None where the response is calculated from several."""
+        columns = columns_in(self.parsed_formula.response.expression)
+        return columns[0] if len(columns) == 1 else None
+
+    @property
+    def zone(self) -> str:
+        """The time zone of the shop's days."""
+        return self.timezone or UTC_ZONE
+
+    def day_of(self, moment: datetime) -> date:
+        """The shop's day at a moment."""
+        return moment.astimezone(UTC).date() if self.timezone is None else local_day(moment, self.timezone)
+
+    @property
+    def words(self) -> Labels:
+        """What columns and levels are called."""
+        return Labels.of(self.model_dump(mode="json", include={"labels", "levels"}))
+
+    @property
+    def has_rules(self) -> bool:
+        """Whether rows must keep rules: the study's own, or those of a suite."""
+        return bool(self.rules) or self.expectations is not None
 
     @property
     def parsed_formula(self) -> Formula:

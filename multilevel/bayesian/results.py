@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -27,7 +27,7 @@ class Posterior:
 
     thetas (chains, draws, d) in the order of ``layout``; values (chains * draws, p + q): beta, then effects in the order of ``Design``;
     system: the (weighted) least-squares system whose ``conditional_variance`` is Var(b | y, theta, beta). figures: convergence of values,
-    where it is known already.
+    where it is known already. statistics: name -> (chains, draws), what the sampler says of every draw.
     """
 
     design: Design
@@ -39,6 +39,7 @@ class Posterior:
     system: LinearSystem
     scaled_by_sigma: bool
     figures: Convergence | None = None
+    statistics: Mapping[str, Floats] = field(default_factory=dict)
 
 
 def build_fit(posterior: Posterior, *, method: str, interval: float, checks: tuple[Check, ...], record: dict[str, object]) -> Fit:
@@ -84,6 +85,7 @@ def build_fit(posterior: Posterior, *, method: str, interval: float, checks: tup
         n_parameters=p + n_theta,
         checks=(*convergence_checks(parameter_names(design, posterior.family, with_scale=layout.with_scale), found), *checks),
         record=record,
+        sampler_statistics=posterior.statistics,
         unit_free=UnitFreeFit(posterior.form, tuple(draws.mean(axis=0) for draws in inner), covariance_draws=inner, shrinkage=pooled),
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -179,6 +179,7 @@ class Fit:
     theta : the likelihood engine's joint distribution with the uncertainty of theta, which published intervals carry; ``joint`` is given
         the estimated theta. None where there is no theta, or nobody asked.
     maximum : of the likelihood itself, beside a restricted fit that somebody compares.
+    sampler_statistics : name -> (chains, draws), what the sampler says of every draw, in ArviZ' names; empty where draws are independent.
     unit_free : the fit in unit-free coordinates; None of no pooling, whose effects have no distribution.
     """
 
@@ -211,6 +212,7 @@ class Fit:
     unit_free: UnitFreeFit | None = None
     theta: ThetaSpread | None = None
     maximum: Maximum | None = None
+    sampler_statistics: Mapping[str, Floats] = field(default_factory=dict)
 
     @property
     def likelihood_for_criteria(self) -> float | None:

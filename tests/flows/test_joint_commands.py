@@ -110,6 +110,42 @@ def test_a_contrast_is_that_of_the_tables_estimates(groupwise: Run, published: d
     assert found["upper"] - found["lower"] == pytest.approx(2 * 1.959964 * found["std_error"], rel=1e-5)
 
 
+TABULAR = (
+    ("show", "spend.yaml"),
+    ("plan", "spend.yaml"),
+    ("predict", "spend.yaml", "--at", "lines.parquet"),
+    ("versions", "spend.yaml"),
+    ("list", "spend.yaml"),
+    pytest.param(("compare", "spend.yaml", "--folds", "0"), marks=pytest.mark.operations),
+)
+
+
+@pytest.mark.usefixtures("published")
+@pytest.mark.parametrize("words", TABULAR, ids=lambda words: words[0])
+def test_what_prints_a_table_prints_json_and_csv_and_nothing_else_there(groupwise: Run, words: tuple[str, ...]) -> None:
+    code, out, _ = groupwise(*words, "--format", "json")
+    assert code == 0
+    assert json.loads(out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    code, out, _ = groupwise(*words, "--format", "csv")
+    assert code == 0
+    assert len(pd.read_csv(io.StringIO(out))) > 0
+    code, _, err = groupwise(*words, "--format", "xml")
+    assert (code, "--format xml: write table, json, csv" in err) == (1, True)
+
+
+@pytest.mark.usefixtures("published")
+def test_all_rows_are_printed_for_programs_and_nan_is_null(groupwise: Run) -> None:
+    _, out, err = groupwise("predict", "spend.yaml", "--at", "lines.parquet", "--format", "json")
+    rows = json.loads(out)
+    assert len(rows) == 1_500
+    assert None in {row["age"] for row in rows}
+    assert "1,500 rows, 0 with a group never seen" in err
+    _, out, _ = groupwise("show", "spend.yaml", "--format", "csv", "--table", "variance_components")
+    assert list(pd.read_csv(io.StringIO(out)).grouping_factor) == ["band", "store", "residual"]
+    code, _, err = groupwise("show", "spend.yaml", "--table", "groups")
+    assert (code, "--table groups: there is no such table; they are" in err) == (1, True)
+
+
 @pytest.mark.usefixtures("published")
 def test_several_levels_give_all_pairs_at_once_and_a_choice(groupwise: Run) -> None:
     code, out, err = groupwise("contrast", "spend.yaml", "B1", "B2", "B4")
