@@ -25,17 +25,16 @@ def coffee(*, is_estimated: bool = False) -> None:
     """The present folder as the tutorial leaves it: warehouse, ``lines.sql``, ``coffee.yaml``; with a published version if asked."""
     coffee_script()
     run([sys.executable, SCRIPT.name])
-    run([sys.executable, "-m", "groupwise", "init", "coffee.duckdb", "--line-items", write("lines.sql"), "--name", "coffee"])
+    write("lines.sql")
     write("coffee.yaml")
     if is_estimated:
         run([sys.executable, "-m", "groupwise", "estimate", "coffee.yaml"])
 
 
-def write(name: str) -> str:
-    """Write a file of the tutorial; gives its name."""
+def write(name: str) -> None:
+    """Write a file of the tutorial."""
     found = re.findall(rf"^```\w+ file={re.escape(name)}\n(.*?)^```$", TUTORIAL.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     Path(name).write_text(found[-1], encoding="utf-8")
-    return name
 
 
 def run(command: list[str]) -> None:
