@@ -22,7 +22,7 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.PHONY: help install demo test coverage hooks check format lock parity calibration faults fuzz operations benchmarks docs examples release-schema clean
+.PHONY: help install demo test coverage hooks check format lock parity calibration faults fuzz operations benchmarks docs site examples release-schema clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -59,6 +59,7 @@ lock: ## resolve the dependencies again and write requirements.lock, with hashes
 	@test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv; }
 	$(BIN)/uv pip compile pyproject.toml --group dev --extra shop --extra dask --extra object-storage --extra excel $(LOCKING) --output-file requirements.lock
 	$(BIN)/uv pip compile --group peers --constraints requirements.lock $(LOCKING) --output-file requirements-peers.lock
+	$(BIN)/uv pip compile --group site --constraints requirements.lock $(LOCKING) --output-file requirements-site.lock
 	$(BIN)/uv pip compile --group bambi $(LOCKING) --output-file requirements-bambi.lock
 	$(BIN)/uv pip compile --group samplers --constraints requirements.lock $(LOCKING) --output-file requirements-samplers.lock
 
@@ -96,6 +97,11 @@ docs: install ## write the pages that are generated from the code (docs/tables.m
 	$(BIN)/python -m benchmarks.python_reference
 	$(BIN)/python -m benchmarks.notebook_cells
 
+site: install ## the guide and the references as pages in site/, which need no network: every number made here, from data/shop.duckdb
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-site.lock
+	$(BIN)/python -m guide.build_pages
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+
 examples: install ## estimate line_spend and household_spend, and write their numbers into docs/multilevel-models.md
 	$(BIN)/groupwise load-shop --database data/shop.duckdb
 	@for study in line_spend household_spend; do $(BIN)/groupwise estimate studies/$$study.yaml; done
@@ -105,4 +111,4 @@ release-schema: install ## keep the tables' schema as released (multilevel/catal
 	$(BIN)/python -m multilevel.catalogue.evolution
 
 clean: ## remove the environment and everything a run has made
-	rm -rf $(VENV) $(VENV)-bambi $(VENV)-samplers published data .groupwise .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-bambi $(VENV)-samplers published data site .groupwise .pytest_cache .mypy_cache .ruff_cache
