@@ -99,7 +99,7 @@ docs: install ## write the pages that are generated from the code (docs/tables.m
 
 site: install ## the guide and the references as pages in site/, which need no network: every number made here, from data/shop.duckdb
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-site.lock
-	$(BIN)/python -m guide.build_pages
+	$(BIN)/python -m benchmarks.guide.build_pages
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
 examples: install ## estimate line_spend and household_spend, and write their numbers into docs/multilevel-models.md

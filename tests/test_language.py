@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ("flows", "tasks", "groupwise", "multilevel", "sql", "expectations", "benchmarks", "guide")
+ROOMS = ("flows", "tasks", "groupwise", "multilevel", "sql", "expectations", "benchmarks")
 PAGES = sorted(
     file
     for place in (*ROOMS, "tests", "docs", "studies")

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from guide.build_pages import decisions
-from guide.page_run import FENCE, NOT_RUN
+from benchmarks.guide.build_pages import decisions
+from benchmarks.guide.page_run import FENCE, NOT_RUN
 
 ROOT = Path(__file__).parents[2]
 GUIDE = ROOT / "docs" / "guide"

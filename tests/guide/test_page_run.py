@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from guide.build_pages import made
-from guide.figures import figure
-from guide.page_run import PageError, run_page
-from guide.wording import interval, money, number, percent, table
+from benchmarks.guide.build_pages import made
+from benchmarks.guide.figures import figure
+from benchmarks.guide.page_run import PageError, run_page
+from benchmarks.guide.wording import interval, money, number, percent, table
 
 
 def run(text: str, folder: Path) -> str:

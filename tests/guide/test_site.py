@@ -30,7 +30,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built from this checkout's pages; the shop and the published versions are reused where they are."""
     built = tmp_path_factory.mktemp("built") / "site"
     quiet = {**os.environ, "NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": str(ROOT)}
-    for command in (["guide.build_pages"], ["mkdocs", "build", "--strict", "--quiet", "--site-dir", str(built)]):
+    for command in (["benchmarks.guide.build_pages"], ["mkdocs", "build", "--strict", "--quiet", "--site-dir", str(built)]):
         done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, env=quiet, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
     return built

@@ -31,7 +31,7 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
-from guide.wording import formula, math
+from benchmarks.guide.wording import formula, math
 
 FENCE = re.compile(r"^```(?P<language>\w+)(?P<does>[^\n`]*)\n(?P<code>.*?)^```$\n?", re.MULTILINE | re.DOTALL)
 NOT_RUN = frozenset({"r", "text", "mermaid", "dbt"})

@@ -1,6 +1,6 @@
 """docs/ as the site generator reads it: the guide's pages run, all else as it is.
 
-Run: ``python -m guide.build_pages [--prepared] [page ...]`` (``make site`` runs it, then the generator). Without pages, all of docs/
+Run: ``python -m benchmarks.guide.build_pages [--prepared] [page ...]``, as ``make site`` does. Without pages, all of docs/
 is written into ``PAGES``; with them, those alone are run again.
 """
 
@@ -14,9 +14,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from guide.page_run import run_page
-from guide.page_words import WORDS
-from guide.shop_versions import ROOT, prepare
+from benchmarks.guide.page_run import run_page
+from benchmarks.guide.page_words import WORDS
+from benchmarks.guide.shop_versions import ROOT, prepare
 
 DOCS = ROOT / "docs"
 PAGES = ROOT / ".groupwise" / "guide" / "pages"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from guide import figures, practice, recurring, shop_versions, wording
+from benchmarks.guide import figures, practice, recurring, shop_versions, wording
 
 WORDS: Mapping[str, object] = {
     each.__name__: each

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import groupwise as gw
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SHOP = ROOT / "data" / "shop.duckdb"
 STUDIES = ("line_spend", "household_spend", "department_spend")
 

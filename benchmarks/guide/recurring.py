@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import altair as alt
 
-from guide.figures import COLOUR, figure
-from guide.shop_versions import levels
-from guide.wording import interval
+from benchmarks.guide.figures import COLOUR, figure
+from benchmarks.guide.shop_versions import levels
+from benchmarks.guide.wording import interval
 
 
 def income_groups() -> str:

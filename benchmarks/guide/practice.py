@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from guide.shop_versions import ROOT
+from benchmarks.guide.shop_versions import ROOT
 
 SCRIPT = ROOT / "docs" / "guide" / "assets" / "make_coffee.py"
 TUTORIAL = ROOT / "docs" / "guide" / "your-own-warehouse.md"
