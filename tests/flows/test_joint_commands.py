@@ -106,7 +106,8 @@ def test_a_contrast_is_that_of_the_tables_estimates(groupwise: Run, published: d
     assert (found["of"], found["scale"], found["ratio"]) == ("members", "response", None)
     # what both bands share cancels: the error is that of two nearly independent effects, not of two levels
     assert found["std_error"] == pytest.approx(np.hypot(*groups.loc["band"].no_pooling_std_error[["B4", "(missing)"]]), rel=0.1)
-    assert found["upper"] - found["lower"] == pytest.approx(2 * 1.959964 * found["std_error"], rel=1e-5)
+    # a mixture over the variances, which many rows know well: nearly normal
+    assert found["upper"] - found["lower"] == pytest.approx(2 * 1.959964 * found["std_error"], rel=1e-3)
 
 
 TABULAR = (

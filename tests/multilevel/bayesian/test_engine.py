@@ -184,7 +184,7 @@ def test_counts_of_every_kind_recover_their_dispersion() -> None:
         ({"draw": 100}, "there is no 'draw'"),
         ({"draws": 10}, "at least 100"),
         ({"draws": "many"}, "'many'"),
-        ({"form": "hmc"}, "auto, collapsed or nuts"),
+        ({"form": "hmc"}, "auto, collapsed, importance or nuts"),
         (["draws"], "not a mapping"),
     ],
 )
