@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-from groupwise.compression.compress import SAMPLE_ROWS, CompressedStudy, compress
+from groupwise.compression.compress import CompressedStudy, compress
 from groupwise.source.describe import extract
 from groupwise.source.relation import Relation
 from groupwise.study.study import Study
@@ -51,7 +51,6 @@ def cells_of(
     *,
     formula: Formula | None = None,
     most_outcomes: int = MOST_OUTCOMES,
-    sample_rows: int = SAMPLE_ROWS,
     with_units: bool = False,
 ) -> CompressedStudy:
     """Cells of the study's rows, by its formula or another one; parameters and errors as of ``compress``.
@@ -67,7 +66,6 @@ def cells_of(
         folder,
         max_cells=study.max_cells,
         most_outcomes=most_outcomes,
-        sample_rows=sample_rows,
         orders=level_orders(study),
         units=not_grouped_by(used, study.sampled) if with_units else (),
     )
