@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -24,6 +25,8 @@ from groupwise.retention import at_work
 from groupwise.run_folder import RUN_ID, RunFolder
 from tasks.check_fit import check
 from tasks.compress_to_cells import compress
+from tasks.condense_partitions import condense
+from tasks.count_partitions import count
 from tasks.extract_line_items import extract
 from tasks.fit_models import fit
 from tasks.look_for_the_same import look
@@ -31,7 +34,8 @@ from tasks.publish_tables import publish
 from tasks.record_expectations import record
 from tasks.validate_line_items import validate
 
-TASKS: dict[str, Task[..., Any]] = {task.name: task for task in (look, extract, validate, record, compress, fit, check, publish)}
+_ALL = (look, extract, count, validate, record, condense, compress, fit, check, publish)
+TASKS: dict[str, Task[..., Any]] = {task.name: task for task in _ALL}
 """By the name of their step."""
 
 # one place for the record beside the fit; an unbounded pool would start a thread for every task
@@ -57,6 +61,12 @@ class _AsTasks:
 
     def start(self, step: Step, *arguments: Any) -> _Pending:
         return _Pending(TASKS[step.name].submit(*arguments))
+
+    def map(self, step: Step, arguments: Sequence[Any]) -> list[Any]:
+        futures = TASKS[step.name].map(list(arguments))
+        futures.wait()
+        # a mapped task that failed fails nothing by itself: every state is looked at
+        return [future.state.result() for future in futures]
 
 
 def _run_name() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -54,11 +55,22 @@ def wide_types(connection: duckdb.DuckDBPyConnection, study_sql: str) -> dict[st
     """Numeric column -> type, where the type holds numbers of more than 15 digits exactly."""
     relation = connection.sql(study_sql)
     types = {name: str(kind) for name, kind in zip(relation.columns, relation.types, strict=True)}
-    return {name: kind for name, kind in types.items() if kind in WIDE or (kind.startswith("DECIMAL(") and _digits(kind) > DIGITS)}
+    return {name: kind for name, kind in types.items() if _is_wide(kind)}
 
 
 def _digits(decimal: str) -> int:
     return int(decimal.removeprefix("DECIMAL(").split(",")[0]) if decimal.endswith(")") else 0
+
+
+def schema_of_types(types: Mapping[str, str], distinct: Mapping[str, int]) -> Schema:
+    """``read_schema`` of rows whose columns have these types, where the numbers of distinct values are known and no moments are needed."""
+    kinds = {name: _kind(kind) for name, kind in types.items()}
+    whole = frozenset(name for name, kind in types.items() if kind in WHOLE)
+    return Schema(kinds, distinct=distinct, integers=whole, wide={name: kind for name, kind in types.items() if _is_wide(kind)})
+
+
+def _is_wide(kind: str) -> bool:
+    return kind in WIDE or (kind.startswith("DECIMAL(") and _digits(kind) > DIGITS)
 
 
 def read_schema(connection: duckdb.DuckDBPyConnection, study_sql: str, formula: Formula, family: str) -> Schema:
@@ -71,7 +83,7 @@ def read_schema(connection: duckdb.DuckDBPyConnection, study_sql: str, formula: 
     """
     kinds, integers = column_kinds(connection, study_sql)
     schema = Schema(kinds, integers=integers, wide=wide_types(connection, study_sql))
-    numeric = _numeric_predictors(formula, schema) if is_linear(family) else []
+    numeric = numeric_predictors(formula, schema) if is_linear(family) else []
     facts = {f"distinct.{name}": f"approx_count_distinct({TABLE}.{quote(name)})" for name in numeric}
     calculated = (*predictor_expressions(formula), *formula.offsets)
     pending = list(dict.fromkeys(inner for e in calculated for inner in standardised(e)))
@@ -114,7 +126,8 @@ def _about_their_means(
     return {label: (moments[label][0] + float(found[f"mean.{label}"]), float(found[f"sd.{label}"])) for label in far}
 
 
-def _numeric_predictors(formula: Formula, schema: Schema) -> list[str]:
+def numeric_predictors(formula: Formula, schema: Schema) -> list[str]:
+    """Columns of a gaussian study whose number of distinct values decides whether they join the key."""
     names = [name for e in predictor_expressions(formula) if not schema.is_categorical(e) for name in columns_in(e)]
     grouping = {name for group in formula.groups for name in group.columns}
     return [name for name in dict.fromkeys(names) if schema.kind(name) == "number" and name not in grouping]

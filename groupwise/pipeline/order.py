@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 from typing import Any, Protocol
 
 from groupwise.pipeline.step import Step
-from groupwise.pipeline.steps import CHECK, COMPRESS, EXTRACT, FIT, LOOK, PUBLISH, RECORD, VALIDATE
+from groupwise.pipeline.steps import CHECK, COMPRESS, CONDENSE, COUNT, EXTRACT, FIT, LOOK, PUBLISH, RECORD, VALIDATE
+from groupwise.run_folder import RunFolder
+from groupwise.statistics.gather import Ask, gather_cells, gather_facts
+from groupwise.statistics.job import Job, Statistics
 from groupwise.supervision.news import tell
 
 
@@ -29,6 +34,9 @@ class Caller(Protocol):
 
     def start(self, step: Step, *arguments: Any) -> Pending:
         """Start the step beside the ones that follow."""
+
+    def map(self, step: Step, arguments: Sequence[Any]) -> list[Any]:
+        """The step's result for every argument, in their order; raises the error of one of them."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +65,13 @@ def run_steps(caller: Caller, folder: str, as_of: date | None, today: date) -> E
         if already is not None:
             tell(published=already)
             return Ended(already, unchanged=True)
+    run = RunFolder(Path(folder))
+    gather_facts(run, _asking(caller, COUNT))
     tell(step=VALIDATE.name)
     caller.call(VALIDATE, folder)
     recorded = caller.start(RECORD, folder)
     try:
+        gather_cells(run, _asking(caller, CONDENSE))
         for step in (COMPRESS, FIT, CHECK):
             tell(step=step.name)
             caller.call(step, folder)
@@ -71,3 +82,13 @@ def run_steps(caller: Caller, folder: str, as_of: date | None, today: date) -> E
     published = str(caller.call(PUBLISH, folder))
     tell(published=published)
     return Ended(published, unchanged=False)
+
+
+def _asking(caller: Caller, step: Step) -> Ask:
+    """Has jobs done by the step."""
+
+    def ask(jobs: Sequence[Job]) -> list[Statistics]:
+        tell(step=step.name)
+        return caller.map(step, [job.to_json() for job in jobs])
+
+    return ask

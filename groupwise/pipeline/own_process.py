@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -82,6 +82,10 @@ class _Here:
 
     def _published(self, folder: str) -> str:
         return str(attempts(PUBLISH, folder).folder) if self.publish is None else self.publish(folder)
+
+    def map(self, step: Step, arguments: Sequence[Any]) -> list[Any]:
+        """One after the other: DuckDB has threads of its own."""
+        return [self.call(step, argument) for argument in arguments]
 
     def start(self, step: Step, *arguments: Any) -> _Pending:
         return _Pending(self.beside.submit(attempts, step, *arguments))

@@ -1,0 +1,224 @@
+"""The statistics of a run's window: read where they are kept, made where they are not, kept for the next run.
+
+Both kinds are gathered segment by segment: what the line items are before they are checked, their cells once they are. What is missing is
+asked of workers; a file whose segment a window cuts is used once and not kept.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date
+from functools import cached_property
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from groupwise.compression.compress import CompressedStudy
+from groupwise.run_folder import RunFolder
+from groupwise.source.describe import extract, whole_window
+from groupwise.source.fingerprint import Fingerprint
+from groupwise.source.relation import Relation
+from groupwise.statistics.additive import why_whole
+from groupwise.statistics.job import Job, Statistics
+from groupwise.statistics.keep import Keep, keep_of
+from groupwise.statistics.merged import merge
+from groupwise.statistics.part_facts import SURVEY
+from groupwise.statistics.partition_cells import job_plan, kinds
+from groupwise.statistics.partition_facts import FACTS, QUARANTINE, WindowFacts, quarantine_table
+from groupwise.statistics.partitions import Segment, rows_of_segments, segment_from
+from groupwise.statistics.recipe import recipe
+from groupwise.statistics.survey import Check, folder_of, survey
+from groupwise.study.study import Study
+from groupwise.validation.row_scan import QUARANTINE_FILE, Counts
+from groupwise.validation.suite import load_rules
+
+logger = logging.getLogger("groupwise.run")
+
+SEGMENTS, FOLDER = "segments", "statistics"
+"""What a run notes of its segments, and where in its folder their statistics are."""
+
+type Ask = Callable[[Sequence[Job]], Sequence[Statistics]]
+"""Has the statistics of jobs made; every one of them, or an error."""
+
+
+def describe(run: RunFolder, as_of: date | None, today: date) -> Relation:
+    """``extract``, for a study that keeps statistics: line items whose files are as they were are not read again.
+
+    Notes the segments of the window in the run's folder; of a study whose statistics do not add, why its line items are read whole.
+    """
+    study = run.study()
+
+    def by_partition(connection: duckdb.DuckDBPyConnection, relation: Relation, names: Sequence[str], check: Check) -> Fingerprint:
+        rules = load_rules(study.expectations, relation.columns) if study.expectations else ()
+        reasons = why_whole(study, rules, relation.columns)
+        if reasons:
+            logger.warning("%s: the line items are read whole: %s.", study.name, "; ".join(reasons))
+            run.write_json(SEGMENTS, {"whole": reasons})
+            return whole_window(connection, relation, names, check)
+        keep, own = keep_of(study), recipe(study, relation.columns, names)
+        found = survey(connection, study, relation, names, check, keep, own)
+        known = {*found.folders, f"{own}/{SURVEY}"}
+        gone = [folder for folder in keep.folders() if folder not in known]
+        keep.remove(gone)
+        content = {"recipe": own, "names": list(names), "segments": [one.to_json() for one in found.segments], "gone": gone}
+        run.write_json(SEGMENTS, {**content, "n_read": found.n_read})
+        return found.fingerprint
+
+    return extract(study, as_of, run.path, today=today, survey=whole_window if study.statistics is None else by_partition)
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """The segments of a run's window and what there is of them. ``fresh`` : names of those that this run has read."""
+
+    run: RunFolder
+    study: Study
+    relation: Relation
+    segments: tuple[Segment, ...]
+    recipe: str
+    names: tuple[str, ...]
+    keep: Keep
+    fresh: set[str] = field(default_factory=set)
+
+    @property
+    def job(self) -> Job:
+        """All of them."""
+        return Job(self.study, self.relation, self.segments, self.names)
+
+    def facts(self) -> WindowFacts:
+        """Of the whole window."""
+        return WindowFacts(self.job, [table.to_pylist()[0] for table in self.tables(FACTS)])
+
+    def tables(self, what: str) -> list[pa.Table]:
+        """A kind of statistics, of every segment that has it."""
+        paths = [self._path(one, what) for one in self.segments]
+        return [pq.read_table(path) for path in paths if path.exists()]
+
+    def take(self, segment: Segment, whats: Sequence[str]) -> bool:
+        """Whether all these statistics of a segment are in the run's folder, or kept and now copied there."""
+        if all(self._path(segment, what).exists() for what in whats):
+            return True
+        if not segment.is_whole:
+            return False
+        folder = self._kept_in(segment)
+        found = {what: self.keep.read(folder, what) for what in whats}
+        if any(data is None for data in found.values()):
+            return False
+        for what, data in found.items():
+            if data is not None:
+                self._write(segment, what, data)
+        return True
+
+    def add(self, segment: Segment, statistics: Mapping[str, bytes], last: str) -> None:
+        """Statistics that were made now: into the run's folder, and kept. ``last`` : the kind that says that the others are there."""
+        self.fresh.add(segment.name)
+        for what, data in sorted(statistics.items(), key=lambda item: item[0] == last):
+            self._write(segment, what, data)
+            if segment.is_whole:
+                self.keep.write(self._kept_in(segment), what, data)
+
+    def count_of(self, segment: Segment, name: str) -> int:
+        """A count of the line items of one segment, by its name among the facts."""
+        return int(pq.read_table(self._path(segment, FACTS), columns=[name])[name][0].as_py())
+
+    def _kept_in(self, segment: Segment) -> str:
+        return folder_of(self.recipe, segment.name, segment.fingerprint)
+
+    def _path(self, segment: Segment, what: str) -> Path:
+        return self.run.path / FOLDER / segment.folder / f"{what}.parquet"
+
+    def _write(self, segment: Segment, what: str, data: bytes) -> None:
+        path = self._path(segment, what)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+
+def gathered(run: RunFolder) -> Gathered | None:
+    """What ``describe`` noted; None where line items are read whole."""
+    noted = run.read_json(SEGMENTS)
+    if "recipe" not in noted:
+        return None
+    study = run.study()
+    segments = tuple(map(segment_from, noted["segments"]))
+    fresh = set(noted.get("fresh", ()))
+    return Gathered(run, study, run.relation(), segments, noted["recipe"], tuple(noted["names"]), keep_of(study), fresh)
+
+
+def gather_facts(run: RunFolder, ask: Ask) -> None:
+    """Have what is not known of the line items of every segment counted."""
+    found = gathered(run)
+    if found is None:
+        return
+
+    def is_there(segment: Segment) -> bool:
+        return found.take(segment, [FACTS]) and (not found.count_of(segment, "quarantined") or found.take(segment, [QUARANTINE]))
+
+    _ask(found, ask, found.job, is_there, FACTS)
+
+
+def gather_cells(run: RunFolder, ask: Ask) -> None:
+    """Have the cells of every segment made that are not there, once the line items are known to be such as the study needs."""
+    found = gathered(run)
+    if found is None:
+        return
+    facts = found.facts()
+    job = replace(found.job, distinct=facts.distinct(), n_quarantined=facts.counts.quarantined)
+    whats = kinds(job, job_plan(job)[0])
+    left = tuple(one for one in found.segments if found.count_of(one, "left"))
+    _ask(found, ask, replace(job, segments=left), lambda segment: found.take(segment, whats), whats[-1])
+
+
+def _ask(found: Gathered, ask: Ask, job: Job, is_there: Callable[[Segment], bool], last: str) -> None:
+    missing = tuple(one for one in job.segments if not is_there(one))
+    if missing:
+        by_name = {one.name: one for one in missing}
+        for made in ask([replace(job, segments=missing)]):
+            for name, statistics in made.items():
+                found.add(by_name[name], statistics, last)
+    noted = found.run.read_json(SEGMENTS)
+    found.run.write_json(SEGMENTS, {**noted, "fresh": sorted(found.fresh)})
+
+
+class GatheredCounts:
+    """Counts and quarantined rows of a window, from what was gathered: what ``validate`` asks instead of a scan."""
+
+    def __init__(self, found: Gathered) -> None:
+        self._found = found
+
+    @cached_property
+    def _facts(self) -> WindowFacts:
+        return self._found.facts()
+
+    def counts(self) -> Counts:
+        """As one scan counts them; DataError for what it would refuse."""
+        self._facts.refuse()
+        return self._facts.counts
+
+    def write_quarantine(self, folder: Path) -> Path:
+        """Every quarantined row; of its columns those that the study and its rules name."""
+        folder.mkdir(exist_ok=True)
+        target = folder / QUARANTINE_FILE
+        pq.write_table(quarantine_table(self._found.tables(QUARANTINE)), target, compression="zstd")
+        return target
+
+
+def merge_gathered(run: RunFolder, study_sql: str) -> CompressedStudy | None:
+    """The cells of the whole window; None where line items are read whole."""
+    found = gathered(run)
+    if found is None:
+        return None
+    facts = found.facts()
+    return merge(replace(found.job, distinct=facts.distinct()), study_sql, found.tables, run.path)
+
+
+def rows_read(run: RunFolder) -> Relation:
+    """The relation of the line items that this run has read, or of the last segment: what is there for a record to sample."""
+    found = gathered(run)
+    if found is None:
+        return run.relation()
+    fresh = [one for one in found.segments if one.name in found.fresh] or list(found.segments[-1:])
+    return rows_of_segments(found.study, found.relation, fresh)

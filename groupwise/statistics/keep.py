@@ -1,0 +1,175 @@
+"""Where statistics are kept: a folder, or a bucket. Every file is there whole or not at all, and its name holds a digest of its content.
+
+Names, below the place and the study's own name: ``<recipe>/<partition>/<fingerprint>/<what>.<digest>.parquet``. What a name says does not
+change, so that concurrent runs may write the same and nobody needs a lock; a file whose content is not that of its name counts as missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+from groupwise.faults import told
+from groupwise.publishing.address import has_scheme, read_address
+from groupwise.study.study import Study
+
+DIGEST = 16
+SUFFIX = ".parquet"
+PARTIAL = ".partial-"
+TRIES = 5
+
+
+class Place(Protocol):
+    """Files by name, below a study's own part of the place."""
+
+    def names(self) -> list[str]:
+        """Every file."""
+
+    def read(self, name: str) -> bytes | None:
+        """Its content; None where it is not there."""
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write it whole; one that is there already has the same content."""
+
+    def remove(self, name: str) -> None:
+        """Remove it; nothing where it is not there."""
+
+
+class Folder:
+    """Files of a folder."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def names(self) -> list[str]:
+        """Every file."""
+        return sorted(path.relative_to(self._root).as_posix() for path in self._root.rglob("*") if path.is_file())
+
+    def read(self, name: str) -> bytes | None:
+        """Its content; None where it is not there."""
+        try:
+            return (self._root / name).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write it whole."""
+        path = self._root / name
+        partial = path.with_name(f"{PARTIAL}{uuid.uuid4().hex}")
+        for tries_left in reversed(range(TRIES)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                partial.write_bytes(data)
+                partial.replace(path)
+                break
+            except FileNotFoundError:
+                # another run has just removed the folder, which was empty
+                if not tries_left:
+                    raise
+            finally:
+                partial.unlink(missing_ok=True)
+
+    def remove(self, name: str) -> None:
+        """Remove it; nothing where it is not there."""
+        path = self._root / name
+        path.unlink(missing_ok=True)
+        for folder in path.parents:
+            if folder == self._root:
+                break
+            try:
+                folder.rmdir()
+            except OSError:
+                # another file is in it
+                break
+
+
+class Bucket:
+    """Objects below an address."""
+
+    def __init__(self, root: str) -> None:
+        # obstore comes with it, which studies that keep nothing in a bucket need not have
+        from groupwise.publishing.object_store.store import ObjectStore
+
+        self._objects = ObjectStore(read_address(root))
+
+    def names(self) -> list[str]:
+        """Every file."""
+        return sorted(self._objects.names(""))
+
+    def read(self, name: str) -> bytes | None:
+        """Its content; None where it is not there."""
+        found = self._objects.read(name)
+        return None if found is None else found.data
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write it whole."""
+        self._objects.create(name, data)
+
+    def remove(self, name: str) -> None:
+        """Remove it; nothing where it is not there."""
+        self._objects.remove(name)
+
+
+class Keep:
+    """The statistics of one study, by the folder that they are in and what they are."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+
+    @cached_property
+    def _names(self) -> dict[str, str]:
+        """Folder and what -> the file's name, as they were when they were first asked for."""
+        return {name.rsplit(".", 2)[0]: name for name in self._place.names() if name.endswith(SUFFIX) and PARTIAL not in name}
+
+    @told("the statistics that are kept cannot be read")
+    def folders(self) -> list[str]:
+        """Every folder with files in it."""
+        return sorted({name.rpartition("/")[0] for name in self._names})
+
+    @told("the statistics that are kept cannot be read")
+    def files(self, folder: str) -> list[str]:
+        """What is in a folder."""
+        return sorted(name.rpartition("/")[2] for name in self._names if name.rpartition("/")[0] == folder)
+
+    @told("the statistics that are kept cannot be read")
+    def read(self, folder: str, what: str) -> bytes | None:
+        """A file's content; None where there is none, or another than its name says."""
+        name = self._names.get(f"{folder}/{what}")
+        data = None if name is None else self._place.read(name)
+        return data if data is not None and name == _name(folder, what, data) else None
+
+    @told("the statistics cannot be kept")
+    def write(self, folder: str, what: str, data: bytes) -> None:
+        """Keep a file; one of another content in its place goes."""
+        name = _name(folder, what, data)
+        before = self._names.get(f"{folder}/{what}")
+        self._place.write(name, data)
+        self._names[f"{folder}/{what}"] = name
+        if before not in (None, name):
+            self._place.remove(str(before))
+
+    @told("statistics that are kept cannot be removed")
+    def remove(self, folders: Iterable[str]) -> None:
+        """Remove everything in these folders."""
+        gone = set(folders)
+        for key in [key for key in self._names if key.rpartition("/")[0] in gone]:
+            self._place.remove(self._names.pop(key))
+
+
+def keep_of(study: Study) -> Keep:
+    """Where the study keeps its statistics."""
+    kept = study.statistics
+    if kept is None:
+        raise TypeError(f"{study.name} keeps no statistics")
+    if has_scheme(kept.keep):
+        return Keep(Bucket(f"{kept.keep}/{study.name}"))
+    return Keep(Folder(Path(os.path.abspath(kept.keep)) / study.name))  # noqa: PTH100  a link stays one
+
+
+def _name(folder: str, what: str, data: bytes) -> str:
+    return f"{folder}/{what}.{hashlib.sha256(data).hexdigest()[:DIGEST]}{SUFFIX}"
