@@ -26,7 +26,14 @@ class Pending(Protocol):
         """Its result; raises its error."""
 
 
-class Caller(Protocol):
+class Mapper(Protocol):
+    """Calls a step once for every argument."""
+
+    def map(self, step: Step, arguments: Sequence[Any]) -> list[Any]:
+        """The results in the order of the arguments; raises the error of one of them."""
+
+
+class Caller(Mapper, Protocol):
     """Calls steps, with their retries and time limits."""
 
     def call(self, step: Step, *arguments: Any) -> Any:
@@ -34,9 +41,6 @@ class Caller(Protocol):
 
     def start(self, step: Step, *arguments: Any) -> Pending:
         """Start the step beside the ones that follow."""
-
-    def map(self, step: Step, arguments: Sequence[Any]) -> list[Any]:
-        """The step's result for every argument, in their order; raises the error of one of them."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +70,12 @@ def run_steps(caller: Caller, folder: str, as_of: date | None, today: date) -> E
             tell(published=already)
             return Ended(already, unchanged=True)
     run = RunFolder(Path(folder))
-    gather_facts(run, _asking(caller, COUNT))
+    gather_facts(run, asking(caller, COUNT))
     tell(step=VALIDATE.name)
     caller.call(VALIDATE, folder)
     recorded = caller.start(RECORD, folder)
     try:
-        gather_cells(run, _asking(caller, CONDENSE))
+        gather_cells(run, asking(caller, CONDENSE))
         for step in (COMPRESS, FIT, CHECK):
             tell(step=step.name)
             caller.call(step, folder)
@@ -84,7 +88,7 @@ def run_steps(caller: Caller, folder: str, as_of: date | None, today: date) -> E
     return Ended(published, unchanged=False)
 
 
-def _asking(caller: Caller, step: Step) -> Ask:
+def asking(caller: Mapper, step: Step) -> Ask:
     """Has jobs done by the step."""
 
     def ask(jobs: Sequence[Job]) -> list[Statistics]:

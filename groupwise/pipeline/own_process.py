@@ -60,6 +60,14 @@ class _Pending:
         return self.future.result()
 
 
+class InTurn:
+    """Calls a step for one argument after the other: DuckDB has threads of its own."""
+
+    def map(self, step: Step, arguments: Sequence[Any]) -> list[Any]:
+        """The results, in order."""
+        return [attempts(step, argument) for argument in arguments]
+
+
 @dataclass(frozen=True)
 class _Here:
     progress: RunProgress

@@ -1,0 +1,177 @@
+"""A run that knows most of its line items from before has the statistics of a run that reads them all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.changing_shop import Compressed, Shop, assert_same
+
+CHANGES = {
+    "a new day": "insert into lines by name select * replace (day + interval 100 day as day, id + 1000 as id) from lines where id < 9",
+    "a late row": "insert into lines by name select * replace (date '2024-02-10' as day, id + 2000 as id) from lines where id % 97 = 3",
+    "a row twice": "insert into lines select * from lines where id = 11",
+    "a correction": "update lines set amount = amount + 0.5 where id % 101 = 7",
+    "a deletion": "delete from lines where id % 89 = 5",
+    "another day": "update lines set day = timestamp '2024-03-09' where id = 60",
+    "an empty month": "delete from lines where month(day) = 2",
+    "an unused column": "alter table lines add column if not exists note varchar default 'n'",
+    "another type": "alter table lines alter items type bigint",
+    "a new level": "update lines set category = 'C9' where id % 53 = 2",
+    "no value": "update lines set region = null where id % 71 = 1",
+    "many values": "update lines set price = id % 90 where id % 2 = 0",
+}
+STUDIES: dict[str, dict[str, Any]] = {
+    "as it is": {},
+    "day": {"statistics": {"partition": "day", "keep": "kept"}, "window": {"column": "day", "days": 25}},
+    "without a window": {"window": None, "statistics": {"partition": "month", "column": "day", "keep": "kept"}},
+    "where": {"where": "x > -0.5"},
+    "weights": {"formula": "amount ~ 1 + price + (1 | category)", "where": "price > 0"},
+    "log": {"formula": "log(amount) ~ 1 + x * price + C(items) + (1 | category/region)"},
+    "poisson": {"formula": "items ~ 1 + price + offset(log(tries)) + (1 | category)", "family": "poisson"},
+    "negative binomial": {"formula": "items ~ 1 + is_sold + (1 | category)", "family": "negative_binomial"},
+    "binomial": {"formula": "p(hits, tries) ~ 1 + is_sold + (1 | category)", "family": "binomial"},
+    "gamma": {"formula": "amount ~ 1 + is_sold + (1 | category)", "family": "gamma"},
+    "hurdle": {"formula": "items ~ 1 + (1 | category)", "family": "hurdle_lognormal"},
+}
+REGION = {"missing": {"region": "level"}}
+
+
+def compare(shop: Shop, as_of: date | None = None, **fields: Any) -> Compressed:
+    kept = shop.run(as_of=as_of, **REGION, **fields)
+    assert_same(kept, shop.run(keeps=False, as_of=as_of, **REGION, **fields))
+    return kept
+
+
+@pytest.mark.parametrize("study", ["day", "negative binomial", "hurdle"])
+def test_statistics_that_are_kept_add_to_those_of_all_line_items(shop: Shop, study: str) -> None:
+    compare(shop, **STUDIES[study])
+    shop.write(CHANGES["a late row"], CHANGES["a deletion"])
+    compare(shop, **STUDIES[study])
+
+
+def test_only_partitions_that_changed_are_read_again(shop: Shop) -> None:
+    fields = STUDIES["without a window"]
+    assert compare(shop, **fields).noted["fresh"] == ["2024-01", "2024-02", "2024-03", "2024-04"]
+    again = shop.run(**REGION, **fields).noted
+    assert (again["fresh"], again["n_read"]) == ([], 0)
+    shop.write(CHANGES["a correction"].replace("id %", "month(day) = 2 and id %"))
+    assert compare(shop, **fields).noted["fresh"] == ["2024-02"]
+    # as the clock goes nothing has happened to the old month, and its file's time is what it would be anyway
+    shop.write("delete from lines where id = (select min(id) from lines where month(day) = 1)")
+    assert compare(shop, **fields).noted["fresh"] == ["2024-01"]
+    shop.write(CHANGES["an unused column"])
+    assert compare(shop, **fields).noted["fresh"] == []
+
+
+def test_a_window_reads_the_partitions_that_it_cuts_and_no_others(shop: Shop) -> None:
+    first = compare(shop, date(2024, 3, 31)).noted
+    assert [(one["name"], one["is_whole"]) for one in first["segments"]] == [("2024-01", False), ("2024-02", True), ("2024-03", False)]
+    moved = compare(shop, date(2024, 3, 29)).noted
+    assert moved["fresh"] == ["2024-01", "2024-03"]
+    n_of_cut = sum(one["fingerprint"]["rows"] for one in moved["segments"] if not one["is_whole"])
+    assert moved["n_read"] == n_of_cut
+
+
+def test_what_is_no_longer_in_the_source_is_not_kept(shop: Shop) -> None:
+    suite = {"expectations": "own", "quarantine_limit": 0.5}
+    Path("expectations").mkdir()
+    Path("expectations/own.json").write_text(
+        '{"expectations": [{"type": "expect_column_values_to_be_between", "kwargs": {"column": "customer", "max_value": 8}, '
+        '"severity": "warning", "meta": {"rule_id": "few", "why": "there are few."}}]}'
+    )
+    whole = {**STUDIES["without a window"], **suite}
+    compare(shop, **whole)
+    before = {path.name for path in Path("kept").rglob("*.parquet")}
+    assert any(name.startswith("quarantine") for name in before)
+    shop.write("delete from lines where customer in (3, 9)")
+    compare(shop, **whole)
+    assert not before & {path.name for path in Path("kept").rglob("*.parquet")}
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone", "another"])
+def test_a_damaged_file_counts_as_missing(shop: Shop, damage: str) -> None:
+    fields = STUDIES["without a window"]
+    compare(shop, **fields)
+    for path in Path("kept").rglob("units-*.parquet"):
+        if damage == "gone":
+            path.unlink()
+        else:
+            path.write_bytes(path.read_bytes()[:100] if damage == "cut" else b"")
+    assert compare(shop, **fields).noted["fresh"] == ["2024-01", "2024-02", "2024-03", "2024-04"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"formula": "amount ~ center(x) + (1 | category)"}, "center() or scale() of x"),
+        ({"formula": "amount ~ within(x, category) + between(x, category) + (1 | category)"}, "within(x, category)"),
+        ({"missing": {"x": "mean_and_indicator"}}, "missing: x"),
+        ({"privacy": {"of": "customer", "k": 2}}, "privacy counts distinct customer"),
+    ],
+)
+def test_what_does_not_add_is_read_whole_and_named(shop: Shop, fields: dict[str, Any], reason: str) -> None:
+    kept = shop.run(**fields)
+    assert reason in str(kept.noted["whole"])
+    assert_same(kept, shop.run(keeps=False, **fields))
+    assert not Path("kept").exists()
+
+
+def lake(folder: str = "lake") -> None:
+    Path(folder).mkdir(exist_ok=True)
+    with duckdb.connect("shop.duckdb") as connection:
+        for month, days in ((1, "< 31"), (2, "between 31 and 59"), (3, "> 59")):
+            where = f"date_diff('day', timestamp '2024-01-01', day) {days}"
+            connection.execute(f"copy (select * from lines where {where} order by day) to '{folder}/m{month}.parquet'")
+
+
+@pytest.mark.parametrize("partition", ["file", "day"])
+def test_of_parquet_files_those_that_changed_are_read(shop: Shop, partition: str) -> None:
+    lake()
+    fields = {"source": {"parquet": "lake/*.parquet"}, "statistics": {"partition": partition, "keep": "kept"}, "as_of": "2024-04-09"}
+    compare(shop, **fields)
+    with duckdb.connect() as connection:
+        connection.execute("copy (select * replace (amount + 1 as amount) from 'lake/m2.parquet') to 'changed.parquet'")
+        n_changed = connection.execute("select count(*) from read_parquet('changed.parquet')").fetchone()
+    Path("changed.parquet").replace("lake/m2.parquet")
+    kept = compare(shop, **fields)
+    n_cut = sum(one["fingerprint"]["rows"] for one in kept.noted["segments"] if not one["is_whole"])
+    assert n_changed is not None
+    # a window by days cuts files, which are read in every run; of a file that it does not cut only the changed one is
+    assert kept.noted["n_read"] <= n_changed[0] + n_cut
+    assert kept.noted["n_read"] < kept.relation[0]
+
+
+def check_random_changes(new_shop: Callable[[], Shop], steps: list[tuple[str, str]]) -> None:
+    shop = new_shop()
+    shop.run(**REGION)
+    for change, study in steps:
+        shop.write(CHANGES[change])
+        compare(shop, **STUDIES[study])
+
+
+STEP = st.tuples(st.sampled_from(sorted(CHANGES)), st.sampled_from(sorted(STUDIES)))
+
+
+@settings(max_examples=2, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(STEP, min_size=1, max_size=2))
+def test_any_changes_of_source_and_study_leave_the_statistics_of_all_line_items(
+    new_shop: Callable[[], Shop], steps: list[tuple[str, str]]
+) -> None:
+    check_random_changes(new_shop, steps)
+
+
+@pytest.mark.fuzz
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(STEP, min_size=1, max_size=6))
+def test_many_changes_of_source_and_study_leave_the_statistics_of_all_line_items(
+    new_shop: Callable[[], Shop], steps: list[tuple[str, str]]
+) -> None:
+    check_random_changes(new_shop, steps)
