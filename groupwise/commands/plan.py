@@ -20,6 +20,7 @@ from groupwise.publishing.target import open_target
 from groupwise.source.source_checks import unnamed
 from groupwise.source.time_limit import HOUR, MORE_TIME, time_limit
 from groupwise.starting.study_profile import data_lines
+from groupwise.statistics.additive import keeping
 from groupwise.study.study_file import load_study
 from multilevel.errors import DataError
 
@@ -51,6 +52,7 @@ def show_plan(study_file: str, *, as_of: date | None, settings: Sequence[str], w
     )
     _section(console, "Source", relation.notes)
     _section(console, "Data", data)
+    _section(console, "Statistics", keeping(study, relation))
     _section(console, "Model", made.words)
     if made.mathematics is not None:
         _section(console, "In mathematics", made.mathematics.text)

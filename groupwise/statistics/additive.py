@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from groupwise.compression.compress import ONE_TEXT
+from groupwise.source.relation import Relation
 from groupwise.source.source_files import is_remote
 from groupwise.study.study import Study
-from groupwise.validation.suite import Rule
+from groupwise.validation.suite import Rule, load_rules
 from multilevel.formula.columns import columns_in, predictor_expressions, standardised
 from multilevel.formula.labels import expression_label
 from multilevel.formula.tree import Call, Expression, Operation
@@ -56,3 +57,14 @@ def _level_means(expression: Expression) -> Iterator[Call]:
                 yield from _level_means(part)
         case _:
             pass
+
+
+def keeping(study: Study, relation: Relation) -> tuple[str, ...]:
+    """What is said of a study's statistics before a run; nothing of a study that keeps none."""
+    if study.statistics is None:
+        return ()
+    rules = load_rules(study.expectations, relation.columns) if study.expectations else ()
+    reasons = why_whole(study, rules, relation.columns)
+    if not reasons:
+        return (f"Kept by {study.statistics.partition} in {study.statistics.keep}: a run reads the line items that changed.",)
+    return (f"Every run reads all line items, and none are kept: {'; '.join(reasons)}.",)

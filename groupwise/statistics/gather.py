@@ -45,10 +45,11 @@ type Ask = Callable[[Sequence[Job]], Sequence[Statistics]]
 """Has the statistics of jobs made; every one of them, or an error."""
 
 
-def describe(run: RunFolder, as_of: date | None, today: date) -> Relation:
+def describe(run: RunFolder, as_of: date | None, today: date, *, writes: bool = True) -> Relation:
     """``extract``, for a study that keeps statistics: line items whose files are as they were are not read again.
 
     Notes the segments of the window in the run's folder; of a study whose statistics do not add, why its line items are read whole.
+    ``writes`` : whether what is found is kept, and what is no longer so removed.
     """
     study = run.study()
 
@@ -60,10 +61,11 @@ def describe(run: RunFolder, as_of: date | None, today: date) -> Relation:
             run.write_json(SEGMENTS, {"whole": reasons})
             return whole_window(connection, relation, names, check)
         keep, own = keep_of(study), recipe(study, relation.columns, names)
-        found = survey(connection, study, relation, names, check, keep, own)
+        found = survey(connection, study, relation, names, check, keep, own, writes=writes)
         known = {*found.folders, f"{own}/{SURVEY}"}
         gone = [folder for folder in keep.folders() if folder not in known]
-        keep.remove(gone)
+        if writes:
+            keep.remove(gone)
         content = {"recipe": own, "names": list(names), "segments": [one.to_json() for one in found.segments], "gone": gone}
         run.write_json(SEGMENTS, {**content, "n_read": found.n_read})
         return found.fingerprint
@@ -137,20 +139,20 @@ class Gathered:
         path.write_bytes(data)
 
 
-def gathered(run: RunFolder) -> Gathered | None:
-    """What ``describe`` noted; None where line items are read whole."""
+def gathered(run: RunFolder, *, cut: bool = True) -> Gathered | None:
+    """What ``describe`` noted; None where line items are read whole. ``cut`` : with the segments that the window cuts."""
     noted = run.read_json(SEGMENTS)
     if "recipe" not in noted:
         return None
     study = run.study()
-    segments = tuple(map(segment_from, noted["segments"]))
+    segments = tuple(one for one in map(segment_from, noted["segments"]) if cut or one.is_whole)
     fresh = set(noted.get("fresh", ()))
     return Gathered(run, study, run.relation(), segments, noted["recipe"], tuple(noted["names"]), keep_of(study), fresh)
 
 
-def gather_facts(run: RunFolder, ask: Ask) -> None:
-    """Have what is not known of the line items of every segment counted."""
-    found = gathered(run)
+def gather_facts(run: RunFolder, ask: Ask, *, cut: bool = True) -> None:
+    """Have what is not known of the line items of every segment counted; ``cut`` : of those that the window cuts too."""
+    found = gathered(run, cut=cut)
     if found is None:
         return
 
@@ -160,9 +162,9 @@ def gather_facts(run: RunFolder, ask: Ask) -> None:
     _ask(found, ask, found.job, is_there, FACTS)
 
 
-def gather_cells(run: RunFolder, ask: Ask) -> None:
+def gather_cells(run: RunFolder, ask: Ask, *, cut: bool = True) -> None:
     """Have the cells of every segment made that are not there, once the line items are known to be such as the study needs."""
-    found = gathered(run)
+    found = gathered(run, cut=cut)
     if found is None:
         return
     facts = found.facts()

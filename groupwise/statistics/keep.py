@@ -10,6 +10,8 @@ import hashlib
 import os
 import uuid
 from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -24,10 +26,18 @@ PARTIAL = ".partial-"
 TRIES = 5
 
 
+@dataclass(frozen=True)
+class Listed:
+    """A file: its size in bytes, and when it was written."""
+
+    size: int
+    written: datetime
+
+
 class Place(Protocol):
     """Files by name, below a study's own part of the place."""
 
-    def names(self) -> list[str]:
+    def names(self) -> dict[str, Listed]:
         """Every file."""
 
     def read(self, name: str) -> bytes | None:
@@ -46,9 +56,18 @@ class Folder:
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def names(self) -> list[str]:
+    def names(self) -> dict[str, Listed]:
         """Every file."""
-        return sorted(path.relative_to(self._root).as_posix() for path in self._root.rglob("*") if path.is_file())
+        found = {}
+        for path in sorted(self._root.rglob("*")):
+            try:
+                status = path.stat()
+            except FileNotFoundError:
+                # another run has just removed it
+                continue
+            if path.is_file():
+                found[path.relative_to(self._root).as_posix()] = Listed(status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
+        return found
 
     def read(self, name: str) -> bytes | None:
         """Its content; None where it is not there."""
@@ -97,9 +116,9 @@ class Bucket:
 
         self._objects = ObjectStore(read_address(root))
 
-    def names(self) -> list[str]:
+    def names(self) -> dict[str, Listed]:
         """Every file."""
-        return sorted(self._objects.names(""))
+        return {name: Listed(found.size, found.modified) for name, found in sorted(self._objects.names("").items())}
 
     def read(self, name: str) -> bytes | None:
         """Its content; None where it is not there."""
@@ -122,9 +141,19 @@ class Keep:
         self._place = place
 
     @cached_property
+    def _listed(self) -> dict[str, Listed]:
+        return {name: found for name, found in self._place.names().items() if name.endswith(SUFFIX) and PARTIAL not in name}
+
+    @cached_property
     def _names(self) -> dict[str, str]:
         """Folder and what -> the file's name, as they were when they were first asked for."""
-        return {name.rsplit(".", 2)[0]: name for name in self._place.names() if name.endswith(SUFFIX) and PARTIAL not in name}
+        return {name.rsplit(".", 2)[0]: name for name in self._listed}
+
+    @told("the statistics that are kept cannot be read")
+    def listed(self, folder: str) -> Listed:
+        """Bytes of a folder's files, and when the last of them was written."""
+        files = [found for name, found in self._listed.items() if name.rpartition("/")[0] == folder]
+        return Listed(sum(one.size for one in files), max(one.written for one in files))
 
     @told("the statistics that are kept cannot be read")
     def folders(self) -> list[str]:

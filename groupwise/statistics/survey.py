@@ -69,12 +69,14 @@ def survey(
     check: Check,
     keep: Keep,
     recipe: str,
+    *,
+    writes: bool = True,
 ) -> Surveyed:
     """Look at the source, read what is not known of it, and keep what was found.
 
     Parameters
     ----------
-    names : columns that fingerprints are of. check : called with what is read. recipe : the study's.
+    names : columns that fingerprints are of. check : called with what is read. recipe : the study's. writes : whether anything is kept.
     """
     parts = _parts(study, relation)
     kept = read_facts(keep, recipe)
@@ -83,7 +85,7 @@ def survey(
     now = look.facts(parts, before)
     segments = look.segments(now)
     facts = {(name, parts[name]): one for name, one in now.items()}
-    if facts != kept:
+    if writes and facts != kept:
         write_facts(keep, recipe, facts)
     return Surveyed(tuple(segments), look.n_read, frozenset(folder_of(recipe, *one) for one in _totals(now).items()))
 
