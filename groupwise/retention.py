@@ -85,6 +85,17 @@ def leftovers(runs: Path, now: datetime | None = None) -> Iterator[Leftover]:
                 yield found
 
 
+def rows_of_earlier_runs(runs: Path, study: str, run_id: str) -> Iterator[Leftover]:
+    """All that follows from line items in the folders of a study's other runs, for a run whose source no longer has all of these."""
+    for path in sorted(runs.iterdir()) if runs.is_dir() else []:
+        is_earlier = re.fullmatch(RUN_ID, path.name) and path.is_dir() and not path.is_symlink() and path.name != run_id
+        if not is_earlier or _content(path / "study.json").get("name") != study or _is_held(path / HELD):
+            continue
+        rows = tuple(one for one in path.iterdir() if one.name not in NO_ROWS)
+        if rows:
+            yield Leftover(RunFolder(path.absolute()), study, "line items that it has read are no longer so in the source", rows)
+
+
 def remove(old: Leftover) -> None:
     """Remove it; what cannot be removed is named in the log."""
     for path in old.paths:

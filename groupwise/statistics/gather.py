@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from groupwise.compression.compress import CompressedStudy
-from groupwise.run_folder import RunFolder
+from groupwise.retention import remove, rows_of_earlier_runs
+from groupwise.run_folder import RUNS, RunFolder
 from groupwise.source.describe import extract, whole_window
 from groupwise.source.fingerprint import Fingerprint
 from groupwise.source.relation import Relation
@@ -31,7 +32,7 @@ from groupwise.statistics.partition_cells import job_plan, kinds
 from groupwise.statistics.partition_facts import FACTS, QUARANTINE, WindowFacts, quarantine_table
 from groupwise.statistics.partitions import Segment, rows_of_segments, segment_from
 from groupwise.statistics.recipe import recipe
-from groupwise.statistics.survey import Check, folder_of, survey
+from groupwise.statistics.survey import Check, Surveyed, folder_of, survey
 from groupwise.study.study import Study
 from groupwise.validation.row_scan import QUARANTINE_FILE, Counts
 from groupwise.validation.suite import load_rules
@@ -64,13 +65,27 @@ def describe(run: RunFolder, as_of: date | None, today: date, *, writes: bool = 
         found = survey(connection, study, relation, names, check, keep, own, writes=writes)
         known = {*found.folders, f"{own}/{SURVEY}"}
         gone = [folder for folder in keep.folders() if folder not in known]
+        changed = _changed(own, gone, found)
         if writes:
             keep.remove(gone)
-        content = {"recipe": own, "names": list(names), "segments": [one.to_json() for one in found.segments], "gone": gone}
+            for old in rows_of_earlier_runs(RUNS, study.name, run.run_id) if changed else ():
+                remove(old)
+        content = {"recipe": own, "names": list(names), "segments": [one.to_json() for one in found.segments], "changed": changed}
         run.write_json(SEGMENTS, {**content, "n_read": found.n_read})
         return found.fingerprint
 
     return extract(study, as_of, run.path, today=today, survey=whole_window if study.statistics is None else by_partition)
+
+
+def _changed(recipe: str, gone: Sequence[str], found: Surveyed) -> list[dict[str, object]]:
+    """The partitions that are in the source otherwise than statistics of them were kept, as far as the window is of them."""
+    now = {one.folder: one.fingerprint.rows for one in found.segments if one.is_whole}
+    changed: list[dict[str, object]] = []
+    for folder in gone:
+        own, name, fingerprint = folder.split("/") if folder.count("/") == 2 else ("", "", "")
+        if own == recipe:
+            changed.append({"partition": name, "line_items_before": int(fingerprint.split("-")[0]), "line_items_now": now.get(name)})
+    return changed
 
 
 @dataclass(frozen=True)
