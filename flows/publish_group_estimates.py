@@ -18,11 +18,13 @@ from prefect.tasks import Task
 from pydantic import Field
 
 from flows.worker_run import end_in_time
+from groupwise.pipeline.cluster import cluster_threads, scheduler_of
 from groupwise.pipeline.order import run_steps
 from groupwise.pipeline.run_start import begin
 from groupwise.pipeline.step import Step
 from groupwise.retention import at_work
 from groupwise.run_folder import RUN_ID, RunFolder
+from groupwise.study.study import Study
 from tasks.check_fit import check
 from tasks.compress_to_cells import compress
 from tasks.condense_partitions import condense
@@ -62,11 +64,37 @@ class _AsTasks:
     def start(self, step: Step, *arguments: Any) -> _Pending:
         return _Pending(TASKS[step.name].submit(*arguments))
 
-    def map(self, step: Step, arguments: Sequence[Any]) -> list[Any]:
-        futures = TASKS[step.name].map(list(arguments))
-        futures.wait()
-        # a mapped task that failed fails nothing by itself: every state is looked at
-        return [future.state.result() for future in futures]
+    def workers(self, study: Study) -> int:
+        address = scheduler_of(study)
+        return 1 if address is None else cluster_threads(address)
+
+    def map(self, study: Study, step: Step, arguments: Sequence[str]) -> list[Any]:
+        address = scheduler_of(study)
+        if address is None:
+            return mapped(step.name, list(arguments))
+        # loaded only where a study names a cluster
+        from prefect_dask import DaskTaskRunner
+
+        runner = cast(Any, DaskTaskRunner(address=address))
+        found: list[Any] = gather_partitions.with_options(task_runner=runner)(step.name, list(arguments))
+        return found
+
+
+def mapped(name: str, jobs: Sequence[str]) -> list[Any]:
+    """A task's result for every job, on the runner of the flow that calls."""
+    futures = TASKS[name].map(list(jobs))
+    futures.wait()
+    # a mapped task that failed fails nothing by itself: every state is looked at
+    return [future.state.result() for future in futures]
+
+
+@flow(name="gather-partitions")
+def gather_partitions(
+    step: Annotated[str, Field(description="count or condense")],
+    jobs: Annotated[list[str], Field(description="partitions of a study's line items, each a text of groupwise.statistics.job")],
+) -> list[Any]:
+    """A mapped task on the workers of a cluster."""
+    return mapped(step, jobs)
 
 
 def _run_name() -> str:

@@ -71,7 +71,7 @@ class Shop:
         self._runs += 1
         run = RunFolder(Path.cwd() / "runs" / f"r{self._runs}")
         run.path.mkdir(parents=True)
-        study = study_of(**({} if keeps else {"statistics": None}) | fields) if not keeps else study_of(**fields)
+        study = study_of(**fields | ({} if keeps else {"statistics": None}))
         run.write_study(study, "")
         # so that a published version ends no run
         run.write_json("start", {"force": True})

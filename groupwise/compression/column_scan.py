@@ -73,8 +73,12 @@ def _is_wide(kind: str) -> bool:
     return kind in WIDE or (kind.startswith("DECIMAL(") and _digits(kind) > DIGITS)
 
 
-def read_schema(connection: duckdb.DuckDBPyConnection, study_sql: str, formula: Formula, family: str) -> Schema:
+def read_schema(
+    connection: duckdb.DuckDBPyConnection, study_sql: str, formula: Formula, family: str, distinct: Mapping[str, int] | None = None
+) -> Schema:
     """What ``plan_cells`` and the query need to know: one scan where the formula asks for counts or moments, else none.
+
+    ``distinct`` : numeric predictor -> about how many different values it has, where that is known.
 
     Raises
     ------
@@ -84,6 +88,8 @@ def read_schema(connection: duckdb.DuckDBPyConnection, study_sql: str, formula: 
     kinds, integers = column_kinds(connection, study_sql)
     schema = Schema(kinds, integers=integers, wide=wide_types(connection, study_sql))
     numeric = numeric_predictors(formula, schema) if is_linear(family) else []
+    if distinct is not None:
+        schema, numeric = replace(schema, distinct={name: distinct[name] for name in numeric}), []
     facts = {f"distinct.{name}": f"approx_count_distinct({TABLE}.{quote(name)})" for name in numeric}
     calculated = (*predictor_expressions(formula), *formula.offsets)
     pending = list(dict.fromkeys(inner for e in calculated for inner in standardised(e)))
@@ -103,8 +109,8 @@ def read_schema(connection: duckdb.DuckDBPyConnection, study_sql: str, formula: 
         for label in map(expression_label, ready):
             moments[label] = (_finite(found[f"mean.{label}"], "mean", label), _finite(found[f"sd.{label}"], "standard deviation", label))
         moments |= _about_their_means(connection, study_sql, {expression_label(e): as_sql(e, moments) for e in ready}, moments)
-        distinct = schema.distinct or {name: int(found[f"distinct.{name}"]) for name in numeric}
-        schema = replace(schema, distinct=distinct, moments=moments, n_rows=int(found["n_rows"]))
+        counted = schema.distinct or {name: int(found[f"distinct.{name}"]) for name in numeric}
+        schema = replace(schema, distinct=counted, moments=moments, n_rows=int(found["n_rows"]))
         if not pending:
             return schema
         facts = {}

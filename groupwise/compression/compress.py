@@ -15,7 +15,7 @@ from groupwise.compression.cell_checks import check_cells, has_lost_digits
 from groupwise.compression.cell_query import CellQuery, compile_cells, refuse_too_wide, render, subquery
 from groupwise.compression.column_scan import read_schema
 from groupwise.compression.sql_expressions import as_sql
-from groupwise.compression.unit_query import write_unit_sums
+from groupwise.compression.unit_query import unit_counts, write_unit_sums
 from groupwise.compression.write_query import write_query
 from groupwise.faults import told
 from groupwise.source.relation import Relation, connect, first_line, literal, quote
@@ -66,6 +66,7 @@ def compress(
     most_outcomes: int = MOST_OUTCOMES,
     orders: Mapping[str, LevelOrder] | None = None,
     units: Sequence[str] = (),
+    distinct: Mapping[str, int] | None = None,
 ) -> CompressedStudy:
     """Write cells.parquet and cells.json into ``folder``.
 
@@ -77,6 +78,7 @@ def compress(
     most_outcomes : different (cell, outcome) pairs up to which single rows' outcomes are kept.
     orders : column of a categorical predictor -> the order of its levels, where it is not the sorted one.
     units : sampled columns that the formula leaves out; sums by cell and unit are kept of each (``units.<i>.parquet``).
+    distinct : numeric predictor -> about how many different values it has, where that is known; else a scan counts them.
 
     Raises
     ------
@@ -98,6 +100,7 @@ def compress(
             most_outcomes=most_outcomes,
             orders=orders,
             units=units,
+            distinct=distinct,
         )
     finally:
         close(connection)
@@ -114,16 +117,18 @@ def compress_rows(
     most_outcomes: int = MOST_OUTCOMES,
     orders: Mapping[str, LevelOrder] | None = None,
     units: Sequence[str] = (),
+    distinct: Mapping[str, int] | None = None,
 ) -> CompressedStudy:
     """``compress`` on an open connection."""
     folder.mkdir(parents=True, exist_ok=True)
     with explained(formula):
-        schema = read_schema(connection, study_sql, formula, family)
+        schema = read_schema(connection, study_sql, formula, family, distinct)
         plan = plan_cells(formula, schema, family)
         refuse_too_wide(plan, formula)
         refuse_merged_levels(connection, study_sql, plan)
-        refuse_too_many_cells(connection, study_sql, plan, schema, max_cells)
-        with_outcomes = may_have_few_outcomes(connection, study_sql, plan, schema, most_outcomes)
+        rough = _rough(connection, study_sql, plan, schema, units)
+        _refuse_too_many_cells(connection, study_sql, plan, schema, rough, max_cells)
+        with_outcomes = rough.outcomes is not None and CERTAIN * rough.outcomes <= most_outcomes
         query = compile_cells(plan, schema, study_sql, with_outcomes=with_outcomes, with_key=bool(units))
         cells = write_query(connection, query.sql, folder / "cells.parquet")
         n_cells, n_rows = check_cells(connection, cells, plan)
@@ -134,7 +139,9 @@ def compress_rows(
             query = compile_cells(plan, schema, study_sql, two_passes=True, with_key=bool(units))
             cells = write_query(connection, query.sql, cells)
         n_units = {
-            column: write_unit_sums(connection, study_sql, plan, schema, column, units_path(cells, place), two_passes=two_passes)
+            column: write_unit_sums(
+                connection, study_sql, plan, schema, column, units_path(cells, place), two_passes=two_passes, about=rough.units[column]
+            )
             for place, column in enumerate(units)
         }
         counts = histogram(connection, plan, schema, study_sql)
@@ -171,24 +178,52 @@ def orders_by_label(plan: CellPlan, orders: Mapping[str, LevelOrder]) -> dict[st
     return {expression_label(part): orders[name] for part in plan.labels for name in columns_in(part) if name in orders}
 
 
-def refuse_too_many_cells(connection: duckdb.DuckDBPyConnection, study_sql: str, plan: CellPlan, schema: Schema, max_cells: int) -> None:
-    """Count the cells before they are made, where all predictors join the key.
+@dataclass(frozen=True)
+class _Rough:
+    """About how many there are, from one scan; no more than rows. cells, outcomes : None where nobody needs to know.
 
-    Raises
-    ------
-    DataError
-        With the count and the way out.
+    units : column -> its different units, and their pairs with a cell.
     """
-    if is_linear(plan.family) or not plan.keys:
+
+    n_rows: int
+    cells: int | None
+    outcomes: int | None
+    units: Mapping[str, tuple[int, int]]
+
+
+def _rough(connection: duckdb.DuckDBPyConnection, study_sql: str, plan: CellPlan, schema: Schema, units: Sequence[str]) -> _Rough:
+    """Counts that decide what is kept; no scan where nothing depends on any."""
+    keys = [quote(key.name) if isinstance(key, Column) else as_sql(key, schema.moments) for key in plan.keys]
+    facts = {}
+    if not is_linear(plan.family) and plan.keys:
+        facts["n_cells"] = f"approx_count_distinct(hash({', '.join(keys)}))"
+    if plan.has_single_outcomes:
+        facts["n_outcomes"] = f"approx_count_distinct({outcome_pair(plan, schema)})"
+    for place, column in enumerate(units):
+        facts |= {f"{name}_{place}": sql for name, sql in unit_counts(plan, schema, column).items()}
+    if not facts:
+        return _Rough(0, None, None, {})
+    listed = ", ".join(f"{sql} as {name}" for name, sql in facts.items())
+    row = run(connection, render("cell_schema", study_rows=subquery(study_sql), facts=listed)).fetchone()
+    found = dict(zip(("n_rows", *facts), row or (), strict=True))
+
+    def at_most_rows(name: str) -> int | None:
+        return min(found["n_rows"], found[name]) if name in found else None
+
+    of_units = {column: (int(found[f"n_units_{place}"]), int(found[f"n_pairs_{place}"])) for place, column in enumerate(units)}
+    return _Rough(found["n_rows"], at_most_rows("n_cells"), at_most_rows("n_outcomes"), of_units)
+
+
+def _refuse_too_many_cells(
+    connection: duckdb.DuckDBPyConnection, study_sql: str, plan: CellPlan, schema: Schema, rough: _Rough, max_cells: int
+) -> None:
+    """Count the cells before they are made, where all predictors join the key; DataError with the count and the way out."""
+    if rough.cells is None or rough.cells <= CERTAIN * max_cells:
         return
     keys = ", ".join(quote(key.name) if isinstance(key, Column) else as_sql(key, schema.moments) for key in plan.keys)
-    facts = f"approx_count_distinct(hash({keys})) as n_cells"
-    rough = run(connection, render("cell_schema", study_rows=subquery(study_sql), facts=facts)).fetchone() or (0, 0)
-    if min(rough[0], rough[1]) <= CERTAIN * max_cells:
-        return
     exact = run(connection, render("cell_count", study_rows=subquery(study_sql), keys=keys)).fetchone() or (0,)
     if exact[0] > max_cells:
-        raise too_many_cells(plan, exact[0], rough[0], max_cells)
+        raise too_many_cells(plan, exact[0], rough.n_rows, max_cells)
 
 
 def too_many_cells(plan: CellPlan, n_cells: int, n_rows: int, max_cells: int) -> DataError:
@@ -199,17 +234,6 @@ def too_many_cells(plan: CellPlan, n_cells: int, n_rows: int, max_cells: int) ->
         f"{n_cells:,} cells from {n_rows:,} rows: more than max_cells = {max_cells:,}. Under family {plan.family} every predictor joins "
         f"the key, so {offer}, or raise max_cells in the study (memory and time grow with it)."
     )
-
-
-def may_have_few_outcomes(
-    connection: duckdb.DuckDBPyConnection, study_sql: str, plan: CellPlan, schema: Schema, most_outcomes: int = MOST_OUTCOMES
-) -> bool:
-    """Whether single rows' outcomes may be few enough to be kept: about how many (cell, outcome) pairs differ, from one cheap scan."""
-    if not plan.has_single_outcomes:
-        return False
-    facts = f"approx_count_distinct({outcome_pair(plan, schema)}) as n_outcomes"
-    rough = run(connection, render("cell_schema", study_rows=subquery(study_sql), facts=facts)).fetchone() or (0, 0)
-    return bool(CERTAIN * min(rough[0], rough[1]) <= most_outcomes)
 
 
 def outcome_pair(plan: CellPlan, schema: Schema) -> str:

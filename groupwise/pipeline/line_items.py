@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -52,10 +52,12 @@ def cells_of(
     formula: Formula | None = None,
     most_outcomes: int = MOST_OUTCOMES,
     with_units: bool = False,
+    distinct: Mapping[str, int] | None = None,
 ) -> CompressedStudy:
     """Cells of the study's rows, by its formula or another one; parameters and errors as of ``compress``.
 
     ``with_units`` : keep sums by cell and unit of the sampled columns that the formula leaves out.
+    ``distinct`` : as of ``compress``, where it is known.
     """
     used = study.parsed_formula if formula is None else formula
     return compress(
@@ -68,4 +70,5 @@ def cells_of(
         most_outcomes=most_outcomes,
         orders=level_orders(study),
         units=not_grouped_by(used, study.sampled) if with_units else (),
+        distinct=distinct,
     )

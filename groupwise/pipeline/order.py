@@ -12,7 +12,8 @@ from groupwise.pipeline.step import Step
 from groupwise.pipeline.steps import CHECK, COMPRESS, CONDENSE, COUNT, EXTRACT, FIT, LOOK, PUBLISH, RECORD, VALIDATE
 from groupwise.run_folder import RunFolder
 from groupwise.statistics.gather import Ask, gather_cells, gather_facts
-from groupwise.statistics.job import Job, Statistics
+from groupwise.statistics.job import Job, Statistics, divided
+from groupwise.study.study import Study
 from groupwise.supervision.news import tell
 
 
@@ -29,7 +30,10 @@ class Pending(Protocol):
 class Mapper(Protocol):
     """Calls a step once for every argument."""
 
-    def map(self, step: Step, arguments: Sequence[Any]) -> list[Any]:
+    def workers(self, study: Study) -> int:
+        """How many arguments are worked at a time."""
+
+    def map(self, study: Study, step: Step, arguments: Sequence[str]) -> list[Any]:
         """The results in the order of the arguments; raises the error of one of them."""
 
 
@@ -91,8 +95,9 @@ def run_steps(caller: Caller, folder: str, as_of: date | None, today: date) -> E
 def asking(caller: Mapper, step: Step) -> Ask:
     """Has jobs done by the step."""
 
-    def ask(jobs: Sequence[Job]) -> list[Statistics]:
+    def ask(job: Job) -> list[Statistics]:
         tell(step=step.name)
-        return caller.map(step, [job.to_json() for job in jobs])
+        jobs = divided(job, caller.workers(job.study))
+        return caller.map(job.study, step, [one.to_json() for one in jobs])
 
     return ask

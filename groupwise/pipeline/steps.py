@@ -34,6 +34,7 @@ from groupwise.study.study import Study
 from groupwise.validation.expectation_record import record_in_child
 from groupwise.validation.validate import validate as validate_rows
 from groupwise.validation.validation_page import write_validation_page
+from groupwise.validation.window_counts import noted_counts
 from multilevel.errors import GroupwiseError, SourceError
 
 type StepProgress = Callable[[str, float], None]
@@ -100,7 +101,8 @@ def validate(folder: str) -> None:
     try:
         with _in_time(study):
             found = gathered(run)
-            validate_rows(study, run.relation(), run.path, counted=None if found is None else GatheredCounts(found))
+            counted = noted_counts(run.path) if found is None else GatheredCounts(found)
+            validate_rows(study, run.relation(), run.path, counted=counted)
     except GroupwiseError:
         # only then is there a record to show; after a full disk the page's own complaint would hide the disk's
         write_validation_page(run)
@@ -122,7 +124,11 @@ def compress(folder: str) -> None:
     study = run.study()
     with _in_time(study):
         study_sql = run.read_json("validation")["study_sql"]
-        cells = merge_gathered(run, study_sql) or cells_of(study, run.relation(), study_sql, run.path, with_units=True)
+        noted = noted_counts(run.path)
+        distinct = None if noted is None else noted.distinct()
+        cells = merge_gathered(run, study_sql)
+        if cells is None:
+            cells = cells_of(study, run.relation(), study_sql, run.path, with_units=True, distinct=distinct)
     run.write_json("compression", {"n_cells": cells.n_cells, "n_rows": cells.n_rows, "ratio": cells.compression_ratio, "sql": cells.sql})
 
 

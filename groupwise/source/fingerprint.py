@@ -28,10 +28,18 @@ class Fingerprint:
 
 
 def fingerprint_sums(names: Sequence[str], columns: Mapping[str, str]) -> str:
-    """The select list of a fingerprint: ``n_rows``, ``parity`` and ``total`` of the columns ``names``, as far as there are such."""
-    packed = f"hash({', '.join(quote(name) for name in fingerprinted(names, columns))})"
-    mixed = f"coalesce(bit_xor({packed}), 0) as parity, coalesce(sum({packed} % 1000000007), 0) as total"
-    return f"count(*) as n_rows, {mixed}"
+    """The select list of a fingerprint: ``n_rows``, ``parity`` and ``hash_total`` of the columns ``names``, as far as there are such."""
+    return hash_sums(packed_hash(fingerprinted(names, columns)))
+
+
+def packed_hash(names: Sequence[str]) -> str:
+    """SQL: the hash of a line item, of these columns."""
+    return f"hash({', '.join(quote(name) for name in names)})"
+
+
+def hash_sums(packed: str) -> str:
+    """``fingerprint_sums`` of line items whose hash is the SQL ``packed``."""
+    return f"count(*) as n_rows, coalesce(bit_xor({packed}), 0) as parity, coalesce(sum({packed} % 1000000007), 0) as hash_total"
 
 
 def fingerprinted(names: Iterable[str], columns: Mapping[str, str]) -> list[str]:
@@ -41,7 +49,7 @@ def fingerprinted(names: Iterable[str], columns: Mapping[str, str]) -> list[str]
 
 def fingerprint_of(row: Mapping[str, object]) -> Fingerprint:
     """From a row of a query with ``fingerprint_sums``."""
-    return Fingerprint(*(int(str(row[name])) for name in ("n_rows", "parity", "total")))
+    return Fingerprint(*(int(str(row[name])) for name in ("n_rows", "parity", "hash_total")))
 
 
 def fingerprint(connection: duckdb.DuckDBPyConnection, relation: Relation, names: Sequence[str]) -> Fingerprint:

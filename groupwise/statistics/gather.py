@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from groupwise.compression.compress import CompressedStudy
 from groupwise.retention import remove, rows_of_earlier_runs
 from groupwise.run_folder import RUNS, RunFolder
-from groupwise.source.describe import extract, whole_window
+from groupwise.source.describe import extract
 from groupwise.source.fingerprint import Fingerprint
 from groupwise.source.relation import Relation
 from groupwise.statistics.additive import why_whole
@@ -34,16 +34,17 @@ from groupwise.statistics.partitions import Segment, rows_of_segments, segment_f
 from groupwise.statistics.recipe import recipe
 from groupwise.statistics.survey import Check, Surveyed, folder_of, survey
 from groupwise.study.study import Study
-from groupwise.validation.row_scan import QUARANTINE_FILE, Counts
+from groupwise.validation.row_scan import QUARANTINE_FILE, Counts, RowScan
 from groupwise.validation.suite import load_rules
+from groupwise.validation.window_counts import COUNTS, count_window
 
 logger = logging.getLogger("groupwise.run")
 
 SEGMENTS, FOLDER = "segments", "statistics"
 """What a run notes of its segments, and where in its folder their statistics are."""
 
-type Ask = Callable[[Sequence[Job]], Sequence[Statistics]]
-"""Has the statistics of jobs made; every one of them, or an error."""
+type Ask = Callable[[Job], Sequence[Statistics]]
+"""Has the statistics of a job made, in one part or several; all of them, or an error."""
 
 
 def describe(run: RunFolder, as_of: date | None, today: date, *, writes: bool = True) -> Relation:
@@ -54,13 +55,17 @@ def describe(run: RunFolder, as_of: date | None, today: date, *, writes: bool = 
     """
     study = run.study()
 
+    def whole(connection: duckdb.DuckDBPyConnection, relation: Relation, names: Sequence[str], check: Check) -> Fingerprint:
+        check(relation)
+        return count_window(connection, study, relation, names, run.path / COUNTS)
+
     def by_partition(connection: duckdb.DuckDBPyConnection, relation: Relation, names: Sequence[str], check: Check) -> Fingerprint:
         rules = load_rules(study.expectations, relation.columns) if study.expectations else ()
         reasons = why_whole(study, rules, relation.columns)
         if reasons:
             logger.warning("%s: the line items are read whole: %s.", study.name, "; ".join(reasons))
             run.write_json(SEGMENTS, {"whole": reasons})
-            return whole_window(connection, relation, names, check)
+            return whole(connection, relation, names, check)
         keep, own = keep_of(study), recipe(study, relation.columns, names)
         found = survey(connection, study, relation, names, check, keep, own, writes=writes)
         known = {*found.folders, f"{own}/{SURVEY}"}
@@ -74,7 +79,7 @@ def describe(run: RunFolder, as_of: date | None, today: date, *, writes: bool = 
         run.write_json(SEGMENTS, {**content, "n_read": found.n_read})
         return found.fingerprint
 
-    return extract(study, as_of, run.path, today=today, survey=whole_window if study.statistics is None else by_partition)
+    return extract(study, as_of, run.path, today=today, survey=whole if study.statistics is None else by_partition)
 
 
 def _changed(recipe: str, gone: Sequence[str], found: Surveyed) -> list[dict[str, object]]:
@@ -193,7 +198,7 @@ def _ask(found: Gathered, ask: Ask, job: Job, is_there: Callable[[Segment], bool
     missing = tuple(one for one in job.segments if not is_there(one))
     if missing:
         by_name = {one.name: one for one in missing}
-        for made in ask([replace(job, segments=missing)]):
+        for made in ask(replace(job, segments=missing)):
             for name, statistics in made.items():
                 found.add(by_name[name], statistics, last)
     noted = found.run.read_json(SEGMENTS)
@@ -215,7 +220,7 @@ class GatheredCounts:
         self._facts.refuse()
         return self._facts.counts
 
-    def write_quarantine(self, folder: Path) -> Path:
+    def write_quarantine(self, scan: RowScan, connection: duckdb.DuckDBPyConnection, folder: Path) -> Path:
         """Every quarantined row; of its columns those that the study and its rules name."""
         folder.mkdir(exist_ok=True)
         target = folder / QUARANTINE_FILE

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import duckdb
@@ -74,6 +74,18 @@ def job_from(text: str) -> Job:
         content["distinct"],
         content["n_quarantined"],
     )
+
+
+def divided(job: Job, n: int) -> list[Job]:
+    """At most ``n`` jobs that are the job together, each of segments that follow each other, with about as many line items."""
+    total, share = sum(one.fingerprint.rows for one in job.segments), 0
+    parts: list[list[Segment]] = [[]]
+    for one in job.segments:
+        if len(parts) < n and parts[-1] and share * n >= total * len(parts):
+            parts.append([])
+        parts[-1].append(one)
+        share += one.fingerprint.rows
+    return [replace(job, segments=tuple(part)) for part in parts]
 
 
 def by_segment(job: Job, table: pa.Table, column: str) -> Iterable[tuple[str, pa.Table]]:

@@ -11,12 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from groupwise.compression.cell_query import compile_cells
+from groupwise.compression.cell_query import compile_cells, subquery
 from groupwise.compression.compress import CompressedStudy, cells_spec, orders_by_label, too_many_cells
-from groupwise.compression.unit_query import write_unit_sums
+from groupwise.compression.sql_expressions import TABLE
+from groupwise.compression.unit_query import unit_counts, write_unit_sums
 from groupwise.compression.unit_table import NUMBER
 from groupwise.source.relation import connect
 from groupwise.source.time_limit import close
+from groupwise.source.user_sql.statement import run
 from groupwise.statistics.job import Job
 from groupwise.statistics.partition_cells import EVERYONE, HISTOGRAM, PAIRS, UNITS, cells_name, job_plan, sampled_columns
 from groupwise.validation.missing_values import level_orders
@@ -105,7 +107,11 @@ def _merge_units(window: _Window, place: int, column: str, path: Path) -> int:
         connection = connect(window.job.relation, path.parent)
         try:
             two_passes = is_linear(window.plan.family) and not window.plan.has_weights
-            return write_unit_sums(connection, window.study_sql, window.plan, window.schema, column, path, two_passes=two_passes)
+            counts = ", ".join(unit_counts(window.plan, window.schema, column).values())
+            row = run(connection, f"select {counts} from (select * from {subquery(window.study_sql)}) as {TABLE}").fetchone() or (0, 0)
+            return write_unit_sums(
+                connection, window.study_sql, window.plan, window.schema, column, path, two_passes=two_passes, about=(row[0], row[1])
+            )
         finally:
             close(connection)
     everyone = _hashes(window.tables(f"{EVERYONE}-{place}"))

@@ -15,7 +15,7 @@ from groupwise.compression.cell_checks import check_cells, has_lost_digits
 from groupwise.compression.cell_query import LOST, PARTITION, compile_cells, refuse_too_wide, subquery
 from groupwise.compression.compress import CERTAIN, explained, needs_outcomes, outcome_pair
 from groupwise.compression.sql_expressions import TABLE, as_sql
-from groupwise.compression.unit_query import ALL_UNITS, SAMPLED_UNITS
+from groupwise.compression.unit_query import ALL_UNITS, SAMPLED_UNITS, unit_counts
 from groupwise.compression.unit_table import NUMBER, VALUE, UnitTable
 from groupwise.compression.write_query import write_query
 from groupwise.source.relation import quote, rows_of
@@ -29,7 +29,6 @@ from multilevel.cells.column_facts import Schema
 from multilevel.cells.unit_sums import MOST_UNITS
 from multilevel.families.registry import is_linear
 from multilevel.formula.columns import not_grouped_by
-from multilevel.formula.tree import Column
 
 BY = f"{TABLE}.{quote(PARTITION_COLUMN)}"
 HISTOGRAM, EVERYONE, UNITS, PAIRS = "histogram", "everyone", "units", "pairs"
@@ -111,12 +110,7 @@ def _write_cells(
         with _sampled_units(job, connection, study_sql, column, made, place) as table:
             write_query(connection, compiled(two_passes, table), path)
         _divide(job, path, cells_name(plan, UNITS, place), made)
-        keys = [f"{TABLE}.{quote(key.name)}" if isinstance(key, Column) else as_sql(key, schema.moments) for key in plan.keys]
-        own = f"{TABLE}.{quote(column)}"
-        picks = (
-            f"approx_count_distinct({own}) as n_units, "
-            f"approx_count_distinct(hash({', '.join([*keys, own])})) filter ({own} is not null) as n_pairs"
-        )
+        picks = ", ".join(f"{sql} as {name}" for name, sql in unit_counts(plan, schema, column).items())
         _put(job, _grouped(connection, picks, study_sql), cells_name(plan, PAIRS, place), made)
 
 

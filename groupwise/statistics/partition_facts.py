@@ -10,7 +10,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from groupwise.compression.column_scan import numeric_predictors, schema_of_types
+from groupwise.compression.column_scan import schema_of_types
 from groupwise.compression.sql_expressions import TABLE
 from groupwise.source.relation import quote, rows_of
 from groupwise.source.user_sql.statement import one_statement
@@ -18,8 +18,8 @@ from groupwise.statistics.job import Job, Statistics, arrow, by_segment, parquet
 from groupwise.statistics.partitions import PARTITION_COLUMN, partition_name
 from groupwise.validation.missing_values import level_counts, refuse_literal_level
 from groupwise.validation.row_scan import BROKEN_RULES, Counts, RowScan, flag, select_list
+from groupwise.validation.window_counts import ABOUT, predictors_to_count
 from multilevel.cells.column_facts import Schema
-from multilevel.families.registry import is_linear
 
 FACTS, QUARANTINE = "facts", "quarantine"
 MOST_VALUES = 100
@@ -30,7 +30,7 @@ def count(job: Job, connection: duckdb.DuckDBPyConnection) -> Statistics:
     """``facts`` of every segment, one row each, and ``quarantine``, its rows that broke a rule, where there are such."""
     scan = job.scan
     by = f"{TABLE}.{quote(PARTITION_COLUMN)}"
-    picks = {name: f"cast({sql} as bigint)" for name, sql in scan.sums().items()} | _bounds(scan) | _distinct(job, scan)
+    picks = {name: f"cast({sql} as bigint)" for name, sql in scan.sums().items()} | _bounds(scan) | _distinct(scan)
     query = f"select {by} as segment, {select_list(picks)} from ({scan.flagged_sql()}) as {TABLE} group by 1"
     found = {partition_name(job.study, row.pop("segment")): row for row in _rows(connection, job, query)}
     for more in (_levels(job, scan, connection), _values(job, scan, found, connection)):
@@ -59,16 +59,10 @@ def _bounds(scan: RowScan) -> dict[str, str]:
     }
 
 
-def _distinct(job: Job, scan: RowScan) -> dict[str, str]:
+def _distinct(scan: RowScan) -> dict[str, str]:
     """About how many values each numeric predictor has."""
     kept = flag("is kept")
-    return {f"about {name}": f"approx_count_distinct({TABLE}.{quote(name)}) filter ({kept})" for name in predictors_to_count(job)}
-
-
-def predictors_to_count(job: Job) -> list[str]:
-    """Numeric predictors whose number of different values decides whether they join the key."""
-    formula = job.study.parsed_formula
-    return numeric_predictors(formula, study_schema(job, {})) if is_linear(job.study.family) else []
+    return {f"{ABOUT}{name}": f"approx_count_distinct({TABLE}.{quote(name)}) filter ({kept})" for name in predictors_to_count(scan)}
 
 
 def _levels(job: Job, scan: RowScan, connection: duckdb.DuckDBPyConnection) -> dict[str, dict[str, Any]]:
@@ -85,8 +79,8 @@ def _values(
     job: Job, scan: RowScan, found: Mapping[str, Mapping[str, Any]], connection: duckdb.DuckDBPyConnection
 ) -> dict[str, dict[str, Any]]:
     """The values of numeric predictors that have few, of each segment."""
-    names = predictors_to_count(job)
-    few = [name for name in names if any(row[f"about {name}"] <= MOST_VALUES for row in found.values())]
+    names = predictors_to_count(scan)
+    few = [name for name in names if any(row[f"{ABOUT}{name}"] <= MOST_VALUES for row in found.values())]
     if not few:
         return {}
     kept = f"select * from ({scan.flagged_sql()}) as {TABLE} where {flag('is kept')}"
@@ -95,7 +89,7 @@ def _values(
         query = f"select {quote(PARTITION_COLUMN)} as segment, list(distinct {quote(name)}) as own from ({kept}) group by 1"
         for row in _rows(connection, job, query):
             segment = partition_name(job.study, row["segment"])
-            if found[segment][f"about {name}"] <= MOST_VALUES:
+            if found[segment][f"{ABOUT}{name}"] <= MOST_VALUES:
                 made.setdefault(segment, {})[f"values {name}"] = row["own"]
     return made
 
@@ -131,8 +125,8 @@ class WindowFacts:
         """About how many values each numeric predictor has in the window: what one scan says, as far as it decides anything."""
         found = {}
         with duckdb.connect() as connection:
-            for name in predictors_to_count(self._job):
-                about = [int(row[f"about {name}"] or 0) for row in self._rows]
+            for name in predictors_to_count(self._job.scan):
+                about = [int(row[f"{ABOUT}{name}"] or 0) for row in self._rows]
                 values = [value for row in self._rows for value in row.get(f"values {name}") or ()]
                 found[name] = max(about, default=0)
                 if all(one <= MOST_VALUES for one in about) and values:

@@ -19,6 +19,11 @@ class KeptStatistics(Part):
     )
     column: str | None = Field(None, description="date or timestamp column that says which partition a line item is of; null: the window's")
     keep: str = Field(min_length=1, description="folder, or s3://bucket/prefix (gs://, az://), for the statistics")
+    workers: str | None = Field(
+        None,
+        pattern=r"^(tcp|tls|ucx)://[A-Za-z0-9._:\[\]-]+:[0-9]{1,5}$",
+        description="address of a Dask scheduler whose workers read the partitions; null: GROUPWISE_DASK, or the run itself",
+    )
 
     @field_validator("keep")
     @classmethod

@@ -79,6 +79,7 @@ EXAMPLES = {
     "sampling.cores": "sampling: {cores: 2}",
     "statistics.partition": "statistics: {partition: month, keep: statistics}",
     "statistics.column": "statistics: {partition: day, column: day, keep: statistics}",
+    "statistics.workers": "statistics: {partition: day, keep: /shared/statistics, workers: tcp://scheduler:8786}",
     "statistics.keep": "statistics: {partition: file, keep: s3://bucket/statistics}",
     "draws.rows": "draws: {rows: 4000}",
     "privacy.of": "privacy: {of: customer_id, k: 5}",

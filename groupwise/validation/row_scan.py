@@ -90,16 +90,19 @@ class RowScan:
 
     def count(self, connection: duckdb.DuckDBPyConnection) -> Counts:
         """Everything there is to count, in one scan."""
-        varied = {
-            f"varied {i}": " or ".join(f"{low} is distinct from {high}" for low, high in bounds) for i, bounds in enumerate(self.bounds())
-        }
-        query = f"select {select_list(self.sums() | varied)} from ({self.flagged_sql()}) as {TABLE}"
+        query = f"select {select_list(self.sums() | self.variations())} from ({self.flagged_sql()}) as {TABLE}"
         return self.counts(rows_of(connection, query, self.study.name, "the line items cannot be checked")[0])
 
-    def flagged_sql(self) -> str:
-        """The study's columns of every line item, with its flags."""
+    def flagged_sql(self, more: str = "") -> str:
+        """The study's columns of every line item, with its flags; ``more`` : further expressions over the line item as it is."""
         own = ", ".join(quote(name) for name in self._flag_names())
-        return f"select {self._columns()}, {own} from ({self.marked_sql()})"
+        return f"select {self._columns()}, {own}{more} from ({self.marked_sql()})"
+
+    def variations(self) -> dict[str, str]:
+        """Per ``Varied``: an aggregate over ``flagged_sql``, whether one of its values differs between the rows that are left."""
+        return {
+            f"varied {i}": " or ".join(f"{low} is distinct from {high}" for low, high in bounds) for i, bounds in enumerate(self.bounds())
+        }
 
     def sums(self) -> dict[str, str]:
         """What is counted, as aggregates over ``flagged_sql``: counts of line items, which add over any parts of them."""

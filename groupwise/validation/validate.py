@@ -83,7 +83,7 @@ class Counted(Protocol):
     def counts(self) -> Counts:
         """The counts; DataError where the scan would refuse."""
 
-    def write_quarantine(self, folder: Path) -> Path:
+    def write_quarantine(self, scan: RowScan, connection: duckdb.DuckDBPyConnection, folder: Path) -> Path:
         """Write the quarantined rows into ``folder``; their file."""
 
 
@@ -109,7 +109,7 @@ def validate(study: Study, relation: Relation, folder: Path, *, stays: bool = Tr
         place = folder / QUARANTINE_FOLDER
         quarantine = None
         if counts.quarantined:
-            quarantine = scan.write_quarantine(connection, place) if counted is None else counted.write_quarantine(place)
+            quarantine = scan.write_quarantine(connection, place) if counted is None else counted.write_quarantine(scan, connection, place)
         outcome = Validated(
             study_sql=scan.study_sql(quarantined=counts.quarantined),
             n_rows=counts.total,
