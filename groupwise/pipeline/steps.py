@@ -26,7 +26,8 @@ from groupwise.redaction import protect
 from groupwise.run_folder import RunFolder
 from groupwise.source.relation import connect
 from groupwise.source.time_limit import HOUR, close, time_limit
-from groupwise.statistics.gather import GatheredCounts, describe, gathered, merge_gathered
+from groupwise.statistics.gather import GatheredCounts, gathered, merge_gathered
+from groupwise.statistics.gather import describe as describe_relation
 from groupwise.statistics.job import Job, Statistics, job_from
 from groupwise.statistics.partition_cells import condense as condense_partitions
 from groupwise.statistics.partition_facts import count as count_partitions
@@ -69,7 +70,7 @@ def extract(folder: str, as_of: date | None, today: date) -> str | None:
     run = RunFolder(Path(folder))
     study = run.study()
     with _in_time(study):
-        describe(run, as_of, today)
+        describe_relation(run, as_of, today)
     return same_by_rows(run)
 
 
