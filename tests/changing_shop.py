@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ class Shop:
     """A database with line items, or Parquet files of them, in the working directory."""
 
     def __init__(self) -> None:
-        self._runs = 0
+        self._numbers = count()
         self.write(f"create table lines as {LINES.format(first=0, last=600)}")
 
     def write(self, *statements: str) -> None:
@@ -68,8 +69,7 @@ class Shop:
 
     def run(self, *, keeps: bool = True, as_of: date | None = None, **fields: Any) -> Compressed:
         """Extract, validate and compress."""
-        self._runs += 1
-        run = RunFolder(Path.cwd() / "runs" / f"r{self._runs}")
+        run = RunFolder(Path.cwd() / "runs" / f"r{next(self._numbers)}")
         run.path.mkdir(parents=True)
         study = study_of(**fields | ({} if keeps else {"statistics": None}))
         run.write_study(study, "")

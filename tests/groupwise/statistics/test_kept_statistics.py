@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from groupwise.commands.partition_list import show_partitions
+from groupwise.pipeline.fill import fill, over_all_days
+from groupwise.run_folder import RunFolder
+from groupwise.statistics.keep import Folder
 from multilevel.errors import GroupwiseError
-from tests.changing_shop import Compressed, Shop, assert_same
+from tests.changing_shop import Compressed, Shop, assert_same, study_of
 
 CHANGES = {
     "a new day": "insert into lines by name select * replace (day + interval 100 day as day, id + 1000 as id) from lines where id < 9",
@@ -192,3 +199,69 @@ def test_many_changes_of_source_and_study_leave_the_statistics_of_all_line_items
     new_shop: Callable[[], Shop], steps: list[tuple[str, str]]
 ) -> None:
     check_random_changes(new_shop, steps)
+
+
+@pytest.mark.parametrize("place", [0, 5, *(pytest.param(place, marks=pytest.mark.operations) for place in range(1, 24, 3))])
+def test_a_run_that_dies_as_it_writes_leaves_what_the_next_one_reads(shop: Shop, place: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    fields = STUDIES["without a window"]
+    written: list[str] = []
+    write = Folder.write
+
+    def dies(self: Folder, name: str, data: bytes) -> None:
+        if len(written) == place:
+            # what a kill leaves of a file that is half-way
+            (self._root / name).parent.mkdir(parents=True, exist_ok=True)
+            (self._root / name).with_name(".partial-x").write_bytes(data[:9])
+            raise KeyboardInterrupt
+        written.append(name)
+        write(self, name, data)
+
+    with monkeypatch.context() as own:
+        own.setattr(Folder, "write", dies)
+        with pytest.raises(KeyboardInterrupt):
+            shop.run(**REGION, **fields)
+    compare(shop, **fields)
+    assert shop.run(**REGION, **fields).noted["fresh"] == []
+
+
+def test_runs_at_the_same_time_share_what_is_kept(shop: Shop) -> None:
+    fields = {**REGION, **STUDIES["without a window"]}
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda own: shop.run(**own), [fields, fields]))
+    whole = shop.run(keeps=False, **fields)
+    for one in found:
+        assert_same(one, whole)
+    assert shop.run(**fields).noted["fresh"] == []
+
+
+def test_the_command_says_what_is_stale_and_why(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("study.yaml").write_text(yaml.safe_dump(study_of(as_of="2024-04-10").model_dump(mode="json", exclude_defaults=True)))
+
+    def states(*, rebuild: bool = False) -> dict[str, str]:
+        show_partitions("study.yaml", as_of=None, rebuild=rebuild, style="json", seconds=60)
+        return {row["partition"]: row["state"] for row in json.loads(capsys.readouterr().out)}
+
+    cut = {"2024-01": "the window cuts it (2024-01-31 to 2024-02-01): read in every run"}
+    cut |= {"2024-04": "the window cuts it (2024-04-01 to 2024-04-10): read in every run"}
+    assert states() == {**cut, "2024-02": "not kept yet", "2024-03": "not kept yet"}
+    assert not list(Path("kept").rglob("*"))
+    assert states(rebuild=True) == {**cut, "2024-02": "kept", "2024-03": "kept"}
+    shop.write("delete from lines where id = (select min(id) from lines where month(day) = 3)")
+    n = duckdb.connect("shop.duckdb", read_only=True).execute("select count(*) from lines where month(day) = 3").fetchone()
+    assert n is not None
+    assert states()["2024-03"] == f"stale: its line items changed, of {n[0] + 1} statistics are kept"
+    study = study_of(as_of="2024-04-10", where="x > 0")
+    Path("study.yaml").write_text(yaml.safe_dump(study.model_dump(mode="json", exclude_defaults=True)))
+    assert states()["2024-02"] == "stale: the study, its rules or the program changed"
+
+
+def test_days_of_a_backfill_are_sums_of_what_was_read_once(shop: Shop) -> None:
+    fields = {**REGION, **STUDIES["day"]}
+    days = [date(2024, 3, 1), date(2024, 3, 8)]
+    run = RunFolder(Path("fill").absolute())
+    run.path.mkdir()
+    run.write_study(over_all_days(study_of(**fields), days), "")
+    fill(run, days[-1], date(2026, 1, 1), cut=False)
+    for day in days:
+        kept = compare(shop, day, **STUDIES["day"])
+        assert (kept.noted["n_read"], kept.noted["fresh"]) == (0, [])
