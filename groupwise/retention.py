@@ -1,5 +1,7 @@
 """How long the folders of runs stay: days by the study's ``runs``, and no longer than the run where the study has ``privacy``.
 
+What they hold of line items goes, too, once a run finds that the source no longer has these.
+
 A run holds a lock in its folder, which is free as soon as its process is gone, so that no run at work is taken for a dead one.
 """
 
@@ -30,7 +32,7 @@ HELD = ".held"
 ENDED = "ended"
 GRACE = timedelta(minutes=1)
 """A folder that nobody holds yet may be that of a run which has just made it."""
-NO_ROWS = frozenset({"run.log", "study.json", "origin.json", "start.json", f"{ENDED}.json", HELD})
+NO_ROWS = frozenset({"run.log", "study.json", "origin.json", "start.json", f"{ENDED}.json", HELD, "segments.json"})
 """What a run that failed leaves for its time although its study has ``privacy``: nothing of rows or groups."""
 
 

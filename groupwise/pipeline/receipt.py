@@ -27,10 +27,10 @@ def write_receipt(run: RunFolder, target: Target) -> None:
     It lists the partitions, every earlier version whose window meets one of them, with its files, and the command that removes them. A
     warning says so where line items are fewer than they were.
     """
-    changed = run.read_json(SEGMENTS).get("changed", [])
+    study = run.study()
+    changed = [*run.read_json(SEGMENTS).get("changed", []), *_of_failed_runs(run, study)]
     if not changed:
         return
-    study = run.study()
     held = [
         {"as_of": version.as_of, "run_id": version.run_id, "folder": str(version.folder), "files": _files(manifest)}
         for version in target.versions()
@@ -49,6 +49,21 @@ def write_receipt(run: RunFolder, target: Target) -> None:
             run.path / f"{RECEIPT}.json",
             command,
         )
+
+
+def _of_failed_runs(run: RunFolder, study: Study) -> list[dict[str, Any]]:
+    """What earlier runs of the study have found changed that published nothing, and so wrote no receipt."""
+    found: list[dict[str, Any]] = []
+    for path in sorted(run.path.parent.iterdir()):
+        other = RunFolder(path)
+        if (
+            path != run.path
+            and path.is_dir()
+            and not (path / f"{RECEIPT}.json").exists()
+            and other.read_json("study").get("name") == study.name
+        ):
+            found += other.read_json(SEGMENTS).get("changed", [])
+    return found
 
 
 def _files(manifest: Mapping[str, Any]) -> list[str]:

@@ -9,6 +9,9 @@ import duckdb
 
 from groupwise.source.relation import Relation, quote, rows_of
 
+FINGERPRINT = ("n_rows", "parity", "hash_total")
+"""Columns of a query that takes fingerprints."""
+
 
 @dataclass(frozen=True)
 class Fingerprint:
@@ -49,7 +52,7 @@ def fingerprinted(names: Iterable[str], columns: Mapping[str, str]) -> list[str]
 
 def fingerprint_of(row: Mapping[str, object]) -> Fingerprint:
     """From a row of a query with ``fingerprint_sums``."""
-    return Fingerprint(*(int(str(row[name])) for name in ("n_rows", "parity", "hash_total")))
+    return Fingerprint(*(int(str(row[name])) for name in FINGERPRINT))
 
 
 def fingerprint(connection: duckdb.DuckDBPyConnection, relation: Relation, names: Sequence[str]) -> Fingerprint:

@@ -12,14 +12,16 @@ import pyarrow as pa
 
 from groupwise.compression.column_scan import schema_of_types
 from groupwise.compression.sql_expressions import TABLE
+from groupwise.source.fingerprint import FINGERPRINT, fingerprint_of, fingerprinted, hash_sums, packed_hash
 from groupwise.source.relation import quote, rows_of
 from groupwise.source.user_sql.statement import one_statement
 from groupwise.statistics.job import Job, Statistics, arrow, by_segment, parquet_bytes
-from groupwise.statistics.partitions import PARTITION_COLUMN, partition_name
+from groupwise.statistics.partitions import NOTHING, PARTITION_COLUMN, partition_name
 from groupwise.validation.missing_values import level_counts, refuse_literal_level
 from groupwise.validation.row_scan import BROKEN_RULES, Counts, RowScan, flag, select_list
-from groupwise.validation.window_counts import ABOUT, predictors_to_count
+from groupwise.validation.window_counts import ABOUT, HASH, predictors_to_count
 from multilevel.cells.column_facts import Schema
+from multilevel.errors import SourceError
 
 FACTS, QUARANTINE = "facts", "quarantine"
 MOST_VALUES = 100
@@ -27,12 +29,26 @@ MOST_VALUES = 100
 
 
 def count(job: Job, connection: duckdb.DuckDBPyConnection) -> Statistics:
-    """``facts`` of every segment, one row each, and ``quarantine``, its rows that broke a rule, where there are such."""
+    """``facts`` of every segment, one row each, and ``quarantine``, its rows that broke a rule, where there are such.
+
+    Raises
+    ------
+    SourceError : the line items are no longer those that the fingerprint was taken of.
+    """
     scan = job.scan
     by = f"{TABLE}.{quote(PARTITION_COLUMN)}"
     picks = {name: f"cast({sql} as bigint)" for name, sql in scan.sums().items()} | _bounds(scan) | _distinct(scan)
-    query = f"select {by} as segment, {select_list(picks)} from ({scan.flagged_sql()}) as {TABLE} group by 1"
+    own = packed_hash(fingerprinted(job.names, job.relation.columns))
+    flagged = scan.flagged_sql(f", {own} as {quote(HASH)}")
+    query = f"select {by} as segment, {hash_sums(quote(HASH))}, {select_list(picks)} from ({flagged}) as {TABLE} group by 1"
     found = {partition_name(job.study, row.pop("segment")): row for row in _rows(connection, job, query)}
+    for one in job.segments:
+        read = NOTHING if one.name not in found else fingerprint_of(found[one.name])
+        if read != one.fingerprint:
+            raise SourceError(f"{job.study.name}: {one.name} was written to after this run had begun to read it. Start the run again.")
+    for row in found.values():
+        for name in FINGERPRINT:
+            row.pop(name)
     for more in (_levels(job, scan, connection), _values(job, scan, found, connection)):
         for name, row in more.items():
             found[name] |= row

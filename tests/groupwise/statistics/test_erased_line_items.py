@@ -70,7 +70,15 @@ def test_erased_line_items_leave_no_trace_but_in_what_was_published(shop: Shop, 
     second = publish()
     assert not holders("kept")
     assert not holders(RUNS)
-    assert {path.name for path in first.path.iterdir()} <= {"run.log", "study.json", "origin.json", "start.json", "ended.json", ".held"}
+    assert {path.name for path in first.path.iterdir()} <= {
+        "run.log",
+        "study.json",
+        "origin.json",
+        "start.json",
+        "ended.json",
+        ".held",
+        "segments.json",
+    }
     receipt = second.read_json("receipt")
     assert [version["run_id"] for version in receipt["versions"]] == [first.run_id]
     assert any(file.endswith(".parquet") and "quarantine" in file for file in receipt["versions"][0]["files"])

@@ -18,8 +18,10 @@ from hypothesis import strategies as st
 from groupwise.commands.partition_list import show_partitions
 from groupwise.pipeline.fill import fill, over_all_days
 from groupwise.run_folder import RunFolder
+from groupwise.source import relation
+from groupwise.statistics import gather
 from groupwise.statistics.keep import Folder
-from multilevel.errors import GroupwiseError
+from multilevel.errors import GroupwiseError, SourceError
 from tests.changing_shop import Compressed, Shop, assert_same, study_of
 
 CHANGES = {
@@ -34,6 +36,7 @@ CHANGES = {
     "another type": "alter table lines alter items type bigint",
     "a new level": "update lines set category = 'C9' where id % 53 = 2",
     "no value": "update lines set region = null where id % 71 = 1",
+    "a time zone": "alter table lines alter day type timestamptz",
     "many values": "update lines set price = id % 90 where id % 2 = 0",
 }
 STUDIES: dict[str, dict[str, Any]] = {
@@ -141,6 +144,41 @@ def lake(folder: str = "lake") -> None:
         for month, days in ((1, "< 31"), (2, "between 31 and 59"), (3, "> 59")):
             where = f"date_diff('day', timestamp '2024-01-01', day) {days}"
             connection.execute(f"copy (select * from lines where {where} order by day) to '{folder}/m{month}.parquet'")
+
+
+def test_files_of_any_name_are_told_apart(shop: Shop) -> None:
+    names = ["a[1].parquet", "a1.parquet", "b b'.parquet", "c=2/part.parquet"]
+    with duckdb.connect("shop.duckdb") as connection:
+        for place, name in enumerate(names):
+            path = Path("lake") / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            connection.execute(f"copy (select * from lines where id % 4 = {place}) to 'own.parquet'")
+            Path("own.parquet").replace(path)
+    fields = {"source": {"parquet": "lake/**/*.parquet"}, "window": None, "statistics": {"partition": "file", "keep": "kept"}}
+    kept = compare(shop, **fields)
+    assert sorted(Path(one["name"]).name for one in kept.noted["segments"]) == sorted(Path(name).name for name in names)
+
+
+def test_a_partition_that_is_written_to_meanwhile_is_kept_by_no_run(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files are looked at before they are read; what came between is found by the fingerprint of what was read."""
+    fields = STUDIES["without a window"]
+    with monkeypatch.context() as own:
+        own.setattr(relation, "_check_state", lambda described: None)
+        own.setattr(gather, "survey", surveyed_then(lambda: shop.write(CHANGES["a correction"]), gather.survey))
+        with pytest.raises(SourceError, match="was written to after this run had begun to read it"):
+            shop.run(**REGION, **fields)
+    assert not list(Path("kept").rglob("facts*"))
+    compare(shop, **fields)
+
+
+def surveyed_then(change: Callable[[], None], survey: Callable[..., Any]) -> Callable[..., Any]:
+    def changed(connection: Any, *arguments: Any, **named: Any) -> Any:
+        found = survey(connection, *arguments, **named)
+        connection.close()
+        change()
+        return found
+
+    return changed
 
 
 @pytest.mark.parametrize("partition", ["file", "day"])
