@@ -56,12 +56,8 @@ def _of_failed_runs(run: RunFolder, study: Study) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for path in sorted(run.path.parent.iterdir()):
         other = RunFolder(path)
-        if (
-            path != run.path
-            and path.is_dir()
-            and not (path / f"{RECEIPT}.json").exists()
-            and other.read_json("study").get("name") == study.name
-        ):
+        is_earlier = path != run.path and path.is_dir() and not (path / f"{RECEIPT}.json").exists()
+        if is_earlier and other.read_json("study").get("name") == study.name:
             found += other.read_json(SEGMENTS).get("changed", [])
     return found
 

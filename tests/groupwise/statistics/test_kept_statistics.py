@@ -64,7 +64,11 @@ def compare(shop: Shop, as_of: date | None = None, **fields: Any) -> Compressed:
     return kept
 
 
-@pytest.mark.parametrize("study", ["day", "negative binomial", "hurdle"])
+def in_operations(*names: str) -> list[Any]:
+    return [pytest.param(name, marks=pytest.mark.operations) for name in names]
+
+
+@pytest.mark.parametrize("study", ["negative binomial", *in_operations("day", "hurdle")])
 def test_statistics_that_are_kept_add_to_those_of_all_line_items(shop: Shop, study: str) -> None:
     compare(shop, **STUDIES[study])
     shop.write(CHANGES["a late row"], CHANGES["a deletion"])
@@ -110,7 +114,7 @@ def test_what_is_no_longer_in_the_source_is_not_kept(shop: Shop) -> None:
     assert not before & {path.name for path in Path("kept").rglob("*.parquet")}
 
 
-@pytest.mark.parametrize("damage", ["cut", "gone", "another"])
+@pytest.mark.parametrize("damage", ["cut", *in_operations("gone", "another")])
 def test_a_damaged_file_counts_as_missing(shop: Shop, damage: str) -> None:
     fields = STUDIES["without a window"]
     compare(shop, **fields)
@@ -181,7 +185,7 @@ def surveyed_then(change: Callable[[], None], survey: Callable[..., Any]) -> Cal
     return changed
 
 
-@pytest.mark.parametrize("partition", ["file", "day"])
+@pytest.mark.parametrize("partition", ["file", *in_operations("day")])
 def test_of_parquet_files_those_that_changed_are_read(shop: Shop, partition: str) -> None:
     lake()
     fields = {"source": {"parquet": "lake/*.parquet"}, "statistics": {"partition": partition, "keep": "kept"}, "as_of": "2024-04-09"}
@@ -223,7 +227,7 @@ STEP = st.tuples(st.sampled_from(sorted(CHANGES)), st.sampled_from(sorted(STUDIE
 
 
 @settings(max_examples=2, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(steps=st.lists(STEP, min_size=1, max_size=2))
+@given(steps=st.lists(st.tuples(st.sampled_from(sorted(CHANGES)), st.sampled_from(["as it is", "poisson"])), min_size=1, max_size=2))
 def test_any_changes_of_source_and_study_leave_the_statistics_of_all_line_items(
     new_shop: Callable[[], Shop], steps: list[tuple[str, str]]
 ) -> None:
@@ -239,7 +243,7 @@ def test_many_changes_of_source_and_study_leave_the_statistics_of_all_line_items
     check_random_changes(new_shop, steps)
 
 
-@pytest.mark.parametrize("place", [0, 5, *(pytest.param(place, marks=pytest.mark.operations) for place in range(1, 24, 3))])
+@pytest.mark.parametrize("place", [5, *(pytest.param(place, marks=pytest.mark.operations) for place in range(0, 24, 3))])
 def test_a_run_that_dies_as_it_writes_leaves_what_the_next_one_reads(shop: Shop, place: int, monkeypatch: pytest.MonkeyPatch) -> None:
     fields = STUDIES["without a window"]
     written: list[str] = []
