@@ -18,6 +18,8 @@ OUTCOMES = re.compile(
     r"use$|passed|case|betrag|umsatz|preis|montant|importe|^y$|mpg|diameter|distance|resp|time$",
     re.IGNORECASE,
 )
+RECEIPTS = re.compile(r"amount|sales?\b|revenue|spen[dt]|turnover|total|betrag|umsatz|montant|importe", re.IGNORECASE)
+"""What was paid for a line item; a price beside it is what one piece costs."""
 COUNTS = re.compile(
     r"count|^n_|^num|number of|breaks|visits|claims|deaths|accidents|seizures|births|goals|articles|ticks|eggs|calls", re.IGNORECASE
 )
@@ -122,6 +124,7 @@ def _outcomes(table: TableProfile) -> list[ColumnProfile]:
         varied = column.levels >= max(5, min(0.02 * column.n, 20))
         # a measurement that is called like an outcome, then one, then yes or no, then steps, units and what somebody has set evenly
         rank = 3 * said + 2 * _is_money(column) + 2 * (varied and not column.whole) + varied + (is_binary and said)
+        rank += bool(RECEIPTS.search(column.name))
         rank -= 4 * is_unit + 4 * bool(STEPS.match(column.name)) + 3 * is_designed
         found.append((-rank, at, column))
     if not found:

@@ -170,6 +170,14 @@ def test_the_outcome_decides_the_family(outcome: Any, family: str, response: str
     assert (found.response, found.family, found.groups) == (response, family, ("branch",))
 
 
+def test_what_was_paid_is_the_outcome_rather_than_what_one_piece_costs() -> None:
+    random = np.random.default_rng(12)
+    price, units = np.exp(random.normal(1, 0.4, 300)).round(2), random.poisson(2, 300)
+    columns = {"price": price, "units": units, "spend": (price * units).round(2)}
+    pd.DataFrame({"branch": [f"b{k}" for k in random.integers(0, 12, 300)], **columns}).to_parquet("x.parquet")
+    assert ("outcome", "spend: its name says so") in started("x.parquet").proposal.reasons
+
+
 def test_a_name_is_made_of_any_path() -> None:
     assert [study_name(path) for path in ("a/b c.csv", "lake/*.parquet", "2024.csv", "Ümsätze.csv")] == [
         "b_c",
