@@ -120,20 +120,18 @@ class Gathered:
         paths = [self._path(one, what) for one in self.segments]
         return [pq.read_table(path) for path in paths if path.exists()]
 
-    def take(self, segment: Segment, whats: Sequence[str]) -> bool:
-        """Whether all these statistics of a segment are in the run's folder, or kept and now copied there."""
-        if all(self._path(segment, what).exists() for what in whats):
-            return True
-        if not segment.is_whole:
-            return False
-        folder = self._kept_in(segment)
-        found = {what: self.keep.read(folder, what) for what in whats}
-        if any(data is None for data in found.values()):
-            return False
-        for what, data in found.items():
-            if data is not None:
-                self._write(segment, what, data)
-        return True
+    def fetch(self, segments: Sequence[Segment], whats: Sequence[str]) -> None:
+        """Copy what is kept of segments into the run's folder; the kinds of a segment together, or none of them."""
+        lacking = {self._kept_in(one): one for one in segments if one.is_whole and not self.has(one, whats)}
+        found = self.keep.read((folder, what) for folder in lacking for what in whats)
+        for folder, segment in lacking.items():
+            if all((folder, what) in found for what in whats):
+                for what in whats:
+                    self._write(segment, what, found[folder, what])
+
+    def has(self, segment: Segment, whats: Sequence[str]) -> bool:
+        """Whether these statistics of a segment are in the run's folder."""
+        return all(self._path(segment, what).exists() for what in whats)
 
     def add(self, segment: Segment, statistics: Mapping[str, bytes], last: str) -> None:
         """Statistics that were made now: into the run's folder, and kept. ``last`` : the kind that says that the others are there."""
@@ -176,8 +174,11 @@ def gather_facts(run: RunFolder, ask: Ask, *, cut: bool = True) -> None:
     if found is None:
         return
 
+    found.fetch(found.segments, [FACTS])
+    found.fetch([one for one in found.segments if found.has(one, [FACTS]) and found.count_of(one, "quarantined")], [QUARANTINE])
+
     def is_there(segment: Segment) -> bool:
-        return found.take(segment, [FACTS]) and (not found.count_of(segment, "quarantined") or found.take(segment, [QUARANTINE]))
+        return found.has(segment, [FACTS]) and (not found.count_of(segment, "quarantined") or found.has(segment, [QUARANTINE]))
 
     _ask(found, ask, found.job, is_there, FACTS)
 
@@ -191,7 +192,8 @@ def gather_cells(run: RunFolder, ask: Ask, *, cut: bool = True) -> None:
     job = replace(found.job, distinct=facts.distinct(), n_quarantined=facts.counts.quarantined)
     whats = kinds(job, job_plan(job)[0])
     left = tuple(one for one in found.segments if found.count_of(one, "left"))
-    _ask(found, ask, replace(job, segments=left), lambda segment: found.take(segment, whats), whats[-1])
+    found.fetch(left, whats)
+    _ask(found, ask, replace(job, segments=left), lambda segment: found.has(segment, whats), whats[-1])
 
 
 def _ask(found: Gathered, ask: Ask, job: Job, is_there: Callable[[Segment], bool], last: str) -> None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -23,6 +24,7 @@ from groupwise.study.study import Study
 DIGEST = 16
 SUFFIX = ".parquet"
 PARTIAL = ".partial-"
+LEFT_OVER = timedelta(days=1)
 TRIES = 5
 
 
@@ -40,8 +42,8 @@ class Place(Protocol):
     def names(self) -> dict[str, Listed]:
         """Every file."""
 
-    def read(self, name: str) -> bytes | None:
-        """Its content; None where it is not there."""
+    def read_all(self, names: Sequence[str]) -> dict[str, bytes]:
+        """The content of files by name; one that is not there is left out."""
 
     def write(self, name: str, data: bytes) -> None:
         """Write it whole; one that is there already has the same content."""
@@ -69,12 +71,13 @@ class Folder:
                 found[path.relative_to(self._root).as_posix()] = Listed(status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
         return found
 
-    def read(self, name: str) -> bytes | None:
-        """Its content; None where it is not there."""
-        try:
-            return (self._root / name).read_bytes()
-        except FileNotFoundError:
-            return None
+    def read_all(self, names: Sequence[str]) -> dict[str, bytes]:
+        """The content of files by name; one that is not there is left out."""
+        found = {}
+        for name in names:
+            with suppress(FileNotFoundError):
+                found[name] = (self._root / name).read_bytes()
+        return found
 
     def write(self, name: str, data: bytes) -> None:
         """Write it whole."""
@@ -120,10 +123,9 @@ class Bucket:
         """Every file."""
         return {name: Listed(found.size, found.modified) for name, found in sorted(self._objects.names("").items())}
 
-    def read(self, name: str) -> bytes | None:
-        """Its content; None where it is not there."""
-        found = self._objects.read(name)
-        return None if found is None else found.data
+    def read_all(self, names: Sequence[str]) -> dict[str, bytes]:
+        """The content of objects by name, several at a time; one that is not there is left out."""
+        return self._objects.read_all(names)
 
     def write(self, name: str, data: bytes) -> None:
         """Write it whole."""
@@ -142,7 +144,11 @@ class Keep:
 
     @cached_property
     def _listed(self) -> dict[str, Listed]:
-        return {name: found for name, found in self._place.names().items() if name.endswith(SUFFIX) and PARTIAL not in name}
+        return {name: found for name, found in self._everything.items() if name.endswith(SUFFIX) and PARTIAL not in name}
+
+    @cached_property
+    def _everything(self) -> dict[str, Listed]:
+        return self._place.names()
 
     @cached_property
     def _names(self) -> dict[str, str]:
@@ -166,11 +172,11 @@ class Keep:
         return sorted(name.rpartition("/")[2] for name in self._names if name.rpartition("/")[0] == folder)
 
     @told("the statistics that are kept cannot be read")
-    def read(self, folder: str, what: str) -> bytes | None:
-        """A file's content; None where there is none, or another than its name says."""
-        name = self._names.get(f"{folder}/{what}")
-        data = None if name is None else self._place.read(name)
-        return data if data is not None and name == _name(folder, what, data) else None
+    def read(self, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], bytes]:
+        """Files by folder and what; one that is not there, or has another content than its name says, is left out."""
+        names = {self._names[f"{folder}/{what}"]: (folder, what) for folder, what in wanted if f"{folder}/{what}" in self._names}
+        found = self._place.read_all(sorted(names))
+        return {names[name]: data for name, data in found.items() if name == _name(*names[name], data)}
 
     @told("the statistics cannot be kept")
     def write(self, folder: str, what: str, data: bytes) -> None:
@@ -184,7 +190,10 @@ class Keep:
 
     @told("statistics that are kept cannot be removed")
     def remove(self, folders: Iterable[str]) -> None:
-        """Remove everything in these folders."""
+        """Remove everything in these folders, and what runs that were killed long ago have left half-written."""
+        old = datetime.now(UTC) - LEFT_OVER
+        for name in [name for name, found in self._everything.items() if PARTIAL in name and found.written < old]:
+            self._place.remove(name)
         gone = set(folders)
         for key in [key for key in self._names if key.rpartition("/")[0] in gone]:
             self._place.remove(self._names.pop(key))

@@ -42,10 +42,8 @@ class PartFacts:
 def read_facts(keep: Keep, recipe: str) -> dict[tuple[str, str], PartFacts]:
     """What earlier surveys have kept: part and what it was known by -> facts."""
     found: dict[tuple[str, str], PartFacts] = {}
-    for what in keep.files(f"{recipe}/{SURVEY}"):
-        data = keep.read(f"{recipe}/{SURVEY}", what)
-        if data is None:
-            continue
+    folder = f"{recipe}/{SURVEY}"
+    for data in keep.read((folder, what) for what in keep.files(folder)).values():
         rows = pq.read_table(io.BytesIO(data)).to_pylist()
         prints: dict[tuple[str, str], dict[str, Fingerprint]] = {}
         for row in rows:
