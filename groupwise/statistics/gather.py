@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -105,6 +106,7 @@ class Gathered:
     names: tuple[str, ...]
     keep: Keep
     fresh: set[str] = field(default_factory=set)
+    _read: dict[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
 
     @property
     def job(self) -> Job:
@@ -113,12 +115,12 @@ class Gathered:
 
     def facts(self) -> WindowFacts:
         """Of the whole window."""
-        return WindowFacts(self.job, [table.to_pylist()[0] for table in self.tables(FACTS)])
+        return WindowFacts(self.job, [row for one in self.segments if (row := self._facts_of(one)) is not None])
 
     def tables(self, what: str) -> list[pa.Table]:
         """A kind of statistics, of every segment that has it."""
         paths = [self._path(one, what) for one in self.segments]
-        return [pq.read_table(path) for path in paths if path.exists()]
+        return [_table(path) for path in paths if path.exists()]
 
     def fetch(self, segments: Sequence[Segment], whats: Sequence[str]) -> None:
         """Copy what is kept of segments into the run's folder; the kinds of a segment together, or none of them."""
@@ -143,7 +145,15 @@ class Gathered:
 
     def count_of(self, segment: Segment, name: str) -> int:
         """A count of the line items of one segment, by its name among the facts."""
-        return int(pq.read_table(self._path(segment, FACTS), columns=[name])[name][0].as_py())
+        row = self._facts_of(segment)
+        return 0 if row is None else int(row[name])
+
+    def _facts_of(self, segment: Segment) -> Mapping[str, Any] | None:
+        """Its facts, read once; None where there are none yet."""
+        path = self._path(segment, FACTS)
+        if segment.name not in self._read and path.exists():
+            self._read[segment.name] = _table(path).to_pylist()[0]
+        return self._read.get(segment.name)
 
     def _kept_in(self, segment: Segment) -> str:
         return folder_of(self.recipe, segment.name, segment.fingerprint)
@@ -155,6 +165,12 @@ class Gathered:
         path = self._path(segment, what)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
+
+
+def _table(path: Path) -> pa.Table:
+    """A small file: the reader of data sets takes ten times as long to begin."""
+    with pq.ParquetFile(path) as file:
+        return file.read()
 
 
 def gathered(run: RunFolder, *, cut: bool = True) -> Gathered | None:

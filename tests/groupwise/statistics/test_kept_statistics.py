@@ -235,7 +235,7 @@ def test_any_changes_of_source_and_study_leave_the_statistics_of_all_line_items(
 
 
 @pytest.mark.fuzz
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(STEP, min_size=1, max_size=6))
 def test_many_changes_of_source_and_study_leave_the_statistics_of_all_line_items(
     new_shop: Callable[[], Shop], steps: list[tuple[str, str]]
