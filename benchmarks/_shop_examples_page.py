@@ -19,7 +19,8 @@ import pyarrow as pa
 
 from benchmarks._calibration_page import markdown
 from benchmarks._reliability_page import provenance, replace_block
-from groupwise.predictions import SavedModels, contrast_averages, contrast_levels, read_saved
+from groupwise.kept_models import SavedModels, saved_of
+from groupwise.predictions import contrast_averages, contrast_levels
 from groupwise.publishing.target import open_target
 from groupwise.report import write_picture
 from groupwise.study.study_file import load_study
@@ -70,7 +71,10 @@ def read_shop(publish_to: str) -> Shop:
     where = provenance()
     source = f"From the tables of {' and '.join(said)}; written on {where['date']} at commit {where['commit']}; {where['machine']}.\n"
     lines = load_study("studies/line_spend.yaml", {"publish_to": publish_to})
-    return Shop(found["line_spend"], found["household_spend"], read_saved(lines), source)
+    target = open_target(lines.publish_to, lines.name)
+    latest = target.latest()
+    assert latest is not None
+    return Shop(found["line_spend"], found["household_spend"], saved_of(lines, latest, target.joint(latest, Path(publish_to))), source)
 
 
 def blocks(shop: Shop) -> dict[str, str]:

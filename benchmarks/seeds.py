@@ -1,4 +1,4 @@
-"""The gates of the shipped studies over five seeds, at default settings: ``python -m benchmarks seeds``.
+"""The gates of the demo's Bayesian studies over five seeds, at default settings: ``python -m benchmarks seeds``.
 
 Each run is the whole command on ``data/shop.duckdb`` (``make demo`` loads it); what it measures goes into ``.groupwise/calibration`` too,
 for docs/calibration.md.
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-STUDIES = ("line_spend", "private_label", "basket_items")
+STUDIES = ("line_spend", "private_label")
 GATES = ("max_r_hat", "min_ess_bulk", "min_ess_tail", "n_divergences", "pareto_k")
 FIGURES = Path(".groupwise") / "calibration"
 

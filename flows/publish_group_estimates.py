@@ -24,6 +24,7 @@ from groupwise.pipeline.run_start import begin
 from groupwise.pipeline.step import Step
 from groupwise.retention import at_work
 from groupwise.run_folder import RUN_ID, RunFolder
+from groupwise.source.time_zones import local_day
 from groupwise.study.study import Study
 from tasks.check_fit import check
 from tasks.compress_to_cells import compress
@@ -119,8 +120,9 @@ def publish_group_estimates(
     """
     end_in_time()
     folder = begin(study, engine=engine, publish_to=publish_to, settings=settings or [], run_id=run_id, force=force)
-    with at_work(RunFolder(Path(folder))):
-        ended = run_steps(_AsTasks(), folder, as_of, flow_run.scheduled_start_time.date())
+    run = RunFolder(Path(folder))
+    with at_work(run):
+        ended = run_steps(_AsTasks(), folder, as_of, local_day(flow_run.scheduled_start_time, run.study().zone))
     if ended.unchanged:
         return Completed(name="Unchanged", message=f"Published already: {ended.published}", data=ended.published)
     return ended.published

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from traceback import walk_tb
 
+from groupwise.source.query_errors import in_plain_words
 from multilevel.errors import DataError, FitError, GroupwiseError, ResourceError
 from multilevel.text import shorten
 
@@ -131,4 +132,4 @@ def _of_numbers(error: BaseException, begin: str) -> GroupwiseError | None:
 
 def _first(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
-    return shorten(lines[0], SHOWN).rstrip(".") if lines else type(error).__name__
+    return shorten(in_plain_words(lines[0]), SHOWN).rstrip(".") if lines else type(error).__name__

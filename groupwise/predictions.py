@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from groupwise.publishing.target import Target, open_target
-from groupwise.publishing.version import Version
+from groupwise.kept_models import SavedModels
 from groupwise.source.conditions import is_missing
 from groupwise.source.relation import first_line, literal, quote
 from groupwise.source.source_files import exactly, is_remote, plain_path
@@ -26,45 +24,14 @@ if TYPE_CHECKING:
     from multilevel.prediction.average_contrast import AverageContrast, Choice
     from multilevel.prediction.coefficient_contrast import LevelContrast
     from multilevel.prediction.prediction_rows import At
-    from multilevel.prediction.saved_averages import SavedAverages
     from multilevel.prediction.saved_model import SavedModel
+
+MOST_COMPARED = 100
+"""Levels of which every pair is compared: 4,950 pairs."""
 
 KINDS = ("members", "population", "coefficient")
 MADE = ("estimate", "std_error", "lower", "upper", "is_new")
 """Columns that a prediction adds to the table."""
-
-
-@dataclass(frozen=True)
-class SavedModels:
-    """The saved models of one published version: one, or the two parts of a two-part model. averages: by factor, those that it published;
-    empty in a version of before they were kept."""
-
-    version: Version
-    models: tuple[SavedModel, ...]
-    averages: tuple[SavedAverages, ...] = ()
-
-
-def read_saved(study: Study, run_id: str | None = None) -> SavedModels:
-    """The saved models of the latest version, or of that of ``run_id``.
-
-    Raises
-    ------
-    SourceError
-        Nothing is published, no such version, or the version keeps nothing; the message says why.
-    """
-    target = open_target(study.publish_to, study.name)
-    version = _version(study, target, run_id)
-    with tempfile.TemporaryDirectory(prefix="groupwise-") as folder:
-        return saved_of(study, version, target.joint(version, Path(folder)))
-
-
-def saved_of(study: Study, version: Version, file: Path | None) -> SavedModels:
-    """The saved models in a version's file; SourceError where it has none, with the reason."""
-    from multilevel.prediction.saved_file import read_averages, read_models
-
-    if file is not None:
-        return SavedModels(version, read_models(file), read_averages(file))
-    raise SourceError(f"{study.name}: run {version.run_id} has no saved joint distribution: {_why(study)}.")
 
 
 def contrast_averages(
@@ -75,10 +42,10 @@ def contrast_averages(
     ``of``: members or population; None: the headline. Raises StudyError, SourceError.
     """
     from multilevel.prediction.average_contrast import average_contrasts, choices
-    from multilevel.prediction.coefficient_contrast import find_levels
+    from multilevel.prediction.coefficient_contrast import find_levels, named_places
 
-    found, places = find_levels(saved.models[0], levels, factor)
-    own = [averages for averages in saved.averages if averages.factor == found.name]
+    found, _ = _models_of(saved, levels, factor, lambda models: find_levels(models[0].factors, levels, factor))
+    own = saved.source.averages(found.name, levels)
     kept = next((averages for averages in own if of in (None, averages.of)), None)
     if own and kept is None:
         raise StudyError(f"--of {of}: {found.name} has no population estimates; the study names no sampled column inside it.")
@@ -86,6 +53,7 @@ def contrast_averages(
         raise SourceError(
             f"Run {saved.version.run_id} keeps no averages, only coefficients: run groupwise estimate again, or add --of coefficient."
         )
+    places = named_places(found.name, kept.levels, kept.parents, levels)
     if len(set(places)) < len(places):
         raise StudyError(f"{' and '.join(map(repr, levels))}: name each level once.")
     pairs = average_contrasts(kept, places, levels)
@@ -96,24 +64,78 @@ def contrast_levels(saved: SavedModels, level_a: str, level_b: str, factor: str 
     """``level_a`` minus ``level_b`` for every term that varies by their factor, of every part of the model; raises StudyError."""
     from multilevel.prediction.coefficient_contrast import level_contrasts
 
-    return [found for model in saved.models for found in level_contrasts(model, level_a, level_b, factor)]
+    def every(models: Sequence[SavedModel]) -> list[LevelContrast]:
+        return [found for model in models for found in level_contrasts(model, level_a, level_b, factor)]
+
+    return _models_of(saved, (level_a, level_b), factor, every)
 
 
-def check_contrast(levels: Sequence[object], of: str | None) -> None:
+def _models_of[T](saved: SavedModels, levels: Sequence[str], factor: str | None, work: Callable[[Sequence[SavedModel]], T]) -> T:
+    """What ``work`` makes of the models with ``levels``; where it refuses, the complaint knows every level that there is."""
+    from multilevel.prediction.coefficient_contrast import find_levels
+
+    try:
+        return work(saved.source.at_labels(levels))
+    except StudyError:
+        find_levels(saved.source.factors(), levels, factor)
+        raise
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The levels whose differences are asked for: ``levels``, or all that lie ``within`` a parent, or the ``top`` with the highest
+    averages, there or anywhere; of one ``factor``; ``of``: members, population or coefficient, None: the headline."""
+
+    levels: tuple[str, ...] = ()
+    factor: str | None = None
+    of: str | None = None
+    within: str | None = None
+    top: int | None = None
+
+    def among(self, saved: SavedModels) -> Sequence[str]:
+        """The levels by name.
+
+        Raises StudyError where the factor is not named and several may be meant, or it has too few or too many such levels.
+        """
+        if self.within is None and self.top is None:
+            return self.levels
+        factors = saved.source.bare()[0].factors
+        able = [name for name, each in factors.items() if self.within is None or each.parents is not None]
+        if self.factor is None and len(able) != 1:
+            raise StudyError(f"Name the factor with --factor: {', '.join(able) or 'no factor is nested in another'}.")
+        name = able[0] if self.factor is None else self.factor
+        if name not in factors:
+            raise StudyError(f"--factor {name}: the study's grouping factors are {', '.join(factors)}.")
+        levels = saved.source.highest(name, self.of, MOST_COMPARED + 1 if self.top is None else self.top, self.within)
+        where = "" if self.within is None else f" within {self.within!r}"
+        if len(levels) < 2:
+            raise StudyError(f"{name} has {'one level' if levels else 'no level'}{where} with averages; a difference needs two.")
+        if len(levels) > MOST_COMPARED:
+            raise StudyError(f"{name} has more than {MOST_COMPARED} levels{where}; add --top {MOST_COMPARED} or fewer.")
+        return levels
+
+
+def check_contrast(asked: Chosen) -> None:
     """Raise StudyError where no such differences exist."""
+    levels, of = asked.levels, asked.of
     if of not in (None, *KINDS):
         raise StudyError(f"--of {of}: write {', '.join(KINDS[:-1])} or {KINDS[-1]}.")
+    if asked.within is not None or asked.top is not None:
+        if levels or of == "coefficient":
+            raise StudyError("--within and --top choose the levels, whose averages are compared: name no levels beside them.")
+        return
     if len(levels) < 2:
         raise StudyError(f"contrast {' '.join(map(str, levels))}: name two levels, or more.")
     if of == "coefficient" and len(levels) > 2:
         raise StudyError("--of coefficient: name two levels.")
 
 
-def contrast_rows(study: Study, saved: SavedModels, levels: Sequence[str], factor: str | None, of: str | None) -> list[dict[str, Any]]:
-    """The differences as rows of a table; parameters and errors as of ``contrast_averages``, and ``of`` may be coefficient."""
-    if of == "coefficient":
-        return [coefficient_row(each, study) for each in contrast_levels(saved, levels[0], levels[1], factor)]
-    pairs, _, kind = contrast_averages(saved, levels, factor, of)
+def contrast_rows(study: Study, saved: SavedModels, asked: Chosen) -> list[dict[str, Any]]:
+    """The differences as rows of a table; errors as of ``contrast_averages``."""
+    levels = asked.among(saved)
+    if asked.of == "coefficient":
+        return [coefficient_row(each, study) for each in contrast_levels(saved, levels[0], levels[1], asked.factor)]
+    pairs, _, kind = contrast_averages(saved, levels, asked.factor, asked.of)
     return [average_row(each, kind, study) for each in pairs]
 
 
@@ -159,13 +181,29 @@ def coefficient_row(each: LevelContrast, study: Study) -> dict[str, Any]:
     }
 
 
-def predict_at(study: Study, saved: SavedModels, at: str, *, interval: float | None = None) -> pa.Table:
+def interval_of(text: str | float | None) -> tuple[float | None, bool]:
+    """The probability of ``--interval`` (None: the study's), and whether it is of the next outcome: 0.9, next, or next:0.9.
+
+    Raises StudyError for anything else.
+    """
+    of_next = isinstance(text, str) and text.split(":", 1)[0] == "next"
+    given = text.partition(":")[2] or None if isinstance(text, str) and of_next else text
+    try:
+        probability = None if given is None else float(given)
+    except ValueError:
+        probability = np.nan
+    if probability is not None and not 0.0 < probability < 1.0:
+        raise StudyError(f"--interval {text}: write a probability between 0 and 1, such as 0.9, next, or next:0.9.")
+    return probability, of_next
+
+
+def predict_at(study: Study, saved: SavedModels, at: str, *, interval: str | float | None = None) -> pa.Table:
     """The table ``at`` with the expected outcome of every row: ``estimate, std_error, lower, upper, is_new``.
 
     Parameters
     ----------
     at : a Parquet or CSV file with the formula's predictors and grouping columns; a grouping column that is null, or a level never seen, is
-        a new group. interval : probability of the intervals; None: the study's.
+        a new group. interval : as of ``interval_of``: of the next outcome, ``std_error`` is its standard deviation.
 
     Raises
     ------
@@ -178,14 +216,17 @@ def predict_at(study: Study, saved: SavedModels, at: str, *, interval: float | N
     return table
 
 
-def predict_rows(study: Study, saved: SavedModels, table: pa.Table, named: str, *, interval: float | None = None) -> Sequence[np.ndarray]:
+def predict_rows(
+    study: Study, saved: SavedModels, table: pa.Table, named: str, *, interval: str | float | None = None
+) -> Sequence[np.ndarray]:
     """The columns ``MADE`` of a table of N rows, each (N,); as ``predict_at``. ``named`` begins messages on rows."""
     from multilevel.prediction.row_predictions import predict
 
+    probability, of_next = interval_of(interval)
     with _connection() as connection:
-        rows = _at(connection, study, saved.models, table)
+        rows = _at(connection, study, saved.source.bare(), table, of_next=of_next)
     try:
-        summary, is_new = predict(saved.models, rows, interval=interval, seed=study.seed)
+        summary, is_new = predict(saved.source.at_rows(rows.texts), rows, interval=probability, of_next=of_next, seed=study.seed)
     except DataError as error:
         raise DataError(f"{named}: {error}") from error
     return summary.estimate, summary.std_error, summary.lower, summary.upper, is_new
@@ -208,29 +249,6 @@ def write_predictions(table: pa.Table, file: Path) -> None:
         raise SourceError(f"--output {file}: cannot be written ({error.strerror or error}).") from error
 
 
-def _version(study: Study, target: Target, run_id: str | None) -> Version:
-    if run_id is None:
-        latest = target.latest()
-        if latest is None:
-            raise SourceError(f"{study.name}: nothing is published in {study.publish_to} yet; run groupwise estimate first.")
-        return latest
-    found = [version for version in target.versions() if version.run_id == run_id]
-    if not found:
-        raise SourceError(f"{study.name}: no version of run {run_id!r} in {study.publish_to}; groupwise diff lists them.")
-    return found[0]
-
-
-def _why(study: Study) -> str:
-    from multilevel.prediction.save_model import MOST_COEFFICIENTS
-
-    if study.privacy is not None:
-        return "under privacy nothing of single groups is kept besides the tables"
-    return (
-        f"it has more than {MOST_COEFFICIENTS:,} coefficients (leave out the factor with most levels), or was published under privacy or "
-        "before groupwise kept one (run groupwise estimate again)"
-    )
-
-
 def _read(connection: duckdb.DuckDBPyConnection, at: str) -> pa.Table:
     try:
         at = plain_path(at)
@@ -251,13 +269,13 @@ def _read(connection: duckdb.DuckDBPyConnection, at: str) -> pa.Table:
     return table
 
 
-def _at(connection: duckdb.DuckDBPyConnection, study: Study, models: Sequence[SavedModel], table: pa.Table) -> At:
+def _at(connection: duckdb.DuckDBPyConnection, study: Study, models: Sequence[SavedModel], table: pa.Table, *, of_next: bool = False) -> At:
     """The columns that the formula needs, as the fit read them: levels and categories as text, the rest as numbers."""
     from multilevel.prediction.prediction_rows import At, needs
 
     given = table.column_names
     fills = models[0].fills
-    wanted = needs(models[0], given)
+    wanted = needs(models[0], given, of_next=of_next)
     indicators = {f"{name}_missing" for name in fills} - set(given)
     absent = [name for name in dict.fromkeys((*wanted.texts, *wanted.numbers)) if name not in given and name not in indicators]
     if absent:

@@ -61,8 +61,8 @@ class RunFolder:
 
     @property
     def joint(self) -> Path:
-        """The joint distribution of the coefficients, for contrasts and predictions."""
-        return self.path / "joint.npz"
+        """The folder of the joint distribution of the coefficients, for contrasts and predictions."""
+        return self.path / "joint"
 
     @property
     def average_cells(self) -> Path:

@@ -18,6 +18,7 @@ MOVED = ("flows", "tasks", "sql", "expectations")
 PLACES = {room: f"groupwise/_bundled/{room}" for room in MOVED} | {"groupwise": "groupwise", "multilevel": "multilevel"}
 BY_ROOM = pytest.mark.parametrize("room", PLACES)
 NAMES = "|".join(MOVED)
+UV = str(Path(sys.executable).with_name("uv"))
 
 
 @pytest.fixture(scope="module")
@@ -145,3 +146,31 @@ def test_the_source_archive_builds_the_same_wheel(wheel: Path, tmp_path: Path) -
     [other] = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as ours, zipfile.ZipFile(other) as theirs:
         assert {name: ours.read(name) for name in ours.namelist()} == {name: theirs.read(name) for name in theirs.namelist()}
+
+
+@pytest.mark.operations
+@pytest.mark.parametrize("platform", ["linux", "macos", "windows"])
+def test_the_base_has_a_wheel_of_every_package(platform: str) -> None:
+    """No compiler is needed to install it: nothing is built, on any platform."""
+    asked = [UV, "pip", "compile", "pyproject.toml", "--quiet", "--no-header", "--constraints", "requirements.lock"]
+    asked += ["--only-binary", ":all:", "--python-version", "3.12", "--python-platform", platform]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False, cwd=ROOT)
+    _skip_without_an_index(done.stderr)
+    assert done.returncode == 0, done.stderr
+    assert "duckdb==" in done.stdout
+
+
+@pytest.mark.operations
+def test_it_runs_by_uvx_without_an_install_and_without_building_anything(wheel: Path, tmp_path: Path) -> None:
+    asked = [UV, "tool", "run", "--python", sys.executable, "--no-build", "--from", str(wheel), "groupwise"]
+    for words in (["--version"], ["--help"]):
+        done = subprocess.run([*asked, *words], capture_output=True, text=True, check=False, cwd=tmp_path)
+        _skip_without_an_index(done.stderr)
+        assert done.returncode == 0, done.stderr
+        assert "groupwise" in done.stdout
+
+
+def _skip_without_an_index(said: str) -> None:
+    """Where no package index is reached nothing can be said."""
+    if "dns error" in said or "client error (Connect)" in said:
+        pytest.skip("no package index is reached")

@@ -16,6 +16,7 @@ from groupwise.progress import run_progress
 from groupwise.publishing.target import open_target
 from groupwise.retention import at_work
 from groupwise.run_folder import RunFolder, make_run_folder, new_run_id
+from groupwise.source.time_zones import local_day
 from groupwise.study.study import Study
 from groupwise.study.study_file import load_study
 from groupwise.supervision.news import tell
@@ -51,7 +52,7 @@ def run_backfill(
     days = backfill_dates(first, last, every)
     if study.window is None:
         raise StudyError(f"{study.name}: without a window every day has the same estimates; give the study one: window: {{column, days}}.")
-    today = datetime.now(UTC).date()
+    today = local_day(datetime.now(UTC), study.zone)
     if dry_run:
         target = open_target(study.publish_to, study.name)
         for day in days:

@@ -6,7 +6,7 @@ import os
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -35,6 +35,7 @@ TimeLimit = Annotated[
     float,
     typer.Option("--time-limit", min=1, metavar="SECONDS", help="end the queries on the source after so long; a run's steps have 3600"),
 ]
+Style = Annotated[str, typer.Option("--format", metavar="table|json|csv", help="how it is printed; progress goes to standard error")]
 Day = Annotated[datetime | None, typer.Option("--as-of", formats=["%Y-%m-%d"], metavar="DATE", help="the day the estimates speak for")]
 
 
@@ -198,23 +199,27 @@ def plan(
     as_of: Day = None,
     settings: Settings = None,
     prior_predictive: Annotated[bool, typer.Option("--prior-predictive", help="the priors in words, and what they expect")] = False,
+    style: Style = "table",
     time_limit: TimeLimit = 3_600,
 ) -> None:
     """Dry run: the model in words, the SQL, rows, cells, what would be estimated at what cost, and every refusal. Fits nothing."""
     from groupwise.commands.plan import show_plan
 
-    show_plan(str(study), as_of=as_of.date() if as_of else None, settings=settings or [], with_priors=prior_predictive, seconds=time_limit)
+    day, overrides = as_of.date() if as_of else None, settings or []
+    show_plan(str(study), as_of=day, settings=overrides, with_priors=prior_predictive, style=style, seconds=time_limit)
 
 
 @app.command()
 def show(
     target: Annotated[str, typer.Argument(help="a study's YAML file or a published folder", metavar="STUDY_OR_FOLDER")],
-    rows: Annotated[int, typer.Option(min=1, help="rows shown of each long table")] = 10,
+    rows: Annotated[int, typer.Option(min=1, help="rows shown of each long table; in json and csv all")] = 10,
+    tables: Annotated[list[str] | None, typer.Option("--table", metavar="NAME", help="only this table; repeatable, in csv one")] = None,
+    style: Style = "table",
 ) -> None:
-    """The latest published tables, readable in a terminal."""
+    """The latest published tables, readable in a terminal: coefficients as the formula has them, variances, groups, failed checks."""
     from groupwise.commands.show import show_tables
 
-    show_tables(target, rows)
+    show_tables(target, rows, style, tables or [])
 
 
 @app.command()
@@ -233,9 +238,11 @@ def report(
 def contrast(
     study: StudyFile,
     levels: Annotated[
-        list[str],
-        typer.Argument(metavar="LEVEL", help="two levels of one factor, or more; parent:level where a name alone is not unique"),
-    ],
+        list[str] | None,
+        typer.Argument(
+            metavar="LEVEL", help="two levels of one factor, or more; parent:level where a name alone is not unique", show_default=False
+        ),
+    ] = None,
     factor: Annotated[str | None, typer.Option(help="the grouping factor, where several have all levels")] = None,
     of: Annotated[
         str | None,
@@ -245,13 +252,17 @@ def contrast(
             help="of the groups as they are, of new members, or of coefficients on the link scale; default: the headline",
         ),
     ] = None,
-    style: Annotated[str, typer.Option("--format", metavar="table|json|csv", help="how the differences are printed")] = "table",
+    within: Annotated[str | None, typer.Option(metavar="PARENT", help="in place of levels: all that lie inside this one")] = None,
+    top: Annotated[int | None, typer.Option(min=2, max=100, help="in place of levels: so many with the highest averages")] = None,
+    style: Style = "table",
     run: Annotated[str | None, typer.Option(metavar="RUN", help="run id of a published version; default: the latest")] = None,
 ) -> None:
     """The first level minus the second, as the tables have them, with its interval and probability; of several levels, all pairs."""
     from groupwise.commands.contrast import show_contrast
+    from groupwise.predictions import Chosen
 
-    show_contrast(str(study), levels, factor=factor, of=of, style=style, run_id=run)
+    chosen = Chosen(tuple(levels or ()), factor, of, within, top)
+    show_contrast(str(study), chosen, style=style, run_id=run)
 
 
 @app.command()
@@ -259,13 +270,20 @@ def predict(
     study: StudyFile,
     at: Annotated[str, typer.Option("--at", metavar="TABLE", help="Parquet or CSV with the formula's predictors and grouping columns")],
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="write the rows there: .parquet or .csv; default: print them")] = None,
-    interval: Annotated[float | None, typer.Option(help="probability of the intervals; default: the study's")] = None,
+    interval: Annotated[
+        str | None,
+        typer.Option(
+            metavar="P|next|next:P",
+            help="probability of the intervals, such as 0.9; next: of the next outcome and not of its expectation; default: the study's",
+        ),
+    ] = None,
     run: Annotated[str | None, typer.Option(metavar="RUN", help="run id of a published version; default: the latest")] = None,
+    style: Style = "table",
 ) -> None:
     """The expected outcome at every row of a table, groups never seen included. Reads what the published version keeps, no line items."""
     from groupwise.commands.predict import show_predictions
 
-    show_predictions(str(study), at, output=output, interval=interval, run_id=run)
+    show_predictions(str(study), at, output=output, interval=interval, run_id=run, style=style)
 
 
 @app.command()
@@ -280,14 +298,15 @@ def compare(
     folds: Annotated[int, typer.Option(min=0, help="0: no cross-validation; as many as levels, or more: one left out at a time")] = 10,
     seed: Annotated[int | None, typer.Option(help="of the folds; default: the study's")] = None,
     settings: Settings = None,
+    style: Style = "table",
     time_limit: TimeLimit = 3_600,
 ) -> None:
     """The study's model against a smaller one on the same rows: likelihood-ratio test, AIC, BIC, cross-validation over groups."""
     from groupwise.commands.compare import show_comparison
 
     day = as_of.date() if as_of else None
-    overrides = settings or []
-    show_comparison(str(study), reduced, as_of=day, factor=factor, folds=folds, seed=seed, settings=overrides, seconds=time_limit)
+    asked: dict[str, Any] = {"factor": factor, "folds": folds, "seed": seed, "settings": settings or [], "style": style}
+    show_comparison(str(study), reduced, as_of=day, **asked, seconds=time_limit)
 
 
 @app.command("diff")
@@ -296,15 +315,12 @@ def show_diff(
     earlier: Annotated[str | None, typer.Option("--from", metavar="RUN", help="run id; default: the version before")] = None,
     later: Annotated[str | None, typer.Option("--to", metavar="RUN", help="run id; default: the latest version")] = None,
     rows: Annotated[int | None, typer.Option(min=1, help="groups named; default: 12, in json and csv all")] = None,
-    style: Annotated[str, typer.Option("--format", metavar="table|json|csv", help="how the changes are printed")] = "table",
+    style: Style = "table",
 ) -> None:
     """What changed between two published versions, and why: range, mix and behaviour of groups that moved, coefficients, checks."""
     from groupwise.commands.diff import show_difference
 
     show_difference(str(study), earlier, later, rows, style)
-
-
-Style = Annotated[str, typer.Option("--format", metavar="table|json|csv", help="how rows are printed")]
 
 
 @app.command()

@@ -11,12 +11,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from groupwise.commands import terminal
+from groupwise.commands.plain_rows import check_style, write_json, write_rows
 from groupwise.commands.working_folder import working_folder
 from groupwise.comparison import CrossValidation, StudyComparison, compare_study
 from groupwise.pipeline.run_start import parse_settings
 from groupwise.progress import fitting_progress
 from groupwise.source.time_limit import HOUR, MORE_TIME, time_limit
+from groupwise.study.study import Study
 from groupwise.study.study_file import load_study
+
+COMPLETE = "complete pooling: the study's formula without its group terms"
 
 
 def show_comparison(
@@ -28,6 +32,7 @@ def show_comparison(
     folds: int,
     seed: int | None,
     settings: Sequence[str],
+    style: str = "table",
     seconds: float = HOUR,
     console: Console | None = None,
 ) -> StudyComparison:
@@ -35,6 +40,7 @@ def show_comparison(
 
     Raises GroupwiseError where the two do not compare, or the queries take longer than ``seconds``.
     """
+    check_style(style)
     study = load_study(study_file, parse_settings(settings))
     console = console or terminal.console()
     with (
@@ -52,6 +58,9 @@ def show_comparison(
             seed=study.seed if seed is None else seed,
             progress=progress,
         )
+    if style != "table":
+        _write(study, reduced, found, style)
+        return found
     console.print(
         f"[bold]{escape(study.title or study.name)}[/bold]  as of {found.as_of}: {found.n_rows:,} rows in {found.n_cells:,} cells"
     )
@@ -74,6 +83,32 @@ def _print(console: Console, found: StudyComparison, *, is_pooling: bool) -> Non
         console.print(line, markup=False)
     if is_pooling and found.validation is not None:
         console.print("  (No pooling says nothing of a group it has not seen, and so has no such score.)", markup=False)
+
+
+def _write(study: Study, reduced: str | None, found: StudyComparison, style: str) -> None:
+    """A row for each model; in JSON with the test and the cross-validation beside them."""
+    scores = (None, None) if found.validation is None else (found.validation.full.per_row, found.validation.reduced.per_row)
+    formulas = (study.formula, reduced or COMPLETE)
+    rows = [
+        {
+            "model": name,
+            "formula": formula,
+            **{field: getattr(model, field) for field in ("n_parameters", "log_likelihood", "aic", "bic")},
+            "left_out_per_row": score,
+        }
+        for name, formula, model, score in zip(
+            ("full", "reduced"), formulas, (found.comparison.full, found.comparison.reduced), scores, strict=True
+        )
+    ]
+    if style == "csv":
+        write_rows(rows, list(rows[0]), style)
+        return
+    test, validation = found.comparison.test, found.validation
+    content = {"study": study.name, "as_of": found.as_of, "n_rows": found.n_rows, "n_cells": found.n_cells, "models": rows}
+    content["test"] = None if test is None else {name: getattr(test, name) for name in ("chi2", "df", "p", "n_variances")}
+    names = ("factor", "n_levels", "n_folds", "seed", "gain", "gain_error")
+    content["cross_validation"] = None if validation is None else {name: getattr(validation, name) for name in names}
+    write_json(content)
 
 
 def _criteria(found: StudyComparison) -> Table:

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 from rich.table import Table
 
 from groupwise.commands import terminal
 from groupwise.commands.plain_rows import check_style, write_rows
-from groupwise.predictions import (
-    SavedModels,
-    average_row,
-    check_contrast,
-    coefficient_row,
-    contrast_averages,
-    contrast_levels,
-    read_saved,
-)
+from groupwise.kept_models import SavedModels, reading_saved
+from groupwise.predictions import Chosen, average_row, check_contrast, coefficient_row, contrast_averages, contrast_levels
 from groupwise.study.study import Study
 from groupwise.study.study_file import load_study
+from groupwise.study.study_labels import Labels
 from multilevel.estimands.response import response_for
 
 if TYPE_CHECKING:
@@ -31,17 +25,18 @@ SURE = 0.999
 WHOSE = {"members": "both with the members that they have", "population": "for a new member of each"}
 
 
-def show_contrast(study_file: str, levels: Sequence[str], *, factor: str | None, of: str | None, style: str, run_id: str | None) -> None:
+def show_contrast(study_file: str, asked: Chosen, *, style: str, run_id: str | None) -> None:
     """Print the differences; raises StudyError for a level that is not there, SourceError where nothing is saved."""
     check_style(style)
-    check_contrast(levels, of)
+    check_contrast(asked)
     study = load_study(study_file)
-    saved = read_saved(study, run_id)
-    if of == "coefficient":
-        _show_coefficients(study, saved, contrast_levels(saved, levels[0], levels[1], factor), style)
-    else:
-        pairs, chosen, kind = contrast_averages(saved, levels, factor, of)
-        _show_averages(study, saved, pairs, chosen, kind, style)
+    with reading_saved(study, run_id) as saved:
+        levels = asked.among(saved)
+        if asked.of == "coefficient":
+            _show_coefficients(study, saved, contrast_levels(saved, levels[0], levels[1], asked.factor), style)
+        else:
+            pairs, chosen, kind = contrast_averages(saved, levels, asked.factor, asked.of)
+            _show_averages(study, saved, pairs, chosen, kind, style)
 
 
 def _show_averages(study: Study, saved: SavedModels, pairs: list[AverageContrast], chosen: list[Choice], of: str, style: str) -> None:
@@ -49,9 +44,12 @@ def _show_averages(study: Study, saved: SavedModels, pairs: list[AverageContrast
         found = [average_row(each, of, study) for each in pairs]
         write_rows(found, list(found[0]), style)
         return
+    factor, labels = pairs[0].grouping_factor, study.words
+    pairs = [replace(each, level_a=_called(labels, factor, each.level_a), level_b=_called(labels, factor, each.level_b)) for each in pairs]
+    chosen = [replace(each, level=_called(labels, factor, each.level)) for each in chosen]
     console, share = terminal.console(), f"{100 * study.interval:g} %"
-    unit = study.unit or "the outcome's unit"
-    console.print(f"[bold]{escape(pairs[0].grouping_factor)}[/bold], {escape(unit)}, {_named(saved)}", soft_wrap=True)
+    unit = study.unit or (labels.column(study.outcome) if study.outcome is not None else "the outcome's unit")
+    console.print(f"[bold]{escape(labels.factor(factor))}[/bold], {escape(unit)}, {_named(saved)}", soft_wrap=True)
     has_ratios = any(each.ratio for each in pairs)
     columns = ["level", "minus", "difference", "std error", share, "P(above 0)", *(["ratio", f"ratio, {share}"] if has_ratios else [])]
     rows = [[each.level_a, each.level_b, *_numbers(each.difference, each), *(_ratio(each.ratio) if has_ratios else [])] for each in pairs]
@@ -63,6 +61,13 @@ def _show_averages(study: Study, saved: SavedModels, pairs: list[AverageContrast
     if chosen:
         console.print(_choices(chosen))
         console.print("P(highest) and the loss expected of choosing a level are over the levels named here.")
+
+
+def _called(labels: Labels, factor: str, level: str) -> str:
+    """A level as it was asked for, under its label."""
+    parent, _, own = level.rpartition(":")
+    named = str(labels.level_of(factor, own))
+    return f"{parent}:{named}" if parent and named != own else str(labels.level_of(factor, level))
 
 
 def _average_sentence(each: AverageContrast, of: str) -> str:
@@ -85,9 +90,12 @@ def _show_coefficients(study: Study, saved: SavedModels, found: list[LevelContra
         rows = [coefficient_row(each, study) for each in found]
         write_rows(rows, list(rows[0]), style)
         return
+    factor, labels = found[0].grouping_factor, study.words
+    called: dict[str, Any] = {"level_a": _called(labels, factor, found[0].level_a), "level_b": _called(labels, factor, found[0].level_b)}
+    found = [replace(each, **called, term=labels.term(each.term)) for each in found]
     console, first = terminal.console(), found[0]
     console.print(
-        f"[bold]{escape(f'{first.grouping_factor}: {first.level_a} minus {first.level_b}')}[/bold], {_named(saved)}", soft_wrap=True
+        f"[bold]{escape(f'{labels.factor(factor)}: {first.level_a} minus {first.level_b}')}[/bold], {_named(saved)}", soft_wrap=True
     )
     console.print(_differences(found, study.interval))
     for each in found:
@@ -128,7 +136,7 @@ def _likelier(level_a: str, level_b: str, probability: float) -> str:
 
 def _sentence(each: LevelContrast, saved: SavedModels) -> str:
     """The first thing to know of a difference of coefficients, in words."""
-    model = next(model for model in saved.models if model.part == each.part)
+    model = next(model for model in saved.source.bare() if model.part == each.part)
     part = f"{each.part}: " if each.part else ""
     what = "level" if each.term == "Intercept" else f"effect of {each.term}"
     if each.probability_greater is None:

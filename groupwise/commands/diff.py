@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import sys
 from typing import Any
 
@@ -11,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from groupwise.commands import terminal
+from groupwise.commands.plain_rows import check_style, write_rows
 from groupwise.publishing.difference import CheckChange, Difference, difference
 from groupwise.publishing.target import open_target
 from groupwise.publishing.version import Version
@@ -18,10 +17,8 @@ from groupwise.report.change_words import PARTS, amount, counted, first_sentence
 from groupwise.report.changes import Changes, Level, Move
 from groupwise.study.moved import read_threshold
 from groupwise.study.study_file import load_study
-from multilevel.errors import StudyError
 
 STATES = {True: "passed", False: "did not pass", None: "was not made"}
-STYLES = ("table", "json", "csv")
 ROWS = 12
 """Groups that the table names."""
 
@@ -50,10 +47,9 @@ def show_difference(
 
     Parameters
     ----------
-    rows : groups to name; None: 12 in a table, all in the other styles. style : one of ``STYLES``.
+    rows : groups to name; None: 12 in a table, all in the other styles. style : table, json or csv.
     """
-    if style not in STYLES:
-        raise StudyError(f"--format {style}: write {', '.join(STYLES)}.")
+    check_style(style)
     study = load_study(study_file)
     target = open_target(study.publish_to, study.name)
     is_table = style == "table"
@@ -62,7 +58,7 @@ def show_difference(
     if is_table:
         _show(found, rows or ROWS, console or terminal.console())
     else:
-        _write(_rows(found)[:rows], style)
+        write_rows(_rows(found)[:rows], COLUMNS, style)
         for note in found.groups.notes:
             print(note, file=sys.stderr)
     return found
@@ -154,12 +150,3 @@ def _compared(move: Move) -> dict[str, Any]:
 
 def _alone(level: Level, status: str, when: str) -> dict[str, Any]:
     return {"status": status, "grouping_factor": level.factor, "parent_level": level.parent, "level": level.level, when: level.estimate}
-
-
-def _write(rows: list[dict[str, Any]], style: str) -> None:
-    if style == "json":
-        print(json.dumps(rows, indent=1, ensure_ascii=False))
-        return
-    writer = csv.DictWriter(sys.stdout, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)

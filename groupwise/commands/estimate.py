@@ -19,6 +19,7 @@ from groupwise.pipeline.run_start import begin, parse_settings
 from groupwise.progress import run_progress
 from groupwise.retention import at_work
 from groupwise.run_folder import RunFolder, make_run_folder, new_run_id
+from groupwise.source.time_zones import local_day
 from groupwise.study.study import Study
 from groupwise.study.study_file import load_study
 from groupwise.supervision.news import tell, told_last
@@ -91,7 +92,7 @@ def _in_own_process(
     with at_work(run), run_progress() as progress:
         # not before the look, which a thread that imports would make several times as long
         publish = None if second is None else second.publish
-        ended = run_here(folder, as_of, datetime.now(UTC).date(), progress, ahead=ahead.start, publish=publish)
+        ended = run_here(folder, as_of, local_day(datetime.now(UTC), run.study().zone), progress, ahead=ahead.start, publish=publish)
     if ended.unchanged and second is not None:
         # what it loads is not needed
         second.close(at_once=True)

@@ -19,6 +19,7 @@ from groupwise.pipeline.run_start import begin
 from groupwise.progress import run_progress
 from groupwise.retention import at_work
 from groupwise.run_folder import make_run_folder, new_run_id
+from groupwise.source.time_zones import local_day
 from groupwise.supervision.news import tell
 from multilevel.errors import GroupwiseError, StudyError
 
@@ -79,5 +80,5 @@ def _here(study: str, as_of: date | None, asked: dict[str, Any]) -> tuple[str, s
     with logged_to(run.log):
         folder = begin(study, **asked, run_id=run.run_id)
         with at_work(run), run_progress() as progress:
-            ended = run_here(folder, as_of, datetime.now(UTC).date(), progress)
+            ended = run_here(folder, as_of, local_day(datetime.now(UTC), run.study().zone), progress)
     return ended.published, "unchanged" if ended.unchanged else "published"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import duckdb
@@ -13,10 +13,10 @@ from groupwise.compression.cell_query import FAR, render, subquery
 from groupwise.compression.sql_expressions import TABLE, as_sql, double
 from groupwise.source.relation import quote
 from groupwise.source.user_sql.statement import one_statement, run
-from multilevel.cells.column_facts import ColumnKind, Schema
+from multilevel.cells.column_facts import FEW_CELLS, MOST_MORE, ColumnKind, Schema
 from multilevel.errors import DataError
 from multilevel.families.registry import is_linear
-from multilevel.formula.columns import columns_in, predictor_expressions, standardised
+from multilevel.formula.columns import columns_in, grouping_columns, predictor_expressions, standardised
 from multilevel.formula.labels import expression_label
 from multilevel.formula.tree import Formula
 from multilevel.text import shorten
@@ -44,6 +44,14 @@ NUMERIC = (
 )
 
 
+@dataclass(frozen=True)
+class ValueCounts:
+    """What was counted of a study's rows before: how many there are, and about how many different values every numeric predictor has."""
+
+    n_rows: int
+    distinct: Mapping[str, int]
+
+
 def column_kinds(connection: duckdb.DuckDBPyConnection, study_sql: str) -> tuple[dict[str, ColumnKind], frozenset[str]]:
     """Kind of every column of the study's rows, and which hold whole numbers, without reading them."""
     relation = connection.sql(one_statement(study_sql))
@@ -62,11 +70,12 @@ def _digits(decimal: str) -> int:
     return int(decimal.removeprefix("DECIMAL(").split(",")[0]) if decimal.endswith(")") else 0
 
 
-def schema_of_types(types: Mapping[str, str], distinct: Mapping[str, int]) -> Schema:
+def schema_of_types(types: Mapping[str, str], distinct: Mapping[str, int], scattered: Collection[str] = ()) -> Schema:
     """``read_schema`` of rows whose columns have these types, where the numbers of distinct values are known and no moments are needed."""
     kinds = {name: _kind(kind) for name, kind in types.items()}
     whole = frozenset(name for name, kind in types.items() if kind in WHOLE)
-    return Schema(kinds, distinct=distinct, integers=whole, wide={name: kind for name, kind in types.items() if _is_wide(kind)})
+    wide = {name: kind for name, kind in types.items() if _is_wide(kind)}
+    return Schema(kinds, distinct=distinct, integers=whole, scattered=frozenset(scattered), wide=wide)
 
 
 def _is_wide(kind: str) -> bool:
@@ -74,11 +83,11 @@ def _is_wide(kind: str) -> bool:
 
 
 def read_schema(
-    connection: duckdb.DuckDBPyConnection, study_sql: str, formula: Formula, family: str, distinct: Mapping[str, int] | None = None
+    connection: duckdb.DuckDBPyConnection, study_sql: str, formula: Formula, family: str, known: ValueCounts | None = None
 ) -> Schema:
     """What ``plan_cells`` and the query need to know: one scan where the formula asks for counts or moments, else none.
 
-    ``distinct`` : numeric predictor -> about how many different values it has, where that is known.
+    ``known`` : counts of the rows, which then need no scan.
 
     Raises
     ------
@@ -88,13 +97,13 @@ def read_schema(
     kinds, integers = column_kinds(connection, study_sql)
     schema = Schema(kinds, integers=integers, wide=wide_types(connection, study_sql))
     numeric = numeric_predictors(formula, schema) if is_linear(family) else []
-    if distinct is not None:
-        schema, numeric = replace(schema, distinct={name: distinct[name] for name in numeric}), []
+    if known is not None:
+        schema, numeric = replace(schema, distinct={name: known.distinct[name] for name in numeric}, n_rows=known.n_rows), []
     facts = {f"distinct.{name}": f"approx_count_distinct({TABLE}.{quote(name)})" for name in numeric}
     calculated = (*predictor_expressions(formula), *formula.offsets)
     pending = list(dict.fromkeys(inner for e in calculated for inner in standardised(e)))
     if not facts and not pending:
-        return schema
+        return replace(schema, scattered=scattered_predictors(connection, study_sql, formula, schema))
     moments: dict[str, tuple[float, float]] = {}
     while True:
         ready = [e for e in pending if all(expression_label(inner) in moments for inner in standardised(e))]
@@ -112,8 +121,36 @@ def read_schema(
         counted = schema.distinct or {name: int(found[f"distinct.{name}"]) for name in numeric}
         schema = replace(schema, distinct=counted, moments=moments, n_rows=int(found["n_rows"]))
         if not pending:
-            return schema
+            return replace(schema, scattered=scattered_predictors(connection, study_sql, formula, schema))
         facts = {}
+
+
+def may_scatter(schema: Schema) -> bool:
+    """Whether predictors with few values can make many cells of each, for all that is known of the rows: else there is nothing to count."""
+    return (
+        schema.n_rows is not None and schema.n_rows > FEW_CELLS and math.prod(schema.distinct[name] for name in _joined(schema)) > MOST_MORE
+    )
+
+
+def _joined(schema: Schema) -> list[str]:
+    """Numeric predictors with few values, those with fewest first."""
+    return sorted(schema.discrete & schema.distinct.keys(), key=lambda name: (schema.distinct[name], name))
+
+
+def scattered_predictors(connection: duckdb.DuckDBPyConnection, study_sql: str, formula: Formula, schema: Schema) -> frozenset[str]:
+    """Predictors with few values that make many cells of each cell of the grouping columns: those with most values first.
+
+    Depends on all rows together; what is true of a part of them says nothing of the whole.
+    """
+    if not may_scatter(schema):
+        return frozenset()
+    joined = _joined(schema)
+    keys = [quote(name) for name in grouping_columns(formula)]
+    prefixes = {str(n): [*keys, *map(quote, joined[:n])] or ["1"] for n in range(len(joined) + 1)}
+    found = _scan(connection, study_sql, {n: f"approx_count_distinct(hash({', '.join(names)}))" for n, names in prefixes.items()})
+    fewest = max(int(found["0"]), FEW_CELLS)
+    kept = max(n for n in range(len(joined) + 1) if int(found[str(n)]) <= MOST_MORE * fewest or n == 0)
+    return frozenset(joined[kept:])
 
 
 def _about_their_means(

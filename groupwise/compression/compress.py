@@ -13,7 +13,7 @@ import duckdb
 
 from groupwise.compression.cell_checks import check_cells, has_lost_digits
 from groupwise.compression.cell_query import CellQuery, compile_cells, refuse_too_wide, render, subquery
-from groupwise.compression.column_scan import read_schema
+from groupwise.compression.column_scan import ValueCounts, read_schema
 from groupwise.compression.sql_expressions import as_sql
 from groupwise.compression.unit_query import unit_counts, write_unit_sums
 from groupwise.compression.write_query import write_query
@@ -66,7 +66,7 @@ def compress(
     most_outcomes: int = MOST_OUTCOMES,
     orders: Mapping[str, LevelOrder] | None = None,
     units: Sequence[str] = (),
-    distinct: Mapping[str, int] | None = None,
+    known: ValueCounts | None = None,
 ) -> CompressedStudy:
     """Write cells.parquet and cells.json into ``folder``.
 
@@ -78,7 +78,7 @@ def compress(
     most_outcomes : different (cell, outcome) pairs up to which single rows' outcomes are kept.
     orders : column of a categorical predictor -> the order of its levels, where it is not the sorted one.
     units : sampled columns that the formula leaves out; sums by cell and unit are kept of each (``units.<i>.parquet``).
-    distinct : numeric predictor -> about how many different values it has, where that is known; else a scan counts them.
+    known : counts of the rows, where there are some; else a scan takes them.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def compress(
             most_outcomes=most_outcomes,
             orders=orders,
             units=units,
-            distinct=distinct,
+            known=known,
         )
     finally:
         close(connection)
@@ -117,12 +117,12 @@ def compress_rows(
     most_outcomes: int = MOST_OUTCOMES,
     orders: Mapping[str, LevelOrder] | None = None,
     units: Sequence[str] = (),
-    distinct: Mapping[str, int] | None = None,
+    known: ValueCounts | None = None,
 ) -> CompressedStudy:
     """``compress`` on an open connection."""
     folder.mkdir(parents=True, exist_ok=True)
     with explained(formula):
-        schema = read_schema(connection, study_sql, formula, family, distinct)
+        schema = read_schema(connection, study_sql, formula, family, known)
         plan = plan_cells(formula, schema, family)
         refuse_too_wide(plan, formula)
         refuse_merged_levels(connection, study_sql, plan)

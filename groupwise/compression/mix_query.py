@@ -45,7 +45,7 @@ def keep_mix(study: Study, folder: Path) -> None:
         return
     query = mix_text(mix, study.name)
     parquet = () if mix.parquet is None else (mix.parquet,)
-    connection = open_source(mix.database, f"{study.name}: standardise_to", folder, parquet, wishes=study.wishes)
+    connection = open_source(mix.database, f"{study.name}: standardise_to", folder, parquet, wishes=study.wishes, zone=study.zone)
     try:
         _check_query(connection, mix, query, study.name)
         try:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from groupwise.interface.python_words import python_words
-from groupwise.predictions import SavedModels, check_contrast, contrast_rows
+from groupwise.kept_models import SavedModels
+from groupwise.predictions import Chosen, check_contrast, contrast_rows, interval_of
 from groupwise.study.study import Study
 from multilevel.errors import StudyError
 
@@ -62,7 +64,8 @@ class Estimates(ABC):
         Returns
         -------
         DataTree
-            Group ``posterior``, every variable by chain and draw, coordinates named by level.
+            Group ``posterior``, every variable by chain and draw, coordinates named by level; ``observed_data``, whose observations are
+            cells (all rows alike in groups and predictors); ``log_likelihood`` of each cell, of discrete outcomes; ``sample_stats``.
 
         Raises
         ------
@@ -75,8 +78,8 @@ class Estimates(ABC):
         """What the report knows besides the tables, of the fit and of the checks of its rows; empty where it was not kept."""
 
     @abstractmethod
-    def _saved(self) -> SavedModels:
-        """The joint distribution of the coefficients; raises SourceError where none is kept."""
+    def _saved(self) -> AbstractContextManager[SavedModels]:
+        """The joint distribution of the coefficients, to be read within; raises SourceError where none is kept."""
 
     @property
     def as_of(self) -> date:
@@ -149,7 +152,7 @@ class Estimates(ABC):
 
         report, validation = self._facts()
         fields = self.study.model_dump(mode="json")
-        return single_charts(Subject(told_apart(read_tables(self.arrow_tables)), fields, report, validation))
+        return single_charts(Subject(told_apart(read_tables(self.arrow_tables)), fields, report, validation).with_labels())
 
     def summary(self) -> Summary:
         """The fit at a glance, as users of lme4 and brms know it.
@@ -173,7 +176,12 @@ class Estimates(ABC):
 
     @python_words("the contrast cannot be calculated")
     def contrast(
-        self, *levels: object, factor: str | None = None, of: Literal["members", "population", "coefficient"] | None = None
+        self,
+        *levels: object,
+        factor: str | None = None,
+        of: Literal["members", "population", "coefficient"] | None = None,
+        within: object = None,
+        top: int | None = None,
     ) -> pd.DataFrame:
         """Differences of groups, with the probability that each is above zero.
 
@@ -185,6 +193,10 @@ class Estimates(ABC):
             The grouping factor, where several have all levels.
         of : {"members", "population", "coefficient"}, optional
             Of the groups as they are, of new members, or of coefficients on the link scale. Default: the headline of ``group_estimates``.
+        within : object, optional
+            In place of levels: all that lie inside this parent, at most 100.
+        top : int, optional
+            In place of levels: so many with the highest averages, anywhere or ``within`` a parent.
 
         Returns
         -------
@@ -202,15 +214,18 @@ class Estimates(ABC):
         --------
         >>> fit.contrast(308, 309)[["difference", "std_error", "probability"]].round(1)
            difference  std_error  probability
-        0       122.8       11.0          1.0
+        0       122.8       11.4          1.0
         """
         import pandas as pd
 
-        check_contrast(levels, of)
-        return pd.DataFrame(contrast_rows(self.study, self._saved(), [_label(level) for level in levels], factor, of))
+        parent = None if within is None else _label(within)
+        asked = Chosen(tuple(_label(level) for level in levels), factor, of, parent, top)
+        check_contrast(asked)
+        with self._saved() as saved:
+            return pd.DataFrame(contrast_rows(self.study, saved, asked))
 
     @python_words("the rows cannot be predicted")
-    def predict(self, data: object, *, interval: float | None = None) -> pd.DataFrame:
+    def predict(self, data: object, *, interval: float | str | None = None) -> pd.DataFrame:
         """The expected outcome at every row of a table.
 
         Parameters
@@ -218,8 +233,9 @@ class Estimates(ABC):
         data : table or path
             What ``fit`` takes, with the formula's predictors and grouping columns. A grouping column that is null, or a level never seen,
             is a new group: its effect is integrated over its distribution.
-        interval : float, optional
-            Probability of the intervals. Default: the study's.
+        interval : float or str, optional
+            Probability of the intervals. ``"next"``, or ``"next:0.9"``: of the next outcome and not of its expectation, with its standard
+            deviation for ``std_error``; of ``p(successes, trials)`` a share of the row's trials. Default: the study's.
 
         Returns
         -------
@@ -238,11 +254,11 @@ class Estimates(ABC):
         0     253.7   False
         1     345.6    True
         """
-        if interval is not None and not 0.0 < interval < 1.0:
-            raise StudyError(f"interval {interval}: write a probability between 0 and 1, such as 0.9.")
+        interval_of(interval)
         from groupwise.interface.prediction_frames import predicted
 
-        return predicted(self.study, self._saved(), data, interval)
+        with self._saved() as saved:
+            return predicted(self.study, saved, data, interval)
 
     @python_words("the models cannot be compared")
     def compare(

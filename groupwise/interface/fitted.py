@@ -7,7 +7,8 @@ import shutil
 import tempfile
 import warnings
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -17,13 +18,14 @@ from groupwise.interface.estimates import Estimates
 from groupwise.interface.kept_rows import ROWS_FILE, keep_rows, source_of
 from groupwise.interface.python_words import python_words
 from groupwise.interface.study_fields import StudyFields
+from groupwise.kept_models import SavedModels, saved_of
 from groupwise.pipeline.line_items import cells_of
 from groupwise.pipeline.model_fit import fit as fit_run
-from groupwise.predictions import SavedModels, saved_of
 from groupwise.publishing.version import Version
 from groupwise.redaction import protect
 from groupwise.run_folder import RunFolder, new_run_id
 from groupwise.source.describe import extract
+from groupwise.source.time_zones import local_day
 from groupwise.study.study import Study
 from groupwise.study.study_file import study_from
 from groupwise.validation.validate import validate
@@ -141,7 +143,9 @@ class Fit(Estimates):
         -------
         DataTree
             Group ``posterior``, every variable by chain and draw, coordinates named by level: ``beta``, per grouping factor f
-            ``effects_f``, ``sd_f`` and ``correlation_f``, and ``sigma``, ``phi`` or ``shape``.
+            ``effects_f``, ``sd_f`` and ``correlation_f``, and ``sigma``, ``phi`` or ``shape``. Group ``observed_data``: the cells, which
+            are the observations of a fit (all rows alike in groups and predictors). Group ``log_likelihood``: of all rows of a cell
+            together, of discrete outcomes. Group ``sample_stats``: what NUTS says of every draw; independent draws have none.
 
         Raises
         ------
@@ -167,9 +171,10 @@ class Fit(Estimates):
     def _facts(self) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         return self._run.read_json("report"), self._run.read_json("validation")
 
-    def _saved(self) -> SavedModels:
+    @contextmanager
+    def _saved(self) -> Iterator[SavedModels]:
         version = Version(str(self.as_of), self.run_id, "", self._run.path, is_latest=True)
-        return saved_of(self.study, version, self._run.joint if self._run.joint.exists() else None)
+        yield saved_of(self.study, version, self._run.joint if self._run.joint.exists() else None)
 
 
 @python_words("the model cannot be fitted")
@@ -258,7 +263,7 @@ def _fitted(
     run.write_study(study, "", made_by="gw.fit", in_memory=named is None)
     run.write_json("start", {"started_at": datetime.now(UTC).isoformat(timespec="microseconds")})
     tell("checking the rows", 0.0)
-    relation = extract(study, None, run.path, today=datetime.now(UTC).date())
+    relation = extract(study, None, run.path, today=local_day(datetime.now(UTC), study.zone))
     validated = validate(study, relation, run.path)
     tell("compressing to cells", 0.0)
     cells = cells_of(study, relation, validated.study_sql, run.path, with_units=True)

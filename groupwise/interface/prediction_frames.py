@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from groupwise.interface.kept_rows import opened
 from groupwise.interface.tabular import tabular
-from groupwise.predictions import MADE, SavedModels, predict_rows
+from groupwise.kept_models import SavedModels
+from groupwise.predictions import MADE, interval_of, predict_rows
 from groupwise.study.study import Study
 from multilevel.errors import SourceError
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def predicted(study: Study, saved: SavedModels, data: object, interval: float | None) -> pd.DataFrame:
+def predicted(study: Study, saved: SavedModels, data: object, interval: str | float | None) -> pd.DataFrame:
     """The rows of ``data`` and the columns of a prediction; parameters and errors as of ``Estimates.predict``."""
     with tempfile.TemporaryDirectory(prefix="groupwise-") as folder, opened(data, Path(folder)) as given:
         table = tabular(given)
@@ -28,7 +29,7 @@ def predicted(study: Study, saved: SavedModels, data: object, interval: float | 
             raise SourceError(f"data: the prediction writes the columns {', '.join(MADE)}; rename the table's own {', '.join(taken)}.")
         table.require_single(table.names)
         is_frame = type(given).__module__.startswith("pandas")
-        read = table.read(_needed(saved, table.names) if is_frame else table.names)
+        read = table.read(_needed(saved, table.names, interval) if is_frame else table.names)
         rows = read if isinstance(read, pa.Table) else read.read_all()
     if not rows.num_rows:
         raise SourceError("data: the table has no rows.")
@@ -37,9 +38,9 @@ def predicted(study: Study, saved: SavedModels, data: object, interval: float | 
     return made
 
 
-def _needed(saved: SavedModels, given: Sequence[str]) -> list[str]:
+def _needed(saved: SavedModels, given: Sequence[str], interval: str | float | None) -> list[str]:
     """Columns that the formula takes: a frame may hold others that no Arrow table can."""
     from multilevel.prediction.prediction_rows import needs
 
-    wanted = needs(saved.models[0], given)
+    wanted = needs(saved.source.bare()[0], given, of_next=interval_of(interval)[1])
     return [name for name in given if name in {*wanted.texts, *wanted.numbers}] or list(given)[:1]

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 from groupwise.interface.estimates import Estimates
 from groupwise.interface.python_words import python_words
 from groupwise.interface.study_fields import StudyFields
-from groupwise.predictions import SavedModels, saved_of
+from groupwise.kept_models import SavedModels, saved_of
 from groupwise.progress import RunProgress
 from groupwise.publishing.locate import locate
 from groupwise.publishing.target import Target
 from groupwise.publishing.version import Version
+from groupwise.source.time_zones import local_day
 from groupwise.study.study import Study
 from groupwise.study.study_file import load_study, study_from
 from multilevel.errors import SourceError
@@ -84,9 +85,10 @@ class Published(Estimates):
         with tempfile.TemporaryDirectory(prefix="groupwise-") as folder:
             yield self._target.attachment(self._version, name, Path(folder))
 
-    def _saved(self) -> SavedModels:
-        with self._attachment("joint") as file:
-            return saved_of(self.study, self._version, file)
+    @contextmanager
+    def _saved(self) -> Iterator[SavedModels]:
+        with tempfile.TemporaryDirectory(prefix="groupwise-") as folder:
+            yield saved_of(self.study, self._version, self._target.joint(self._version, Path(folder)))
 
     def to_arviz(self) -> xr.DataTree:
         """The posterior that was published with the version, as ArviZ reads it.
@@ -94,7 +96,7 @@ class Published(Estimates):
         Returns
         -------
         DataTree
-            Group ``posterior``, with coordinates named by level.
+            Groups as ``Fit.to_arviz`` has them; ``log_likelihood`` where it is not larger than 32 MB.
 
         Raises
         ------
@@ -200,7 +202,7 @@ def run(
         loaded = study_from({**loaded.model_dump(mode="json"), **changed}, "gw.run")
     folder = begin_study(loaded, file, new_run_id(), force=force, overrides=_as_yaml(changed), made_by="gw.run")
     with at_work(RunFolder(Path(folder))):
-        ended = run_here(folder, None, datetime.now(UTC).date(), _Told(progress))
+        ended = run_here(folder, None, local_day(datetime.now(UTC), loaded.zone), _Told(progress))
     return Published(*locate(loaded, ended.run_id))
 
 

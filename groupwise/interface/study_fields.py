@@ -12,9 +12,12 @@ class StudyFields(TypedDict, total=False):
 
     title: str
     expectations: str | None
+    rules: Sequence[Mapping[str, object]]
     where: str | None
     types: Mapping[str, str]
     levels: Mapping[str, Sequence[object]]
+    labels: Mapping[str, object]
+    timezone: str | None
     missing: Mapping[str, Literal["exclude", "level", "mean_and_indicator"]]
     window: Mapping[str, object] | None
     as_of: date | str

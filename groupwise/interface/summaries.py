@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from groupwise.printable import printable_lines
 from groupwise.study.study import Study
-from multilevel.formula.tree import Formula
+from groupwise.term_order import FALLBACK, TermOrder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,8 +25,6 @@ CRITERIA = {
     "bic": "BIC",
     "elpd_loo": "elpd_loo",
 }
-FALLBACK = 10**6
-
 type Rows = list[dict[str, Any]]
 
 
@@ -87,8 +85,8 @@ def summarised(study: Study, tables: Mapping[str, pa.Table]) -> Summary:
     """The summary of a study's tables."""
     import pandas as pd
 
-    formula = study.parsed_formula
-    components = sorted(tables["variance_components"].to_pylist(), key=_component_order(formula))
+    order = TermOrder(study.parsed_formula, study.words)
+    components = sorted(tables["variance_components"].to_pylist(), key=order.component)
     sds = [row for row in components if row["quantity"] == "sd"]
     correlations = [row for row in components if row["quantity"] == "correlation"]
     checks = {row["check"]: row for row in tables["diagnostics"].to_pylist()}
@@ -105,9 +103,9 @@ def summarised(study: Study, tables: Mapping[str, pa.Table]) -> Summary:
             [_component(row, {"other_term": row["other_term"], "correlation": row["estimate"]}, has_parts) for row in correlations],
             columns=[*(["part"] if has_parts else []), "group", "term", "other_term", "correlation", "lower", "upper"],
         ),
-        fixed_effects=_fixed(sorted(partial, key=_term_order(formula)), has_parts),
+        fixed_effects=_fixed(sorted(partial, key=order.coefficient), has_parts),
         n_rows=int(checks["n_line_items"]["value"]),
-        n_groups=_sizes(formula, tables["group_coefficients"]),
+        n_groups=_sizes(order, tables["group_coefficients"]),
         criteria=known,
         failed_checks=pd.DataFrame(
             [{"check": row["check"], "message": row["message"]} for row in checks.values() if not row["passed"]],
@@ -160,46 +158,13 @@ def _without_empty(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[[name for name in frame.columns if name in kept or frame[name].notna().any()]]
 
 
-def _sizes(formula: Formula, table: pa.Table) -> dict[str, int]:
+def _sizes(order: TermOrder, table: pa.Table) -> dict[str, int]:
     seen = table.filter(pc.invert(table["is_new"])).group_by(["grouping_factor", "parent_level", "level"]).aggregate([])
     counts: dict[str, int] = {}
     for name in seen["grouping_factor"].to_pylist():
         counts[str(name)] = counts.get(str(name), 0) + 1
-    order = _factor_places(formula)
-    return dict(sorted(counts.items(), key=lambda item: order.get(item[0], FALLBACK)))
-
-
-def _factor_places(formula: Formula) -> dict[str, int]:
-    return {name: place for place, name in enumerate(dict.fromkeys(group.name for group in formula.groups))}
-
-
-def _term_order(formula: Formula) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
-    """The order in which the formula names its terms, the intercept first; occurrence before amount."""
-
-    def place(row: Mapping[str, Any]) -> tuple[Any, ...]:
-        return _part_place(row), *_term_place(formula, row["term"])
-
-    return place
-
-
-def _component_order(formula: Formula) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
-    factors = _factor_places(formula)
-
-    def place(row: Mapping[str, Any]) -> tuple[Any, ...]:
-        other = (False, 0, "") if row["other_term"] is None else _term_place(formula, row["other_term"])
-        return _part_place(row), factors.get(row["grouping_factor"], FALLBACK), *_term_place(formula, row["term"]), *other
-
-    return place
-
-
-def _part_place(row: Mapping[str, Any]) -> int:
-    return 1 if row.get("part") == "amount" else 0
-
-
-def _term_place(formula: Formula, term: str) -> tuple[bool, int, str]:
-    words = "".join(formula.text.split("~", 1)[-1].split())
-    found = words.find("".join(term.split("[", 1)[0].split()))
-    return term != "Intercept", FALLBACK if found < 0 else found, term
+    places = order.factors
+    return dict(sorted(counts.items(), key=lambda item: places.get(item[0], FALLBACK)))
 
 
 def _random_lines(summary: Summary) -> list[str]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+from groupwise.compression.column_scan import ValueCounts
 from groupwise.compression.compress import CompressedStudy, compress
 from groupwise.source.describe import extract
 from groupwise.source.relation import Relation
+from groupwise.source.time_zones import local_day
 from groupwise.study.study import Study
 from groupwise.validation.missing_values import level_orders
 from groupwise.validation.validate import Validated, validate
@@ -38,7 +40,7 @@ def read_line_items(study: Study, as_of: date | None, folder: Path, tell: Callab
     SourceError, DataError : as a run would.
     """
     tell("reading line items")
-    relation = extract(study, as_of, folder, today=datetime.now(UTC).date())
+    relation = extract(study, as_of, folder, today=local_day(datetime.now(UTC), study.zone))
     tell("checking line items")
     return LineItems(relation, validate(study, relation, folder, stays=False))
 
@@ -52,12 +54,12 @@ def cells_of(
     formula: Formula | None = None,
     most_outcomes: int = MOST_OUTCOMES,
     with_units: bool = False,
-    distinct: Mapping[str, int] | None = None,
+    known: ValueCounts | None = None,
 ) -> CompressedStudy:
     """Cells of the study's rows, by its formula or another one; parameters and errors as of ``compress``.
 
     ``with_units`` : keep sums by cell and unit of the sampled columns that the formula leaves out.
-    ``distinct`` : as of ``compress``, where it is known.
+    ``known`` : as of ``compress``.
     """
     used = study.parsed_formula if formula is None else formula
     return compress(
@@ -70,5 +72,5 @@ def cells_of(
         most_outcomes=most_outcomes,
         orders=level_orders(study),
         units=not_grouped_by(used, study.sampled) if with_units else (),
-        distinct=distinct,
+        known=known,
     )

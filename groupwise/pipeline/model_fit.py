@@ -59,11 +59,11 @@ def _keep(run: RunFolder, study: Study, fitted: StudyFit) -> None:
     from multilevel.prediction.save_model import save_model
     from multilevel.prediction.saved_averages import saved_averages
     from multilevel.prediction.saved_cells import cells_table
-    from multilevel.prediction.saved_file import write_models
+    from multilevel.prediction.write_joint import write_joint
 
     moments = {label: (mean, sd) for label, (mean, sd) in read_cells_spec(run.path / "cells.json").moments.items()}
     fills = run.read_json("validation").get("filled_in", {})
-    models = [save_model(part, study.formula, moments=moments, fills=fills, seed=study.seed) for part in fitted.parts]
+    models = [save_model(part, study.formula, moments=moments, fills=fills) for part in fitted.parts]
     kept = [model for model in models if model is not None]
     if fitted.tree is None:
         return
@@ -71,7 +71,7 @@ def _keep(run: RunFolder, study: Study, fitted: StudyFit) -> None:
     cells = average_cells(outcome, fitted.tree, variance, table, study.sampled)
     pq.write_table(cells_table(cells), run.average_cells, compression="zstd")
     if len(kept) == len(models):
-        write_models(kept, run.joint, saved_averages(outcome, fitted.tree, variance, kept, table, study.sampled))
+        write_joint(kept, run.joint, saved_averages(outcome, fitted.tree, variance, kept, table, study.sampled))
 
 
 def _posterior_unkept(study: Study) -> tuple[Any, ...]:
@@ -109,7 +109,7 @@ def _options(study: Study, run: RunFolder, as_of: Any, progress: StepProgress | 
         draws=None if study.draws is None else study.draws.rows,
         unit=study.unit,
         currency=study.currency,
-        n_excluded=validation.get("excluded_where", 0) + validation.get("excluded_missing", 0),
+        n_excluded=sum(validation.get(name, 0) for name in ("duplicates", "excluded_where", "excluded_missing")),
         n_quarantined=validation.get("quarantined", 0),
         extra_checks=extra_checks,
     )

@@ -60,7 +60,7 @@ def release(run: RunFolder, confirm: Confirm = nobody_asks) -> Publication:
             report=run.report,
             validation=run.path / "validation.html",
             quarantine=None if quarantine is None else Path(quarantine),
-            joint=run.joint if run.joint.exists() else None,
+            joint_tables=run.joint if run.joint.exists() else None,
             posterior=run.posterior if run.posterior.exists() else None,
             average_cells=run.average_cells if run.average_cells.exists() else None,
         ),
@@ -96,7 +96,7 @@ def _previous(target: Target) -> tuple[Mapping[str, pa.Table] | None, pa.Table |
 
 def _provenance(run: RunFolder, validation: Mapping[str, Any]) -> dict[str, Any]:
     relation, study = run.relation(), run.study()
-    counts = {name: validation.get(name) for name in ("rows", "quarantined", "excluded_where", "excluded_missing", "left")}
+    counts = {name: validation.get(name) for name in ("rows", "quarantined", "duplicates", "excluded_where", "excluded_missing", "left")}
     return {
         "study_definition": study.model_dump(mode="json"),
         "source": {

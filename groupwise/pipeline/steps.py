@@ -114,7 +114,7 @@ def validate(folder: str) -> None:
 @told("the record cannot be written")
 def record(folder: str) -> None:
     """Great Expectations on a sample, in a process of its own: its import takes seconds that pass while the model is fitted."""
-    if RunFolder(Path(folder)).study().expectations is not None:
+    if RunFolder(Path(folder)).study().has_rules:
         record_in_child(folder, HOUR)
 
 
@@ -126,10 +126,10 @@ def compress(folder: str) -> None:
     with _in_time(study):
         study_sql = run.read_json("validation")["study_sql"]
         noted = noted_counts(run.path)
-        distinct = None if noted is None else noted.distinct()
+        known = None if noted is None else noted.values()
         cells = merge_gathered(run, study_sql)
         if cells is None:
-            cells = cells_of(study, run.relation(), study_sql, run.path, with_units=True, distinct=distinct)
+            cells = cells_of(study, run.relation(), study_sql, run.path, with_units=True, known=known)
     run.write_json("compression", {"n_cells": cells.n_cells, "n_rows": cells.n_rows, "ratio": cells.compression_ratio, "sql": cells.sql})
 
 

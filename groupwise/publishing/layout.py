@@ -122,8 +122,12 @@ class Layout:
         )
 
     def joint(self, as_of: date | str, run_id: str) -> Path:
-        """The version's joint distribution of coefficients and effects, for contrasts."""
+        """The version's joint distribution, of before it was kept as tables."""
         return self.joints / str(as_of) / f"{run_id}.npz"
+
+    def joint_tables(self, as_of: date | str, run_id: str) -> Path:
+        """The version's joint distribution of coefficients and effects as tables, for contrasts and predictions."""
+        return self.joints / str(as_of) / run_id
 
     def version_contract(self, as_of: date | str, run_id: str) -> Path:
         """The version's data contract."""
@@ -134,7 +138,7 @@ class Layout:
         return self.joints / str(as_of) / f"{run_id}.cells.parquet"
 
     def attachment(self, name: str, as_of: date | str, run_id: str) -> Path:
-        """A file of the version besides its tables, by the name of its entry in the manifest."""
+        """A file or folder of the version besides its tables, by the name of its entry in the manifest."""
         places = {
             "report": self.report,
             "validation": self.validation,
@@ -142,6 +146,8 @@ class Layout:
             "posterior": self.posterior,
             "contract": self.version_contract,
             "average_cells": self.average_cells,
+            "quarantine": self.quarantine,
+            "joint_tables": self.joint_tables,
         }
         return places[name](as_of, run_id)
 
@@ -155,6 +161,7 @@ class Layout:
             self.validation(*of),
             self.quarantine(*of),
             self.joint(*of),
+            self.joint_tables(*of),
             self.posterior(*of),
             self.version_contract(*of),
             self.average_cells(*of),

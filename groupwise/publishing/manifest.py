@@ -18,8 +18,14 @@ from groupwise.publishing.sealed import DamagedError, unsealed
 from multilevel.catalogue.published_tables import CATALOGUE_VERSION
 from multilevel.errors import PublishError
 
-ATTACHMENTS = ("report", "validation", "joint", "posterior", "contract", "average_cells")
+ATTACHMENTS = ("report", "validation", "posterior", "contract", "average_cells")
 """Files that a version may have besides its tables, each by the name of its entry and of the layout's method."""
+
+EARLIER = ("joint",)
+"""Files that versions had before: nothing writes them any more."""
+
+FOLDERS = ("quarantine", "joint_tables")
+"""Folders of files that a version may have, likewise."""
 
 
 class _File(BaseModel):
@@ -55,6 +61,7 @@ class _Manifest(BaseModel):
     contract: _File | None = None
     average_cells: _File | None = None
     quarantine: tuple[_File, ...] = ()
+    joint_tables: tuple[_File, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,7 @@ def manifest_of(
     *,
     started_at: datetime,
     attachments: Mapping[str, Path | None],
-    quarantine: Path | None,
+    folders: Mapping[str, Path | None],
 ) -> dict[str, Any]:
     """The manifest's content.
 
@@ -84,10 +91,9 @@ def manifest_of(
     layout, as_of, run_id : name the version.
     files : the tables' entries. provenance : what the run says of itself; JSON-able. started_at : when the run started.
     attachments : the files of ``ATTACHMENTS`` as they are on this disk now, to be measured; None or missing: the version has none.
-    quarantine : the folder of quarantined rows, likewise.
+    folders : those of ``FOLDERS``, likewise.
     """
     of = (as_of, run_id)
-    rows = [] if quarantine is None or not quarantine.is_dir() else sorted(quarantine.iterdir())
     return {
         "schema": MANIFEST_SCHEMA,
         "study": layout.study,
@@ -100,7 +106,7 @@ def manifest_of(
         "version": str(layout.version(*of).relative_to(layout.home)),
         "files": files,
         **{name: _entry(layout, layout.attachment(name, *of), attachments.get(name)) for name in ATTACHMENTS},
-        "quarantine": [_entry(layout, layout.quarantine(*of) / file.name, file) for file in rows],
+        **{name: _entries(layout, layout.attachment(name, *of), folders.get(name)) for name in FOLDERS},
         **provenance,
     }
 
@@ -129,15 +135,21 @@ def entries(manifest: Mapping[str, Any]) -> Iterator[Entry]:
     """Every file that the manifest speaks of, the tables first."""
     for each in manifest["files"]:
         yield Entry(f"{manifest['version']}/{each['path']}", each["bytes"], each["sha256"])
-    for each in (*(manifest.get(name) for name in ATTACHMENTS), *(manifest.get("quarantine") or ())):
+    inside = (each for name in FOLDERS for each in manifest.get(name) or ())
+    for each in (*(manifest.get(name) for name in (*ATTACHMENTS, *EARLIER)), *inside):
         if each is not None:
             yield Entry(each["path"], each["bytes"], each["sha256"])
 
 
 def entry_of(manifest: Mapping[str, Any], name: str) -> Entry | None:
-    """The entry of one of ``ATTACHMENTS``; None where the version has none."""
+    """The entry of one of ``ATTACHMENTS`` or ``EARLIER``; None where the version has none."""
     found = manifest.get(name)
     return None if found is None else Entry(found["path"], found["bytes"], found["sha256"])
+
+
+def entries_of(manifest: Mapping[str, Any], name: str) -> list[Entry]:
+    """The entries of one of ``FOLDERS``; none where the version has none."""
+    return [Entry(each["path"], each["bytes"], each["sha256"]) for each in manifest.get(name) or ()]
 
 
 def _require_agreement(manifest: _Manifest, layout: Layout, as_of: str, run_id: str) -> None:
@@ -146,10 +158,13 @@ def _require_agreement(manifest: _Manifest, layout: Layout, as_of: str, run_id: 
     if (manifest.study, manifest.as_of, manifest.run_id) != (layout.study, *of) or manifest.version != _inside(layout, layout.version(*of)):
         raise DamagedError("it speaks of another version")
     kept = [
-        (found, _inside(layout, layout.attachment(name, *of))) for name in ATTACHMENTS if (found := getattr(manifest, name)) is not None
+        (found, _inside(layout, layout.attachment(name, *of)))
+        for name in (*ATTACHMENTS, *EARLIER)
+        if (found := getattr(manifest, name)) is not None
     ]
-    quarantine = _inside(layout, layout.quarantine(*of))
-    kept += [(found, f"{quarantine}/{Path(found.path).name}") for found in manifest.quarantine]
+    for name in FOLDERS:
+        folder = _inside(layout, layout.attachment(name, *of))
+        kept += [(found, f"{folder}/{Path(found.path).name}") for found in getattr(manifest, name)]
     kept += [(found, f"{found.table}.parquet") for found in manifest.files]
     if any(found.path != path for found, path in kept):
         raise DamagedError("it speaks of files of another version")
@@ -157,6 +172,12 @@ def _require_agreement(manifest: _Manifest, layout: Layout, as_of: str, run_id: 
 
 def _inside(layout: Layout, path: Path) -> str:
     return path.relative_to(layout.home).as_posix()
+
+
+def _entries(layout: Layout, place: Path, folder: Path | None) -> list[dict[str, Any] | None]:
+    """The files of a folder beside the tables."""
+    files = [] if folder is None or not folder.is_dir() else sorted(folder.iterdir())
+    return [_entry(layout, place / file.name, file) for file in files]
 
 
 def _entry(layout: Layout, place: Path, file: Path | None) -> dict[str, Any] | None:

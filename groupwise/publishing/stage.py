@@ -28,7 +28,7 @@ class Attachments:
     report: Path | None = None
     validation: Path | None = None
     quarantine: Path | None = None
-    joint: Path | None = None
+    joint_tables: Path | None = None
     posterior: Path | None = None
     average_cells: Path | None = None
 
@@ -45,7 +45,7 @@ class Staged:
     report: Path | None
     validation: Path | None
     quarantine: Path | None
-    joint: Path | None
+    joint_tables: Path | None
     posterior: Path | None
     contract: Path
     average_cells: Path | None
@@ -70,7 +70,7 @@ def stage(tables: Mapping[str, pa.Table], attachments: Attachments, contract: st
         _stage_file(attachments.report, folder / "report.html"),
         _stage_file(attachments.validation, folder / "validation.html"),
         _stage_quarantine(attachments.quarantine, folder / "quarantine"),
-        _stage_file(attachments.joint, folder / "joint.npz"),
+        _stage_folder(attachments.joint_tables, folder / "joint"),
         _stage_file(attachments.posterior, folder / "posterior.nc"),
         kept_contract,
         _stage_file(attachments.average_cells, folder / "cells.parquet"),
@@ -85,7 +85,7 @@ def placed(layout: Layout, staged: Staged, as_of: date, run_id: str) -> list[tup
         (staged.report, layout.report(*of)),
         (staged.validation, layout.validation(*of)),
         (staged.quarantine, layout.quarantine(*of)),
-        (staged.joint, layout.joint(*of)),
+        (staged.joint_tables, layout.joint_tables(*of)),
         (staged.posterior, layout.posterior(*of)),
         (staged.contract, layout.version_contract(*of)),
         (staged.average_cells, layout.average_cells(*of)),
@@ -137,5 +137,15 @@ def _stage_quarantine(quarantine: Path | None, folder: Path) -> Path | None:
         return None
     durable.make_folder(folder)
     durable.copy_file(quarantine, folder / quarantine.name)
+    durable.sync(folder)
+    return folder
+
+
+def _stage_folder(source: Path | None, folder: Path) -> Path | None:
+    if source is None or not source.exists():
+        return None
+    durable.make_folder(folder)
+    for file in sorted(source.iterdir()):
+        durable.copy_file(file, folder / file.name)
     durable.sync(folder)
     return folder

@@ -20,7 +20,15 @@ from groupwise.publishing.folder.trial import require_publishable
 from groupwise.publishing.layout import STUDY_NAME, Layout, open_layout
 from groupwise.publishing.publication import Confirm, Publication, nobody_asks
 from groupwise.publishing.stage import Attachments
-from groupwise.publishing.verify import check_version, checked_file, latest_manifest, read_average_cells, read_manifest, read_tables
+from groupwise.publishing.verify import (
+    check_version,
+    checked_file,
+    checked_folder,
+    latest_manifest,
+    read_average_cells,
+    read_manifest,
+    read_tables,
+)
 from groupwise.publishing.version import Version
 from multilevel.errors import PublishError
 
@@ -63,7 +71,8 @@ class Target(Protocol):
         """A file beside a version's tables (``manifest.ATTACHMENTS``), fetched into ``folder`` if need be; None where it has none."""
 
     def joint(self, version: Version, folder: Path) -> Path | None:
-        """A version's saved joint distribution as a local file, fetched into ``folder`` if need be; None where none was saved."""
+        """A version's saved joint distribution as a local folder of tables, or a file of versions from before; fetched into ``folder`` if
+        need be; None where none was saved."""
 
     def average_cells(self, version: Version) -> pa.Table | None:
         """The cells of a version's averages, held against the manifest; None where none were kept."""
@@ -128,7 +137,8 @@ class LocalFolder:
 
     def joint(self, version: Version, folder: Path) -> Path | None:
         """Where it lies."""
-        return self.attachment(version, "joint", folder)
+        manifest = self.manifest(version)
+        return checked_folder(self.layout, manifest, "joint_tables") or checked_file(self.layout, manifest, "joint")
 
     def attachment(self, version: Version, name: str, folder: Path) -> Path | None:
         """Where it is."""
@@ -242,7 +252,14 @@ class ObjectStorage:
 
     def joint(self, version: Version, folder: Path) -> Path | None:
         """Downloaded."""
-        return self.attachment(version, "joint", folder)
+        from groupwise.publishing.object_store.store_versions import object_folder
+
+        tables = object_folder(self.layout, version, "joint_tables")
+        if not tables:
+            return self.attachment(version, "joint", folder)
+        for name, data in tables.items():
+            (folder / name).write_bytes(data)
+        return folder
 
     def attachment(self, version: Version, name: str, folder: Path) -> Path | None:
         """Downloaded."""

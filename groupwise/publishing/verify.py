@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from groupwise.publishing.folder.own_files import digest_of, open_file, read_file
 from groupwise.publishing.layout import Layout
-from groupwise.publishing.manifest import Entry, entries, entry_of, parse_manifest
+from groupwise.publishing.manifest import Entry, entries, entries_of, entry_of, parse_manifest
 from multilevel.catalogue.published_tables import TABLES
 from multilevel.errors import PublishError
 
@@ -62,6 +62,15 @@ def checked_file(layout: Layout, manifest: Mapping[str, Any], name: str) -> Path
         return None
     with checked(layout, entry):
         return layout.home / entry.path
+
+
+def checked_folder(layout: Layout, manifest: Mapping[str, Any], name: str) -> Path | None:
+    """A folder beside the tables, every file of it held against the manifest; None where the version has none."""
+    found = entries_of(manifest, name)
+    for entry in found:
+        with checked(layout, entry):
+            pass
+    return (layout.home / found[0].path).parent if found else None
 
 
 def read_average_cells(layout: Layout, manifest: Mapping[str, Any]) -> pa.Table | None:

@@ -39,7 +39,7 @@ def _effects(subject: Subject) -> Finding:
     points = predictor_sentences(subject)
     if not points:
         return Finding("Where the differences are", _variance(subject))
-    of_what = "" if subject.unit == "outcome" else f" ({subject.unit})"
+    of_what = "" if not subject.text("unit") else f" ({subject.unit})"
     return Finding(
         "What goes with more or less",
         f"These go with a higher or lower outcome{of_what}; that they cause it the data alone do not say.",
@@ -147,7 +147,7 @@ def _variance(subject: Subject) -> str:
         return ""
     largest = max(between, key=lambda factor: between[factor])
     share = f"{100 * between[largest]:.1f} % of all variance"
-    return f"Of the variation that groups can explain, most lies between the levels of {largest}: {share}."
+    return f"Of the variation that groups can explain, most lies between the levels of {subject.factor_words(largest)}: {share}."
 
 
 def _steps(subject: Subject) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -12,8 +12,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from groupwise.report.labelled import parent_columns
 from groupwise.report.subject import Subject
 from groupwise.study.moved import DEFAULT, Threshold, read_threshold
+from groupwise.study.study_labels import Labels
 from multilevel.catalogue.headline import population_factors, with_headline
 from multilevel.errors import DataError
 
@@ -129,8 +131,25 @@ def changes(subject: Subject, most: int = 12) -> Changes | None:
         return None
     given, sampled = subject.study.get("diff"), subject.study.get("sampled")
     moved = given.get("moved", DEFAULT) if isinstance(given, Mapping) else DEFAULT
-    earlier, later = Published(subject.previous, subject.previous_cells), Published(subject.tables, subject.cells)
-    return changes_between(earlier, later, read_threshold(moved), most, sampled if isinstance(sampled, list | tuple) else ())
+    published = subject.published or subject.tables
+    earlier, later = Published(subject.previous, subject.previous_cells), Published(published, subject.cells)
+    found = changes_between(earlier, later, read_threshold(moved), most, sampled if isinstance(sampled, list | tuple) else ())
+    return _with_labels(found, subject.labels, parent_columns(published["group_estimates"]))
+
+
+def _with_labels(found: Changes, labels: Labels, around: Mapping[str, str]) -> Changes:
+    """The changes under the study's labels of levels."""
+    if not (labels.levels or labels.names):
+        return found
+
+    def named(one: Move | Level) -> dict[str, Any]:
+        parent = labels.parent_of(one.factor, one.parent, around=around.get(one.factor))
+        return {"parent": parent, "level": str(labels.level_of(one.factor, one.level))}
+
+    counts = tuple(replace(count, factor=labels.factor(count.factor)) for count in found.counts)
+    moves = tuple(replace(one, **named(one)) for one in found.moves)
+    new, gone = (tuple(replace(one, **named(one)) for one in each) for each in (found.new, found.gone))
+    return replace(found, counts=counts, moves=moves, new=new, gone=gone)
 
 
 def changes_between(

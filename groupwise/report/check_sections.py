@@ -44,6 +44,7 @@ def _row_counts(subject: Subject) -> tuple[Fact, ...]:
     named = {
         "rows": "rows in the window",
         "quarantined": "quarantined",
+        "duplicates": "dropped as copies of another row",
         "excluded_where": "left out by the study's condition",
         "excluded_missing": "left out for a missing value",
         "left": "used",

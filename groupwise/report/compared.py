@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from groupwise.report.label_words import column_words, sentence
+from groupwise.report.label_words import sentence
 from groupwise.report.subject import POINTS, Subject, number, term_words
 from multilevel.design.parts import PARTS
 
@@ -33,14 +33,15 @@ def compared(subject: Subject, term: str, coded: Mapping[str, Any] | None) -> Co
         name = term_words(term)
         how = "higher by 1" if name == term else "(yes, against no)"
         is_column = "coded_terms" not in subject.report and re.fullmatch(r"\w+", name)
-        return Compared(f"{sentence(bare(name))} {how}") if is_column else None
-    predictor, words = str(coded["predictor"]), sentence(bare(str(coded["predictor"])))
+        return Compared(f"{sentence(subject.bare(name))} {how}") if is_column else None
+    predictor, words = str(coded["predictor"]), sentence(subject.bare(str(coded["predictor"])))
     if coded.get("level") is not None:
-        return Compared(f"{words} ({_level(coded['level'])}, against {_level(coded['reference'])})")
+        level, reference = (_level(subject, predictor, coded[name]) for name in ("level", "reference"))
+        return Compared(f"{words} ({level}, against {reference})")
     if is_fill(subject, predictor):
-        filled = column_words(predictor.removesuffix(_MISSING))
+        filled = subject.column(predictor.removesuffix(_MISSING))
         return Compared(f"{sentence(filled)} not known, against the average {filled}")
-    return _about_means(coded, bare(predictor)) if coded.get("means") else _about_number(coded, words)
+    return _about_means(subject, coded, subject.bare(predictor)) if coded.get("means") else _about_number(coded, words)
 
 
 def _about_number(coded: Mapping[str, Any], words: str) -> Compared:
@@ -56,7 +57,7 @@ def effect_name(subject: Subject, term: str) -> str:
     name = term_words(term)
     part = next((f" ({part})" for part in PARTS if subject.has_two_parts and name.endswith(f" ({part})")), "")
     name = name.removesuffix(part)
-    return f"{bare(name) if re.fullmatch(r'\w+', name) else name}{part}"
+    return f"{subject.bare(name) if re.fullmatch(r'\w+', name) else subject.labels.term(name)}{part}"
 
 
 def facts(subject: Subject, name: str) -> Mapping[str, Mapping[str, Any]]:
@@ -71,15 +72,10 @@ def predictor_name(subject: Subject, term: str) -> str:
     coded = facts(subject, "coded_terms").get(term)
     if coded is None or coded.get("level") is not None:
         return effect_name(subject, term)
-    name = bare(str(coded["predictor"]))
+    name = subject.bare(str(coded["predictor"]))
     if coded.get("means"):
         return f"{'share of' if coded.get('is_flag') else 'mean'} {'log ' if coded.get('is_log') else ''}{name}"
     return f"log of {name}" if coded.get("is_log") else name
-
-
-def bare(column: str) -> str:
-    """A column for people, without the verb that makes it a question: ``is_weekend`` is weekend."""
-    return re.sub(r"^(?:is|has|was) (?=.)", "", column_words(column))
 
 
 def is_fill(subject: Subject, predictor: str) -> bool:
@@ -89,13 +85,14 @@ def is_fill(subject: Subject, predictor: str) -> bool:
     return filled != predictor and isinstance(rules, Mapping) and rules.get(filled) == "mean_and_indicator"
 
 
-def _level(level: object) -> str:
-    return _TRUTH.get(str(level), str(level))
+def _level(subject: Subject, column: str, level: object) -> str:
+    named = subject.labels.level(column, str(level))
+    return _TRUTH.get(named, named)
 
 
-def _about_means(coded: Mapping[str, Any], name: str) -> Compared:
+def _about_means(subject: Subject, coded: Mapping[str, Any], name: str) -> Compared:
     """``within(x, g)``: the same group, another x; ``between(x, g)``: another group, whose x is higher on average."""
-    group, step = column_words(str(coded["group"]).rpartition(":")[2]), float(coded["step"])
+    group, step = subject.column(str(coded["group"]).rpartition(":")[2]), float(coded["step"])
     if coded["means"] == "within":
         if coded.get("is_flag"):
             return Compared(f"{sentence(name)} (yes, against no) in the same {group}")

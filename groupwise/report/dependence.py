@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from groupwise.report.label_words import column_words, listed, plural
+from groupwise.report.label_words import listed, plural
 from groupwise.report.subject import Subject
 
 _CHECK = re.compile(r"(?:sampled|design_effect)\[(?:(?P<factor>.*), )?(?P<unit>[^,\]]+)\](?:\[\w+\])?")
@@ -59,7 +59,7 @@ def dependence_line(subject: Subject) -> str:
     ordered = sorted(known.items(), key=lambda item: -float(item[1]))
     narrow = ", ".join(f"of {words} about {times} times" for words, times in ordered)
     much = f"Intervals are too narrow ({narrow})" if narrow else "Intervals can be several times too narrow"
-    return f"{much}, and ranks look more settled than they are: {_why([each.unit for each in found])}."
+    return f"{much}, and ranks look more settled than they are: {_why(subject, [each.unit for each in found])}."
 
 
 def dependence_sentence(subject: Subject, factor: str) -> str:
@@ -68,7 +68,7 @@ def dependence_sentence(subject: Subject, factor: str) -> str:
     if not found:
         return ""
     return (
-        f"These intervals take every line item as a new piece of evidence, but {_why([each.unit for each in found])}: they are "
+        f"These intervals take every line item as a new piece of evidence, but {_why(subject, [each.unit for each in found])}: they are "
         f"{_much(found)} too narrow, and ranks less settled than they look."
     )
 
@@ -79,7 +79,7 @@ def with_dependence(subject: Subject, words: str, factor: str | None = None) -> 
     if not found:
         return words
     much = "may be too narrow" if factor is None else f"are {_much(found)} too narrow"
-    return f"{words} They {much}: {_why([each.unit for each in found])}."
+    return f"{words} They {much}: {_why(subject, [each.unit for each in found])}."
 
 
 def _of(subject: Subject, factor: str) -> list[LeftOut]:
@@ -91,7 +91,7 @@ def _much(found: Sequence[LeftOut]) -> str:
     return f"about {max(known, key=float)} times" if known else "perhaps several times"
 
 
-def _why(units: Sequence[str]) -> str:
-    words = [column_words(unit) for unit in dict.fromkeys(units)]
+def _why(subject: Subject, units: Sequence[str]) -> str:
+    words = [subject.column(unit) for unit in dict.fromkeys(units)]
     alike = " or ".join(f"one {unit}" for unit in words)
     return f"line items of {alike} are alike, and the formula leaves {listed([plural(unit) for unit in words])} out"

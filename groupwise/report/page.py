@@ -61,7 +61,7 @@ def write_report(
         If a table is missing or the file cannot be written.
     """
     previous = None if previous_tables is None else told_apart(read_tables(previous_tables))
-    subject = Subject(told_apart(read_tables(tables)), study or {}, report, validation, previous, cells, previous_cells)
+    subject = Subject(told_apart(read_tables(tables)), study or {}, report, validation, previous, cells, previous_cells).with_labels()
     page = render(subject)
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)

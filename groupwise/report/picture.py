@@ -31,7 +31,7 @@ def write_picture(tables: Mapping[str, pa.Table] | Path, study: Mapping[str, obj
     """
     import vl_convert
 
-    subject = Subject(told_apart(read_tables(tables)), study, {}, {})
+    subject = Subject(told_apart(read_tables(tables)), study, {}, {}).with_labels()
     panels = [_panel(figure, columns) for figure, columns in _chosen(subject)]
     apart = {"scale": {"color": "independent"}, "legend": {"color": "independent"}}
     look = {"config": chart_config(PICTURE_COLOURS), "background": "#ffffff", "padding": 18, "spacing": 36}

@@ -14,7 +14,7 @@ from groupwise.report.compared import effect_name
 from groupwise.report.datasets import MOST_LEVELS, Columns, cell_dataset, level_datasets, slope_datasets
 from groupwise.report.effects import effect
 from groupwise.report.group_charts import caterpillar_figure, grid_figure, shrinkage_figure, slope_figure
-from groupwise.report.label_words import column_words, plural, sentence
+from groupwise.report.label_words import plural, sentence
 from groupwise.report.model_charts import pooling_figure, predictor_figures, variance_figure
 from groupwise.report.part_labels import INTERCEPTS
 from groupwise.report.prior_section import priors_section
@@ -166,7 +166,7 @@ def _predictors(subject: Subject) -> Section:
     rows = tuple(
         Row(
             (
-                Cell(column_words(str(effect["predictor"]))),
+                Cell(subject.column(str(effect["predictor"]))),
                 Cell(subject.factor_words(str(effect["factor"]))),
                 *(_summary_cell(effect[name]) for name in ("within", "between", "contextual")),
                 number_cell(effect.get("pooled_slope")),
@@ -225,7 +225,7 @@ def _grid(subject: Subject, cells: Columns | None) -> Section:
     if cells is None:
         return Section("combinations", "Customers × products")
     pair = subject.study.get("cells") or subject.report.get("cells") or ("customer group", "product group")
-    names = tuple(column_words(str(name)) for name in pair) if isinstance(pair, Sequence) else ("customer group", "product group")
+    names = tuple(subject.column(str(name)) for name in pair) if isinstance(pair, Sequence) else ("customer group", "product group")
     return Section("combinations", "Customers × products", figures=(grid_figure(subject, cells, (names[0], names[1])),))
 
 
@@ -234,13 +234,13 @@ def _variance(subject: Subject) -> Section:
     rows = tuple(
         Row(
             (
-                Cell(row["grouping_factor"]),
-                Cell(row["term"] if row["other_term"] is None else f"{row['term']} with {row['other_term']}"),
+                Cell(subject.labels.factor(row["grouping_factor"])),
+                Cell(" with ".join(subject.term(row[name]) for name in ("term", "other_term") if row[name] is not None)),
                 Cell(row["quantity"]),
                 *(number_cell(row[name]) for name in ("estimate", "lower", "upper", "pooling_factor", "r_squared", WITHOUT)),
             )
         )
-        for row in sorted(subject.tables["variance_components"].to_pylist(), key=_component_order)
+        for row in sorted(subject.tables["variance_components"].to_pylist(), key=subject.order.component)
     )
     columns = ("factor", "term", "quantity", "estimate", "from", "to", "pooling factor", "R²", "without group-level predictors")
     table = ShortTable("Variance components, on the link scale", columns, rows)
@@ -253,21 +253,17 @@ def _variance(subject: Subject) -> Section:
     )
 
 
-def _component_order(row: Mapping[str, Any]) -> tuple[bool, str, bool]:
-    return row["grouping_factor"] == "residual", row["grouping_factor"], row["quantity"] == "correlation"
-
-
 def _pooling(subject: Subject) -> Section:
     figure = pooling_figure(subject)
     order = {"complete": 0, "none": 1, "partial": 2}
     found = sorted(
         subject.tables["population_coefficients"].to_pylist(),
-        key=lambda row: (row["term"] not in INTERCEPTS, row["term"], order[row["pooling"]]),
+        key=lambda row: (row["term"] not in INTERCEPTS, *subject.order.term(row["term"]), order[row["pooling"]]),
     )
     rows = tuple(
         Row(
             (
-                Cell(row["term"]),
+                Cell(subject.term(row["term"])),
                 Cell(row["pooling"]),
                 Cell(row["kind"].replace("_", "-")),
                 *(number_cell(row[name]) for name in ("estimate", "std_error", "lower", "upper", "ess_bulk")),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,9 +13,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from groupwise.report.label_words import column_words, plural
+from groupwise.report.labelled import labelled
+from groupwise.study.study_labels import Labels
+from groupwise.term_order import TermOrder
 from multilevel.catalogue.headline import with_headline
-from multilevel.errors import PublishError
+from multilevel.design.parts import PARTS
+from multilevel.errors import FormulaError, PublishError
 from multilevel.families.registry import family_named, has_two_parts
+from multilevel.formula.columns import columns_in
+from multilevel.formula.parse import parse_formula
 
 TABLE_NAMES = (
     "population_coefficients",
@@ -39,6 +46,7 @@ class Subject:
     tables : the six published tables by name. study : the study as a mapping (may be empty: the tables then speak for themselves).
     report : what the fit adds to the tables. validation : what was checked before. previous : the tables of the last version, or None.
     cells, previous_cells : the cells of both versions' averages, None where there are none.
+    published : the tables with levels as the data have them, where ``tables`` has the study's labels.
     """
 
     tables: Mapping[str, pa.Table]
@@ -48,6 +56,39 @@ class Subject:
     previous: Mapping[str, pa.Table] | None = None
     cells: pa.Table | None = None
     previous_cells: pa.Table | None = None
+    published: Mapping[str, pa.Table] | None = None
+
+    def with_labels(self) -> Subject:
+        """The same under the study's labels of levels."""
+        pair = self.study.get("cells")
+        cells = (str(pair[0]), str(pair[1])) if isinstance(pair, list | tuple) and len(pair) == 2 else None
+        return replace(self, tables=labelled(self.tables, self.labels, cells), published=self.tables)
+
+    @property
+    def labels(self) -> Labels:
+        """What the study calls columns and levels."""
+        return Labels.of(self.study)
+
+    @property
+    def order(self) -> TermOrder:
+        """The order in which the formula names terms and factors, by names where it is not known."""
+        try:
+            return TermOrder(parse_formula(self.text("formula")), self.labels)
+        except FormulaError:
+            return TermOrder(None, self.labels)
+
+    def term(self, term: str) -> str:
+        """A term as the formula has it, its columns and levels under their labels."""
+        part = next((f" ({part})" for part in PARTS if term.endswith(f" ({part})")), "")
+        return f"{self.labels.term(term.removesuffix(part))}{part}"
+
+    def column(self, column: str) -> str:
+        """A column for people: its label, or its name in words."""
+        return self.labels.names.get(column) or column_words(column)
+
+    def bare(self, column: str) -> str:
+        """A column for people, without the verb that makes it a question: ``is_weekend`` is weekend."""
+        return re.sub(r"^(?:is|has|was) (?=.)", "", self.column(column))
 
     def text(self, name: str, default: str = "") -> str:
         """A word of the study, or of the fit's report if the study has none."""
@@ -99,8 +140,17 @@ class Subject:
 
     @property
     def unit(self) -> str:
-        """The outcome's unit in words."""
-        return self.text("unit", "outcome")
+        """The outcome's unit in words; without one the outcome's label or name."""
+        return self.text("unit") or self.outcome_words
+
+    @property
+    def outcome_words(self) -> str:
+        """What the outcome is called: its label or its column's name in words; "outcome" where the formula is not known."""
+        try:
+            columns = columns_in(parse_formula(self.text("formula")).response.expression)
+        except FormulaError:
+            return "outcome"
+        return self.column(columns[0]) if len(columns) == 1 and not self.has_two_parts else "outcome"
 
     def signed_outcome(self, value: float) -> str:
         """A difference on the outcome's scale, as prose writes it: +$0.12, −4.2 percentage points."""
@@ -156,7 +206,7 @@ class Subject:
         names = [str(name) for name in pc.unique(self.tables["group_estimates"].column("grouping_factor")).to_pylist()]
         inside = [name for name in sampled if any(f"{other}:".startswith(f"{factor}:") and other.endswith(f":{name}") for other in names)]
         own = [name for name in sampled if any(other.rpartition(":")[2] == name for other in names)]
-        return column_words(next(iter([*inside, *own, *sampled]), "member"))
+        return self.column(next(iter([*inside, *own, *sampled]), "member"))
 
     def speaks_of(self, factor: str) -> str:
         """What the intervals of a factor's levels speak of, one sentence."""
@@ -193,8 +243,8 @@ class Subject:
         nested = table.filter((pc.field("grouping_factor") == factor) & ~pc.field("is_new")).column("parent_level").null_count == 0
         *around, own = factor.split(":")
         if around and nested:
-            return ", ".join(column_words(column) for column in around), column_words(own)
-        return "", " × ".join(column_words(column) for column in factor.split(":"))
+            return ", ".join(self.column(column) for column in around), self.column(own)
+        return "", " × ".join(self.column(column) for column in factor.split(":"))
 
     @property
     def interval(self) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from groupwise.report.subject import Subject, number, term_words
+from groupwise.report.compared import effect_name
+from groupwise.report.subject import Subject, number
 from multilevel.families.registry import family_named
 
 type Component = Mapping[str, Any]
@@ -48,7 +49,7 @@ def _explained(subject: Subject, row: Component) -> list[str]:
     without, r_squared = row["estimate_without_group_predictors"], row["r_squared"]
     if without is None or r_squared is None:
         return []
-    what = f"{term_words(row['term'])} of {subject.factor_words(row['grouping_factor'])}"
+    what = f"{effect_name(subject, row['term'])} of {subject.factor_words(row['grouping_factor'])}"
     sentence = (
         f"Levels differ in {what} by an sd of {number(row['estimate'])}; without the group-level predictors it would be {number(without)}"
     )
@@ -69,4 +70,4 @@ def _pooled(subject: Subject, sds: Sequence[Component]) -> list[str]:
 
 
 def _named(subject: Subject, row: Component) -> str:
-    return f"{term_words(row['term'])} of {subject.factor_words(row['grouping_factor'])} ({row['pooling_factor']:.2f})"
+    return f"{effect_name(subject, row['term'])} of {subject.factor_words(row['grouping_factor'])} ({row['pooling_factor']:.2f})"

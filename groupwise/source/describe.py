@@ -24,7 +24,7 @@ from groupwise.study.study import Study
 from groupwise.validation.missing_values import label_columns
 from groupwise.validation.needs import calculated_columns
 from groupwise.validation.scan_sql import check_expressible
-from groupwise.validation.suite import load_rules, read_rules
+from groupwise.validation.suite import load_rules, study_rules
 from groupwise.whole_files import write_whole
 from multilevel.errors import DataError, SourceError
 from multilevel.formula.columns import formula_columns
@@ -59,11 +59,10 @@ def extract(study: Study, as_of: date | None, folder: Path, *, today: date, surv
     SourceError : missing or locked file, or a query that does not run. DataError : no line items in the window.
     StudyError : ``where`` is not a row-wise condition over the relation's columns, or the suite cannot be checked on them.
     """
-    if study.expectations is not None:
-        read_rules(study.expectations)  # a wrong suite fails before any data is touched
+    study_rules(study)  # a wrong suite fails before any data is touched
     keep_mix(study, folder)
     source = locate(study)
-    connection = open_source(source.database, study.name, folder, source.files, source.kind, wishes=study.wishes)
+    connection = open_source(source.database, study.name, folder, source.files, source.kind, wishes=study.wishes, zone=study.zone)
     try:
         state = source_state(source.database, source.files)
         table = read_source(connection, study, source, column_use(study), folder)
@@ -92,6 +91,7 @@ def extract(study: Study, as_of: date | None, folder: Path, *, today: date, surv
             state=state,
             notes=table.notes,
             wishes=study.wishes,
+            zone=study.zone,
         )
 
         def check(part: Relation) -> None:
@@ -118,11 +118,12 @@ def used_columns(study: Study) -> list[str]:
 
 def column_use(study: Study) -> ColumnUse:
     """Where the study names columns."""
-    rules = read_rules(study.expectations) if study.expectations is not None else ()
+    rules = study_rules(study)
     texts = [*used_columns(study), *study.missing, *study.types, study.where or "", study.window.column if study.window else ""]
     texts.append(study.partition_column or "")
+    texts += [f"{rule.kwargs} {rule.order_by or ''}" for rule in rules]
     by_file = study.statistics is not None and study.source.kind == "parquet" and study.source.line_items is None
-    return ColumnUse([*texts, *(str(rule.kwargs) for rule in rules)], label_columns(study), tuple(study.types), by_file)
+    return ColumnUse(texts, label_columns(study), tuple(study.types), by_file)
 
 
 def require_columns(study: Study, columns: Mapping[str, str], folders: Collection[str] = ()) -> None:
@@ -154,12 +155,10 @@ def require_columns(study: Study, columns: Mapping[str, str], folders: Collectio
 
 
 def _require_rules(study: Study, columns: dict[str, str]) -> list[str]:
-    """The columns that the rules read; the suite fits these columns and every rule can be part of the scan."""
-    if study.expectations is None:
-        return []
-    rules = load_rules(study.expectations, columns)
-    check_expressible(rules, columns, study.expectations)
-    return [name for rule in rules for name in rule.columns]
+    """Columns that the rules read, all where one of several rows is kept; every rule fits these columns and can be part of the scan."""
+    rules = load_rules(study, columns)
+    check_expressible(rules, columns)
+    return list(columns) if any(rule.keep for rule in rules) else [name for rule in rules for name in rule.columns]
 
 
 def _condition(connection: duckdb.DuckDBPyConnection, study: Study, line_items: str, columns: dict[str, str]) -> str:

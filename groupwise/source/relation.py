@@ -18,10 +18,12 @@ import duckdb
 
 from groupwise.resources import NO_WISHES, SPILL, Resources, Wishes, resources
 from groupwise.source.arrow_files import register_arrow
+from groupwise.source.query_errors import in_plain_words
 from groupwise.source.sealing import seal
 from groupwise.source.source_files import local_files, source_state
 from groupwise.source.text_files.csv_refusal import csv_refusal
 from groupwise.source.time_limit import close, watched
+from groupwise.source.time_zones import UTC_ZONE
 from groupwise.source.user_sql.statement import run
 from multilevel.errors import DataError, ResourceError, SourceError
 from multilevel.text import shorten
@@ -48,6 +50,7 @@ class Relation:
     columns : name -> DuckDB type. rows : line items in the window; checksum : of their used columns, whatever their order.
     state : sizes and times of the source's files when they were described (``source_state``); empty: a connection does not check it.
     notes : sentences about files of the source that are not alike. wishes : what the study says its queries may take.
+    zone : time zone of the days of the window, and of days and hours of columns that are times with a zone.
     """
 
     study: str
@@ -65,6 +68,7 @@ class Relation:
     state: str = ""
     notes: tuple[str, ...] = ()
     wishes: Wishes = NO_WISHES
+    zone: str = UTC_ZONE
 
     @property
     def sql(self) -> str:
@@ -107,7 +111,7 @@ def literal(text: str) -> str:
 
 
 def connect(relation: Relation, temporary: Path | None = None) -> duckdb.DuckDBPyConnection:
-    """A connection of its own on which ``relation.sql`` runs: the file attached read-only, UTC, no extension fetched, resources bounded.
+    """A connection of its own on which ``relation.sql`` runs: the file attached read-only, no extension fetched, resources bounded.
 
     It reads the declared source and ``temporary``, writes into ``temporary``, and reaches no other file (``groupwise.source.sealing``).
 
@@ -121,7 +125,9 @@ def connect(relation: Relation, temporary: Path | None = None) -> duckdb.DuckDBP
     """
     if relation.database is None:
         _check_state(relation)
-    connection = open_source(relation.database, relation.study, temporary, relation.files, relation.kind, wishes=relation.wishes)
+    connection = open_source(
+        relation.database, relation.study, temporary, relation.files, relation.kind, wishes=relation.wishes, zone=relation.zone
+    )
     # looked at only now: from here on the attached file is held against writers
     try:
         _check_state(relation)
@@ -146,6 +152,7 @@ def open_source(
     kind: str = "parquet",
     *,
     wishes: Wishes = NO_WISHES,
+    zone: str = UTC_ZONE,
 ) -> duckdb.DuckDBPyConnection:
     """``connect``, before there is a relation.
 
@@ -166,7 +173,7 @@ def open_source(
         raise SourceError(f"{study}: source.database {database} does not exist (working directory {Path.cwd()}).")
     connection = watched(duckdb.connect(config=settings))
     try:
-        connection.execute("set TimeZone = 'UTC'")
+        connection.execute(f"set TimeZone = {literal(zone)}")
         if database is not None:
             _attach(connection, database, study)
         if kind == "arrow":
@@ -239,7 +246,7 @@ def first_line(error: Exception) -> str:
         return shorten(refused, MESSAGE_LENGTH)
     lines = [line.strip() for line in str(error).strip().split("\n")]
     offered = [line for line in lines[1:] if line.startswith(("Candidate bindings", "Did you mean"))]
-    text = " ".join([lines[0], *offered[:1]])
+    text = in_plain_words(" ".join([lines[0], *offered[:1]]))
     if "file system operations are disabled" in text:
         # the path is in the message; what follows it is DuckDB's own setting
         text = text.split(" - file system")[0]

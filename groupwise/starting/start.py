@@ -16,14 +16,13 @@ from groupwise.planning.dry_run import plan
 from groupwise.source.time_limit import close
 from groupwise.starting.data_source import Data, declared, open_data, told_error
 from groupwise.starting.proposal import Proposal, proposals
-from groupwise.starting.study_text import rules_text, study_fields, study_text
+from groupwise.starting.study_text import starter_rules, study_fields, study_text
 from groupwise.starting.table_profile import ID_WORDS, TableProfile, profile
 from groupwise.study.study import Study
 from groupwise.study.study_schema import NAME, first_line, schema_text
 from groupwise.whole_files import write_whole
 from multilevel.errors import DataError, GroupwiseError, SourceError, StudyError
 
-RULES = Path("expectations")
 SCHEMA = Path(".groupwise") / NAME
 FEW_COLUMNS = 5
 
@@ -70,8 +69,9 @@ def start(
         if not made.rows:
             raise DataError(f"{own}: {data} has no rows.")
         if _loaded_twice(made):
-            found = _once(found)
-            made = replace(profile(connection, found.sql, found.types), duplicates=made.duplicates)
+            # copies say nothing about levels and ids
+            once = profile(connection, f"select distinct * from (\n{found.sql}\n)", found.types)
+            made = replace(once, copies=made.duplicates)
     except duckdb.Error as error:
         raise told_error(error, own, data) from error
     finally:
@@ -83,19 +83,15 @@ def start(
     source = dict(found.source) | ({} if query is None else {"line_items": str(query)})
     tell("trying a study")
     chosen = _first_that_fits(own, found, made, folder)
-    rules = re.sub(r"\W", "_", own.lower())
-    fields = study_fields(own, source, chosen, rules)
+    fields = study_fields(own, source, chosen, starter_rules(made, chosen))
     notes = list(found.notes)
+    if made.copies:
+        notes.append(f"The {made.copies:,} copies are dropped by a rule: ids or times show that the rows were loaded twice")
     if made.duplicates:
-        notes.append(
-            f"The {made.duplicates:,} repeated rows are left out by the query, because ids or times make them copies"
-            if _loaded_twice(made)
-            else "Repeated rows are kept: nothing says that they are copies. To leave them out, select distinct * from source in line_items"
-        )
+        notes.append("Repeated rows are kept: nothing says that they are copies. To drop them, add a rule with keep: one")
     files = {output: f"{first_line(output, SCHEMA)}\n{study_text(fields, chosen, made, data, notes)}"}
     if query is not None and found.query is not None:
         files[query] = found.query
-    files[RULES / f"{rules}.json"] = rules_text(rules, made, chosen)
     return Started(made, chosen, fields, files)
 
 
@@ -126,15 +122,6 @@ def _loaded_twice(table: TableProfile) -> bool:
     return has_id or (any(one.kind == "time" for one in columns) and len(table.columns) >= FEW_COLUMNS)
 
 
-def _once(found: Data) -> Data:
-    comment = "-- Rows that are there twice count once.\n"
-    if found.query is None:
-        query = f"{comment}select distinct * from {found.of}\n"
-    else:
-        query = f"{comment}select distinct * from (\n{found.query}\n)\n"
-    return replace(found, query=query, sql=f"select distinct * from (\n{found.sql}\n)")
-
-
 def _first_that_fits(name: str, found: Data, table: TableProfile, folder: Path) -> Proposal:
     """The first proposal whose plan has no refusal."""
     why = "no column divides the rows into groups of at least two"
@@ -147,7 +134,7 @@ def _first_that_fits(name: str, found: Data, table: TableProfile, folder: Path) 
         trial = folder / f"trial-{number}"
         trial.mkdir()
         try:
-            study = Study.model_validate(study_fields(name, source, made, None))
+            study = Study.model_validate(study_fields(name, source, made, ()))
             items = read_line_items(study, None, trial, lambda step: None)
             refusals = plan(study, items.relation, items.validated.study_sql, folder=trial).refusals
         except SourceError:

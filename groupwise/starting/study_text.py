@@ -1,8 +1,7 @@
-"""The text of the files that ``init`` writes: a study with a comment on every choice, and starter rules."""
+"""The text of the study that ``init`` writes, with a comment on every choice, and its starter rules."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ from multilevel.text import shorten
 WIDTH = 116
 
 
-def study_fields(name: str, source: Mapping[str, Any], made: Proposal, rules: str | None) -> dict[str, Any]:
+def study_fields(name: str, source: Mapping[str, Any], made: Proposal, rules: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The study as a mapping, fields that say nothing left out."""
     fields: dict[str, Any] = {
         "name": name,
@@ -23,13 +22,13 @@ def study_fields(name: str, source: Mapping[str, Any], made: Proposal, rules: st
         "formula": made.formula,
         "family": made.family,
         "source": dict(source),
-        "expectations": rules,
         "where": made.where,
         "missing": dict(made.missing),
         "window": None if made.window is None else {"column": made.window[0], "days": made.window[1]},
         "cells": None if made.cells is None else list(made.cells),
         "sampled": list(made.sampled),
         "engine": "likelihood",
+        "rules": list(rules),
     }
     return {field: value for field, value in fields.items() if value not in (None, {}, [])}
 
@@ -51,7 +50,10 @@ def study_text(fields: Mapping[str, Any], made: Proposal, table: TableProfile, d
             *([f"Other numbers that could be predictors (+ {made.numbers[0]}): {', '.join(made.numbers)}."] if made.numbers else []),
         ],
         "family": [f"{made.reason('family')}."],
-        "expectations": [f"Rules that the rows must keep, in expectations/{fields.get('expectations')}.json; they hold today."],
+        "rules": [
+            "What every row must keep; it holds today. A row that breaks a rule is quarantined, or with severity: info only counted (make "
+            "the range a warning once it is known). With keep: one, copies of a row are dropped and counted.",
+        ],
         "where": [f"{made.reason('where')}."],
         "missing": ["What becomes of rows without a value: exclude, level (a level of its own) or mean_and_indicator."],
         "window": ["The days that count, back from the last one (as_of: latest)."],
@@ -61,32 +63,27 @@ def study_text(fields: Mapping[str, Any], made: Proposal, table: TableProfile, d
     }
     for field, value in fields.items():
         lines += ["", *_comment([line for line in why.get(field, []) if line.strip(". ")])] if field in why else []
-        lines.append(f"{field}: {_flow(value)}")
+        lines += [f"{field}:", *(f"  - {_flow(one)}" for one in value)] if field == "rules" else [f"{field}: {_flow(value)}"]
     return "\n".join(lines).replace("\n\n\n", "\n\n") + "\n"
 
 
-def rules_text(name: str, table: TableProfile, made: Proposal) -> str:
-    """Starter rules as a suite: what holds in the data and should go on to hold."""
-    rules: list[dict[str, Any]] = []
+def starter_rules(table: TableProfile, made: Proposal) -> list[dict[str, Any]]:
+    """Rules of the study: what holds in the data and should go on to hold."""
     named = [*dict.fromkeys([made.outcome, *(part for term in made.groups for part in term.replace("`", "").split("/")), *made.sampled])]
     named += [made.window[0]] if made.window else []
-    for at, column in enumerate(one for one in named if one in table.columns and not table.columns[one].nulls):
-        why = "Every row has one today; a row without it is quarantined."
-        rules.append(_rule("expect_column_values_to_not_be_null", {"column": column}, "warning", f"present_{at + 1}", why))
+    rules: list[dict[str, Any]] = [
+        {"check": "present", "column": column} for column in named if column in table.columns and not table.columns[column].nulls
+    ]
     found = table.columns[made.outcome]
     if found.kind == "number" and found.low < found.high:
-        bounds = {"column": made.outcome, "min_value": found.low, "max_value": found.high}
-        why = "The range of the outcome today. A value outside is counted, not quarantined; make it a warning once the range is known."
-        rules.append(_rule("expect_column_values_to_be_between", bounds, "info", "outcome_range", why))
-    ids = [one for one in table.columns.values() if one.is_id and one.levels == one.n == table.rows and one.kind in ("text", "number")]
-    for one in ids[:1]:
-        why = "An id that is there twice is a row that was loaded twice."
-        rules.append(_rule("expect_column_values_to_be_unique", {"column": one.name}, "warning", "id_unique", why))
-    return json.dumps({"name": name, "grain": "one row per line item", "expectations": rules}, indent=2, ensure_ascii=False) + "\n"
-
-
-def _rule(kind: str, kwargs: Mapping[str, Any], severity: str, rule_id: str, why: str) -> dict[str, Any]:
-    return {"type": kind, "kwargs": dict(kwargs), "severity": severity, "meta": {"rule_id": rule_id, "why": why}}
+        rules.append({"check": "between", "column": made.outcome, "min": found.low, "max": found.high, "severity": "info"})
+    ids = [one.name for one in table.columns.values() if one.is_id and one.levels == one.n == table.rows and one.kind in ("text", "number")]
+    if table.copies:
+        alike: Any = ids[0] if ids else list(table.columns)
+        rules.append({"check": "unique", "column": alike, "keep": "one", "id": "copies"})
+    elif ids:
+        rules.append({"check": "unique", "column": ids[0]})
+    return rules
 
 
 def _comment(lines: Sequence[str]) -> list[str]:

@@ -73,19 +73,22 @@ ID_WORDS = re.compile(r"(^|[_\W])(id|key|code|nr|no|number|uuid|guid)$|[a-z](Id|
 
 @dataclass(frozen=True)
 class TableProfile:
-    """``columns`` by name; ``duplicates``: rows that are there once more; ``nested``: inner column -> the outer ones that it is within;
+    """``columns`` by name; ``duplicates``: rows that are there once more; ``copies``: such rows that were left out before;
+    ``nested``: inner column -> the outer ones that it is within;
     ``same``: pairs of columns that divide the rows alike; ``crossed``: pairs, and how many of their combinations there are."""
 
     rows: int
     columns: Mapping[str, ColumnProfile]
     duplicates: int = 0
+    copies: int = 0
     nested: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     same: tuple[tuple[str, str], ...] = ()
     crossed: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
         """The profile in sentences, a line for each column."""
-        found = [f"{self.rows:,} rows" + (f", {self.duplicates:,} of them the same as another row" if self.duplicates else "")]
+        again = self.duplicates or self.copies
+        found = [f"{self.rows + self.copies:,} rows" + (f", {again:,} of them the same as another row" if again else "")]
         return (
             found
             + [f"{column.name}: {_sentence(column)}" for column in self.columns.values()]
@@ -111,7 +114,7 @@ def profile(connection: duckdb.DuckDBPyConnection, sql: str, types: Mapping[str,
     smallest = {name: _smallest(connection, sql, name) for name in factors}
     columns = {name: replace(column, smallest=smallest.get(name, 0)) for name, column in columns.items()}
     nested, same, crossed = _pairs(connection, sql, sorted(factors, key=lambda name: columns[name].levels)[:MOST_FACTORS], columns)
-    return TableProfile(rows, columns, _duplicates(connection, sql, names, rows) if duplicates and names else 0, nested, same, crossed)
+    return TableProfile(rows, columns, _duplicates(connection, sql, names, rows) if duplicates and names else 0, 0, nested, same, crossed)
 
 
 def could_group(column: ColumnProfile) -> bool:

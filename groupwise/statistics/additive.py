@@ -17,7 +17,7 @@ from multilevel.formula.tree import Call, Expression, Operation
 def why_whole(study: Study, rules: Sequence[Rule], columns: Mapping[str, str]) -> tuple[str, ...]:
     """Every reason, in words; empty where all that the study needs of its line items adds over partitions.
 
-    rules : of its suite. columns : of the line items, name -> DuckDB type.
+    rules : of the study and its suite. columns : of the line items, name -> DuckDB type.
     """
     return tuple(_reasons(study, rules, columns))
 
@@ -37,7 +37,8 @@ def _reasons(study: Study, rules: Sequence[Rule], columns: Mapping[str, str]) ->
             yield f"missing: {name} is the column that says which partition a line item is of"
     for rule in rules:
         if rule.is_unique:
-            yield f"rule {rule.rule_id} compares line items of different partitions"
+            keeps = "" if rule.keep is None else f", and keeps {rule.keep} of those alike"
+            yield f"rule {rule.rule_id} compares line items of different partitions{keeps}"
     if study.privacy is not None:
         yield f"privacy counts distinct {study.privacy.of} over all line items"
     named = [*(name for group in formula.groups for name in group.columns), *(name for part in predictors for name in columns_in(part))]
@@ -63,8 +64,7 @@ def keeping(study: Study, relation: Relation) -> tuple[str, ...]:
     """What is said of a study's statistics before a run; nothing of a study that keeps none."""
     if study.statistics is None:
         return ()
-    rules = load_rules(study.expectations, relation.columns) if study.expectations else ()
-    reasons = why_whole(study, rules, relation.columns)
+    reasons = why_whole(study, load_rules(study, relation.columns), relation.columns)
     if not reasons:
         return (f"Kept by {study.statistics.partition} in {study.statistics.keep}: a run reads the line items that changed.",)
     return (f"Every run reads all line items, and none are kept: {'; '.join(reasons)}.",)

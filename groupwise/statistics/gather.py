@@ -18,19 +18,21 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from groupwise.compression.compress import CompressedStudy
+from groupwise.compression.column_scan import may_scatter, scattered_predictors
+from groupwise.compression.compress import CompressedStudy, explained
 from groupwise.retention import remove, rows_of_earlier_runs
 from groupwise.run_folder import RUNS, RunFolder
 from groupwise.source.describe import extract
 from groupwise.source.fingerprint import Fingerprint
-from groupwise.source.relation import Relation
+from groupwise.source.relation import Relation, connect
+from groupwise.source.time_limit import close
 from groupwise.statistics.additive import why_whole
 from groupwise.statistics.job import Job, Statistics
 from groupwise.statistics.keep import Keep, keep_of
 from groupwise.statistics.merged import merge
 from groupwise.statistics.part_facts import SURVEY
 from groupwise.statistics.partition_cells import job_plan, kinds
-from groupwise.statistics.partition_facts import FACTS, QUARANTINE, WindowFacts, quarantine_table
+from groupwise.statistics.partition_facts import FACTS, QUARANTINE, WindowFacts, quarantine_table, study_schema
 from groupwise.statistics.partitions import Segment, rows_of_segments, segment_from
 from groupwise.statistics.recipe import recipe
 from groupwise.statistics.survey import Check, Surveyed, folder_of, survey
@@ -61,8 +63,7 @@ def describe(run: RunFolder, as_of: date | None, today: date, *, writes: bool = 
         return count_window(connection, study, relation, names, run.path / COUNTS)
 
     def by_partition(connection: duckdb.DuckDBPyConnection, relation: Relation, names: Sequence[str], check: Check) -> Fingerprint:
-        rules = load_rules(study.expectations, relation.columns) if study.expectations else ()
-        reasons = why_whole(study, rules, relation.columns)
+        reasons = why_whole(study, load_rules(study, relation.columns), relation.columns)
         if reasons:
             logger.warning("%s: the line items are read whole: %s.", study.name, "; ".join(reasons))
             run.write_json(SEGMENTS, {"whole": reasons})
@@ -205,11 +206,36 @@ def gather_cells(run: RunFolder, ask: Ask, *, cut: bool = True) -> None:
     if found is None:
         return
     facts = found.facts()
-    job = replace(found.job, distinct=facts.distinct(), n_quarantined=facts.counts.quarantined)
+    counts = facts.counts
+    job = replace(found.job, distinct=facts.distinct(), n_ruled_out=counts.quarantined + counts.duplicates)
+    job = replace(job, scattered=_scattered(job, counts.left, run.path))
+    run.write_json(SEGMENTS, {**run.read_json(SEGMENTS), "scattered": job.scattered})
     whats = kinds(job, job_plan(job)[0])
     left = tuple(one for one in found.segments if found.count_of(one, "left"))
     found.fetch(left, whats)
     _ask(found, ask, replace(job, segments=left), lambda segment: found.has(segment, whats), whats[-1])
+
+
+def _scattered(job: Job, n_rows: int, folder: Path) -> tuple[str, ...]:
+    """Predictors that keep their moments although they have few values: decided once, on the whole window, as one scan of it would.
+
+    n_rows : that are left in the window. A pair of a group and a value may be in any partition, so that no sum of kept counts says how
+    many there are: where it depends on that, the window's grouping columns and these predictors are read.
+    """
+    formula, schema = job.study.parsed_formula, replace(study_schema(job), n_rows=n_rows)
+    if not may_scatter(schema):
+        return ()
+    logger.info(
+        "%s: of the whole window, grouping columns and predictors with few values are read, to count their combinations.", job.study.name
+    )
+    rules = load_rules(job.study, job.relation.columns)
+    study_sql = RowScan(job.study, job.relation, rules, {}).study_sql(ruled_out=job.n_ruled_out)
+    connection = connect(job.relation, folder)
+    try:
+        with explained(formula):
+            return tuple(sorted(scattered_predictors(connection, study_sql, formula, schema)))
+    finally:
+        close(connection)
 
 
 def _ask(found: Gathered, ask: Ask, job: Job, is_there: Callable[[Segment], bool], last: str) -> None:
@@ -251,8 +277,8 @@ def merge_gathered(run: RunFolder, study_sql: str) -> CompressedStudy | None:
     found = gathered(run)
     if found is None:
         return None
-    facts = found.facts()
-    return merge(replace(found.job, distinct=facts.distinct()), study_sql, found.tables, run.path)
+    job = replace(found.job, distinct=found.facts().distinct(), scattered=tuple(run.read_json(SEGMENTS)["scattered"]))
+    return merge(job, study_sql, found.tables, run.path)
 
 
 def rows_read(run: RunFolder) -> Relation:

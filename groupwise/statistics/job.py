@@ -27,7 +27,8 @@ class Job:
     """Segments of a study's line items.
 
     names : columns that the study uses. distinct : numeric predictor -> how many different values it has in the whole window, which
-    decides what the cells are. n_quarantined : line items of the segments that broke a rule.
+    decides what the cells are; scattered : those of them that would make many cells of each there. n_ruled_out : line items of the segments
+    that broke a rule.
     """
 
     study: Study
@@ -35,7 +36,8 @@ class Job:
     segments: tuple[Segment, ...]
     names: tuple[str, ...]
     distinct: Mapping[str, int] = field(default_factory=dict)
-    n_quarantined: int = 0
+    scattered: tuple[str, ...] = ()
+    n_ruled_out: int = 0
 
     @property
     def rows(self) -> Relation:
@@ -45,8 +47,7 @@ class Job:
     @property
     def scan(self) -> RowScan:
         """The rules on them."""
-        rules = load_rules(self.study.expectations, self.relation.columns) if self.study.expectations else ()
-        return RowScan(self.study, self.rows, rules, {}, (PARTITION_COLUMN,))
+        return RowScan(self.study, self.rows, load_rules(self.study, self.relation.columns), {}, (PARTITION_COLUMN,))
 
     def to_json(self) -> str:
         """Text that ``job_from`` reads back."""
@@ -57,7 +58,8 @@ class Job:
                 "segments": [one.to_json() for one in self.segments],
                 "names": list(self.names),
                 "distinct": dict(self.distinct),
-                "n_quarantined": self.n_quarantined,
+                "scattered": list(self.scattered),
+                "n_ruled_out": self.n_ruled_out,
             },
             default=str,
         )
@@ -72,7 +74,8 @@ def job_from(text: str) -> Job:
         tuple(map(segment_from, content["segments"])),
         tuple(content["names"]),
         content["distinct"],
-        content["n_quarantined"],
+        tuple(content["scattered"]),
+        content["n_ruled_out"],
     )
 
 

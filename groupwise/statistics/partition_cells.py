@@ -43,7 +43,7 @@ def cells_name(plan: CellPlan, what: str = "cells", place: int | None = None) ->
 def job_plan(job: Job) -> tuple[CellPlan, Schema]:
     """Which cells the study keeps."""
     formula = job.study.parsed_formula
-    schema = study_schema(job, job.distinct)
+    schema = study_schema(job)
     plan = plan_cells(formula, schema, job.study.family)
     refuse_too_wide(plan, formula)
     return plan, schema
@@ -51,13 +51,13 @@ def job_plan(job: Job) -> tuple[CellPlan, Schema]:
 
 def condense(job: Job, connection: duckdb.DuckDBPyConnection, folder: Path) -> Statistics:
     """The cells of every segment, and what goes with them; ``folder`` : for files in between."""
-    study_sql = job.scan.study_sql(quarantined=job.n_quarantined)
+    study_sql = job.scan.study_sql(ruled_out=job.n_ruled_out)
     with explained(job.study.parsed_formula):
         plan, schema = job_plan(job)
         made: Statistics = {one.name: {} for one in job.segments}
         parts = _by_outcomes(job, connection, plan, schema, study_sql)
         for with_outcomes, part in parts:
-            part_sql = part.scan.study_sql(quarantined=job.n_quarantined)
+            part_sql = part.scan.study_sql(ruled_out=job.n_ruled_out)
             _write_cells(part, connection, plan, schema, part_sql, folder, with_outcomes, made)
         if needs_outcomes(plan):
             outcome = as_sql(plan.raw_outcome, schema.moments)

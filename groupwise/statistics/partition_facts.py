@@ -61,9 +61,9 @@ def count(job: Job, connection: duckdb.DuckDBPyConnection) -> Statistics:
     return made
 
 
-def study_schema(job: Job, distinct: Mapping[str, int]) -> Schema:
+def study_schema(job: Job) -> Schema:
     """What the plan of the cells needs to know, from types and from what was counted."""
-    return schema_of_types(job.scan.study_types, distinct)
+    return schema_of_types(job.scan.study_types, job.distinct, job.scattered)
 
 
 def _bounds(scan: RowScan) -> dict[str, str]:

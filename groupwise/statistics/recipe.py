@@ -21,8 +21,8 @@ from sql import read_query
 
 FORMAT = 1
 """Version of what is kept and how; statistics of another one are made again."""
-FIELDS = ("formula", "family", "where", "missing", "types", "levels", "sampled")
-"""Fields of a study that its statistics follow from."""
+FIELDS = ("formula", "family", "where", "missing", "types", "levels", "sampled", "timezone")
+"""Fields of a study that its statistics follow from, besides its rules."""
 ROOMS = (
     (Path(groupwise.__file__).parent, ("compression", "source", "statistics", "validation")),
     (Path(multilevel.__file__).parent, ("cells", "families", "formula")),
@@ -50,7 +50,8 @@ def recipe(study: Study, columns: Mapping[str, str], names: Sequence[str]) -> st
             "column": study.partition_column or (study.window.column if study.window else None),
             "kind": study.source.kind,
             "line_items": locate(study).query,
-            "rules": None if study.expectations is None else suite_entries(study.expectations),
+            "suite": None if study.expectations is None else suite_entries(study.expectations),
+            "rules": [rule.entry() for rule in study.rules],
             "columns": {name: columns[name] for name in used},
             "duckdb": version("duckdb"),
             "code": _code(),

@@ -19,7 +19,18 @@ def unknown_field(model: type[BaseModel], place: Sequence[int | str]) -> str:
     close = difflib.get_close_matches(own, names, n=1)
     if close:
         return f"no such field; did you mean {close[0]}?"
-    return f"no such field; the fields{' of ' + '.'.join(map(str, place[:-1])) if len(place) > 1 else ''} are {', '.join(names)}"
+    return f"no such field; the fields{f' of {shown_place(place[:-1])}' if len(place) > 1 else ''} are {', '.join(names)}"
+
+
+def shown_place(place: Sequence[int | str]) -> str:
+    """A place in a study, for people: ``source.options.decimal``, ``rules no. 2, column``."""
+    text = ""
+    for before, part in zip((None, *place), place, strict=False):
+        if isinstance(part, int):
+            text += f" no. {part + 1}"
+        else:
+            text += f"{', ' if isinstance(before, int) else '.' if text else ''}{part}"
+    return text
 
 
 def not_a_part(model: type[BaseModel], place: Sequence[int | str], value: object) -> str:
@@ -28,7 +39,10 @@ def not_a_part(model: type[BaseModel], place: Sequence[int | str], value: object
         return _source(value)
     part = _part(model, place)
     names = [] if part is None else [name for name, field in part.model_fields.items() if field.is_required()] or list(part.model_fields)
-    return f"write a mapping: {place[-1]}: {{{', '.join(f'{name}: ...' for name in names)}}}"
+    written = f"{{{', '.join(f'{name}: ...' for name in names)}}}"
+    if isinstance(place[-1], int):
+        return f"write a mapping: {place[-2]}: [{written}]"
+    return f"write a mapping: {place[-1]}: {written}"
 
 
 def _source(value: object) -> str:
@@ -50,6 +64,8 @@ def field_names(model: type[BaseModel]) -> list[str]:
 def _part(model: type[BaseModel], place: Sequence[int | str]) -> type[BaseModel] | None:
     """The model of a part of ``model``; None where the place is in no part."""
     for name in place:
+        if isinstance(name, int):
+            continue
         field = model.model_fields.get(str(name))
         found = [] if field is None else [kind for kind in _kinds(field.annotation) if issubclass(kind, BaseModel)]
         if not found:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
@@ -12,128 +11,40 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import (
     BeforeValidator,
     Field,
-    StringConstraints,
     field_validator,
     model_validator,
 )
 
 from groupwise.publishing.address import has_scheme, read_address
 from groupwise.resources import Wishes, resources
+from groupwise.source.time_zones import UTC_ZONE, check_time_zone
 from groupwise.study.kept_statistics import KeptStatistics
-from groupwise.study.moved import DEFAULT, Moved
+from groupwise.study.level_text import Label
+from groupwise.study.row_rule import RowRule
 from groupwise.study.run_fields import KeptRuns, RunResources
+from groupwise.study.study_labels import ColumnLabels, Labels
 from groupwise.study.study_object import StudyObject
+from groupwise.study.study_parts import (
+    ColumnType,
+    Differences,
+    MissingRule,
+    Name,
+    NewLevels,
+    Privacy,
+    PublishedDraws,
+    SamplingOptions,
+    Window,
+    as_day,
+    new_levels,
+)
 from groupwise.study.study_source import Mix, Part, Source
 from groupwise.study.user_text import SHOWN
 from multilevel.errors import FormulaError, StudyError
-from multilevel.families.registry import family_names, has_two_parts, is_linear, statistics_of
-from multilevel.formula.columns import categories_in, predictor_expressions
+from multilevel.families.registry import family_names, has_two_parts, is_linear, meant_family, statistics_of
+from multilevel.formula.columns import categories_in, columns_in, grouping_columns, predictor_expressions
 from multilevel.formula.parse import parse_formula
 from multilevel.formula.tree import Call, Formula
 from multilevel.text import shorten
-
-COLUMN_TYPE = re.compile(
-    r"BOOLEAN|U?(?:TINY|SMALL|BIG)INT|U?INTEGER|HUGEINT|FLOAT|DOUBLE|DECIMAL\(\d{1,2},\d{1,2}\)|VARCHAR|DATE|TIMESTAMP(?: WITH TIME ZONE)?"
-)
-"""Types that a study may give its columns, as DuckDB writes them."""
-
-
-type MissingRule = Literal["exclude", "level", "mean_and_indicator"]
-type Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,62}$")]
-
-
-def _as_day(value: object) -> object:
-    """Text and dates only: pydantic reads a number, also one in quotes, as seconds since 1970."""
-    if isinstance(value, str) and value not in ("latest", "scheduled"):
-        try:
-            return date.fromisoformat(value)
-        except ValueError:
-            value = None
-    if not isinstance(value, str | date):
-        raise ValueError("write a day such as 2026-01-01, or latest or scheduled")
-    return value
-
-
-class Window(Part):
-    """Which line items count: those of the last ``days`` days before as_of, as_of itself not included."""
-
-    column: str = Field(description="date or timestamp column of the line items")
-    days: int = Field(gt=0, le=36_525, description="length of the window in days")
-
-
-class SamplingOptions(Part):
-    """How the bayesian engine samples; nothing here changes the posterior."""
-
-    draws: int = Field(1000, ge=100, le=100_000, description="draws kept per chain")
-    chains: int = Field(4, ge=2, le=64, description="independent chains")
-    tune: int | None = Field(None, ge=50, description="warm-up steps per chain; null: chosen by form")
-    form: Literal["auto", "collapsed", "nuts"] = Field("auto", description="auto: collapsed for gaussian outcomes, NUTS for the others")
-    cores: int | None = Field(None, ge=1, description="cores used for sampling; null: all")
-
-
-class PublishedDraws(Part):
-    """Joint draws of the coefficients, published as a seventh table; a bayesian study keeps its posterior for ArviZ too."""
-
-    rows: int = Field(1000, ge=100, le=100_000, description="how many draws of every coefficient are published")
-
-
-class Privacy(Part):
-    """Groups with fewer than ``k`` distinct values of ``of`` are not published."""
-
-    of: str = Field(description="the column whose distinct values are protected, such as customer_id")
-    k: int = Field(ge=2, description="smallest number of distinct values that a published group may have")
-
-
-class Differences(Part):
-    """The change above which ``groupwise diff`` and the report call a group moved."""
-
-    moved: Moved = Field(DEFAULT, description="a percentage of the earlier estimate, or a number in the outcome's units")
-
-
-def _label(value: object) -> object:
-    """A level as DuckDB casts it to text: YAML reads 7, true and 2026-01-01 as no strings."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(value) if isinstance(value, int | float | date) else value
-
-
-type Label = Annotated[str, BeforeValidator(_label, json_schema_input_type=str | int | float | bool)]
-
-
-def _column_type(value: object) -> str:
-    """The type as DuckDB writes it."""
-    text = re.sub(r"\s*([(,)])\s*", r"\1", " ".join(str(value).upper().split()))
-    text = {"TEXT": "VARCHAR", "INT": "INTEGER", "TIMESTAMPTZ": "TIMESTAMP WITH TIME ZONE"}.get(text, text)
-    if not COLUMN_TYPE.fullmatch(text):
-        raise ValueError("write a DuckDB type: DOUBLE, BIGINT, DECIMAL(18,2), VARCHAR, BOOLEAN, DATE or TIMESTAMP")
-    return text
-
-
-type ColumnType = Annotated[str, BeforeValidator(_column_type)]
-
-
-class NewLevels(Part):
-    """Levels to estimate although no line item has them."""
-
-    grouping_factor: str = Field(description="the factor as the tables name it, such as department:category_key")
-    level: Label = Field(description="the level's label")
-    parent_level: Label | None = Field(None, description="the label of the outer level, for nested factors")
-
-
-def _new_levels(value: object) -> object:
-    """``{region: [NORTH, SOUTH]}`` as the list of levels that it stands for; a nested level is ``{level: ..., parent_level: ...}``."""
-    if value is None:
-        return ()
-    if not isinstance(value, Mapping):
-        if isinstance(value, list | tuple):
-            return value
-        raise ValueError("write {region: [NORTH]}, or for nested factors {department:category: [{level: RUGS, parent_level: HOME}]}")
-    found = []
-    for factor, levels in value.items():
-        for level in levels if isinstance(levels, list | tuple) else [levels]:
-            own = dict(level) if isinstance(level, Mapping) else {"level": level}
-            found.append({"grouping_factor": str(factor), **own})
-    return found
 
 
 class Study(Part, StudyObject):
@@ -148,20 +59,24 @@ class Study(Part, StudyObject):
     formula: str = Field(description="the model in lme4's language")
     family: str = Field("gaussian", description="distribution of the outcome", json_schema_extra={"enum": list(family_names())})
     source: Source = Field(description="where line items come from")
-    expectations: str | None = Field(
-        None, pattern=r"^[a-z][a-z0-9_]*$", description="a suite in expectations/, or null: nothing is dropped"
-    )
+    expectations: str | None = Field(None, pattern=r"^[a-z][a-z0-9_]*$", description="a suite of rules in expectations/, shared by studies")
+    rules: tuple[RowRule, ...] = Field((), max_length=200, description="what every row must keep, beside the rules of expectations")
     where: str | None = Field(None, description="deliberate exclusions: line items for which this row-wise SQL condition does not hold")
     types: Mapping[str, ColumnType] = Field(
         default_factory=dict, description="per column: the DuckDB type it is read as; values that the cast would change are refused"
     )
     levels: Mapping[str, Annotated[tuple[Label, ...], Field(min_length=2)]] = Field(
-        default_factory=dict, description="per categorical predictor: its levels in order, the first is the reference"
+        default_factory=dict,
+        description="per column: its levels in order; of a categorical predictor the first is the reference that others are compared with",
     )
+    labels: ColumnLabels = Field(default_factory=dict, description="per column: what people call it, and its levels; changes no number")
     missing: Mapping[str, MissingRule] = Field(default_factory=dict, description="per column: exclude, level or mean_and_indicator")
     window: Window | None = Field(None, description="which line items count; null: all, as_of is only a label")
-    as_of: Annotated[Literal["latest", "scheduled"] | date, BeforeValidator(_as_day)] = Field(
+    as_of: Annotated[Literal["latest", "scheduled"] | date, BeforeValidator(as_day)] = Field(
         "latest", description="latest: the day after the last row; scheduled: the run's date"
+    )
+    timezone: str | None = Field(
+        None, max_length=60, description="zone of the shop's days and clocks, such as Europe/Berlin, for times that have one; null: UTC"
     )
     cells: tuple[str, str] | None = Field(None, description="the pair of columns published in cell_estimates; null: none")
     engine: Literal["bayesian", "likelihood"] = Field("bayesian", description="bayesian: posterior; likelihood: (RE)ML or Laplace")
@@ -174,7 +89,7 @@ class Study(Part, StudyObject):
     max_cells: int = Field(2_000_000, gt=0, description="limit for families whose predictors must all join the key")
     predict_for: Annotated[
         tuple[NewLevels, ...],
-        BeforeValidator(_new_levels, json_schema_input_type=tuple[NewLevels, ...] | dict[str, Any] | None),
+        BeforeValidator(new_levels, json_schema_input_type=tuple[NewLevels, ...] | dict[str, Any] | None),
     ] = Field(
         (),
         description="levels to estimate although unseen: {region: [NORTH]}, nested {department:category: [{level: .., parent_level: ..}]}",
@@ -209,8 +124,9 @@ class Study(Part, StudyObject):
     def _known_family(cls, value: object) -> object:
         known = family_names()
         if value not in known:
-            close = difflib.get_close_matches(value[:SHOWN], known, n=1, cutoff=0.5) if isinstance(value, str) else []
-            hint = f"did you mean {close[0]}? " if close else ""
+            close = difflib.get_close_matches(value[:SHOWN], known, n=1, cutoff=0.6) if isinstance(value, str) else []
+            meant = (meant_family(value[:SHOWN]) if isinstance(value, str) else None) or next(iter(close), None)
+            hint = f"did you mean {meant}? " if meant else ""
             raise ValueError(f"{hint}the families are {', '.join(known)}")
         return value
 
@@ -234,15 +150,34 @@ class Study(Part, StudyObject):
 
     @model_validator(mode="after")
     def _levels_fit(self) -> Self:
-        coded = {name for part in predictor_expressions(self.parsed_formula) for name in categories_in(part)}
+        ordered = {*self.coded_columns, *grouping_columns(self.parsed_formula), *(self.cells or ())}
         for name, listed in self.levels.items():
-            if name not in coded:
+            if name not in ordered:
                 raise ValueError(
-                    f"levels: {name}: the formula has no such categorical predictor; it orders a column, or C(column), of its terms"
+                    f"levels: {name}: the formula has no such categorical predictor or group; name a column, or of C(column) the column"
                 )
             if len(set(listed)) < len(listed):
                 raise ValueError(f"levels: {name}: {', '.join(listed)}: a level is listed twice")
+        for name, label in self.labels.items():
+            if len(set(label.levels.values())) < len(label.levels):
+                raise ValueError(f"labels: {name}: two levels have one label; readers could not tell them apart")
         return self
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str | None) -> str | None:
+        if value is not None:
+            check_time_zone(value)
+        return value
+
+    @field_validator("rules")
+    @classmethod
+    def _named_apart(cls, value: tuple[RowRule, ...]) -> tuple[RowRule, ...]:
+        names = [rule.rule_id for rule in value]
+        repeated = next((name for name in names if names.count(name) > 1), None)
+        if repeated is not None:
+            raise ValueError(f"two rules are called {repeated}; give one of them an id of its own")
+        return value
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -264,6 +199,10 @@ class Study(Part, StudyObject):
             raise ValueError(f"se() is for gaussian outcomes, the family is {self.family}")
         if self.quadrature_points > 1 and (self.is_linear or self.engine == "bayesian"):
             raise ValueError("quadrature_points belongs to engine: likelihood with a family other than gaussian")
+        if self.sampling.form == "importance" and not self.is_linear:
+            raise ValueError(
+                f"sampling: form importance exists for gaussian outcomes of one part, this one is {self.family}; leave form out"
+            )
         drawn = self.sampling.draws * self.sampling.chains
         if self.draws is not None and self.engine == "bayesian" and self.draws.rows > drawn:
             raise ValueError(
@@ -329,6 +268,32 @@ class Study(Part, StudyObject):
                 f"priors: {strangers[0]}: a {self.family} has two parts, each with its own priors; write "
                 "priors: {occurrence: ..., amount: ...}"
             )
+
+    @property
+    def coded_columns(self) -> frozenset[str]:
+        """Columns that are categorical predictors, or may be by their type."""
+        return frozenset(name for part in predictor_expressions(self.parsed_formula) for name in categories_in(part))
+
+    @property
+    def outcome(self) -> str | None:
+        """The outcome's column; None where the response is calculated from several."""
+        columns = columns_in(self.parsed_formula.response.expression)
+        return columns[0] if len(columns) == 1 else None
+
+    @property
+    def zone(self) -> str:
+        """The time zone of the shop's days."""
+        return self.timezone or UTC_ZONE
+
+    @property
+    def words(self) -> Labels:
+        """What columns and levels are called."""
+        return Labels.of(self.model_dump(mode="json", include={"labels", "levels"}))
+
+    @property
+    def has_rules(self) -> bool:
+        """Whether rows must keep rules: the study's own, or those of a suite."""
+        return bool(self.rules) or self.expectations is not None
 
     @property
     def parsed_formula(self) -> Formula:

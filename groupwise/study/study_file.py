@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from groupwise.study.source_hints import not_a_part, unknown_field
+from groupwise.study.field_words import example_of, plain_words
+from groupwise.study.source_hints import not_a_part, shown_place, unknown_field
 from groupwise.study.study import Study
 from groupwise.study.user_text import read_user_file, show_value
 from groupwise.study.yaml_text import read_yaml
@@ -16,6 +17,12 @@ from groupwise.whole_files import write_whole
 from multilevel.errors import StudyError
 from multilevel.text import shorten
 
+PATTERNS = {
+    "name": "write letters, digits, underscores and hyphens, beginning with a letter, at most 63",
+    "currency": "write the three letters of a currency, such as USD",
+    "expectations": "write the name of a file in expectations/ without .json: small letters, digits and underscores",
+}
+"""What to write in fields of a pattern."""
 MOST_PARTS = 8
 """Of a dotted field such as ``sampling.draws``."""
 
@@ -91,16 +98,21 @@ def explain(error: ValidationError, where: str) -> str:
 
 
 def _problem(problem: Any) -> str:
-    field = shorten(".".join(str(part) for part in problem["loc"])) or "study"
-    message = str(problem["msg"]).removeprefix("Value error, ")
+    place = problem["loc"]
+    field, value = shorten(shown_place(place)), problem.get("input")
     if problem["type"] == "extra_forbidden":
-        return f"{field}: {unknown_field(Study, problem['loc'])}"
+        return f"{field}: {unknown_field(Study, place)}"
+    if problem["type"] == "missing" and isinstance(place[-1], int):
+        return f"{shown_place(place[:-1])}: write {place[-1] + 1} of them, such as {example_of(place)}"
     if problem["type"] == "missing":
         return f"{field}: this field is needed"
-    if problem["type"] == "string_pattern_mismatch" and field == "name":
-        message = "write letters, digits, underscores and hyphens, beginning with a letter, at most 63"
-    value = problem.get("input")
+    message = plain_words(problem)
+    if problem["type"] == "string_pattern_mismatch":
+        message = PATTERNS.get(field, f"write a text such as {example_of(place)}")
     if problem["type"] == "model_type":
-        message = not_a_part(Study, problem["loc"], value)
-    shown = "" if isinstance(value, dict | Study) else f" {show_value(value)}:"
+        message = not_a_part(Study, place, value)
+    if not field:
+        return message
+    # a formula is in the message already
+    shown = "" if isinstance(value, dict | Study) or (field == "formula" and str(value) in message) else f" {show_value(value)}:"
     return f"{field}:{shown} {message}"

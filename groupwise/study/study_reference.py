@@ -2,101 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from groupwise.study.row_rule import RowRule
+from groupwise.study.study_examples import EXAMPLES
 from groupwise.study.study_schema import study_schema
 
-EXAMPLES = {
-    "name": "name: line_spend",
-    "title": "title: Spend per line item by region",
-    "formula": "formula: log(amount) ~ 1 + on_sale + (1 | region) + (1 | department/category)",
-    "family": "family: gaussian",
-    "source": "source: sales.csv",
-    "expectations": "expectations: line_items",
-    "where": "where: amount > 0",
-    "types": "types: {amount: DOUBLE, day: DATE}",
-    "levels": "levels: {size: [S, M, L]}",
-    "missing": "missing: {region: level, amount: exclude}",
-    "window": "window: {column: day, days: 365}",
-    "as_of": "as_of: 2026-01-01",
-    "cells": "cells: [region, category]",
-    "engine": "engine: likelihood",
-    "method": "method: ml",
-    "interval": "interval: 0.8",
-    "publish_to": "publish_to: s3://bucket/estimates",
-    "unit": "unit: dollars per line item",
-    "currency": "currency: USD",
-    "quarantine_limit": "quarantine_limit: 0.05",
-    "max_cells": "max_cells: 500000",
-    "predict_for": "predict_for: {region: [NORTH]}",
-    "sampled": "sampled: [customer_id]",
-    "standardise_to": "standardise_to: {parquet: mix.parquet}",
-    "priors": "priors: {sds: {region: half_normal(0.5)}}",
-    "sampling": "sampling: {draws: 2000, chains: 4}",
-    "statistics": "statistics: {partition: month, column: day, keep: statistics}",
-    "draws": "draws: {rows: 1000}",
-    "seed": "seed: 7",
-    "quadrature_points": "quadrature_points: 9",
-    "intervals": "intervals: profile",
-    "bootstrap_samples": "bootstrap_samples: 1000",
-    "privacy": "privacy: {of: customer_id, k: 5}",
-    "diff": "diff: {moved: 2 %}",
-    "diff.moved": "diff: {moved: 0.25}",
-    "resources": "resources: {memory: 4GB, threads: 2}",
-    "resources.memory": "resources: {memory: 4GB}",
-    "resources.threads": "resources: {threads: 2}",
-    "resources.spill": "resources: {spill: /scratch}",
-    "runs": "runs: {keep_days: 7, keep_failed: 30}",
-    "runs.keep_days": "runs: {keep_days: 7}",
-    "runs.keep_failed": "runs: {keep_failed: 30}",
-    "source.database": "source: {database: shop.duckdb, line_items: query.sql}",
-    "source.parquet": 'source: {parquet: "lake/*.parquet"}',
-    "source.csv": "source: {csv: [january.csv, february.csv]}",
-    "source.json": "source: {json: sales.jsonl}",
-    "source.arrow": "source: {arrow: sales.feather}",
-    "source.hive": 'source: {parquet: "lake/**/*.parquet", hive: true}',
-    "source.options": 'source: {csv: sales.csv, options: {decimal: ","}}',
-    "source.line_items": "source: {csv: sales.csv, line_items: query.sql}",
-    "source.options.delimiter": 'source: {csv: sales.csv, options: {delimiter: ";"}}',
-    "source.options.decimal": 'source: {csv: sales.csv, options: {decimal: ","}}',
-    "source.options.date_format": 'source: {csv: sales.csv, options: {date_format: "%d/%m/%Y"}}',
-    "source.options.encoding": "source: {csv: sales.csv, options: {encoding: windows-1252}}",
-    "source.options.nulls": "source: {csv: sales.csv, options: {nulls: [NA, n/a]}}",
-    "standardise_to.parquet": "standardise_to: {parquet: mix.parquet}",
-    "standardise_to.database": "standardise_to: {database: shop.duckdb, query: mix.sql}",
-    "standardise_to.query": "standardise_to: {database: shop.duckdb, query: mix.sql}",
-    "window.column": "window: {column: day, days: 90}",
-    "window.days": "window: {column: day, days: 90}",
-    "predict_for.grouping_factor": "predict_for: [{grouping_factor: region, level: NORTH}]",
-    "predict_for.level": "predict_for: {region: [NORTH, SOUTH]}",
-    "predict_for.parent_level": "predict_for: {department:category: [{level: RUGS, parent_level: HOME}]}",
-    "sampling.draws": "sampling: {draws: 2000}",
-    "sampling.chains": "sampling: {chains: 8}",
-    "sampling.tune": "sampling: {tune: 1500}",
-    "sampling.form": "sampling: {form: nuts}",
-    "sampling.cores": "sampling: {cores: 2}",
-    "statistics.partition": "statistics: {partition: month, column: day, keep: statistics}",
-    "statistics.column": "statistics: {partition: day, column: day, keep: statistics}",
-    "statistics.workers": "statistics: {partition: day, column: day, keep: /shared/statistics, workers: tcp://scheduler:8786}",
-    "statistics.keep": "statistics: {partition: day, column: day, keep: s3://bucket/statistics}",
-    "draws.rows": "draws: {rows: 4000}",
-    "privacy.of": "privacy: {of: customer_id, k: 5}",
-    "privacy.k": "privacy: {of: customer_id, k: 10}",
-}
-"""Field -> a line of a study that has it."""
-
 _RULES = {
-    "expect_column_values_to_not_be_null": ('{"column": "amount"}', "a value is there; NaN counts as none"),
-    "expect_column_values_to_be_between": (
-        '{"column": "amount", "min_value": 0, "max_value": 1000, "strict_min": true}',
-        "numbers, days and times within bounds, either of which may be left out; `strict_min` and `strict_max` leave the bound itself out",
+    "present": ("{check: present, column: amount}", "a value is there; NaN counts as none"),
+    "between": (
+        "{check: between, column: amount, above: 0, max: 1000}",
+        "numbers, days and times within bounds, of which one is enough: `min` and `max` are allowed values, `above` and `below` are not",
     ),
-    "expect_column_values_to_be_in_set": ('{"column": "channel", "value_set": ["web", "till"]}', "one of these values"),
-    "expect_column_values_to_match_regex": ('{"column": "sku", "regex": "^[A-Z]{2}[0-9]+$"}', "text in which the expression is found"),
-    "expect_column_values_to_be_unique": ('{"column": "line_id"}', "no other row has the value"),
-    "expect_compound_columns_to_be_unique": ('{"column_list": ["basket_id", "line"]}', "no other row has all of these values"),
+    "one_of": ("{check: one_of, column: channel, values: [web, till]}", "one of these values"),
+    "matches": ('{check: matches, column: sku, regex: "^[A-Z]{2}[0-9]+$"}', "text in which the expression is found"),
+    "unique": (
+        "{check: unique, column: line_id, keep: one}",
+        "no other row has the value; `column: [basket_id, line]`: all of these values",
+    ),
 }
 
 _OPENING = """# Every field of a study
@@ -114,30 +42,39 @@ explains sources, types, categories and missing values, [limitations.md](limitat
 """
 
 _RULES_OPENING = """
-## Rules
+## How rules work
 
-`expectations: line_items` names the suite `expectations/line_items.json` of the working directory, or one of the project's own:
-
-```json
-{
-  "name": "line_items",
-  "expectations": [
-    {
-      "type": "expect_column_values_to_be_between",
-      "kwargs": {"column": "amount", "min_value": 0, "mostly": 0.99},
-      "severity": "critical",
-      "meta": {"rule_id": "amount_not_negative", "why": "Returns are booked in a table of their own."}
-    }
-  ]
-}
+```yaml
+rules:
+  - {check: present, column: customer_id}
+  - {check: between, column: amount, min: 0, mostly: 0.99, severity: critical, why: Returns are booked in a table of their own.}
+  - {check: unique, column: line_id, keep: last, order_by: loaded_at}
 ```
 
 A row that breaks a `critical` or `warning` rule is quarantined and leaves the study; an `info` rule only counts. A rule fails where fewer
 than `mostly` (1 if it is left out) of the rows keep it; a failed `critical` rule stops the run. `quarantine_limit` bounds what may be
-quarantined in all. Every rule may have a `row_condition`, such as `"channel == 'web' and amount > 0"`, with `"condition_parser": "pandas"`:
-it then looks at such rows only. Rules about values do not look at missing ones.
+quarantined in all. A rule with `when`, such as `when: "channel == 'web' and amount > 0"`, looks at such rows only. Rules about values do
+not look at missing ones. Rules come before `where` and `missing`.
 
-| type | kwargs, for example | what a row must keep |
+Rows that are alike under a `unique` rule are all quarantined, unless the rule says which of them to `keep`. The others are then dropped:
+counted as duplicates, neither quarantined nor a failure, and kept beside the quarantined rows. `first` and `last` are by `order_by`; `one`,
+and what `order_by` leaves open, is decided by the order of the values of all columns, so that the order of rows plays no part. A row that
+breaks another rule is kept only where all that are alike do.
+
+| check | example | what a row must keep |
+|---|---|---|
+"""
+
+_SUITES = """
+Rules that several studies share stand in a suite of Great Expectations: `expectations: line_items` names `expectations/line_items.json` of
+the working directory, or one of the project's own. Rules of the study come beside those of its suite, and every run records both with Great
+Expectations. The second rule above is in a suite:
+
+```json
+{suite}
+```
+
+| check | type in a suite | kwargs |
 |---|---|---|
 """
 
@@ -148,8 +85,24 @@ def reference() -> str:
     sections = [_table(schema, schema, "")]
     for name, part in _parts(schema).items():
         sections.append(f"\n## `{name}`\n\n{_sentence(part)}\n\n{_table(part, schema, name + '.')}")
-    rules = "".join(f"| `{kind}` | `{kwargs}` | {what} |\n" for kind, (kwargs, what) in _RULES.items())
-    return _OPENING + "## Fields\n\n" + "".join(sections) + _RULES_OPENING + rules
+    rules = "".join(f"| `{check}` | `{example}` | {what} |\n" for check, (example, what) in _RULES.items())
+    return _OPENING + "## Fields\n\n" + "".join(sections) + _RULES_OPENING + rules + _suites()
+
+
+def _suites() -> str:
+    """How the examples of rules are written in a suite."""
+    shown = RowRule(
+        check="between", column="amount", min=0, mostly=0.99, severity="critical", why="Returns are booked in a table of their own."
+    )
+    suite = json.dumps({"name": "line_items", "expectations": [shown.entry()]}, indent=2)
+    examples = [*(example for example, _ in _RULES.values()), "{check: unique, column: [basket_id, line], keep: one}"]
+    rows = ""
+    for example in examples:
+        rule = RowRule.model_validate(yaml.safe_load(example))
+        entry = rule.entry()
+        keep = f', in `meta`: `{{"keep": "{rule.keep}"}}`' if rule.keep else ""
+        rows += f"| `{rule.check}` | `{entry['type']}` | `{json.dumps(entry['kwargs'])}`{keep} |\n"
+    return _SUITES.replace("{suite}", suite) + rows
 
 
 def _parts(schema: dict[str, Any]) -> dict[str, dict[str, Any]]:

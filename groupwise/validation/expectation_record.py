@@ -12,7 +12,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,7 @@ from groupwise.source.time_limit import HOUR, close, time_limit
 from groupwise.statistics.gather import rows_read
 from groupwise.study.study import Study
 from groupwise.validation.regex import python_regex
-from groupwise.validation.row_scan import RowScan, flag
+from groupwise.validation.row_scan import BROKEN_RULES, RowScan, flag
 from groupwise.validation.scan_sql import applies, broken, with_duplicates
 from groupwise.validation.suite import Rule, load_rules, value_kind
 from groupwise.validation.validation_page import write_validation_page
@@ -43,6 +43,7 @@ SAMPLE_TABLE = "memory.main.sampled"
 MESSAGE_LENGTH = 300
 WIDE = ("BIGINT", "UBIGINT", "HUGEINT")
 """Whole numbers that a double does not hold, which is what pandas makes of them beside nulls."""
+ZONED = "TIMESTAMP WITH TIME ZONE"
 WITH_PARENT = "--with-parent"
 
 
@@ -63,25 +64,25 @@ def record(run: RunFolder, sample_rows: int = SAMPLE_ROWS) -> dict[str, Any]:
     RecordError : Great Expectations raised an exception, or found otherwise than the scan on the same rows.
     """
     study, relation = run.study(), run.relation()
-    if study.expectations is None:
-        return {}
-    rules = load_rules(study.expectations, relation.columns)
+    rules = load_rules(study, relation.columns)
     if not rules:
         return {}
+    recorded = [_of_rows_left(rule, index) for index, rule in enumerate(rules)]
     connection = connect(relation, run.path)
     try:
         validation = run.read_json("validation")
         sample(connection, study, rows_read(run), rules, validation.get("quarantine"), sample_rows)
         types = {name: kind for name, kind in relation.columns.items() if any(name in rule.columns for rule in rules)}
-        scanned = scan_sample(connection, study.name, rules, types) | scan_source(connection, study.name, rules)
+        types |= {left_name(index): "BOOLEAN" for index, rule in enumerate(rules) if rule.keep}
+        scanned = scan_sample(connection, study.name, recorded, types) | scan_source(connection, study.name, rules)
         frame = sample_frame(connection, types)
     finally:
         close(connection)
-    found = run_great_expectations(study.expectations, rules, types, frame)
+    found = run_great_expectations(study.name, recorded, types, frame)
     for rule in rules:
         if found[rule.rule_id] != scanned[rule.rule_id]:
             raise RecordError(
-                f"{study.name}: rule {rule.rule_id} of expectations/{study.expectations}.json does not mean the same to its two executors: "
+                f"{study.name}: {rule.place} does not mean the same to its two executors: "
                 f"of the same {len(frame):,} rows Great Expectations says {found[rule.rule_id]}, the scan {scanned[rule.rule_id]}. "
                 "Rewrite the rule."
             )
@@ -124,15 +125,17 @@ def compare_with_run(
     """Raise RecordError unless Great Expectations found the rows that this run's own scan of all line items counted.
 
     Every row that broke a quarantining rule is in the sample, so those counts must be the same whatever else was sampled; where the sample
-    ``is_everything``, so must all others.
+    ``is_everything``, so must all others. Of rows of which one is kept, Great Expectations finds none alike among those that are left.
     """
     counted = {entry["rule_id"]: (int(entry["checked"]), int(entry["unexpected"])) for entry in validation["rules"]}
     for rule in rules:
         own, (checked, unexpected) = found[rule.rule_id], counted[rule.rule_id]
+        if rule.keep:
+            checked, unexpected = checked - unexpected, 0
         same = own.unexpected == unexpected or not (rule.quarantines or is_everything)
         if not same or (is_everything and own.checked != checked):
             raise RecordError(
-                f"{study.name}: rule {rule.rule_id} of expectations/{study.expectations}.json: the scan of this run counted {unexpected:,} "
+                f"{study.name}: {rule.place}: the scan of this run counted {unexpected:,} "
                 f"line items that break it ({checked:,} checked), Great Expectations {own.unexpected:,} ({own.checked:,} checked) of the "
                 "same rows. Nothing is published: write the source's files anew (copy (from 'old.parquet') to 'new.parquet' in DuckDB), "
                 "and report this."
@@ -145,7 +148,9 @@ def sample(
     """Make the table of sampled rows: all that broke a rule, and the first ``sample_rows`` by hash (the same every time) of the others."""
     picks = ", ".join(quote(name) for name in relation.columns if any(name in rule.columns for rule in rules))
     places = [(index, rule) for index, rule in enumerate(rules) if not rule.is_unique]
+    kept = [(index, rule) for index, rule in enumerate(rules) if rule.keep]
     flags = "".join(f", {flag('applies', index)}, {flag('broken', index)}" for index, _ in places)
+    flags += "".join(f", not {flag('broken', index)} as {quote(left_name(index))}" for index, _ in kept)
     scan = RowScan(study, relation, tuple(rules), {})
     sampled = f"select {picks}{flags} from ({scan.kept_by_rules_sql()}) order by hash({picks}) limit {sample_rows}"
     if quarantine is not None:
@@ -154,8 +159,24 @@ def sample(
             f", {applies(rule, types)} as {flag('applies', index)}, {broken(rule, types)} as {flag('broken', index)}"
             for index, rule in places
         )
+        ids = f"concat(';', {BROKEN_RULES}, ';')"
+        again += "".join(f", not contains({ids}, {literal(f';{rule.rule_id};')}) as {quote(left_name(index))}" for index, rule in kept)
         sampled = f"({sampled}) union all select {picks}{again} from read_parquet({literal(exactly(quarantine))}, {CAN_HAVE_NAN})"
     rows_of(connection, f"create or replace table {SAMPLE_TABLE} as {sampled}", study.name, "rows for the record cannot be sampled")
+
+
+def left_name(index: int) -> str:
+    """The sample's column that says whether a row is left by the rule at ``index``, which keeps one of several."""
+    return f"groupwise_left_by_rule_{index}"
+
+
+def _of_rows_left(rule: Rule, index: int) -> Rule:
+    """A rule that keeps one of several rows, as it must hold of the rows that are left: no two of them alike. Other rules as they are."""
+    if not rule.keep:
+        return rule
+    condition, left = rule.kwargs.get("row_condition"), f"{left_name(index)} == True"
+    kwargs = {**rule.kwargs, "row_condition": left if condition is None else f"({condition}) and {left}", "condition_parser": "pandas"}
+    return replace(rule, kwargs={name: value for name, value in kwargs.items() if name != "mostly"}, keep=None, order_by=None)
 
 
 def scan_source(connection: duckdb.DuckDBPyConnection, study: str, rules: Sequence[Rule]) -> dict[str, Found]:
@@ -181,7 +202,9 @@ def sample_frame(connection: duckdb.DuckDBPyConnection, types: Mapping[str, str]
     # not before: the run itself, which only starts this process, has no use for pandas
     import pandas as pd
 
-    frame: pd.DataFrame = connection.sql(f"select {', '.join(map(quote, types))} from {SAMPLE_TABLE}").df()
+    # times with a zone as a clock there reads, which is how rules compare them
+    picks = [f"cast({quote(name)} as timestamp) as {quote(name)}" if kind == ZONED else quote(name) for name, kind in types.items()]
+    frame: pd.DataFrame = connection.sql(f"select {', '.join(picks)} from {SAMPLE_TABLE}").df()
     for name, kind in types.items():
         if kind in WIDE and frame[name].dtype.kind == "f":
             # a float would take neighbouring ids for one
@@ -191,8 +214,6 @@ def sample_frame(connection: duckdb.DuckDBPyConnection, types: Mapping[str, str]
             frame[name] = frame[name].astype(object)
         elif kind == "FLOAT":
             frame[name] = frame[name].astype("float64")
-        elif kind == "TIMESTAMP WITH TIME ZONE":
-            frame[name] = frame[name].dt.tz_convert("UTC").dt.tz_localize(None)
     return frame
 
 
@@ -210,13 +231,13 @@ def run_great_expectations(suite: str, rules: Sequence[Rule], types: Mapping[str
         checked = gx.ExpectationSuite(name=suite, expectations=expectations)
         result = batch.get_batch({"dataframe": frame}).validate(checked, result_format="SUMMARY")
     except Exception as error:
-        raise RecordError(f"expectations: {suite}: Great Expectations failed: {_one_line(str(error) or type(error).__name__)}") from error
+        raise RecordError(f"{suite}: Great Expectations failed: {_one_line(str(error) or type(error).__name__)}") from error
     found: dict[str, Found] = {}
     for entry in result.results:
         rule_id = entry.expectation_config.meta["rule_id"]
         raised = exception_message(entry.exception_info)
         if raised is not None:
-            raise RecordError(f"expectations: {suite}: Great Expectations could not evaluate {rule_id}: {_one_line(raised)}")
+            raise RecordError(f"{suite}: Great Expectations could not evaluate {rule_id}: {_one_line(raised)}")
         counts = entry.result
         found[rule_id] = Found(
             counts["element_count"] - counts.get("missing_count", 0), int(counts.get("unexpected_count", 0)), bool(entry.success)

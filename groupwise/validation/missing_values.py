@@ -33,6 +33,8 @@ def level_orders(study: Study) -> dict[str, LevelOrder]:
     made = [name for name, rule in study.missing.items() if rule == "level"]
     orders = {name: LevelOrder(last=(MISSING_LEVEL,)) for name in made}
     for name, listed in study.levels.items():
+        if name not in study.coded_columns:
+            continue  # groups are estimated the same in any order; theirs is for readers
         last = (MISSING_LEVEL,) if name in made and MISSING_LEVEL not in listed else ()
         orders[name] = LevelOrder(first=listed, last=last)
     return orders

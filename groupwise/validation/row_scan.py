@@ -30,6 +30,7 @@ class Counts:
 
     total: int
     quarantined: int
+    duplicates: int
     excluded_where: int
     excluded_missing: int
     left: int
@@ -79,14 +80,17 @@ class RowScan:
         wanted = f"coalesce(({self._where()}), false)"
         flags.append(f"{wanted} as {flag('is wanted')}, ({missing_values.excluded(self.study, self.types)}) as {flag('lacks a value')}")
         flagged = f"select *, {', '.join(flags)} from ({with_duplicates(self.relation.sql, self.rules, self.types)})"
-        quarantined = " or ".join(flag("broken", index) for index, rule in enumerate(self.rules) if rule.quarantines) or "false"
-        decided = f"select *, ({quarantined}) as {flag('is quarantined')} from ({flagged})"
-        kept = f"not {flag('is quarantined')} and {flag('is wanted')} and not {flag('lacks a value')}"
+        quarantining = [(flag("broken", index), rule) for index, rule in enumerate(self.rules) if rule.quarantines]
+        ruled_out = " or ".join(one for one, _ in quarantining) or "false"
+        spoilt = " or ".join(one for one, rule in quarantining if not rule.keep) or "false"
+        dropped = f"({ruled_out}) and not ({spoilt})"
+        decided = f"select *, ({ruled_out}) as {flag('is ruled out')}, ({dropped}) as {flag('is a duplicate')} from ({flagged})"
+        kept = f"not {flag('is ruled out')} and {flag('is wanted')} and not {flag('lacks a value')}"
         return f"select *, ({kept}) as {flag('is kept')} from ({decided})"
 
     def kept_by_rules_sql(self) -> str:
         """Line items that broke no rule, whatever the study does with them after."""
-        return f"select * from ({self.marked_sql()}) where not {flag('is quarantined')}"
+        return f"select * from ({self.marked_sql()}) where not {flag('is ruled out')}"
 
     def count(self, connection: duckdb.DuckDBPyConnection) -> Counts:
         """Everything there is to count, in one scan."""
@@ -106,12 +110,13 @@ class RowScan:
 
     def sums(self) -> dict[str, str]:
         """What is counted, as aggregates over ``flagged_sql``: counts of line items, which add over any parts of them."""
-        quarantined, wanted, lacking, kept = map(flag, ("is quarantined", "is wanted", "lacks a value", "is kept"))
+        ruled_out, copied, wanted, lacking, kept = map(flag, ("is ruled out", "is a duplicate", "is wanted", "lacks a value", "is kept"))
         picks = {
             "total": "count(*)",
-            "quarantined": f"count_if({quarantined})",
-            "excluded_where": f"count_if(not {quarantined} and not {wanted})",
-            "excluded_missing": f"count_if(not {quarantined} and {wanted} and {lacking})",
+            "quarantined": f"count_if({ruled_out} and not {copied})",
+            "duplicates": f"count_if({copied})",
+            "excluded_where": f"count_if(not {ruled_out} and not {wanted})",
+            "excluded_missing": f"count_if(not {ruled_out} and {wanted} and {lacking})",
             "left": f"count_if({kept})",
         }
         rules = range(len(self.rules))
@@ -132,6 +137,7 @@ class RowScan:
         return Counts(
             total=whole["total"],
             quarantined=whole["quarantined"],
+            duplicates=whole["duplicates"],
             excluded_where=whole["excluded_where"],
             excluded_missing=whole["excluded_missing"],
             left=whole["left"],
@@ -141,13 +147,13 @@ class RowScan:
             varied=tuple(bool(whole[f"varied {i}"]) for i in range(len(self.varied))),
         )
 
-    def study_sql(self, *, quarantined: int) -> str:
+    def study_sql(self, *, ruled_out: int) -> str:
         """The study's rows as one SELECT; rules come in only where a row broke one (``connect`` refuses a source that changed since)."""
         conditions = [f"coalesce(({self._where()}), false)"] if self.study.where else []
         excluded = missing_values.excluded(self.study, self.types)
         conditions += [f"not ({excluded})"] if excluded != "false" else []
         source = self.relation.sql
-        if quarantined:
+        if ruled_out:
             rules = [rule for rule in self.rules if rule.quarantines]
             source = with_duplicates(source, rules, self.types)
             conditions += [f"not {broken(rule, self.types)}" for rule in rules]
@@ -155,7 +161,7 @@ class RowScan:
         return f"select {self._columns()} from ({kept})"
 
     def write_quarantine(self, connection: duckdb.DuckDBPyConnection, folder: Path) -> Path:
-        """Every quarantined row as Parquet, with the ids of all rules that it broke in ``broken_rules``, semicolons between."""
+        """Every quarantined row and dropped duplicate, with the ids of all rules that it broke in ``broken_rules``, semicolons between."""
         folder.mkdir(exist_ok=True)
         target = folder / QUARANTINE_FILE
         copy = f"copy ({self.quarantined_sql(list(self.types))}) to {literal(str(target))} (format parquet, compression zstd)"
@@ -171,7 +177,7 @@ class RowScan:
         ]
         columns = ", ".join(quote(name) for name in names if name != BROKEN_RULES)
         picks = f"{columns}, concat_ws(';', {', '.join(labels)}) as {BROKEN_RULES}"
-        return f"select {picks} from ({self.marked_sql()}) where {flag('is quarantined')}"
+        return f"select {picks} from ({self.marked_sql()}) where {flag('is ruled out')}"
 
     def _columns(self) -> str:
         return ", ".join([missing_values.study_columns(self.study, self.types, self.means), *map(quote, self.carried)])
@@ -181,7 +187,7 @@ class RowScan:
 
     def _flag_names(self) -> Sequence[str]:
         per_rule = [f"{FLAGS}{kind} {index}" for index in range(len(self.rules)) for kind in ("applies", "broken")]
-        return [*per_rule, *(FLAGS + name for name in ("is wanted", "lacks a value", "is quarantined", "is kept"))]
+        return [*per_rule, *(FLAGS + name for name in ("is wanted", "lacks a value", "is ruled out", "is a duplicate", "is kept"))]
 
 
 def select_list(picks: Mapping[str, str]) -> str:

@@ -57,12 +57,27 @@ def with_duplicates(sql: str, rules: Sequence[Rule], types: Mapping[str, str]) -
     counts = []
     for rule in rules:
         if rule.is_unique:
-            keys = ", ".join(quote(name) for name in rule.own_columns)
-            counts.append(f"count(*) filter ({applies(rule, types)}) over (partition by {keys}) as {quote(duplicate_name(rule))}")
+            counted = _numbered(rule, rules, types) if rule.keep else _alike(rule, types)
+            counts.append(f"{counted} as {quote(duplicate_name(rule))}")
     return f"select *, {', '.join(counts)} from ({sql})" if counts else sql
 
 
-def check_expressible(rules: Sequence[Rule], types: Mapping[str, str], suite: str) -> None:
+def _alike(rule: Rule, types: Mapping[str, str]) -> str:
+    return f"count(*) filter ({applies(rule, types)}) over (partition by {', '.join(map(quote, rule.own_columns))})"
+
+
+def _numbered(rule: Rule, rules: Sequence[Rule], types: Mapping[str, str]) -> str:
+    """The row's place among those alike, in an order that follows from the rows' values alone: rows that break no other rule come first."""
+    spoilt = [broken(other, types) for other in rules if other.quarantines and not other.is_unique]
+    order = [f"({' or '.join(spoilt)})"] if spoilt else []
+    if rule.order_by is not None:
+        order.append(f"{quote(rule.order_by)} {'desc' if rule.keep == 'last' else 'asc'} nulls last")
+    order += [f"{quote(name)} nulls last" for name in types]
+    keys = ", ".join([applies(rule, types), *map(quote, rule.own_columns)])
+    return f"row_number() over (partition by {keys} order by {', '.join(order)})"
+
+
+def check_expressible(rules: Sequence[Rule], types: Mapping[str, str]) -> None:
     """Run every rule once on a row of nulls, so that what DuckDB cannot check is refused at load; StudyError names the rule."""
     nulls = ", ".join(f"cast(null as {kind}) as {quote(name)}" for name, kind in types.items())
     with duckdb.connect(config={"autoinstall_known_extensions": "false", "python_enable_replacements": "false"}) as connection:
@@ -74,9 +89,7 @@ def check_expressible(rules: Sequence[Rule], types: Mapping[str, str], suite: st
             try:
                 run(connection, f"select {broken(rule, types)}{tried} from ({rows})").fetchall()
             except duckdb.Error as error:
-                raise StudyError(
-                    f"expectations: {suite}: rule {rule.rule_id} cannot be checked by the scan: {first_line(error)}"
-                ) from error
+                raise StudyError(f"{rule.place} cannot be checked by the scan: {first_line(error)}") from error
 
 
 def _between(rule: Rule, column: str, types: Mapping[str, str]) -> str:
@@ -90,7 +103,9 @@ def _between(rule: Rule, column: str, types: Mapping[str, str]) -> str:
 
 
 def _operand(column: str, types: Mapping[str, str]) -> str:
-    """A column as it is compared: fractions as doubles, which is how a pandas frame holds them."""
+    """A column as it is compared: fractions as doubles, as pandas holds them; times with a zone as a clock there reads."""
+    if types[column] == "TIMESTAMP WITH TIME ZONE":
+        return f"cast({quote(column)} as timestamp)"
     is_fraction = types[column] in ("DOUBLE", "FLOAT") or types[column].startswith("DECIMAL(")
     return f"cast({quote(column)} as double)" if is_fraction and value_kind(types[column]) == "number" else quote(column)
 
@@ -119,6 +134,6 @@ def _translate(node: ast.expr, rule: Rule, types: Mapping[str, str]) -> str:
             return f"(not {is_missing(name, types[name])} and {compared})"
         case _:
             raise StudyError(
-                f"expectations: rule {rule.rule_id}: row_condition {rule.kwargs['row_condition']!r} cannot be checked by the scan; write "
+                f"{rule.place}: row_condition {rule.kwargs['row_condition']!r} cannot be checked by the scan; write "
                 "comparisons of a column with a constant, joined by and, or."
             )

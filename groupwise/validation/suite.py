@@ -1,4 +1,4 @@
-"""Rules of an expectation suite, read from ``expectations/*.json`` and refused at load where the scan could not check them.
+"""Rules of a study and of its expectation suite (``expectations/*.json``), refused at load where the scan could not check them.
 
 A rule means the same to both of its executors (the DuckDB scan and Great Expectations), so whatever only one of them knows, or the two
 read differently, is an error here and never skipped.
@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
+from groupwise.study.study import Study
 from groupwise.study.user_text import show_value
 from groupwise.validation.regex import UnclearRegexError, python_regex
 from groupwise.validation.suite_file import suite_entries
 from multilevel.errors import StudyError
 
 type Severity = Literal["critical", "warning", "info"]
+type Keep = Literal["one", "first", "last"]
 type ValueKind = Literal["number", "text", "boolean", "time", "other"]
 
 MOST_CHARACTERS = 2_000
@@ -40,10 +42,12 @@ ROW_RULES: Mapping[str, frozenset[str]] = {
 
 @dataclass(frozen=True)
 class Rule:
-    """One expectation of a suite.
+    """One expectation of a suite, or one rule of a study.
 
     A row that breaks a critical or warning rule is quarantined; an info rule is only reported. A rule *fails* when fewer than ``mostly``
-    of the rows it looks at keep it; a failed critical rule stops the run, a failed warning is shown.
+    of the rows it looks at keep it; a failed critical rule stops the run, a failed warning is shown. With ``keep``, one of the rows that
+    are alike stays and the others break the rule: ``one`` by the order of all columns, ``first`` and ``last`` by ``order_by`` before those.
+    ``written``: where the rule stands, for messages.
     """
 
     rule_id: str
@@ -51,11 +55,14 @@ class Rule:
     kwargs: Mapping[str, Any]
     severity: Severity
     why: str
+    keep: Keep | None = None
+    order_by: str | None = None
+    written: str = "rules"
 
     @property
     def mostly(self) -> float:
-        """Share of rows that must keep the rule."""
-        return float(self.kwargs.get("mostly", 1.0))
+        """Share of rows that must keep the rule; copies that are dropped are no failure unless the rule says how many there may be."""
+        return float(self.kwargs.get("mostly", 1.0 if self.keep is None else 0.0))
 
     @property
     def quarantines(self) -> bool:
@@ -75,7 +82,20 @@ class Rule:
     @property
     def columns(self) -> tuple[str, ...]:
         """Columns that the rule reads, its row condition's among them."""
-        return tuple(dict.fromkeys([*self.own_columns, *(name for name, _ in comparisons(self))]))
+        ordering = () if self.order_by is None else (self.order_by,)
+        return tuple(dict.fromkeys([*self.own_columns, *(name for name, _ in comparisons(self)), *ordering]))
+
+    @property
+    def place(self) -> str:
+        """Where the rule stands, and its name."""
+        return f"{self.written}: rule {self.rule_id}"
+
+
+def study_rules(study: Study) -> tuple[Rule, ...]:
+    """Rules of the study's suite and of the study itself, as they are written; StudyError where the suite is none."""
+    written = f"{study.name}: rules"
+    own = tuple(_rule(rule.entry(), written) for rule in study.rules)
+    return _named_apart((*(read_rules(study.expectations) if study.expectations is not None else ()), *own), written)
 
 
 def read_rules(suite: str) -> tuple[Rule, ...]:
@@ -83,21 +103,29 @@ def read_rules(suite: str) -> tuple[Rule, ...]:
 
     A suite in the working directory's ``expectations/`` comes before the project's own of the same name.
     """
-    rules = tuple(_rule(entry, suite) for entry in suite_entries(suite))
+    written = f"expectations: {suite}"
+    return _named_apart(tuple(_rule(entry, written) for entry in suite_entries(suite)), written)
+
+
+def fitting_rules(rules: Sequence[Rule], types: Mapping[str, str]) -> tuple[Rule, ...]:
+    """The rules, all of them with a meaning for columns of ``types``; StudyError otherwise."""
+    for rule in rules:
+        _check_columns(rule, types)
+        for problem in _problems(rule, types):
+            raise StudyError(f"{rule.place}: {problem}.")
+    return tuple(rules)
+
+
+def load_rules(study: Study, types: Mapping[str, str]) -> tuple[Rule, ...]:
+    """``study_rules``, all of them with a meaning for columns of ``types``; StudyError otherwise."""
+    return fitting_rules(study_rules(study), types)
+
+
+def _named_apart(rules: tuple[Rule, ...], written: str) -> tuple[Rule, ...]:
     names = [rule.rule_id for rule in rules]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
-        raise StudyError(f"expectations: {suite}: rule_id {', '.join(repeated)} is used twice.")
-    return rules
-
-
-def load_rules(suite: str, types: Mapping[str, str]) -> tuple[Rule, ...]:
-    """``read_rules``, all of them with a meaning for columns of ``types``; StudyError otherwise."""
-    rules = read_rules(suite)
-    for rule in rules:
-        _check_columns(rule, suite, types)
-        for problem in _problems(rule, types):
-            raise StudyError(f"expectations: {suite}: rule {rule.rule_id}: {problem}.")
+        raise StudyError(f"{written}: rule_id {', '.join(repeated)} is used twice.")
     return rules
 
 
@@ -133,13 +161,15 @@ def condition_tree(rule: Rule) -> ast.expr:
     try:
         return ast.parse(text, mode="eval").body
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
-        raise ValueError(f"row_condition {show_value(text)} is not readable") from error
+        raise ValueError(
+            f"row_condition {show_value(text)} is not readable; write comparisons such as size == 'S' and amount > 0"
+        ) from error
 
 
-def _rule(entry: Mapping[str, Any], suite: str) -> Rule:
+def _rule(entry: Mapping[str, Any], written: str) -> Rule:
     kind, kwargs, severity, meta = entry["type"], entry["kwargs"], entry["severity"], entry["meta"]
-    rule = Rule(meta["rule_id"], kind, kwargs, severity, meta["why"])
-    prefix = f"expectations: {suite}: rule {rule.rule_id}"
+    rule = Rule(meta["rule_id"], kind, kwargs, severity, meta["why"], meta.get("keep"), meta.get("order_by"), written)
+    prefix = rule.place
     if kind not in ROW_RULES:
         raise StudyError(f"{prefix}: {kind} cannot be checked by the scan; use {', '.join(ROW_RULES)}.")
     if severity not in SEVERITIES:
@@ -150,17 +180,17 @@ def _rule(entry: Mapping[str, Any], suite: str) -> Rule:
     return rule
 
 
-def _check_columns(rule: Rule, suite: str, types: Mapping[str, str]) -> None:
+def _check_columns(rule: Rule, types: Mapping[str, str]) -> None:
     wanted = rule.kwargs.get("column_list" if "compound" in rule.type else "column")
     named = [wanted] if isinstance(wanted, str) else wanted
     if not isinstance(named, list) or not named or not all(isinstance(name, str) for name in named):
-        raise StudyError(f"expectations: {suite}: rule {rule.rule_id}: {rule.type} needs a column (or a column_list).")
+        raise StudyError(f"{rule.place}: {rule.type} needs a column (or a column_list).")
     try:
         unknown = [name for name in rule.columns if name not in types]
     except ValueError as error:
-        raise StudyError(f"expectations: {suite}: rule {rule.rule_id}: {error}.") from error
+        raise StudyError(f"{rule.place}: {error}.") from error
     if unknown:
-        raise StudyError(f"expectations: {suite}: rule {rule.rule_id} reads {', '.join(unknown)}, which the line items do not have.")
+        raise StudyError(f"{rule.place} reads {', '.join(unknown)}, which the line items do not have.")
 
 
 def _problems(rule: Rule, types: Mapping[str, str]) -> list[str]:

@@ -23,6 +23,7 @@ _KWARGS: Mapping[str, tuple[type, str]] = {
     "strict_max": (bool, "true or false"),
 }
 """Keyword arguments of one type only, and what to write."""
+_KEEPS = ("one", "first", "last")
 
 
 def suite_entries(suite: str) -> list[dict[str, Any]]:
@@ -65,6 +66,20 @@ def _check_shape(entry: Any, where: str) -> None:
         value = entry["kwargs"].get(name)
         if value is not None and not isinstance(value, kind):
             raise StudyError(f"{rule}: {name} {show_value(value)}: it needs {words}.")
+    if ";" in entry["meta"]["rule_id"]:
+        raise StudyError(f"{rule}: a rule_id has no semicolon, which separates ids in the quarantine's broken_rules.")
+    _check_keep(entry, rule)
+
+
+def _check_keep(entry: Mapping[str, Any], rule: str) -> None:
+    """``meta.keep`` and ``meta.order_by``, which belong to rules about unique values."""
+    keep, order_by = entry["meta"].get("keep"), entry["meta"].get("order_by")
+    if keep is None and order_by is None:
+        return
+    if keep not in _KEEPS or not entry["type"].endswith("_unique") or entry["severity"] == "info":
+        raise StudyError(f"{rule}: keep {show_value(keep)}: write one, first or last, for unique values and a severity other than info.")
+    if not isinstance(order_by, str | None) or (keep == "one") != (order_by is None):
+        raise StudyError(f"{rule}: keep first and keep last need order_by, the column that orders the rows; keep one goes without.")
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Validate: row rules quarantine first, then deliberate exclusions and missing values, then the study's own needs on what is left.
 
-The rules live once, in ``expectations/*.json``. Here they are part of one DuckDB scan over all rows; ``expectation_record.py`` runs the
-same file through Great Expectations on a sample, as the record.
+The rules live once, in the study or in ``expectations/*.json``. Here they are part of one DuckDB scan over all rows;
+``expectation_record.py`` runs the same rules through Great Expectations on a sample, as the record.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ class RuleResult:
     why: str
     columns: tuple[str, ...]
     mostly: float
+    keep: str | None
     checked: int
     unexpected: int
 
@@ -58,12 +59,14 @@ class RuleResult:
 class Validated:
     """The study's rows after quarantine, exclusions and missing values, and how many went where.
 
-    ``study_sql`` is one complete SELECT for ``relation.connect``; ``quarantine`` its Parquet file, None if no row broke a rule.
+    ``study_sql`` is one complete SELECT for ``relation.connect``; ``quarantine`` the Parquet file of rows that broke a rule, dropped
+    duplicates among them; None if there is none.
     """
 
     study_sql: str
     n_rows: int
     n_quarantined: int
+    n_duplicates: int
     n_excluded_where: int
     n_excluded_missing: int
     n_left: int
@@ -73,8 +76,8 @@ class Validated:
 
     @property
     def n_excluded(self) -> int:
-        """Deliberately left out: by ``where`` and by ``missing: exclude``."""
-        return self.n_excluded_where + self.n_excluded_missing
+        """Deliberately left out: by ``where``, by ``missing: exclude``, and as copies of rows of which a rule keeps one."""
+        return self.n_excluded_where + self.n_excluded_missing + self.n_duplicates
 
 
 class Counted(Protocol):
@@ -100,20 +103,22 @@ def validate(study: Study, relation: Relation, folder: Path, *, stays: bool = Tr
     StudyError : the suite or ``where`` cannot be read, or a column's type does not fit the formula.
     SourceError : the source was written to since it was described.
     """
-    rules = load_rules(study.expectations, relation.columns) if study.expectations else ()
+    rules = load_rules(study, relation.columns)
     shutil.rmtree(folder / QUARANTINE_FOLDER, ignore_errors=True)
     connection = connect(relation, folder)
     try:
         scan = scan_of(connection, study, relation, rules) if counted is None else RowScan(study, relation, rules, {})
         counts = scan.count(connection) if counted is None else counted.counts()
+        ruled_out = counts.quarantined + counts.duplicates
         place = folder / QUARANTINE_FOLDER
         quarantine = None
-        if counts.quarantined:
+        if ruled_out:
             quarantine = scan.write_quarantine(connection, place) if counted is None else counted.write_quarantine(scan, connection, place)
         outcome = Validated(
-            study_sql=scan.study_sql(quarantined=counts.quarantined),
+            study_sql=scan.study_sql(ruled_out=ruled_out),
             n_rows=counts.total,
             n_quarantined=counts.quarantined,
+            n_duplicates=counts.duplicates,
             n_excluded_where=counts.excluded_where,
             n_excluded_missing=counts.excluded_missing,
             n_left=counts.left,
@@ -134,7 +139,7 @@ def validate(study: Study, relation: Relation, folder: Path, *, stays: bool = Tr
 
 def _results(rules: Sequence[Rule], counts: Counts) -> tuple[RuleResult, ...]:
     return tuple(
-        RuleResult(rule.rule_id, rule.type, rule.severity, rule.why, rule.columns, rule.mostly, checked, unexpected)
+        RuleResult(rule.rule_id, rule.type, rule.severity, rule.why, rule.columns, rule.mostly, rule.keep, checked, unexpected)
         for rule, checked, unexpected in zip(rules, counts.checked, counts.unexpected, strict=True)
     )
 
@@ -164,10 +169,10 @@ def _failure(study: Study, outcome: Validated, shown: str | None) -> DataError |
         return DataError(
             f"{study.name}: the critical rule {worst.rule_id} failed: {worst.unexpected:,} of {worst.checked:,} line items break it"
             f"{allowed} ({worst.why}){more}\n"
-            + _advice(study, outcome, shown, f"mend the source, or the suite expectations/{study.expectations}.json")
+            + _advice(study, outcome, shown, f"mend the source, or the rule in {_rules_file(study, worst.rule_id)}")
         )
     if outcome.n_quarantined > study.quarantine_limit * outcome.n_rows:
-        worst = max((rule for rule in outcome.rules if rule.severity != "info"), key=lambda rule: rule.unexpected)
+        worst = max((rule for rule in outcome.rules if rule.severity != "info" and not rule.keep), key=lambda rule: rule.unexpected)
         share = outcome.n_quarantined / outcome.n_rows
         return DataError(
             f"{study.name}: {outcome.n_quarantined:,} of {outcome.n_rows:,} line items ({share:.2%}) broke a rule; quarantine_limit "
@@ -177,9 +182,15 @@ def _failure(study: Study, outcome: Validated, shown: str | None) -> DataError |
     if outcome.n_left == 0:
         return DataError(
             f"{study.name}: no line items are left of {outcome.n_rows:,}: {outcome.n_quarantined:,} quarantined, "
-            f"{outcome.n_excluded_where:,} excluded by where, {outcome.n_excluded_missing:,} by missing: exclude."
+            + (f"{outcome.n_duplicates:,} dropped as duplicates, " if outcome.n_duplicates else "")
+            + f"{outcome.n_excluded_where:,} excluded by where, {outcome.n_excluded_missing:,} by missing: exclude."
         )
     return None
+
+
+def _rules_file(study: Study, rule_id: str) -> str:
+    own = {rule.rule_id for rule in study.rules}
+    return "the study" if rule_id in own else f"expectations/{study.expectations}.json"
 
 
 def _unmet(connection: duckdb.DuckDBPyConnection, scan: RowScan, counts: Counts, outcome: Validated) -> DataError | None:
@@ -232,9 +243,11 @@ def _write_record(
     content = {
         "study": study.name,
         "suite": study.expectations,
+        "has_own_rules": bool(study.rules),
         "as_of": str(relation.as_of),
         "rows": outcome.n_rows,
         "quarantined": outcome.n_quarantined,
+        "duplicates": outcome.n_duplicates,
         "excluded_where": outcome.n_excluded_where,
         "excluded_missing": outcome.n_excluded_missing,
         "left": outcome.n_left,

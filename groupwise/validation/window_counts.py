@@ -10,7 +10,7 @@ from typing import Any
 
 import duckdb
 
-from groupwise.compression.column_scan import numeric_predictors, schema_of_types
+from groupwise.compression.column_scan import ValueCounts, numeric_predictors, schema_of_types
 from groupwise.compression.sql_expressions import TABLE
 from groupwise.source.fingerprint import Fingerprint, fingerprint, fingerprint_of, fingerprinted, hash_sums, packed_hash
 from groupwise.source.relation import Relation, quote, rows_of
@@ -40,9 +40,9 @@ class NotedCounts:
         }
         return Counts(**content)
 
-    def distinct(self) -> dict[str, int]:
-        """About how many different values each numeric predictor has that could join the key."""
-        return dict(self._content["distinct"])
+    def values(self) -> ValueCounts:
+        """Rows that are left, and about how many different values each numeric predictor has that could join the key."""
+        return ValueCounts(self._content["counts"]["left"], dict(self._content["distinct"]))
 
     def write_quarantine(self, scan: RowScan, connection: duckdb.DuckDBPyConnection, folder: Path) -> Path:
         """Write the quarantined rows, from a scan of their own."""
@@ -61,7 +61,7 @@ def count_window(connection: duckdb.DuckDBPyConnection, study: Study, relation: 
     Rules that compare line items, means that fill in and texts that ``missing: level`` must not meet take scans of their own: then the
     fingerprint alone is taken, and ``path`` is not written.
     """
-    rules = load_rules(study.expectations, relation.columns) if study.expectations else ()
+    rules = load_rules(study, relation.columns)
     fills = any(rule == "mean_and_indicator" for rule in study.missing.values())
     if fills or any(rule.is_unique for rule in rules) or level_counts(study, relation.columns):
         path.unlink(missing_ok=True)

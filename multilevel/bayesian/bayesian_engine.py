@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 
 from multilevel.bayesian.collapsed_fit import fit_collapsed
-from multilevel.bayesian.memory import refuse_too_large
+from multilevel.bayesian.memory import is_by_points, refuse_too_large
 from multilevel.bayesian.nuts_fit import fit_nuts
+from multilevel.bayesian.points_fit import fit_points
 from multilevel.bayesian.prior_report import describe_priors, prior_sensitivity
 from multilevel.bayesian.priors import Priors, read_priors
 from multilevel.bayesian.sampling import Sampling, read_sampling
@@ -16,6 +17,10 @@ from multilevel.design.model import Design
 from multilevel.errors import FitError, StudyError
 from multilevel.families.registry import family_named
 from multilevel.fit.container import Fit
+from multilevel.fit.drawn_fit import parameter_draws
+
+SENSITIVITY_DRAWS = 1_000
+"""Of coefficients and variances of a posterior that is kept as points, for what the priors do to it."""
 
 FEWEST_FOR_IMPORTANCE = 1000
 """Draws below which a low importance ESS speaks of their number, not of the proposal."""
@@ -46,7 +51,8 @@ def fit_bayesian(
     Returns
     -------
     Fit
-        ``method`` is "collapsed" or "nuts" (for gaussian under ``form: auto`` too, where the collapsed form's proposal fails its gates);
+        ``method`` is "collapsed", "nuts" (for gaussian under ``form: auto`` too, where the collapsed form's proposal fails its gates),
+        "importance", or "theta_chains" where importance points failed theirs and Markov chains in the variance parameters took their place;
         ``checks`` hold the gates on R-hat, ESS, divergences, Pareto k and importance ESS; ``record``
         the seconds by step and the sampler's figures.
 
@@ -64,12 +70,14 @@ def fit_bayesian(
         raise FitError("The model has no group-level terms; the bayesian engine needs at least one, as in (1 | group).")
     how = read_sampling(sampling)
     resolved = model_priors(design, family, priors if isinstance(priors, Priors) else read_priors(priors))
-    if how.form == "collapsed" and not design.cells.has_moments:
+    if how.form in ("collapsed", "importance") and not design.cells.has_moments:
         raise StudyError(
-            f"sampling: the collapsed form exists for gaussian outcomes only, this one is {family}; leave form out or write nuts."
+            f"sampling: form: {how.form} exists for gaussian outcomes only, this one is {family}; leave form out or write nuts."
         )
     refuse_too_large(design, how)
-    if how.form == "nuts" or not design.cells.has_moments:
+    if is_by_points(design, how):
+        fit = fit_points(design, resolved, how, seed=seed, interval=interval)
+    elif how.form == "nuts" or not design.cells.has_moments:
         fit = fit_nuts(design, family, resolved, how, seed=seed, interval=interval, progress=progress)
     else:
         fit = fit_collapsed(design, resolved, how, seed=seed, interval=interval)
@@ -84,4 +92,5 @@ def fit_bayesian(
 def _prior_record(fit: Fit, priors: ModelPriors) -> dict[str, object]:
     """The priors in words, and how much each result depends on them."""
     lines = [asdict(line) for line in describe_priors(fit.design, fit.family, priors.written)]
-    return {"priors": lines, "prior_sensitivity": prior_sensitivity(fit, priors.inner)}
+    drawn = fit if fit.has_draws else parameter_draws(fit, SENSITIVITY_DRAWS)
+    return {"priors": lines, "prior_sensitivity": prior_sensitivity(drawn, priors.inner)}

@@ -22,6 +22,9 @@ from multilevel.bayesian.priors import ResolvedPriors
 from multilevel.errors import FitError
 from multilevel.linear.system import Factorised, LinearSystem
 
+FARTHEST = 300.0
+"""Size of an unconstrained parameter beyond which its exponential would overflow: no posterior reaches that far."""
+
 
 @dataclass(frozen=True)
 class Collapsed:
@@ -50,7 +53,7 @@ class Collapsed:
 
     def many(self, thetas: Floats, cores: int) -> Floats:
         """(S,) values at (S, d) thetas, on ``cores`` threads; -inf where the factorisation breaks down."""
-        sane = np.all(np.abs(thetas) < 300.0, axis=1)
+        sane = np.all(np.abs(thetas) <= FARTHEST, axis=1)
         values = np.full(len(thetas), -math.inf)
         inside = thetas[sane]
         factors = [self.layout.factor(inside, block) for block in range(len(self.layout.widths))]
@@ -75,9 +78,17 @@ class Collapsed:
     def _log_likelihood(self, factors: list[Floats], sigma: float) -> float:
         """log p(y | theta)."""
         try:
-            factorised = self._factorise(factors, sigma)
+            return self._of_factor(self._factorise(factors, sigma), sigma)
         except (FitError, np.linalg.LinAlgError, OverflowError):
             return -math.inf
+
+    def of_factor(self, factorised: Factorised, theta: Floats) -> float:
+        """log p(theta | y) + constant at one theta (d,) that is factorised already."""
+        prior = float(log_prior(theta[None], self.layout, self.priors)[0])
+        value = self._of_factor(factorised, float(self.layout.scale(theta))) + prior
+        return value if math.isfinite(value) else -math.inf
+
+    def _of_factor(self, factorised: Factorised, sigma: float) -> float:
         log_variance = 2.0 * math.log(sigma)
         log_det_prior = self._log_det_prior + self.system.n_population * log_variance
         log_det = factorised.log_det_effects + factorised.log_det_population - log_det_prior

@@ -110,22 +110,20 @@ def conditional_draws(density: Collapsed, drawn: IndependenceDraws, rng: np.rand
 
 def importance_checks(drawn: IndependenceDraws) -> tuple[Check, Check]:
     """The gates on the proposal: without them the tails of the posterior may have been missed."""
-    k, ess = drawn.pareto_k, drawn.importance_ess
+    told = f"Of {drawn.origin.size * drawn.thin} independent proposals of the variance parameters, so many count."
+    return importance_gates(drawn.pareto_k, MAX_PARETO_K, drawn.importance_ess, told)
+
+
+def importance_gates(k: float, largest_k: float, ess: float, told: str) -> tuple[Check, Check]:
+    """The two gates of any importance sample; ``told`` says what its effective number counts."""
     return (
         Check(
             "pareto_k",
             float(np.nan_to_num(k, posinf=1e6, neginf=-1e6)),
-            MAX_PARETO_K,
-            bool(k < MAX_PARETO_K),
+            largest_k,
+            bool(k < largest_k),
             "Pareto k of the importance ratios of the variance parameters' proposal: whether its tails cover the posterior's.",
             True,
         ),
-        Check(
-            "importance_ess",
-            ess,
-            MIN_IMPORTANCE_ESS,
-            ess >= MIN_IMPORTANCE_ESS,
-            f"Of {drawn.origin.size * drawn.thin} independent proposals of the variance parameters, so many count.",
-            True,
-        ),
+        Check("importance_ess", ess, MIN_IMPORTANCE_ESS, ess >= MIN_IMPORTANCE_ESS, told, True),
     )

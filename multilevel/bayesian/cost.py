@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from multilevel.bayesian.bookkeeping import one_blas_thread
 from multilevel.bayesian.collapsed import Collapsed
 from multilevel.bayesian.collapsed_fit import starting_point
+from multilevel.bayesian.conditionals import KEPT_BYTES, factor_bytes
 from multilevel.bayesian.coordinates import build_coordinates
 from multilevel.bayesian.durations import USUAL_STEPS, duration, nuts_seconds, seconds_of, speed
-from multilevel.bayesian.memory import draws_bytes
+from multilevel.bayesian.level_points import number_of_points
+from multilevel.bayesian.memory import draws_bytes, draws_seconds, is_by_points
 from multilevel.bayesian.nuts_fit import FEW_COEFFICIENTS, MANY_EFFECTS, starting_covariances, starting_dispersion
 from multilevel.bayesian.parameters import Layout
 from multilevel.bayesian.pilot import fit_pilot
@@ -21,8 +23,9 @@ from multilevel.bayesian.sampling import Sampling
 from multilevel.design.model import Design
 from multilevel.design.reduction import ReducedRows, outcome_of, reduce_design
 from multilevel.design.unit_free import unit_free
+from multilevel.generalised.search import problem_of
 from multilevel.linear.assemble import linear_system
-from multilevel.linear.footprint import likelihood_bytes
+from multilevel.linear.footprint import likelihood_bytes, surrounding_bytes, surrounding_seconds
 
 COMPILE_SECONDS = 12.0
 """Of PyMC's and nutpie's compilation, once in a process."""
@@ -30,8 +33,20 @@ COMPILE_SECONDS = 12.0
 GRADIENT = 4.0
 """Factorisations that a value with its gradient costs, in the linear search."""
 
-PIRLS_STEPS = 8.0
-"""Factorisations of one Laplace approximation."""
+AROUND_THE_MODE = 1.5
+"""Evaluations of a Laplace fit with its intervals, no pooling and what is unknown of theta, for each of the search."""
+
+MODE_STEPS = 3.0
+"""Gradients for each variance parameter until the mode of the posterior is known, its curvature included."""
+
+USUAL_POINTS = 850.0
+"""Points of the variance parameters until enough count, in a dozen dimensions."""
+
+LEVEL_MOMENTS = 2.5
+"""Factorisations that the moments of every level at one point cost."""
+
+POINT_COPIES = 4
+"""Of every level's numbers at every point: means, sds, what is worked on."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +67,28 @@ def sampling_cost(design: Design, family: str, priors: ResolvedPriors, sampling:
     rows = reduce_design(design)
     n_coefficients = len(design.population) + design.n_effects
     with one_blas_thread():
-        if design.cells.has_moments and sampling.form != "nuts":
-            return _collapsed(rows, priors, sampling, n_coefficients)
-        return _nuts(design, rows, family, priors, sampling)
+        by_points = is_by_points(design, sampling)
+        if by_points:
+            found = _by_points(design, rows, priors, sampling)
+        elif design.cells.has_moments and sampling.form != "nuts":
+            found = _collapsed(rows, priors, sampling, n_coefficients)
+        else:
+            found = _nuts(design, rows, family, priors, sampling)
+    around = surrounding_seconds(design) + (0.0 if by_points else draws_seconds(n_coefficients, sampling))
+    return replace(found, seconds=found.seconds + around, memory=found.memory + surrounding_bytes(design))
+
+
+def _by_points(design: Design, rows: ReducedRows, priors: ResolvedPriors, sampling: Sampling) -> Cost:
+    layout = Layout(tuple(block.values.shape[1] for block in rows.blocks), priors.sigma is not None)
+    system = linear_system(rows)
+    density = Collapsed(system, layout, priors)
+    theta = starting_point(layout, priors)
+    evaluation = seconds_of(lambda: density(theta))
+    level_points = number_of_points(layout.size)
+    evaluations = MODE_STEPS * GRADIENT * (layout.size + 1) + (USUAL_POINTS + LEVEL_MOMENTS * level_points) / speed(sampling.threads)
+    memory = likelihood_bytes(design) + min(level_points * factor_bytes(system), KEPT_BYTES)
+    memory += 8 * POINT_COPIES * level_points * (len(design.population) + design.n_effects)
+    return Cost("importance", evaluation * evaluations, memory)
 
 
 def _collapsed(rows: ReducedRows, priors: ResolvedPriors, sampling: Sampling, n_coefficients: int) -> Cost:
@@ -71,16 +105,29 @@ def _collapsed(rows: ReducedRows, priors: ResolvedPriors, sampling: Sampling, n_
 
 
 def likelihood_cost(design: Design) -> Cost:
-    """What the likelihood engine would cost: a factorisation, timed, times how many a search for the maximum takes."""
+    """What the likelihood engine would cost with its tables: an evaluation, timed, times how many a search for the maximum takes."""
     rows = reduce_design(unit_free(design).design)
-    system = linear_system(rows)
     factors = [np.eye(block.values.shape[1]) for block in rows.blocks]
-    factorisation = seconds_of(lambda: system.factorise(factors))
-    n_parameters = sum(len(factor) * (len(factor) + 1) // 2 for factor in factors)
-    n_evaluations = 20 + 10 * n_parameters
-    each = GRADIENT if design.cells.has_moments else PIRLS_STEPS
+    n_evaluations = 20 + 10 * sum(len(factor) * (len(factor) + 1) // 2 for factor in factors)
+    if design.cells.has_moments:
+        system = linear_system(rows)
+        search = seconds_of(lambda: system.factorise(factors)) * GRADIENT * n_evaluations
+    else:
+        search = _evaluation_of_laplace(design, rows) * AROUND_THE_MODE * n_evaluations
     form = "linear" if design.cells.has_moments else "Laplace"
-    return Cost(form, factorisation * each * n_evaluations, likelihood_bytes(design))
+    return Cost(form, search + surrounding_seconds(design), likelihood_bytes(design))
+
+
+def _evaluation_of_laplace(design: Design, rows: ReducedRows) -> float:
+    """Seconds of a Laplace deviance with its gradient, from the modes of another theta; the first one compiles."""
+    problem = problem_of(design, rows, design.cells.family)
+    start = problem.theta_layout.start(problem.scales, 0.5)
+    for share in (1.0, 0.8):
+        began = time.perf_counter()
+        mode = problem.objective.mode(share * start, 0.0, None)
+        problem.objective.gradient(mode, 0.0, profiled=True)
+        taken = time.perf_counter() - began
+    return taken
 
 
 def _nuts(design: Design, rows: ReducedRows, family: str, priors: ResolvedPriors, sampling: Sampling) -> Cost:

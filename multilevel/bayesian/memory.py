@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from multilevel.bayesian.sampling import Sampling
+from collections.abc import Mapping
+from dataclasses import replace
+
+from multilevel.bayesian.sampling import Sampling, read_sampling
 from multilevel.design.model import Design
-from multilevel.errors import FitError
+from multilevel.errors import FitError, StudyError
+from multilevel.linear.footprint import refuse_beyond_memory, surrounding_bytes
 from multilevel.machine import memory_bytes
 
 COPIES = 3
@@ -12,10 +16,38 @@ COPIES = 3
 
 NUTS_THIN = 2
 
+DRAW_SECONDS = 1.2e-7
+"""Of one draw of one coefficient: sorting it for its quantiles, above all."""
+
+
+MOST_DRAWN = 2_000
+"""Coefficients and effects up to which ``form: auto`` keeps draws of a gaussian model: beyond, tables of every draw of every level take
+longer than all else."""
+
+
+def is_by_points(design: Design, sampling: Sampling) -> bool:
+    """Whether a posterior is kept as points of the variance parameters, and not as draws of every level."""
+    if sampling.form != "auto" or not design.cells.has_moments:
+        return sampling.form == "importance"
+    return len(design.population) + design.n_effects > MOST_DRAWN
+
+
+def with_draws(design: Design, written: Sampling | Mapping[str, object] | None) -> Sampling:
+    """The sampling of one part of two, whose products are taken draw by draw: draws however many levels there are."""
+    sampling = read_sampling(written)
+    if sampling.form == "importance":
+        raise StudyError("sampling: form: importance is of models of one part; leave form out.")
+    return replace(sampling, form="collapsed") if is_by_points(design, sampling) else sampling
+
 
 def draws_bytes(n_coefficients: int, sampling: Sampling, *, thin: int = 1) -> int:
     """Bytes that the joint draws of ``n_coefficients`` take while a study is fitted."""
     return 8 * COPIES * sampling.chains * sampling.draws * thin * n_coefficients
+
+
+def draws_seconds(n_coefficients: int, sampling: Sampling) -> float:
+    """Seconds in which the tables summarise the joint draws."""
+    return DRAW_SECONDS * sampling.chains * sampling.draws * n_coefficients
 
 
 def machine_bytes() -> int:
@@ -24,14 +56,19 @@ def machine_bytes() -> int:
 
 
 def refuse_too_large(design: Design, sampling: Sampling) -> None:
-    """Raise FitError where the draws alone would not fit into the machine's memory; names the widest factor and the ways out."""
+    """Raise FitError where the draws alone would not fit into the machine's memory; names the widest factor and the ways out. Points of the
+    variance parameters take what the likelihood engine takes, and are refused as it is."""
+    if is_by_points(design, sampling):
+        refuse_beyond_memory(design)
+        return
     n_coefficients = len(design.population) + design.n_effects
     thin = 1 if design.cells.has_moments and sampling.form != "nuts" else NUTS_THIN
-    needed, there = draws_bytes(n_coefficients, sampling, thin=thin), machine_bytes()
+    of_draws, around, there = draws_bytes(n_coefficients, sampling, thin=thin), surrounding_bytes(design), machine_bytes()
+    needed = of_draws + around
     if needed <= there:
         return
     widest = max(design.blocks, key=lambda block: block.n_effects)
-    fewer = sampling.draws * there // (2 * needed)
+    fewer = sampling.draws * max(there - around, 0) // (2 * of_draws)
     ways = f", or take fewer draws (sampling: {{draws: {fewer:,}}})." if fewer >= 100 else "."
     raise FitError(
         f"{n_coefficients:,} coefficients with {sampling.chains * sampling.draws:,} joint draws take about {needed / 1e9:,.0f} GB, this "

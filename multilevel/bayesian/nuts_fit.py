@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -57,11 +57,14 @@ FAR = 0.2
 
 USUAL_DRAWS = 4_000
 """Of fewer draws R-hats are larger by chance, as their number is smaller."""
+STATISTICS = {"diverging": "diverging", "n_steps": "n_steps", "mean_tree_accept": "acceptance_rate", "energy": "energy", "logp": "lp"}
+"""What the sampler says of a draw that is kept -> ArviZ' name of it."""
 
 
 @dataclass(frozen=True)
 class NutsDraws:
-    """thetas (chains, draws, d), values (chains * draws, p + q) and their convergence, divergences after tuning, seconds by step."""
+    """thetas (chains, draws, d), values (chains * draws, p + q) and their convergence, divergences after tuning, seconds by step, and
+    ``statistics``: name -> (chains, draws), what the sampler says of every draw."""
 
     thetas: Floats
     values: Floats
@@ -71,6 +74,7 @@ class NutsDraws:
     pilot: Pilot
     seconds: dict[str, float]
     record: dict[str, object]
+    statistics: Mapping[str, Floats]
 
 
 def fit_nuts(design: Design, family: str, priors: ModelPriors, sampling: Sampling, *, seed: int, interval: float, progress: bool) -> Fit:
@@ -78,7 +82,8 @@ def fit_nuts(design: Design, family: str, priors: ModelPriors, sampling: Samplin
     rows = reduce_design(priors.form.design)
     found = sample_nuts(rows, outcome_of(design.cells, rows, family), priors.inner, sampling, seed=seed, progress=progress)
     system = quadratic_system(rows, found.pilot)
-    posterior = Posterior(design, priors.form, family, found.layout, found.thetas, found.values, system, False, found.figures)
+    drawn = (found.layout, found.thetas, found.values)
+    posterior = Posterior(design, priors.form, family, *drawn, system, False, found.figures, found.statistics)
     return build_fit(posterior, method="nuts", interval=interval, checks=(_divergence_check(found.divergences),), record=found.record)
 
 
@@ -214,7 +219,8 @@ def _attempt(model: _Model, sampling: Sampling, effort: _Effort, *, seed: int, p
     divergences = int(statistics["diverging"].values.sum())
     values = np.concatenate([beta, *effects], axis=1)
     figures = convergence(values.reshape(*thetas.shape[:2], -1))
-    return NutsDraws(thetas, values, figures, divergences, layout, pilot, clock.seconds, record)
+    kept = {name: statistics[own].values[:, ::thin] for own, name in STATISTICS.items() if own in statistics}
+    return NutsDraws(thetas, values, figures, divergences, layout, pilot, clock.seconds, record, kept)
 
 
 def _is_sound(found: NutsDraws) -> bool:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from multilevel.bayesian.parameters import Layout
 from multilevel.design.model import Design
 from multilevel.design.unit_free import UnitFree
 from multilevel.families.registry import family_named
-from multilevel.fit.container import Check, Fit, UnitFreeFit, VarianceComponent
+from multilevel.fit.container import Check, Fit, Summary, UnitFreeFit, VarianceComponent
 from multilevel.fit.joint_draws import DrawsJoint, summarise
 from multilevel.linear.system import LinearSystem
 
@@ -27,7 +27,7 @@ class Posterior:
 
     thetas (chains, draws, d) in the order of ``layout``; values (chains * draws, p + q): beta, then effects in the order of ``Design``;
     system: the (weighted) least-squares system whose ``conditional_variance`` is Var(b | y, theta, beta). figures: convergence of values,
-    where it is known already.
+    where it is known already. statistics: name -> (chains, draws), what the sampler says of every draw.
     """
 
     design: Design
@@ -39,6 +39,7 @@ class Posterior:
     system: LinearSystem
     scaled_by_sigma: bool
     figures: Convergence | None = None
+    statistics: Mapping[str, Floats] = field(default_factory=dict)
 
 
 def build_fit(posterior: Posterior, *, method: str, interval: float, checks: tuple[Check, ...], record: dict[str, object]) -> Fit:
@@ -84,6 +85,7 @@ def build_fit(posterior: Posterior, *, method: str, interval: float, checks: tup
         n_parameters=p + n_theta,
         checks=(*convergence_checks(parameter_names(design, posterior.family, with_scale=layout.with_scale), found), *checks),
         record=record,
+        sampler_statistics=posterior.statistics,
         unit_free=UnitFreeFit(posterior.form, tuple(draws.mean(axis=0) for draws in inner), covariance_draws=inner, shrinkage=pooled),
     )
 
@@ -139,10 +141,13 @@ def _component_name(factor: str, term: str, other: str | None) -> str:
 def _components(posterior: Posterior, flat: Floats, interval: float) -> Iterator[VarianceComponent]:
     maps = posterior.form.maps
     draws = component_draws(flat, posterior.layout, None if maps.is_identity else maps.blocks)
-    if not draws.shape[1]:
-        return
-    summary = summarise(draws.T, interval)
-    for at, (factor, term, other, block) in enumerate(_component_terms(posterior.design, posterior.family, posterior.layout.with_scale)):
+    if draws.shape[1]:
+        yield from posterior_components(posterior.design, posterior.family, posterior.layout, summarise(draws.T, interval))
+
+
+def posterior_components(design: Design, family: str, layout: Layout, summary: Summary) -> Iterator[VarianceComponent]:
+    """The variance components whose posterior is ``summary`` (d,), in the order of ``component_draws``."""
+    for at, (factor, term, other, block) in enumerate(_component_terms(design, family, layout.with_scale)):
         yield VarianceComponent(
             factor,
             term,

@@ -9,16 +9,19 @@ from typing import Any, Literal
 from multilevel.errors import StudyError
 from multilevel.machine import processors
 
-type Form = Literal["auto", "collapsed", "nuts"]
+type Form = Literal["auto", "collapsed", "importance", "nuts"]
+
+FORMS = ("auto", "collapsed", "importance", "nuts")
 
 _LEAST = {"draws": 100, "chains": 2, "tune": 100, "cores": 1}
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """draws and tune are per chain; ``form`` auto is collapsed for gaussian and NUTS for the other families; cores None is all, up to four.
+    """draws and tune are per chain; cores None is all, up to four.
 
-    ``tune`` is not used by the collapsed form.
+    ``form`` auto is, for gaussian, collapsed where a table of draws of every level is small, importance where it is not, and NUTS for the
+    other families. ``tune`` is not used by the collapsed form, nor draws and chains by importance points, unless those fail.
     """
 
     draws: int = 1000
@@ -52,6 +55,6 @@ def read_sampling(written: Sampling | Mapping[str, object] | None) -> Sampling:
             raise StudyError(f"sampling: there is no {key!r}; the keys are {', '.join(known)}.")
         if key in _LEAST and (isinstance(value, bool) or not isinstance(value, int) or value < _LEAST[key]):
             raise StudyError(f"sampling: {key} is {value!r}; it is a whole number of at least {_LEAST[key]}.")
-    if given.get("form", "auto") not in ("auto", "collapsed", "nuts"):
-        raise StudyError(f"sampling: form is {given['form']!r}; it is auto, collapsed or nuts.")
+    if given.get("form", "auto") not in FORMS:
+        raise StudyError(f"sampling: form is {given['form']!r}; it is auto, collapsed, importance or nuts.")
     return replace(Sampling(), **given)

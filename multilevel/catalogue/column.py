@@ -7,7 +7,7 @@ from typing import Literal
 
 import pyarrow as pa
 
-type ColumnType = Literal["float64", "int64", "string", "bool", "date"]
+type ColumnType = Literal["float64", "int64", "string", "bool", "date", "float64[]", "float32[]", "int32[]", "string[]"]
 type EstimateRule = Literal["always", "likelihood", "likelihood_seen"]
 
 ARROW_TYPES: dict[ColumnType, pa.DataType] = {
@@ -16,6 +16,10 @@ ARROW_TYPES: dict[ColumnType, pa.DataType] = {
     "string": pa.string(),
     "bool": pa.bool_(),
     "date": pa.date32(),
+    "float64[]": pa.list_(pa.field("element", pa.float64())),
+    "float32[]": pa.list_(pa.field("element", pa.float32())),
+    "int32[]": pa.list_(pa.field("element", pa.int32())),
+    "string[]": pa.list_(pa.field("element", pa.string())),
 }
 
 

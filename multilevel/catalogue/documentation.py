@@ -7,6 +7,7 @@ from pathlib import Path
 
 from multilevel.catalogue.column import Column, TableSpec
 from multilevel.catalogue.evolution import RULES
+from multilevel.catalogue.joint_tables import JOINT_TABLES
 from multilevel.catalogue.published_tables import CATALOGUE_VERSION, EVERY_TABLE
 from multilevel.catalogue.shared_columns import COMMON
 
@@ -24,19 +25,38 @@ Each column is defined here once. [multilevel-models.md](multilevel-models.md), 
 made and shows, with this shop's numbers, how each is misread; its section 8 has ranks, probabilities and contrasts.
 """
 
+_JOINT = """## The joint distribution
+
+Beside its tables a version keeps how its coefficients vary together (not under [privacy](privacy.md)): the tables below, in the folder
+`joint/<as_of>/<run_id>/`, of which `contrast` and `predict` read a few rows. They are Parquet too, with lists of numbers in some columns.
+
+Coefficients are kept *unit-free*, for predictors at mean 0 and standard deviation 1, since far from zero those as written would lose
+their digits; `blocks.map` and `models.population_map` lead to those as written. Where `models.distribution` is `arrow`, the likelihood
+engine's normal distribution is kept in arrow form (Rue and Held 2005, section 2.4): levels of the largest chain of nested factors depend,
+each by its own row, on those above it and on a dense core of all other coefficients, whose covariance is kept once. The covariance of any
+two coefficients follows from their own rows, those that they depend on, and the core; what is unknown of the variances is in
+`directions`. Small models whose variances are integrated over have a core for every point of them (`points`); the bayesian engine's are
+draws.
+
+[joint_contrast.sql](joint_contrast.sql) has the standard error of the difference of two levels in one query for DuckDB alone: set
+`file_search_path` to the folder, and bind `$a`, `$b`, `$factor` and `$term`. Versions of before have one file
+`joint/<as_of>/<run_id>.npz` instead, which the commands still read.
+"""
+
 
 def tables_page() -> str:
     """The whole page as Markdown."""
     common = "\n".join(["## Columns of every table", "", *_rows(COMMON)])
     rules = "\n".join(["## How these tables may change", "", *[f"- {rule}" for rule in RULES], ""])
-    return "\n".join([_OPENING, rules, common, "", *[_section(table) for table in EVERY_TABLE.values()]])
+    joint = [_section(table, "###") for table in JOINT_TABLES.values()]
+    return "\n".join([_OPENING, rules, common, "", *[_section(table) for table in EVERY_TABLE.values()], _JOINT, *joint])
 
 
-def _section(table: TableSpec) -> str:
+def _section(table: TableSpec, heading: str = "##") -> str:
     own = tuple(column for column in table.columns if column not in COMMON)
     key = ", ".join(f"`{name}`" for name in table.unique_key)
     lines = [
-        f"## `{table.name}`",
+        f"{heading} `{table.name}`",
         "",
         f"{table.description} One row per {table.grain}.",
         "",

@@ -19,6 +19,13 @@ COMBINATIONS = 1_000
 """All such predictors together may split a group's rows into at most so many cells; the rest keep their moments instead."""
 
 
+FEW_CELLS = 200_000
+"""Cells up to which it does not matter how many a predictor makes of each."""
+
+MOST_MORE = 2
+"""Times as many cells as the grouping columns make, beyond which a predictor keeps its moments: a subject's ten dates are one cell."""
+
+
 @dataclass(frozen=True)
 class Schema:
     """Facts about the columns of one study's rows.
@@ -28,6 +35,7 @@ class Schema:
     moments : expression label inside ``center()`` or ``scale()`` -> its mean and sample sd (n - 1) over all rows.
     n_rows : rows, where a scan was needed, else None.
     integers : columns of whole numbers, whose text is that of the number.
+    scattered : numeric columns that would make many cells of each cell, however few values they have.
     wide : numeric column -> its DuckDB type, where that holds numbers which a double does not.
     """
 
@@ -36,6 +44,7 @@ class Schema:
     moments: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     n_rows: int | None = None
     integers: frozenset[str] = frozenset()
+    scattered: frozenset[str] = frozenset()
     wide: Mapping[str, str] = field(default_factory=dict)
 
     def kind(self, column: str) -> ColumnKind:
@@ -62,6 +71,8 @@ class Schema:
         joined = {name for name, kind in self.kinds.items() if kind == "boolean"}
         combinations = 1
         for name, count in sorted(self.distinct.items(), key=lambda item: item[1]):
+            if name in self.scattered:
+                continue
             combinations *= max(count, 1)
             if count <= DISCRETE and combinations <= COMBINATIONS:
                 joined.add(name)

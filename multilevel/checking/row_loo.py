@@ -132,6 +132,29 @@ def _check(elpd: Floats, full: Floats, k: Floats, counts: Floats, n_coefficients
     return Check("elpd_loo", total, None, passed=not rough.any(), message=message)
 
 
+def cell_log_likelihood(fit: Fit) -> Floats | None:
+    """(S, C) log-likelihood of each cell's rows together at every posterior draw; None where cells do not keep single rows' outcomes.
+
+    Of discrete families only: the sum over a cell's rows of the log probability of each (Vehtari, Gelman and Gabry 2017, section 2).
+    """
+    posterior, family = posterior_of(fit), family_named(fit.family)
+    patterns = patterns_of(fit.design) if family.statistics.is_discrete else None
+    if posterior is None or patterns is None:
+        return None
+    rows = reduce_design(fit.design)
+    matrix, place = coefficient_matrix(rows), np.empty(fit.design.cells.n_cells, dtype=np.int64)
+    place[rows.cell] = np.arange(len(rows.cell))
+    phi = np.full(1, np.nan) if fit.dispersion_draws is None else fit.dispersion_draws
+    found = np.zeros((posterior.n_draws, fit.design.cells.n_cells))
+    for start in range(0, len(patterns.n), AT_ONCE):
+        here = slice(start, start + AT_ONCE)
+        own = place[patterns.cell[here]]
+        eta = rows.offset[own, None] + np.asarray(matrix[own] @ posterior.values.T)
+        of_row = family.row_log_probability(eta, patterns.value[here, None], patterns.size[here, None], phi)
+        np.add.at(found.T, patterns.cell[here], patterns.n[here, None] * of_row)
+    return found
+
+
 def leave_one_out(log_likelihood: Floats) -> tuple[Floats, Floats]:
     """(P,) log predictive density of each pattern's row with that row left out, and Pareto k (P,), of (P, S) log-likelihoods."""
     from arviz_stats.base import array_stats  # type: ignore[attr-defined]

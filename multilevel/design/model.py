@@ -7,6 +7,7 @@ group-level predictors), the feature is a continuous row-level predictor kept th
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -79,10 +80,10 @@ class GroupBlock:
         """L * k."""
         return self.factor.n_levels * len(self.columns)
 
-    @property
+    @cached_property
     def n_seen_levels(self) -> int:
         """Levels that have rows: of a hurdle's amounts some may have none."""
-        return len(np.unique(self.factor.codes))
+        return int(np.count_nonzero(np.bincount(self.factor.codes)))
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import coo_array, csr_array, diags_array, eye_array, hstack, kron
+from scipy.sparse import coo_array, csr_array, eye_array, hstack, kron
 
 from multilevel.arrays import Floats, Integers
 from multilevel.design.group_predictors import GROUP_KINDS, column_values, part_values, parts
 from multilevel.design.model import Design, DesignColumn
 from multilevel.design.nesting import is_constant_within
 from multilevel.estimands.crossings import Crossing, crossing_pieces
-from multilevel.fit.residuals import one_hot
 from multilevel.fit.shared_rows import SharedRows, stacked
 
 
@@ -53,7 +52,7 @@ def averaging(codes: Integers, n_bins: int, weights: Floats) -> csr_array:
     """(B, C) averages cells into bins with ``weights`` (C,); a bin without weight is a row of zeros."""
     totals = np.bincount(codes, weights=weights, minlength=n_bins)
     totals = np.where(totals > 0.0, totals, 1.0)
-    return csr_array((weights / totals[codes], (codes, np.arange(len(codes)))), shape=(n_bins, len(codes)))
+    return csr_array((weights / totals[codes], codes.astype(np.int32), np.arange(len(codes) + 1)), shape=(len(codes), n_bins)).T.tocsr()
 
 
 def pair_rows(sides: Sides, averages: Sequence[csr_array], leave_out: frozenset[int] = frozenset()) -> csr_array:
@@ -95,7 +94,7 @@ def shared_pair_rows(sides: Sides, averages: Sequence[csr_array], leave_out: fro
                 own.append(_effect_piece(sides, averages, index, column))
                 continue
             scale = _outer([np.asarray(average @ part) for average, part in zip(averages[:-1], split[:-1], strict=True)])
-            found = coo_array(csr_array(common @ diags_array(split[-1]) @ one_hot(design, index)))
+            found = coo_array(_by_level(design, index, common, split[-1]))
             row, level = (np.asarray(at, np.int64) for at in found.coords)
             alike = np.ptp(scale) == 0.0
             values = np.asarray(found.data) * (scale[0] if alike else 1.0)
@@ -151,14 +150,23 @@ def scales(sides: Sides, averages: Sequence[csr_array], block: int) -> Floats:
 def _effect_piece(sides: Sides, averages: Sequence[csr_array], block: int, column: int) -> _Piece:
     design, home = sides.design, sides.home[block]
     split = sides.effects[block][column]
-    members = one_hot(design, block)
     piece: coo_array | csr_array = csr_array(np.ones((1, 1)))
     for side, (average, part) in enumerate(zip(averages, split, strict=True)):
-        factor = csr_array(average @ diags_array(part) @ members) if side == home else csr_array(np.asarray(average @ part).reshape(-1, 1))
+        factor = _by_level(design, block, average, part) if side == home else csr_array(np.asarray(average @ part).reshape(-1, 1))
         piece = kron(piece, factor, format="coo")
     found = coo_array(piece)
     row, level = (np.asarray(index, np.int64) for index in found.coords)
     return np.asarray(found.data), row, _places(design, block, column, level)
+
+
+def _by_level(design: Design, block: int, average: csr_array, part: Floats) -> csr_array:
+    """(B, L) what ``average`` (B, C) of ``part`` (C,) has of every level of a block's factor; costs what the bins' own cells do."""
+    factor = design.blocks[block].factor
+    # a copy: duplicates are added up in place
+    entries = (average.data * part[average.indices], factor.codes[average.indices].astype(np.int64), average.indptr.copy())
+    found = csr_array(entries, shape=(average.shape[0], factor.n_levels))
+    found.sum_duplicates()
+    return found
 
 
 def _places(design: Design, block: int, column: int, levels: Integers) -> Integers:

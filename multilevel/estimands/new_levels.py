@@ -74,9 +74,11 @@ def new_effect(fit: Fit, block: int, column: int, rows: csr_array, *, seed: int)
     the standard errors of the likelihood engine are given its estimate of Sigma."""
     variance = fit.covariances[block][column, column]
     if fit.covariance_draws is None:
-        base = fit.joint.combine(rows, fit.interval)
-        found = moments(fit, rows).wider(_variances(fit, block, column), fit.theta_weights)
-        return replace(summary_of(base.estimate, found, fit.interval), std_error=np.sqrt(base.std_error**2 + variance))
+        known = moments(fit, rows)
+        found = known.wider(_variances(fit, block, column), fit.theta_weights)
+        summary = summary_of(np.asarray(rows @ fit.joint.mean), found, fit.interval)
+        plain = known.total if fit.is_posterior else fit.joint.combine(rows, fit.interval).std_error ** 2
+        return replace(summary, std_error=np.sqrt(plain + variance))
     spread = np.sqrt(fit.covariance_draws[block][:, column, column])
     new = spread * np.random.default_rng(seed).standard_normal(len(spread))
     values = np.asarray(rows @ fit.joint.draws(len(spread), seed).T) + (new - new.mean())

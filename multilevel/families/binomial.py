@@ -9,9 +9,9 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
-from scipy.special import expit, gammaln, logit, xlogy
+from scipy.special import betainc, expit, gammaln, logit, xlogy
 
-from multilevel.arrays import Flags, Floats
+from multilevel.arrays import Flags, Floats, Integers
 from multilevel.families.compiled import compiled
 from multilevel.families.family import Family, RowSum, RowValues, Statistics, Support, Words, refuse
 from multilevel.families.likelihood import ByDispersion, Curvature, no_dispersion, two_sided
@@ -89,6 +89,11 @@ class Binomial(Family):
         ways = gammaln(size + 1) - gammaln(y + 1) - gammaln(size - y + 1)
         return np.asarray(ways - y * np.logaddexp(0.0, -eta) - (size - y) * np.logaddexp(0.0, eta))
 
+    def below(self, y: Floats, size: Floats, eta: Floats, scale: Floats) -> Floats:
+        """See ``Family.below``."""
+        inside = betainc(np.maximum(size - y, 0.5), np.maximum(y + 1.0, 0.5), expit(-eta))
+        return np.where(y < 0, 0.0, np.where(y >= size, 1.0, inside))
+
     def single_outcomes(self, total: Floats, size: Floats, n: Floats) -> tuple[tuple[float, Floats], ...] | None:
         """Of one trial a row: successes and failures."""
         return ((1.0, total), (0.0, size - total)) if np.array_equal(size, n) else None
@@ -127,11 +132,13 @@ class BinomialLikelihood:
 
     def terms(self, eta: Floats, log_dispersion: float) -> Floats:
         """y r - n log(1 + share (exp(r) - 1)); -n log(1 + exp(+-eta)) where there are no or only successes."""
-        share, rest = self._shares
-        inner = (share > 0.0) & (rest > 0.0)
-        r = eta - self._saturated
-        found = two_sided(self.outcome, self.size - self.outcome, share, rest, r)
-        return np.where(inner, found, -self.size * np.logaddexp(0.0, np.where(share > 0.0, -eta, eta)))
+        # most rows of hardly compressed cells are one trial: the costly form is for the others alone
+        found = -self.size * np.logaddexp(0.0, self._towards * eta)
+        inner, share, rest = self._inner
+        if len(inner):
+            up, down = self.outcome[inner], self.size[inner] - self.outcome[inner]
+            found[inner] = two_sided(up, down, share, rest, eta[inner] - self._saturated[inner])
+        return found
 
     def constant(self, log_dispersion: float) -> float:
         """Sum of the logarithms of the binomial coefficients, and the saturated fit."""
@@ -140,6 +147,18 @@ class BinomialLikelihood:
     @cached_property
     def _shares(self) -> tuple[Floats, Floats]:
         return self.outcome / self.size, (self.size - self.outcome) / self.size
+
+    @cached_property
+    def _inner(self) -> tuple[Integers, Floats, Floats]:
+        """Rows with successes and failures, and the shares of both there."""
+        share, rest = self._shares
+        inner = np.flatnonzero((share > 0.0) & (rest > 0.0))
+        return inner, share[inner], rest[inner]
+
+    @cached_property
+    def _towards(self) -> Floats:
+        """(R,) -1 where there are successes, else 1."""
+        return np.where(self._shares[0] > 0.0, -1.0, 1.0)
 
     @cached_property
     def _saturated(self) -> Floats:

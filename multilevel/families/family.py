@@ -189,6 +189,10 @@ class Family(ABC):
         """(P, S) log probability of outcomes y (P, 1) with so many trials or such an exposure (P, 1); of discrete families."""
         raise NotImplementedError(f"{self.name} outcomes have densities, not probabilities")
 
+    def below(self, y: Floats, size: Floats, eta: Floats, scale: Floats) -> Floats:
+        """P(Y <= y) of one row's outcome of so many trials, elementwise; of a normal one ``size`` is its weight."""
+        raise NotImplementedError(f"{self.name} does not say how its outcomes are distributed: intervals of the next one need `below`")
+
     def single_outcomes(self, total: Floats, size: Floats, n: Floats) -> tuple[tuple[float, Floats], ...] | None:
         """Outcomes of single rows with how many rows of each cell (C,) have them, where sums alone tell; else None."""
         return None

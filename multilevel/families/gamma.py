@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
-from scipy.special import gammaln
+from scipy.special import gammainc, gammaln
 
 from multilevel.arrays import Floats
 from multilevel.errors import DataError
@@ -68,6 +68,10 @@ class Gamma(Family):
         """n shape, and shape (y / mu - n)."""
         mu = np.exp(np.clip(eta, -300.0, 300.0))
         return outcome.size * scale, scale * (outcome.outcome / mu - outcome.size)
+
+    def below(self, y: Floats, size: Floats, eta: Floats, scale: Floats) -> Floats:
+        """See ``Family.below``."""
+        return np.asarray(gammainc(size * scale, scale * y * np.exp(-eta)))
 
     def moments(self, size: Floats, eta: Floats, scale: float, *, floor: float = 0.0) -> tuple[Floats, Floats]:
         """m, and m^2 / (n shape)."""

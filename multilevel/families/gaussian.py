@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
+from scipy.special import ndtr
 
 from multilevel.arrays import Floats
 from multilevel.families.compiled import compiled
@@ -56,6 +57,10 @@ class Gaussian(Family):
     def row_constant(self, once: Mapping[str, float]) -> float:
         """Half the sum of the logarithms of known weights."""
         return 0.5 * once.get("log_weights", 0.0)
+
+    def below(self, y: Floats, size: Floats, eta: Floats, scale: Floats) -> Floats:
+        """See ``Family.below``."""
+        return np.asarray(ndtr((y - eta) / scale * np.sqrt(size)))
 
     def moments(self, size: Floats, eta: Floats, scale: float, *, floor: float = 0.0) -> tuple[Floats, Floats]:
         """eta, and sigma^2."""

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
-from scipy.special import expit, gammaln, xlogy
+from scipy.special import betainc, expit, gammaln, xlogy
 
 from multilevel.arrays import Floats
 from multilevel.errors import FitError
@@ -74,6 +74,11 @@ class NegativeBinomial(Family):
         """See ``Family.row_log_probability``."""
         ways = gammaln(y + scale) - gammaln(scale) - gammaln(y + 1)
         return np.asarray(ways - y * np.logaddexp(0.0, np.log(scale) - eta) - scale * np.logaddexp(0.0, eta - np.log(scale)))
+
+    def below(self, y: Floats, size: Floats, eta: Floats, scale: Floats) -> Floats:
+        """See ``Family.below``."""
+        shape = size * scale
+        return np.where(y < 0, 0.0, betainc(shape, np.maximum(y + 1.0, 0.5), expit(np.log(scale) - eta)))
 
     def moments(self, size: Floats, eta: Floats, scale: float, *, floor: float = 0.0) -> tuple[Floats, Floats]:
         """m, and m + m^2 / (n phi)."""

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
-from scipy.special import gammaln
+from scipy.special import gammaincc, gammaln
 
 from multilevel.arrays import Floats
 from multilevel.families.compiled import compiled
@@ -70,6 +70,10 @@ class Poisson(Family):
     def row_log_probability(self, eta: Floats, y: Floats, size: Floats, scale: Floats) -> Floats:
         """See ``Family.row_log_probability``."""
         return np.asarray(y * (eta + np.log(size)) - size * np.exp(eta) - gammaln(y + 1))
+
+    def below(self, y: Floats, size: Floats, eta: Floats, scale: Floats) -> Floats:
+        """See ``Family.below``."""
+        return np.where(y < 0, 0.0, gammaincc(np.maximum(y + 1.0, 0.5), size * np.exp(eta)))
 
     def moments(self, size: Floats, eta: Floats, scale: float, *, floor: float = 0.0) -> tuple[Floats, Floats]:
         """The mean, twice."""

@@ -71,6 +71,27 @@ def statistics_of(name: str) -> Statistics:
     return family_named(name).statistics if two is None else two.statistics
 
 
+_MEANT = {
+    "normal": "gaussian",
+    "lognormal": "gaussian, with log(y) in the formula",
+    "bernoulli": "binomial",
+    "logistic": "binomial",
+    "logit": "binomial",
+    "beta_binomial": "binomial",
+    "nb": "negative_binomial",
+    "negbin": "negative_binomial",
+    "nbinom": "negative_binomial",
+    "tweedie": "hurdle_gamma",
+}
+"""What others call a family -> what it is here."""
+
+
+def meant_family(name: str) -> str | None:
+    """The family that a name of another program stands for; None where there is none."""
+    known = {each: each for each in family_names()} | _MEANT
+    return known.get(name.strip().lower().replace(" ", "_").replace("-", "_"))
+
+
 def family_names() -> tuple[str, ...]:
     """All that a study may write."""
     return (*_BUILT_IN, *_registered, *_TWO_PART)

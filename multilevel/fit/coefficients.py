@@ -32,7 +32,9 @@ def coefficients_of(fit: Fit, pooling: str) -> Coefficients:
     """The population coefficients of a fit; those without a finite estimate or standard error come out as nulls."""
     p = len(fit.design.population)
     picks = csr_array(hstack([eye_array(p), csr_array((p, fit.design.n_effects))], format="csr"))
-    summary = replace(combined(fit, picks), std_error=fit.joint.combine(picks, fit.interval).std_error)
+    summary = combined(fit, picks)
+    if not fit.is_posterior:
+        summary = replace(summary, std_error=fit.joint.combine(picks, fit.interval).std_error)
     summary = with_limits(summary, fit)
     return Coefficients(pooling, fit.design.population, summary, fit.degrees_of_freedom, fit.ess_bulk, fit.ess_tail, fit.r_hat)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -176,9 +176,11 @@ class Fit:
     n_parameters : beta, theta and dispersion.
     checks : computation checks, gates among them.
     record : audit: optimiser, evaluations, tolerances, gradient norm, form of the sampler, seconds by step.
-    theta : the likelihood engine's joint distribution with the uncertainty of theta, which published intervals carry; ``joint`` is given
-        the estimated theta. None where there is no theta, or nobody asked.
+    theta : the joint distribution with the uncertainty of theta where it is kept apart from draws, which published intervals carry. In the
+        likelihood engine ``joint`` is given the estimated theta; a posterior's ``joint`` is this mixture itself. None where there is no
+        theta, or nobody asked.
     maximum : of the likelihood itself, beside a restricted fit that somebody compares.
+    sampler_statistics : name -> (chains, draws), what the sampler says of every draw, in ArviZ' names; empty where draws are independent.
     unit_free : the fit in unit-free coordinates; None of no pooling, whose effects have no distribution.
     """
 
@@ -211,6 +213,7 @@ class Fit:
     unit_free: UnitFreeFit | None = None
     theta: ThetaSpread | None = None
     maximum: Maximum | None = None
+    sampler_statistics: Mapping[str, Floats] = field(default_factory=dict)
 
     @property
     def likelihood_for_criteria(self) -> float | None:
@@ -220,8 +223,13 @@ class Fit:
         return self.log_likelihood
 
     @property
+    def is_posterior(self) -> bool:
+        """Whether the joint distribution is a posterior, whose means are the estimates; else it is about the maximum of a likelihood."""
+        return self.has_draws or (self.theta is not None and self.theta.method == "posterior")
+
+    @property
     def has_draws(self) -> bool:
-        """Whether the joint distribution is posterior draws, in step with those of the variances; else it is normal, at the estimates."""
+        """Whether the joint distribution is posterior draws, in step with those of the variances; else it is normal, or a mixture."""
         return self.covariance_draws is not None
 
     def effect_variance(self, block: int, z: Floats) -> Floats:

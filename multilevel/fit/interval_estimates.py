@@ -1,8 +1,9 @@
 """The one door through which tables and saved models get estimates with intervals from a fit.
 
-Draws are summarised as they are. The likelihood engine's intervals carry what is unknown of the variance parameters theta: they are
+Draws are summarised as they are. Other intervals carry what is unknown of the variance parameters theta: they are
 quantiles of a mixture of normal distributions, one at each point of ``Fit.theta``, taken on the link scale, where conditional
-distributions are nearest to normal. The estimates stay those at the estimated theta.
+distributions are nearest to normal. The likelihood engine's estimates stay those at the estimated theta; a posterior's are the mixture's
+means.
 
 With m_k and v_k the mean and variance at point k: std_error^2 = mean v_k + var m_k (the law of total variance), and the bounds solve
 mean Phi((x - m_k) / sqrt v_k) = tail.
@@ -79,11 +80,11 @@ def variance_uncertainty(fits: Sequence[Fit]) -> str | None:
     if fits[0].has_draws:
         return "posterior"
     methods = [None if fit.theta is None else fit.theta.method for fit in fits]
-    return next(method for method in (None, "integration", "expansion") if method in methods)
+    return next(method for method in (None, "integration", "expansion", "posterior") if method in methods)
 
 
 def moments(fit: Fit, rows: Rows) -> Moments:
-    """Of ``rows @ (beta, b)``, in the likelihood engine; at the estimated theta alone where the fit knows no other."""
+    """Of ``rows @ (beta, b)``, of a fit without draws; at the estimated theta alone where the fit knows no other."""
     spread = spread_of(fit)
     if spread is None:
         found = fit.joint.combine(rows, fit.interval)
@@ -175,6 +176,24 @@ def mixture_quantile(found: Moments, probability: float) -> Floats:
     if mean.size > EXACT_VALUES:
         return _cornish_fisher(found, z)
     each = mean + z * sd
+    return _solved(found, probability, each)
+
+
+def mixture_quantiles(found: Moments, probability: Floats) -> Floats:
+    """As ``mixture_quantile``, at each quantity's own probability (m,); always solved for."""
+    mean, sd, z = found.mean, np.sqrt(found.variance), ndtri(probability)[:, None]
+    each = mean + z * sd
+    if mean.shape[1] == 1:
+        return np.asarray(each[:, 0])
+    step = max(1, EXACT_VALUES // mean.shape[1])
+    slices = [slice(at, at + step) for at in range(0, len(mean), step)]
+    pieces = [_solved(Moments(mean[here], found.variance[here], found.weights), probability[here], each[here]) for here in slices]
+    return np.concatenate(pieces) if pieces else np.zeros(0)
+
+
+def _solved(found: Moments, probability: float | Floats, each: Floats) -> Floats:
+    """The mixture's quantile lies between those ``each`` (m, K) of its distributions."""
+    mean, sd = found.mean, np.sqrt(found.variance)
     low, high = each.min(axis=1), each.max(axis=1)
     for _ in range(BISECTIONS):
         middle = (low + high) / 2.0

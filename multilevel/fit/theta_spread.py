@@ -17,7 +17,7 @@ from scipy.sparse import csr_array
 from multilevel.arrays import Floats, Integers
 from multilevel.fit.shared_rows import Rows, as_csr, mapped
 
-type ThetaMethod = Literal["expansion", "integration"]
+type ThetaMethod = Literal["expansion", "integration", "posterior"]
 
 VALUES_AT_ONCE = 20_000_000
 """Doubles of rows times roots that are held at once: 0.16 GB."""
@@ -96,7 +96,7 @@ class ThetaMixture:
     """K normal distributions, one at each point of theta, with their weights.
 
     means : (K, w) of the coordinates of the fit. roots : (w, K, r), ``roots[:, k] @ roots[:, k].T`` the covariance at point k. matrix :
-    (p + q, w) from those to (beta, b), None for the identity.
+    (p + q, w) from those to (beta, b), None for the identity. scales : (K,) residual sd at each point, where it is kept.
     """
 
     means: Floats
@@ -105,6 +105,7 @@ class ThetaMixture:
     weights: Floats
     matrix: csr_array | None = None
     method: ThetaMethod = "integration"
+    scales: Floats | None = None
 
     @cached_property
     def locations(self) -> Floats:
@@ -140,14 +141,18 @@ class ThetaMixture:
 
     def draws(self, size: int, seed: int) -> Floats:
         """(size, p + q)."""
-        rng = np.random.default_rng(seed)
-        which = rng.permutation(turns(size, self.weights))
+        which = self.points_of_draws(size, seed)
+        rng = np.random.default_rng([seed, 1])
         noise = rng.standard_normal((size, self.roots.shape[2]))
         inner = np.empty((size, self.means.shape[1]))
         for point in np.unique(which):
             mine = which == point
             inner[mine] = self.means[point] + noise[mine] @ self.roots[:, point].T
         return inner if self.matrix is None else np.asarray((self.matrix @ inner.T).T)
+
+    def points_of_draws(self, size: int, seed: int) -> Integers:
+        """(size,) the point that each of ``draws(size, seed)`` is of."""
+        return points_by_turns(size, self.weights, seed)
 
     def covariance_root(self) -> Floats:
         """(w, w): a root of the average covariance and of what the means vary by."""
@@ -235,6 +240,11 @@ def turns(size: int, weights: Floats) -> Integers:
     """(size,) which point each draw is of, as often as it weighs (T,); the same for all that is drawn together."""
     ordered = np.searchsorted(np.cumsum(weights), (np.arange(size) + 0.5) / size * np.sum(weights))
     return np.random.default_rng(size).permutation(np.minimum(ordered, len(weights) - 1))
+
+
+def points_by_turns(size: int, weights: Floats, seed: int) -> Integers:
+    """(size,) which point each draw is of, as often as it weighs (T,), in an order of its own for each seed."""
+    return np.random.default_rng(seed).permutation(turns(size, weights))
 
 
 def _inner(rows: Rows, matrix: csr_array | None) -> Rows:

@@ -30,7 +30,7 @@ class LaplaceJoint(NormalJoint):
         p = len(self.beta_covariance)
         beta = rng.multivariate_normal(np.zeros(p), self.beta_covariance, size, method="eigh") if p else np.zeros((size, 0))
         # the factor's own draw of beta is taken out together with what it moved in b
-        return self.location + values + (beta - values[:, :p]) @ self._sensitivity.T
+        return self.location + values + (beta - values[:, :p]) @ self.sensitivity.T
 
 
 def laplace_joint(fit: LaplaceFit) -> LaplaceJoint:

@@ -114,3 +114,25 @@ def transposed_times(starts, columns, cross, values, size):  # type: ignore[no-u
                 for i in range(cross.shape[1]):
                     result[columns[a]] += cross[a, i] * values[level, i]
     return result
+
+
+@njit(cache=True)
+def effects_of_rows(codes, own_values, rest_columns, rest_values, own, rest, total):  # type: ignore[no-untyped-def]
+    """Add Z b to ``total`` (R,), for effects own (L, k) and rest (q_r,)."""
+    for r in range(len(codes)):
+        value = 0.0
+        for a in range(rest_columns.shape[1]):
+            value += rest_values[r, a] * rest[rest_columns[r, a]]
+        for i in range(own_values.shape[1]):
+            value += own_values[r, i] * own[codes[r], i]
+        total[r] += value
+
+
+@njit(cache=True)
+def sums_of_rows(codes, own_values, rest_columns, rest_values, values, own, rest):  # type: ignore[no-untyped-def]
+    """Add Z'values to own (L, k) and rest (q_r,), for ``values`` (R,)."""
+    for r in range(len(codes)):
+        for a in range(rest_columns.shape[1]):
+            rest[rest_columns[r, a]] += rest_values[r, a] * values[r]
+        for i in range(own_values.shape[1]):
+            own[codes[r], i] += own_values[r, i] * values[r]

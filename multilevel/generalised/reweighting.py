@@ -89,19 +89,18 @@ class Reweighting:
 
     def linear(self, at: Coordinates) -> Floats:
         """(R,) Z b + Q gamma for effects b and gamma."""
-        total: Floats = self.basis @ at.basis + np.sum(self.rest_values * at.rest[self.rest_columns], axis=1)
-        if self.own_values.shape[1]:
-            total += np.sum(self.own_values * at.own[self.own_codes], axis=1)
+        from multilevel.generalised.kernels import effects_of_rows
+
+        total: Floats = self.basis @ at.basis
+        effects_of_rows(self.own_codes, self.own_values, self.rest_columns, self.rest_values, at.own, at.rest, total)
         return total
 
     def transposed(self, values: Floats) -> Coordinates:
         """[Z Q]' values, for ``values`` (R,)."""
-        scaled = (self.rest_values * values[:, None]).ravel()
-        rest = np.bincount(self.rest_columns.ravel(), scaled, self.n_rest) if self.n_rest else np.zeros(0)
-        levels, k = len(self.template.own), self.own_values.shape[1]
-        own = np.empty((levels, k))
-        for i in range(k):
-            own[:, i] = np.bincount(self.own_codes, self.own_values[:, i] * values, levels)
+        from multilevel.generalised.kernels import sums_of_rows
+
+        rest, own = np.zeros(self.n_rest), np.zeros((len(self.template.own), self.own_values.shape[1]))
+        sums_of_rows(self.own_codes, self.own_values, self.rest_columns, self.rest_values, values, own, rest)
         return Coordinates(rest, own, self.basis.T @ values)
 
     def by_block(self, at: Coordinates) -> list[Floats]:

@@ -15,7 +15,8 @@ import numpy as np
 from multilevel.arrays import Floats
 from multilevel.linear.chain import SelectedCovariance, StageFactor, scores_above, spreads_above
 from multilevel.linear.elimination import scores, spreads
-from multilevel.linear.factorise import BlockedFactor, diagonal_blocks
+from multilevel.linear.factorise import BlockedFactor
+from multilevel.linear.small_blocks import diagonal_blocks
 
 WELL_CONDITIONED = 1e-2
 """Smallest information-scaled singular value of a Lambda for which I - M^-1 keeps enough digits to be divided by it."""

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from multilevel.arrays import Floats
 from multilevel.errors import FitError
+from multilevel.linear.arrow_matrices import level_rows
 from multilevel.linear.chain import (
     NOT_JOINED,
     SelectedCovariance,
@@ -24,6 +26,7 @@ from multilevel.linear.chain import (
 from multilevel.linear.elimination import add_products, conditional_blocks, conditional_roots
 from multilevel.linear.presummed import Presummed, presum, unsummed
 from multilevel.linear.products import CrossProducts, mirror
+from multilevel.linear.small_blocks import diagonal_blocks, diagonals, matrix_roots, side_by_side
 from multilevel.linear.triangular import solve_upper, upper_inverse, upper_root
 
 
@@ -74,10 +77,10 @@ class BlockedSystem:
         self, lambdas: Sequence[Floats], beta_precision: Floats | None = None, beta_location: Floats | None = None
     ) -> BlockedFactor:
         """One factorisation at the relative covariance factors ``lambdas``; see ``LinearSystem``."""
-        own_lambda = _block_diagonal([lambdas[index] for index in self.merged])
+        own_lambda = side_by_side([lambdas[index] for index in self.merged])
         kernels, log_det = conditional_blocks(self.own, own_lambda)
         schur = self._eliminate(own_lambda, kernels)
-        above = [_block_diagonal([lambdas[index] for index in stage.blocks]) for stage in self.chain]
+        above = [side_by_side([lambdas[index] for index in stage.blocks]) for stage in self.chain]
         chain, log_det_chain = eliminate(self._chain_left(own_lambda, kernels), above, schur)
         log_det += log_det_chain
         q = self.rest_starts[-1]
@@ -107,13 +110,19 @@ class BlockedSystem:
         return presum(self.own, self.cross, len(self.gram))
 
     @cached_property
+    def leaf_rows(self) -> csr_array:
+        """(L k, q_r + p) sparse Z_e'[Z_r Q] of the eliminated factor, the same at every theta."""
+        return level_rows(self.cross, len(self.gram))
+
+    @cached_property
     def distinct_own(self) -> tuple[Floats, Floats]:
         """The distinct Z_e'Z_e of a scalar eliminated factor, and how many levels have each."""
         values, counts = np.unique(self.own[:, 0, 0], return_counts=True)
         return values, counts.astype(np.float64)
 
     @cached_property
-    def _inverse_triangle(self) -> Floats:
+    def inverse_triangle(self) -> Floats:
+        """(p, p) T^-1."""
         return solve_upper(self.triangle, np.eye(len(self.triangle)))
 
     def _eliminate(self, own_lambda: Floats, kernels: Floats) -> Floats:
@@ -162,7 +171,7 @@ class BlockedSystem:
 
     def _add_prior(self, work: Floats, q: int, p: int, precision: Floats, location: Floats | None) -> float:
         """Add the prior of beta in the coordinates T beta - location; returns its part of the residual sum of squares."""
-        rotated = self._inverse_triangle.T @ precision @ self._inverse_triangle
+        rotated = self.inverse_triangle.T @ precision @ self.inverse_triangle
         centre = (np.zeros(p) if location is None else self.triangle @ location) - self.location
         work[q : q + p, q : q + p] += rotated
         pull = rotated @ centre
@@ -174,16 +183,6 @@ class BlockedSystem:
 def _inverse(values: Floats) -> Floats:
     """1 / values, 0 where they are."""
     return np.divide(1.0, values, out=np.zeros_like(values), where=values > 0)
-
-
-def _block_diagonal(parts: Sequence[Floats]) -> Floats:
-    size = sum(len(part) for part in parts)
-    whole = np.zeros((size, size))
-    start = 0
-    for part in parts:
-        whole[start : start + len(part), start : start + len(part)] = part
-        start += len(part)
-    return whole
 
 
 def _scale(work: Floats, factor: Floats, start: int, size: tuple[int, int], leading: int = 0) -> None:
@@ -333,7 +332,7 @@ class BlockedFactor:
     def _kernel_roots(self) -> list[Floats]:
         """Per eliminated factor (L, k, k) A with A A' = kernel."""
         if not self.lambdas:
-            return [_matrix_roots(self.kernels)]
+            return [matrix_roots(self.kernels)]
         first = conditional_roots(self.system.own, self.own_lambda)
         return [first, *(conditional_roots(one.stage.own, one.own_lambda) for one in self.chain)]
 
@@ -358,15 +357,29 @@ class BlockedFactor:
 
     def conditional_variance(self, maps: Sequence[Floats] | None = None) -> tuple[Floats, ...]:
         """Per block (L, k): diagonal of Var(A b | y, theta, beta) / sigma^2, with A (k, k) of each block in ``maps``, else the identity."""
+        return diagonals(self.conditional_blocks(), [np.eye(k) for _, k in self.system.sizes] if maps is None else maps)
+
+    def conditional_blocks(self) -> tuple[Floats, ...]:
+        """Per block (L, k, k): Var(b | y, theta, beta) / sigma^2 of every level."""
+        return self._effect_blocks(self._rest_covariance_given_beta)
+
+    def variance(self) -> tuple[Floats, tuple[Floats, ...]]:
+        """(p,) and per block (L, k): the diagonal of Var(beta, b | y, theta) / sigma^2."""
+        inverse = self.system.inverse_triangle
+        own = np.sum((inverse @ self.rest_covariance[self._q :, self._q :]) * inverse, axis=1)
+        return np.asarray(own), diagonals(self._effect_blocks(self.rest_covariance), [np.eye(k) for _, k in self.system.sizes])
+
+    @cached_property
+    def rest_covariance(self) -> Floats:
+        """(q_r + p, q_r + p) Var of the coefficients of [Z_r Q] over sigma^2."""
+        return self.to_effects(self.unit_inverse(len(self.root)))
+
+    def _effect_blocks(self, covariance: Floats) -> tuple[Floats, ...]:
+        """Per block (L, k, k), from the ``covariance`` (w, w) of the rest's first columns."""
         system = self.system
-        if maps is None:
-            maps = [np.eye(k) for _, k in system.sizes]
-        covariance = self._rest_covariance_given_beta
-        result: list[Floats] = [np.zeros(size) for size in system.sizes]
+        result: list[Floats] = [np.zeros((levels, k, k)) for levels, k in system.sizes]
         for index, start in zip(system.rest, system.rest_starts, strict=False):
-            levels, k = system.sizes[index]
-            blocks = diagonal_blocks(covariance, start, (levels, k))
-            result[index] = np.einsum("ai,lij,aj->la", maps[index], blocks, maps[index])
+            result[index] = diagonal_blocks(covariance, start, system.sizes[index])
         if system.merged:
             above = self.selected(covariance)
             spread = spreads_above(system.cross, system.up, above, covariance)
@@ -376,21 +389,6 @@ class BlockedFactor:
                 column = 0
                 for index in owned:
                     here = slice(column, column + system.sizes[index][1])
-                    result[index] = np.einsum("ai,lij,aj->la", maps[index], own[:, here, here], maps[index])
+                    result[index] = own[:, here, here]
                     column = here.stop
         return tuple(result)
-
-
-def diagonal_blocks(matrix: Floats, start: int, size: tuple[int, int]) -> Floats:
-    """(L, k, k) copies of the diagonal blocks of one factor."""
-    levels, k = size
-    here = matrix[start : start + levels * k, start : start + levels * k]
-    return np.einsum("lalb->lab", here.reshape(levels, k, levels, k)).copy()
-
-
-def _matrix_roots(kernels: Floats) -> Floats:
-    """(L, k, k) roots A with A A' = kernel; kernels may be singular."""
-    if kernels.shape[1] == 1:
-        return np.sqrt(kernels)
-    values, vectors = np.linalg.eigh(kernels)
-    return vectors * np.sqrt(np.clip(values, 0.0, None))[:, None, :]

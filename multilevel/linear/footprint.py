@@ -16,36 +16,50 @@ CELL_COPIES = 3
 JOINT_DRAWS = 10
 """Of all coefficients, for what fitting takes from cells' sums of squares."""
 
-LEVEL_BYTES = 600
-"""Of a level in the tables and on the way there: its labels, some thirty columns of numbers, rows of coefficients for its averages."""
+LEVEL_BYTES = 2_000
+"""Of a level in the tables and on the way there: its labels, some thirty columns of numbers, rows of coefficients for its averages, what is
+kept of the joint distribution (a million levels took 1.7 GB at the peak, without cells)."""
+
+ROW_SECONDS, LEVEL_SECONDS = 16e-6, 19e-6
+"""Of a reduced row, and of a level, in everything around the search for the maximum: checks, no pooling, tables, the joint distribution.
+Solved for from two whole runs of lme4's issue 635, of one and of ten million rows; rough, and not scaled to the machine."""
 
 PROCESS = 700_000_000
 """Bytes of Python and its libraries."""
 
 
-def likelihood_bytes(design: Design) -> int:
-    """Bytes at the peak of a likelihood fit with its tables, right to about a factor of two."""
+def reduced_rows(design: Design) -> int:
+    """About how many reduced rows a design has: as many a cell as directions in which its features vary, and one for its mean."""
+    cells = design.cells
+    return cells.n_cells * (max(cells.mean.shape[1], 1) if cells.has_moments else 1)
+
+
+def surrounding_seconds(design: Design) -> float:
+    """Seconds of all that is done around a fit's search or sampling, right to about a factor of two."""
+    return ROW_SECONDS * reduced_rows(design) + LEVEL_SECONDS * _levels(design)
+
+
+def surrounding_bytes(design: Design) -> int:
+    """Bytes of cells, reduced rows and tables at the peak, whichever engine made them."""
     cells = design.cells
     features = cells.mean.shape[1] if cells.has_moments else 2
     columns = len(design.population) + sum(len(block.columns) for block in design.blocks)
-    # a cell has as many reduced rows as directions in which its features vary, and one for its mean
-    rows = cells.n_cells * (max(features, 1) if cells.has_moments else 1)
     per_row = 8 * (columns + 4) + 4 * len(design.blocks)
     of_cells = cells.n_cells * 8 * (features**2 + features + len(cells.groups) + columns)
+    return of_cells + CELL_COPIES * reduced_rows(design) * per_row + LEVEL_BYTES * _levels(design)
+
+
+def _levels(design: Design) -> int:
+    return sum(block.factor.n_levels for block in design.blocks)
+
+
+def likelihood_bytes(design: Design) -> int:
+    """Bytes at the peak of a likelihood fit with its tables, right to about a factor of two."""
     # every level of the eliminated factors touches the columns that its rows do
-    touched = rows * (len(design.population) + len(design.blocks) + 1) * 16
-    dense = dense_effects(design, chained=cells.has_moments)
-    levels = sum(block.factor.n_levels for block in design.blocks)
+    touched = reduced_rows(design) * (len(design.population) + len(design.blocks) + 1) * 16
+    dense = dense_effects(design, chained=design.cells.has_moments)
     n_coefficients = len(design.population) + design.n_effects
-    return (
-        PROCESS
-        + of_cells
-        + CELL_COPIES * rows * per_row
-        + touched
-        + 8 * DENSE_COPIES * dense**2
-        + 8 * JOINT_DRAWS * n_coefficients
-        + LEVEL_BYTES * levels
-    )
+    return PROCESS + surrounding_bytes(design) + touched + 8 * DENSE_COPIES * dense**2 + 8 * JOINT_DRAWS * n_coefficients
 
 
 def refuse_beyond_memory(design: Design) -> None:

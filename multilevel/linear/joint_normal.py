@@ -68,23 +68,19 @@ class NormalJoint:
         return self.factor.rest_effects(inverse.T).T
 
     @cached_property
-    def _rest_covariance(self) -> Floats:
-        """(q_r + p, q_r + p) A A'."""
-        return self.factor.to_effects(self.factor.unit_inverse(len(self.factor.root)))
-
-    @cached_property
-    def _eliminated(self) -> tuple[EliminatedMatrices, ...]:
+    def eliminated(self) -> tuple[EliminatedMatrices, ...]:
         """The eliminated factors, from the leaves up."""
         factor = self.factor
         if not factor.system.merged:
             return ()
         parts = [(factor.system.merged, factor.kernels, factor.system.cross, factor.system.up)]
         parts += [(one.stage.blocks, one.kernels, one.stage.cross, one.stage.up) for one in factor.chain]
-        width, found = len(factor.system.gram), []
+        found: list[EliminatedMatrices] = []
         for at, (blocks, kernels, cross, up) in enumerate(parts):
             sizes = [above[1].shape[0] * above[1].shape[1] for above in parts[at + 1 :]]
-            places = picker(self._places(blocks), self._total)
-            found.append(EliminatedMatrices(places, block_diagonal(kernels), level_rows(cross, width), level_links(up, sizes)))
+            places = picker(self.places(blocks), self._total)
+            on_rest = level_rows(cross, len(factor.system.gram)) if found else factor.system.leaf_rows
+            found.append(EliminatedMatrices(places, block_diagonal(kernels), on_rest, level_links(up, sizes)))
         return tuple(found)
 
     @property
@@ -92,7 +88,7 @@ class NormalJoint:
         """p + q."""
         return self.factor.system.n_population + self.factor.system.n_effects
 
-    def _places(self, blocks: Sequence[int]) -> Integers:
+    def places(self, blocks: Sequence[int]) -> Integers:
         """(L * k,) where the effects of blocks side by side are in (beta, b), level-major."""
         system = self.factor.system
         offsets = system.n_population + np.concatenate([[0], np.cumsum([levels * k for levels, k in system.sizes])])
@@ -102,17 +98,17 @@ class NormalJoint:
     @cached_property
     def _rest_picker(self) -> csr_array:
         """(q_r, p + q) sparse map from (beta, b) to the rest's effects, in [Z_r Q] order."""
-        pieces = [self._places([index]) for index in self.factor.system.rest]
+        pieces = [self.places([index]) for index in self.factor.system.rest]
         return picker(np.concatenate(pieces) if pieces else np.zeros(0, np.int64), self._total)
 
     def _split(self, rows: csr_array, most: int | None = None) -> tuple[csr_array, tuple[csr_array, ...]]:
         """Coefficients of ``rows`` on the rest (eliminated effects replaced by their conditional means) and on every eliminated factor's
         noise; of ``most`` factors, if given: those above are kept as they are."""
         p = self.factor.system.n_population
-        inverse = solve_triangular(self.factor.system.triangle, np.eye(p)) if p else np.zeros((0, 0))
-        on_rest = csr_array(hstack([rows @ self._rest_picker.T, csr_array(rows[:, :p] @ inverse)], format="csr"))
-        on_own = [csr_array(rows @ one.places.T) for one in self._eliminated]
-        for at, one in enumerate(self._eliminated[:most]):
+        on_beta = csr_array(rows[:, :p] @ self.factor.system.inverse_triangle)
+        on_rest = csr_array(hstack([rows @ self._rest_picker.T, on_beta], format="csr"))
+        on_own = [csr_array(rows @ one.places.T) for one in self.eliminated]
+        for at, one in enumerate(self.eliminated[:most]):
             moved = csr_array(on_own[at] @ one.kernels)
             for above, link in enumerate(one.links):
                 on_own[at + 1 + above] = csr_array(on_own[at + 1 + above] - moved @ link)
@@ -121,7 +117,7 @@ class NormalJoint:
 
     def _noise(self, on_own: Sequence[csr_array]) -> list[csr_array]:
         """Coefficients on the eliminated factors' noise times its variance."""
-        return [csr_array(own @ one.kernels) for own, one in zip(on_own, self._eliminated, strict=True)]
+        return [csr_array(own @ one.kernels) for own, one in zip(on_own, self.eliminated, strict=True)]
 
     def variance(self, rows: Rows) -> Floats:
         """(m,) variances of ``rows @ (beta, b)``."""
@@ -153,7 +149,7 @@ class NormalJoint:
         result = np.asarray(self._rest_picker.T @ solved[:q])
         result[:p] = solve_triangular(system.triangle, solved[q:]) if p else 0.0
         found: list[Floats] = []
-        for one, own in zip(reversed(self._eliminated), reversed(on_own), strict=True):
+        for one, own in zip(reversed(self.eliminated), reversed(on_own), strict=True):
             gap = np.asarray(own.todense()).T - one.cross @ solved
             for link, above in zip(one.links, found, strict=True):
                 gap -= link @ above
@@ -161,7 +157,7 @@ class NormalJoint:
             result += one.places.T @ found[0]
         result *= self.sigma**2
         if self.extra is not None:
-            result += self._sensitivity @ (self.extra @ np.asarray(rows @ self._sensitivity).T)
+            result += self.sensitivity @ (self.extra @ np.asarray(rows @ self.sensitivity).T)
         return result
 
     def covariance_about(self, rows: Rows, centre: csr_array) -> Floats:
@@ -174,11 +170,11 @@ class NormalJoint:
         for at, (noise, own) in enumerate(zip(self._noise(centre_own), centre_own, strict=True)):
             beside = stacked([on_own[at] for _, on_own in chunks])
             with_centre = np.asarray((beside @ noise.T).todense()).ravel()
-            total += np.asarray((csr_array(beside @ self._eliminated[at].kernels) @ beside.T).todense())
+            total += np.asarray((csr_array(beside @ self.eliminated[at].kernels) @ beside.T).todense())
             total += float(noise.multiply(own).sum()) - with_centre[:, None] - with_centre[None, :]
         total *= self.sigma**2
         if self.extra is not None:
-            moved = rows @ self._sensitivity - np.asarray(centre @ self._sensitivity)
+            moved = rows @ self.sensitivity - np.asarray(centre @ self.sensitivity)
             total += moved @ self.extra @ moved.T
         return np.asarray(total)
 
@@ -189,7 +185,7 @@ class NormalJoint:
         about, centre_own = self._split(centre)
         root, centre_noise = np.asarray(about @ self._rest_root), self._noise(centre_own)
         alone = sum(float(noise.multiply(own).sum()) for noise, own in zip(centre_noise, centre_own, strict=True))
-        on_beta = None if self.extra is None else np.asarray(centre @ self._sensitivity)
+        on_beta = None if self.extra is None else np.asarray(centre @ self.sensitivity)
         pieces = []
         for chunk in self._chunks(rows):
             on_rest, on_own = self._split(chunk)
@@ -198,7 +194,7 @@ class NormalJoint:
                 total += np.asarray(noise.multiply(own).sum(axis=1)).ravel() - 2.0 * np.asarray((own @ of_centre.T).todense()).ravel()
             total = self.sigma**2 * total
             if self.extra is not None and on_beta is not None:
-                difference = np.asarray(chunk @ self._sensitivity) - on_beta
+                difference = np.asarray(chunk @ self.sensitivity) - on_beta
                 total = total + np.einsum("ij,jk,ik->i", difference, self.extra, difference)
             pieces.append(np.sqrt(np.maximum(total, 0.0)))
         return np.concatenate(pieces) if pieces else np.zeros(0)
@@ -211,22 +207,22 @@ class NormalJoint:
     def _variance(self, rows: csr_array) -> Floats:
         total = self.sigma**2 * (self._by_parents(rows) if self._has_parents(rows) else self._through_rest(rows))
         if self.extra is not None:
-            on_beta = np.asarray(rows @ self._sensitivity)
+            on_beta = np.asarray(rows @ self.sensitivity)
             total = total + np.einsum("ij,jk,ik->i", on_beta, self.extra, on_beta)
         return np.maximum(total, 0.0)
 
     def _has_parents(self, rows: csr_array) -> bool:
         """Whether the covariances of the one factor above the leaves with the rest are worth being held, for so many rows."""
-        if len(self._eliminated) != LEAVES_AND_PARENTS or rows.shape[0] <= len(self.factor.root):
+        if len(self.eliminated) != LEAVES_AND_PARENTS or rows.shape[0] <= len(self.factor.root):
             return False
-        return self._eliminated[1].places.shape[0] * len(self.factor.root) <= DENSE_ENTRIES
+        return self.eliminated[1].places.shape[0] * len(self.factor.root) <= DENSE_ENTRIES
 
     @cached_property
     def _parents(self) -> tuple[Floats, csr_array]:
         """Covariances over sigma^2 of the factor above the leaves: (L k, q_r + p) with the rest, and (L k, L k) its block diagonal."""
-        parents = self._eliminated[1]
-        with_rest = -(parents.kernels @ (parents.cross @ self._rest_covariance))
-        return np.asarray(with_rest), block_diagonal(self.factor.selected(self._rest_covariance)[0].own)
+        parents = self.eliminated[1]
+        with_rest = -(parents.kernels @ (parents.cross @ self.factor.rest_covariance))
+        return np.asarray(with_rest), block_diagonal(self.factor.selected(self.factor.rest_covariance)[0].own)
 
     def _by_parents(self, rows: csr_array) -> Floats:
         """As ``_through_rest``. A leaf's row touches one parent, and through it as much of the rest as all of that one's leaves: what they
@@ -241,10 +237,10 @@ class NormalJoint:
         first = level[np.minimum(on_parents.indptr[:-1], max(len(level) - 1, 0))] if len(level) else level
         several = np.zeros(rows.shape[0], dtype=np.bool_)
         several[row[level != first[row]]] = True
-        total = quadratic_forms(on_rest, self._rest_covariance)
+        total = quadratic_forms(on_rest, self.factor.rest_covariance)
         total += 2.0 * np.asarray(on_rest.multiply(on_parents @ with_rest).sum(axis=1)).ravel()
         total += np.asarray(csr_array(on_parents @ own).multiply(on_parents).sum(axis=1)).ravel()
-        total += np.asarray(csr_array(on_leaves @ self._eliminated[0].kernels).multiply(on_leaves).sum(axis=1)).ravel()
+        total += np.asarray(csr_array(on_leaves @ self.eliminated[0].kernels).multiply(on_leaves).sum(axis=1)).ravel()
         if several.any():
             total[several] = self._through_rest(csr_array(rows[np.flatnonzero(several)]))
         return total
@@ -253,7 +249,7 @@ class NormalJoint:
         """(m,) variances over sigma^2 without ``extra``."""
         on_rest, on_own = self._split(rows)
         if rows.shape[0] > len(self.factor.root) and on_rest.nnz * SPARSE_ROWS < rows.shape[0] * len(self.factor.root):
-            total = quadratic_forms(on_rest, self._rest_covariance)
+            total = quadratic_forms(on_rest, self.factor.rest_covariance)
         else:
             total = np.sum(np.asarray(on_rest @ self._rest_root) ** 2, axis=1)
         for own, noise in zip(on_own, self._noise(on_own), strict=True):
@@ -261,7 +257,7 @@ class NormalJoint:
         return np.asarray(total)
 
     @cached_property
-    def _sensitivity(self) -> Floats:
+    def sensitivity(self) -> Floats:
         """(p + q, p) d(beta, b-hat) / d beta: the conditional modes follow beta."""
         system, factor = self.factor.system, self.factor
         p, q = system.n_population, system.rest_starts[-1]
@@ -289,7 +285,7 @@ class NormalJoint:
         # beta gets its own covariance, and takes along what it moves in b
         own = root[:, :p]
         beta = square_root(own.T @ own + self.extra)
-        return np.vstack([root - own @ self._sensitivity.T, beta.T @ self._sensitivity.T])
+        return np.vstack([root - own @ self.sensitivity.T, beta.T @ self.sensitivity.T])
 
     def combine(self, rows: Rows, interval: float) -> Summary:
         """Linear combinations ``rows @ (beta, b)`` with Wald intervals."""
@@ -320,7 +316,7 @@ class NormalJoint:
         if self.location is not None:
             values = values + (self.location - np.concatenate([self.factor.beta, self.factor.effects]))
         if self.extra is not None:
-            values = values + rng.multivariate_normal(np.zeros(len(self.extra)), self.extra, size, method="eigh") @ self._sensitivity.T
+            values = values + rng.multivariate_normal(np.zeros(len(self.extra)), self.extra, size, method="eigh") @ self.sensitivity.T
         return values
 
 

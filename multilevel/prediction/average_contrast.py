@@ -10,6 +10,7 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from multilevel.arrays import Floats
+from multilevel.fit.interval_estimates import ONE, SMALLEST, Moments
 from multilevel.prediction.saved_averages import SavedAverages
 
 DRAWS = 20_000
@@ -88,12 +89,32 @@ def _contrast(kept: SavedAverages, places: tuple[int, int], names: tuple[str, st
         if kept.is_median:
             std_error = (upper - lower) / (2.0 * z)
     else:
-        lower, upper = difference - z * std_error, difference + z * std_error
-        above = float(ndtr(difference / std_error)) if std_error > 0 else None
-    return AverageContrast(kept.factor, *names, difference, std_error, lower, upper, above, _ratio(kept, a, b, z))
+        found = _deviation(kept, places, np.array([1.0, -1.0]), std_error)
+        lower, upper = _bounds(found, difference, kept.interval)
+        above = _probability(found, difference) if std_error > 0 else None
+    return AverageContrast(kept.factor, *names, difference, std_error, lower, upper, above, _ratio(kept, a, b))
 
 
-def _ratio(kept: SavedAverages, a: int, b: int, z: float) -> tuple[float, float, float] | None:
+def _deviation(kept: SavedAverages, places: tuple[int, int], factors: Floats, std_error: float) -> Moments:
+    """Distribution of ``factors`` (2,) times two averages about the same of their estimates: normal, or a mixture over points of theta."""
+    if kept.at_points is None:
+        return Moments(np.zeros((1, 1)), np.full((1, 1), std_error**2), ONE)
+    own = float(np.linalg.norm(factors * kept.own[list(places)]))
+    return kept.at_points.at(places).combined(factors, own)
+
+
+def _bounds(found: Moments, estimate: float, interval: float) -> tuple[float, float]:
+    """Equal-tailed, the estimate between them."""
+    lower, upper = (float(bound[0]) for bound in found.bounds(interval))
+    return estimate + min(lower, 0.0), estimate + max(upper, 0.0)
+
+
+def _probability(found: Moments, difference: float) -> float:
+    """That the difference is above zero."""
+    return float(ndtr((difference + found.mean) / np.maximum(np.sqrt(found.variance), SMALLEST))[0] @ found.weights)
+
+
+def _ratio(kept: SavedAverages, a: int, b: int) -> tuple[float, float, float] | None:
     """a / b with bounds from the difference of logarithms, by the delta method."""
     if not (kept.is_positive and kept.estimate[a] > 0 and kept.estimate[b] > 0):
         return None
@@ -103,7 +124,9 @@ def _ratio(kept: SavedAverages, a: int, b: int, z: float) -> tuple[float, float,
         return _ratio_of_draws(kept, a, b, float(own))
     error = float(np.hypot(np.sqrt(spread @ spread / (len(spread) - 1)), own))
     ratio = float(kept.estimate[a] / kept.estimate[b])
-    return ratio, ratio * float(np.exp(-z * error)), ratio * float(np.exp(z * error))
+    found = _deviation(kept, (a, b), np.array([1.0 / kept.estimate[a], -1.0 / kept.estimate[b]]), error)
+    lower, upper = _bounds(found, 0.0, kept.interval)
+    return ratio, ratio * float(np.exp(lower)), ratio * float(np.exp(upper))
 
 
 def _ratio_of_draws(kept: SavedAverages, a: int, b: int, own: float) -> tuple[float, float, float]:
@@ -134,5 +157,8 @@ def _widened(each: AverageContrast, reach: float) -> AverageContrast:
 def _draws(kept: SavedAverages, places: Sequence[int]) -> Floats:
     """(levels, draws) joint deviations of the averages from their estimates."""
     spread, rng = kept.spread[list(places)].astype(np.float64), np.random.default_rng(0)
+    if kept.at_points is not None:
+        together = kept.at_points.at(places).draws(DRAWS, rng)
+        return together + kept.own[list(places), None] * rng.standard_normal(together.shape)
     together = spread if kept.has_draws else spread @ rng.standard_normal((spread.shape[1], DRAWS)) / np.sqrt(spread.shape[1] - 1)
     return together + kept.own[list(places), None] * rng.standard_normal(together.shape)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,7 +52,7 @@ def level_contrasts(kept: SavedModel, level_a: str, level_b: str, factor: str | 
     StudyError
         No factor, or more than one, has both levels; or one of them lies under several parents.
     """
-    found, (first, second) = find_levels(kept, (level_a, level_b), factor)
+    found, (first, second) = find_levels(kept.factors, (level_a, level_b), factor)
     return tuple(
         _contrast(kept, term, found.name, (first, second), (level_a, level_b)) for name, term in kept.contrasts if name == found.name
     )
@@ -78,27 +78,27 @@ def _contrast(kept: SavedModel, term: str, factor: str, places: tuple[int, int],
     return LevelContrast(kept.part, factor, term, levels[0], levels[1], estimate, std_error, lower, upper, above, ratio)
 
 
-def find_levels(kept: SavedModel, levels: Sequence[str], name: str | None) -> tuple[SavedFactor, list[int]]:
+def find_levels(factors: Mapping[str, SavedFactor], levels: Sequence[str], name: str | None) -> tuple[SavedFactor, list[int]]:
     """The one factor that has all ``levels``, or factor ``name``, and where they are; raises StudyError as ``level_contrasts`` does."""
-    found = _factor(kept, levels, name)
+    found = _factor(factors, levels, name)
     return found, [_place(found, level) for level in levels]
 
 
-def _factor(kept: SavedModel, levels: Sequence[str], name: str | None) -> SavedFactor:
+def _factor(factors: Mapping[str, SavedFactor], levels: Sequence[str], name: str | None) -> SavedFactor:
     if name is not None:
-        if name not in kept.factors:
-            raise StudyError(f"--factor {name}: the study's grouping factors are {', '.join(kept.factors)}.")
-        return kept.factors[name]
-    every = [factor for factor in kept.factors.values() if all(_matches(factor, level) for level in levels)]
+        if name not in factors:
+            raise StudyError(f"--factor {name}: the study's grouping factors are {', '.join(factors)}.")
+        return factors[name]
+    every = [factor for factor in factors.values() if all(_matches(factor, level) for level in levels)]
     if len(every) == 1:
         return every[0]
     named = " and ".join(map(repr, levels))
     if every:
         raise StudyError(f"{named} are levels of {', '.join(each.name for each in every)}: choose one with --factor.")
-    missing = [level for level in levels if not any(_matches(factor, level) for factor in kept.factors.values())]
+    missing = [level for level in levels if not any(_matches(factor, level) for factor in factors.values())]
     if not missing:
         raise StudyError(f"{named} are levels of different factors; only levels of one factor have a difference.")
-    raise StudyError(f"No grouping factor has the level {missing[0]!r}; {_offer(list(kept.factors.values()), missing[0])}.")
+    raise StudyError(f"No grouping factor has the level {missing[0]!r}; {_offer(list(factors.values()), missing[0])}.")
 
 
 def _offer(factors: Sequence[SavedFactor], level: str) -> str:
@@ -116,6 +116,12 @@ def _matches(factor: SavedFactor, level: str) -> list[int]:
     if own or factor.parents is None:
         return own
     return [place for place, (parent, label) in enumerate(zip(factor.parents, factor.levels, strict=True)) if f"{parent}:{label}" == level]
+
+
+def named_places(name: str, levels: Sequence[str], parents: Sequence[str] | None, labels: Sequence[str]) -> list[int]:
+    """Where each of ``labels`` is among the ``levels`` of factor ``name``; raises StudyError as ``level_contrasts`` does."""
+    factor = SavedFactor(name, (), (), tuple(levels), None if parents is None else tuple(parents))
+    return [_place(factor, label) for label in labels]
 
 
 def _place(factor: SavedFactor, level: str) -> int:

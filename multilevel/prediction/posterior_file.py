@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from multilevel.arrays import Floats
+from multilevel.checking.row_loo import cell_log_likelihood
 from multilevel.design.factors import full_labels
 from multilevel.errors import FitError
 from multilevel.fit.container import Check, Fit
+from multilevel.fit.drawn_fit import drawn_fit
 from multilevel.fit.joint_draws import DrawsJoint, component_values, posterior_of
 
 if TYPE_CHECKING:
@@ -27,18 +29,24 @@ def unwritable() -> Check | None:
     return Check("posterior_kept", None, None, False, message)
 
 
+MOST_IN_FILE, MOST_IN_MEMORY = 4_000_000, 40_000_000
+"""Draws times cells up to which log-likelihoods are kept: 32 MB in a file, 320 MB in memory."""
+_OBSERVED = "A cell is all rows alike in the formula's groups and predictors. total: their summed outcome; n: how many they are."
+_LIKELIHOOD = "Of all rows of a cell together, at every draw: leaving one out leaves out its cell."
+
+
 def write_posterior(fit: Fit, path: Path, attributes: Mapping[str, str]) -> None:
     """Write ``posterior_tree`` with h5netcdf, which needs h5py; see ``unwritable``."""
-    posterior_tree(fit, attributes).to_netcdf(path, engine="h5netcdf")
+    posterior_tree(fit, attributes, most_values=MOST_IN_FILE).to_netcdf(path, engine="h5netcdf")
 
 
-def posterior_tree(fit: Fit, attributes: Mapping[str, str]) -> xr.DataTree:
+def posterior_tree(fit: Fit, attributes: Mapping[str, str], *, most_values: int = MOST_IN_MEMORY) -> xr.DataTree:
     """The draws of a bayesian fit as ArviZ keeps them.
 
     Parameters
     ----------
-    fit : a fit whose joint distribution is draws.
-    attributes : what the file says of itself (study, as_of, run_id, ...).
+    fit : a fit whose joint distribution is a posterior; one that is kept without draws is drawn from.
+    attributes : what the file says of itself (study, as_of, run_id, ...). most_values : draws times cells of log-likelihoods.
 
     Returns
     -------
@@ -46,6 +54,9 @@ def posterior_tree(fit: Fit, attributes: Mapping[str, str]) -> xr.DataTree:
         Group ``posterior``, every variable (chain, draw, ...): ``beta`` by ``term``; per grouping factor f ``effects_f`` (deviations from
         the population) by ``f_level`` and ``f_term``, ``sd_f`` by ``f_term`` and, where effects are correlated, ``correlation_f`` by
         ``f_term`` and ``f_other_term``; ``sigma``, ``phi`` or ``shape``. A nested level is written ``parent:level``.
+        Group ``observed_data``: per ``cell``, which are the observations that a fit has, ``total``, ``n`` and ``size`` (trials, exposure,
+        else rows), with their grouping levels as coordinates. Group ``log_likelihood``: ``outcome`` by chain, draw and cell, of discrete
+        families whose rows' outcomes the cells keep. Group ``sample_stats``: what NUTS says of every draw; none of independent draws.
 
     Raises
     ------
@@ -53,6 +64,8 @@ def posterior_tree(fit: Fit, attributes: Mapping[str, str]) -> xr.DataTree:
     """
     import xarray as xr
 
+    if fit.is_posterior:
+        fit = drawn_fit(fit)
     joint = posterior_of(fit)
     if joint is None:
         raise FitError("This fit has no posterior draws to keep.")
@@ -72,7 +85,31 @@ def posterior_tree(fit: Fit, attributes: Mapping[str, str]) -> xr.DataTree:
         if component.block is None:
             variables[component.term] = (("chain", "draw"), component_values(fit, component).reshape(shape))
     posterior = xr.Dataset(variables, coordinates, attrs=dict(attributes))
-    return xr.DataTree.from_dict({"posterior": posterior})
+    groups = {"posterior": posterior, "observed_data": _observed(fit)}
+    if fit.sampler_statistics:
+        sampled = {name: (("chain", "draw"), values) for name, values in fit.sampler_statistics.items()}
+        groups["sample_stats"] = xr.Dataset(sampled, {name: coordinates[name] for name in ("chain", "draw")})
+    likelihood = cell_log_likelihood(fit) if joint.n_draws * fit.design.cells.n_cells <= most_values else None
+    if likelihood is not None:
+        places = {name: coordinates[name] for name in ("chain", "draw")} | _cells(fit)
+        values = {"outcome": (("chain", "draw", "cell"), likelihood.reshape(*shape, -1))}
+        groups["log_likelihood"] = xr.Dataset(values, places, attrs={"cells": _LIKELIHOOD})
+    return xr.DataTree.from_dict(groups)
+
+
+def _observed(fit: Fit) -> xr.Dataset:
+    import xarray as xr
+
+    cells = fit.design.cells
+    variables = {"outcome": ("cell", cells.total / cells.size), "total": ("cell", cells.total), "n": ("cell", cells.n)}
+    return xr.Dataset({**variables, "size": ("cell", cells.size)}, _cells(fit), attrs={"cells": _OBSERVED})
+
+
+def _cells(fit: Fit) -> dict[str, Any]:
+    """The coordinate ``cell``, and along it the levels of every grouping column."""
+    cells = fit.design.cells
+    named = {f"{name}_of_cell": ("cell", labels.values[labels.codes].astype(str)) for name, labels in cells.groups.items()}
+    return {"cell": np.arange(cells.n_cells), **named}
 
 
 def _factor(fit: Fit, joint: DrawsJoint, name: str) -> tuple[dict[str, Any], dict[str, Any]]:

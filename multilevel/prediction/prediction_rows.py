@@ -66,8 +66,11 @@ class PredictionRows:
     log_variance_error: Floats | None
 
 
-def needs(kept: SavedModel, given: Collection[str]) -> Needs:
-    """What predicting takes from a table with the columns ``given``; one named as a call of the formula stands for that call."""
+def needs(kept: SavedModel, given: Collection[str], *, of_next: bool = False) -> Needs:
+    """What predicting takes from a table with the columns ``given``; one named as a call of the formula stands for that call.
+
+    ``of_next``: the next outcome too, and so its trials or its known precision.
+    """
     formula = parse_formula(kept.formula)
     texts, numbers = list(grouping_columns(formula)), []
     for expression in (*predictor_expressions(formula), *formula.offsets):
@@ -83,6 +86,10 @@ def needs(kept: SavedModel, given: Collection[str]) -> Needs:
             texts += [name for argument in expression.arguments[1:] for name in columns_in(argument)]
         else:
             numbers += columns_in(inner)
+    if of_next:
+        response = formula.response
+        numbers += [] if response.trials is None else columns_in(response.trials)
+        numbers += [name for name in (response.weights, response.standard_error) if name is not None]
     return Needs(tuple(dict.fromkeys(texts)), tuple(dict.fromkeys(numbers)))
 
 
@@ -114,6 +121,24 @@ def prediction_rows(kept: SavedModel, at: At) -> PredictionRows:
     is_new = np.any([level < 0 for level in places.values()], axis=0) if places else np.zeros(at.n_rows, dtype=bool)
     variance = _log_variance(kept, places, at.n_rows) if kept.log_variance is not None else (None, None)
     return PredictionRows(_joined(pieces), _offset(kept, at, formula), tuple(new), np.asarray(is_new), *variance)
+
+
+def outcome_sizes(kept: SavedModel, at: At) -> Floats:
+    """(N,) trials of each row's next outcome, or its weight; DataError where one is missing or not above zero."""
+    response = parse_formula(kept.formula).response
+    if response.trials is not None:
+        frame = pd.DataFrame(dict(at.numbers), index=pd.RangeIndex(at.n_rows))
+        name, sizes = expression_label(response.trials), _value(kept, response.trials, frame, {})
+    elif response.weights is not None:
+        name, sizes = response.weights, at.numbers[response.weights]
+    elif response.standard_error is not None:
+        name, sizes = response.standard_error, at.numbers[response.standard_error]
+    else:
+        return np.ones(at.n_rows)
+    wrong = np.flatnonzero(~(_finite(sizes, name) > 0))
+    if len(wrong):
+        raise DataError(f"Row {wrong[0] + 1}: `{name}` is {sizes[wrong[0]]:g}; the next outcome needs one above zero.")
+    return sizes if response.standard_error is None else sizes**-2.0
 
 
 def _joined(pieces: Sequence[csr_array]) -> csr_array:

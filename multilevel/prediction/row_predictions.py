@@ -15,25 +15,29 @@ from scipy.special import ndtri
 
 from multilevel.arrays import Floats
 from multilevel.estimands.level_variance import widened
-from multilevel.estimands.response import response_for
 from multilevel.estimands.two_responses import log_normal
 from multilevel.families.link import LOG, Link
 from multilevel.fit.container import Summary
-from multilevel.fit.interval_estimates import ONE, Moments, around, back_from_link
-from multilevel.prediction.prediction_rows import At, PredictionRows, prediction_rows
+from multilevel.fit.interval_estimates import Moments, around, back_from_link
+from multilevel.prediction.next_outcome import next_outcomes, told
+from multilevel.prediction.prediction_rows import At, outcome_sizes, prediction_rows
+from multilevel.prediction.row_parts import RowPart
 from multilevel.prediction.saved_model import SavedModel
 
 VALUES_AT_ONCE = 8_000_000
 """Doubles of one linear predictor's draws that are held at once."""
 
 
-def predict(models: Sequence[SavedModel], at: At, *, interval: float | None = None, seed: int = 0) -> tuple[Summary, np.ndarray]:
+def predict(
+    models: Sequence[SavedModel], at: At, *, interval: float | None = None, of_next: bool = False, seed: int = 0
+) -> tuple[Summary, np.ndarray]:
     """(N,) expected outcomes on the response scale, and whether a row has a level that the fit has not seen.
 
     Parameters
     ----------
     models : one, or the two parts of a two-part model: then the expected value is P(y > 0) E[y | y > 0].
-    at : the rows. interval : probability of the intervals; None: the study's.
+    at : the rows. interval : probability of the intervals; None: the study's. of_next : bounds and standard deviation of the next outcome
+        (of so many trials a share), in place of those of its expectation.
     seed : of the effects never seen.
 
     Raises
@@ -42,74 +46,21 @@ def predict(models: Sequence[SavedModel], at: At, *, interval: float | None = No
         A row cannot be predicted; the message names the column and the row.
     """
     probability = models[0].interval if interval is None else interval
-    parts = [_Part(model, prediction_rows(model, at), seed + place) for place, model in enumerate(models)]
-    step = max(1, VALUES_AT_ONCE // len(models[0].deviations))
-    work: Callable[[Sequence[_Part], slice, float], Summary] = _drawn if models[0].has_draws else _normal
-    pieces = [work(parts, slice(start, start + step), probability) for start in range(0, at.n_rows, step)]
+    parts = [
+        RowPart(model, prediction_rows(model, at), outcome_sizes(model, at) if of_next else None, seed + place)
+        for place, model in enumerate(models)
+    ]
+    step = max(1, VALUES_AT_ONCE // max(model.joint.row_values for model in models))
+    work: Callable[[Sequence[RowPart], slice, float], Summary] = _drawn if models[0].has_draws else _normal
+    slices = [slice(start, min(start + step, at.n_rows)) for start in range(0, at.n_rows, step)]
+    pieces = [work(parts, here, probability) for here in slices]
+    if of_next:
+        pieces = [told(piece, next_outcomes(parts, here, probability)) for piece, here in zip(pieces, slices, strict=True)]
     return Summary.joined(pieces), parts[0].rows.is_new
 
 
-class _Part:
-    """One model at the rows."""
-
-    def __init__(self, model: SavedModel, rows: PredictionRows, seed: int) -> None:
-        self.model, self.rows = model, rows
-        self.response: Link = response_for(model.family, model.log_outcome)
-        n_draws = len(model.deviations)
-        # one place of an even grid for each draw: the quantiles of the mixture without the noise of its normal numbers
-        rng, grid = np.random.default_rng(seed), np.asarray(ndtri((np.arange(n_draws) + 0.5) / n_draws))
-        self.of_effects: Floats = rng.permutation(grid)
-        self.of_variance: Floats = rng.permutation(grid)
-
-    def centre(self, here: slice) -> Floats:
-        """(n,) linear predictor at the estimates, half of sigma^2 included under ``log(y)``."""
-        rows, log_variance = self.rows, self.rows.log_variance
-        half = 0.0 if log_variance is None else np.exp(log_variance[here]) / 2.0
-        return np.asarray(rows.rows[here] @ self.model.mean + rows.offset[here] + half)
-
-    def moments(self, here: slice) -> Moments:
-        """(n, K) of the linear predictor, half of sigma^2 included under ``log(y)``."""
-        rows = csr_array(self.rows.rows[here])
-        found, estimate = self.model.conditional(rows), np.asarray(rows @ self.model.mean)
-        return replace(found, mean=found.mean + (self.centre(here) - estimate)[:, None])
-
-    def variance_error(self, here: slice) -> Floats | None:
-        """(n,) sd of sigma^2 / 2, None where the outcome is no logarithm."""
-        rows = self.rows
-        if rows.log_variance is None or rows.log_variance_error is None:
-            return None
-        return np.exp(rows.log_variance[here]) / 2.0 * rows.log_variance_error[here]
-
-    def unseen(self, here: slice, draws: bool) -> Floats:
-        """(n, S) or (n, 1) variance of the effects never seen."""
-        size = here.stop - here.start
-        total = np.zeros((size, len(self.of_effects) if draws else 1))
-        for new in self.rows.new:
-            inside = (new.rows >= here.start) & (new.rows < here.stop)
-            z = new.z[inside] @ self.model.maps[new.block]
-            if draws and self.model.covariance_draws is not None:
-                part = np.einsum("nk,skl,nl->ns", z, self.model.covariance_draws[new.block].astype(np.float64), z, optimize=True)
-            else:
-                part = np.einsum("nk,kl,nl->n", z, self.model.covariances[new.block], z)[:, None]
-            total[new.rows[inside] - here.start] += part
-        return total
-
-    def unseen_points(self, here: slice) -> tuple[Floats, Floats]:
-        """(n, T) the same at each point of theta, and the weights of the points; (n, 1) where none were kept or nothing is new."""
-        points, weights = self.model.covariance_points, self.model.point_weights
-        if points is None or weights is None or not self.rows.new:
-            return self.unseen(here, draws=False), ONE
-        total = np.zeros((here.stop - here.start, len(points[0])))
-        for new in self.rows.new:
-            inside = (new.rows >= here.start) & (new.rows < here.stop)
-            z = new.z[inside] @ self.model.maps[new.block]
-            total[new.rows[inside] - here.start] += np.einsum("nk,tkl,nl->nt", z, points[new.block], z, optimize=True)
-        return total, weights
-
-
-def _drawn(parts: Sequence[_Part], here: slice, interval: float) -> Summary:
+def _drawn(parts: Sequence[RowPart], here: slice, interval: float) -> Summary:
     """From posterior draws: the mean integrates new effects out, the quantiles take one for each draw."""
-    here = slice(here.start, min(here.stop, parts[0].rows.rows.shape[0]))
     means, values = [], []
     for part in parts:
         eta = part.centre(here)[:, None] + part.model.spread(csr_array(part.rows.rows[here]))
@@ -124,9 +75,8 @@ def _drawn(parts: Sequence[_Part], here: slice, interval: float) -> Summary:
     return Summary(mean.mean(axis=1), drawn.std(axis=1, ddof=1), lower, upper)
 
 
-def _normal(parts: Sequence[_Part], here: slice, interval: float) -> Summary:
+def _normal(parts: Sequence[RowPart], here: slice, interval: float) -> Summary:
     """Normal at each point of theta: intervals on the link scale; a product's on the log scale (delta method)."""
-    here = slice(here.start, min(here.stop, parts[0].rows.rows.shape[0]))
     each = [_normal_part(part, here, interval) for part in parts]
     if len(each) == 1:
         return each[0]
@@ -137,7 +87,7 @@ def _normal(parts: Sequence[_Part], here: slice, interval: float) -> Summary:
     return product.replaced(seen, _product(parts, here, interval).at(seen)) if len(seen) else product
 
 
-def _product(parts: Sequence[_Part], here: slice, interval: float) -> Summary:
+def _product(parts: Sequence[RowPart], here: slice, interval: float) -> Summary:
     """(n,) products of rows without new effects: as ``TwoResponses.average`` of one row."""
     centres = [part.centre(here) for part in parts]
     errors = [part.variance_error(here) for part in parts]
@@ -156,7 +106,7 @@ def _product(parts: Sequence[_Part], here: slice, interval: float) -> Summary:
     return known if error is None else widened(known, error, interval)
 
 
-def _normal_part(part: _Part, here: slice, interval: float) -> Summary:
+def _normal_part(part: RowPart, here: slice, interval: float) -> Summary:
     response = part.response
     centre = part.centre(here)
     known = back_from_link(response.mean(centre), part.moments(here), response, interval)

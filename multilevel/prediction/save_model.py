@@ -15,23 +15,32 @@ from multilevel.design.effect_rows import add_population, deviation_rows, terms_
 from multilevel.design.group_predictors import predictors_of
 from multilevel.design.model import Design, Factor
 from multilevel.design.nesting import Nesting, first_cell, nesting
+from multilevel.errors import FitError
 from multilevel.estimands.fitted_part import FittedPart
 from multilevel.estimands.level_variance import LevelVariance
+from multilevel.fit.arrow_form import ArrowForm
 from multilevel.fit.container import Fit, UnitFreeFit
+from multilevel.fit.drawn_fit import drawn_fit
 from multilevel.fit.joint_draws import posterior_of
 from multilevel.fit.theta_spread import ThetaExpansion, ThetaMixture
 from multilevel.formula.columns import predictor_expressions
 from multilevel.formula.parse import parse_formula
 from multilevel.formula.tree import Call
+from multilevel.linear.joint_arrow import arrow_form
 from multilevel.linear.joint_normal import NormalJoint
+from multilevel.prediction.saved_joint import KeptArrow, KeptDeviations, KeptMixture, SavedJoint
 from multilevel.prediction.saved_model import SavedFactor, SavedMeans, SavedModel
 
 MOST_DRAWS = 2_000
 FEWEST_DRAWS = 400
 MOST_VALUES = 4_000_000
-"""Draws times coefficients that are kept: a file of 16 MB."""
+"""Draws times coefficients that are kept of a model of a few thousand of them, and of the roots at all points of theta."""
 
-MOST_COEFFICIENTS = MOST_VALUES // FEWEST_DRAWS
+MOST_DRAWN = 160_000
+"""Coefficients of which draws are kept: ``FEWEST_DRAWS`` of each, a file of 256 MB."""
+
+MOST_CORE = 5_500
+"""Coefficients whose covariances are kept each with every other: a file of 242 MB. Those of the eliminated factors are not among them."""
 
 
 def save_model(
@@ -40,27 +49,23 @@ def save_model(
     *,
     moments: Mapping[str, tuple[float, float]],
     fills: Mapping[str, float],
-    seed: int,
 ) -> SavedModel | None:
-    """What is kept of a fit; None where it has more than ``MOST_COEFFICIENTS`` coefficients.
+    """What is kept of a fit; None where ``unkept`` says why not.
 
     Parameters
     ----------
     formula : the text that the design was built from. moments : of ``center()`` and ``scale()``, as in ``Schema``.
     fills : column -> mean, of columns whose missing values were filled in.
-    seed : of the draws of a likelihood fit whose covariance is too large to keep whole.
     """
-    fit, design = fitted.fit, fitted.design
-    width = len(fit.design.population) + fit.design.n_effects
-    if width > MOST_COEFFICIENTS:
+    if unkept(fitted.fit) is not None:
         return None
-    mean, deviations, picks = _deviations(fit, seed)
+    fit, design = drawn_fit(fitted.fit) if _becomes_draws(fitted.fit) else fitted.fit, fitted.design
     plain = unit_free_of(fit)
+    mean, joint, picks = _posterior(fit) if fit.has_draws else (fit.joint.mean, _normal(fit), None)
     tree = nesting(design)
     cells = design.cells
     variance = fitted.variance
     covariance_draws = plain.covariance_draws if picks is not None else None
-    mixture = fit.theta if isinstance(fit.theta, ThetaMixture) and fit.theta.roots.size <= MOST_VALUES else None
     return SavedModel(
         part=fitted.part,
         formula=formula,
@@ -74,19 +79,21 @@ def save_model(
         means=_level_means(formula, cells),
         factors={name: _factor(factor, cells, variance) for name, factor in tree.factors.items()},
         blocks=tuple(block.factor.name for block in design.blocks),
+        terms=tuple(tuple(column.label for column in block.columns) for block in design.blocks),
+        scale=_scale(fit),
+        log_scale_error=_log_scale_error(plain),
+        scale_draws=None if picks is None else _scale_draws(fit, picks),
         log_variance=None if variance is None else variance.constant,
         log_variance_error=0.0 if variance is None else variance.mean_error,
         fills=dict(fills),
         mean=mean,
-        deviations=deviations,
+        joint=joint,
         covariances=plain.covariances,
         covariance_points=None if fit.theta is None else fit.theta.covariances,
         point_weights=None if fit.theta is None else fit.theta.weights,
-        point_means=None if mixture is None else mixture.means,
-        point_roots=None if mixture is None else mixture.roots.astype(np.float32),
         covariance_draws=None if covariance_draws is None else tuple(draws[picks].astype(np.float32) for draws in covariance_draws),
         contrasts=_contrasts(design, tree),
-        matrix=plain.form.maps.matrix,
+        population_map=plain.form.maps.population,
         maps=plain.form.maps.blocks,
     )
 
@@ -97,28 +104,82 @@ def unit_free_of(fit: Fit) -> UnitFreeFit:
     return fit.unit_free
 
 
-def _deviations(fit: Fit, seed: int) -> tuple[Floats, NDArray[np.float32], NDArray[np.int64] | None]:
+def unkept(fit: Fit) -> str | None:
+    """Why nothing is kept of a fit, as the end of a sentence about it; None where it is kept."""
+    width = len(fit.design.population) + fit.design.n_effects
+    if (fit.has_draws or _becomes_draws(fit)) and width > MOST_DRAWN:
+        return f"it has draws of more than {MOST_DRAWN:,} coefficients"
+    form = _normal_of(fit)
+    if form is not None and form.factor.system.rest_starts[-1] + form.factor.system.n_population > MOST_CORE:
+        return f"more than {MOST_CORE:,} coefficients are of factors that cross the largest one"
+    return None
+
+
+def _becomes_draws(fit: Fit) -> bool:
+    """Whether a posterior without draws has too many numbers at its points of theta, and is kept as draws."""
+    if fit.has_draws or not fit.is_posterior or fit.theta is None:
+        return False
+    spread = fit.theta.unmapped()
+    return not (isinstance(spread, ThetaMixture) and spread.roots.size <= MOST_VALUES)
+
+
+def _normal_of(fit: Fit) -> NormalJoint | None:
+    spread = unit_free_of(fit).joint if fit.theta is None else fit.theta.unmapped()
+    inner = spread.inner if isinstance(spread, ThetaExpansion) else spread
+    return inner if isinstance(inner, NormalJoint) else None
+
+
+def _posterior(fit: Fit) -> tuple[Floats, SavedJoint, NDArray[np.int64] | None]:
     """Mean of (beta, b), deviations of the unit-free coefficients (single precision would lose those of coefficients far from zero), and
-    which posterior draws they are (None: no posterior draws)."""
-    joint, plain, posterior = fit.joint, unit_free_of(fit), posterior_of(fit)
-    width = len(joint.mean)
-    size = _size(width)
-    if posterior is not None:
-        picks = posterior.kept(min(size, posterior.n_draws))
-        draws = posterior.values[picks]
-        mean = draws.mean(axis=0)
-        return mean, np.asarray((plain.form.maps.inverse @ (draws - mean).T).T).astype(np.float32), picks
+    which posterior draws they are."""
+    posterior, maps = posterior_of(fit), unit_free_of(fit).form.maps
+    assert posterior is not None
+    picks = posterior.kept(min(_size(posterior.values.shape[1]), posterior.n_draws))
+    draws = posterior.values[picks]
+    mean = draws.mean(axis=0)
+    deviations = np.asarray((maps.inverse @ (draws - mean).T).T).astype(np.float32)
+    return mean, KeptDeviations(deviations, maps.matrix, True), picks
+
+
+def _normal(fit: Fit) -> SavedJoint:
+    """The distribution of a fit without draws: with theta's uncertainty where the fit knows it."""
+    plain, maps = unit_free_of(fit), unit_free_of(fit).form.maps
     spread = plain.joint if fit.theta is None else fit.theta.unmapped()
-    if isinstance(spread, NormalJoint | ThetaMixture | ThetaExpansion):
-        root = spread.covariance_root() if width <= MOST_DRAWS else None
-        if root is not None and root.size <= MOST_VALUES:
-            return joint.mean, (root * np.sqrt(max(len(root) - 1, 1))).astype(np.float32), None
-    draws = (joint if spread is None else spread).draws(size, seed)
-    return joint.mean, (draws - draws.mean(axis=0)).astype(np.float32), None
+    if isinstance(spread, NormalJoint):
+        return KeptArrow(arrow_form(spread), spread.mean, np.zeros((len(spread.mean), 0)), maps.matrix)
+    if isinstance(spread, ThetaExpansion) and isinstance(spread.inner, NormalJoint):
+        return KeptArrow(arrow_form(spread.inner), spread.centre, spread.directions, maps.matrix)
+    if isinstance(spread, ThetaMixture) and spread.roots.size <= MOST_VALUES:
+        return KeptMixture(spread.mapped(maps.matrix))
+    assert plain.joint is not None
+    if isinstance(spread, ThetaMixture):
+        root, width = spread.covariance_root(), spread.means.shape[1]
+        form = ArrowForm(width, (), np.arange(width), root.T @ root)
+        return KeptArrow(form, plain.joint.mean, np.zeros((width, 0)), maps.matrix)
+    raise FitError("This fit's joint distribution cannot be kept: it is neither normal nor draws.")
+
+
+def _scale(fit: Fit) -> float | None:
+    return fit.sigma if fit.dispersion is None else fit.dispersion
+
+
+def _log_scale_error(plain: UnitFreeFit) -> float:
+    """Of the likelihood engine's log sigma or log dispersion, the last of its parameters where there is one."""
+    parameters = plain.parameters
+    sizes = [len(own) * (len(own) + 1) // 2 for own in plain.covariances]
+    if parameters is None or len(parameters.values) <= sum(sizes):
+        return 0.0
+    variance = float(parameters.covariance[-1, -1])
+    return float(np.sqrt(variance)) if np.isfinite(variance) and variance > 0 else 0.0
+
+
+def _scale_draws(fit: Fit, picks: NDArray[np.int64]) -> NDArray[np.float32] | None:
+    draws = fit.sigma_draws if fit.dispersion_draws is None else fit.dispersion_draws
+    return None if draws is None else draws[picks].astype(np.float32)
 
 
 def _size(width: int) -> int:
-    return min(MOST_DRAWS, MOST_VALUES // max(width, 1))
+    return int(np.clip(MOST_VALUES // max(width, 1), FEWEST_DRAWS, MOST_DRAWS))
 
 
 def _contrasts(design: Design, tree: Nesting) -> dict[tuple[str, str], csr_array]:

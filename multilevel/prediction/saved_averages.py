@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from multilevel.arrays import Floats
 from multilevel.design.nesting import Nesting
@@ -18,7 +21,46 @@ from multilevel.estimands.level_variance import LevelVariance
 from multilevel.estimands.log_means import variance_error
 from multilevel.estimands.population import population, units_of
 from multilevel.estimands.standardise import Standardisation, standardise
+from multilevel.fit.interval_estimates import Moments, std_errors
+from multilevel.fit.shared_rows import Rows, SharedRows, as_csr, scaled, stacked
+from multilevel.prediction.saved_joint import KeptMixture
 from multilevel.prediction.saved_model import SavedModel
+
+FEW_LEVELS = 50
+"""Levels up to which averages are kept at every point of theta: differences between few levels are far from normal."""
+
+DENSE_LEVELS = 500
+"""Levels up to which the covariance of each average with every other is kept; of more, the rows of coefficients that they are."""
+
+
+@dataclass(frozen=True)
+class AtPoints:
+    """Averages of L levels at K points of theta with ``weights`` (K,). away : (L, K) conditional means less the estimates. roots :
+    (L, K, r), whose products of two levels at one point are their conditional covariance."""
+
+    away: NDArray[np.float32]
+    roots: NDArray[np.float32]
+    weights: Floats
+
+    def at(self, places: Sequence[int]) -> AtPoints:
+        """Of the levels at ``places``."""
+        return AtPoints(self.away[list(places)], self.roots[list(places)], self.weights)
+
+    def combined(self, factors: Floats, own: float) -> Moments:
+        """Deviation of ``factors`` (L,) times the averages from the same of the estimates; ``own``: sd of what is unknown beyond."""
+        root = np.einsum("l,lkr->kr", factors, self.roots.astype(np.float64))
+        variance = np.sum(root**2, axis=1) + own**2
+        return Moments((factors @ self.away.astype(np.float64))[None], variance[None], self.weights)
+
+    def draws(self, size: int, rng: np.random.Generator) -> Floats:
+        """(L, size) deviations from the estimates, each point as often as it weighs."""
+        points = np.searchsorted(np.cumsum(self.weights), (np.arange(size) + 0.5) / size).clip(max=len(self.weights) - 1)
+        normal = rng.standard_normal((self.roots.shape[2], size))
+        moved = np.empty((len(self.away), size))
+        for point in np.unique(points):
+            here = points == point
+            moved[:, here] = self.away[:, [point]] + self.roots[:, point].astype(np.float64) @ normal[:, here]
+        return moved
 
 
 @dataclass(frozen=True)
@@ -30,7 +72,8 @@ class SavedAverages:
     covariance; either way its cross-product over S - 1 is the covariance that comes from the coefficients. own : (L,) sd of what is unknown
     of each level beyond the coefficients, independent between levels. is_positive : whether the outcome is above zero, so that ratios make
     sense. interval : probability of the study's intervals. is_median : whether estimates are medians of draws, whose variance need not
-    exist: ``spread`` is then all of them about the median, and errors are (upper - lower) / (2 z).
+    exist: ``spread`` is then all of them about the median, and errors are (upper - lower) / (2 z). at_points : the same at points of theta,
+    where the factor has few levels and theta is integrated.
     """
 
     factor: str
@@ -45,6 +88,24 @@ class SavedAverages:
     is_positive: bool
     interval: float
     is_median: bool = False
+    at_points: AtPoints | None = None
+
+
+@dataclass(frozen=True)
+class AverageRows:
+    """The same of very many levels: in place of ``spread`` the averages' derivatives by the coefficients, one a part (L, p + q)."""
+
+    factor: str
+    of: Literal["members", "population"]
+    levels: tuple[str, ...]
+    parents: tuple[str, ...] | None
+    estimate: Floats
+    std_error: Floats
+    rows: tuple[SharedRows, ...]
+    own: Floats
+    has_draws: bool
+    is_positive: bool
+    interval: float
 
 
 def saved_averages(
@@ -54,20 +115,21 @@ def saved_averages(
     models: Sequence[SavedModel],
     table: pa.Table,
     sampled: Sequence[str] = (),
-) -> tuple[SavedAverages, ...]:
+) -> tuple[SavedAverages | AverageRows, ...]:
     """Of every factor, the headline's first where it has two.
 
     Parameters
     ----------
     outcome, tree, variance, sampled : those that ``table``, the published ``group_estimates``, was made of. models : the saved parts.
     """
-    found = []
+    found: list[SavedAverages | AverageRows] = []
     for name in tree.factors:
         units = units_of(tree, name, sampled)
         if units is not None:
             of_new = population(outcome, tree, name, variance, sampled, units)
             if integrates_draws(of_new):
-                found.append(_of_draws(name, of_new, tree, len(models[0].deviations), table, variance_error(of_new, variance, tree, name)))
+                size, error = models[0].joint.row_values, variance_error(of_new, variance, tree, name)
+                found.append(_of_draws(name, of_new, tree, size, table, error))
             else:
                 found.append(_of_factor(name, of_new, tree, models, table, "population"))
         found.append(_of_factor(name, standardise(outcome, tree, name, variance), tree, models, table, "members"))
@@ -76,10 +138,13 @@ def saved_averages(
 
 def published_estimates(table: pa.Table, of: Literal["members", "population"]) -> dict[tuple[str, str | None, str], tuple[float, float]]:
     """Estimate and standard error of every level seen, by factor, parent level and level, from the published ``group_estimates``."""
-    names = ("estimate", "std_error") if of == "members" else ("population_estimate", "population_std_error")
-    columns = table.select(["grouping_factor", "parent_level", "level", "is_new", *names]).to_pylist()
+    columns = table.select(["grouping_factor", "parent_level", "level", "is_new", *_COLUMNS[of]]).to_pylist()
     keys = ("grouping_factor", "parent_level", "level")
-    return {(row[keys[0]], row[keys[1]], row[keys[2]]): (row[names[0]], row[names[1]]) for row in columns if not row["is_new"]}
+    estimate, std_error = _COLUMNS[of]
+    return {(row[keys[0]], row[keys[1]], row[keys[2]]): (row[estimate], row[std_error]) for row in columns if not row["is_new"]}
+
+
+_COLUMNS = {"members": ("estimate", "std_error"), "population": ("population_estimate", "population_std_error")}
 
 
 def _labels(tree: Nesting, name: str) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
@@ -91,9 +156,12 @@ def _of_table(
     name: str, levels: tuple[str, ...], parents: tuple[str, ...] | None, table: pa.Table, of: Literal["members", "population"]
 ) -> tuple[Floats, Floats]:
     """(L,) estimates and standard errors as published."""
-    published = published_estimates(table, of)
-    keys = [(name, None if parents is None else parents[place], level) for place, level in enumerate(levels)]
-    estimate, std_error = np.array([published[key] for key in keys], dtype=np.float64).T
+    here: Any = table.filter((pc.field("grouping_factor") == name) & ~pc.field("is_new"))
+    published = pd.MultiIndex.from_arrays([here["parent_level"].to_pandas(), here["level"].to_pandas()])
+    wanted = pd.MultiIndex.from_arrays([[None] * len(levels) if parents is None else list(parents), list(levels)])
+    places = published.get_indexer(wanted)
+    assert (places >= 0).all()
+    estimate, std_error = (here[column].to_numpy()[places].astype(np.float64) for column in _COLUMNS[of])
     return estimate, std_error
 
 
@@ -115,20 +183,80 @@ def _of_factor(
     models: Sequence[SavedModel],
     table: pa.Table,
     of: Literal["members", "population"],
-) -> SavedAverages:
+) -> SavedAverages | AverageRows:
     outcome = standard.outcome
     levels, parents = _labels(tree, name)
     estimate, std_error = _of_table(name, levels, parents, table, of)
+    has_draws = outcome.has_draws and len(models) == 1
+    is_positive = not outcome.parts[-1].response.is_linear
+    if len(levels) > DENSE_LEVELS:
+        rows = _rows(standard)
+        errors = [std_errors(part.fit, own) for part, own in zip(outcome.parts, rows, strict=True)]
+        linear = np.sqrt(np.sum(np.square(errors), axis=0))
+        shrunk, own = _apart(linear, std_error)
+        kept = tuple(_as_shared(scaled(each, shrunk)) for each in rows)
+        return AverageRows(name, of, levels, parents, estimate, std_error, kept, own, has_draws, is_positive, outcome.interval)
     gradients = standard.gradients()
-    pieces = [model.spread(rows) for model, rows in zip(models, gradients, strict=True)]
-    has_draws = outcome.has_draws and len(pieces) == 1
-    # parts have no parameter in common: their roots stand side by side
-    spread = pieces[0] if len(pieces) == 1 else np.hstack([piece / np.sqrt(piece.shape[1] - 1) for piece in pieces])
-    spread = spread if len(pieces) == 1 else spread * np.sqrt(spread.shape[1] - 1)
-    linear = np.sqrt(np.sum(spread**2, axis=1) / (spread.shape[1] - 1))
+    spread = spread_of_parts([model.spread(rows) for model, rows in zip(models, gradients, strict=True)])
+    shrunk, own = _apart(np.sqrt(np.sum(spread**2, axis=1) / (spread.shape[1] - 1)), std_error)
+    kept_spread = (spread * shrunk[:, None]).astype(np.float32)
+    few = _at_points(models[0], gradients[0], shrunk) if len(models) == 1 and len(levels) <= FEW_LEVELS else None
+    interval = outcome.interval
+    return SavedAverages(name, of, levels, parents, estimate, std_error, kept_spread, own, has_draws, is_positive, interval, at_points=few)
+
+
+def _at_points(model: SavedModel, rows: Rows, shrunk: Floats) -> AtPoints | None:
+    """Linear about the estimates, as ``spread`` is; ``shrunk`` (L,) as from ``_apart``."""
+    if not isinstance(model.joint, KeptMixture):
+        return None
+    gradient = as_csr(rows)
+    means, roots = model.joint.conditionals(gradient)
+    away = (means - np.asarray(gradient @ model.mean)[:, None]) * shrunk[:, None]
+    return AtPoints(away.astype(np.float32), (roots * shrunk[:, None, None]).astype(np.float32), model.joint.points.weights)
+
+
+def _apart(linear: Floats, std_error: Floats) -> tuple[Floats, Floats]:
+    """(L,) what the deviations are shrunk by, and the sd of what is unknown beyond, so that together they make the published errors."""
     with np.errstate(invalid="ignore", divide="ignore"):
         shrunk = np.where(linear > std_error, std_error / linear, 1.0)
-    own = np.sqrt(np.maximum(std_error**2 - linear**2, 0.0))
-    kept = (spread * shrunk[:, None]).astype(np.float32)
-    is_positive = not outcome.parts[-1].response.is_linear
-    return SavedAverages(name, of, levels, parents, estimate, std_error, kept, own, has_draws, is_positive, outcome.interval)
+    return shrunk, np.sqrt(np.maximum(std_error**2 - linear**2, 0.0))
+
+
+def spread_of_parts(pieces: Sequence[Floats]) -> Floats:
+    """(L, S) of the sum over parts, which have no parameter in common: their roots stand side by side."""
+    if len(pieces) == 1:
+        return pieces[0]
+    spread = np.hstack([piece / np.sqrt(piece.shape[1] - 1) for piece in pieces])
+    return spread * np.sqrt(spread.shape[1] - 1)
+
+
+def _rows(standard: Standardisation) -> tuple[SharedRows, ...]:
+    """Per part (L, p + q); what chunks of levels share is kept once where it is the same in all of them."""
+    return tuple(_joined([_as_shared(piece) for piece in part]) for part in zip(*standard.gradient_chunks(), strict=True))
+
+
+def _as_shared(rows: Rows) -> SharedRows:
+    if isinstance(rows, SharedRows):
+        return rows
+    return SharedRows(rows, csr_array((rows.shape[0], 0)), csr_array((0, rows.shape[1])))
+
+
+def _joined(pieces: Sequence[SharedRows]) -> SharedRows:
+    different: list[csr_array] = []
+    places = []
+    for piece in pieces:
+        at = next((at for at, known in enumerate(different) if _is_same(known, piece.shared)), len(different))
+        if at == len(different):
+            different.append(piece.shared)
+        places.append(at)
+    starts = np.cumsum([0, *(each.shape[0] for each in different)])
+    weights = []
+    for at, piece in zip(places, pieces, strict=True):
+        own = piece.weights
+        weights.append(csr_array((own.data, own.indices + starts[at], own.indptr), shape=(own.shape[0], int(starts[-1]))))
+    return SharedRows(stacked([piece.own for piece in pieces]), stacked(weights), stacked(different))
+
+
+def _is_same(one: csr_array, other: csr_array) -> bool:
+    pairs = ((one.indptr, other.indptr), (one.indices, other.indices), (one.data, other.data))
+    return one.shape == other.shape and all(np.array_equal(*pair) for pair in pairs)

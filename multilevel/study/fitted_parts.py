@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
+from multilevel.bayesian.sampling import Sampling
 from multilevel.design.nesting import Nesting
 from multilevel.design.parts import PARTS
 from multilevel.errors import StudyError
@@ -83,7 +85,12 @@ def options_of_part(options: FitOptions, part: StudyPart) -> FitOptions:
         priors = priors.get(part.name)
     method = options.model.method if part.name == "amount" or options.model.method == "ml" else None
     model = replace(options.model, priors=priors, method=method, seed=options.model.seed + PARTS.index(part.name))
-    return replace(options, model=model, progress=None)
+    sampling = options.sampling
+    if options.model.engine == "bayesian":
+        from multilevel.bayesian.memory import with_draws
+
+        sampling = with_draws(part.design, cast(Sampling | Mapping[str, object] | None, sampling))
+    return replace(options, model=model, sampling=sampling, progress=None)
 
 
 def _variance(fit: Fit, tree: Nesting) -> LevelVariance | None:

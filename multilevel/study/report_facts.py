@@ -100,7 +100,7 @@ def _priors(results: Sequence[PartResults]) -> list[dict[str, str]] | None:
 
 def priors_in_words(fit: Fit, options: FitOptions) -> list[dict[str, str]] | None:
     """Every prior of a bayesian fit as it would be written in a study; None for the likelihood engine."""
-    if not fit.has_draws:
+    if not fit.is_posterior:
         return None
     found, design = resolved_priors(fit.design, options), fit.design
     entries = [(column.label, str(prior)) for column, prior in zip(design.population, found.terms, strict=True)]

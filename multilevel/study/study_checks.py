@@ -21,6 +21,7 @@ from multilevel.fit.container import Check, fact
 from multilevel.interpretation.dispersion import dispersion_check
 from multilevel.interpretation.unsplit_slopes import reversal_warnings, unsplit_warnings
 from multilevel.interpretation.warnings import design_warnings, effective_sizes, separated_groups, simpson_warnings
+from multilevel.prediction.save_model import unkept
 from multilevel.study.calibration import calibration_of_logarithms, calibration_of_products
 from multilevel.study.designs import StudyPart
 from multilevel.study.fitted_parts import PartResults
@@ -77,7 +78,14 @@ def study_checks(
         *_named(results, [_of_the_groups(result, estimates) for result in results]),
         *calibration_of_products([result.fitted for result in results], tree),
         *_named(results, [result.pooling.checks for result in results]),
+        *_named(results, [_kept(result) for result in results]),
     ]
+
+
+def _kept(result: PartResults) -> list[Check]:
+    """Said only where the joint distribution is too large to keep."""
+    why = unkept(result.fit)
+    return [] if why is None else [Check("joint_kept", None, None, False, f"contrast and predict will have nothing to read: {why}")]
 
 
 def published_levels(estimates: pa.Table, tree: Nesting) -> dict[str, Published]:

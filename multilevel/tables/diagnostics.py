@@ -78,7 +78,7 @@ def criteria(fit: Fit) -> list[Check]:
         found.append(
             fact("log_likelihood_ml", likelihood, f"maximised log-likelihood on the scale {scale}, without restriction: AIC and BIC")
         )
-    if not fit.has_draws:
+    if not fit.is_posterior:
         found.append(fact("singular", float(fit.singular), "1 where a variance is zero or a correlation -1 or 1; a result, not an error"))
     jacobian = fit.design.cells.once.get("log_jacobian")
     if deviance is not None and jacobian is not None and fit.design.cells.log_outcome:

@@ -16,6 +16,7 @@ from multilevel.design.model import Design
 from multilevel.design.nesting import Nesting
 from multilevel.errors import StudyError
 from multilevel.fit.container import Fit
+from multilevel.fit.drawn_fit import drawn_fit
 from multilevel.fit.interval_estimates import joint_draws
 from multilevel.fit.joint_draws import component_values, posterior_of
 
@@ -47,8 +48,8 @@ def draws_table(fit: Fit, tree: Nesting, heading: Heading, size: int, seed: int)
 
     Parameters
     ----------
-    size : draws to publish: of a posterior evenly thinned, of the likelihood engine's normal joint distribution as many as asked for.
-    seed : of the latter.
+    size : draws to publish: of a posterior's draws evenly thinned, of one that is kept without draws and of the likelihood engine's normal
+        joint distribution as many as asked for. seed : of the latter two.
 
     Returns
     -------
@@ -56,6 +57,8 @@ def draws_table(fit: Fit, tree: Nesting, heading: Heading, size: int, seed: int)
         Rows by key; those of one ``draw`` are one draw from the joint distribution. A bayesian fit's rows hold its variance components
         too; the likelihood engine's joint distribution integrates over them, so it has none.
     """
+    if fit.is_posterior:
+        fit = drawn_fit(fit, size, seed)
     joint = joint_draws(fit, size, seed)
     pieces = [_population(fit, joint), *_levels(fit, tree, joint), *_components(fit, size)]
     labels = {name: [label for piece in pieces for label in piece.labels[name]] for name in _KEY}
@@ -69,7 +72,7 @@ def draws_table(fit: Fit, tree: Nesting, heading: Heading, size: int, seed: int)
         {
             **{name: keys[name].combine_chunks().take(places) for name in _KEY},
             "draw": np.tile(np.arange(1, n_draws + 1), len(order)),
-            "distribution": pa.repeat(pa.scalar("posterior" if fit.has_draws else "normal_joint"), len(places)),
+            "distribution": pa.repeat(pa.scalar("posterior" if fit.is_posterior else "normal_joint"), len(places)),
             "value": values[order].ravel(),
         },
         is_sorted=True,

@@ -69,7 +69,7 @@ def _seen(fit: Fit, nesting: Nesting, name: str, term: str, n: Integers, unpoole
         **_labels(name, term, factor.levels, factor.parents),
         **_columns(estimate, ""),
         **_columns(own, "deviation_"),
-        "conditional_sd": None if fit.has_draws else np.sqrt(fit.conditional_variance[block][:, column]),
+        "conditional_sd": None if fit.is_posterior else np.sqrt(fit.conditional_variance[block][:, column]),
         "fitted_value": estimate.estimate + _predicted(fit, nesting, name, term),
         "n": n,
         "shrinkage": np.clip(fit.shrinkage[block][:, column], 0.0, 1.0),
@@ -82,7 +82,8 @@ def _seen(fit: Fit, nesting: Nesting, name: str, term: str, n: Integers, unpoole
 
 def _with_plain_errors(fit: Fit, rows: csr_array) -> Summary:
     """Bounds carry what is unknown of the variances; the standard errors are given them, as lme4's are."""
-    return replace(combined(fit, rows), std_error=fit.joint.combine(rows, fit.interval).std_error)
+    found = combined(fit, rows)
+    return found if fit.is_posterior else replace(found, std_error=fit.joint.combine(rows, fit.interval).std_error)
 
 
 def _new(fit: Fit, nesting: Nesting, name: str, term: str, new: NewLevels, *, seed: int) -> dict[str, Values]:

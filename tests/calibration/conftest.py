@@ -14,12 +14,14 @@ from scipy.special import bdtr, expit
 from multilevel.bayesian.collapsed_fit import sample_collapsed
 from multilevel.bayesian.distributions import Prior
 from multilevel.bayesian.nuts_fit import sample_nuts
+from multilevel.bayesian.points_fit import sample_points
 from multilevel.bayesian.priors import ResolvedPriors
 from multilevel.bayesian.sampling import Sampling
 from multilevel.checking.simulate_statistics import Simulated, simulate_statistics
 from multilevel.design.reduction import ReducedBlock, ReducedRows, coefficient_matrix
 from multilevel.families.registry import has_two_parts
 from multilevel.families.two_part import TWO_PART
+from multilevel.fit.theta_spread import points_by_turns
 
 KEPT = 99
 """Draws that the truth is ranked among."""
@@ -77,11 +79,16 @@ def scale_of(family: str, theta: np.ndarray) -> float:
     return float(np.exp(theta[-1])) if family in ("gaussian", "negative_binomial", "gamma") else 1.0
 
 
-def posterior(rows: ReducedRows, family: str, rng: np.random.Generator, seed: int, draws: int, narrow: float) -> Drawn:
+def posterior(rows: ReducedRows, family: str, rng: np.random.Generator, seed: int, draws: int, narrow: float, form: str = "draws") -> Drawn:
     priors = priors_of(rows, family)
     truth = simulate_statistics(rows, family, priors, rng)
     sampling = Sampling(draws=draws, tune=300, cores=1)
-    if family == "gaussian":
+    if form == "points":
+        sample = sample_points(truth.rows, priors, sampling, seed)
+        turns = points_by_turns(KEPT, sample.levels.weights, seed)
+        thetas = sample.conditionals.thetas[turns]
+        values = np.concatenate([sample.conditionals(int(point)).draws(1, KEPT * seed + at) for at, point in enumerate(turns)])
+    elif family == "gaussian":
         collapsed = sample_collapsed(truth.rows, priors, sampling, seed)
         thetas, values = collapsed.thetas, collapsed.values
     else:
@@ -145,8 +152,9 @@ def two_part_quantities(
     return found
 
 
-def ranks(family: str, shape: str, simulations: int, draws: int = 250, narrow: float = 1.0) -> dict[str, np.ndarray]:
-    """(simulations,) rank of the truth among ``KEPT`` draws, per quantity; ``narrow`` spoils the draws to see that it shows."""
+def ranks(family: str, shape: str, simulations: int, draws: int = 250, narrow: float = 1.0, form: str = "draws") -> dict[str, np.ndarray]:
+    """(simulations,) rank of the truth among ``KEPT`` draws, per quantity; ``narrow`` spoils the draws to see that it shows; ``form``
+    "points" draws from importance points of the variance parameters."""
     rng = np.random.default_rng(20)
     found: dict[str, list[int]] = {}
     for seed in range(simulations):
@@ -154,7 +162,7 @@ def ranks(family: str, shape: str, simulations: int, draws: int = 250, narrow: f
         if has_two_parts(family):
             quantities = two_part_quantities(rows, family, rng, seed, draws, narrow)
         else:
-            quantities = quantities_of(posterior(rows, family, rng, seed, draws, narrow))
+            quantities = quantities_of(posterior(rows, family, rng, seed, draws, narrow, form))
         for name, (true, drawn) in quantities.items():
             found.setdefault(name, []).append(int((drawn < true).sum()))
     return {name: np.array(value) for name, value in found.items()}

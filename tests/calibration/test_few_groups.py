@@ -102,7 +102,7 @@ def _of_tables(shop: FewGroupShop, found: StudyFit) -> Iterator[Interval]:
 
 def _of_contrasts(shop: FewGroupShop, found: StudyFit, sampled: tuple[str, ...]) -> Iterator[Interval]:
     """Neighbouring levels of the first factor, one pair at a time, and a row of every level."""
-    kept = [save_model(part, shop.design.formula, moments={}, fills={}, seed=1) for part in found.parts]
+    kept = [save_model(part, shop.design.formula, moments={}, fills={}) for part in found.parts]
     models = [model for model in kept if model is not None]
     assert found.tree is not None
     outcome = expected_outcome(found.parts)

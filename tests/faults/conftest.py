@@ -40,7 +40,8 @@ def publish_version(root: Path, run_id: str, as_of: date = DAY, checks: int = 3)
     (made / "report.html").write_text(f"<p>{run_id}</p>")
     (made / "validation.html").write_text("<p>rules</p>")
     pq.write_table(pa.table({"id": [1]}), made / "quarantine.parquet")
-    (made / "joint.npz").write_bytes(b"draws")
+    (made / "joint").mkdir(exist_ok=True)
+    (made / "joint" / "core.parquet").write_bytes(b"covariances")
     (made / "posterior.nc").write_bytes(b"posterior")
     pq.write_table(cells_table([]), made / "cells.parquet")
     return publish(
@@ -51,10 +52,7 @@ def publish_version(root: Path, run_id: str, as_of: date = DAY, checks: int = 3)
         run_id=run_id,
         provenance={"rows": {"left": 1}},
         attachments=Attachments(
-            *(
-                made / name
-                for name in ("report.html", "validation.html", "quarantine.parquet", "joint.npz", "posterior.nc", "cells.parquet")
-            )
+            *(made / name for name in ("report.html", "validation.html", "quarantine.parquet", "joint", "posterior.nc", "cells.parquet"))
         ),
     )
 

@@ -79,7 +79,7 @@ def test_a_flipped_bit_anywhere_in_a_version_is_noticed_and_its_file_named(
     rollback(layout, "v1")
     open_target(str(root), "small")
     places = flips(layout, "v1", n)
-    assert {file.suffix for file, _ in places} == {".parquet", ".html", ".npz", ".nc", ".yaml", ".json"}
+    assert {file.suffix for file, _ in places} == {".parquet", ".html", ".nc", ".yaml", ".json"}
     for file, bit in places:
         with flipped(file, bit):
             assert str(file) in noticed(layout, file, "v1", caplog), f"{file}, bit {bit}"
@@ -118,7 +118,7 @@ def test_show_diff_contrast_and_report_name_the_damaged_file_that_they_read(vers
         (layout.version(DAY - timedelta(days=1), "v1") / "group_estimates.parquet", lambda: difference(target)),
         (layout.average_cells(DAY, "v2"), lambda: difference(target)),
         (layout.average_cells(DAY - timedelta(days=1), "v1"), lambda: difference(target)),
-        (layout.joint(DAY, "v2"), lambda: target.joint(latest, tmp_path)),
+        (layout.joint_tables(DAY, "v2") / "core.parquet", lambda: target.joint(latest, tmp_path)),
         (layout.report(DAY, "v2"), lambda: latest_report(layout)),
         (layout.manifest(DAY, "v2"), lambda: target.tables(latest)),
         (layout.manifest(DAY, "v2"), lambda: latest_report(layout)),
@@ -140,8 +140,8 @@ def test_a_file_that_was_removed_or_replaced_whole_is_named(version: Make, root:
     table.write_bytes((layout.version(DAY, "v1") / "diagnostics.parquet").read_bytes())
     with pytest.raises(PublishError, match=r"diagnostics[.]parquet is damaged"):
         target.tables(latest)
-    layout.joint(DAY, "v2").unlink()
-    with pytest.raises(PublishError, match=r"v2[.]npz is not there; it was removed by hand"):
+    (layout.joint_tables(DAY, "v2") / "core.parquet").unlink()
+    with pytest.raises(PublishError, match=r"core[.]parquet is not there; it was removed by hand"):
         target.joint(latest, tmp_path)
     layout.manifest(DAY, "v2").write_bytes(layout.manifest(DAY, "v1").read_bytes())
     with pytest.raises(PublishError, match="it speaks of another version"):

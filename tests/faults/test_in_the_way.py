@@ -139,12 +139,12 @@ def test_readers_name_what_is_no_file_and_never_wait(
     target = LocalFolder(layout)
     latest = target.latest()
     assert latest is not None
-    table, joint = layout.version(DAY, "v2") / "diagnostics.parquet", layout.joint(DAY, "v2")
+    table, joint = layout.version(DAY, "v2") / "diagnostics.parquet", layout.joint_tables(DAY, "v2") / "core.parquet"
     make(kind, table, outside)
     make(kind, joint, outside)
     with pytest.raises(PublishError, match=r"diagnostics[.]parquet is a"):
         target.tables(latest)
-    with pytest.raises(PublishError, match=r"v2[.]npz is a"):
+    with pytest.raises(PublishError, match=r"core[.]parquet is a"):
         target.joint(latest, tmp_path)
     make(kind, layout.manifest(DAY, "v1"), outside)
     assert [found.run_id for found in versions(layout)] == ["v2"]

@@ -16,7 +16,6 @@ import pytest
 
 from groupwise.pipeline.release import release
 from groupwise.run_folder import RunFolder
-from multilevel.prediction.saved_file import read_averages, read_models
 
 STUDY = """
 name: spend
@@ -110,6 +109,42 @@ def test_a_contrast_is_that_of_the_tables_estimates(groupwise: Run, published: d
     assert found["upper"] - found["lower"] == pytest.approx(2 * 1.959964 * found["std_error"], rel=1e-5)
 
 
+TABULAR = (
+    ("show", "spend.yaml"),
+    ("plan", "spend.yaml"),
+    ("predict", "spend.yaml", "--at", "lines.parquet"),
+    ("versions", "spend.yaml"),
+    ("list", "spend.yaml"),
+    pytest.param(("compare", "spend.yaml", "--folds", "0"), marks=pytest.mark.operations),
+)
+
+
+@pytest.mark.usefixtures("published")
+@pytest.mark.parametrize("words", TABULAR, ids=lambda words: words[0])
+def test_what_prints_a_table_prints_json_and_csv_and_nothing_else_there(groupwise: Run, words: tuple[str, ...]) -> None:
+    code, out, _ = groupwise(*words, "--format", "json")
+    assert code == 0
+    assert json.loads(out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    code, out, _ = groupwise(*words, "--format", "csv")
+    assert code == 0
+    assert len(pd.read_csv(io.StringIO(out))) > 0
+    code, _, err = groupwise(*words, "--format", "xml")
+    assert (code, "--format xml: write table, json, csv" in err) == (1, True)
+
+
+@pytest.mark.usefixtures("published")
+def test_all_rows_are_printed_for_programs_and_nan_is_null(groupwise: Run) -> None:
+    _, out, err = groupwise("predict", "spend.yaml", "--at", "lines.parquet", "--format", "json")
+    rows = json.loads(out)
+    assert len(rows) == 1_500
+    assert None in {row["age"] for row in rows}
+    assert "1,500 rows, 0 with a group never seen" in err
+    _, out, _ = groupwise("show", "spend.yaml", "--format", "csv", "--table", "variance_components")
+    assert list(pd.read_csv(io.StringIO(out)).grouping_factor) == ["band", "store", "residual"]
+    code, _, err = groupwise("show", "spend.yaml", "--table", "groups")
+    assert (code, "--table groups: there is no such table; they are" in err) == (1, True)
+
+
 @pytest.mark.usefixtures("published")
 def test_several_levels_give_all_pairs_at_once_and_a_choice(groupwise: Run) -> None:
     code, out, err = groupwise("contrast", "spend.yaml", "B1", "B2", "B4")
@@ -152,15 +187,30 @@ def test_what_cannot_be_compared_is_refused(groupwise: Run, arguments: list[str]
 
 
 @pytest.mark.usefixtures("published")
-def test_a_model_kept_before_there_were_averages_still_predicts() -> None:
-    [kept] = Path("published").rglob("*.npz")
-    with np.load(kept, allow_pickle=False) as stored:
-        arrays = {name: stored[name] for name in stored.files if not name.startswith("averages.")}
-    described = json.loads(str(arrays["description"]))
-    described.pop("averages")
-    arrays["description"] = np.array(json.dumps(described | {"format": 3}))
-    np.savez(kept, allow_pickle=False, **arrays)
-    assert len(read_models(kept)) == 1 and read_averages(kept) == ()
+def test_levels_are_chosen_by_their_averages(groupwise: Run) -> None:
+    code, out, _ = groupwise("contrast", "spend.yaml", "--factor", "band", "--top", "3", "--format", "json")
+    found = json.loads(out)
+    assert code == 0 and len(found) == 3 and all(each["is_simultaneous"] for each in found)
+    assert all(each["difference"] >= 0 for each in found), "the first of a pair has the higher average"
+    code, out, err = groupwise("contrast", "spend.yaml", "B1", "--top", "3")
+    assert code == 1 and "name no levels beside them" in err and out == ""
+    code, out, err = groupwise("contrast", "spend.yaml", "--top", "3")
+    assert code == 1 and "Name the factor with --factor: " in err and out == ""
+
+
+@pytest.mark.usefixtures("published")
+def test_the_next_outcome_varies_more_than_its_expectation(groupwise: Run) -> None:
+    rows = {"band": ["B2", None], "store": [104.0, 104.0], "on_sale": [1, 0], "age": [30.0, 44.0]}
+    pd.DataFrame(rows).to_parquet("at.parquet")
+    widths = {}
+    for interval in ("0.9", "next:0.9"):
+        code, out, _ = groupwise("predict", "spend.yaml", "--at", "at.parquet", "--interval", interval, "--output", "out.parquet")
+        assert code == 0
+        table = pd.read_parquet("out.parquet")
+        widths[interval] = table.upper - table.lower
+    assert (widths["next:0.9"] > widths["0.9"]).all()
+    code, out, err = groupwise("predict", "spend.yaml", "--at", "at.parquet", "--interval", "nxt")
+    assert code == 1 and "write a probability between 0 and 1, such as 0.9, next, or next:0.9" in err and out == ""
 
 
 def test_predictions_are_written_beside_the_tables_own_columns(groupwise: Run, published: dict[str, pa.Table]) -> None:
@@ -243,7 +293,7 @@ def test_an_earlier_version_is_asked_in_a_folder_whose_name_holds_wildcards(plac
         (("--at", "empty.csv"), "the table has no rows"),
         (("--at", "words.csv"), "a column is not of the type that the formula needs"),
         (("--at", "nulls.csv"), "`on_sale`|on_sale is None"),
-        (("--at", "good.csv", "--interval", "95"), "--interval 95.0: write a probability between 0 and 1"),
+        (("--at", "good.csv", "--interval", "95"), "--interval 95: write a probability between 0 and 1"),
         (("--at", "good.csv", "--run", "r7"), "no version of run 'r7'"),
         (("--at", "good.csv", "--output", "no/such/folder.parquet"), "--output no/such/folder.parquet: cannot be written"),
     ],
@@ -273,11 +323,11 @@ def test_before_anything_is_published_it_says_so(place: Path, groupwise: Run) ->
 
 @pytest.mark.usefixtures("published")
 def test_where_nothing_is_kept_it_says_why(groupwise: Run, publish: Publish) -> None:
-    next(Path("published").rglob("*.npz")).unlink()
+    next(Path("published").rglob("r1/core.parquet")).unlink()
     code, _, err = groupwise("contrast", "spend.yaml", "B1", "B2")
-    assert (code != 0, "r1.npz is not there; it was removed by hand" in err, "groupwise estimate" in err) == (True, True, True)
+    assert (code != 0, "core.parquet is not there; it was removed by hand" in err, "groupwise estimate" in err) == (True, True, True)
     Path("spend.yaml").write_text(STUDY + "privacy: {of: age, k: 2}\n")
     publish("r2")
-    assert not list(Path("published").rglob("*.npz"))
+    assert not list(Path("published").rglob("r2/core.parquet"))
     code, _, err = groupwise("predict", "spend.yaml", "--at", "lines.parquet")
     assert (code != 0, "under privacy nothing of single groups is kept" in err) == (True, True)

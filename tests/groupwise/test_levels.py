@@ -83,7 +83,7 @@ def test_a_reference_that_no_row_has_is_refused(shop: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ("levels: {shop: [s0, s1]}", "levels: shop: the formula has no such categorical predictor"),
+        ("levels: {y: [s0, s1]}", "levels: y: the formula has no such categorical predictor or group"),
         ("levels: {size: [S, M, S]}", "levels: size: S, M, S: a level is listed twice"),
         ("levels: {size: [S]}", "levels.size"),
         ("types: {y: NUMBER}", "write a DuckDB type: DOUBLE, BIGINT"),

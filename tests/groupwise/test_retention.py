@@ -17,7 +17,7 @@ from groupwise.retention import HELD, at_work, leftovers
 from groupwise.run_folder import RUNS, RunFolder
 
 NOW = datetime.now(UTC)
-ROWS = ("cells.parquet", "rows.parquet", "quarantine/rows.parquet", "joint.npz", "validation.json")
+ROWS = ("cells.parquet", "rows.parquet", "quarantine/rows.parquet", "joint/core.parquet", "validation.json")
 
 type Make = Callable[..., RunFolder]
 
@@ -36,6 +36,7 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
         (folder / "start.json").write_text(json.dumps({"started_at": moment}))
         (folder / "run.log").write_text("a line\n")
         for row in ROWS:
+            (folder / row).parent.mkdir(exist_ok=True)
             (folder / row).write_text("x" * 1000)
         if how is not None:
             (folder / "ended.json").write_text(json.dumps({"how": how, "ended_at": moment}))

@@ -82,6 +82,6 @@ def _unpublished(layout: Layout) -> Iterator[Path]:
     for path in layout.contracts.glob("*/*.odcs.yaml"):
         if (path.parent.name, path.name.split(".", 1)[0]) not in manifests:
             yield path
-    for path in (*layout.joints.glob("*/*.npz"), *layout.joints.glob("*/*.cells.parquet")):
+    for path in layout.joints.glob("*/*"):
         if (path.parent.name, path.name.split(".", 1)[0]) not in manifests:
             yield path

@@ -17,7 +17,7 @@ from groupwise.publishing.folder import lock
 from groupwise.publishing.folder.clean_up import clean_up, withdraw
 from groupwise.publishing.folder.obstacles import require_clear
 from groupwise.publishing.layout import Layout, open_layout
-from groupwise.publishing.manifest import ATTACHMENTS, manifest_of
+from groupwise.publishing.manifest import ATTACHMENTS, FOLDERS, manifest_of
 from groupwise.publishing.pointer import MANIFEST_SCHEMA, as_text, outranked
 from groupwise.publishing.publication import Confirm, Publication, check_contract, check_run_id, nobody_asks, unconfirmed
 from groupwise.publishing.sealed import sealed
@@ -132,7 +132,7 @@ def _manifest(layout: Layout, staged: Staged, run: Run) -> dict[str, Any]:
         run.provenance,
         started_at=run.started_at,
         attachments={name: layout.attachment(name, *of) for name in ATTACHMENTS},
-        quarantine=layout.quarantine(*of),
+        folders={name: layout.attachment(name, *of) for name in FOLDERS},
     )
 
 

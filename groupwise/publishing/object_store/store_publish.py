@@ -14,7 +14,7 @@ from typing import Any
 from groupwise.publishing import durable
 from groupwise.publishing.contract import contract_text
 from groupwise.publishing.folder.folder_publish import Run
-from groupwise.publishing.manifest import ATTACHMENTS, manifest_of
+from groupwise.publishing.manifest import ATTACHMENTS, FOLDERS, manifest_of
 from groupwise.publishing.object_store.claim import claim, release_claim
 from groupwise.publishing.object_store.store import ObjectStore
 from groupwise.publishing.object_store.store_catalog import follow_pointer
@@ -70,7 +70,7 @@ def _upload(layout: ObjectLayout, version: Run, staged: Staged, started: float) 
         version.provenance,
         started_at=version.started_at,
         attachments=attachments,
-        quarantine=staged.quarantine,
+        folders={name: getattr(staged, name) for name in FOLDERS},
     )
     content |= {"conditional_writes": store.is_conditional}
     if time.monotonic() - started > LONGEST_UPLOAD_SECONDS:

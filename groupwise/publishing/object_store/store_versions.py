@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from groupwise.publishing.manifest import BrokenManifestError, Entry, entries, entry_of, parse_manifest
+from groupwise.publishing.manifest import BrokenManifestError, Entry, entries, entries_of, entry_of, parse_manifest
 from groupwise.publishing.object_store.store_catalog import follow_pointer
 from groupwise.publishing.object_store.store_clean_up import parts
 from groupwise.publishing.object_store.store_pointer import (
@@ -54,6 +54,12 @@ def object_attachment(layout: ObjectLayout, version: Version, name: str) -> byte
     """A file beside a version's tables; None where it has none, PublishError where it is damaged."""
     entry = entry_of(read_manifest(layout, version.as_of, version.run_id), name)
     return None if entry is None else _checked(layout, entry)
+
+
+def object_folder(layout: ObjectLayout, version: Version, name: str) -> dict[str, bytes]:
+    """The files of a folder beside a version's tables by name; none where it has none, PublishError where one is damaged."""
+    found = entries_of(read_manifest(layout, version.as_of, version.run_id), name)
+    return {entry.path.rsplit("/", 1)[-1]: _checked(layout, entry) for entry in found}
 
 
 def object_average_cells(layout: ObjectLayout, version: Version) -> pa.Table | None:

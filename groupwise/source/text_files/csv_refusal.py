@@ -17,8 +17,10 @@ def csv_refusal(message: str) -> str | None:
     place = f"line {found[1]} of {file[1] if file else 'the CSV file'}"
     counts = re.search(r"Expected Number of Columns: (\d+) Found: (\d+)", found[2])
     if counts:
+        # the reader stops counting at the first value too many
+        many = "more" if int(counts[2]) > int(counts[1]) else counts[2]
         return (
-            f"{place} has {counts[2]} values where the first line names {counts[1]} columns; mend the line, or write what stands between "
+            f"{place} has {many} values where the first line names {counts[1]} columns; mend the line, or write what stands between "
             "values: options: {delimiter: ';'}"
         )
     if "nicode" in found[2]:

@@ -135,7 +135,7 @@ def test_a_fit_is_published_with_everything_that_a_run_publishes(place: Path, sl
     assert Path(published.folder).is_relative_to(place / "shelf" / "sleep")
     for name, table in sleep_fit.arrow_tables.items():
         assert published.arrow_tables[name].equals(table)
-    assert {"report", "validation", "joint", "contract"} <= {name for name, entry in published.manifest.items() if entry}
+    assert {"report", "validation", "joint_tables", "contract"} <= {name for name, entry in published.manifest.items() if entry}
     pd.testing.assert_frame_equal(published.contrast(308, 309), sleep_fit.contrast(308, 309))
     assert list(published.charts) == [name for name in sleep_fit.charts if name != "predictive"]
 

@@ -191,7 +191,7 @@ def publish_version(target: ObjectStorage, run_id: str, as_of: date, mean: float
             report=made / f"{run_id}.html",
             validation=made / f"{run_id}.html",
             quarantine=made / f"{run_id}.parquet",
-            joint=made / f"{run_id}.npz" if (made / f"{run_id}.npz").exists() else None,
+            joint_tables=made / f"{run_id}.joint" if (made / f"{run_id}.joint").exists() else None,
         ),
         waiting=None if told is None else told.append,
         **more,

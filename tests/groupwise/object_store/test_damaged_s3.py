@@ -53,17 +53,18 @@ def test_a_flipped_bit_in_any_object_of_a_version_is_noticed_by_rollback(
 
 def test_readers_name_the_damaged_object(bucket: Any, put: Put, target: ObjectStorage, tmp_path: Path):
     put("r1")
-    (tmp_path / "made" / "r2.npz").write_bytes(b"draws")
+    (tmp_path / "made" / "r2.joint").mkdir()
+    (tmp_path / "made" / "r2.joint" / "core.parquet").write_bytes(b"covariances")
     put("r2")
     latest = target.latest()
     assert latest is not None
-    before = flip(bucket, f"{HOME}/joint/2026-11-01/r2.npz", 9)
-    with pytest.raises(PublishError, match=r"r2[.]npz is damaged"):
+    before = flip(bucket, f"{HOME}/joint/2026-11-01/r2/core.parquet", 9)
+    with pytest.raises(PublishError, match=r"core[.]parquet is damaged"):
         target.joint(latest, tmp_path)
-    bucket.write(f"{HOME}/joint/2026-11-01/r2.npz", before)
+    bucket.write(f"{HOME}/joint/2026-11-01/r2/core.parquet", before)
     found = target.joint(latest, tmp_path)
     assert found is not None
-    assert found.read_bytes() == b"draws"
+    assert (found / "core.parquet").read_bytes() == b"covariances"
     flip(bucket, f"{HOME}/versions/dt=2026-11-01/rev=r1/diagnostics.parquet", 900)
     with pytest.raises(PublishError, match=r"rev=r1/diagnostics[.]parquet is damaged"):
         difference(target)

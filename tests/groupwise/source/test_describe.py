@@ -109,7 +109,7 @@ def test_a_folder_is_no_database(described: Describe) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("select * from nothing_here", "nothing_here does not exist"),
+        ("select * from nothing_here", "there is no table nothing_here"),
         ("select id, amnt as amount from lines", "amnt"),
         ("select from where", "not readable as SQL"),
         ("select 1 as amount; select 2 as amount", "exactly one SELECT"),
@@ -134,7 +134,7 @@ def test_a_missing_query_file_is_named(described: Describe) -> None:
 
 
 def test_the_projects_own_query_is_found_from_any_working_directory(described: Describe) -> None:
-    with pytest.raises(SourceError, match=r"sql/line_items.sql cannot be read from this source: .*transactions does not exist"):
+    with pytest.raises(SourceError, match=r"sql/line_items.sql cannot be read from this source: there is no table transactions"):
         described(source={"database": "shop.duckdb", "line_items": "sql/line_items.sql"})
 
 

@@ -117,7 +117,7 @@ def test_a_late_value_decides_as_much_as_an_early_one(describe: Describe) -> Non
     [
         ("g;y\na;1,234\nb;2,456\n", r"decimal sign or stand between thousands; write options: \{decimal: "),
         ("g,y\n" + "a,1\n" * 9 + "a,NA\n", r"y has numbers, and 'NA' \(1 row\); if that means missing, write options: \{nulls: \[NA\]\}"),
-        ("g,y\n1,2\n3,4,5\n", r"line 3 of .*x.csv has 3 values where the first line names 2 columns"),
+        ("g,y\n1,2\n3,4,5\n", r"line 3 of .*x.csv has more values where the first line names 2 columns"),
         ('g,y\na,"2\n', r"line 2 of .*x.csv has a quotation mark that is not closed"),
         ("g,y\né,1\n".encode("latin-1"), r"is no utf-8 text; write options: \{encoding: \.\.\.\}"),
         ("g,y\né,1\n".encode("utf-16"), r"is no utf-8 text; .*utf-16"),

@@ -81,6 +81,7 @@ def test_levels_to_predict_for_are_named_by_factor_and_are_text_whatever_yaml_re
         ("seed", "-1", "seed"),
         ("privacy", "{of: customer_id, k: 1}", "privacy.k"),
         ("sampling", "{draws: 10}", "sampling.draws"),
+        ("sampling", "{form: gibbs}", "sampling.form"),
         ("quadrature_points", "9", "quadrature_points belongs to"),
         ("engin", "likelihood", "no such field; did you mean engine"),
     ],

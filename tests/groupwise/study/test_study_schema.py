@@ -11,8 +11,10 @@ import jsonschema
 import pytest
 import yaml
 
+from groupwise.study.row_rule import CHECKS
 from groupwise.study.study import Study
-from groupwise.study.study_reference import EXAMPLES, reference
+from groupwise.study.study_examples import EXAMPLES
+from groupwise.study.study_reference import reference
 from groupwise.study.study_schema import MARK, SCHEMA_FILE, first_line, schema_text, study_schema
 from groupwise.validation.suite import ROW_RULES
 
@@ -72,7 +74,7 @@ def test_the_schema_refuses_what_a_study_refuses(wrong: dict[str, Any]) -> None:
 
 
 def test_the_page_has_every_type_of_rule() -> None:
-    assert all(f"| `{kind}` |" in reference() for kind in ROW_RULES)
+    assert all(f"| `{kind}` |" in reference() for kind in (*ROW_RULES, *CHECKS))
 
 
 def test_the_first_line_is_relative_to_the_study(tmp_path: Path) -> None:

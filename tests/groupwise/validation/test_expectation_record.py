@@ -30,7 +30,7 @@ from groupwise.validation.expectation_record import (
     scan_sample,
 )
 from groupwise.validation.scan_sql import check_expressible
-from groupwise.validation.suite import Rule, load_rules
+from groupwise.validation.suite import Rule, fitting_rules, read_rules
 from groupwise.validation.validate import validate
 from multilevel.errors import RecordError
 
@@ -136,8 +136,8 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, F
         connection.execute("set TimeZone = 'UTC'")
         connection.execute(DIRTY)
         types = {row[0]: row[1] for row in connection.sql("describe memory.main.sampled").fetchall()}
-        rules = load_rules("dirty", types)
-        check_expressible(rules, types, "dirty")
+        rules = fitting_rules(read_rules("dirty"), types)
+        check_expressible(rules, types)
         scanned = scan_sample(connection, "small", rules, types)
         yield run_great_expectations("dirty", rules, types, sample_frame(connection, types)), scanned
 
@@ -233,7 +233,7 @@ def test_executors_that_disagree_stop_the_run(finished: RunFolder, monkeypatch: 
         return {name: Found(52, 0, True) for name in ("amount_ok", "id_unique", "category_present")}
 
     monkeypatch.setattr(expectation_record, "run_great_expectations", other)
-    with pytest.raises(RecordError, match=r"rule amount_ok of expectations/mine\.json does not mean the same to its two executors"):
+    with pytest.raises(RecordError, match=r"expectations: mine: rule amount_ok does not mean the same to its two executors"):
         record(finished, sample_rows=50)
     assert not (finished.path / "expectation_record.json").exists()
 
@@ -250,7 +250,7 @@ def miscounted(run: RunFolder, rule_id: str, **counts: int) -> None:
 def test_a_run_whose_scan_counted_otherwise_is_stopped(finished: RunFolder, sample_rows: int, rule_id: str) -> None:
     """Every row that broke a rule is in the sample, so that the counts of all rows can be compared."""
     miscounted(finished, rule_id, unexpected=7)
-    with pytest.raises(RecordError, match=rf"rule {rule_id} of expectations/mine\.json: the scan of this run counted 7 line items"):
+    with pytest.raises(RecordError, match=rf"rule {rule_id}: the scan of this run counted 7 line items"):
         record(finished, sample_rows=sample_rows)
     assert not (finished.path / "expectation_record.json").exists()
 

@@ -149,7 +149,7 @@ def test_where_excludes_rows_for_which_it_is_false_or_unknown(run: Run, describe
 
 
 def test_a_condition_that_fails_on_a_row_is_an_error_in_one_line(run: Run) -> None:
-    with pytest.raises(DataError, match="Could not convert string") as caught:
+    with pytest.raises(DataError, match="the text 'C0' of the column category is no INTEGER") as caught:
         run(where="category::integer > 1")
     assert len(messages(caught)) == 1
 

@@ -231,6 +231,26 @@ def test_cbpp_is_lme4_s_laplace_fit() -> None:
     assert first.conditional_sd == pytest.approx(0.34826505591386, rel=1e-4)
 
 
+def test_a_posterior_without_draws_has_the_same_tables() -> None:
+    options = {"sampling": {"form": "importance", "cores": 1}, "cells_pair": ("half", "county"), "draws": 20}
+    points = study("y ~ floor + (1 | county) + (1 | half)", radon(), "bayesian", **options)
+    assert {name: check_table(name, points.tables[name]) for name in TABLES} == {name: [] for name in TABLES}
+    assert points.failed_gates == ()
+    assert set(table(points, "group_estimates").variance_uncertainty) == {"posterior"}
+    levels = table(points, "group_coefficients").query("pooling == 'partial'")
+    assert levels.conditional_sd.isna().all()
+    assert set(table(points, "variance_components").interval_method) == {"posterior"}
+    checks = table(points, "diagnostics").set_index("check")
+    assert {"importance_ess", "monte_carlo_error", "monte_carlo_error_of_bounds"} <= set(checks.index)
+    assert np.isnan(checks.value["max_r_hat"])
+    assert np.isnan(checks.value["singular"])
+    drawn = table(points, "draws")
+    assert set(drawn.distribution) == {"posterior"}
+    assert set(drawn.source_table) == {"population_coefficients", "group_coefficients", "variance_components"}
+    assert points.report["priors"]
+    assert points.report["fit_record"]["prior_sensitivity"]
+
+
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [

@@ -30,7 +30,8 @@ from multilevel.pooling.free_intercepts import free_intercepts
 from multilevel.prediction.average_contrast import average_contrasts
 from multilevel.prediction.save_model import save_model
 from multilevel.prediction.saved_averages import saved_averages
-from multilevel.prediction.saved_file import read_averages, write_models
+from multilevel.prediction.saved_folder import SavedFolder
+from multilevel.prediction.write_joint import write_joint
 from multilevel.study.designs import study_parts
 from multilevel.study.engines import fit_partial
 from multilevel.study.fit_study import fit_study
@@ -235,11 +236,11 @@ def test_contrasts_are_differences_of_the_published_estimates(case: str, tmp_pat
     whole, variance = expected_outcome(parts), parts[-1].variance
     table = group_estimates(whole, tree, HEADING, variance=variance, sampled=("household",))
     assert check_table("group_estimates", table) == []
-    models = [save_model(part, FORMULA.format(y=outcome), moments={}, fills={}, seed=1) for part in parts]
+    models = [save_model(part, FORMULA.format(y=outcome), moments={}, fills={}) for part in parts]
     found = saved_averages(whole, tree, variance, [model for model in models if model is not None], table, ("household",))
     [kept] = [each for each in found if each.of == "population" and each.factor == "band"]
-    write_models([], tmp_path / "joint.npz", [kept])
-    [back] = read_averages(tmp_path / "joint.npz")
+    write_joint([model for model in models if model is not None], tmp_path, found)
+    back = next(one for one in SavedFolder(tmp_path).averages("band", kept.levels) if one.of == "population")
     assert back.is_median == kept.is_median == (case != "share")
     published = bands(table)
     assert (published.headline == "population").all() and published.probability_above_average.between(0, 1).all()

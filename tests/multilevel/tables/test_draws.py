@@ -178,3 +178,44 @@ def test_the_likelihood_engine_has_no_posterior_to_keep() -> None:
     assert fit is not None
     with pytest.raises(FitError, match="no posterior draws to keep"):
         posterior_tree(fit, {})
+
+
+def test_the_observed_data_are_cells(bayesian: StudyFit) -> None:
+    """Eighty cells of four samples: casks by early and late; independent draws have no statistics of a sampler, densities no cells."""
+    assert bayesian.fit is not None
+    tree = posterior_tree(bayesian.fit, {})
+    assert set(tree.children) == {"posterior", "observed_data"}
+    observed = tree["observed_data"].to_dataset()
+    cells = bayesian.fit.design.cells
+    assert observed.sizes["cell"] == cells.n_cells
+    assert float(observed["n"].sum()) == cells.n_rows == 320
+    assert set(observed["batch_of_cell"].values) == set("ABCDEFGHIJ")
+
+
+@pytest.mark.operations
+@pytest.mark.filterwarnings("ignore:Estimated shape parameter")
+def test_the_log_likelihood_of_discrete_outcomes_is_that_of_the_cells_rows_and_arviz_takes_it() -> None:
+    import arviz
+    from scipy.special import expit
+    from scipy.stats import bernoulli
+
+    rng = np.random.default_rng(3)
+    g, x = np.repeat(np.arange(12), 30), np.tile(np.arange(2), 180)
+    rows = pd.DataFrame({"g": [f"g{k}" for k in g], "x": x.astype(float), "y": (rng.random(360) < 0.3 + 0.03 * g).astype(int)})
+    parsed = parse_formula("y ~ 1 + x + (1 | g)")
+    sampling = {"draws": 200, "chains": 2, "tune": 300}
+    options = fit_options("ones", datetime.date(2026, 11, 1), "run", "bayesian", draws=100, seed=4, sampling=sampling)
+    fit = fit_study(parsed, cells_from_frame(parsed, rows, "binomial"), options).fit
+    assert fit is not None
+    tree = posterior_tree(fit, {})
+    posterior, likelihood = tree["posterior"].to_dataset(), tree["log_likelihood"].to_dataset()["outcome"]
+    draw = {"chain": 1, "draw": 17}
+    effects = posterior["effects_g"].sel(g_term="Intercept", **draw).to_series()
+    beta = posterior["beta"].sel(**draw).to_series()
+    own = bernoulli.logpmf(rows.y, expit(beta["Intercept"] + beta["x"] * rows.x + rows.g.map(effects)))
+    expected = pd.Series(own).groupby(rows.g).sum()
+    found = likelihood.sel(**draw).to_series().groupby(likelihood["g_of_cell"].values).sum()
+    np.testing.assert_allclose(found[expected.index], expected, rtol=1e-10)
+    assert {"diverging", "n_steps", "lp", "energy"} & set(tree["sample_stats"].data_vars) >= {"diverging", "n_steps"}
+    assert tree["sample_stats"]["diverging"].shape == (2, 200)
+    assert np.isfinite(arviz.loo(tree).elpd)

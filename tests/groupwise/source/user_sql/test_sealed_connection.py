@@ -108,7 +108,7 @@ def test_a_closed_file_is_explained() -> None:
         with pytest.raises(duckdb.Error) as caught:
             connection.execute("select * from read_text('/etc/hostname')")
     assert first_line(caught.value) == (
-        'Permission Error: Cannot access file "/etc/hostname": it is no part of the declared source, which is all that a run reads; '
+        'Cannot access file "/etc/hostname": it is no part of the declared source, which is all that a run reads; '
         "name it under source if it belongs there"
     )
 

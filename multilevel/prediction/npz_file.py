@@ -1,10 +1,10 @@
-"""The saved models of a run as one ``.npz`` file; nothing in it is pickled."""
+"""The saved models of versions published before tables kept them: one ``.npz`` file, read alone; nothing in it is pickled."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,52 +12,67 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from multilevel.errors import DataError
+from multilevel.fit.theta_spread import ThetaMixture
+from multilevel.prediction.kept_levels import Texts
 from multilevel.prediction.saved_averages import SavedAverages
+from multilevel.prediction.saved_joint import KeptDeviations, KeptMixture, SavedJoint
 from multilevel.prediction.saved_model import SavedFactor, SavedMeans, SavedModel
 
-FORMAT, READ = 6, (3, 4, 5, 6)
-"""The format written, and those read: 3 has no averages, 4 none that are medians, 5 holds the variances at their estimates."""
+READ = (3, 4, 5, 6)
+"""Formats: 3 has no averages, 4 none that are medians, 5 holds the variances at their estimates."""
 
-AVERAGES = ("factor", "of", "levels", "parents", "has_draws", "is_positive", "interval", "is_median")
 AVERAGE_ARRAYS = ("estimate", "std_error", "spread", "own")
-POINTS = ("point_weights", "point_means", "point_roots")
 PLAIN = ("part", "formula", "family", "log_outcome", "engine", "interval", "population", "blocks", "log_variance", "log_variance_error")
 
 
-def write_models(models: Sequence[SavedModel], file: Path, averages: Sequence[SavedAverages] = ()) -> None:
-    """Write the one file; ``read_models`` and ``read_averages`` read it."""
-    described = {
-        "format": FORMAT,
-        "models": [_described(model) for model in models],
-        "averages": [{name: getattr(one, name) for name in AVERAGES} for one in averages],
-    }
-    arrays: dict[str, Any] = {"description": np.array(json.dumps(described))}
-    for place, model in enumerate(models):
-        arrays |= {f"{place}.{name}": values for name, values in _arrays(model).items()}
-    for place, one in enumerate(averages):
-        arrays |= {f"averages.{place}.{name}": getattr(one, name) for name in AVERAGE_ARRAYS}
-    with file.open("wb") as target:
-        np.savez(target, allow_pickle=False, **arrays)
+class NpzFile:
+    """The models of one file, as ``SavedFolder`` gives those of a folder; DataError where it is damaged or of another version."""
 
+    def __init__(self, file: Path) -> None:
+        self._file = file
 
-def read_models(file: Path) -> tuple[SavedModel, ...]:
-    """Read what ``write_models`` wrote.
+    @cached_property
+    def _models(self) -> tuple[SavedModel, ...]:
+        return _read(self._file, lambda known, stored: tuple(_restored(each, stored, f"{at}.") for at, each in enumerate(known["models"])))
 
-    Raises
-    ------
-    DataError
-        The file is damaged, or of another version.
-    """
-    return _read(file, lambda described, stored: tuple(_restored(each, stored, f"{at}.") for at, each in enumerate(described["models"])))
+    @cached_property
+    def _averages(self) -> tuple[SavedAverages, ...]:
+        """None in a file of an earlier version."""
 
+        def restored(described: dict[str, Any], stored: Any) -> tuple[SavedAverages, ...]:
+            return tuple(_average(each, stored, f"averages.{place}.") for place, each in enumerate(described.get("averages", ())))
 
-def read_averages(file: Path) -> tuple[SavedAverages, ...]:
-    """The averages beside the models; none in a file of an earlier version. Raises DataError as ``read_models`` does."""
+        return _read(self._file, restored)
 
-    def restored(described: dict[str, Any], stored: Any) -> tuple[SavedAverages, ...]:
-        return tuple(_average(each, stored, f"averages.{place}.") for place, each in enumerate(described.get("averages", ())))
+    def bare(self) -> tuple[SavedModel, ...]:
+        """The models."""
+        return self._models
 
-    return _read(file, restored)
+    def at_rows(self, texts: Texts) -> tuple[SavedModel, ...]:
+        """The models."""
+        return self._models
+
+    def at_labels(self, labels: Sequence[str]) -> tuple[SavedModel, ...]:
+        """The models."""
+        return self._models
+
+    def factors(self) -> Mapping[str, SavedFactor]:
+        """Every factor of the first model."""
+        return self._models[0].factors
+
+    def averages(self, factor: str, labels: Sequence[str]) -> tuple[SavedAverages, ...]:
+        """The published averages of all levels of a factor: the headline's first where there are two kinds."""
+        return tuple(one for one in self._averages if one.factor == factor)
+
+    def highest(self, factor: str, of: str | None, size: int, parent: str | None) -> list[str]:
+        """As of ``SavedFolder``."""
+        kept = next((one for one in self._averages if one.factor == factor and of in (None, one.of)), None)
+        if kept is None:
+            return []
+        places = np.argsort(-kept.estimate, kind="stable")
+        if kept.parents is None:
+            return [kept.levels[place] for place in places][:size] if parent is None else []
+        return [f"{kept.parents[at]}:{kept.levels[at]}" for at in places if parent in (None, kept.parents[at])][:size]
 
 
 def _average(each: dict[str, Any], stored: Any, prefix: str) -> SavedAverages:
@@ -74,34 +89,6 @@ def _read[T](file: Path, restored: Callable[[dict[str, Any], Any], T]) -> T:
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         raise DataError(f"{file}: cannot be read as a saved model ({error}); run groupwise estimate again.") from error
     raise DataError(f"{file}: kept by another version of groupwise (format {described['format']}); run groupwise estimate again.")
-
-
-def _described(model: SavedModel) -> dict[str, Any]:
-    return {
-        **{name: getattr(model, name) for name in PLAIN},
-        "labels": dict(model.labels),
-        "moments": dict(model.moments),
-        "fills": dict(model.fills),
-        "means": [asdict(mean) for mean in model.means],
-        "factors": [asdict(factor) for factor in model.factors.values()],
-        "contrasts": [list(key) for key in model.contrasts],
-    }
-
-
-def _arrays(model: SavedModel) -> dict[str, Any]:
-    arrays: dict[str, Any] = {"mean": model.mean, "deviations": model.deviations}
-    arrays |= {name: values for name in POINTS if (values := getattr(model, name)) is not None}
-    arrays |= {f"matrix.{name}": getattr(model.matrix, name) for name in ("data", "indices", "indptr")}
-    arrays |= {f"map.{index}": own for index, own in enumerate(model.maps)}
-    for index, covariance in enumerate(model.covariances):
-        arrays[f"covariance.{index}"] = covariance
-        if model.covariance_points is not None:
-            arrays[f"covariance_points.{index}"] = model.covariance_points[index]
-        if model.covariance_draws is not None:
-            arrays[f"covariance_draws.{index}"] = model.covariance_draws[index]
-    for index, rows in enumerate(model.contrasts.values()):
-        arrays |= {f"rows.{index}.{name}": getattr(rows, name) for name in ("data", "indices", "indptr")}
-    return arrays
 
 
 def _restored(described: dict[str, Any], stored: Any, prefix: str) -> SavedModel:
@@ -126,18 +113,32 @@ def _restored(described: dict[str, Any], stored: Any, prefix: str) -> SavedModel
         fills=described["fills"],
         means=tuple(SavedMeans(**{**each, **_tuples(each, "columns", "values"), "keys": _keys(each)}) for each in described["means"]),
         factors={each["name"]: _factor(each) for each in described["factors"]},
+        scale=None,
+        log_scale_error=0.0,
+        scale_draws=None,
+        terms=tuple(tuple(map(str, range(len(array(f"map.{index}"))))) for index in range(n_blocks)),
         mean=array("mean"),
-        deviations=array("deviations"),
+        joint=_joint(array, known, has_draws, width),
         covariances=tuple(array(f"covariance.{index}") for index in range(n_blocks)),
         covariance_points=tuple(array(f"covariance_points.{index}") for index in range(n_blocks)) if has_points else None,
         point_weights=known("point_weights"),
-        point_means=known("point_means"),
-        point_roots=known("point_roots"),
         covariance_draws=tuple(array(f"covariance_draws.{index}") for index in range(n_blocks)) if has_draws else None,
         contrasts=contrasts,
-        matrix=csr_array((array("matrix.data"), array("matrix.indices"), array("matrix.indptr")), shape=(width, width)),
+        population_map=_matrix(array, width)[: len(described["population"]), : len(described["population"])].toarray(),
         maps=tuple(array(f"map.{index}") for index in range(n_blocks)),
     )
+
+
+def _joint(array: Callable[[str], Any], known: Callable[[str], Any], has_draws: bool, width: int) -> SavedJoint:
+    """Deviations, or the mixture where there is one."""
+    means, roots, matrix = known("point_means"), known("point_roots"), _matrix(array, width)
+    if means is None or roots is None or has_draws:
+        return KeptDeviations(array("deviations"), matrix, has_draws)
+    return KeptMixture(ThetaMixture(means, roots.astype(np.float64), (), known("point_weights"), matrix))
+
+
+def _matrix(array: Callable[[str], Any], width: int) -> csr_array:
+    return csr_array((array("matrix.data"), array("matrix.indices"), array("matrix.indptr")), shape=(width, width))
 
 
 def _factor(each: dict[str, Any]) -> SavedFactor:

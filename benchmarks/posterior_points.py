@@ -1,0 +1,121 @@
+"""Posteriors of many levels without draws: the shop's households, and the price level that each household has in each category.
+
+Run: ``python -m benchmarks.posterior_points [seeds]``; ``groupwise load-shop`` comes before. Every fit is a process of its own, so that
+its processor time and peak memory are its own too. Writes the table of docs/decisions/0015-importance-points.md.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks._calibration_page import markdown
+from benchmarks._reliability_page import provenance, provenance_line, replace_block
+from groupwise.pipeline.line_items import cells_of
+from groupwise.pipeline.run_start import begin
+from groupwise.run_folder import RunFolder
+from groupwise.source.describe import extract
+from groupwise.validation.validate import validate
+from multilevel.bayesian.bayesian_engine import fit_bayesian
+from multilevel.cells.files import read_cells
+from multilevel.formula.parse import parse_formula
+from multilevel.study.designs import study_parts
+
+STUDY = "studies/household_spend.yaml"
+PAGE = Path("docs/decisions/0015-importance-points.md")
+PRICE_LEVELS = " + (1 | customer_id:category_key)"
+SEEDS = 5
+
+COLUMNS = (
+    "model",
+    "seed",
+    "coefficients and effects",
+    "points (counting)",
+    "Pareto k",
+    "worth, refined",
+    "largest error of an estimate",
+    "of a bound",
+    "sd of households",
+    "fit (s)",
+    "fit (processor s)",
+    "peak memory (GB)",
+)
+
+
+def main(seeds: int = SEEDS) -> None:
+    """All fits, and the page."""
+    with tempfile.TemporaryDirectory(prefix="groupwise-bench-") as place:
+        cells = _compressed(Path(place))
+        models = (("household_spend", ""), ("and a price level of each household in each category", PRICE_LEVELS))
+        found = [(name, seed, _measured(cells, own, seed)) for name, own in models for seed in range(seeds)]
+    rows = [(name, str(seed), *_told(own)) for name, seed, own in found]
+    block = f"{markdown(COLUMNS, rows)}\n{provenance_line([provenance()])}"
+    print(block)
+    PAGE.write_text(replace_block(PAGE.read_text(encoding="utf-8"), "posterior-points", block), encoding="utf-8")
+
+
+def one_fit() -> None:
+    """Print the figures of the fit that the command line names: folder of the cells, terms to add, seed."""
+    cells, extra, seed = sys.argv[1:]
+    print(json.dumps(figures(Path(cells), extra, int(seed))))
+
+
+def figures(cells: Path, extra: str, seed: int) -> dict[str, Any]:
+    """One fit of the study's formula with ``extra`` terms."""
+    study_formula = json.loads((cells / "formula.json").read_text(encoding="utf-8"))
+    design = study_parts(parse_formula(study_formula + extra), read_cells(cells / "cells.parquet", cells / "cells.json"))[0].design
+    wall, processor = time.perf_counter(), time.process_time()
+    fit = fit_bayesian(design, "gaussian", sampling={"form": "importance"}, seed=seed)
+    checks = {check.check: check.value for check in fit.checks}
+    household = next(c for c in fit.components if c.grouping_factor == "income_group:customer_id")
+    return {
+        "effects": len(fit.joint.mean),
+        "points": fit.record["points"],
+        "refined_ess": fit.record["refined_ess"],
+        "sd": household.estimate,
+        "sd_error": household.std_error,
+        "seconds": time.perf_counter() - wall,
+        "processor": time.process_time() - processor,
+        "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
+        "gates": all(check.passed for check in fit.checks if check.gate),
+        **{name: checks.get(name) for name in ("pareto_k", "importance_ess", "monte_carlo_error", "monte_carlo_error_of_bounds")},
+    }
+
+
+def _told(own: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        f"{own['effects']:,}",
+        f"{own['points']:,} ({own['importance_ess']:,.0f}){'' if own['gates'] else ', a gate failed'}",
+        f"{own['pareto_k']:.2f}",
+        f"{own['refined_ess']:,.0f}",
+        f"{own['monte_carlo_error']:.3f} sd",
+        f"{own['monte_carlo_error_of_bounds']:.3f} sd",
+        f"{own['sd']:.4f} ({own['sd_error']:.4f})",
+        f"{own['seconds']:.0f}",
+        f"{own['processor']:.0f}",
+        f"{own['memory']:.1f}",
+    )
+
+
+def _measured(cells: Path, extra: str, seed: int) -> dict[str, Any]:
+    command = [sys.executable, "-c", "from benchmarks.posterior_points import one_fit; one_fit()", str(cells), extra, str(seed)]
+    found: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+    return found
+
+
+def _compressed(place: Path) -> Path:
+    """The study's cells, in the folder of a run."""
+    run = RunFolder(Path(begin(STUDY, engine=None, publish_to=str(place), settings=[], run_id=f"bench-{datetime.now(UTC):%H%M%S}")))
+    study = run.study()
+    extract(study, None, run.path, today=datetime.now(UTC).date())
+    validate(study, run.relation(), run.path)
+    cells_of(study, run.relation(), run.read_json("validation")["study_sql"], run.path, with_units=True)
+    (run.path / "formula.json").write_text(json.dumps(study.formula), encoding="utf-8")
+    return run.path

@@ -1,0 +1,109 @@
+"""The normal distributions of (beta, b) at points of theta, and what every level's moments at those points are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from multilevel.arrays import Floats
+from multilevel.bayesian.collapsed import Collapsed
+from multilevel.fit.theta_points import in_order
+from multilevel.linear.factorise import BlockedFactor, BlockedSystem
+from multilevel.linear.joint_normal import NormalJoint
+from multilevel.linear.small_blocks import diagonals
+
+KEPT_BYTES = 1_500_000_000
+"""Of factorisations up to which those of all points are kept; beyond, each is made again where it is asked for."""
+
+DENSE_COPIES = 3
+"""Square matrices of the rest's size that a factorisation keeps once it has answered."""
+
+
+@dataclass(frozen=True)
+class Conditionals:
+    """``density`` at the points ``thetas`` (K, d)."""
+
+    density: Collapsed
+    thetas: Floats
+    _kept: dict[int, NormalJoint] = field(default_factory=dict)
+
+    def __call__(self, point: int) -> NormalJoint:
+        """The distribution at one point."""
+        found = self._kept.get(point)
+        if found is None:
+            found = self.factorised(point)
+            if self.are_kept:
+                self._kept[point] = found
+        return found
+
+    def factorised(self, point: int) -> NormalJoint:
+        """The same, made anew."""
+        theta = self.thetas[point]
+        factor = self.density.factorise(theta)
+        assert isinstance(factor, BlockedFactor)
+        # what is left of the cross-products is asked for by gradients alone
+        return NormalJoint(replace(factor, schur=np.zeros((0, 0))), float(self.density.layout.scale(theta)))
+
+    @property
+    def are_kept(self) -> bool:
+        """Whether all of them fit into ``KEPT_BYTES``."""
+        assert isinstance(self.density.system, BlockedSystem)
+        return len(self.thetas) * factor_bytes(self.density.system) <= KEPT_BYTES
+
+
+def factor_bytes(system: BlockedSystem) -> int:
+    """Of one factorisation with what it makes to answer."""
+    dense = DENSE_COPIES * len(system.gram) ** 2
+    levels = system.own.size + sum(stage.own.size for stage in system.chain)
+    chained = sum(stage.cross.values.size for stage in system.chain)
+    return 8 * (dense + 4 * levels + 3 * chained)
+
+
+@dataclass(frozen=True)
+class LevelMoments:
+    """At K points: means and sds (K, p + q) of every coefficient and effect. Averaged over the points, per block (L, k): ``conditional``
+    Var(A b | y, theta, beta) and ``shrinkage``, its share of tau^2, for A the ``maps`` asked for; ``plain_shrinkage`` for the identity."""
+
+    means: Floats
+    sds: Floats
+    conditional: tuple[Floats, ...]
+    shrinkage: tuple[Floats, ...]
+    plain_shrinkage: tuple[Floats, ...]
+
+
+def level_moments(conditionals: Conditionals, weights: Floats, maps: Sequence[Floats], *, is_identity: bool, threads: int) -> LevelMoments:
+    """One factorisation a point, ``threads`` at a time; ``maps`` A (k, k) of each block, ``is_identity`` if all are the identity."""
+    layout = conditionals.density.layout
+    eyes = [np.eye(k) for k in layout.widths]
+    asked = [maps] if is_identity else [maps, eyes]
+
+    def at_point(point: int) -> tuple[Floats, Floats, list[tuple[Floats, ...]]]:
+        joint = conditionals(point)
+        of_beta, of_effects = joint.factor.variance()
+        sds = joint.sigma * np.sqrt(np.concatenate([of_beta, *(own.ravel() for own in of_effects)]))
+        blocks = [joint.sigma**2 * own for own in joint.factor.conditional_blocks()]
+        return joint.mean, sds, [diagonals(blocks, each) for each in asked]
+
+    means, sds = [], []
+    shapes = [(levels, k) for levels, k in _sizes(conditionals)]
+    conditional = [np.zeros(shape) for shape in shapes]
+    shares = [[np.zeros(shape) for shape in shapes] for _ in asked]
+    for point, (mean, sd, variances) in enumerate(in_order(at_point, len(weights), threads)):
+        means.append(mean)
+        sds.append(sd)
+        roots = [layout.factor(conditionals.thetas[point], block) for block in range(len(shapes))]
+        for block, own in enumerate(variances[0]):
+            conditional[block] += weights[point] * own
+        for each, found, share in zip(asked, variances, shares, strict=True):
+            for block, own in enumerate(found):
+                share[block] += weights[point] * own / np.sum((each[block] @ roots[block]) ** 2, axis=1)
+    clipped = [tuple(np.clip(own, 0.0, 1.0) for own in share) for share in shares]
+    return LevelMoments(np.stack(means), np.stack(sds), tuple(conditional), clipped[0], clipped[-1])
+
+
+def _sizes(conditionals: Conditionals) -> tuple[tuple[int, int], ...]:
+    system = conditionals.density.system
+    assert isinstance(system, BlockedSystem)
+    return system.sizes

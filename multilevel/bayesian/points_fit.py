@@ -1,0 +1,234 @@
+"""The collapsed form without a table of draws: weighted points of the variance parameters, everything else a mixture over them.
+
+What is held is of the size of the levels, whatever the number of draws would have been. Where importance sampling fails its gates, points
+are the states of Markov chains in the variance parameters instead.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.special import ndtri
+
+from multilevel.arrays import Floats
+from multilevel.bayesian.bookkeeping import Clock, one_blas_thread
+from multilevel.bayesian.collapsed import Collapsed
+from multilevel.bayesian.collapsed_fit import importance_checks, importance_gates, starting_point
+from multilevel.bayesian.collapsed_gradient import value_and_gradient
+from multilevel.bayesian.conditionals import Conditionals, LevelMoments, level_moments
+from multilevel.bayesian.convergence import convergence, convergence_checks
+from multilevel.bayesian.importance_points import ThetaPosterior, importance_points
+from multilevel.bayesian.independence import laplace_proposal, sample_independently
+from multilevel.bayesian.level_points import LevelPoints, bound_errors, choose_points
+from multilevel.bayesian.mixture_joint import MixtureJoint
+from multilevel.bayesian.parameters import Layout
+from multilevel.bayesian.priors import ResolvedPriors
+from multilevel.bayesian.refined_points import WeightedPoints, refined
+from multilevel.bayesian.results import component_draws, parameter_names, posterior_components
+from multilevel.bayesian.sampling import Sampling
+from multilevel.bayesian.unit_free_priors import ModelPriors
+from multilevel.bayesian.weighted_summaries import WeightedSummary, summarise_weighted
+from multilevel.design.model import Design
+from multilevel.design.reduction import ReducedRows, reduce_design
+from multilevel.fit.container import Check, Fit, UnitFreeFit
+from multilevel.fit.theta_points import ThetaPoints
+from multilevel.fit.theta_spread import ThetaMixture
+from multilevel.linear.assemble import linear_system
+
+MOST_ERROR = 0.05
+"""Monte Carlo standard error of a mean, over the posterior standard deviation, above which it is called uncertain: that of 400 draws."""
+
+DENSE_EFFECTS = 250
+"""Coefficients and effects up to which every point's covariance is kept as a root."""
+
+ROOT_VALUES, MOST_ROOTS = 4_000_000, 500
+"""Doubles of all roots together: 32 MB, and few enough to be kept with the tables; and how many roots at most."""
+
+
+@dataclass(frozen=True)
+class PointsPosterior:
+    """What ``sample_points`` leaves, in unit-free coordinates: the points of theta; the same with less noise; those that stand for them
+    where levels are concerned, with the conditional distributions there; checks and record of how the points came about."""
+
+    density: Collapsed
+    theta: ThetaPosterior
+    population: WeightedPoints
+    levels: LevelPoints
+    conditionals: Conditionals
+    checks: tuple[Check, ...]
+    record: dict[str, object]
+
+
+@one_blas_thread()
+def fit_points(design: Design, priors: ModelPriors, sampling: Sampling, *, seed: int, interval: float) -> Fit:
+    """Fit a gaussian model; see ``bayesian_engine.fit_bayesian``."""
+    maps = priors.form.maps
+    written = None if maps.is_identity else maps.blocks
+    found = sample_points(reduce_design(priors.form.design), priors.inner, sampling, seed)
+    clock = Clock()
+    moments = level_moments(found.conditionals, found.levels.weights, maps.blocks, is_identity=maps.is_identity, threads=sampling.threads)
+    spread = _spread(found, moments, sampling.threads)
+    clock.lap("levels")
+    layout, thetas, weights = found.density.layout, found.population.thetas, found.population.weights
+    family = design.cells.family
+    components = summarise_weighted(component_draws(thetas, layout, written), weights, found.population.errors, interval)
+    # of weights above zero, so that they are covariances
+    inner = tuple(np.einsum("k,kij->ij", found.levels.weights, own) for own in spread.covariances)
+    joint = MixtureJoint(spread if maps.is_identity else spread.mapped(maps.matrix))
+    names = parameter_names(priors.form.design, family, with_scale=layout.with_scale)
+    clock.lap("summaries")
+    errors = error_checks(found.levels, moments, components, names, interval)
+    clock.lap("monte_carlo_errors")
+    sigma = float(weights @ layout.scale(thetas)) if layout.with_scale else 1.0
+    return Fit(
+        design=design,
+        family=family,
+        engine="bayesian",
+        method="importance" if found.theta.chains is None else "theta_chains",
+        interval=interval,
+        joint=joint,
+        components=tuple(posterior_components(design, family, layout, components.summary)),
+        covariances=maps.covariances(inner),
+        conditional_variance=moments.conditional,
+        shrinkage=moments.shrinkage,
+        sigma=sigma,
+        n_parameters=len(design.population) + layout.size,
+        checks=(*found.checks, *errors),
+        record={**found.record, "seconds": {**_seconds(found.record), **clock.seconds}},
+        unit_free=UnitFreeFit(priors.form, inner, shrinkage=moments.plain_shrinkage),
+        theta=joint.spread,
+    )
+
+
+@one_blas_thread()
+def sample_points(rows: ReducedRows, priors: ResolvedPriors, sampling: Sampling, seed: int) -> PointsPosterior:
+    """Points of the posterior of reduced gaussian rows, and the few that stand for them."""
+    clock = Clock()
+    layout = Layout(tuple(block.values.shape[1] for block in rows.blocks), priors.sigma is not None)
+    density = Collapsed(linear_system(rows), layout, priors)
+    rng = np.random.default_rng(seed)
+    clock.lap("cross_products")
+    theta = importance_points(
+        lambda thetas: density.many(thetas, sampling.threads),
+        lambda at: value_and_gradient(density, at),
+        starting_point(layout, priors),
+        parameter_units(layout, rows),
+        rng,
+    )
+    checks: tuple[Check, ...] = points_checks(theta)
+    failed = None if theta.are_enough else {"pareto_k": theta.pareto_k, "importance_ess": theta.ess}
+    if failed is not None:
+        theta, checks = chains_in_theta(density, sampling, rng)
+    clock.lap("points")
+    width = density.system.n_population + density.system.n_effects
+    most = min(ROOT_VALUES // width**2, MOST_ROOTS) if width <= DENSE_EFFECTS else 0
+    population = refined(theta, rng)
+    levels = choose_points(theta, population, most, rng)
+    record: dict[str, object] = {
+        "form": "importance",
+        "seed": seed,
+        "mode": theta.mode.tolist(),
+        "points": len(theta.thetas),
+        "rounds": theta.rounds,
+        "level_points": len(levels.places),
+        "pareto_k": theta.pareto_k,
+        "importance_ess": theta.ess,
+        "refined_ess": population.ess,
+        "seconds": clock.seconds,
+    }
+    if failed is not None:
+        record["importance_points_failed"] = failed
+    return PointsPosterior(density, theta, population, levels, Conditionals(density, theta.thetas[levels.places]), checks, record)
+
+
+def parameter_units(layout: Layout, rows: ReducedRows) -> Floats:
+    """(d,) standard deviations of the variance parameters if every effect and residual had been observed."""
+    units: list[float] = []
+    for k, block in zip(layout.widths, rows.blocks, strict=True):
+        units += [(2.0 * block.n_levels) ** -0.5] * k + [block.n_levels**-0.5] * (k * (k - 1) // 2)
+    return np.array([*units, (2.0 * rows.n_rows) ** -0.5] if layout.with_scale else units)
+
+
+def chains_in_theta(density: Collapsed, sampling: Sampling, rng: np.random.Generator) -> tuple[ThetaPosterior, tuple[Check, ...]]:
+    """Markov chains in the variance parameters alone, where importance points fail their gates: as in the collapsed form, but of a state
+    nothing is drawn. Every state weighs the same; they count for as many as the smallest bulk ESS says."""
+    layout = density.layout
+    mode, proposal = laplace_proposal(density, starting_point(layout, density.priors))
+    drawn = sample_independently(
+        lambda thetas: density.many(thetas, sampling.threads), proposal, chains=sampling.chains, draws=sampling.draws, rng=rng
+    )
+    thetas = drawn.thetas.reshape(-1, layout.size)
+    components = component_draws(thetas, layout).reshape(*drawn.thetas.shape[:2], -1)
+    figures = convergence(components)
+    n = len(thetas)
+    found = ThetaPosterior(
+        thetas,
+        np.full(n, 1.0 / n),
+        drawn.pareto_k,
+        np.inf,
+        float(figures.ess_bulk.min()),
+        drawn.rounds,
+        mode,
+        np.zeros(n),
+        chains=drawn.thetas.shape[:2],
+    )
+    names = [f"variance parameter {at + 1}" for at in range(components.shape[2])]
+    gates = convergence_checks(names, figures)
+    return found, (*gates, *(replace(check, gate=False) for check in importance_checks(drawn)))
+
+
+def points_checks(theta: ThetaPosterior) -> tuple[Check, Check]:
+    """The gates on the points."""
+    told = f"Of {len(theta.thetas):,} points of the variance parameters, so many count."
+    return importance_gates(theta.pareto_k, theta.largest_k, theta.ess, told)
+
+
+def error_checks(
+    levels: LevelPoints, moments: LevelMoments, components: WeightedSummary, names: Sequence[str], interval: float
+) -> tuple[Check, Check]:
+    """Monte Carlo standard errors of posterior means and of the intervals' bounds, over the posterior sd, the largest of all parameters."""
+    sds, of_means, of_bounds = bound_errors(levels, moments.means, moments.sds, interval)
+    spread = components.summary.std_error
+    with np.errstate(divide="ignore", invalid="ignore"):
+        means = np.concatenate([components.mean_error / spread, of_means])
+        bounds = np.concatenate([components.bound_error / spread, of_bounds])
+    means, bounds = (np.where(np.append(spread, sds) > 0, own, 0.0) for own in (means, bounds))
+    over = f"of {len(names):,} parameters, in their posterior standard deviations"
+    z = float(ndtri(0.5 + interval / 2.0))
+    tail = (1.0 - interval) / 2.0
+    # of a normal distribution's quantile, from as many draws as know its mean to MOST_ERROR
+    most_of_bounds = MOST_ERROR * math.sqrt(tail * (1.0 - tail)) / (math.exp(-0.5 * z**2) / math.sqrt(2.0 * math.pi))
+    found = []
+    for name, what, values, most in (
+        ("monte_carlo_error", "estimate", means, MOST_ERROR),
+        ("monte_carlo_error_of_bounds", "interval's bounds", bounds, most_of_bounds),
+    ):
+        worst = int(np.argmax(values))
+        value = float(values[worst])
+        message = f"The largest Monte Carlo standard error {over}: {names[worst]}'s {what}; half are below {np.median(values):.2g}."
+        found.append(Check(name, value, most, value <= most, message))
+    return found[0], found[1]
+
+
+def _spread(found: PointsPosterior, moments: LevelMoments, threads: int) -> ThetaPoints | ThetaMixture:
+    layout, thetas = found.density.layout, found.conditionals.thetas
+    covariances = tuple(_covariances(layout, thetas, block) for block in range(len(layout.widths)))
+    scales, weights = layout.scale(thetas), found.levels.weights
+    if moments.means.shape[1] > DENSE_EFFECTS:
+        return ThetaPoints(moments.means, found.conditionals, covariances, weights, scales, threads=threads)
+    roots = np.stack([found.conditionals(point).covariance_root().T for point in range(len(weights))], axis=1)
+    return ThetaMixture(moments.means, roots, covariances, weights, method="posterior", scales=scales)
+
+
+def _covariances(layout: Layout, thetas: Floats, block: int) -> Floats:
+    factor = layout.factor(thetas, block)
+    return np.asarray(np.einsum("sij,skj->sik", factor, factor))
+
+
+def _seconds(record: dict[str, object]) -> dict[str, float]:
+    seconds = record["seconds"]
+    assert isinstance(seconds, dict)
+    return seconds

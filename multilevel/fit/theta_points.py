@@ -1,0 +1,121 @@
+"""A mixture over points of theta for models with many levels: nothing is held per point but means and what a factorisation needs.
+
+``ThetaMixture`` keeps a root of every point's covariance, which is (p + q) squared a point. Here each point is asked for the variances of
+the rows at hand: a factorisation answers for a level from its own few numbers (Takahashi, Fagan and Chen 1973).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from scipy.sparse import csr_array, eye_array
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from multilevel.arrays import Floats, Integers
+from multilevel.fit.shared_rows import Rows, as_csr, mapped
+from multilevel.fit.theta_spread import Conditional, ThetaMethod, points_by_turns
+
+
+@dataclass(frozen=True)
+class ThetaPoints:
+    """K normal distributions of (beta, b), one at each point of theta, with their weights.
+
+    means : (K, w) in the coordinates of the fit. conditional : the normal distribution at point k. covariances : per block (K, k, k).
+    weights : (K,), summing to one. scales : (K,) residual sd at each point. matrix : (p + q, w), None for the identity. threads : that
+    points are worked on by.
+    """
+
+    means: Floats
+    conditional: Callable[[int], Conditional]
+    covariances: tuple[Floats, ...]
+    weights: Floats
+    scales: Floats | None = None
+    matrix: csr_array | None = None
+    method: ThetaMethod = "posterior"
+    threads: int = 1
+
+    @cached_property
+    def locations(self) -> Floats:
+        """(K, p + q)."""
+        return self.means if self.matrix is None else np.asarray((self.matrix @ self.means.T).T)
+
+    def variances(self, rows: Rows) -> Floats:
+        """(m, K)."""
+        inner = self._inner(rows)
+        return np.stack(list(self._at_points(lambda one: one.variance(inner))), axis=1)
+
+    def spread_about(self, rows: Rows, centre: csr_array) -> Floats:
+        """(m,)."""
+        inner, middle = self._inner(rows), as_csr(self._inner(centre))
+        away = self._away(inner, middle)
+        total = np.asarray(away**2 @ self.weights)
+        for weight, found in zip(self.weights, self._at_points(lambda one: one.spread_about(inner, middle)), strict=True):
+            total += weight * found**2
+        return np.sqrt(total)
+
+    def covariance_about(self, rows: Rows, centre: csr_array) -> Floats:
+        """(m, m)."""
+        inner, middle = self._inner(rows), as_csr(self._inner(centre))
+        away = self._away(inner, middle) * np.sqrt(self.weights)
+        total = np.asarray(away @ away.T)
+        for weight, found in zip(self.weights, self._at_points(lambda one: one.covariance_about(inner, middle)), strict=True):
+            total += weight * found
+        return total
+
+    def draws(self, size: int, seed: int) -> Floats:
+        """(size, p + q), each point as often as it weighs."""
+        which = self.points_of_draws(size, seed)
+        inner = np.empty((size, self.means.shape[1]))
+        drawn = np.unique(which)
+        places = [np.flatnonzero(which == point) for point in drawn]
+
+        def of_point(at: int) -> Floats:
+            return self.conditional(int(drawn[at])).draws(len(places[at]), seed + int(drawn[at]))
+
+        for mine, values in zip(places, in_order(of_point, len(drawn), self.threads), strict=True):
+            inner[mine] = values
+        return inner if self.matrix is None else np.asarray((self.matrix @ inner.T).T)
+
+    def points_of_draws(self, size: int, seed: int) -> Integers:
+        """(size,) the point that each of ``draws(size, seed)`` is of."""
+        return points_by_turns(size, self.weights, seed)
+
+    def covariance_root(self) -> Floats:
+        """(w, w)."""
+        assert self.matrix is None
+        width = self.means.shape[1]
+        total = self.covariance_about(csr_array(eye_array(width, format="csr")), csr_array((1, width)))
+        values, vectors = np.linalg.eigh(total)
+        return np.asarray((vectors * np.sqrt(np.maximum(values, 0.0))).T)
+
+    def mapped(self, matrix: csr_array) -> ThetaPoints:
+        """The distribution of ``matrix`` (beta, b)."""
+        return replace(self, matrix=matrix if self.matrix is None else csr_array(matrix @ self.matrix))
+
+    def unmapped(self) -> ThetaPoints:
+        """The distribution in the coordinates of the fit."""
+        return replace(self, matrix=None)
+
+    def _inner(self, rows: Rows) -> Rows:
+        return rows if self.matrix is None else mapped(rows, self.matrix)
+
+    def _away(self, rows: Rows, centre: csr_array) -> Floats:
+        """(m, K) how far the conditional means of ``rows - centre`` are from their mean."""
+        about = self.means - self.weights @ self.means
+        return np.asarray(rows @ about.T) - np.asarray(centre @ about.T)
+
+    def _at_points(self, ask: Callable[[Conditional], Floats]) -> Iterator[Floats]:
+        """What every point answers, in order."""
+        return in_order(lambda point: ask(self.conditional(point)), len(self.weights), self.threads)
+
+
+def in_order[T](work: Callable[[int], T], size: int, threads: int) -> Iterator[T]:
+    """Results of ``work`` at 0, 1, ..., ``threads`` at a time: no more are in memory. Linear algebra has one thread in each: those of BLAS
+    would wait for one another."""
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
+        for at in range(0, size, threads):
+            yield from pool.map(work, range(at, min(at + threads, size)))

@@ -1,0 +1,40 @@
+"""Small square blocks, one a level or one a term: side by side, on the diagonal of a large matrix, their roots."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from multilevel.arrays import Floats
+
+
+def side_by_side(parts: Sequence[Floats]) -> Floats:
+    """The ``parts`` (k, k) of terms of one factor as one block-diagonal matrix."""
+    size = sum(len(part) for part in parts)
+    whole = np.zeros((size, size))
+    start = 0
+    for part in parts:
+        whole[start : start + len(part), start : start + len(part)] = part
+        start += len(part)
+    return whole
+
+
+def diagonal_blocks(matrix: Floats, start: int, size: tuple[int, int]) -> Floats:
+    """(L, k, k) copies of the diagonal blocks of one factor."""
+    levels, k = size
+    here = matrix[start : start + levels * k, start : start + levels * k]
+    return np.einsum("lalb->lab", here.reshape(levels, k, levels, k)).copy()
+
+
+def matrix_roots(kernels: Floats) -> Floats:
+    """(L, k, k) roots A with A A' = kernel; kernels may be singular."""
+    if kernels.shape[1] == 1:
+        return np.sqrt(kernels)
+    values, vectors = np.linalg.eigh(kernels)
+    return vectors * np.sqrt(np.clip(values, 0.0, None))[:, None, :]
+
+
+def diagonals(blocks: Sequence[Floats], maps: Sequence[Floats]) -> tuple[Floats, ...]:
+    """Per factor (L, k) diagonals of A B A', for B (L, k, k) of every level in ``blocks`` and A (k, k) in ``maps``."""
+    return tuple(np.asarray(np.einsum("ai,lij,aj->la", own, block, own, optimize=True)) for own, block in zip(maps, blocks, strict=True))

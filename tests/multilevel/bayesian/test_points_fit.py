@@ -1,0 +1,158 @@
+"""A posterior kept as points against the same posterior as draws, and against itself in its dense form."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.sparse import csr_array, eye_array
+
+from multilevel.bayesian import points_fit
+from multilevel.bayesian.bayesian_engine import fit_bayesian
+from multilevel.bayesian.collapsed import Collapsed
+from multilevel.bayesian.collapsed_gradient import value_and_gradient
+from multilevel.bayesian.independence import gradient
+from multilevel.bayesian.parameters import Layout
+from multilevel.bayesian.priors import read_priors
+from multilevel.bayesian.unit_free_priors import model_priors
+from multilevel.cells.from_rows import cells_from_frame
+from multilevel.design.build import build_design
+from multilevel.design.model import Design
+from multilevel.design.reduction import reduce_design
+from multilevel.errors import FitError, StudyError
+from multilevel.fit import drawn_fit as drawing
+from multilevel.fit.container import Fit
+from multilevel.fit.drawn_fit import drawn_fit
+from multilevel.fit.interval_estimates import covariance_about, spread_about
+from multilevel.fit.theta_points import ThetaPoints
+from multilevel.fit.theta_spread import ThetaMixture
+from multilevel.formula.parse import parse_formula
+from multilevel.linear.assemble import linear_system
+from multilevel.prediction.posterior_file import posterior_tree
+
+CROSSED = "y ~ 1 + x + (1 + x | a) + (1 | b)"
+HOUSEHOLDS = "y ~ 1 + x + (1 | region/household) + (1 | household:b) + (1 + x | b)"
+FEW = "y ~ 1 + x + (1 | region)"
+
+
+def shop(seed: int = 3, n: int = 900) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    a, b, household = rng.integers(12, size=n), rng.integers(9, size=n), rng.integers(40, size=n)
+    region, x = household % 5, rng.normal(0.5, 1.0, n)
+    y = 3 + x + rng.normal(0, 1, 12)[a] + rng.normal(0, 0.5, 9)[b] + rng.normal(0, 0.6, 40)[household] + rng.normal(0, 0.8, 5)[region]
+    y += (0.3 * rng.normal(size=9))[b] * x + rng.normal(0, 1.2, n)
+    text = {"a": a, "b": b, "household": household, "region": region}
+    return pd.DataFrame({name: codes.astype(str) for name, codes in text.items()} | {"x": x, "y": y})
+
+
+def design_of(text: str, family: str = "gaussian") -> Design:
+    formula = parse_formula(text)
+    return build_design(formula, cells_from_frame(formula, shop(), family))
+
+
+def by_points(text: str, **sampling: object) -> Fit:
+    return fit_bayesian(design_of(text), "gaussian", sampling={"form": "importance", "cores": 1} | sampling, seed=1)
+
+
+@pytest.fixture(scope="module")
+def crossed() -> Fit:
+    return by_points(CROSSED)
+
+
+@pytest.mark.parametrize("text", [CROSSED, HOUSEHOLDS, FEW])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_gradient_is_that_of_the_density(text: str, seed: int) -> None:
+    design = design_of(text)
+    priors = model_priors(design, "gaussian", read_priors({"coefficients": {"Intercept": "normal(2, 1.5)"}}))
+    layout = Layout(tuple(len(block.columns) for block in design.blocks), True)
+    density = Collapsed(linear_system(reduce_design(priors.form.design)), layout, priors.inner)
+    theta = np.random.default_rng(seed).normal(0.0, 0.7, layout.size)
+    value, slope = value_and_gradient(density, theta)
+    assert value == pytest.approx(density(theta), rel=1e-12)
+    np.testing.assert_allclose(slope, gradient(density, theta, 1e-5), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("text", [FEW, *(pytest.param(text, marks=pytest.mark.calibration) for text in (CROSSED, HOUSEHOLDS))])
+def test_points_and_draws_are_the_same_posterior(text: str) -> None:
+    points, drawn = by_points(text), fit_bayesian(design_of(text), "gaussian", sampling={"form": "collapsed", "cores": 1}, seed=2)
+    assert not points.has_draws
+    assert points.is_posterior
+    assert [check.check for check in points.checks if check.gate and not check.passed] == []
+    for own, other in zip(points.components, drawn.components, strict=True):
+        assert other.std_error is not None
+        assert own.estimate == pytest.approx(other.estimate, abs=0.2 * other.std_error)
+        assert own.std_error == pytest.approx(other.std_error, rel=0.25)
+        assert own.lower == pytest.approx(other.lower, abs=0.35 * other.std_error)
+        assert own.upper == pytest.approx(other.upper, abs=0.6 * other.std_error)
+    everything = csr_array(eye_array(len(points.joint.mean), format="csr"))
+    own, other = points.joint.combine(everything, 0.95), drawn.joint.combine(everything, 0.95)
+    np.testing.assert_allclose((own.estimate - other.estimate) / other.std_error, 0.0, atol=0.12)
+    np.testing.assert_allclose(own.std_error, other.std_error, rtol=0.12)
+    np.testing.assert_allclose((own.upper - other.upper) / other.std_error, 0.0, atol=0.35)
+    for own_part, other_part in zip(points.shrinkage, drawn.shrinkage, strict=True):
+        np.testing.assert_allclose(own_part, other_part, atol=0.03)
+    for own_part, other_part in zip(points.covariances, drawn.covariances, strict=True):
+        np.testing.assert_allclose(own_part, other_part, atol=0.35 * np.abs(other_part).max())
+
+
+def test_levels_are_asked_of_the_factor_as_of_its_roots(crossed: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(points_fit, "ROOT_VALUES", 0)
+    dense = by_points(CROSSED)
+    monkeypatch.setattr(points_fit, "DENSE_EFFECTS", 0)
+    sparse = by_points(CROSSED)
+    assert isinstance(crossed.theta, ThetaMixture)
+    assert isinstance(dense.theta, ThetaMixture)
+    assert isinstance(sparse.theta, ThetaPoints)
+    assert len(sparse.theta.weights) < len(crossed.theta.weights)
+    rng = np.random.default_rng(0)
+    rows = csr_array(rng.normal(size=(7, len(dense.joint.mean))) * (rng.uniform(size=(7, len(dense.joint.mean))) < 0.3))
+    centre = csr_array(rows[[0]])
+    np.testing.assert_allclose(sparse.theta.variances(rows), dense.theta.variances(rows), rtol=1e-8)
+    np.testing.assert_allclose(spread_about(sparse, rows, centre), spread_about(dense, rows, centre), rtol=1e-8, atol=1e-7)
+    np.testing.assert_allclose(covariance_about(sparse, rows, centre), covariance_about(dense, rows, centre), rtol=1e-7, atol=1e-10)
+    roots = [own.unmapped().covariance_root() for own in (sparse.theta, dense.theta)]
+    np.testing.assert_allclose(roots[0].T @ roots[0], roots[1].T @ roots[1], rtol=1e-6, atol=1e-9)
+    drawn = sparse.joint.draws(4_000, 5)
+    width = drawn.shape[1]
+    sd = np.sqrt(np.diag(covariance_about(dense, csr_array(eye_array(width, format="csr")), csr_array((1, width)))))
+    np.testing.assert_allclose((drawn.mean(axis=0) - dense.joint.mean) / sd, 0.0, atol=5 / np.sqrt(4_000))
+    np.testing.assert_allclose(drawn.std(axis=0) / sd, 1.0, atol=0.1)
+
+
+def test_monte_carlo_errors_are_checks_and_few_parameters_are_known_worse_than_they_ask(crossed: Fit) -> None:
+    checks = {check.check: check for check in crossed.checks}
+    assert {"pareto_k", "importance_ess", "monte_carlo_error", "monte_carlo_error_of_bounds"} <= set(checks)
+    assert checks["monte_carlo_error"].threshold == 0.05
+    assert checks["monte_carlo_error_of_bounds"].threshold == pytest.approx(0.1336, abs=1e-4)
+    assert checks["monte_carlo_error"].passed
+    assert not checks["monte_carlo_error"].gate
+    assert checks["pareto_k"].gate
+
+
+def test_where_points_fail_their_gates_chains_take_their_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    plenty = points_fit.importance_points
+    monkeypatch.setattr(points_fit, "importance_points", lambda *arguments: replace(plenty(*arguments), ess=10.0))
+    fit = by_points(FEW, draws=500)
+    assert fit.method == "theta_chains"
+    assert fit.record["importance_points_failed"]
+    assert {"max_r_hat", "min_ess_bulk", "min_ess_tail"} <= {check.check for check in fit.checks if check.gate}
+    assert [check.check for check in fit.checks if check.gate and not check.passed] == []
+    monkeypatch.undo()
+    assert fit.joint.mean[1] == pytest.approx(by_points(FEW).joint.mean[1], abs=0.02)
+
+
+def test_a_posterior_of_points_is_drawn_from_where_draws_are_asked_for(crossed: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = posterior_tree(crossed, {})
+    assert dict(tree["posterior"].sizes)["draw"] == 1_000
+    assert float(tree["posterior"]["sigma"].mean()) == pytest.approx(crossed.sigma, abs=0.01)
+    assert drawn_fit(crossed, 50).joint.draws(50, 0).shape == (50, len(crossed.joint.mean))
+    monkeypatch.setattr(drawing, "MOST_BYTES", 1_000)
+    with pytest.raises(FitError, match="too many to hold"):
+        drawn_fit(crossed)
+
+
+def test_only_gaussian_models_are_kept_as_points() -> None:
+    with pytest.raises(StudyError, match="importance exists for gaussian"):
+        frame = shop().assign(y=lambda own: (own.y > 3).astype(float))
+        formula = parse_formula(FEW)
+        fit_bayesian(build_design(formula, cells_from_frame(formula, frame, "binomial")), "binomial", sampling={"form": "importance"})
