@@ -10,7 +10,8 @@ from groupwise.pipeline.own_process import InTurn
 from groupwise.pipeline.steps import CONDENSE, COUNT
 from groupwise.run_folder import RunFolder
 from groupwise.statistics.gather import describe, gather_cells, gather_facts
-from groupwise.study.study import Study, Window
+from groupwise.study.study import Study
+from groupwise.study.study_parts import Window
 from multilevel.errors import DataError
 
 

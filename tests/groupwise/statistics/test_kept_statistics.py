@@ -51,6 +51,13 @@ STUDIES: dict[str, dict[str, Any]] = {
     "binomial": {"formula": "p(hits, tries) ~ 1 + is_sold + (1 | category)", "family": "binomial"},
     "gamma": {"formula": "amount ~ 1 + is_sold + (1 | category)", "family": "gamma"},
     "hurdle": {"formula": "items ~ 1 + (1 | category)", "family": "hurdle_lognormal"},
+    "months of a zone": {"timezone": "America/New_York"},
+    "days of a zone": {
+        "timezone": "Pacific/Auckland",
+        "statistics": {"partition": "day", "keep": "kept"},
+        "window": {"column": "day", "days": 15},
+    },
+    "rules": {"rules": [{"check": "between", "column": "customer", "max": 8, "when": "price > 1"}], "quarantine_limit": 1},
 }
 REGION = {"missing": {"region": "level"}}
 
@@ -133,6 +140,8 @@ def test_a_damaged_file_counts_as_missing(shop: Shop, damage: str) -> None:
         ({"formula": "amount ~ within(x, category) + between(x, category) + (1 | category)"}, "within(x, category)"),
         ({"missing": {"x": "mean_and_indicator"}}, "missing: x"),
         ({"privacy": {"of": "customer", "k": 2}}, "privacy counts distinct customer"),
+        ({"rules": [{"check": "unique", "column": ["day", "x"]}]}, "rule day_x_unique compares line items of different partitions"),
+        ({"rules": [{"check": "unique", "column": "customer", "keep": "one"}]}, "and keeps one of those alike"),
     ],
 )
 def test_what_does_not_add_is_read_whole_and_named(shop: Shop, fields: dict[str, Any], reason: str) -> None:
@@ -140,6 +149,40 @@ def test_what_does_not_add_is_read_whole_and_named(shop: Shop, fields: dict[str,
     assert reason in str(kept.noted["whole"])
     assert_same(kept, shop.run(keeps=False, **fields))
     assert not Path("kept").exists()
+
+
+@pytest.mark.parametrize("study", ["days of a zone", *in_operations("months of a zone")])
+def test_days_and_months_are_those_of_the_studys_time_zone(shop: Shop, study: str) -> None:
+    shop.write(CHANGES["a time zone"], "update lines set day = day + interval 20 hour")
+    of_utc = shop.run(**{**REGION, **STUDIES[study], "timezone": "UTC"}).noted
+    there = compare(shop, **STUDIES[study]).noted
+    of_utc_rows, rows = ({one["name"]: one["fingerprint"]["rows"] for one in noted["segments"]} for noted in (of_utc, there))
+    assert any(rows[name] != of_utc_rows.get(name) for name in rows)
+    assert there["fresh"] == [one["name"] for one in there["segments"]]
+
+
+def test_rules_of_the_study_are_part_of_what_is_kept(shop: Shop) -> None:
+    fields = {**STUDIES["without a window"], **STUDIES["rules"]}
+    first = compare(shop, **fields)
+    assert first.counts["quarantined"] > 0
+    assert shop.run(**REGION, **fields).noted["fresh"] == []
+    other = [{**rule, "max": 7} for rule in fields["rules"]]
+    second = compare(shop, **{**fields, "rules": other})
+    assert second.noted["fresh"] == [one["name"] for one in second.noted["segments"]]
+    assert second.counts["quarantined"] > first.counts["quarantined"]
+
+
+@pytest.mark.parametrize(("few", "scattered"), [(1, ["price"]), (100, [])])
+def test_whether_a_predictor_makes_many_cells_is_asked_of_the_whole_window(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, few: int, scattered: list[str]
+) -> None:
+    monkeypatch.setattr("groupwise.compression.column_scan.FEW_CELLS", few)
+    fields = {**STUDIES["without a window"], "formula": "amount ~ 1 + price + (1 | category)", "sampled": None}
+    # in a month all prices are one, so that no partition alone has many cells
+    shop.write("update lines set price = month(day)")
+    found = compare(shop, **fields)
+    assert found.noted["scattered"] == scattered
+    assert ("price" in found.plan["features"]) is bool(scattered)
 
 
 def lake(folder: str = "lake") -> None:
