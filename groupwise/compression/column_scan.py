@@ -125,16 +125,11 @@ def read_schema(
         facts = {}
 
 
-def may_scatter(schema: Schema) -> bool:
-    """Whether predictors with few values can make many cells of each, for all that is known of the rows: else there is nothing to count."""
-    return (
-        schema.n_rows is not None and schema.n_rows > FEW_CELLS and math.prod(schema.distinct[name] for name in _joined(schema)) > MOST_MORE
-    )
-
-
-def _joined(schema: Schema) -> list[str]:
-    """Numeric predictors with few values, those with fewest first."""
-    return sorted(schema.discrete & schema.distinct.keys(), key=lambda name: (schema.distinct[name], name))
+def possibly_scattered(schema: Schema) -> list[str]:
+    """Numeric predictors with few values, those with fewest first; none where they cannot make many cells of each."""
+    joined = sorted(schema.discrete & schema.distinct.keys(), key=lambda name: (schema.distinct[name], name))
+    is_small = schema.n_rows is None or schema.n_rows <= FEW_CELLS
+    return [] if is_small or math.prod(schema.distinct[name] for name in joined) <= MOST_MORE else joined
 
 
 def scattered_predictors(connection: duckdb.DuckDBPyConnection, study_sql: str, formula: Formula, schema: Schema) -> frozenset[str]:
@@ -142,9 +137,9 @@ def scattered_predictors(connection: duckdb.DuckDBPyConnection, study_sql: str, 
 
     Depends on all rows together; what is true of a part of them says nothing of the whole.
     """
-    if not may_scatter(schema):
+    joined = possibly_scattered(schema)
+    if not joined:
         return frozenset()
-    joined = _joined(schema)
     keys = [quote(name) for name in grouping_columns(formula)]
     prefixes = {str(n): [*keys, *map(quote, joined[:n])] or ["1"] for n in range(len(joined) + 1)}
     found = _scan(connection, study_sql, {n: f"approx_count_distinct(hash({', '.join(names)}))" for n, names in prefixes.items()})

@@ -25,7 +25,7 @@ from groupwise.publishing.publication import Confirm, Publication, nobody_asks
 from groupwise.redaction import protect
 from groupwise.run_folder import RunFolder
 from groupwise.source.relation import connect
-from groupwise.source.time_limit import HOUR, close, time_limit
+from groupwise.source.time_limit import HOUR, TABLE_FIRST, close, time_limit
 from groupwise.statistics.gather import GatheredCounts, gathered, merge_gathered
 from groupwise.statistics.gather import describe as describe_relation
 from groupwise.statistics.job import Job, Statistics, job_from
@@ -56,7 +56,7 @@ _reading = partial(Step, seconds=HOUR + AFTER_QUERIES, waits=WAITS_SECONDS, may_
 
 def _in_time(study: Study) -> AbstractContextManager[None]:
     """The limit of a step's queries: no other limit reaches a query inside DuckDB."""
-    return time_limit(HOUR, study.name, "make a table of the rows in the database first")
+    return time_limit(HOUR, study.name, TABLE_FIRST)
 
 
 @told("the run's folder cannot be written")

@@ -18,14 +18,14 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from groupwise.compression.column_scan import may_scatter, scattered_predictors
+from groupwise.compression.column_scan import possibly_scattered, scattered_predictors
 from groupwise.compression.compress import CompressedStudy, explained
 from groupwise.retention import remove, rows_of_earlier_runs
 from groupwise.run_folder import RUNS, RunFolder
 from groupwise.source.describe import extract
 from groupwise.source.fingerprint import Fingerprint
 from groupwise.source.relation import Relation, connect
-from groupwise.source.time_limit import close
+from groupwise.source.time_limit import HOUR, TABLE_FIRST, close, time_limit
 from groupwise.statistics.additive import why_whole
 from groupwise.statistics.job import Job, Statistics
 from groupwise.statistics.keep import Keep, keep_of
@@ -223,19 +223,18 @@ def _scattered(job: Job, n_rows: int, folder: Path) -> tuple[str, ...]:
     many there are: where it depends on that, the window's grouping columns and these predictors are read.
     """
     formula, schema = job.study.parsed_formula, replace(study_schema(job), n_rows=n_rows)
-    if not may_scatter(schema):
+    asked = possibly_scattered(schema)
+    if not asked:
         return ()
-    logger.info(
-        "%s: of the whole window, grouping columns and predictors with few values are read, to count their combinations.", job.study.name
-    )
+    logger.info("%s: of all line items, the grouping columns and %s are read: how many cells they make.", job.study.name, ", ".join(asked))
     rules = load_rules(job.study, job.relation.columns)
     study_sql = RowScan(job.study, job.relation, rules, {}).study_sql(ruled_out=job.n_ruled_out)
-    connection = connect(job.relation, folder)
-    try:
-        with explained(formula):
+    with time_limit(HOUR, job.study.name, TABLE_FIRST), explained(formula):
+        connection = connect(job.relation, folder)
+        try:
             return tuple(sorted(scattered_predictors(connection, study_sql, formula, schema)))
-    finally:
-        close(connection)
+        finally:
+            close(connection)
 
 
 def _ask(found: Gathered, ask: Ask, job: Job, is_there: Callable[[Segment], bool], last: str) -> None:
