@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
+from groupwise.publishing.manifest import FOLDERS
 from groupwise.publishing.target import Target
 from groupwise.run_folder import RunFolder
 from groupwise.statistics.gather import SEGMENTS
@@ -18,7 +19,7 @@ logger = logging.getLogger("groupwise.run")
 
 RECEIPT = "receipt"
 ATTACHED = ("report", "validation", "joint", "average_cells", "posterior")
-"""What a version has besides its tables."""
+"""Files that a version has besides its tables; what it has in folders comes after them."""
 
 
 def write_receipt(run: RunFolder, target: Target) -> None:
@@ -64,7 +65,7 @@ def _of_failed_runs(run: RunFolder, study: Study) -> list[dict[str, Any]]:
 
 def _files(manifest: Mapping[str, Any]) -> list[str]:
     attached = [manifest[name]["path"] for name in ATTACHED if manifest.get(name)]
-    return [*attached, *(one["path"] for one in manifest.get("quarantine") or ())]
+    return [*attached, *(one["path"] for folder in FOLDERS for one in manifest.get(folder) or ())]
 
 
 def _meets(study: Study, manifest: Mapping[str, Any], changed: list[dict[str, Any]]) -> bool:

@@ -74,6 +74,7 @@ def test_erased_line_items_leave_no_trace_but_in_what_was_published(shop: Shop, 
     receipt = second.read_json("receipt")
     assert [version["run_id"] for version in receipt["versions"]] == [first.run_id]
     assert any(file.endswith(".parquet") and "quarantine" in file for file in receipt["versions"][0]["files"])
+    assert any("joint/" in file and first.run_id in file for file in receipt["versions"][0]["files"])
     assert receipt["remove"] == "groupwise prune study.yaml --keep 1"
     assert receipt["remove"] in caplog.text
     # the trend of every group is a view over what is published
