@@ -75,7 +75,7 @@ faults: install ## 200 signals and kills of real runs, full disks, damaged and r
 	$(BIN)/python -m benchmarks._reliability_page
 
 fuzz: install ## many hostile formulas, studies and conditions; writes docs/reliability.md
-	$(BIN)/python -m pytest -m fuzz tests/fuzz
+	$(BIN)/python -m pytest -m fuzz tests/fuzz tests/groupwise/statistics
 	$(BIN)/python -m benchmarks._reliability_page
 
 operations: install ## whole runs: servers, workers, object storage, a browser, every kind of data

@@ -60,7 +60,7 @@ def ours(database: Path, folder: Path) -> tuple[float, float]:
     start = time.perf_counter()
     formula = parse_formula(FORMULA)
     relation = Relation("bench", str(database), (), "select * from line_items", date(2026, 1, 1))
-    cells = compress(relation, "select * from line_items", formula, "gaussian", folder, sample_rows=1)
+    cells = compress(relation, "select * from line_items", formula, "gaussian", folder)
     fit = fit_bayesian(build_design(formula, read_cells(cells.cells_path, cells.spec_path)), "gaussian", seed=1)
     return time.perf_counter() - start, float(next(check.value or 0 for check in fit.checks if check.check == "min_ess_bulk"))
 

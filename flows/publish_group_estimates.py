@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -17,14 +18,18 @@ from prefect.tasks import Task
 from pydantic import Field
 
 from flows.worker_run import end_in_time
+from groupwise.pipeline.cluster import cluster_threads, scheduler_of
 from groupwise.pipeline.order import run_steps
 from groupwise.pipeline.run_start import begin
 from groupwise.pipeline.step import Step
 from groupwise.retention import at_work
 from groupwise.run_folder import RUN_ID, RunFolder
 from groupwise.source.time_zones import local_day
+from groupwise.study.study import Study
 from tasks.check_fit import check
 from tasks.compress_to_cells import compress
+from tasks.condense_partitions import condense
+from tasks.count_partitions import count
 from tasks.extract_line_items import extract
 from tasks.fit_models import fit
 from tasks.look_for_the_same import look
@@ -32,7 +37,8 @@ from tasks.publish_tables import publish
 from tasks.record_expectations import record
 from tasks.validate_line_items import validate
 
-TASKS: dict[str, Task[..., Any]] = {task.name: task for task in (look, extract, validate, record, compress, fit, check, publish)}
+_ALL = (look, extract, count, validate, record, condense, compress, fit, check, publish)
+TASKS: dict[str, Task[..., Any]] = {task.name: task for task in _ALL}
 """By the name of their step."""
 
 # one place for the record beside the fit; an unbounded pool would start a thread for every task
@@ -58,6 +64,38 @@ class _AsTasks:
 
     def start(self, step: Step, *arguments: Any) -> _Pending:
         return _Pending(TASKS[step.name].submit(*arguments))
+
+    def workers(self, study: Study) -> int:
+        address = scheduler_of(study)
+        return 1 if address is None else cluster_threads(address)
+
+    def map(self, study: Study, step: Step, arguments: Sequence[str]) -> list[Any]:
+        address = scheduler_of(study)
+        if address is None:
+            return mapped(step.name, list(arguments))
+        # loaded only where a study names a cluster
+        from prefect_dask import DaskTaskRunner
+
+        runner = cast(Any, DaskTaskRunner(address=address))
+        found: list[Any] = gather_partitions.with_options(task_runner=runner)(step.name, list(arguments))
+        return found
+
+
+def mapped(name: str, jobs: Sequence[str]) -> list[Any]:
+    """A task's result for every job, on the runner of the flow that calls."""
+    futures = TASKS[name].map(list(jobs))
+    futures.wait()
+    # a mapped task that failed fails nothing by itself: every state is looked at
+    return [future.state.result() for future in futures]
+
+
+@flow(name="gather-partitions")
+def gather_partitions(
+    step: Annotated[str, Field(description="count or condense")],
+    jobs: Annotated[list[str], Field(description="partitions of a study's line items, each a text of groupwise.statistics.job")],
+) -> list[Any]:
+    """A mapped task on the workers of a cluster."""
+    return mapped(step, jobs)
 
 
 def _run_name() -> str:

@@ -1,5 +1,7 @@
 """How long the folders of runs stay: days by the study's ``runs``, and no longer than the run where the study has ``privacy``.
 
+What they hold of line items goes, too, once a run finds that the source no longer has these.
+
 A run holds a lock in its folder, which is free as soon as its process is gone, so that no run at work is taken for a dead one.
 """
 
@@ -30,7 +32,7 @@ HELD = ".held"
 ENDED = "ended"
 GRACE = timedelta(minutes=1)
 """A folder that nobody holds yet may be that of a run which has just made it."""
-NO_ROWS = frozenset({"run.log", "study.json", "origin.json", "start.json", f"{ENDED}.json", HELD})
+NO_ROWS = frozenset({"run.log", "study.json", "origin.json", "start.json", f"{ENDED}.json", HELD, "segments.json"})
 """What a run that failed leaves for its time although its study has ``privacy``: nothing of rows or groups."""
 
 
@@ -83,6 +85,17 @@ def leftovers(runs: Path, now: datetime | None = None) -> Iterator[Leftover]:
             found = _leftover(RunFolder(path.absolute()), now or datetime.now(UTC))
             if found is not None:
                 yield found
+
+
+def rows_of_earlier_runs(runs: Path, study: str, run_id: str) -> Iterator[Leftover]:
+    """All that follows from line items in the folders of a study's other runs, for a run whose source no longer has all of these."""
+    for path in sorted(runs.iterdir()) if runs.is_dir() else []:
+        is_earlier = re.fullmatch(RUN_ID, path.name) and path.is_dir() and not path.is_symlink() and path.name != run_id
+        if not is_earlier or _content(path / "study.json").get("name") != study or _is_held(path / HELD):
+            continue
+        rows = tuple(one for one in path.iterdir() if one.name not in NO_ROWS)
+        if rows:
+            yield Leftover(RunFolder(path.absolute()), study, "line items that it has read are no longer so in the source", rows)
 
 
 def remove(old: Leftover) -> None:

@@ -8,17 +8,21 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime
 
 from groupwise.commands.run_log import logged_to, say_on_stderr
+from groupwise.commands.working_folder import working_folder
 from groupwise.pipeline.backfill_dates import backfill_dates
 from groupwise.pipeline.run_start import begin, overrides_of
 from groupwise.pipeline.unchanged import Standing, standing
 from groupwise.progress import run_progress
 from groupwise.publishing.target import open_target
 from groupwise.retention import at_work
-from groupwise.run_folder import make_run_folder, new_run_id
+from groupwise.run_folder import RunFolder, make_run_folder, new_run_id
 from groupwise.source.time_zones import local_day
+from groupwise.study.study import Study
 from groupwise.study.study_file import load_study
 from groupwise.supervision.news import tell
-from multilevel.errors import GroupwiseError, StudyError
+from multilevel.errors import DataError, GroupwiseError, StudyError
+
+logger = logging.getLogger("groupwise.run")
 
 WORDS: dict[Standing, str] = {
     "unchanged": "is published from the same files, would be skipped",
@@ -57,6 +61,8 @@ def run_backfill(
     from groupwise.pipeline.own_process import run_here
 
     say_on_stderr(logging.WARNING)
+    if study.statistics is not None:
+        _read_once(study, days, today)
     for place, day in enumerate(days):
         print(f"as of {day} ({place + 1} of {len(days)})", file=sys.stderr, flush=True)
         run = make_run_folder(new_run_id())
@@ -69,3 +75,18 @@ def run_backfill(
             except GroupwiseError as error:
                 raise type(error)(f"as of {day} ({place + 1} of {len(days)}): {error}\nThe same command goes on with this day.") from error
         yield ended.published
+
+
+def _read_once(study: Study, days: Sequence[date], today: date) -> None:
+    """Make the statistics of the partitions of all days in one pass over the line items, so that a day reads the parts that it cuts."""
+    from groupwise.pipeline.fill import fill, over_all_days
+
+    print(f"reading the line items of {len(days):,} days once", file=sys.stderr, flush=True)
+    with working_folder("backfill") as folder:
+        run = RunFolder(folder)
+        run.write_study(over_all_days(study, days), "")
+        try:
+            fill(run, days[-1], today, cut=False)
+        except DataError as error:
+            # a day's own run says what is wrong with its line items
+            logger.warning("%s\nEvery day's run reads its own line items.", error)

@@ -132,6 +132,16 @@ EXAMPLES: dict[str, Example] = {
         ("backfill study.yaml --from 2024-10-31 --to 2024-12-31 --every month-end --dry-run",),
         "`--from` is after `--to`, the study has no window, or a day's run is refused; the days before it are published.",
     ),
+    "statistics": Example(
+        ("statistics kept.yaml --rebuild --as-of 2025-04-01 --format csv",),
+        "the study keeps no statistics or its line items do not add, which is named, or the source cannot be read.",
+        printed=(
+            "partition,line_items,state,kept_at,kilobytes\n"
+            "2025-01,1699,kept,2026-01-01T06:00:03+00:00,30\n"
+            "2025-02,1534,kept,2026-01-01T06:00:03+00:00,29\n"
+            "2025-03,1699,kept,2026-01-01T06:00:03+00:00,30\n"
+        ),
+    ),
     "prune": Example(("prune study.yaml --keep 1",), "`--keep` is below 1."),
     "clean": Example(("clean --dry-run",), "the folder of runs cannot be read."),
     "automations": Example(

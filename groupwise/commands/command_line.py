@@ -396,6 +396,20 @@ def clean(dry_run: Annotated[bool, typer.Option("--dry-run", help="say what woul
         typer.echo(line)
 
 
+@app.command("statistics")
+def show_statistics(
+    study: StudyFile,
+    as_of: Day = None,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="remove what is kept, and make that of the window's partitions anew")] = False,
+    style: Style = "table",
+    time_limit: TimeLimit = 3_600,
+) -> None:
+    """The partitions whose statistics a study keeps: how many line items, since when, what is stale and why."""
+    from groupwise.commands.partition_list import show_partitions
+
+    show_partitions(str(study), as_of=as_of.date() if as_of else None, rebuild=rebuild, style=style, seconds=time_limit)
+
+
 @app.command()
 def automations() -> None:
     """Write to the Prefect server what it does about runs that died; once or twice, each automation is there once."""

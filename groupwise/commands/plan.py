@@ -23,6 +23,7 @@ from groupwise.publishing.target import open_target
 from groupwise.source.source_checks import unnamed
 from groupwise.source.time_limit import HOUR, MORE_TIME, time_limit
 from groupwise.starting.study_profile import data_lines
+from groupwise.statistics.additive import keeping
 from groupwise.study.study import Study
 from groupwise.study.study_file import load_study
 from groupwise.validation.validate import Validated
@@ -85,6 +86,7 @@ def _sections(study: Study, items: LineItems, data: Sequence[str], made: Plan) -
         "Line items": [_counted(items.validated)],
         "Source": items.relation.notes,
         "Data": data,
+        "Statistics": keeping(study, items.relation),
         "Model": made.words,
         "In mathematics": () if made.mathematics is None else made.mathematics.text,
         "Terms": terms,

@@ -91,7 +91,7 @@ def _log_to(path: Path, level: int) -> None:
 
 
 def _publish(folder: str) -> Any:
-    from groupwise.pipeline.own_process import attempts
+    from groupwise.pipeline.attempts import attempts
     from groupwise.pipeline.steps import PUBLISH
 
     return str(attempts(PUBLISH, folder).folder)

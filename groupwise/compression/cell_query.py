@@ -45,6 +45,9 @@ ANCHOR = "of_"
 INEXACT = "inexact."
 """Prefix of the columns that count values which a double does not hold."""
 
+PARTITION = "partition_name"
+"""Column that names the partition which a cell, or a sum by cell and unit, is of."""
+
 LINTER_NOTE = "  -- noqa: ST03"
 """For the linter of the template only."""
 
@@ -79,6 +82,7 @@ def compile_cells(
     two_passes: bool = False,
     with_key: bool = False,
     units: UnitTable | None = None,
+    partition: str | None = None,
 ) -> CellQuery:
     """The query that reduces the study's rows to cells.
 
@@ -89,6 +93,7 @@ def compile_cells(
     with_outcomes : keep single rows' outcomes too, where the plan's family has such.
     two_passes : gaussian moments about every cell's own mean, as weighted ones always are; the rows are read twice.
     with_key : name every cell by a hash of its key. units : sums by cell and unit instead, of the units in that table.
+    partition : SQL over ``study``; cells are those of each of its values, named in the column ``PARTITION``.
     """
     keys = {key: f"key_{i}" for i, key in enumerate(plan.keys)}
     means = {mean: f"level_mean_{i}" for i, mean in enumerate(plan.level_means)}
@@ -113,6 +118,10 @@ def compile_cells(
         inputs, aggregates, columns = inputs | {UNIT: units.input}, aggregates | {UNIT: UNIT}, units.kept(columns)
         relation += units.join
         key_names.append(UNIT)
+    if partition is not None:
+        named = (inputs, partition), (aggregates, PARTITION), (columns, PARTITION)
+        inputs, aggregates, columns = ({**part, PARTITION: sql} for part, sql in named)
+        key_names.append(PARTITION)
     sql = render(
         "cell_statistics",
         study_rows=subquery(study_sql),

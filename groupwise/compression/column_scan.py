@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import duckdb
@@ -43,6 +44,14 @@ NUMERIC = (
 )
 
 
+@dataclass(frozen=True)
+class ValueCounts:
+    """What was counted of a study's rows before: how many there are, and about how many different values every numeric predictor has."""
+
+    n_rows: int
+    distinct: Mapping[str, int]
+
+
 def column_kinds(connection: duckdb.DuckDBPyConnection, study_sql: str) -> tuple[dict[str, ColumnKind], frozenset[str]]:
     """Kind of every column of the study's rows, and which hold whole numbers, without reading them."""
     relation = connection.sql(one_statement(study_sql))
@@ -54,15 +63,31 @@ def wide_types(connection: duckdb.DuckDBPyConnection, study_sql: str) -> dict[st
     """Numeric column -> type, where the type holds numbers of more than 15 digits exactly."""
     relation = connection.sql(study_sql)
     types = {name: str(kind) for name, kind in zip(relation.columns, relation.types, strict=True)}
-    return {name: kind for name, kind in types.items() if kind in WIDE or (kind.startswith("DECIMAL(") and _digits(kind) > DIGITS)}
+    return {name: kind for name, kind in types.items() if _is_wide(kind)}
 
 
 def _digits(decimal: str) -> int:
     return int(decimal.removeprefix("DECIMAL(").split(",")[0]) if decimal.endswith(")") else 0
 
 
-def read_schema(connection: duckdb.DuckDBPyConnection, study_sql: str, formula: Formula, family: str) -> Schema:
+def schema_of_types(types: Mapping[str, str], distinct: Mapping[str, int], scattered: Collection[str] = ()) -> Schema:
+    """``read_schema`` of rows whose columns have these types, where the numbers of distinct values are known and no moments are needed."""
+    kinds = {name: _kind(kind) for name, kind in types.items()}
+    whole = frozenset(name for name, kind in types.items() if kind in WHOLE)
+    wide = {name: kind for name, kind in types.items() if _is_wide(kind)}
+    return Schema(kinds, distinct=distinct, integers=whole, scattered=frozenset(scattered), wide=wide)
+
+
+def _is_wide(kind: str) -> bool:
+    return kind in WIDE or (kind.startswith("DECIMAL(") and _digits(kind) > DIGITS)
+
+
+def read_schema(
+    connection: duckdb.DuckDBPyConnection, study_sql: str, formula: Formula, family: str, known: ValueCounts | None = None
+) -> Schema:
     """What ``plan_cells`` and the query need to know: one scan where the formula asks for counts or moments, else none.
+
+    ``known`` : counts of the rows, which then need no scan.
 
     Raises
     ------
@@ -71,12 +96,14 @@ def read_schema(connection: duckdb.DuckDBPyConnection, study_sql: str, formula: 
     """
     kinds, integers = column_kinds(connection, study_sql)
     schema = Schema(kinds, integers=integers, wide=wide_types(connection, study_sql))
-    numeric = _numeric_predictors(formula, schema) if is_linear(family) else []
+    numeric = numeric_predictors(formula, schema) if is_linear(family) else []
+    if known is not None:
+        schema, numeric = replace(schema, distinct={name: known.distinct[name] for name in numeric}, n_rows=known.n_rows), []
     facts = {f"distinct.{name}": f"approx_count_distinct({TABLE}.{quote(name)})" for name in numeric}
     calculated = (*predictor_expressions(formula), *formula.offsets)
     pending = list(dict.fromkeys(inner for e in calculated for inner in standardised(e)))
     if not facts and not pending:
-        return schema
+        return replace(schema, scattered=scattered_predictors(connection, study_sql, formula, schema))
     moments: dict[str, tuple[float, float]] = {}
     while True:
         ready = [e for e in pending if all(expression_label(inner) in moments for inner in standardised(e))]
@@ -91,17 +118,27 @@ def read_schema(connection: duckdb.DuckDBPyConnection, study_sql: str, formula: 
         for label in map(expression_label, ready):
             moments[label] = (_finite(found[f"mean.{label}"], "mean", label), _finite(found[f"sd.{label}"], "standard deviation", label))
         moments |= _about_their_means(connection, study_sql, {expression_label(e): as_sql(e, moments) for e in ready}, moments)
-        distinct = schema.distinct or {name: int(found[f"distinct.{name}"]) for name in numeric}
-        schema = replace(schema, distinct=distinct, moments=moments, n_rows=int(found["n_rows"]))
+        counted = schema.distinct or {name: int(found[f"distinct.{name}"]) for name in numeric}
+        schema = replace(schema, distinct=counted, moments=moments, n_rows=int(found["n_rows"]))
         if not pending:
-            return replace(schema, scattered=_scattered(connection, study_sql, formula, schema))
+            return replace(schema, scattered=scattered_predictors(connection, study_sql, formula, schema))
         facts = {}
 
 
-def _scattered(connection: duckdb.DuckDBPyConnection, study_sql: str, formula: Formula, schema: Schema) -> frozenset[str]:
-    """Predictors with few values that make many cells of each cell of the grouping columns: those with most values first."""
-    joined = sorted(schema.discrete & schema.distinct.keys(), key=lambda name: schema.distinct[name])
-    if not joined or schema.n_rows is None or schema.n_rows <= FEW_CELLS:
+def possibly_scattered(schema: Schema) -> list[str]:
+    """Numeric predictors with few values, those with fewest first; none where they cannot make many cells of each."""
+    joined = sorted(schema.discrete & schema.distinct.keys(), key=lambda name: (schema.distinct[name], name))
+    is_small = schema.n_rows is None or schema.n_rows <= FEW_CELLS
+    return [] if is_small or math.prod(schema.distinct[name] for name in joined) <= MOST_MORE else joined
+
+
+def scattered_predictors(connection: duckdb.DuckDBPyConnection, study_sql: str, formula: Formula, schema: Schema) -> frozenset[str]:
+    """Predictors with few values that make many cells of each cell of the grouping columns: those with most values first.
+
+    Depends on all rows together; what is true of a part of them says nothing of the whole.
+    """
+    joined = possibly_scattered(schema)
+    if not joined:
         return frozenset()
     keys = [quote(name) for name in grouping_columns(formula)]
     prefixes = {str(n): [*keys, *map(quote, joined[:n])] or ["1"] for n in range(len(joined) + 1)}
@@ -127,7 +164,8 @@ def _about_their_means(
     return {label: (moments[label][0] + float(found[f"mean.{label}"]), float(found[f"sd.{label}"])) for label in far}
 
 
-def _numeric_predictors(formula: Formula, schema: Schema) -> list[str]:
+def numeric_predictors(formula: Formula, schema: Schema) -> list[str]:
+    """Columns of a gaussian study whose number of distinct values decides whether they join the key."""
     names = [name for e in predictor_expressions(formula) if not schema.is_categorical(e) for name in columns_in(e)]
     grouping = {name for group in formula.groups for name in group.columns}
     return [name for name in dict.fromkeys(names) if schema.kind(name) == "number" and name not in grouping]

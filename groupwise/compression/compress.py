@@ -1,4 +1,4 @@
-"""Compress: the study's rows to cell statistics, by one DuckDB query; what leaves this step is two small files and a sample of rows."""
+"""Compress: the study's rows to cell statistics, by one DuckDB query; what leaves this step is two small files."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from pathlib import Path
 
 import duckdb
 
-from groupwise.compression.cell_query import INEXACT, LOST, CellQuery, compile_cells, refuse_too_wide, render, subquery
-from groupwise.compression.column_scan import read_schema
+from groupwise.compression.cell_checks import check_cells, has_lost_digits
+from groupwise.compression.cell_query import CellQuery, compile_cells, refuse_too_wide, render, subquery
+from groupwise.compression.column_scan import ValueCounts, read_schema
 from groupwise.compression.sql_expressions import as_sql
-from groupwise.compression.unit_query import write_unit_sums
+from groupwise.compression.unit_query import unit_counts, write_unit_sums
 from groupwise.compression.write_query import write_query
 from groupwise.faults import told
-from groupwise.source.relation import Relation, connect, first_line, quote
+from groupwise.source.relation import Relation, connect, first_line, literal, quote
 from groupwise.source.source_files import exactly
 from groupwise.source.time_limit import close
 from groupwise.source.user_sql.statement import one_statement, run
@@ -27,13 +28,11 @@ from multilevel.cells.files import CellsSpec, units_path, write_cells_spec
 from multilevel.cells.level_order import LevelOrder
 from multilevel.errors import DataError
 from multilevel.families.registry import is_linear, statistics_of
-from multilevel.formula.columns import columns_in, formula_columns
+from multilevel.formula.columns import columns_in
 from multilevel.formula.labels import expression_label
 from multilevel.formula.tree import Call, Column, Expression, Formula
 
 MAX_CELLS = 2_000_000
-SAMPLE_ROWS = 2_000
-SAMPLE_SEED = 20_160_104
 ONE_TEXT = re.compile(
     r"(VARCHAR|BOOLEAN|U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|FLOAT|DOUBLE|DECIMAL\(\d+,\d+\)|DATE|TIMESTAMP.*|UUID|ENUM\(.*\))$"
 )
@@ -49,7 +48,6 @@ class CompressedStudy:
 
     cells_path: Path
     spec_path: Path
-    rows_path: Path
     n_cells: int
     n_rows: int
     compression_ratio: float
@@ -65,22 +63,22 @@ def compress(
     folder: Path,
     *,
     max_cells: int = MAX_CELLS,
-    sample_rows: int = SAMPLE_ROWS,
     most_outcomes: int = MOST_OUTCOMES,
     orders: Mapping[str, LevelOrder] | None = None,
     units: Sequence[str] = (),
+    known: ValueCounts | None = None,
 ) -> CompressedStudy:
-    """Write cells.parquet, cells.json and rows.parquet into ``folder``.
+    """Write cells.parquet and cells.json into ``folder``.
 
     Parameters
     ----------
     relation : where the line items are; opened read-only.
     study_sql : one complete SELECT giving the study's rows (after window, where, missing values and quarantine).
     max_cells : limit for the families whose predictors must all join the key; gaussian has none.
-    sample_rows : rows kept for residual plots.
     most_outcomes : different (cell, outcome) pairs up to which single rows' outcomes are kept.
     orders : column of a categorical predictor -> the order of its levels, where it is not the sorted one.
     units : sampled columns that the formula leaves out; sums by cell and unit are kept of each (``units.<i>.parquet``).
+    known : counts of the rows, where there are some; else a scan takes them.
 
     Raises
     ------
@@ -99,10 +97,10 @@ def compress(
             family,
             folder,
             max_cells=max_cells,
-            sample_rows=sample_rows,
             most_outcomes=most_outcomes,
             orders=orders,
             units=units,
+            known=known,
         )
     finally:
         close(connection)
@@ -116,37 +114,41 @@ def compress_rows(
     folder: Path,
     *,
     max_cells: int = MAX_CELLS,
-    sample_rows: int = SAMPLE_ROWS,
     most_outcomes: int = MOST_OUTCOMES,
     orders: Mapping[str, LevelOrder] | None = None,
     units: Sequence[str] = (),
+    known: ValueCounts | None = None,
 ) -> CompressedStudy:
     """``compress`` on an open connection."""
     folder.mkdir(parents=True, exist_ok=True)
     with explained(formula):
-        schema = read_schema(connection, study_sql, formula, family)
+        schema = read_schema(connection, study_sql, formula, family, known)
         plan = plan_cells(formula, schema, family)
         refuse_too_wide(plan, formula)
         refuse_merged_levels(connection, study_sql, plan)
-        refuse_too_many_cells(connection, study_sql, plan, schema, max_cells)
-        with_outcomes = has_few_outcomes(connection, study_sql, plan, schema, most_outcomes)
+        rough = _rough(connection, study_sql, plan, schema, units)
+        _refuse_too_many_cells(connection, study_sql, plan, schema, rough, max_cells)
+        with_outcomes = rough.outcomes is not None and CERTAIN * rough.outcomes <= most_outcomes
         query = compile_cells(plan, schema, study_sql, with_outcomes=with_outcomes, with_key=bool(units))
         cells = write_query(connection, query.sql, folder / "cells.parquet")
-        n_cells, n_rows = _check_cells(connection, cells, plan)
-        two_passes = is_linear(plan.family) and not plan.has_weights and _lost_digits(connection, cells)
+        n_cells, n_rows = check_cells(connection, cells, plan)
+        if with_outcomes and not has_few_outcomes(connection, cells, most_outcomes):
+            write_query(connection, f"select * exclude (outcomes) from read_parquet({literal(exactly(str(cells)))})", cells)
+        two_passes = is_linear(plan.family) and not plan.has_weights and has_lost_digits(connection, cells)
         if two_passes:
             query = compile_cells(plan, schema, study_sql, two_passes=True, with_key=bool(units))
             cells = write_query(connection, query.sql, cells)
-        rows = write_query(connection, sample_query(study_sql, formula, sample_rows), folder / "rows.parquet")
         n_units = {
-            column: write_unit_sums(connection, study_sql, plan, schema, column, units_path(cells, place), two_passes=two_passes)
+            column: write_unit_sums(
+                connection, study_sql, plan, schema, column, units_path(cells, place), two_passes=two_passes, about=rough.units[column]
+            )
             for place, column in enumerate(units)
         }
-        counts = _histogram(connection, plan, schema, study_sql)
+        counts = histogram(connection, plan, schema, study_sql)
     spec_path = folder / "cells.json"
     spec = cells_spec(formula, plan, schema, query, n_rows=n_rows, n_cells=n_cells, counts=counts)
-    write_cells_spec(replace(spec, levels=_level_orders(plan, orders or {}), units=n_units), spec_path)
-    return CompressedStudy(cells, spec_path, rows, n_cells, n_rows, n_rows / n_cells, query.sql)
+    write_cells_spec(replace(spec, levels=orders_by_label(plan, orders or {}), units=n_units), spec_path)
+    return CompressedStudy(cells, spec_path, n_cells, n_rows, n_rows / n_cells, query.sql)
 
 
 def cells_spec(
@@ -167,60 +169,86 @@ def cells_spec(
         n_cells=n_cells,
         histogram=counts if statistics_of(plan.family).distinct_outcomes == "kept" else [],
         moments=dict(schema.moments),
-        constants={"log_factorial": math.fsum(n * math.lgamma(value + 1) for value, n in counts)} if _needs_outcomes(plan) else {},
+        constants={"log_factorial": math.fsum(n * math.lgamma(value + 1) for value, n in counts)} if needs_outcomes(plan) else {},
     )
 
 
-def _level_orders(plan: CellPlan, orders: Mapping[str, LevelOrder]) -> dict[str, LevelOrder]:
+def orders_by_label(plan: CellPlan, orders: Mapping[str, LevelOrder]) -> dict[str, LevelOrder]:
     """Orders by the labels of the predictors that they are of."""
     return {expression_label(part): orders[name] for part in plan.labels for name in columns_in(part) if name in orders}
 
 
-def refuse_too_many_cells(connection: duckdb.DuckDBPyConnection, study_sql: str, plan: CellPlan, schema: Schema, max_cells: int) -> None:
-    """Count the cells before they are made, where all predictors join the key.
+@dataclass(frozen=True)
+class _Rough:
+    """About how many there are, from one scan; no more than rows. cells, outcomes : None where nobody needs to know.
 
-    Raises
-    ------
-    DataError
-        With the count and the way out.
+    units : column -> its different units, and their pairs with a cell.
     """
-    if is_linear(plan.family) or not plan.keys:
+
+    n_rows: int
+    cells: int | None
+    outcomes: int | None
+    units: Mapping[str, tuple[int, int]]
+
+
+def _rough(connection: duckdb.DuckDBPyConnection, study_sql: str, plan: CellPlan, schema: Schema, units: Sequence[str]) -> _Rough:
+    """Counts that decide what is kept; no scan where nothing depends on any."""
+    keys = [quote(key.name) if isinstance(key, Column) else as_sql(key, schema.moments) for key in plan.keys]
+    facts = {}
+    if not is_linear(plan.family) and plan.keys:
+        facts["n_cells"] = f"approx_count_distinct(hash({', '.join(keys)}))"
+    if plan.has_single_outcomes:
+        facts["n_outcomes"] = f"approx_count_distinct({outcome_pair(plan, schema)})"
+    for place, column in enumerate(units):
+        facts |= {f"{name}_{place}": sql for name, sql in unit_counts(plan, schema, column).items()}
+    if not facts:
+        return _Rough(0, None, None, {})
+    listed = ", ".join(f"{sql} as {name}" for name, sql in facts.items())
+    row = run(connection, render("cell_schema", study_rows=subquery(study_sql), facts=listed)).fetchone()
+    found = dict(zip(("n_rows", *facts), row or (), strict=True))
+
+    def at_most_rows(name: str) -> int | None:
+        return min(found["n_rows"], found[name]) if name in found else None
+
+    of_units = {column: (int(found[f"n_units_{place}"]), int(found[f"n_pairs_{place}"])) for place, column in enumerate(units)}
+    return _Rough(found["n_rows"], at_most_rows("n_cells"), at_most_rows("n_outcomes"), of_units)
+
+
+def _refuse_too_many_cells(
+    connection: duckdb.DuckDBPyConnection, study_sql: str, plan: CellPlan, schema: Schema, rough: _Rough, max_cells: int
+) -> None:
+    """Count the cells before they are made, where all predictors join the key; DataError with the count and the way out."""
+    if rough.cells is None or rough.cells <= CERTAIN * max_cells:
         return
     keys = ", ".join(quote(key.name) if isinstance(key, Column) else as_sql(key, schema.moments) for key in plan.keys)
-    facts = f"approx_count_distinct(hash({keys})) as n_cells"
-    rough = run(connection, render("cell_schema", study_rows=subquery(study_sql), facts=facts)).fetchone() or (0, 0)
-    if min(rough[0], rough[1]) <= CERTAIN * max_cells:
-        return
     exact = run(connection, render("cell_count", study_rows=subquery(study_sql), keys=keys)).fetchone() or (0,)
     if exact[0] > max_cells:
-        numbers = [expression_label(e) for e in plan.numbers if not (isinstance(e, Call) and e.function == "bin")]
-        offer = f"write bin({numbers[0]}, width) for {numbers[0]}" if numbers else "leave out a grouping factor or a predictor"
-        raise DataError(
-            f"{exact[0]:,} cells from {rough[0]:,} rows: more than max_cells = {max_cells:,}. Under family {plan.family} every predictor "
-            f"joins the key, so {offer}, or raise max_cells in the study (memory and time grow with it)."
-        )
+        raise too_many_cells(plan, exact[0], rough.n_rows, max_cells)
 
 
-def has_few_outcomes(
-    connection: duckdb.DuckDBPyConnection, study_sql: str, plan: CellPlan, schema: Schema, most_outcomes: int = MOST_OUTCOMES
-) -> bool:
-    """Whether single rows' outcomes can be kept: about how many (cell, outcome) pairs differ, from one cheap scan."""
-    if not plan.has_single_outcomes:
-        return False
+def too_many_cells(plan: CellPlan, n_cells: int, n_rows: int, max_cells: int) -> DataError:
+    """What is said of more cells than the study allows."""
+    numbers = [expression_label(e) for e in plan.numbers if not (isinstance(e, Call) and e.function == "bin")]
+    offer = f"write bin({numbers[0]}, width) for {numbers[0]}" if numbers else "leave out a grouping factor or a predictor"
+    return DataError(
+        f"{n_cells:,} cells from {n_rows:,} rows: more than max_cells = {max_cells:,}. Under family {plan.family} every predictor joins "
+        f"the key, so {offer}, or raise max_cells in the study (memory and time grow with it)."
+    )
+
+
+def outcome_pair(plan: CellPlan, schema: Schema) -> str:
+    """SQL over a row: a number for its cell with its outcome and size."""
     sizes = () if plan.offset_in_key else plan.offsets
     sizes = sizes if plan.trials is None else (plan.trials,)
     values = [as_sql(expression, schema.moments) for expression in (plan.raw_outcome, *sizes)]
     keys = [quote(key.name) if isinstance(key, Column) else as_sql(key, schema.moments) for key in plan.keys]
-    facts = f"approx_count_distinct(hash({', '.join([*keys, *values])})) as n_outcomes"
-    rough = run(connection, render("cell_schema", study_rows=subquery(study_sql), facts=facts)).fetchone() or (0, 0)
-    return bool(min(rough[0], rough[1]) <= most_outcomes)
+    return f"hash({', '.join([*keys, *values])})"
 
 
-def sample_query(study_sql: str, formula: Formula, sample_rows: int) -> str:
-    """A repeatable reservoir sample of the formula's columns."""
-    study_sample = f"{subquery(study_sql)} tablesample reservoir({int(sample_rows)} rows) repeatable ({SAMPLE_SEED})"
-    columns = ",\n    ".join(quote(name) for name in formula_columns(formula))
-    return render("cell_rows", columns=columns, study_sample=study_sample)
+def has_few_outcomes(connection: duckdb.DuckDBPyConnection, cells: Path, most_outcomes: int) -> bool:
+    """Whether the (cell, outcome) pairs that the cells hold are few enough."""
+    query = f"select coalesce(sum(cardinality(outcomes)), 0) from read_parquet({literal(exactly(str(cells)))})"
+    return int((connection.execute(query).fetchone() or (0,))[0]) <= most_outcomes
 
 
 def refuse_merged_levels(connection: duckdb.DuckDBPyConnection, study_sql: str, plan: CellPlan) -> None:
@@ -254,78 +282,17 @@ def explained(formula: Formula) -> Iterator[None]:
         raise DataError(f"`{formula.text}` does not fit the columns' types: {first_line(error)}.") from error
 
 
-def _check_cells(connection: duckdb.DuckDBPyConnection, cells: Path, plan: CellPlan) -> tuple[int, int]:
-    """Cells and rows; an empty study or an unusable value is refused here, before anything is fitted."""
-    table = connection.sql("select * from read_parquet($path)", params={"path": exactly(str(cells))})
-    floats = [name for name, kind in zip(table.columns, table.types, strict=True) if str(kind) == "DOUBLE"]
-    # not count(*) filter (...), which takes ten times as long to plan for thousands of columns
-    bad = ", ".join(f"count_if(not coalesce(isfinite({quote(name)}), false))" for name in floats)
-    texts = [name for name in table.columns if name.startswith(("g.", "c."))]
-    wide = [name for name in table.columns if name.startswith(INEXACT)]
-    null = "".join(f", count(*) - count({quote(name)})" for name in texts)
-    inexact = "".join(f", cast(coalesce(sum({quote(name)}), 0) as bigint)" for name in wide)
-    counts = f"select count(*), cast(coalesce(sum(n), 0) as bigint), {bad}{null}{inexact} from read_parquet($path)"
-    row = connection.execute(counts, {"path": exactly(str(cells))}).fetchone() or (0, 0)
-    n_cells, n_rows = int(row[0]), int(row[1])
-    if n_rows == 0:
-        cells.unlink()
-        raise DataError("There are no rows to compress: the window, `where` or the quarantine left none.")
-    _refuse_inexact(cells, dict(zip(wide, row[len(row) - len(wide) :], strict=True)))
-    found = row[2 : len(row) - len(wide)]
-    wrong = {_plain(name, plan): count for name, count in zip([*floats, *texts], found, strict=True) if count}
-    if wrong:
-        cells.unlink()
-        precision = plan.weights or plan.standard_error
-        if precision in wrong:
-            raise DataError(
-                f"`{precision}` must be positive and finite in every row, as a known precision; in {wrong[precision]:,} cells it is not."
-            )
-        listed = ", ".join(f"`{name}` ({count:,} cells)" for name, count in list(wrong.items())[:5])
-        raise DataError(f"Values that are null or not finite in {listed}. Leave such rows out with `where` or `missing`.")
-    return n_cells, n_rows
-
-
-def _lost_digits(connection: duckdb.DuckDBPyConnection, cells: Path) -> bool:
-    found = connection.execute(f"select bool_or({LOST}) from read_parquet($path)", {"path": exactly(str(cells))}).fetchone()
-    return bool(found and found[0])
-
-
-def _refuse_inexact(cells: Path, counts: dict[str, int]) -> None:
-    """Whole numbers and decimals whose last digits a double would drop, which is all that tells them apart where they are all alike."""
-    for column, count in counts.items():
-        if count:
-            cells.unlink()
-            name = column.removeprefix(INEXACT)
-            raise DataError(
-                f"`{name}` has more digits than a double holds (about 16) in {count:,} rows, so its last digits would be lost. Subtract a "
-                f"typical value, or divide, in the line_items query before it becomes a double: {name} - 1700000000000000000 as {name}."
-            )
-
-
-def _plain(name: str, plan: CellPlan) -> str:
-    """A column of cells.parquet in the formula's terms."""
-    kind, _, rest = name.partition(".")
-    if kind in {"mean", "cross"}:
-        return (*plan.feature_labels, expression_label(plan.outcome))[int(rest.split(".")[0])]
-    if kind in {"g", "c", "x"}:
-        return rest
-    if name in {"weight", "once.log_weights"}:
-        return str(plan.weights or plan.standard_error)
-    if name in {"offset", "size", "once.outcome_log_exposure"}:
-        return "offset" if plan.offsets else "trials"
-    return expression_label(plan.outcome)
-
-
-def _histogram(connection: duckdb.DuckDBPyConnection, plan: CellPlan, schema: Schema, study_sql: str) -> list[list[float]]:
+def histogram(connection: duckdb.DuckDBPyConnection, plan: CellPlan, schema: Schema, study_sql: str) -> list[list[float]]:
     """Distinct outcomes and how often: far fewer logarithms of factorials than rows."""
-    if not _needs_outcomes(plan):
+    if not needs_outcomes(plan):
         return []
     response = as_sql(plan.raw_outcome, schema.moments)
     rows = run(connection, render("cell_histogram", study_rows=subquery(study_sql), response=response)).fetchall()
     return [[float(value), float(count)] for value, count in rows]
 
 
-def _needs_outcomes(plan: CellPlan) -> bool:
+def needs_outcomes(plan: CellPlan) -> bool:
+    """Whether the distinct outcomes and how often they occur are needed."""
     return statistics_of(plan.family).distinct_outcomes != "not needed"
 
 

@@ -18,10 +18,14 @@ VALUE, NUMBER = "unit_value", "unit_number"
 
 @dataclass(frozen=True)
 class UnitTable:
-    """A table of sampled units, with the columns ``VALUE`` and ``NUMBER``; ``column`` : whose values they are among the study's."""
+    """A table of sampled units, with the columns ``VALUE`` and ``NUMBER``; ``column`` : whose values they are among the study's.
+
+    ``partition`` : column of the study's rows and of the table, where every partition has units of its own.
+    """
 
     name: str
     column: str
+    partition: str | None = None
 
     @property
     def input(self) -> str:
@@ -31,7 +35,11 @@ class UnitTable:
     @property
     def join(self) -> str:
         """SQL that adds the table to the study's rows."""
-        return f"\n    left join {self.name} as sampled_unit on study.{quote(self.column)} = sampled_unit.{VALUE}"
+        joined = f"\n    left join {self.name} as sampled_unit on study.{quote(self.column)} = sampled_unit.{VALUE}"
+        if self.partition is None:
+            return joined
+        own = quote(self.partition)
+        return f"{joined} and study.{own} is not distinct from sampled_unit.{own}"
 
     def kept(self, columns: Mapping[str, str]) -> dict[str, str]:
         """Those of the cells' columns that are kept, and the unit."""

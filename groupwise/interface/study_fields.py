@@ -43,3 +43,4 @@ class StudyFields(TypedDict, total=False):
     diff: Mapping[str, object]
     resources: Mapping[str, object]
     runs: Mapping[str, int]
+    statistics: Mapping[str, str] | None

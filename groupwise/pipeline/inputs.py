@@ -27,7 +27,7 @@ from groupwise.validation.suite_file import suite_entries
 from multilevel.catalogue.published_tables import CATALOGUE_VERSION
 from sql import read_query
 
-NO_INPUTS = frozenset({"publish_to", "resources", "runs"})
+NO_INPUTS = frozenset({"publish_to", "resources", "runs", "statistics"})
 """Fields of a study that no number follows from."""
 OWN_CODE = {"groupwise": groupwise.__file__, "multilevel": multilevel.__file__, "queries": read_query.__code__.co_filename}
 """A file of every folder that the numbers come from; in a wheel the queries have another parent."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-from groupwise.compression.compress import SAMPLE_ROWS, CompressedStudy, compress
+from groupwise.compression.column_scan import ValueCounts
+from groupwise.compression.compress import CompressedStudy, compress
 from groupwise.source.describe import extract
 from groupwise.source.relation import Relation
 from groupwise.source.time_zones import local_day
@@ -52,12 +53,13 @@ def cells_of(
     *,
     formula: Formula | None = None,
     most_outcomes: int = MOST_OUTCOMES,
-    sample_rows: int = SAMPLE_ROWS,
     with_units: bool = False,
+    known: ValueCounts | None = None,
 ) -> CompressedStudy:
     """Cells of the study's rows, by its formula or another one; parameters and errors as of ``compress``.
 
     ``with_units`` : keep sums by cell and unit of the sampled columns that the formula leaves out.
+    ``known`` : as of ``compress``.
     """
     used = study.parsed_formula if formula is None else formula
     return compress(
@@ -68,7 +70,7 @@ def cells_of(
         folder,
         max_cells=study.max_cells,
         most_outcomes=most_outcomes,
-        sample_rows=sample_rows,
         orders=level_orders(study),
         units=not_grouped_by(used, study.sampled) if with_units else (),
+        known=known,
     )

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 from typing import Any, Protocol
 
 from groupwise.pipeline.step import Step
-from groupwise.pipeline.steps import CHECK, COMPRESS, EXTRACT, FIT, LOOK, PUBLISH, RECORD, VALIDATE
+from groupwise.pipeline.steps import CHECK, COMPRESS, CONDENSE, COUNT, EXTRACT, FIT, LOOK, PUBLISH, RECORD, VALIDATE
+from groupwise.run_folder import RunFolder
+from groupwise.statistics.gather import Ask, gather_cells, gather_facts
+from groupwise.statistics.job import Job, Statistics, divided
+from groupwise.study.study import Study
 from groupwise.supervision.news import tell
 
 
@@ -21,7 +27,17 @@ class Pending(Protocol):
         """Its result; raises its error."""
 
 
-class Caller(Protocol):
+class Mapper(Protocol):
+    """Calls a step once for every argument."""
+
+    def workers(self, study: Study) -> int:
+        """How many arguments are worked at a time."""
+
+    def map(self, study: Study, step: Step, arguments: Sequence[str]) -> list[Any]:
+        """The results in the order of the arguments; raises the error of one of them."""
+
+
+class Caller(Mapper, Protocol):
     """Calls steps, with their retries and time limits."""
 
     def call(self, step: Step, *arguments: Any) -> Any:
@@ -57,10 +73,13 @@ def run_steps(caller: Caller, folder: str, as_of: date | None, today: date) -> E
         if already is not None:
             tell(published=already)
             return Ended(already, unchanged=True)
+    run = RunFolder(Path(folder))
+    gather_facts(run, asking(caller, COUNT))
     tell(step=VALIDATE.name)
     caller.call(VALIDATE, folder)
     recorded = caller.start(RECORD, folder)
     try:
+        gather_cells(run, asking(caller, CONDENSE))
         for step in (COMPRESS, FIT, CHECK):
             tell(step=step.name)
             caller.call(step, folder)
@@ -71,3 +90,14 @@ def run_steps(caller: Caller, folder: str, as_of: date | None, today: date) -> E
     published = str(caller.call(PUBLISH, folder))
     tell(published=published)
     return Ended(published, unchanged=False)
+
+
+def asking(caller: Mapper, step: Step) -> Ask:
+    """Has jobs done by the step."""
+
+    def ask(job: Job) -> list[Statistics]:
+        tell(step=step.name)
+        jobs = divided(job, caller.workers(job.study))
+        return caller.map(job.study, step, [one.to_json() for one in jobs])
+
+    return ask

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import logging
-import signal
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
-from types import FrameType
 from typing import Any
 
+from groupwise.pipeline.attempts import attempts
+from groupwise.pipeline.cluster import cluster_threads, on_cluster, scheduler_of
 from groupwise.pipeline.order import Ended, run_steps
 from groupwise.pipeline.step import Step
 from groupwise.pipeline.steps import EXTRACT, FIT, PUBLISH
 from groupwise.progress import RunProgress
+from groupwise.study.study import Study
 
 logger = logging.getLogger("groupwise.run")
 
@@ -60,6 +58,20 @@ class _Pending:
         return self.future.result()
 
 
+class InTurn:
+    """Calls a step in this process, or on the cluster that the study or the environment names."""
+
+    def workers(self, study: Study) -> int:
+        """One here, since DuckDB has threads of its own."""
+        address = scheduler_of(study)
+        return 1 if address is None else cluster_threads(address)
+
+    def map(self, study: Study, step: Step, arguments: Sequence[str]) -> list[Any]:
+        """The results, in order."""
+        address = scheduler_of(study)
+        return [attempts(step, argument) for argument in arguments] if address is None else on_cluster(address, step, arguments)
+
+
 @dataclass(frozen=True)
 class _Here:
     progress: RunProgress
@@ -83,45 +95,16 @@ class _Here:
     def _published(self, folder: str) -> str:
         return str(attempts(PUBLISH, folder).folder) if self.publish is None else self.publish(folder)
 
+    def workers(self, study: Study) -> int:
+        return InTurn().workers(study)
+
+    def map(self, study: Study, step: Step, arguments: Sequence[str]) -> list[Any]:
+        began = time.monotonic()
+        self.progress.begin(step.name, step.title)
+        results = InTurn().map(study, step, arguments)
+        self.progress.end(step.name)
+        logger.info("%s: done in %.1f s, %d jobs", step.title, time.monotonic() - began, len(arguments))
+        return results
+
     def start(self, step: Step, *arguments: Any) -> _Pending:
         return _Pending(self.beside.submit(attempts, step, *arguments))
-
-
-def attempts(step: Step, *arguments: Any) -> Any:
-    """The step's result; tried again, after the step's waits, where its error may pass by itself."""
-    for pause in step.waits:
-        try:
-            return _attempt(step, *arguments)
-        except Exception as error:
-            if not step.may_pass(error):
-                raise
-            logger.warning("%s: %s Trying again in %g seconds.", step.title, error, pause)
-        time.sleep(pause)
-    return _attempt(step, *arguments)
-
-
-def _attempt(step: Step, *arguments: Any) -> Any:
-    with _alarm(step):
-        return step.function(*arguments)
-
-
-@contextmanager
-def _alarm(step: Step) -> Iterator[None]:
-    """Raise TimeoutError in the block once the step's time is over: in the main thread, where there are signals of this kind.
-
-    The record runs in another thread and hands its limit to its own process; queries have a limit of their own in every thread.
-    """
-    if sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def over(number: int, frame: FrameType | None) -> None:
-        raise TimeoutError(f"{step.title}: not done within {step.seconds:,g} seconds")
-
-    before = signal.signal(signal.SIGALRM, over)
-    signal.setitimer(signal.ITIMER_REAL, step.seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0.0)
-        signal.signal(signal.SIGALRM, before)

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from groupwise.pipeline.receipt import write_receipt
 from groupwise.printable import markdown_text
 from groupwise.publishing.folder.report_index import write_index
 from groupwise.publishing.pointer import moment_of
@@ -69,6 +70,7 @@ def release(run: RunFolder, confirm: Confirm = nobody_asks) -> Publication:
     )
     if isinstance(target, LocalFolder):
         write_index(target.layout.root)
+    write_receipt(run, target)
     if published.why_not_latest is not None:
         _tell(f"{study.name}: {published.why_not_latest}")
     return published

@@ -10,6 +10,9 @@ from contextlib import AbstractContextManager
 from datetime import date
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import duckdb
 
 from groupwise.faults import told
 from groupwise.pipeline.line_items import cells_of
@@ -21,12 +24,18 @@ from groupwise.pipeline.unchanged import same_by_files, same_by_rows
 from groupwise.publishing.publication import Confirm, Publication, nobody_asks
 from groupwise.redaction import protect
 from groupwise.run_folder import RunFolder
-from groupwise.source.describe import extract as describe_relation
-from groupwise.source.time_limit import HOUR, time_limit
+from groupwise.source.relation import connect
+from groupwise.source.time_limit import HOUR, TABLE_FIRST, close, time_limit
+from groupwise.statistics.gather import GatheredCounts, gathered, merge_gathered
+from groupwise.statistics.gather import describe as describe_relation
+from groupwise.statistics.job import Job, Statistics, job_from
+from groupwise.statistics.partition_cells import condense as condense_partitions
+from groupwise.statistics.partition_facts import count as count_partitions
 from groupwise.study.study import Study
 from groupwise.validation.expectation_record import record_in_child
 from groupwise.validation.validate import validate as validate_rows
 from groupwise.validation.validation_page import write_validation_page
+from groupwise.validation.window_counts import noted_counts
 from multilevel.errors import GroupwiseError, SourceError
 
 type StepProgress = Callable[[str, float], None]
@@ -47,7 +56,7 @@ _reading = partial(Step, seconds=HOUR + AFTER_QUERIES, waits=WAITS_SECONDS, may_
 
 def _in_time(study: Study) -> AbstractContextManager[None]:
     """The limit of a step's queries: no other limit reaches a query inside DuckDB."""
-    return time_limit(HOUR, study.name, "make a table of the rows in the database first")
+    return time_limit(HOUR, study.name, TABLE_FIRST)
 
 
 @told("the run's folder cannot be written")
@@ -61,8 +70,28 @@ def extract(folder: str, as_of: date | None, today: date) -> str | None:
     run = RunFolder(Path(folder))
     study = run.study()
     with _in_time(study):
-        describe_relation(study, as_of, run.path, today=today)
+        describe_relation(run, as_of, today)
     return same_by_rows(run)
+
+
+def count(job: str) -> Statistics:
+    """Count the line items of some partitions; ``job`` : of ``Job.to_json``."""
+    return _answered(job, lambda own, connection, folder: count_partitions(own, connection))
+
+
+def condense(job: str) -> Statistics:
+    """Reduce the line items of some partitions to cells; ``job`` : of ``Job.to_json``."""
+    return _answered(job, condense_partitions)
+
+
+def _answered(text: str, answer: Callable[[Job, duckdb.DuckDBPyConnection, Path], Statistics]) -> Statistics:
+    job = job_from(text)
+    with _in_time(job.study), TemporaryDirectory(prefix="groupwise-job-") as folder:
+        connection = connect(job.relation, Path(folder))
+        try:
+            return answer(job, connection, Path(folder))
+        finally:
+            close(connection)
 
 
 @told("the validation page cannot be written")
@@ -72,7 +101,9 @@ def validate(folder: str) -> None:
     study = run.study()
     try:
         with _in_time(study):
-            validate_rows(study, run.relation(), run.path)
+            found = gathered(run)
+            counted = noted_counts(run.path) if found is None else GatheredCounts(found)
+            validate_rows(study, run.relation(), run.path, counted=counted)
     except GroupwiseError:
         # only then is there a record to show; after a full disk the page's own complaint would hide the disk's
         write_validation_page(run)
@@ -93,7 +124,12 @@ def compress(folder: str) -> None:
     run = RunFolder(Path(folder))
     study = run.study()
     with _in_time(study):
-        cells = cells_of(study, run.relation(), run.read_json("validation")["study_sql"], run.path, with_units=True)
+        study_sql = run.read_json("validation")["study_sql"]
+        noted = noted_counts(run.path)
+        known = None if noted is None else noted.values()
+        cells = merge_gathered(run, study_sql)
+        if cells is None:
+            cells = cells_of(study, run.relation(), study_sql, run.path, with_units=True, known=known)
     run.write_json("compression", {"n_cells": cells.n_cells, "n_rows": cells.n_rows, "ratio": cells.compression_ratio, "sql": cells.sql})
 
 
@@ -119,6 +155,8 @@ def publish(folder: str, confirm: Confirm = nobody_asks) -> Publication:
 
 LOOK = Step("look", "look for a version of the same inputs", look)
 EXTRACT = _reading("extract", "extract line items", extract)
+COUNT = _reading("count", "count partitions", count)
+CONDENSE = _reading("condense", "compress partitions", condense)
 VALIDATE = _reading("validate", "validate line items", validate)
 RECORD = Step("record", "record with Great Expectations", record, seconds=HOUR + AFTER_QUERIES)
 COMPRESS = _reading("compress", "compress to cells", compress)

@@ -46,7 +46,7 @@ def _plan(study: Study, relation: Relation, study_sql: str, folder: Path, with_p
     formula, family = study.parsed_formula, study.family
     start = Plan(study=study.name, formula=formula.text, family=family, engine=study.engine)
     try:
-        compressed = cells_of(study, relation, study_sql, folder, sample_rows=1, with_units=True)
+        compressed = cells_of(study, relation, study_sql, folder, with_units=True)
         cells = read_cells(compressed.cells_path, compressed.spec_path)
         parts = tuple(built_parts(formula, cells))
     except (DataError, FitError, FormulaError) as error:

@@ -12,6 +12,8 @@ from multilevel.catalogue.evolution import EARLIER
 from multilevel.catalogue.published_tables import EVERY_TABLE, TABLES
 
 CATALOG = "catalog.sql"
+TREND = "group_trend"
+"""The view over all versions of a study."""
 CATALOG_LOCK = ".catalog.lock"
 
 
@@ -23,6 +25,18 @@ def views(study: str, table: str, rows: str) -> list[str]:
         columns = ", ".join(quote(name) for name in EARLIER[table])
         found.append(f"create or replace view {quote(study)}.{quote(table + '_1x')} as select {columns} from {rows};")
     return found
+
+
+def trend(study: str, home: str) -> str:
+    """The statement that makes the view of every group's estimates over all versions: of a day, the version that was published last.
+
+    home : folder or address of the study.
+    """
+    rows = f"read_parquet({literal(f'{home}/versions/*/*/group_estimates.parquet')}, union_by_name = true, hive_partitioning = false)"
+    columns = "{as_of: 'varchar', run_id: 'varchar', published_at: 'varchar'}"
+    manifests = f"read_json({literal(f'{home}/manifests/*/*.json')}, columns = {columns})"
+    last = f"select arg_max(run_id, published_at) from {manifests} group by as_of"
+    return f"create or replace view {quote(study)}.{quote(TREND)} as select * from {rows} where run_id in ({last});"
 
 
 def write_catalog(root: Path) -> Path:
@@ -37,5 +51,6 @@ def write_catalog(root: Path) -> Path:
                 if table in TABLES or path.exists():
                     file = literal(exactly(str(path)))
                     lines += views(study, table, f"read_parquet({file})")
+            lines.append(trend(study, exactly(str(root / study))))
         durable.replace_text(root / CATALOG, "\n".join(lines) + "\n")
     return root / CATALOG

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -15,9 +15,10 @@ from groupwise.faults import told
 from groupwise.source.casts import cast_line_items, check_casts
 from groupwise.source.conditions import check_type, condition_columns, row_condition
 from groupwise.source.declared_source import locate, read_source, source_columns
+from groupwise.source.fingerprint import Fingerprint, fingerprint
 from groupwise.source.relation import Relation, open_source, quote, rows_of
 from groupwise.source.source_files import source_state
-from groupwise.source.source_table import ColumnUse, SourceTable
+from groupwise.source.source_table import FILE_COLUMN, ColumnUse, SourceTable
 from groupwise.source.time_limit import close
 from groupwise.study.study import Study
 from groupwise.validation.missing_values import label_columns
@@ -29,17 +30,29 @@ from multilevel.errors import DataError, SourceError
 from multilevel.formula.columns import formula_columns
 from multilevel.text import shorten
 
+type Survey = Callable[[duckdb.DuckDBPyConnection, Relation, Sequence[str], Callable[[Relation], None]], Fingerprint]
+"""Connection, relation, the columns in use, a check of casts (of a relation's line items) -> the fingerprint of those in the window."""
+
 RELATION_FILE = "relation.json"
 
 
+def whole_window(
+    connection: duckdb.DuckDBPyConnection, relation: Relation, names: Sequence[str], check: Callable[[Relation], None]
+) -> Fingerprint:
+    """A ``Survey`` that reads every line item in the window."""
+    check(relation)
+    return fingerprint(connection, relation, names)
+
+
 @told("the line items cannot be described")
-def extract(study: Study, as_of: date | None, folder: Path, *, today: date) -> Relation:
+def extract(study: Study, as_of: date | None, folder: Path, *, today: date, survey: Survey = whole_window) -> Relation:
     """Describe the relation and write ``relation.json`` into ``folder``.
 
     Parameters
     ----------
     study : the study. as_of : overrides the study's own, or None. folder : the run's working folder.
     today : what ``latest`` means where there is no window to take a last row from, and what ``scheduled`` means.
+    survey : how the line items in the window get their fingerprint; those that are known already need not be read.
 
     Raises
     ------
@@ -54,6 +67,7 @@ def extract(study: Study, as_of: date | None, folder: Path, *, today: date) -> R
         state = source_state(source.database, source.files)
         table = read_source(connection, study, source, column_use(study), folder)
         as_stored = source_columns(connection, table.sql, study)
+        as_stored.pop(FILE_COLUMN, None)
         line_items = cast_line_items(table.sql, study.types, as_stored)
         require_columns(study, as_stored, table.folders)
         columns = as_stored | dict(study.types)
@@ -79,11 +93,16 @@ def extract(study: Study, as_of: date | None, folder: Path, *, today: date) -> R
             wishes=study.wishes,
             zone=study.zone,
         )
-        check_casts(connection, table.sql, relation.window_condition(study.types), study.types, as_stored, study.name)
-        rows, checksum = _fingerprint(connection, relation, [*used_columns(study), *study.missing, *condition_columns(condition), *ruled])
+
+        def check(part: Relation) -> None:
+            check_casts(connection, table.sql, part.window_condition(study.types), study.types, as_stored, study.name)
+
+        found = survey(connection, relation, [*used_columns(study), *study.missing, *condition_columns(condition), *ruled], check)
+        if not found.rows:
+            raise DataError(_empty(connection, relation))
     finally:
         close(connection)
-    relation = replace(relation, rows=rows, checksum=checksum)
+    relation = replace(relation, rows=found.rows, checksum=found.checksum)
     write_whole(folder / RELATION_FILE, relation.to_json())
     return relation
 
@@ -101,7 +120,10 @@ def column_use(study: Study) -> ColumnUse:
     """Where the study names columns."""
     rules = study_rules(study)
     texts = [*used_columns(study), *study.missing, *study.types, study.where or "", study.window.column if study.window else ""]
-    return ColumnUse([*texts, *(f"{rule.kwargs} {rule.order_by or ''}" for rule in rules)], label_columns(study), tuple(study.types))
+    texts.append(study.partition_column or "")
+    texts += [f"{rule.kwargs} {rule.order_by or ''}" for rule in rules]
+    by_file = study.statistics is not None and study.source.kind == "parquet" and study.source.line_items is None
+    return ColumnUse(texts, label_columns(study), tuple(study.types), by_file)
 
 
 def require_columns(study: Study, columns: Mapping[str, str], folders: Collection[str] = ()) -> None:
@@ -116,6 +138,7 @@ def require_columns(study: Study, columns: Mapping[str, str], folders: Collectio
     if taken:
         raise SourceError(f"{study.name}: missing: mean_and_indicator makes a column {taken[0]}, but the line items have one; rename it.")
     wanted = [*used_columns(study), *study.missing, *study.types, *([study.window.column] if study.window else [])]
+    wanted += [study.partition_column] if study.partition_column else []
     unknown = [name for name in dict.fromkeys(wanted) if name not in columns and name not in made]
     in_folders = next((name for name in unknown if name in folders), None)
     if in_folders is not None:
@@ -181,9 +204,9 @@ def _window_start(study: Study, day: date) -> date | None:
 
 
 def _require_window(study: Study, columns: Mapping[str, str], table: SourceTable) -> None:
-    if study.window is None:
+    field, name = ("window", study.window.column) if study.window else ("statistics", study.partition_column)
+    if name is None:
         return
-    name = study.window.column
     kind = columns[name]
     if not kind.startswith(("DATE", "TIMESTAMP")):
         hint = f" Text in ISO form can be read as dates: add types: {{{name}: TIMESTAMP}} to the study." if kind == "VARCHAR" else ""
@@ -191,7 +214,7 @@ def _require_window(study: Study, columns: Mapping[str, str], table: SourceTable
             hint = f" {table.hints[name]}."
         elif kind == "VARCHAR" and study.source.kind == "csv":
             hint = ' Say how its days are written: options: {date_format: "%d/%m/%Y"}.'
-        raise SourceError(f"{study.name}: window.column {name} is {kind}; it must be a date or a timestamp.{hint}")
+        raise SourceError(f"{study.name}: {field}.column {name} is {kind}; it must be a date or a timestamp.{hint}")
 
 
 def _require_numbers(study: Study, columns: Mapping[str, str], table: SourceTable) -> None:
@@ -199,22 +222,6 @@ def _require_numbers(study: Study, columns: Mapping[str, str], table: SourceTabl
     for name in calculated_columns(study):
         if name in table.hints and columns[name] == "VARCHAR":
             raise SourceError(f"{study.name}: {table.hints[name]}. Until then {name} is text, and the study calculates with it.")
-
-
-def _fingerprint(connection: duckdb.DuckDBPyConnection, relation: Relation, names: list[str]) -> tuple[int, str]:
-    """Rows in the window and a checksum of the columns in use, whatever the rows' order, in one scan.
-
-    The xor of the rows' hashes alone would not see a row that comes twice; their sum does. On two cores it costs about half a second for
-    ten million rows of ten columns. DuckDB may hash otherwise in another version, so compare checksums of one version only.
-    """
-    used = [name for name in dict.fromkeys(names) if name in relation.columns] or list(relation.columns)[:1]
-    packed = f"hash({', '.join(quote(name) for name in used)})"
-    mixed = f"coalesce(bit_xor({packed}), 0) as parity, coalesce(sum({packed} % 1000000007), 0) as total"
-    query = f"select count(*) as n_rows, {mixed} from ({relation.sql})"
-    row = rows_of(connection, query, relation.study, "the line items cannot be read")[0]
-    if not row["n_rows"]:
-        raise DataError(_empty(connection, relation))
-    return int(row["n_rows"]), f"{int(row['parity']):016x}-{int(row['total']):x}"
 
 
 def _empty(connection: duckdb.DuckDBPyConnection, relation: Relation) -> str:

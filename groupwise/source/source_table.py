@@ -8,18 +8,22 @@ from dataclasses import dataclass, field
 
 from groupwise.source.text_files.column_text import Texts
 
+FILE_COLUMN = "groupwise: file"
+"""Column of Parquet sources that says which file a row is from, where a study keeps statistics; none of the line items' own."""
+
 
 @dataclass(frozen=True)
 class ColumnUse:
     """What the study does with columns.
 
     texts : names and expressions in which the study names columns, and the query. labels : those whose text becomes a label. cast : those
-    of ``types``.
+    of ``types``. by_file : whether ``FILE_COLUMN`` is wanted.
     """
 
     texts: Sequence[str]
     labels: Collection[str]
     cast: Collection[str]
+    by_file: bool = False
 
     def names(self, column: str) -> bool:
         """Whether the study names the column anywhere (an expression may do so without meaning it: then it counts as named)."""

@@ -18,6 +18,8 @@ from multilevel.errors import ResourceError
 HOUR = 3_600.0
 """What each step of a run has for its queries, and a command that is told nothing else."""
 MORE_TIME = "give them more time (--time-limit SECONDS)"
+TABLE_FIRST = "make a table of the rows in the database first"
+"""How a run's queries, whose limit nobody sets, take less time."""
 AGAIN_SECONDS = 0.1
 """Between two interruptions: one that comes between two queries does not stop the second."""
 

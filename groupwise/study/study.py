@@ -18,6 +18,7 @@ from pydantic import (
 from groupwise.publishing.address import has_scheme, read_address
 from groupwise.resources import Wishes, resources
 from groupwise.source.time_zones import UTC_ZONE, check_time_zone
+from groupwise.study.kept_statistics import KeptStatistics
 from groupwise.study.level_text import Label
 from groupwise.study.row_rule import RowRule
 from groupwise.study.run_fields import KeptRuns, RunResources
@@ -105,6 +106,9 @@ class Study(Part, StudyObject):
     sampling: SamplingOptions = Field(default_factory=SamplingOptions, description="how the bayesian engine samples")
     resources: RunResources = Field(default_factory=RunResources, description="memory, threads and spill folder of a run")
     runs: KeptRuns = Field(default_factory=KeptRuns, description="for how many days the folders of runs stay")
+    statistics: KeptStatistics | None = Field(
+        None, description="statistics kept by day, month or file, so that a run reads only what changed; null: none are kept"
+    )
     draws: PublishedDraws | None = Field(None, description="joint draws published in draws.parquet; null: none")
     seed: int = Field(20_260_101, ge=0, lt=2**32, description="of every random number in the run")
     quadrature_points: int = Field(1, ge=1, le=100, description="adaptive Gauss-Hermite points; 1 is Laplace")
@@ -183,6 +187,7 @@ class Study(Part, StudyObject):
         if self.method is not None and self.engine == "bayesian":
             raise ValueError("method belongs to engine: likelihood; write null or change the engine")
         self._intervals_fit()
+        self._statistics_fit()
         if formula.response.trials is not None and (self.has_two_parts or statistics_of(self.family).size != "trials"):
             raise ValueError(f"p(successes, trials) is a binomial response, the family is {self.family}")
         if self.is_lognormal and not self.is_linear:
@@ -223,6 +228,24 @@ class Study(Part, StudyObject):
                 read_priors(part)
             except StudyError as error:
                 raise ValueError(shorten(f"{name}: {error}" if name else str(error), 400)) from error
+
+    def _statistics_fit(self) -> None:
+        kept = self.statistics
+        if kept is None:
+            return
+        if kept.partition == "file":
+            if self.source.kind != "parquet" or self.source.line_items is not None:
+                raise ValueError("statistics: partition: file is of Parquet files that no query (line_items) joins; write day or month")
+            if kept.column is not None:
+                raise ValueError("statistics: column says which day or month a line item is of; leave it out for partition: file")
+            return
+        if self.partition_column is None:
+            raise ValueError(f"statistics: partition: {kept.partition} needs a column with the day of a line item; write column: ts")
+        if self.window is not None and self.partition_column != self.window.column:
+            raise ValueError(
+                f"statistics: column {kept.column} is not window.column {self.window.column}, so that a window would cut every partition; "
+                f"write {self.window.column}"
+            )
 
     def _intervals_fit(self) -> None:
         if self.intervals != "wald" and self.engine == "bayesian":
@@ -276,6 +299,13 @@ class Study(Part, StudyObject):
     def parsed_formula(self) -> Formula:
         """The formula's tree."""
         return parse_formula(self.formula)
+
+    @property
+    def partition_column(self) -> str | None:
+        """The column that says which partition of ``statistics`` a line item is of; None of files, and where nothing is kept."""
+        if self.statistics is None or self.statistics.partition == "file":
+            return None
+        return self.statistics.column or (self.window.column if self.window else None)
 
     @property
     def wishes(self) -> Wishes:

@@ -25,6 +25,7 @@ from groupwise.source.parquet_statistics import CAN_HAVE_NAN
 from groupwise.source.relation import Relation, connect, literal, quote, rows_of
 from groupwise.source.source_files import exactly
 from groupwise.source.time_limit import HOUR, close, time_limit
+from groupwise.statistics.gather import rows_read
 from groupwise.study.study import Study
 from groupwise.validation.regex import python_regex
 from groupwise.validation.row_scan import BROKEN_RULES, RowScan, flag
@@ -70,7 +71,7 @@ def record(run: RunFolder, sample_rows: int = SAMPLE_ROWS) -> dict[str, Any]:
     connection = connect(relation, run.path)
     try:
         validation = run.read_json("validation")
-        sample(connection, study, relation, rules, validation.get("quarantine"), sample_rows)
+        sample(connection, study, rows_read(run), rules, validation.get("quarantine"), sample_rows)
         types = {name: kind for name, kind in relation.columns.items() if any(name in rule.columns for rule in rules)}
         types |= {left_name(index): "BOOLEAN" for index, rule in enumerate(rules) if rule.keep}
         scanned = scan_sample(connection, study.name, recorded, types) | scan_source(connection, study.name, rules)

@@ -80,19 +80,31 @@ def study_columns(study: Study, types: Mapping[str, str], means: Mapping[str, fl
     return ", ".join(parts)
 
 
-def refuse_literal_level(connection: duckdb.DuckDBPyConnection, study: Study, kept: str, types: Mapping[str, str]) -> None:
-    """DataError where rows of the SELECT ``kept`` hold the text ``(missing)`` beside missing values that would become it."""
+def level_counts(study: Study, types: Mapping[str, str]) -> dict[str, str]:
+    """Aggregates over line items: per column that ``missing: level`` makes text of, rows without a value, and with the level's text."""
     names = [name for name, rule in study.missing.items() if rule == "level" and value_kind(types[name]) not in ("number", "boolean")]
-    if not names:
-        return
-    picks = []
+    picks = {}
     for name in names:
         absent = is_missing(name, types[name])
-        said = f"not {absent} and cast({quote(name)} as varchar) = {literal(MISSING_LEVEL)}"
-        picks += [f"count_if({absent}) as {quote(name)}, count_if({said}) as {quote(name + ' said')}"]
-    found = rows_of(connection, f"select {', '.join(picks)} from ({kept})", study.name, "missing: the levels cannot be counted")[0]
-    for name in names:
-        n_absent, n_said = int(found[name]), int(found[f"{name} said"])
+        picks[f"absent {name}"] = f"count_if({absent})"
+        picks[f"said {name}"] = f"count_if(not {absent} and cast({quote(name)} as varchar) = {literal(MISSING_LEVEL)})"
+    return picks
+
+
+def counted_levels(connection: duckdb.DuckDBPyConnection, study: Study, kept: str, types: Mapping[str, str]) -> dict[str, int]:
+    """``level_counts`` of the rows of the SELECT ``kept``."""
+    picks = level_counts(study, types)
+    if not picks:
+        return {}
+    listed = ", ".join(f"{sql} as {quote(name)}" for name, sql in picks.items())
+    found = rows_of(connection, f"select {listed} from ({kept})", study.name, "missing: the levels cannot be counted")[0]
+    return {name: int(count) for name, count in found.items()}
+
+
+def refuse_literal_level(study: Study, counts: Mapping[str, int]) -> None:
+    """DataError where rows hold the text ``(missing)`` beside missing values that would become it; ``counts`` : of ``level_counts``."""
+    for name in study.missing:
+        n_absent, n_said = counts.get(f"absent {name}", 0), counts.get(f"said {name}", 0)
         if n_absent and n_said:
             raise DataError(
                 f"{study.name}: missing: {name}: level makes {n_absent:,} rows without a value the level {MISSING_LEVEL}, but {n_said:,} "

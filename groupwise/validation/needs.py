@@ -38,9 +38,9 @@ class Need:
 
 @dataclass(frozen=True)
 class Varied:
-    """``varies``: an aggregate, true if there are at least two different values; ``message``: what to say if not."""
+    """``values``: SQL over rows, of which one must have at least two different values; ``message``: what to say if none has."""
 
-    varies: str
+    values: tuple[str, ...]
     message: str
     columns: tuple[str, ...]
 
@@ -51,25 +51,20 @@ def row_needs(study: Study, types: Mapping[str, str]) -> list[Need]:
     return [*_present(study, types), *_listed(study, types), *_outcome(study), *_finite(study), *_precisions(study)]
 
 
-def column_needs(study: Study, types: Mapping[str, str], kept: str) -> list[Varied]:
-    """What must differ between the rows for which ``kept`` is true: every factor's level, and a gaussian outcome."""
+def column_needs(study: Study, types: Mapping[str, str]) -> list[Varied]:
+    """What must differ between the rows that are left: every factor's level, and a gaussian outcome."""
     found = []
     for group in study.parsed_formula.groups:
-        varies = " or ".join(_differs(f"{TABLE}.{quote(name)}", kept) for name in group.columns)
         what = f"the grouping factor {group.name} has one level only; it needs at least two. Drop its group term"
-        found.append(Varied(f"({varies})", what, group.columns))
+        found.append(Varied(tuple(f"{TABLE}.{quote(name)}" for name in group.columns), what, group.columns))
     for name in _categorical(study, types):
         what = f"the predictor {name} has one level only; it needs at least two. Drop it from the formula, or take a longer window"
-        found.append(Varied(_differs(f"{TABLE}.{quote(name)}", kept), what, (name,)))
+        found.append(Varied((f"{TABLE}.{quote(name)}",), what, (name,)))
     if is_linear(study.family):
         outcome = study.parsed_formula.response.expression
-        varies = _differs(as_sql(outcome, {}), kept)
-        found.append(Varied(varies, "the outcome is the same in every row; there is nothing to explain", columns_in(outcome)))
+        what = "the outcome is the same in every row; there is nothing to explain"
+        found.append(Varied((as_sql(outcome, {}),), what, columns_in(outcome)))
     return list(dict.fromkeys(found))
-
-
-def _differs(value: str, kept: str) -> str:
-    return f"(min({value}) filter ({kept}) is distinct from max({value}) filter ({kept}))"
 
 
 def _categorical(study: Study, types: Mapping[str, str]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -41,12 +42,14 @@ class Counts:
 
 @dataclass(frozen=True)
 class RowScan:
-    """The queries of one study over its line items. ``types``: of the relation's columns; ``means``: of columns to be filled in."""
+    """The queries of one study over its line items. ``means``: of columns to be filled in; ``carried``: columns of the relation besides the
+    line items' own, which stay beside them."""
 
     study: Study
     relation: Relation
     rules: tuple[Rule, ...]
     means: Mapping[str, float]
+    carried: tuple[str, ...] = ()
 
     @property
     def types(self) -> Mapping[str, str]:
@@ -66,7 +69,7 @@ class RowScan:
     @property
     def varied(self) -> list[Varied]:
         """What must differ between the rows that are left."""
-        return column_needs(self.study, self.study_types, flag("is kept"))
+        return column_needs(self.study, self.study_types)
 
     def marked_sql(self) -> str:
         """Every line item with its flags: per rule whether it looks at the row and whether the row breaks it; what becomes of the row."""
@@ -91,6 +94,22 @@ class RowScan:
 
     def count(self, connection: duckdb.DuckDBPyConnection) -> Counts:
         """Everything there is to count, in one scan."""
+        query = f"select {select_list(self.sums() | self.variations())} from ({self.flagged_sql()}) as {TABLE}"
+        return self.counts(rows_of(connection, query, self.study.name, "the line items cannot be checked")[0])
+
+    def flagged_sql(self, more: str = "") -> str:
+        """The study's columns of every line item, with its flags; ``more`` : further expressions over the line item as it is."""
+        own = ", ".join(quote(name) for name in self._flag_names())
+        return f"select {self._columns()}, {own}{more} from ({self.marked_sql()})"
+
+    def variations(self) -> dict[str, str]:
+        """Per ``Varied``: an aggregate over ``flagged_sql``, whether one of its values differs between the rows that are left."""
+        return {
+            f"varied {i}": " or ".join(f"{low} is distinct from {high}" for low, high in bounds) for i, bounds in enumerate(self.bounds())
+        }
+
+    def sums(self) -> dict[str, str]:
+        """What is counted, as aggregates over ``flagged_sql``: counts of line items, which add over any parts of them."""
         ruled_out, copied, wanted, lacking, kept = map(flag, ("is ruled out", "is a duplicate", "is wanted", "lacks a value", "is kept"))
         picks = {
             "total": "count(*)",
@@ -100,17 +119,21 @@ class RowScan:
             "excluded_missing": f"count_if(not {ruled_out} and {wanted} and {lacking})",
             "left": f"count_if({kept})",
         }
-        rules, needs, varied = range(len(self.rules)), self.needs, self.varied
+        rules = range(len(self.rules))
         picks |= {f"checked {i}": f"count_if({flag('applies', i)})" for i in rules}
         picks |= {f"unexpected {i}": f"count_if({flag('broken', i)})" for i in rules}
-        picks |= {f"breaking {i}": f"count_if({kept} and coalesce({need.breaks}, false))" for i, need in enumerate(needs)}
-        picks |= {f"varied {i}": need.varies for i, need in enumerate(varied)}
-        listed = ", ".join(f"{sql} as {quote(name)}" for name, sql in picks.items())
-        own = ", ".join(quote(name) for name in self._flag_names())
-        columns = missing_values.study_columns(self.study, self.types, self.means)
-        query = f"select {listed} from (select {columns}, {own} from ({self.marked_sql()})) as {TABLE}"
-        row = rows_of(connection, query, self.study.name, "the line items cannot be checked")[0]
-        whole = {name: int(row[name] or 0) for name in picks}
+        picks |= {f"breaking {i}": f"count_if({kept} and coalesce({need.breaks}, false))" for i, need in enumerate(self.needs)}
+        return picks
+
+    def bounds(self) -> list[list[tuple[str, str]]]:
+        """Per ``Varied``, per value: the aggregates that are its least and its largest among the rows that are left."""
+        kept = flag("is kept")
+        return [[(f"min({value}) filter ({kept})", f"max({value}) filter ({kept})") for value in one.values] for one in self.varied]
+
+    def counts(self, row: Mapping[str, Any]) -> Counts:
+        """What ``sums`` and ``varied <i>`` came to, by name."""
+        rules = range(len(self.rules))
+        whole = {name: int(value or 0) for name, value in row.items()}
         return Counts(
             total=whole["total"],
             quarantined=whole["quarantined"],
@@ -120,8 +143,8 @@ class RowScan:
             left=whole["left"],
             checked=tuple(whole[f"checked {i}"] for i in rules),
             unexpected=tuple(whole[f"unexpected {i}"] for i in rules),
-            breaking=tuple(whole[f"breaking {i}"] for i in range(len(needs))),
-            varied=tuple(bool(whole[f"varied {i}"]) for i in range(len(varied))),
+            breaking=tuple(whole[f"breaking {i}"] for i in range(len(self.needs))),
+            varied=tuple(bool(whole[f"varied {i}"]) for i in range(len(self.varied))),
         )
 
     def study_sql(self, *, ruled_out: int) -> str:
@@ -135,23 +158,29 @@ class RowScan:
             source = with_duplicates(source, rules, self.types)
             conditions += [f"not {broken(rule, self.types)}" for rule in rules]
         kept = f"select * from ({source})" + (f" where {' and '.join(conditions)}" if conditions else "")
-        return f"select {missing_values.study_columns(self.study, self.types, self.means)} from ({kept})"
+        return f"select {self._columns()} from ({kept})"
 
     def write_quarantine(self, connection: duckdb.DuckDBPyConnection, folder: Path) -> Path:
         """Every quarantined row and dropped duplicate, with the ids of all rules that it broke in ``broken_rules``, semicolons between."""
         folder.mkdir(exist_ok=True)
         target = folder / QUARANTINE_FILE
+        copy = f"copy ({self.quarantined_sql(list(self.types))}) to {literal(str(target))} (format parquet, compression zstd)"
+        rows_of(connection, copy, self.study.name, "the quarantined rows cannot be written")
+        return target
+
+    def quarantined_sql(self, names: Sequence[str]) -> str:
+        """Every quarantined row's columns ``names``, and what it broke."""
         labels = [
             f"case when {flag('broken', index)} then {literal(rule.rule_id)} end"
             for index, rule in enumerate(self.rules)
             if rule.quarantines
         ]
-        columns = ", ".join(quote(name) for name in self.types if name != BROKEN_RULES)
+        columns = ", ".join(quote(name) for name in names if name != BROKEN_RULES)
         picks = f"{columns}, concat_ws(';', {', '.join(labels)}) as {BROKEN_RULES}"
-        query = f"select {picks} from ({self.marked_sql()}) where {flag('is ruled out')}"
-        copy = f"copy ({query}) to {literal(str(target))} (format parquet, compression zstd)"
-        rows_of(connection, copy, self.study.name, "the quarantined rows cannot be written")
-        return target
+        return f"select {picks} from ({self.marked_sql()}) where {flag('is ruled out')}"
+
+    def _columns(self) -> str:
+        return ", ".join([missing_values.study_columns(self.study, self.types, self.means), *map(quote, self.carried)])
 
     def _where(self) -> str:
         return row_condition(self.study.where, list(self.types), study=self.study.name) if self.study.where else "true"
@@ -161,12 +190,17 @@ class RowScan:
         return [*per_rule, *(FLAGS + name for name in ("is wanted", "lacks a value", "is ruled out", "is a duplicate", "is kept"))]
 
 
+def select_list(picks: Mapping[str, str]) -> str:
+    """Expressions by the names that their columns get."""
+    return ", ".join(f"{sql} as {quote(name)}" for name, sql in picks.items())
+
+
 def scan_of(connection: duckdb.DuckDBPyConnection, study: Study, relation: Relation, rules: Sequence[Rule]) -> RowScan:
     """The scan, after the means that it needs: those are of the rows that are kept."""
     missing_values.study_types(study, relation.columns)
     blind = RowScan(study, relation, tuple(rules), {})
     kept = f"select * from ({blind.marked_sql()}) where {flag('is kept')}"
-    missing_values.refuse_literal_level(connection, study, kept, relation.columns)
+    missing_values.refuse_literal_level(study, missing_values.counted_levels(connection, study, kept, relation.columns))
     return RowScan(study, relation, tuple(rules), missing_values.column_means(connection, study, kept, relation.columns))
 
 

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import duckdb
 
@@ -80,11 +80,22 @@ class Validated:
         return self.n_excluded_where + self.n_excluded_missing + self.n_duplicates
 
 
+class Counted(Protocol):
+    """Who knows what a scan of the window would count."""
+
+    def counts(self) -> Counts:
+        """The counts; DataError where the scan would refuse."""
+
+    def write_quarantine(self, scan: RowScan, connection: duckdb.DuckDBPyConnection, folder: Path) -> Path:
+        """Write the quarantined rows into ``folder``; their file."""
+
+
 @told("the line items cannot be checked")
-def validate(study: Study, relation: Relation, folder: Path, *, stays: bool = True) -> Validated:
+def validate(study: Study, relation: Relation, folder: Path, *, stays: bool = True, counted: Counted | None = None) -> Validated:
     """Scan the line items; write ``quarantine/`` and ``validation.json`` into ``folder``, the latter also where the run stops here.
 
     ``stays``: whether the folder is there after the command; where not, a refusal shows rows instead of where they are.
+    ``counted``: who knows the counts already, so that no line item need be read.
 
     Raises
     ------
@@ -96,10 +107,13 @@ def validate(study: Study, relation: Relation, folder: Path, *, stays: bool = Tr
     shutil.rmtree(folder / QUARANTINE_FOLDER, ignore_errors=True)
     connection = connect(relation, folder)
     try:
-        scan = scan_of(connection, study, relation, rules)
-        counts = scan.count(connection)
+        scan = scan_of(connection, study, relation, rules) if counted is None else RowScan(study, relation, rules, {})
+        counts = scan.count(connection) if counted is None else counted.counts()
         ruled_out = counts.quarantined + counts.duplicates
-        quarantine = scan.write_quarantine(connection, folder / QUARANTINE_FOLDER) if ruled_out else None
+        place = folder / QUARANTINE_FOLDER
+        quarantine = None
+        if ruled_out:
+            quarantine = scan.write_quarantine(connection, place) if counted is None else counted.write_quarantine(scan, connection, place)
         outcome = Validated(
             study_sql=scan.study_sql(ruled_out=ruled_out),
             n_rows=counts.total,

@@ -97,8 +97,12 @@ def read_cells(cells_parquet: Path, cells_json: Path) -> CellStatistics:
     DataError
         If a level is null or a statistic is not finite; the message names the column.
     """
-    spec = read_cells_spec(cells_json)
-    file = _Columns(pq.ParquetFile(cells_parquet))
+    return cells_of_columns(pq.ParquetFile(cells_parquet), read_cells_spec(cells_json))
+
+
+def cells_of_columns(columns: pq.ParquetFile | pa.Table, spec: CellsSpec) -> CellStatistics:
+    """``read_cells`` of what the two files hold; a table of several partitions' cells gives them all, one after the other."""
+    file = _Columns(columns)
     n = file.read("n").astype(np.int64)
     count = n.astype(np.float64)
     keeps, two_parts = statistics_of(spec.family), has_two_parts(spec.family)
@@ -148,16 +152,20 @@ def units_path(cells_parquet: Path, place: int) -> Path:
 class _Columns:
     """cells.parquet, a column at a time, so that ten million cells are not in memory twice."""
 
-    file: pq.ParquetFile
+    file: pq.ParquetFile | pa.Table
 
     @property
     def names(self) -> list[str]:
         """Its columns."""
-        return list(self.file.schema_arrow.names)
+        return list(self.file.column_names if isinstance(self.file, pa.Table) else self.file.schema_arrow.names)
+
+    def column(self, name: str) -> Any:
+        """A column as Arrow has it."""
+        return self.file[name] if isinstance(self.file, pa.Table) else self.file.read(columns=[name])[name]
 
     def read(self, name: str) -> NDArray[Any]:
         """A numeric column."""
-        return self.file.read(columns=[name])[name].to_numpy()
+        return self.column(name).to_numpy()
 
     def floats(self, name: str, otherwise: Floats | None = None) -> Floats:
         """A column of doubles; ``otherwise`` where the study needs no such column (weight and size are then n, offset is 0)."""
@@ -176,7 +184,7 @@ class _Columns:
         """A column of maps from (value, size) to rows, cell by cell; None where the study keeps none."""
         if name not in self.names:
             return None
-        column: Any = self.file.read(columns=[name])[name].combine_chunks()
+        column = self.column(name).combine_chunks()
         counts = np.diff(column.offsets.to_numpy())
         value, size = (column.keys.field(part).to_numpy(zero_copy_only=False).astype(np.float64) for part in ("value", "size"))
         n = column.items.to_numpy(zero_copy_only=False).astype(np.float64)
@@ -184,7 +192,7 @@ class _Columns:
 
     def labels(self, name: str, order: str, levels: LevelOrder | None = None) -> Labels:
         """Codes in reference order: text by code point, numbers by value, false before true; ``levels``: the study's own order."""
-        column: Any = self.file.read(columns=[name])[name]
+        column = self.column(name)
         if column.null_count:
             raise DataError(f"{name[2:]}: {column.null_count} cells have a null; say under `missing` what such rows should become.")
         if pa.types.is_integer(column.type):

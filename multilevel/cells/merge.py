@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from multilevel.arrays import Codes, Floats
 from multilevel.cells.observed import stacked as stack_observed
@@ -36,8 +38,20 @@ def merge_cells(parts: Sequence[CellStatistics], *, tolerance: float = 1e-9) -> 
     if not parts:
         raise DataError("There are no partitions to merge.")
     _check_same(parts)
-    stacked = replace(_stack(parts), key=None)
-    codes = _cell_codes(stacked, tolerance)
+    return merge_alike(_stack(parts), tolerance=tolerance)
+
+
+def merge_alike(stacked: CellStatistics, *, tolerance: float = 1e-9) -> CellStatistics:
+    """The cells of several partitions, one after the other under common labels, as the cells of all rows.
+
+    Cells are the same where their ``key`` is, if all have one, else where labels are, and numbers to ``tolerance``, as in ``merge_cells``.
+
+    Raises
+    ------
+    DataError
+        If two different cells have one key.
+    """
+    codes = _cell_codes(stacked, tolerance) if stacked.key is None else _codes_of_keys(stacked)
     first = np.unique(codes, return_index=True)[1]
     n_cells = len(first)
 
@@ -58,9 +72,10 @@ def merge_cells(parts: Sequence[CellStatistics], *, tolerance: float = 1e-9) -> 
         size=total(stacked.size),
         total=total(stacked.total),
         offset=stacked.offset[first],
-        outcomes=None if stacked.outcomes is None else replace(stacked.outcomes, cell=codes[stacked.outcomes.cell]),
+        outcomes=None if stacked.outcomes is None else _merge_outcomes(replace(stacked.outcomes, cell=codes[stacked.outcomes.cell])),
         log_total=None if stacked.log_total is None else total(stacked.log_total),
         observed=None if stacked.observed is None else stacked.observed.grouped(codes.astype(np.int64), stacked.n, n_cells),
+        key=None if stacked.key is None else stacked.key[first],
     )
 
 
@@ -125,6 +140,7 @@ def _stack(parts: Sequence[CellStatistics]) -> CellStatistics:
         outcomes=_stack_outcomes(parts),
         log_total=np.concatenate(log_totals) if len(log_totals) == len(parts) else None,
         observed=stack_observed(observed) if len(observed) == len(parts) else None,
+        key=None,
     )
 
 
@@ -138,6 +154,13 @@ def _stack_outcomes(parts: Sequence[CellStatistics]) -> Outcomes | None:
         np.concatenate([outcomes.cell + start for outcomes, start in zip(known, starts, strict=True)]).astype(np.int32),
         *(np.concatenate([getattr(outcomes, name) for outcomes in known]) for name in ("value", "size", "n")),
     )
+
+
+def _merge_outcomes(outcomes: Outcomes) -> Outcomes:
+    """Each pair of a cell and an outcome once."""
+    pairs = pd.DataFrame({"cell": outcomes.cell, "value": outcomes.value, "size": outcomes.size, "n": outcomes.n})
+    found = pairs.groupby(["cell", "value", "size"], sort=False, as_index=False)["n"].sum()
+    return Outcomes(*(found[name].to_numpy() for name in ("cell", "value", "size", "n")))
 
 
 def _stack_labels(labels: Sequence[Labels]) -> Labels:
@@ -156,6 +179,22 @@ def _cell_codes(cells: CellStatistics, tolerance: float) -> Codes:
     numbers = [*cells.numbers.values(), cells.offset]
     keys += [np.rint(values / (tolerance * max(float(np.abs(values).max()), 1e-300))).astype(np.int64) for values in numbers]
     return pd.DataFrame(dict(enumerate(keys))).groupby(list(range(len(keys)))).ngroup().to_numpy().astype(np.int32)
+
+
+def _codes_of_keys(cells: CellStatistics) -> Codes:
+    """Codes by ``key``; DataError where cells that differ in a label or a number have one."""
+    codes, keys = pd.factorize(np.asarray(cells.key))
+    place = np.empty(len(keys), dtype=np.int64)
+    place[codes[::-1]] = np.arange(cells.n_cells)[::-1]
+    of_first = place[codes]
+    named: list[NDArray[Any]] = [
+        *(labels.codes for labels in (*cells.groups.values(), *cells.labels.values())),
+        *cells.numbers.values(),
+        cells.offset,
+    ]
+    if any(np.any(values[of_first] != values) for values in named):
+        raise DataError("Two different cells of the partitions have one key, so that they cannot be told apart; compress the study whole.")
+    return codes.astype(np.int32)
 
 
 def _add_histograms(histograms: Sequence[Floats]) -> Floats:

@@ -39,7 +39,7 @@ def held(folder: Path, outcome: str, seed: int, draws: int) -> float:
     simulate_shop(database, 15_000, customers=300, products=200, categories=60, regions=10, seed=seed)
     relation = Relation("shop", str(database), (), read_query("simulated_line_items"), date(2026, 1, 1))
     formula = parse_formula(FORMULAS[outcome])
-    cells = compress(relation, read_query("simulated_line_items"), formula, "gaussian", folder, sample_rows=1)
+    cells = compress(relation, read_query("simulated_line_items"), formula, "gaussian", folder)
     options = fit_options("shop", date(2026, 1, 1), "r1", "bayesian", sampling={"draws": draws}, seed=seed)
     tables = fit_study(formula, read_cells(cells.cells_path, cells.spec_path), options).tables
     with duckdb.connect(str(database), read_only=True) as connection:

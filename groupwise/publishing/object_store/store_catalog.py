@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from groupwise.publishing.catalog_sql import CATALOG, views
+from groupwise.publishing.catalog_sql import CATALOG, trend, views
 from groupwise.publishing.object_store.store import ObjectStore
 from groupwise.publishing.object_store.store_pointer import TRIES, ObjectLayout
 from groupwise.source.relation import literal, quote
@@ -70,4 +70,5 @@ def catalog_text(store: ObjectStore) -> str:
         for table in latest["tables"]:
             file = f"getvariable({literal(variable)}) || {literal(f'/{table}.parquet')}"
             lines += views(study, table, f"read_parquet({file}, hive_partitioning = false)")
+        lines.append(trend(study, home))
     return "\n".join(lines) + "\n"

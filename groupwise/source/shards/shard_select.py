@@ -14,7 +14,7 @@ from groupwise.source.shards import hive
 from groupwise.source.shards.footer_schemas import NO_VALUES, Shard, files_without_values, read_shards
 from groupwise.source.shards.widen import common_label, common_type, exact_if
 from groupwise.source.source_files import exactly
-from groupwise.source.source_table import ColumnUse, SourceTable
+from groupwise.source.source_table import FILE_COLUMN, ColumnUse, SourceTable
 from multilevel.errors import SourceError
 
 _NO_FOLDERS = "hive_partitioning = false"
@@ -45,10 +45,10 @@ def parquet_table(
         )
     options, notes = _folders(connection, shards, use, study)
     if _are_alike(shards):
-        return SourceTable(_read(patterns, options), notes)
+        return SourceTable(_read(patterns, (*options, *_file_name(use))), notes)
     folders = _folder_columns(connection, patterns, options, shards)
     types, more = _types(connection, shards, use, study)
-    return SourceTable(_union(shards, types, folders), (*notes, *more))
+    return SourceTable(_union(shards, types, folders, use), (*notes, *more))
 
 
 def _odd_folder(shards: Sequence[Shard]) -> str:
@@ -62,9 +62,13 @@ def _without_folders(
     connection: duckdb.DuckDBPyConnection, patterns: Sequence[str], shards: Sequence[Shard], use: ColumnUse, study: str
 ) -> SourceTable:
     if _are_alike(shards):
-        return SourceTable(_read(patterns, (_NO_FOLDERS,)))
+        return SourceTable(_read(patterns, (_NO_FOLDERS, *_file_name(use))))
     types, notes = _types(connection, shards, use, study)
-    return SourceTable(_union(shards, types, {}), tuple(notes))
+    return SourceTable(_union(shards, types, {}, use), tuple(notes))
+
+
+def _file_name(use: ColumnUse) -> tuple[str, ...]:
+    return (f"filename = {literal(FILE_COLUMN)}",) if use.by_file else ()
 
 
 def _are_alike(shards: Sequence[Shard]) -> bool:
@@ -201,13 +205,13 @@ def _notes(name: str, column: _Column, shards: Sequence[Shard]) -> list[str]:
     return found
 
 
-def _union(shards: Sequence[Shard], columns: Mapping[str, _Column], folders: Mapping[str, str]) -> str:
+def _union(shards: Sequence[Shard], columns: Mapping[str, _Column], folders: Mapping[str, str], use: ColumnUse) -> str:
     """One SELECT for each set of files that are alike, joined by name."""
     alike: dict[tuple[str | None, ...], list[Shard]] = defaultdict(list)
     for shard in shards:
         alike[tuple(column.kinds.get(shard.file) for column in columns.values())].append(shard)
-    options = (_typed_folders(folders),) if folders else (_NO_FOLDERS,)
-    added = [quote(name) for name in folders if name not in columns]
+    options = ((_typed_folders(folders),) if folders else (_NO_FOLDERS,)) + _file_name(use)
+    added = [quote(name) for name in (*folders, *((FILE_COLUMN,) if use.by_file else ())) if name not in columns]
     parts = []
     for group in alike.values():
         picks = [_pick(name, column, group[0]) for name, column in columns.items()]

@@ -336,15 +336,6 @@ def test_a_mean_that_is_no_number_is_refused_with_its_name(tmp_path: Path) -> No
                 compress_rows(con, "select * from lines", parse_formula(formula), "gaussian", tmp_path)
 
 
-def test_the_sample_of_rows_is_the_same_twice(connection: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
-    formula = parse_formula("spend ~ price + (1 | category)")
-    studies = [compress_rows(connection, "select * from lines", formula, "gaussian", tmp_path / name, sample_rows=100) for name in "ab"]
-    first, second = (pd.read_parquet(study.rows_path) for study in studies)
-    assert list(first.columns) == ["spend", "price", "category"]
-    assert len(first) == 100
-    pd.testing.assert_frame_equal(first, second)
-
-
 def test_levels_that_are_one_text_are_refused(tmp_path: Path) -> None:
     mixed = "select union_value(n := 1) as g, 1.5 * i as y from range(9) r(i)"
     either = "union(n integer, t varchar)"

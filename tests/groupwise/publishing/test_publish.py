@@ -185,8 +185,8 @@ def test_the_catalog_holds_every_study(put: Publish, root: Path):
     put("r1", study="other")
     text = (root / "catalog.sql").read_text()
     assert 'create schema if not exists "other"' in text
-    # six tables each, and the first version's columns of one
-    assert text.count("create or replace view") == 14
+    # six tables each, the first version's columns of one, and the trend over all versions
+    assert text.count("create or replace view") == 16
 
 
 def test_readers_of_the_first_version_find_its_columns(put: Publish, root: Path):
