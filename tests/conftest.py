@@ -9,9 +9,10 @@ os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 # pytest's workers have the cores: threads of BLAS would wait for one another, and a small fit takes several times as long
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import logging
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +32,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("timeout") is None and any(item.get_closest_marker(lane) for lane in LANES):
             item.add_marker(pytest.mark.timeout(LANE_SECONDS))
+
+
+@pytest.fixture(autouse=True)
+def handlers_as_before() -> Iterator[None]:
+    """A command that a test runs in its own process leaves no handler that writes to the test's captured output."""
+    logger = logging.getLogger("groupwise")
+    before = list(logger.handlers)
+    yield
+    logger.handlers[:] = before
 
 
 type RunUntilFitted = Callable[..., RunFolder]
