@@ -1,7 +1,7 @@
 """Seconds and memory by how many line items there are, read whole and with statistics kept by day. Writes its table into docs/scaling.md.
 
 Run: ``python -m benchmarks line_item_scaling [N ...]``, on a quiet machine; without a number for a million and ten million line items.
-Every phase is a process of its own: its peak memory is nobody else's.
+Each phase runs in a separate process, so that peak memory is measured phase by phase.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def _measured(n: int) -> list[str]:
 
 
 def _phase(folder: str, phase: str, n: int) -> tuple[float, float]:
-    """Seconds, and peak memory in MB, of a phase in a process of its own."""
+    """Seconds and peak memory (MB) of a phase, run in a separate process."""
     command = [sys.executable, "-m", "benchmarks.line_item_scaling", phase, str(n), folder]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(Path.cwd())})
     found = json.loads(done.stdout.splitlines()[-1])

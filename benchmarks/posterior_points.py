@@ -1,7 +1,7 @@
 """Posteriors of many levels without draws: the shop's households, and the price level that each household has in each category.
 
-Run: ``python -m benchmarks.posterior_points [seeds]``; ``groupwise load-shop`` comes before. Every fit is a process of its own, so that
-its processor time and peak memory are its own too. Writes the table of docs/decisions/0015-importance-points.md.
+Run: ``python -m benchmarks.posterior_points [seeds]``; ``groupwise load-shop`` comes before. Each fit runs in a separate process, so that
+processor time and peak memory are measured fit by fit. Writes the table of docs/decisions/0015-importance-points.md.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ def math(latex: str) -> str:
 
 
 def formula(latex: str, *, said: str) -> str:
-    """A formula on a line of its own; ``said`` reads it aloud."""
+    """A displayed formula; ``said`` is its spoken form, for screen readers."""
     mathml = _mathml(latex, "block").replace("<math ", f'<math aria-label="{html.escape(said)}" ', 1)
     return f'\n<div class="formula">{_quiet(mathml)}</div>\n'
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 ANY_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://?")
 PART = re.compile(r"[A-Za-z0-9_=.+-]{1,200}")
@@ -108,3 +109,12 @@ def read_address(text: str) -> Address:
     if wrong:
         raise ValueError(f"{wrong[0]!r} in the prefix: write letters, digits, - _ . = + between the slashes, and no '..'")
     return Address(bucket, "/".join(parts), scheme)
+
+
+def plain_place(text: str) -> str:
+    """A folder, or an address in its shortest form, as a study names where it writes. Raises ValueError for a path with ``..``."""
+    if has_scheme(text):
+        return str(read_address(text))
+    if "\0" in text or ".." in Path(text).parts:
+        raise ValueError("write a folder below the working directory or an absolute path, without '..'")
+    return text

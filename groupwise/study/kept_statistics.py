@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, field_validator
 
-from groupwise.publishing.address import has_scheme, read_address
+from groupwise.publishing.address import plain_place
 from groupwise.study.study_source import Part
 
 
@@ -28,8 +27,4 @@ class KeptStatistics(Part):
     @field_validator("keep")
     @classmethod
     def _inside(cls, value: str) -> str:
-        if has_scheme(value):
-            return str(read_address(value))
-        if "\0" in value or ".." in Path(value).parts:
-            raise ValueError("write a folder below the working directory or an absolute path, without '..'")
-        return value
+        return plain_place(value)

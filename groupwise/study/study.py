@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from datetime import date
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -15,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from groupwise.publishing.address import has_scheme, read_address
+from groupwise.publishing.address import plain_place
 from groupwise.resources import Wishes, resources
 from groupwise.source.time_zones import UTC_ZONE, check_time_zone
 from groupwise.study.kept_statistics import KeptStatistics
@@ -133,11 +132,7 @@ class Study(Part, StudyObject):
     @field_validator("publish_to")
     @classmethod
     def _inside(cls, value: str) -> str:
-        if has_scheme(value):
-            return str(read_address(value))
-        if "\0" in value or ".." in Path(value).parts:
-            raise ValueError("write a folder below the working directory or an absolute path, without '..'")
-        return value
+        return plain_place(value)
 
     @field_validator("formula")
     @classmethod

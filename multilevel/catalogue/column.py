@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -81,3 +81,16 @@ class TableSpec:
     def column(self, name: str) -> Column:
         """The column of that name; KeyError where there is none."""
         return {column.name: column for column in self.columns}[name]
+
+
+def arrow_fields(spec: TableSpec) -> list[pa.Field[Any]]:
+    """The table's fields, each with its description, unit and null rule as metadata, which Parquet files keep."""
+    return [
+        pa.field(
+            column.name,
+            ARROW_TYPES[column.type],
+            nullable=column.nullable,
+            metadata={"description": column.description, "unit": column.unit, "null_rule": column.null_text},
+        )
+        for column in spec.columns
+    ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from multilevel.catalogue.column import ARROW_TYPES, Column, ColumnType, TableSpec
+from multilevel.catalogue.column import Column, ColumnType, TableSpec, arrow_fields
 from multilevel.catalogue.shared_columns import FACTOR, LINK, OUTCOME, PARENT, PART, count, label, number
 
 _POPULATION = "null for population coefficients and mixes"
@@ -225,13 +225,4 @@ JOINT_TABLES: dict[str, TableSpec] = {
 def joint_schema(name: str) -> pa.Schema:
     """The file's schema, with every column's unit, null rule and description as field metadata."""
     spec = JOINT_TABLES[name]
-    fields = [
-        pa.field(
-            column.name,
-            ARROW_TYPES[column.type],
-            nullable=column.nullable,
-            metadata={"unit": column.unit, "null": column.null_text, "description": column.description},
-        )
-        for column in spec.columns
-    ]
-    return pa.schema(fields, metadata={"description": spec.description})
+    return pa.schema(arrow_fields(spec), metadata={"description": spec.description})

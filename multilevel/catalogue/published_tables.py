@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from multilevel.catalogue.column import ARROW_TYPES, Column, Ordering, TableSpec
+from multilevel.catalogue.column import Column, Ordering, TableSpec, arrow_fields
 from multilevel.catalogue.column_checks import table_violations
 from multilevel.catalogue.shared_columns import (
     COMMON,
@@ -370,15 +370,6 @@ def arrow_schema(name: str) -> pa.Schema:
     Raises KeyError for a name that is not in ``EVERY_TABLE``.
     """
     spec = EVERY_TABLE[name]
-    fields = [
-        pa.field(
-            column.name,
-            ARROW_TYPES[column.type],
-            nullable=column.nullable,
-            metadata={"description": column.description, "unit": column.unit, "null_rule": column.null_text},
-        )
-        for column in spec.columns
-    ]
     metadata: dict[str | bytes, str | bytes] = {
         "groupwise.table": spec.name,
         "groupwise.description": spec.description,
@@ -387,7 +378,7 @@ def arrow_schema(name: str) -> pa.Schema:
         "groupwise.sort_key": ",".join(spec.sort_key),
         "groupwise.catalogue_version": CATALOGUE_VERSION,
     }
-    return pa.schema(fields, metadata=metadata)
+    return pa.schema(arrow_fields(spec), metadata=metadata)
 
 
 def check_table(name: str, table: pa.Table) -> list[str]:
