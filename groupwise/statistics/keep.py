@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -60,16 +60,7 @@ class Folder:
 
     def names(self) -> dict[str, Listed]:
         """Every file."""
-        found = {}
-        for path in sorted(self._root.rglob("*")):
-            try:
-                status = path.stat()
-            except FileNotFoundError:
-                # another run has just removed it
-                continue
-            if path.is_file():
-                found[path.relative_to(self._root).as_posix()] = Listed(status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
-        return found
+        return dict(_files_below(str(self._root), ""))
 
     def read_all(self, names: Sequence[str]) -> dict[str, bytes]:
         """The content of files by name; one that is not there is left out."""
@@ -108,6 +99,18 @@ class Folder:
             except OSError:
                 # another file is in it
                 break
+
+
+def _files_below(folder: str, prefix: str) -> Iterator[tuple[str, Listed]]:
+    """Names begin with ``prefix``; what another run removes meanwhile is left out."""
+    with suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield from _files_below(entry.path, f"{prefix}{entry.name}/")
+                continue
+            with suppress(FileNotFoundError):
+                status = entry.stat()
+                yield prefix + entry.name, Listed(status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
 
 
 class Bucket:

@@ -24,6 +24,8 @@ from multilevel.cells.column_facts import Schema
 from multilevel.errors import SourceError
 
 FACTS, QUARANTINE = "facts", "quarantine"
+PARTITION_NAME = "partition"
+"""Column of the facts that says which partition they are of: those of a month are the rows of its days."""
 MOST_VALUES = 100
 """Different values of a numeric predictor, about, up to which they are kept: far beyond those with which it joins the key."""
 
@@ -52,7 +54,7 @@ def count(job: Job, connection: duckdb.DuckDBPyConnection) -> Statistics:
     for more in (_levels(job, scan, connection), _values(job, scan, found, connection)):
         for name, row in more.items():
             found[name] |= row
-    made = {name: {FACTS: parquet_bytes(pa.Table.from_pylist([row]))} for name, row in found.items()}
+    made = {name: {FACTS: parquet_bytes(pa.Table.from_pylist([{PARTITION_NAME: name, **row}]))} for name, row in found.items()}
     if any(row["quarantined"] for row in found.values()):
         names = [name for name in job.relation.columns if name in job.names]
         rows = arrow(connection, one_statement(scan.quarantined_sql([*names, PARTITION_COLUMN])))

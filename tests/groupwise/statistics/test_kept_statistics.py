@@ -96,6 +96,26 @@ def test_only_partitions_that_changed_are_read_again(shop: Shop) -> None:
     assert compare(shop, **fields).noted["fresh"] == []
 
 
+def test_months_and_years_are_kept_of_their_days_together(shop: Shop) -> None:
+    fields = {**STUDIES["without a window"], "statistics": {"partition": "day", "column": "day", "keep": "kept"}}
+    compare(shop, **fields)
+    months = {f"2024-{month:02}" for month in range(1, 5)}
+
+    def looked_at(place: int) -> set[str]:
+        return {path.parent.name for path in Path(f"runs/r{place}").rglob("facts.parquet")}
+
+    assert compare(shop, **fields).noted["fresh"] == []
+    assert looked_at(2) == {"2024"}
+    shop.write("update lines set amount = amount + 1e7 where day::date = date '2024-02-05'")
+    assert compare(shop, **fields).noted["fresh"] == ["2024-02-05"]
+    days = {f"2024-02-{day:02}" for day in range(1, 30)}
+    assert looked_at(4) == {"2024", *months, *days}
+    # months that the window cuts are read by day
+    kept = compare(shop, date(2024, 3, 20), **{**fields, "window": {"column": "day", "days": 60}})
+    assert kept.noted["fresh"] == []
+    assert {"2024-02", "2024-03-19", "2024-01-31"} <= looked_at(6) and "2024-02-01" not in looked_at(6)
+
+
 def test_a_window_reads_the_partitions_that_it_cuts_and_no_others(shop: Shop) -> None:
     first = compare(shop, date(2024, 3, 31)).noted
     assert [(one["name"], one["is_whole"]) for one in first["segments"]] == [("2024-01", False), ("2024-02", True), ("2024-03", False)]
