@@ -32,6 +32,7 @@ from groupwise.statistics.additive import why_whole
 from groupwise.statistics.job import Job, Statistics, parquet_bytes
 from groupwise.statistics.keep import Keep, keep_of
 from groupwise.statistics.merged import merge
+from groupwise.statistics.one_scan import scan_window
 from groupwise.statistics.part_facts import SURVEY
 from groupwise.statistics.partition_cells import job_plan, kinds
 from groupwise.statistics.partition_facts import FACTS, PARTITION_NAME, QUARANTINE, WindowFacts, quarantine_table, study_schema
@@ -64,7 +65,8 @@ def describe(run: RunFolder, as_of: date | None, today: date, *, writes: bool = 
 
     def whole(connection: duckdb.DuckDBPyConnection, relation: Relation, names: Sequence[str], check: Check) -> Fingerprint:
         check(relation)
-        return count_window(connection, study, relation, names, run.path / COUNTS)
+        found = scan_window(connection, study, relation, names, run.path)
+        return count_window(connection, study, relation, names, run.path / COUNTS) if found is None else found
 
     def by_partition(connection: duckdb.DuckDBPyConnection, relation: Relation, names: Sequence[str], check: Check) -> Fingerprint:
         reasons = why_whole(study, load_rules(study, relation.columns), relation.columns)
@@ -256,7 +258,7 @@ def gather_cells(run: RunFolder, ask: Ask, *, cut: bool = True) -> None:
     with time_limit(HOUR, found.study.name, TABLE_FIRST), _connection(found) as connection:
 
         def summed(what: str, paths: Sequence[Path]) -> bytes:
-            path = write_query(connection, sum_sql(connection, what, paths), run.path / FOLDER / "sum.parquet")
+            path = write_query(connection, sum_sql(what, paths), run.path / FOLDER / "sum.parquet")
             data = path.read_bytes()
             path.unlink()
             return data

@@ -72,7 +72,7 @@ def merge(job: Job, study_sql: str, paths: Paths, connection: duckdb.DuckDBPyCon
         raise DataError("There are no rows to compress: the window, `where` or the quarantine left none.")
     units = sampled_columns(job)
     query = compile_cells(plan, window.schema, study_sql, with_key=bool(units))
-    path = write_query(connection, cell_sums_sql(connection, parts), folder / "cells.parquet")
+    path = write_query(connection, cell_sums_sql(parts), folder / "cells.parquet")
     n_cells, n_rows = check_cells(connection, path, plan)
     _refuse_one_key_for_two(window, path, n_cells)
     if n_cells > study.max_cells and not is_linear(plan.family) and plan.keys:
@@ -106,7 +106,7 @@ def _counts(window: _Window) -> list[list[float]]:
     paths = window.paths(HISTOGRAM)
     if not paths:
         return []
-    rows = window.connection.execute(f"select * from ({sum_sql(window.connection, HISTOGRAM, paths)}) order by outcome").fetchall()
+    rows = window.connection.execute(f"select * from ({sum_sql(HISTOGRAM, paths)}) order by outcome").fetchall()
     return [[float(value), float(count)] for value, count in rows]
 
 
@@ -116,14 +116,14 @@ def _merge_units(window: _Window, place: int, column: str, path: Path) -> int:
     The units are the first of all by hash, as one scan takes them; where so many pairs of cell and unit may be there that fewer are taken,
     the window is scanned for them.
     """
-    pairs = sum_sql(window.connection, PAIRS, window.paths(cells_name(window.plan, PAIRS, place)))
+    pairs = sum_sql(PAIRS, window.paths(cells_name(window.plan, PAIRS, place)))
     about, n_pairs = window.connection.execute(pairs).fetchone() or (0, 0)
     if MOST_PAIRS * about < SURE * MOST_UNITS * n_pairs:
         return _scan_units(window, column, path)
     everyone = window.paths(f"{EVERYONE}-{place}")
-    hashes = sum_sql(window.connection, EVERYONE, everyone)
+    hashes = sum_sql(EVERYONE, everyone)
     numbered = f"select {NUMBER}, row_number() over (order by {NUMBER}) as place from ({hashes})"
-    sums = cell_sums_sql(window.connection, window.paths(cells_name(window.plan, UNITS, place)))
+    sums = cell_sums_sql(window.paths(cells_name(window.plan, UNITS, place)))
     kept = f"select * replace (place as {UNIT}) from ({sums}) as sums inner join ({numbered}) as numbered on {UNIT} = {NUMBER}"
     write_query(window.connection, f"select * exclude ({NUMBER}, place) from ({kept}) where {UNIT} <= {MOST_UNITS}", path)
     return window.first(f"select count(*) from ({hashes})")

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from groupwise.compression.column_scan import schema_of_types
 from groupwise.compression.sql_expressions import TABLE
-from groupwise.source.fingerprint import FINGERPRINT, fingerprint_of, fingerprinted, hash_sums, packed_hash
+from groupwise.source.fingerprint import FINGERPRINT, fingerprint_of, fingerprinted, hash_select, packed_hash
 from groupwise.source.relation import quote, rows_of
 from groupwise.source.user_sql.statement import one_statement
 from groupwise.statistics.job import Job, Statistics, arrow, by_segment, parquet_bytes
@@ -42,7 +42,7 @@ def count(job: Job, connection: duckdb.DuckDBPyConnection) -> Statistics:
     picks = {name: f"cast({sql} as bigint)" for name, sql in scan.sums().items()} | _bounds(scan) | _distinct(scan)
     own = packed_hash(fingerprinted(job.names, job.relation.columns))
     flagged = scan.flagged_sql(f", {own} as {quote(HASH)}")
-    query = f"select {by} as segment, {hash_sums(quote(HASH))}, {select_list(picks)} from ({flagged}) as {TABLE} group by 1"
+    query = f"select {by} as segment, {hash_select(quote(HASH))}, {select_list(picks)} from ({flagged}) as {TABLE} group by 1"
     found = {partition_name(job.study, row.pop("segment")): row for row in _rows(connection, job, query)}
     for one in job.segments:
         read = NOTHING if one.name not in found else fingerprint_of(found[one.name])

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import duckdb
 import pyarrow.parquet as pq
 
-from groupwise.compression.cell_query import INEXACT, render
+from groupwise.compression.cell_query import LOST, render
 from groupwise.compression.unit_table import NUMBER
 from groupwise.source.relation import literal, quote
 from groupwise.source.source_files import exactly
@@ -34,23 +33,23 @@ def files_sql(paths: Sequence[Path], *, alike: bool = True) -> str:
     return f"read_parquet([{listed}]{'' if alike else ', union_by_name = true'})"
 
 
-def sum_sql(connection: duckdb.DuckDBPyConnection, what: str, paths: Sequence[Path]) -> str:
+def sum_sql(what: str, paths: Sequence[Path]) -> str:
     """SQL for the sum of what several files hold; ``what`` : its name in a partition's folder."""
     kind = what.partition("-")[0]
     if kind in SIMPLE:
         return SIMPLE[kind].format(files=files_sql(paths))
-    return cell_sums_sql(connection, paths)
+    return cell_sums_sql(paths)
 
 
-def cell_sums_sql(connection: duckdb.DuckDBPyConnection, paths: Sequence[Path]) -> str:
+def cell_sums_sql(paths: Sequence[Path]) -> str:
     """SQL for the cells of several partitions as those of all their line items; by sampled unit where they are.
 
     Single rows' outcomes are kept where all partitions have them.
     """
-    all_have = all(OUTCOMES in pq.read_schema(path).names for path in paths)
-    files = files_sql(paths, alike=all_have or OUTCOMES not in pq.read_schema(paths[0]).names)
-    columns = connection.sql(f"select * from {files} limit 0").columns
-    sql = render("cell_sums", files=files, **_sums([name for name in columns if name != OUTCOMES and not name.startswith(INEXACT)]))
+    names = pq.read_schema(paths[0]).names
+    all_have = OUTCOMES in names and all(OUTCOMES in pq.read_schema(path).names for path in paths)
+    files = files_sql(paths, alike=all_have or OUTCOMES not in names)
+    sql = added_sql(files, [name for name in names if name != OUTCOMES])
     if not all_have:
         return sql
     entries = f"select {CELL}, unnest(map_entries({OUTCOMES})) as entry from {files}"
@@ -59,8 +58,8 @@ def cell_sums_sql(connection: duckdb.DuckDBPyConnection, paths: Sequence[Path]) 
     return f"select cells.*, maps.{OUTCOMES} from (\n{sql}\n) as cells inner join ({maps}) as maps using ({CELL})"
 
 
-def _sums(names: Sequence[str]) -> dict[str, str]:
-    """The select lists of ``cell_sums.sql`` for cells with these columns."""
+def added_sql(cells: str, names: Sequence[str]) -> str:
+    """SQL that adds cells of one key; ``cells`` : a table expression with the columns ``names``, which are no outcomes."""
     cell = [name for name in names if name in (CELL, UNIT)]
     keys = [name for name in names if name.startswith(("g.", "c.", "x.")) or name == "offset"]
     weight = "weight" if "weight" in names else "n"
@@ -74,19 +73,23 @@ def _sums(names: Sequence[str]) -> dict[str, str]:
     away += [f"part.{quote(name)} - {quote(ANCHOR + name)} as {quote(AWAY + name)}" for name in weights]
     shown = [sql if sql == quote(name) else f"{sql} as {quote(name)}" for name, sql in columns.items()]
     match = " and ".join(f"part.{quote(name)} = anchor.{quote(ANCHOR + name)}" for name in cell)
-    return {
-        "cell": ", ".join(map(quote, cell)),
-        "joined": f"part inner join anchor on {match}",
-        "anchors": ", ".join(anchors),
-        "away": ", ".join(away),
-        "columns": ",\n    ".join(shown),
-    }
+    return render(
+        "cell_sums",
+        files=cells,
+        cell=", ".join(map(quote, cell)),
+        joined=f"part inner join anchor on {match}",
+        anchors=", ".join(anchors),
+        away=", ".join(away),
+        columns=",\n    ".join(shown),
+    )
 
 
 def _summed(name: str, weights: Mapping[str, str], weight: str) -> str:
     """SQL for a column of the merged cells: a mean, a sum of products about means, or a sum."""
     if name == "n":
         return "cast(sum(n) as bigint)"
+    if name == LOST:
+        return f"bool_or({LOST})"
     if name in weights:
         return f"any_value({quote(ANCHOR + name)}) + coalesce({_weighted(name, weights[name])} / nullif(sum({weights[name]}), 0), 0)"
     if name in MOMENTS:
