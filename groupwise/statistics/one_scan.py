@@ -21,7 +21,7 @@ from groupwise.compression.column_scan import schema_of_types
 from groupwise.compression.compress import ScannedCells
 from groupwise.compression.sql_expressions import TABLE, as_sql
 from groupwise.compression.write_query import write_query
-from groupwise.source.fingerprint import FINGERPRINT, Fingerprint, fingerprint_of, fingerprinted, hash_sums, packed_hash
+from groupwise.source.fingerprint import FINGERPRINT, Fingerprint, fingerprint_of, fingerprinted, packed_hash
 from groupwise.source.relation import Relation, quote, rows_of
 from groupwise.statistics.sums import added_sql, files_sql
 from groupwise.study.study import Study
@@ -72,7 +72,7 @@ def scan_window(
             return None
         refuse_too_wide(plan, study.parsed_formula)
         write_query(connection, _query(scan, names, plan, schema), path)
-    except (GroupwiseError, duckdb.OutOfRangeException, duckdb.ConversionException):
+    except (GroupwiseError, duckdb.OutOfRangeException, duckdb.ConversionException, duckdb.BinderException):
         # the step that checks the line items, or the one that makes cells, says so in the study's words
         return None
     groups = _by_flags(connection, study, path)
@@ -94,7 +94,7 @@ def scanned_cells(folder: Path) -> ScannedCells | None:
     if noted is None or noted.noted("plan") is None or not path.exists():
         return None
     kept = noted.noted("kept")
-    names = [name for name in pq.read_schema(path).names if name not in (PARTITION, *hash_sums(""))]
+    names = [name for name in pq.read_schema(path).names if name not in (PARTITION, *FINGERPRINT)]
     cells = f"select {', '.join(map(quote, names))} from {files_sql([path])} where {_of(kept)}"
     return ScannedCells(noted.noted("plan"), cells if len(kept) <= 1 else added_sql(f"({cells}) as cells", names))
 
@@ -112,7 +112,7 @@ def _first_values(connection: duckdb.DuckDBPyConnection, scan: RowScan) -> dict[
         return {}
     first = f"select * from ({scan.flagged_sql()}) where {flag('is kept')} limit {FIRST}"
     counts = ", ".join(f"count(distinct {quote(name)}) as {quote(name)}" for name in names)
-    row = rows_of(connection, f"select {counts} from ({first})", scan.study.name, "the line items cannot be read")[0]
+    row = rows_of(connection, f"select {counts} from ({first})", scan.study.name, "the line items cannot be checked")[0]
     return {name: int(row[name]) for name in names}
 
 

@@ -14,10 +14,10 @@ from groupwise.pipeline.steps import compress, extract, validate
 from groupwise.run_folder import RunFolder
 from groupwise.source.describe import extract as describe
 from groupwise.source.fingerprint import fingerprint
-from groupwise.statistics import one_scan
+from groupwise.statistics import gather, one_scan
 from groupwise.validation.validate import validate as check_rows
 from groupwise.validation.window_counts import count_window, noted_counts
-from tests.changing_shop import Shop, study_of
+from tests.changing_shop import Shop, assert_same, study_of
 from tests.counted_scans import counted_scans
 
 RULE = {"severity": "warning", "meta": {"rule_id": "own", "why": "it is so."}}
@@ -93,6 +93,42 @@ def test_what_one_scan_counts_is_what_scans_of_their_own_count(tmp_path: Path, m
     assert [replace(one, quarantine=None, record=Path()) for one in counted[:1]] == [
         replace(one, quarantine=None, record=Path()) for one in counted[1:]
     ]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"formula": "log(amount) ~ 1 + x + (1 + x | category/region)", "where": "x > -0.9"},
+        # rules that look at some line items, and that some break which stay: one cell has line items of several kinds
+        {
+            "formula": "amount ~ 1 + is_sold + x + (1 | category)",
+            "rules": [
+                {"check": "between", "column": "customer", "max": 9, "when": "tries > 3"},
+                {"check": "between", "column": "items", "max": 3, "severity": "info"},
+            ],
+            "quarantine_limit": 1,
+            "sampled": ["customer"],
+        },
+    ],
+)
+def test_cells_of_the_scan_that_counts_are_those_of_a_scan_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shop = Shop()
+    # a value that no logarithm has is among line items that are left out
+    shop.write("update lines set region = null where id % 50 = 1", "update lines set amount = -1 where x <= -0.9")
+    fields = {"sampled": None, "missing": {"region": "exclude"}, **fields}
+    if "rules" in fields:
+        fields["where"] = "amount > 0"
+    one = shop.run(keeps=False, **fields)
+    assert list(Path("runs/r0").glob("scan.parquet"))
+    with monkeypatch.context() as own:
+        own.setattr(gather, "scan_window", lambda *arguments: None)
+        two = shop.run(keeps=False, **fields)
+    assert not list(Path("runs/r1").glob("scan.parquet"))
+    assert one.counts["excluded_where"] > 0
+    assert_same(one, two)
 
 
 def fingerprint_alone(connection: Any, study: Any, relation: Any, names: Any, path: Path) -> Any:
