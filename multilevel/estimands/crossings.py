@@ -40,7 +40,7 @@ def crossings(design: Design, nesting: Nesting, owned: Sequence[frozenset[str]])
             continue
         codes = tuple(_joint_code(home, design.cells.n_cells) for home in homes)
         place = _place(codes)
-        if len(np.unique(place)) == block.factor.n_levels:
+        if len(distinct(place)[0]) == block.factor.n_levels:
             size = int(np.prod([code.max() + 1 for code in codes]))
             level, first = np.unique(block.factor.codes, return_index=True)
             members = csr_array(coo_array((np.ones(len(level)), (place[first], level)), shape=(size, block.factor.n_levels)))
