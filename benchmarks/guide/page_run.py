@@ -31,6 +31,7 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
+from benchmarks.guide.shop_versions import ROOT
 from benchmarks.guide.wording import formula, math
 
 FENCE = re.compile(r"^```(?P<language>\w+)(?P<does>[^\n`]*)\n(?P<code>.*?)^```$\n?", re.MULTILINE | re.DOTALL)
@@ -168,8 +169,7 @@ def command_output(line: str, *, fails: bool = False) -> str:
     words = shlex.split(line, comments=True)
     ours = {"groupwise": [sys.executable, "-m", "groupwise"], "python": [sys.executable]}
     command = [*ours.get(words[0], words[:1]), *words[1:]]
-    here = str(Path(__file__).parents[1])
-    environment = {**os.environ, "PYTHONPATH": here, "COLUMNS": "100", "NO_COLOR": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100", "NO_COLOR": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if bool(done.returncode) != fails:
         raise PageError(f"{line}: exit {done.returncode}: {done.stderr.strip()[-600:]}")

@@ -268,7 +268,10 @@ def contrast(
 @app.command()
 def predict(
     study: StudyFile,
-    at: Annotated[str, typer.Option("--at", metavar="TABLE", help="Parquet or CSV with the formula's predictors and grouping columns")],
+    at: Annotated[
+        str,
+        typer.Option("--at", metavar="TABLE", help="Parquet, CSV, JSON or Arrow, with the columns that the formula takes"),
+    ],
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="write the rows there: .parquet or .csv; default: print them")] = None,
     interval: Annotated[
         str | None,

@@ -252,6 +252,21 @@ def test_predictions_are_printed_where_no_file_is_named_and_csv_is_read(groupwis
 
 
 @pytest.mark.usefixtures("published")
+def test_a_csv_file_is_read_as_a_source_is(groupwise: Run) -> None:
+    """Semicolons, decimal commas, and an encoding that the study says."""
+    Path("at.csv").write_text("band;store;on_sale;age\nB1;103;true;25,5\nB1;103;true;26,5\n")
+    code, out, _ = groupwise("predict", "spend.yaml", "--at", "at.csv", "--format", "json")
+    found = json.loads(out)
+    assert (code, [row["age"] for row in found], [row["is_new"] for row in found]) == (0, [25.5, 26.5], [False, False])
+    Path("at.json").write_text(json.dumps([{"band": "B1", "store": 103, "on_sale": True, "age": 25.5}]))
+    code, out, _ = groupwise("predict", "spend.yaml", "--at", "at.json", "--format", "json")
+    assert (code, json.loads(out)[0]["estimate"]) == (0, pytest.approx(found[0]["estimate"]))
+    Path("at.csv").write_bytes("band,store,on_sale,age\nBé,103,true,25\n".encode("cp1252"))
+    code, _, err = groupwise("predict", "spend.yaml", "--at", "at.csv")
+    assert (code != 0, "at.csv is no utf-8 text; save it as UTF-8" in " ".join(err.split())) == (True, True)
+
+
+@pytest.mark.usefixtures("published")
 def test_a_table_whose_name_holds_wildcards_is_read_as_itself(groupwise: Run) -> None:
     names = ("at[1].csv", "at?.parquet", "at*.csv", "copy [1]/at.parquet", "**.parquet")
     others = ("at1.csv", "atx.parquet", "atx.csv", "copy 1/at.parquet", "other.parquet")
@@ -288,7 +303,7 @@ def test_an_earlier_version_is_asked_in_a_folder_whose_name_holds_wildcards(plac
     ("arguments", "complaint"),
     [
         (("--at", "nowhere.parquet"), "--at nowhere.parquet: there is no such file"),
-        (("--at", "spend.yaml"), "cannot be read as Parquet"),
+        (("--at", "spend.yaml"), "spend.yaml is no Parquet file"),
         (("--at", "short.csv"), "the formula needs the columns store, on_sale, age; the table has band"),
         (("--at", "taken.csv"), "rename the table's own estimate"),
         (("--at", "empty.csv"), "the table has no rows"),
