@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 SHOP = ROOT / "data" / "shop.duckdb"
-STUDIES = ("line_spend", "household_spend", "department_spend")
+STUDIES = ("line_spend", "household_spend", "department_spend", "private_label")
 
 type Row = dict[str, Any]
 

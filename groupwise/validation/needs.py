@@ -91,7 +91,7 @@ def _check_types(study: Study, types: Mapping[str, str]) -> None:
             allowed = "a number or true and false" if is_binary else "a number"
             raise StudyError(
                 f"{study.name}: formula: the outcome {name} is {types[name]}; family {study.family} needs {allowed}."
-                f"{_cast_hint(name, types[name])}"
+                f"{_truth_hint(name, types[name]) if is_binary else _cast_hint(name, types[name])}"
             )
     for name in calculated_columns(study):
         if name in outcome:
@@ -112,6 +112,13 @@ def calculated_columns(study: Study) -> list[str]:
     calculated = [name for part in predictor_expressions(formula) for name in _calculated(part)]
     offsets = [name for part in formula.offsets for name in columns_in(part)]
     return list(dict.fromkeys([*outcome, *known, *calculated, *offsets]))
+
+
+def _truth_hint(name: str, kind: str) -> str:
+    """What to write where a column holds yes and no as text."""
+    if value_kind(kind) == "text":
+        return f" If it holds yes and no (or true and false) as text, add types: {{{name}: BOOLEAN}} to the study."
+    return _cast_hint(name, kind)
 
 
 def _cast_hint(name: str, kind: str) -> str:
