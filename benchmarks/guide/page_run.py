@@ -40,6 +40,9 @@ NOT_RUN = frozenset({"r", "text", "mermaid", "dbt"})
 
 FORMULA = re.compile(r"(?<![\\\w`])\$(?=\S)([^$\n`]+?)(?<=\S)\$(?!\w)")
 
+PER_CENT = re.compile(r"`[^`\n]*`|(\d) %")
+"""A number and its sign, which no line divides; what is between backquotes is for typing."""
+
 SENTENCES = Environment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
 
 
@@ -91,9 +94,9 @@ class PageRun:
 
     def _sentences(self, text: str) -> str:
         text = FORMULA.sub(lambda found: math(found[1]), text)
-        if "{{" not in text and "{%" not in text:
-            return text
-        return SENTENCES.from_string(text).render({**self.words, **self.hidden, **self.shown})
+        if "{{" in text or "{%" in text:
+            text = SENTENCES.from_string(text).render({**self.words, **self.hidden, **self.shown})
+        return PER_CENT.sub(lambda found: found[0].replace(" ", "\u00a0") if found[1] else found[0], text)
 
     def _block(self, block: Block) -> str:
         does = block.does.split()
