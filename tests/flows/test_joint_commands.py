@@ -252,6 +252,19 @@ def test_predictions_are_printed_where_no_file_is_named_and_csv_is_read(groupwis
 
 
 @pytest.mark.usefixtures("published")
+def test_show_says_where_the_study_is_no_longer_what_was_published(groupwise: Run) -> None:
+    """Two studies of one name are one study with two versions."""
+    code, out, err = groupwise("show", "spend.yaml")
+    assert (code, err, "amount ~ 1 + on_sale + age + age_missing + (1 | band) + (1 | store)   (gaussian)" in out) == (0, "", True)
+    Path("spend.yaml").write_text(
+        STUDY.replace("(1 | band) + (1 | store)", "(1 | store)").replace("cells: [band, store]", "where: amount > 0")
+    )
+    code, _, err = groupwise("show", "spend.yaml")
+    assert (code, err.startswith("spend.yaml has another formula and another where than this version, which is r1;")) == (0, True)
+    assert groupwise("show", "published/spend")[2] == ""
+
+
+@pytest.mark.usefixtures("published")
 def test_a_csv_file_is_read_as_a_source_is(groupwise: Run) -> None:
     """Semicolons, decimal commas, and an encoding that the study says."""
     Path("at.csv").write_text("band;store;on_sale;age\nB1;103;true;25,5\nB1;103;true;26,5\n")
