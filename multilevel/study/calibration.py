@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import bdtr, bdtrik
 
-from multilevel.arrays import Flags, Floats
+from multilevel.arrays import Flags, Floats, distinct
 from multilevel.checking.omitted_terms import FALSE_ALARMS
 from multilevel.design.nesting import Nesting
 from multilevel.estimands.fitted_part import FittedPart
@@ -39,7 +39,7 @@ def calibration_of_logarithms(fit: Fit, tree: Nesting, variance: LevelVariance |
     found = []
     for name, factor in tree.factors.items():
         # of a two-part outcome some levels have no amounts
-        _, codes = np.unique(factor.codes, return_inverse=True)
+        _, codes = distinct(factor.codes)
         n, observed, expected, noise = (np.bincount(codes, values) for values in (cells.n, cells.total, fitted, scatter))
         error = np.abs(expected - observed) / observed
         outside = error > np.maximum(TOLERANCE, 2.0 * np.sqrt(noise) / n)
