@@ -13,7 +13,12 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 SHOP = ROOT / "data" / "shop.duckdb"
-STUDIES = ("docs/guide/without_households.yaml", "studies/line_spend.yaml", "studies/department_spend.yaml")
+STUDIES = (
+    "docs/guide/without_households.yaml",
+    "studies/line_spend.yaml",
+    "studies/department_spend.yaml",
+    "studies/private_label.yaml",
+)
 
 type Row = dict[str, Any]
 
