@@ -198,8 +198,11 @@ class Keep:
         for name in [name for name, found in self._everything.items() if PARTIAL in name and found.written < old]:
             self._place.remove(name)
         gone = set(folders)
-        for key in [key for key in self._names if key.rpartition("/")[0] in gone]:
-            self._place.remove(self._names.pop(key))
+        # all of a name's contents: runs at the same time may have written the same statistics in another order of rows
+        for name in sorted({*self._listed, *self._names.values()}):
+            if name.rpartition("/")[0] in gone:
+                self._place.remove(name)
+                self._names.pop(name.rsplit(".", 2)[0], None)
 
 
 def keep_of(study: Study) -> Keep:

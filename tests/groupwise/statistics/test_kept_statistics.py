@@ -20,7 +20,7 @@ from groupwise.pipeline.fill import fill, over_all_days
 from groupwise.run_folder import RunFolder
 from groupwise.source import relation
 from groupwise.statistics import gather
-from groupwise.statistics.keep import Folder
+from groupwise.statistics.keep import Folder, Keep
 from multilevel.errors import GroupwiseError, SourceError
 from tests.changing_shop import Compressed, Shop, assert_same, study_of
 
@@ -151,6 +151,18 @@ def test_a_damaged_file_counts_as_missing(shop: Shop, damage: str) -> None:
         else:
             path.write_bytes(path.read_bytes()[:100] if damage == "cut" else b"")
     assert compare(shop, **fields).noted["fresh"] == ["2024-01", "2024-02", "2024-03", "2024-04"]
+
+
+def test_what_runs_at_the_same_time_have_written_goes_together(tmp_path: Path) -> None:
+    place = Folder(tmp_path)
+    runs = [Keep(place), Keep(place)]
+    # neither has seen what the other wrote
+    assert [run.folders() for run in runs] == [[], []]
+    for run, data in zip(runs, (b"one order of rows", b"another"), strict=True):
+        run.write("recipe/2024-02/9-ab", "cells", data)
+    assert len(list(tmp_path.rglob("*.parquet"))) == 2
+    Keep(place).remove(["recipe/2024-02/9-ab"])
+    assert not list(tmp_path.rglob("*.parquet"))
 
 
 @pytest.mark.parametrize(
