@@ -24,7 +24,7 @@ from groupwise.compression.compress import CompressedStudy, explained
 from groupwise.compression.write_query import write_query
 from groupwise.retention import remove, rows_of_earlier_runs
 from groupwise.run_folder import RUNS, RunFolder
-from groupwise.source.describe import extract
+from groupwise.source.describe import Survey, extract
 from groupwise.source.fingerprint import Fingerprint
 from groupwise.source.relation import Relation, connect, open_source
 from groupwise.source.time_limit import HOUR, TABLE_FIRST, close, time_limit
@@ -55,6 +55,17 @@ type Ask = Callable[[Job], Sequence[Statistics]]
 """Has the statistics of a job made, in one part or several; all of them, or an error."""
 
 
+def counting(study: Study, folder: Path) -> Survey:
+    """A ``Survey`` that reads every line item in the window, and leaves in ``folder`` what the scan counts: cells too, if it can."""
+
+    def whole(connection: duckdb.DuckDBPyConnection, relation: Relation, names: Sequence[str], check: Check) -> Fingerprint:
+        check(relation)
+        found = scan_window(connection, study, relation, names, folder)
+        return count_window(connection, study, relation, names, folder / COUNTS) if found is None else found
+
+    return whole
+
+
 def describe(run: RunFolder, as_of: date | None, today: date, *, writes: bool = True) -> Relation:
     """``extract``, for a study that keeps statistics: line items whose files are as they were are not read again.
 
@@ -62,11 +73,7 @@ def describe(run: RunFolder, as_of: date | None, today: date, *, writes: bool = 
     ``writes`` : whether what is found is kept, and what is no longer so removed.
     """
     study = run.study()
-
-    def whole(connection: duckdb.DuckDBPyConnection, relation: Relation, names: Sequence[str], check: Check) -> Fingerprint:
-        check(relation)
-        found = scan_window(connection, study, relation, names, run.path)
-        return count_window(connection, study, relation, names, run.path / COUNTS) if found is None else found
+    whole = counting(study, run.path)
 
     def by_partition(connection: duckdb.DuckDBPyConnection, relation: Relation, names: Sequence[str], check: Check) -> Fingerprint:
         reasons = why_whole(study, load_rules(study, relation.columns), relation.columns)
