@@ -57,7 +57,7 @@ def likelihood_bytes(design: Design) -> int:
     """Bytes at the peak of a likelihood fit with its tables, right to about a factor of two."""
     # every level of the eliminated factors touches the columns that its rows do
     touched = reduced_rows(design) * (len(design.population) + len(design.blocks) + 1) * 16
-    dense = dense_effects(design, chained=design.cells.has_moments)
+    dense = dense_effects(design)
     n_coefficients = len(design.population) + design.n_effects
     return PROCESS + surrounding_bytes(design) + touched + 8 * DENSE_COPIES * dense**2 + 8 * JOINT_DRAWS * n_coefficients
 
