@@ -25,7 +25,7 @@ TOLERANCE = 1e-15
 it: large counts and small dispersions have more."""
 
 WELL_CONDITIONED = 1e4
-"""Condition number of Lambda up to which u is found again from Lambda'^-1 u."""
+"""Condition number of Lambda up to which u is found again from Lambda'^-1 u, and from b."""
 
 QUICK = 0.05
 """Of the decrement before: steps with another point's factor that shrink it at least so much are cheaper than a factor of their own."""
@@ -72,6 +72,7 @@ class _Search:
         self._layout, self._likelihood, self._lambdas = layout, likelihood, lambdas
         self._log_dispersion, self._with_basis = log_dispersion, with_basis
         self.constant = -2.0 * likelihood.constant(log_dispersion)
+        self._is_regular = all(np.linalg.cond(part) < WELL_CONDITIONED for part in lambdas)
 
     def evaluate(self, effects: Coordinates, spherical: Coordinates) -> _Point:
         """The penalised deviance less the constant, infinite where it overflows."""
@@ -101,13 +102,15 @@ class _Search:
     def refined(self, factor: BlockedFactor, curvature: Curvature, point: _Point) -> tuple[Coordinates, Coordinates]:
         """``target`` by way of the step, whose right-hand side Lambda' Z's - u vanishes at the mode: ``target``'s own has the size of the
         weights, and what rounding leaves of it is as large as the effects' prior where weights are 1e8."""
-        layout, pull = self._layout, _pull(self._layout, self._lambdas, point.spherical)
-        if pull is None:
+        if not self._is_regular:
             return self.target(factor, curvature, point.eta, point.effects)
-        right = layout.transposed(curvature.score)
-        right = (right - pull).with_basis(right.basis)
-        step, step_u = solve(factor, right, with_basis=self._with_basis)
+        step, step_u = solve(factor, self._uphill(curvature.score, point.spherical), with_basis=self._with_basis)
         return point.effects + step, point.spherical + step_u
+
+    def _uphill(self, score: Floats, spherical: Coordinates) -> Coordinates:
+        """(Z's - Lambda'^-1 u, Q's)."""
+        raw = self._layout.transposed(score)
+        return (raw - _pull(self._layout, self._lambdas, spherical)).with_basis(raw.basis)
 
     def target(self, factor: BlockedFactor, curvature: Curvature, eta: Floats, effects: Coordinates) -> tuple[Coordinates, Coordinates]:
         """Where Newton's step goes: (b, gamma) and (u, gamma); gamma stays unless it is sought too."""
@@ -121,11 +124,11 @@ class _Search:
 
     def beside(self, near: Mode, basis: Floats) -> _Point | None:
         """The point at the effects of another mode, or at its u where a Lambda is singular or nearly so; None where the value overflows."""
-        effects, spherical = near.effects.with_basis(basis), _turned(self._layout, self._lambdas, near.effects)
-        if spherical is None:
-            spherical = near.spherical
-            effects = self._effects(spherical).with_basis(basis)
-        point = self.evaluate(effects, spherical.with_basis(basis))
+        if self._is_regular:
+            effects, spherical = near.effects, _turned(self._layout, self._lambdas, near.effects)
+        else:
+            effects, spherical = self._effects(near.spherical), near.spherical
+        point = self.evaluate(effects.with_basis(basis), spherical.with_basis(basis))
         return point if np.isfinite(point.value) else None
 
     def _effects(self, spherical: Coordinates) -> Coordinates:
@@ -135,20 +138,11 @@ class _Search:
 
     def borrowed(self, factor: BlockedFactor, point: _Point, before: float) -> _Point:
         """Steps from ``point`` with the ``factor`` of another point, while each leaves at most ``QUICK`` of the decrement ``before``."""
-        layout = self._layout
         for _ in range(BORROWED):
-            curvature, pull = self.curvature(point.eta), _pull(layout, self._lambdas, point.spherical)
+            curvature = self.curvature(point.eta)
             if curvature is None:
                 break
-            if pull is None:
-                right = self._downhill(curvature.score, point.spherical)
-                step_u = solve_spherical(factor, right, with_basis=self._with_basis)
-                step, decrement = self._effects(step_u), step_u.dot(right)
-            else:
-                right = layout.transposed(curvature.score)
-                right = (right - pull).with_basis(right.basis)
-                step, _ = solve(factor, right, with_basis=self._with_basis)
-                step_u, decrement = _turned(layout, self._lambdas, step) or step, step.dot(right)
+            step, step_u, decrement = self._borrowed_step(factor, curvature.score, point.spherical)
             if not 0.0 < decrement <= QUICK * before:
                 break
             moved = self.evaluate(point.effects + step, point.spherical + step_u)
@@ -159,6 +153,16 @@ class _Search:
             if expected <= self.tolerance(point.eta, curvature):
                 break
         return point
+
+    def _borrowed_step(self, factor: BlockedFactor, score: Floats, spherical: Coordinates) -> tuple[Coordinates, Coordinates, float]:
+        """The step in b and in u, and its decrement."""
+        if self._is_regular:
+            right = self._uphill(score, spherical)
+            step, _ = solve(factor, right, with_basis=self._with_basis)
+            return step, _turned(self._layout, self._lambdas, step), step.dot(right)
+        right = self._downhill(score, spherical)
+        step_u = solve_spherical(factor, right, with_basis=self._with_basis)
+        return self._effects(step_u), step_u, step_u.dot(right)
 
     def decrement(self, score: Floats, spherical: Coordinates, move: Coordinates) -> float:
         """Step times half the downhill gradient."""
@@ -186,18 +190,14 @@ class _Search:
         return None
 
 
-def _turned(layout: Reweighting, lambdas: Sequence[Floats], effects: Coordinates) -> Coordinates | None:
-    """u = Lambda^-1 b, None where a Lambda is singular or nearly so."""
-    if any(not np.linalg.cond(part) < WELL_CONDITIONED for part in lambdas):
-        return None
+def _turned(layout: Reweighting, lambdas: Sequence[Floats], effects: Coordinates) -> Coordinates:
+    """u = Lambda^-1 b."""
     parts = [np.linalg.solve(part, own.T).T for part, own in zip(lambdas, layout.by_block(effects), strict=True)]
     return layout.from_blocks(parts, effects.basis)
 
 
-def _pull(layout: Reweighting, lambdas: Sequence[Floats], spherical: Coordinates) -> Coordinates | None:
-    """Lambda'^-1 u, None where a Lambda is singular or nearly so."""
-    if any(not np.linalg.cond(part) < WELL_CONDITIONED for part in lambdas):
-        return None
+def _pull(layout: Reweighting, lambdas: Sequence[Floats], spherical: Coordinates) -> Coordinates:
+    """Lambda'^-1 u."""
     parts = [np.linalg.solve(part.T, own.T).T for part, own in zip(lambdas, layout.by_block(spherical), strict=True)]
     return layout.from_blocks(parts, spherical.basis)
 
