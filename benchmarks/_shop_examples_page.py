@@ -1,6 +1,6 @@
-"""Write this shop's examples into docs/multilevel-models.md, section 3, from the tables that line_spend and household_spend published.
+"""Write this shop's examples into docs/multilevel-models.md, section 3, from the tables that without_households and line_spend published.
 
-README's picture is drawn from household_spend's.
+README's picture is drawn from line_spend's.
 
 Run: ``python -m benchmarks._shop_examples_page [publish_to]`` (``make examples`` estimates both studies first). Every example is a mistake
 that can be made with published numbers, next to the column that answers the question. The
@@ -25,8 +25,9 @@ from groupwise.publishing.target import open_target
 from groupwise.report import write_picture
 from groupwise.study.study_file import load_study
 
+WITHOUT, LINES = "docs/guide/without_households.yaml", "studies/line_spend.yaml"
 PAGE = Path("docs") / "multilevel-models.md"
-PICTURE = Path("docs") / "images" / "household_spend.png"
+PICTURE = Path("docs") / "images" / "line_spend.png"
 FACTOR, FEW, MIXED = "income_group", "200-249K", "175-199K"
 """The factor of the examples, its level with few households, and the one whose line items are of dearer categories."""
 PAIR = ("FLORAL", "GARDEN CENTER")
@@ -37,7 +38,7 @@ type Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Shop:
-    """What the examples are made of: tables of both studies by name, the saved models of line_spend."""
+    """What the examples are made of: tables of both studies by name, the saved models of without_households."""
 
     lines: Mapping[str, pa.Table]
     households: Mapping[str, pa.Table]
@@ -52,7 +53,7 @@ def main(publish_to: str = "published") -> None:
     for name, block in blocks(shop).items():
         text = replace_block(text, name, block)
     PAGE.write_text(text, encoding="utf-8")
-    study = load_study("studies/household_spend.yaml", {"publish_to": publish_to})
+    study = load_study(LINES, {"publish_to": publish_to})
     write_picture(shop.households, study.model_dump(mode="json"), PICTURE)
     print(f"{PAGE}, {PICTURE}: {shop.source}")
 
@@ -60,8 +61,9 @@ def main(publish_to: str = "published") -> None:
 def read_shop(publish_to: str) -> Shop:
     """The latest versions of both studies."""
     found, said = {}, []
-    for name in ("line_spend", "household_spend"):
-        study = load_study(f"studies/{name}.yaml", {"publish_to": publish_to})
+    for file in (WITHOUT, LINES):
+        study = load_study(file, {"publish_to": publish_to})
+        name = study.name
         target = open_target(study.publish_to, study.name)
         latest = target.latest()
         if latest is None:
@@ -70,11 +72,11 @@ def read_shop(publish_to: str) -> Shop:
         said.append(f"`{name}` (as of {latest.as_of}, run {latest.run_id})")
     where = provenance()
     source = f"From the tables of {' and '.join(said)}; written on {where['date']} at commit {where['commit']}; {where['machine']}.\n"
-    lines = load_study("studies/line_spend.yaml", {"publish_to": publish_to})
+    lines = load_study(WITHOUT, {"publish_to": publish_to})
     target = open_target(lines.publish_to, lines.name)
     latest = target.latest()
     assert latest is not None
-    return Shop(found["line_spend"], found["household_spend"], saved_of(lines, latest, target.joint(latest, Path(publish_to))), source)
+    return Shop(found["without_households"], found["line_spend"], saved_of(lines, latest, target.joint(latest, Path(publish_to))), source)
 
 
 def blocks(shop: Shop) -> dict[str, str]:
@@ -89,10 +91,10 @@ def steps(shop: Shop) -> str:
     for level in (MIXED, FEW):
         plain, mixed, pooled = (level_of(shop.lines, level)[name] for name in ("observed_mean", "no_pooling_estimate", "estimate"))
         rows.append((level, money(plain), money(mixed), money(pooled), signed(mixed - plain), signed(pooled - mixed)))
-    columns = ("`line_spend`", "`observed_mean`", "`no_pooling_estimate`", "`estimate`", "the mix moved it", "pooling moved it")
+    columns = ("`without_households`", "`observed_mean`", "`no_pooling_estimate`", "`estimate`", "the mix moved it", "pooling moved it")
     own = level_of(shop.households, MIXED)
     names = ("observed_mean", "no_pooling_estimate", "population_no_pooling_estimate", "population_estimate")
-    second = ("`household_spend`", *(f"`{name}`" for name in names))
+    second = ("`line_spend`", *(f"`{name}`" for name in names))
     return (
         f"{markdown(columns, rows)}\n"
         f"With households in the formula there is one step more, {own['n_sampled']:,} households that count once each:\n\n"
@@ -105,10 +107,15 @@ def few_households(shop: Shop) -> str:
     alone, both = level_of(shop.lines, FEW), level_of(shop.households, FEW)
     n = f"{both['n_sampled']:,} households"
     rows = [
-        ("`line_spend`: `estimate`", f"every line item is new evidence, as if the {n} were not", *interval_of(alone, ""), rank_of(alone)),
-        ("`household_spend`: `estimate`", f"these {n}, as they are", *interval_of(both, ""), ""),
         (
-            "`household_spend`: `population_estimate`",
+            "`without_households`: `estimate`",
+            f"every line item is new evidence, as if the {n} were not",
+            *interval_of(alone, ""),
+            rank_of(alone),
+        ),
+        ("`line_spend`: `estimate`", f"these {n}, as they are", *interval_of(both, ""), ""),
+        (
+            "`line_spend`: `population_estimate`",
             "a new household with such an income",
             *interval_of(both, "population_"),
             rank_of(both),
@@ -120,7 +127,7 @@ def few_households(shop: Shop) -> str:
     wider = width_of(both, "population_") / width_of(alone, "")
     return (
         f"{markdown(columns, rows)}\n"
-        f"The last interval is {wider:.1f} times as wide as the first. `design_effect[{FACTOR}, customer_id]` of `line_spend` is "
+        f"The last interval is {wider:.1f} times as wide as the first. `design_effect[{FACTOR}, customer_id]` of `without_households` is "
         f"{effect['value']:.1f}{'' if effect['passed'] else ', which fails'}.\n"
     )
 

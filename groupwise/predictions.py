@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 
 from groupwise.kept_models import SavedModels
 from groupwise.source.conditions import is_missing
+from groupwise.source.other_rows import read_rows
 from groupwise.source.relation import first_line, literal, quote
-from groupwise.source.source_files import exactly, is_remote, plain_path
+from groupwise.source.source_files import is_remote, plain_path
 from groupwise.study.study import Study
 from groupwise.validation.missing_values import MISSING_LEVEL
 from multilevel.errors import DataError, SourceError, StudyError
@@ -202,15 +203,15 @@ def predict_at(study: Study, saved: SavedModels, at: str, *, interval: str | flo
 
     Parameters
     ----------
-    at : a Parquet or CSV file with the formula's predictors and grouping columns; a grouping column that is null, or a level never seen, is
-        a new group. interval : as of ``interval_of``: of the next outcome, ``std_error`` is its standard deviation.
+    at : a Parquet, CSV, JSON or Arrow file with the formula's predictors and grouping columns, read as the study's source is; a
+        grouping column that is null, or a level never seen, is a new group.
+    interval : as of ``interval_of``: of the next outcome, ``std_error`` is its standard deviation.
 
     Raises
     ------
     SourceError : the file cannot be read, or lacks a column. DataError : a row cannot be predicted.
     """
-    with _connection() as connection:
-        table = _read(connection, at)
+    table = _read(study, at)
     for name, column in zip(MADE, predict_rows(study, saved, table, at, interval=interval), strict=True):
         table = table.append_column(name, pa.array(column))
     return table
@@ -249,18 +250,14 @@ def write_predictions(table: pa.Table, file: Path) -> None:
         raise SourceError(f"--output {file}: cannot be written ({error.strerror or error}).") from error
 
 
-def _read(connection: duckdb.DuckDBPyConnection, at: str) -> pa.Table:
+def _read(study: Study, at: str) -> pa.Table:
     try:
         at = plain_path(at)
     except ValueError as error:
         raise SourceError(f"--at {at}: {error}.") from error
     if not is_remote(at) and not Path(at).is_file():
         raise SourceError(f"--at {at}: there is no such file (working directory {Path.cwd()}).")
-    reader = "read_csv" if at.lower().endswith((".csv", ".csv.gz", ".tsv")) else "read_parquet"
-    try:
-        table = _rows(connection, f"select * from {reader}({literal(exactly(at))})")
-    except duckdb.Error as error:
-        raise SourceError(f"--at {at}: cannot be read as {'CSV' if reader == 'read_csv' else 'Parquet'}: {first_line(error)}") from error
+    table = read_rows(study, [at], f"--at {at}")
     if not table.num_rows:
         raise SourceError(f"--at {at}: the table has no rows.")
     taken = [name for name in MADE if name in table.column_names]

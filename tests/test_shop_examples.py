@@ -68,4 +68,4 @@ def test_every_example_has_its_place_and_names_its_source() -> None:
     text = page.PAGE.read_text(encoding="utf-8")
     for name in ("example-steps", "example-households", "example-contrast"):
         [block] = re.findall(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", text, re.DOTALL)
-        assert "From the tables of `line_spend`" in block, f"{name}: python -m benchmarks._shop_examples_page"
+        assert "From the tables of `without_households`" in block, f"{name}: python -m benchmarks._shop_examples_page"

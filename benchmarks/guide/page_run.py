@@ -31,6 +31,7 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
+from benchmarks.guide.shop_versions import ROOT
 from benchmarks.guide.wording import formula, math
 
 FENCE = re.compile(r"^```(?P<language>\w+)(?P<does>[^\n`]*)\n(?P<code>.*?)^```$\n?", re.MULTILINE | re.DOTALL)
@@ -38,6 +39,9 @@ NOT_RUN = frozenset({"r", "text", "mermaid", "dbt"})
 """Languages whose blocks are shown as they are: there is no R here, and text is no code."""
 
 FORMULA = re.compile(r"(?<![\\\w`])\$(?=\S)([^$\n`]+?)(?<=\S)\$(?!\w)")
+
+PER_CENT = re.compile(r"`[^`\n]*`|(\d) %")
+"""A number and its sign, which no line divides; what is between backquotes is for typing."""
 
 SENTENCES = Environment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
 
@@ -90,9 +94,9 @@ class PageRun:
 
     def _sentences(self, text: str) -> str:
         text = FORMULA.sub(lambda found: math(found[1]), text)
-        if "{{" not in text and "{%" not in text:
-            return text
-        return SENTENCES.from_string(text).render({**self.words, **self.hidden, **self.shown})
+        if "{{" in text or "{%" in text:
+            text = SENTENCES.from_string(text).render({**self.words, **self.hidden, **self.shown})
+        return PER_CENT.sub(lambda found: found[0].replace(" ", "\u00a0") if found[1] else found[0], text)
 
     def _block(self, block: Block) -> str:
         does = block.does.split()
@@ -168,8 +172,7 @@ def command_output(line: str, *, fails: bool = False) -> str:
     words = shlex.split(line, comments=True)
     ours = {"groupwise": [sys.executable, "-m", "groupwise"], "python": [sys.executable]}
     command = [*ours.get(words[0], words[:1]), *words[1:]]
-    here = str(Path(__file__).parents[1])
-    environment = {**os.environ, "PYTHONPATH": here, "COLUMNS": "100", "NO_COLOR": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100", "NO_COLOR": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if bool(done.returncode) != fails:
         raise PageError(f"{line}: exit {done.returncode}: {done.stderr.strip()[-600:]}")

@@ -10,8 +10,8 @@ from benchmarks.guide.wording import interval
 
 
 def income_groups() -> str:
-    """Every income group of ``household_spend``: plain mean, estimate with its interval, and how many households stand behind it."""
-    rows = sorted(levels("household_spend", "income_group"), key=lambda row: -row["population_estimate"])
+    """Every income group of ``line_spend``: plain mean, estimate with its interval, and how many households stand behind it."""
+    rows = sorted(levels("line_spend", "income_group"), key=lambda row: -row["population_estimate"])
     points = [
         {
             "label": f"{'not told' if row['level'] == '(missing)' else row['level']} ({row['n_sampled']:,})",

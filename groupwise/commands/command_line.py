@@ -140,17 +140,28 @@ def estimate(
         bool, typer.Option("--force", help="run and publish although nothing has changed since the published version")
     ] = False,
     flow: Annotated[bool, typer.Option("--flow", help="a flow run; starts a temporary server where Prefect has none")] = False,
+    style: Annotated[
+        str, typer.Option("--format", metavar="table|json|csv", help="how the summary is printed; table: on standard error")
+    ] = "table",
 ) -> None:
     """Validate, compress, fit, check, publish: in this process, or as a flow run where Prefect has a server. The last line printed is the
     published folder: an earlier run's, at once, where nothing has changed since. Of several studies a refused one stops no other."""
     from groupwise.commands.second_process import second_process
 
     day = as_of.date() if as_of else None
-    if len(studies) > 1:
+    if len(studies) > 1 or style != "table":
         from groupwise.commands.estimate_several import run_several
 
         folders, code = run_several(
-            studies, as_of=day, engine=engine, publish_to=publish_to, settings=settings or [], verbose=verbose, as_flow=flow, force=force
+            studies,
+            as_of=day,
+            engine=engine,
+            publish_to=publish_to,
+            settings=settings or [],
+            verbose=verbose,
+            as_flow=flow,
+            force=force,
+            style=style,
         )
         for folder in folders:
             typer.echo(folder)
@@ -268,7 +279,10 @@ def contrast(
 @app.command()
 def predict(
     study: StudyFile,
-    at: Annotated[str, typer.Option("--at", metavar="TABLE", help="Parquet or CSV with the formula's predictors and grouping columns")],
+    at: Annotated[
+        str,
+        typer.Option("--at", metavar="TABLE", help="Parquet, CSV, JSON or Arrow, with the columns that the formula takes"),
+    ],
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="write the rows there: .parquet or .csv; default: print them")] = None,
     interval: Annotated[
         str | None,

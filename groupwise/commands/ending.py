@@ -34,7 +34,9 @@ def message_of(error: Exception) -> str:
     """What the user reads of an error, in a few lines."""
     usage = getattr(error, "format_message", None)
     if usage is not None:
-        return f"{usage()}\nTry: groupwise --help"
+        from groupwise.commands.usage import usage_message
+
+        return usage_message(error, usage())
     from groupwise.faults import as_ours
 
     known = as_ours(error)

@@ -14,6 +14,7 @@ from groupwise.commands import terminal
 from groupwise.commands.ending import message_of
 from groupwise.commands.estimate import run_estimate
 from groupwise.commands.flow_runs import has_api
+from groupwise.commands.plain_rows import check_style, write_rows
 from groupwise.commands.run_log import logged_to, say_on_stderr
 from groupwise.pipeline.run_start import begin
 from groupwise.progress import run_progress
@@ -24,6 +25,8 @@ from groupwise.supervision.news import tell
 from multilevel.errors import GroupwiseError, StudyError
 
 COLUMNS = ("study", "outcome", "seconds", "message")
+FOLDER = "folder"
+"""The column that the summary has in JSON and CSV; beside a table, folders are printed alone."""
 
 
 def run_several(
@@ -36,13 +39,17 @@ def run_several(
     verbose: bool,
     as_flow: bool,
     force: bool,
+    style: str = "table",
 ) -> tuple[list[str], int]:
     """Published folders of the studies that have one, in the order given, and the exit code: 1 where any was refused or failed.
 
+    ``style``: json or csv print the summary to standard output, with the folders, and no folder alone.
+
     Raises
     ------
-    StudyError : a file is named twice.
+    StudyError : a file is named twice, or the style is none.
     """
+    check_style(style)
     twice = next((study for study in studies if list(studies).count(study) > 1), None)
     if twice is not None:
         raise StudyError(f"{twice} is named twice; name every study once.")
@@ -51,7 +58,7 @@ def run_several(
     if not is_flow:
         say_on_stderr(logging.INFO if verbose else logging.WARNING)
     folders: list[str] = []
-    rows = []
+    rows: list[dict[str, Any]] = []
     for place, study in enumerate(studies):
         print(f"{study} ({place + 1} of {len(studies)})", file=sys.stderr, flush=True)
         began = time.monotonic()
@@ -62,13 +69,23 @@ def run_several(
                 folder, outcome = _here(str(study), as_of, asked)
         except Exception as error:  # noqa: BLE001  told in the summary and by the exit code; the other studies are run
             kind = "refused" if isinstance(error, GroupwiseError) else "failed"
-            rows.append([str(study), kind, f"{time.monotonic() - began:.1f}", message_of(error).split("\n", maxsplit=1)[0]])
+            rows.append(_row(study, kind, began, message=message_of(error).split("\n", maxsplit=1)[0]))
             print(f"groupwise: {message_of(error)}", file=sys.stderr, flush=True)
             continue
         folders.append(folder)
-        rows.append([str(study), outcome, f"{time.monotonic() - began:.1f}", ""])
-    terminal.text_console(sys.stderr).print(terminal.table(list(COLUMNS), rows, text=["study", "outcome", "message"]))
-    return folders, int(len(folders) < len(studies))
+        rows.append(_row(study, outcome, began, folder=folder))
+    code = int(len(folders) < len(studies))
+    if style != "table":
+        write_rows(rows, [*COLUMNS, FOLDER], style)
+        return [], code
+    cells = [[str(row[name]) for name in COLUMNS] for row in rows]
+    terminal.text_console(sys.stderr).print(terminal.table(list(COLUMNS), cells, text=["study", "outcome", "message"]))
+    return folders, code
+
+
+def _row(study: Path, outcome: str, began: float, *, message: str = "", folder: str | None = None) -> dict[str, Any]:
+    seconds = round(time.monotonic() - began, 1)
+    return {"study": str(study), "outcome": outcome, "seconds": seconds, "message": message, FOLDER: folder}
 
 
 def _here(study: str, as_of: date | None, asked: dict[str, Any]) -> tuple[str, str]:

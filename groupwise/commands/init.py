@@ -21,7 +21,7 @@ def init_study(
         made = start(data, name=name, output=output, folder=folder, tell=tell, table=table, line_items=query)
     write_started(made, force=force)
     console.print("[bold]Data[/bold]")
-    for line in made.profile.lines():
+    for line in (*made.profile.lines(), *made.notes):
         console.print(f"  {line}", markup=False)
     console.print("\n[bold]Proposed[/bold]")
     console.print(f"  {made.proposal.formula}   ({made.proposal.family})", markup=False)

@@ -18,7 +18,7 @@ STYLES = ("table", "json", "csv")
 def check_style(style: str) -> None:
     """Raise StudyError unless ``style`` is one of ``STYLES``."""
     if style not in STYLES:
-        raise StudyError(f"--format {style[:40]}: write {', '.join(STYLES)}.")
+        raise StudyError(f"--format {style[:40]}: write {', '.join(STYLES[:-1])} or {STYLES[-1]}.")
 
 
 def write_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], style: str, *, text: Sequence[str] = ()) -> None:

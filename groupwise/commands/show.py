@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,12 +13,13 @@ from rich.table import Table
 
 from groupwise.commands import terminal
 from groupwise.commands.plain_rows import check_style, write_json, write_rows
+from groupwise.commands.terminal import text_console
 from groupwise.publishing.locate import locate
 from groupwise.publishing.target import Target
 from groupwise.publishing.version import Version
 from groupwise.report.labelled import labelled
 from groupwise.study.study import Study
-from groupwise.study.study_file import study_from
+from groupwise.study.study_file import load_study, study_from
 from groupwise.study.study_labels import Labels
 from groupwise.term_order import FALLBACK, TermOrder
 from multilevel.catalogue.headline import with_headline
@@ -25,6 +27,9 @@ from multilevel.errors import StudyError
 
 TABLES = ("population_coefficients", "variance_components", "group_estimates", "diagnostics")
 """What is shown, in this order."""
+ESTIMATED = ("formula", "family", "source", "where")
+"""Fields of a study without which two versions do not speak of the same."""
+
 CONSTANT = ("study", "as_of", "run_id", "engine")
 """Columns that are the same in every row."""
 
@@ -47,6 +52,14 @@ def show_tables(target: str, rows: int, style: str = "table", named: Sequence[st
     if unknown:
         raise StudyError(f"--table {unknown[0][:60]}: there is no such table; they are {', '.join(tables)}.")
     study = published_study(place, version)
+    differing = differing_fields(target, study)
+    if differing:
+        text_console(sys.stderr).print(
+            f"{target} has another {' and another '.join(differing)} than this version, which is {version.run_id}; "
+            f"groupwise estimate {target} publishes what the file says.",
+            soft_wrap=True,
+            markup=False,
+        )
     if style == "table":
         _print(place, version, tables, study, rows, tuple(named) or TABLES)
     else:
@@ -59,6 +72,14 @@ def published_study(place: Target, version: Version) -> Study | None:
         return study_from(place.manifest(version).get("study_definition") or {}, version.run_id)
     except StudyError:
         return None
+
+
+def differing_fields(target: str, published: Study | None) -> list[str]:
+    """Fields that say what is estimated, where a study file has other ones than the version that it names; none for a folder."""
+    if published is None or not target.lower().endswith((".yaml", ".yml")):
+        return []
+    own = load_study(target)
+    return [field for field in ESTIMATED if getattr(own, field) != getattr(published, field)]
 
 
 def _write(tables: Mapping[str, pa.Table], study: Study | None, style: str, named: Sequence[str]) -> None:
@@ -86,6 +107,8 @@ def _print(place: Target, version: Version, tables: Mapping[str, pa.Table], stud
         console.print(f"[bold]{escape(study.title)}[/bold]", soft_wrap=True)
     share = "" if study is None else f", {100 * study.interval:g} % intervals"
     console.print(f"[bold]{first['study']}[/bold] as of {first['as_of']}, run {first['run_id']}, engine {first['engine']}{share}")
+    if study is not None:
+        console.print(f"{study.formula}   ({study.family})", markup=False, soft_wrap=True)
     shown = labelled(tables, labels, None if study is None else study.cells)
     for name in named:
         for made in _tables(name, shown, study, labels, unit, rows):

@@ -236,6 +236,9 @@ def fit(
     >>> fit
     <groupwise Fit of sleep: Reaction ~ 1 + Days + (1 + Days | Subject), gaussian, likelihood>
     """
+    if not isinstance(formula, str):
+        kind = type(formula).__name__
+        raise StudyError(f"gw.fit: formula: a {kind} stands where the formula should; it comes first: gw.fit('y ~ 1 + (1 | g)', data).")
     home = Path(tempfile.mkdtemp(prefix="groupwise-fit-"))
     try:
         run = RunFolder(home / new_run_id())

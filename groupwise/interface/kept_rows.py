@@ -7,8 +7,7 @@ rows, and a run of ``groupwise estimate`` on that file gives the same numbers.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +35,13 @@ def is_path(data: object) -> bool:
     return isinstance(data, str | os.PathLike) or (
         isinstance(data, list | tuple) and bool(data) and all(isinstance(each, str | os.PathLike) for each in data)
     )
+
+
+def local_paths(data: object) -> list[str]:
+    """The paths, where the data are named; SourceError unless they are files of one kind, on this machine, and no database."""
+    paths = _paths(data)
+    _refuse(paths)
+    return paths
 
 
 def _paths(data: object) -> list[str]:
@@ -72,23 +78,9 @@ def keep_rows(data: object, study: Study, folder: Path) -> Orders:
     ------
     SourceError : the data are no table, lack a column, or cannot be read. DataError : no rows, or values of no one type.
     """
-    with opened(data, folder) as given:
-        connection = _connection(folder)
-        try:
-            return _keep(connection, given, study, folder / ROWS_FILE)
-        finally:
-            connection.close()
-
-
-@contextmanager
-def opened(data: object, folder: Path) -> Iterator[object]:
-    """The data, files as a relation on a connection of their own; raises SourceError where a path leads to no table."""
-    if not is_path(data):
-        yield data
-        return
     connection = _connection(folder)
     try:
-        yield _relation(connection, data)
+        return _keep(connection, data, study, folder / ROWS_FILE)
     finally:
         connection.close()
 
@@ -146,17 +138,6 @@ def _order(connection: duckdb.DuckDBPyConnection, rows: str, name: str, listed: 
     return levels if len(levels) > 1 and list(levels) != sorted(levels) else ()
 
 
-def _relation(connection: duckdb.DuckDBPyConnection, data: object) -> duckdb.DuckDBPyRelation:
-    """CSV, JSON or Parquet files, as DuckDB reads them."""
-    paths = _paths(data)
-    _refuse(paths)
-    files = ", ".join(literal(exactly(path)) for path in paths)
-    try:
-        return connection.sql(f"select * from read_{_reader(paths[0])}([{files}])")
-    except duckdb.Error as error:
-        raise _unread(error) from error
-
-
 def _refuse(paths: Sequence[str]) -> None:
     """SourceError where the paths are not files of one kind, on this machine."""
     for path in paths:
@@ -168,14 +149,8 @@ def _refuse(paths: Sequence[str]) -> None:
             raise SourceError(f"data: {path} is no file of this machine; read it yourself (pandas, Polars, DuckDB), and hand over {KINDS}.")
         if not Path(path).is_file():
             raise SourceError(f"data: there is no file {path} (working directory {Path.cwd()}).")
-    if len({_reader(path) for path in paths}) > 1:
+    if len({kind_of(path) or "parquet" for path in paths}) > 1:
         raise SourceError(f"data: {', '.join(paths)}: only files of one kind can be read together.")
-
-
-def _reader(path: str) -> str:
-    """DuckDB's reader of a file."""
-    kind = kind_of(path)
-    return kind if kind in {"csv", "json"} else "parquet"
 
 
 def _unread(error: Exception) -> SourceError:

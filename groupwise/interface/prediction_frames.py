@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from groupwise.interface.kept_rows import opened
+from groupwise.interface.kept_rows import local_paths
 from groupwise.interface.tabular import tabular
 from groupwise.kept_models import SavedModels
 from groupwise.predictions import MADE, interval_of, predict_rows
+from groupwise.source.other_rows import read_rows
 from groupwise.study.study import Study
 from multilevel.errors import SourceError
 
@@ -22,15 +21,15 @@ if TYPE_CHECKING:
 
 def predicted(study: Study, saved: SavedModels, data: object, interval: str | float | None) -> pd.DataFrame:
     """The rows of ``data`` and the columns of a prediction; parameters and errors as of ``Estimates.predict``."""
-    with tempfile.TemporaryDirectory(prefix="groupwise-") as folder, opened(data, Path(folder)) as given:
-        table = tabular(given)
-        taken = [name for name in MADE if name in table.names]
-        if taken:
-            raise SourceError(f"data: the prediction writes the columns {', '.join(MADE)}; rename the table's own {', '.join(taken)}.")
-        table.require_single(table.names)
-        is_frame = type(given).__module__.startswith("pandas")
-        read = table.read(_needed(saved, table.names, interval) if is_frame else table.names)
-        rows = read if isinstance(read, pa.Table) else read.read_all()
+    is_frame = type(data).__module__.startswith("pandas")
+    paths = local_paths(data)
+    table = tabular(read_rows(study, paths, "data") if paths else data)
+    taken = [name for name in MADE if name in table.names]
+    if taken:
+        raise SourceError(f"data: the prediction writes the columns {', '.join(MADE)}; rename the table's own {', '.join(taken)}.")
+    table.require_single(table.names)
+    read = table.read(_needed(saved, table.names, interval) if is_frame else table.names)
+    rows = read if isinstance(read, pa.Table) else read.read_all()
     if not rows.num_rows:
         raise SourceError("data: the table has no rows.")
     frame: Any = data if is_frame else rows.to_pandas()

@@ -184,7 +184,8 @@ def _array(series: Any, name: str, kind: pa.DataType | None) -> Any:
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise DataError(
             f"data: the column {name!r} ({series.dtype}) holds values of different types, or of one that no table has: "
-            f"{shorten(first_line(error), 200)}. Convert it first, such as data[{name!r}].astype(str)."
+            f"{shorten(first_line(error), 200)}. Convert it first: pandas.to_numeric(data[{name!r}], errors='coerce') for numbers, "
+            f"data[{name!r}].astype(str) for names of groups."
         ) from error
     if isinstance(found, pa.ChunkedArray):
         found = found.combine_chunks()

@@ -195,9 +195,9 @@ class Subject:
         return self._member(factor) if own.num_rows else None
 
     def is_sampled(self, factor: str) -> bool:
-        """Whether a factor's levels are a sample (customers, households), of which no single one is of interest."""
+        """Whether a factor's levels are of a sample (customers, customers by category), of which no single one is of interest."""
         sampled = self.study.get("sampled")
-        return isinstance(sampled, list | tuple) and factor.rpartition(":")[2] in sampled
+        return isinstance(sampled, list | tuple) and not set(sampled).isdisjoint(factor.split(":"))
 
     def _member(self, factor: str) -> str:
         """The first sampled column that is nested in the factor, as people say it."""

@@ -100,9 +100,9 @@ def _files_table(
             return parquet_table(connection, patterns, use, study.name, with_folders=study.source.hive)
         case "csv":
             options = study.source.options or CsvOptions()
-            return csv_table(connection, _each(source.files), options, use, study.name, folder, everything=everything)
+            return csv_table(connection, _each(source.files), options, use, f"{study.name}: source.csv", folder, everything=everything)
         case "json":
-            return json_table(connection, _each(source.files), study.name)
+            return json_table(connection, _each(source.files), f"{study.name}: source.json")
         case _:
             return SourceTable(f"select * from {quote(ARROW_TABLE)}")
 

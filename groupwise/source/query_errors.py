@@ -9,6 +9,7 @@ _COLUMN = re.compile(r'^(?:Referenced column|column) "?([^"]+?)"? not found in F
 _TABLE = re.compile(r"^Table with name (\S+) does not exist!(?: Did you mean \"?([^\"?]+)\"?\??)?")
 _FUNCTION = re.compile(r"^(?:Scalar|Aggregate|Table) Function with name (\S+) does not exist!(?: Did you mean \"?([^\"?]+)\"?\??)?")
 _CONVERT = re.compile(r"^Could not convert string '(.*)' to (\w+)(?: when casting from source column (.+?))?\.?$")
+_NO_PARQUET = re.compile(r"^No magic bytes found at end of file '(.*)'$")
 _TYPES = {"INT8": "TINYINT", "INT16": "SMALLINT", "INT32": "INTEGER", "INT64": "BIGINT", "INT128": "HUGEINT"}
 _OWN = ("pg_", "duckdb_", "sqlite_", "information_schema")
 
@@ -26,4 +27,6 @@ def in_plain_words(text: str) -> str:
     if found := _CONVERT.match(said):
         of = f" of the column {found[3]}" if found[3] else ""
         return f"the text '{found[1]}'{of} is no {_TYPES.get(found[2], found[2])}"
+    if found := _NO_PARQUET.match(said):
+        return f"{found[1].rpartition('/')[2]} is no Parquet file"
     return said

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import gzip
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +23,9 @@ from multilevel.errors import SourceError
 
 EVERYTHING = ColumnUse((), (), ())
 MOST_TRIES = 4
+VALUE = re.compile(r"[-+]?\d+([.,]\d+)*|\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}.*")
+"""A number or a day, which no column is called; but a year may be the name of one."""
+YEAR = re.compile(r"(19|20)\d\d")
 
 
 @dataclass(frozen=True)
@@ -87,11 +91,22 @@ def open_data(source: Mapping[str, Any], name: str, folder: Path, *, table: str 
     if found.text is not None:
         own, found = _spelled_out(connection, own, name, located, found, folder)
     types = source_columns(connection, found.sql, study)
+    if located.kind == "csv":
+        _require_names(types, name, located.files[0])
     of = "source" if located.query is None else f"(\n{located.query}\n)"
     query, sql, types = _with_casts(connection, found.sql, types, of, is_text=located.kind == "csv")
     if query is None and table is not None:
         query = f"{located.query}\n"
     return connection, Data(own, sql, types, query, of, found.notes)
+
+
+def _require_names(types: Mapping[str, str], study: str, file: str) -> None:
+    """SourceError where the first line of a CSV file holds a row: the name of every column of values is such a value itself."""
+    valued = [name for name, kind in types.items() if kind not in ("VARCHAR", "BOOLEAN")]
+    if not valued or not all(VALUE.fullmatch(name) for name in valued) or all(YEAR.fullmatch(name) for name in valued):
+        return
+    shown = ", ".join(list(types)[:MOST_TRIES])
+    raise SourceError(f"{study}: the first line of {file} holds values ({shown}) where names should stand; add a line with the names.")
 
 
 def _study(source: Mapping[str, Any], name: str) -> Study:
@@ -105,13 +120,13 @@ def _spelled_out(
     options: dict[str, Any] = dict(source.get("options", {}))
     for _ in range(MOST_TRIES):
         assert table.text is not None
-        hints = list(table.text.texts.hints.values())
+        hints = [hint for hint in table.text.texts.hints.values() if hint.option is not None]
         if not hints:
             break
         for hint in hints:
             if hint.option == "nulls":
                 options["nulls"] = list(dict.fromkeys([*options.get("nulls", []), hint.value]))
-            else:
+            elif hint.option is not None:
                 options.setdefault(hint.option, hint.value)
         study = _study({**source, "options": options}, name)
         again = read_source(connection, study, located, EVERYTHING, folder, everything=True)

@@ -43,6 +43,8 @@ MOST_TERMS = 3
 MOST_STEPS = 53
 FEW_UNITS = 200
 FEW_LEVELS = 12
+LONG_TAIL = 1.0
+"""Skewness."""
 PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 RESERVED = frozenset({"p", "I", "C", "log", "exp", "sqrt", "center", "scale", "within", "between", "bin", "offset", "weights", "se"})
 
@@ -288,16 +290,30 @@ def _family(outcome: ColumnProfile) -> tuple[str, str, str | None, list[tuple[st
         family = "negative_binomial" if outcome.variance > 1.5 * outcome.mean else "poisson"
         return own, family, None, [("family", spread)]
     gone = outcome.negatives + outcome.zeros
-    is_skewed = outcome.skew > 1.0 or (outcome.middle > 0 and outcome.high > 10 * outcome.middle)
+    is_skewed = outcome.skew > LONG_TAIL or (outcome.middle > 0 and outcome.high > 10 * outcome.middle)
     if outcome.middle > 0 and gone <= 0.1 * outcome.n and (is_skewed or (gone and _is_money(outcome))):
         why = f"{outcome.name} is above zero and skewed (median {outcome.middle:,.4g}, greatest {outcome.high:,.4g}): effects multiply"
         if not gone:
             return f"log({own})", "gaussian", None, [("family", why)]
         left = f"{gone:,} rows at or below zero ({outcome.negatives:,} below: returns?) are left out, and counted"
         return f"log({own})", "gaussian", f"{quote(outcome.name)} > 0", [("family", why), ("where", left)]
+    has_two_parts = is_skewed and outcome.zeros > 0.1 * outcome.n and not (outcome.negatives or outcome.whole)
+    return own, "hurdle_gamma" if has_two_parts else "gaussian", None, [("family", _why_plain(outcome, has_two_parts=has_two_parts))]
+
+
+def _why_plain(outcome: ColumnProfile, *, has_two_parts: bool) -> str:
+    """Why the outcome is modelled as it is, without a logarithm."""
+    if has_two_parts:
+        return f"{outcome.name} is zero in {outcome.zeros:,} rows and has a long tail: whether it is zero is one part, how much the other"
     if outcome.negatives and _is_money(outcome):
-        return own, "gaussian", None, [("family", f"{outcome.name} has {outcome.negatives:,} values below zero, which log() does not take")]
-    return own, "gaussian", None, [("family", f"{outcome.name} is a number without a long tail (skewness {outcome.skew:.1f})")]
+        return f"{outcome.name} has {outcome.negatives:,} values below zero, which log() does not take"
+    return f"{outcome.name} is a number {_tail(outcome)}"
+
+
+def _tail(outcome: ColumnProfile) -> str:
+    if abs(outcome.skew) <= LONG_TAIL:
+        return f"without a long tail (skewness {outcome.skew:.1f})"
+    return f"with a long tail (skewness {outcome.skew:.1f}), and zeros or values below, which log() does not take"
 
 
 def _is_name(column: ColumnProfile) -> bool:

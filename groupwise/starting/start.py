@@ -29,12 +29,13 @@ FEW_COLUMNS = 5
 
 @dataclass(frozen=True)
 class Started:
-    """What ``init`` made. files : path -> text, in the order in which they are written."""
+    """What ``init`` made. files : path -> text, in the order in which they are written. notes : what was read how."""
 
     profile: TableProfile
     proposal: Proposal
     fields: Mapping[str, Any]
     files: Mapping[Path, str]
+    notes: tuple[str, ...] = ()
 
 
 @told("the data cannot be profiled")
@@ -92,7 +93,7 @@ def start(
     files = {output: f"{first_line(output, SCHEMA)}\n{study_text(fields, chosen, made, data, notes)}"}
     if query is not None and found.query is not None:
         files[query] = found.query
-    return Started(made, chosen, fields, files)
+    return Started(made, chosen, fields, files, tuple(notes))
 
 
 def write_started(started: Started, *, force: bool) -> None:

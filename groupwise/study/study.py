@@ -40,7 +40,7 @@ from groupwise.study.study_source import Mix, Part, Source
 from groupwise.study.user_text import SHOWN
 from multilevel.errors import FormulaError, StudyError
 from multilevel.families.registry import family_names, has_two_parts, is_linear, meant_family, statistics_of
-from multilevel.formula.columns import categories_in, columns_in, grouping_columns, predictor_expressions
+from multilevel.formula.columns import categories_in, columns_in, grouping_columns, predictor_expressions, response_columns
 from multilevel.formula.parse import parse_formula
 from multilevel.formula.tree import Call, Formula
 from multilevel.text import shorten
@@ -207,9 +207,16 @@ class Study(Part, StudyObject):
             raise ValueError("draws: every group's draws are published, the small groups' that privacy suppresses too; write draws: null")
         if self.privacy is not None and any(rule == "level" and name == self.privacy.of for name, rule in self.missing.items()):
             raise ValueError(f"privacy: a missing {self.privacy.of} cannot count as one person; exclude such rows")
+        self._outcomes_are_not_filled_in(formula)
         if not formula.groups:
             raise ValueError("the formula has no group term; write at least one such as (1 | category)")
         return self
+
+    def _outcomes_are_not_filled_in(self, formula: Formula) -> None:
+        outcome = response_columns(formula)
+        name = next((name for name in outcome if self.missing.get(name, "exclude") != "exclude"), None)
+        if name is not None:
+            raise ValueError(f"missing: {name}: {self.missing[name]} would make up outcomes; write {name}: exclude")
 
     def _priors_are_readable(self) -> None:
         if not self.priors:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from groupwise.source.file_kinds import kind_of
 from groupwise.study.field_words import example_of, plain_words
 from groupwise.study.source_hints import not_a_part, shown_place, unknown_field
 from groupwise.study.study import Study
@@ -23,6 +25,9 @@ PATTERNS = {
     "expectations": "write the name of a file in expectations/ without .json: small letters, digits and underscores",
 }
 """What to write in fields of a pattern."""
+DATA = ("csv", "parquet", "arrow", "database")
+"""Kinds of files that are never a study: JSON may be one."""
+
 MOST_PARTS = 8
 """Of a dotted field such as ``sampling.draws``."""
 
@@ -33,7 +38,7 @@ def load_study(path: Path | str, overrides: Mapping[str, str] | None = None) -> 
     Raises StudyError naming the file, the field, the value and what would be right.
     """
     file = Path(path)
-    fields = _mapping(read_yaml(read_user_file(file, "study file"), str(file)), file)
+    fields = _mapping(read_yaml(_text(file), str(file)), file)
     for key, value in (overrides or {}).items():
         _override(fields, key, value, file)
     return study_from(fields, str(file))
@@ -62,6 +67,21 @@ def write_study_file(study: Study, path: Path) -> Path:
     except OSError as error:
         raise StudyError(f"{path}: the study cannot be written ({error.strerror or error}).") from error
     return path
+
+
+def _text(file: Path) -> str:
+    """The text of a study file; StudyError with what to name or to type where there is none."""
+    if kind_of(file.name) in DATA and file.suffix != ".txt" and file.is_file():
+        raise StudyError(f"{file}: these are data, and no study; groupwise init {file} writes a study for them.")
+    try:
+        return read_user_file(file, "study file")
+    except StudyError as error:
+        if not isinstance(error.__cause__, FileNotFoundError):
+            raise
+        there = {other.stem: other for other in sorted(file.parent.glob("*.y*ml"))} if file.parent.is_dir() else {}
+        close = difflib.get_close_matches(file.stem, there, n=1)
+        hint = f"did you mean {there[close[0]]}?" if close else "groupwise init DATA writes a first one for your data."
+        raise StudyError(f"{str(error).rstrip('.')}; {hint}") from error
 
 
 def _mapping(content: object, file: Path) -> dict[str, Any]:

@@ -143,6 +143,8 @@ def _told(error: yaml.YAMLError) -> str:
     problem = getattr(error, "problem", None) or getattr(error, "reason", None) or type(error).__name__
     if str(problem).startswith("but "):
         problem = f"{getattr(error, 'context', None)} {problem}"
+    if "character '\\t'" in str(problem):
+        return f"{place}a tab stands where spaces should; YAML is indented with spaces"
     character = getattr(error, "character", None)
     if isinstance(character, int):
         return f"the character U+{character:04X} is not allowed; leave it out"

@@ -5,7 +5,7 @@ The needs are SQL predicates over the table ``study``, so that the one scan that
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from groupwise.compression.sql_expressions import TABLE, as_sql, counted
@@ -15,7 +15,7 @@ from groupwise.validation.missing_values import MISSING_LEVEL
 from groupwise.validation.suite import value_kind
 from multilevel.errors import StudyError
 from multilevel.families.registry import family_named, has_two_parts, is_linear, statistics_of, two_part_named
-from multilevel.formula.columns import columns_in, formula_columns, grouping_columns, predictor_expressions
+from multilevel.formula.columns import columns_in, formula_columns, grouping_columns, predictor_expressions, response_columns
 from multilevel.formula.labels import expression_label
 from multilevel.formula.tree import Call, Column, Expression, Number, Operation
 
@@ -91,7 +91,7 @@ def _check_types(study: Study, types: Mapping[str, str]) -> None:
             allowed = "a number or true and false" if is_binary else "a number"
             raise StudyError(
                 f"{study.name}: formula: the outcome {name} is {types[name]}; family {study.family} needs {allowed}."
-                f"{_cast_hint(name, types[name])}"
+                f"{_truth_hint(name, types[name]) if is_binary else _cast_hint(name, types[name])}"
             )
     for name in calculated_columns(study):
         if name in outcome:
@@ -112,6 +112,13 @@ def calculated_columns(study: Study) -> list[str]:
     calculated = [name for part in predictor_expressions(formula) for name in _calculated(part)]
     offsets = [name for part in formula.offsets for name in columns_in(part)]
     return list(dict.fromkeys([*outcome, *known, *calculated, *offsets]))
+
+
+def _truth_hint(name: str, kind: str) -> str:
+    """What to write where a column holds yes and no as text."""
+    if value_kind(kind) == "text":
+        return f" If it holds yes and no (or true and false) as text, add types: {{{name}: BOOLEAN}} to the study."
+    return _cast_hint(name, kind)
 
 
 def _cast_hint(name: str, kind: str) -> str:
@@ -136,15 +143,22 @@ def _calculated(expression: Expression, inside: bool = False) -> list[str]:
             return [name for part in parts for name in _calculated(part, inside=True)]
 
 
+def _rules_of(name: str, outcome: Collection[str], groups: Collection[str]) -> str:
+    """What ``missing`` may say of a column."""
+    if name in outcome:
+        return "exclude"
+    return "exclude or level" if name in groups else "exclude, level or mean_and_indicator"
+
+
 def _present(study: Study, types: Mapping[str, str]) -> list[Need]:
-    groups = grouping_columns(study.parsed_formula)
+    groups, outcome = grouping_columns(study.parsed_formula), response_columns(study.parsed_formula)
     found = []
     for name in formula_columns(study.parsed_formula):
         own = f"{TABLE}.{quote(name)}"
         is_float = types[name] in ("DOUBLE", "FLOAT")
         broken = f"({own} is null or not isfinite({own}))" if is_float else f"({own} is null)"
         what = "null, NaN or infinite" if is_float else "null"
-        rule = "exclude or level" if name in groups else "exclude, level or mean_and_indicator"
+        rule = _rules_of(name, outcome, groups)
         hint = f"say what to do with them under missing ({name}: {rule}), or leave them out by where"
         found.append(Need(broken, f"{name} is {what}; {hint}", (name,)))
     return found

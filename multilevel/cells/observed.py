@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from multilevel.arrays import Floats, Integers
+from multilevel.arrays import Floats, Integers, distinct
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def observed_errors_by_unit(level: Integers, unit: Integers, outcome: Floats, si
     """
     n_groups = len(ratio)
     n_units = int(unit.max(initial=0)) + 1
-    both, place = np.unique(level.astype(np.int64) * n_units + unit, return_inverse=True)
+    both, place = distinct(level.astype(np.int64) * n_units + unit)
     of_pair = both // n_units
     away = np.bincount(place, outcome - ratio[level] * size, len(both))
     own_size = np.bincount(place, size, len(both))

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from multilevel.arrays import Codes, Floats, Integers
+from multilevel.arrays import Codes, Floats, Integers, distinct
 from multilevel.errors import DataError
 
 MOST_UNITS = 5_000
@@ -78,8 +78,8 @@ def level_unit_pairs(level: Integers, unit: Codes) -> tuple[Integers, Integers]:
     level : (P,) of each pair of cell and unit; unit : (P,) as in ``UnitSums``.
     """
     n_units = int(unit.max(initial=0)) + 1
-    both, place = np.unique(level * n_units + unit, return_inverse=True)
-    return both // n_units, np.asarray(place, dtype=np.int64)
+    both, place = distinct(level * n_units + unit)
+    return both // n_units, place
 
 
 def read_unit_sums(path: Path, column: str, n_units: int, n_moments: int) -> UnitSums:

@@ -15,7 +15,7 @@ from itertools import combinations
 import numpy as np
 from scipy.sparse import csr_array, hstack
 
-from multilevel.arrays import Floats, Integers
+from multilevel.arrays import Floats, Integers, distinct
 from multilevel.checking.score_test import Excess, Scores, scores_of
 from multilevel.design.model import Design, DesignColumn, Factor
 from multilevel.design.nesting import Nesting
@@ -46,7 +46,7 @@ def _interactions(scores: Scores, tree: Nesting) -> list[Check]:
     for first, second in pairs:
         name = f"omitted_interaction[{first.name}, {second.name}]"
         term = ":".join(dict.fromkeys((*first.columns, *second.columns)))
-        _, codes = np.unique(_pairs(first, second), return_inverse=True)
+        _, codes = distinct(_pairs(first, second))
         excess = scores.excess(_by_level(scores, codes, _ones(scores)), scores.rows.cell.astype(np.int64))
         what = f"residuals by combination of {first.name} and {second.name}"
         advice = f"combinations of {first.name} and {second.name} differ by more than both add up to, by {{sd:.2g}} (sd, linear predictor)"
@@ -59,7 +59,7 @@ def _crossed(design: Design, tree: Nesting) -> Iterator[tuple[Factor, Factor]]:
     for (first, one), (second, other) in combinations(tree.factors.items(), 2):
         if first in tree.ancestors[second] or second in tree.ancestors[first]:
             continue
-        n_pairs = len(np.unique(_pairs(one, other)))
+        n_pairs = len(distinct(_pairs(one, other))[0])
         levels = (factor.n_levels for name, factor in tree.factors.items() if {first, second} <= set(tree.ancestors[name]))
         if n_pairs not in levels:
             yield one, other
@@ -102,7 +102,7 @@ def _combinations(tree: Nesting) -> Integers:
     """(C,) which combination of the levels of all factors each cell belongs to."""
     found = np.zeros(1, dtype=np.int64)
     for factor in tree.factors.values():
-        _, found = np.unique(found * factor.n_levels + factor.codes, return_inverse=True)
+        _, found = distinct(found * factor.n_levels + factor.codes)
     return found
 
 

@@ -24,7 +24,7 @@ import numpy as np
 from scipy.sparse import coo_array, csr_array
 from scipy.special import chdtrc, chdtri
 
-from multilevel.arrays import Floats, Integers
+from multilevel.arrays import Floats, Integers, distinct
 from multilevel.design.reduction import ReducedRows, coefficient_matrix, outcome_of, reduce_design
 from multilevel.families.registry import family_named
 from multilevel.fit.container import Fit
@@ -135,7 +135,7 @@ class Scores:
         left to tell, none where there are too few."""
         entries = coo_array(effects)
         row, level = entries.row.astype(np.int64), entries.col.astype(np.int64)
-        pairs, pair = np.unique(clusters[row] * len(d) + level, return_inverse=True)
+        pairs, pair = distinct(clusters[row] * len(d) + level)
         of_level = pairs % len(d)
         own = np.bincount(pair, entries.data**2 * self.weight[row])
         score = np.bincount(pair, entries.data * self.score[row])

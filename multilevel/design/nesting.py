@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from multilevel.arrays import Codes, Floats, Integers
+from multilevel.arrays import Codes, Floats, Integers, distinct
 from multilevel.design.model import Design, Factor
 from multilevel.design.predictor_kinds import rounding_of
 
@@ -45,8 +45,10 @@ class Nesting:
         above = self.ancestors[name]
         if set(above) <= tree:
             return False
-        combinations = np.unique(np.stack(list(above.values()), axis=1), axis=0)
-        return len(combinations) == self.factors[name].n_levels
+        combination = np.zeros(self.factors[name].n_levels, dtype=np.int64)
+        for levels in above.values():
+            found, combination = distinct(combination * (int(levels.max()) + 1) + levels)
+        return len(found) == len(combination)
 
     def parent(self, name: str) -> str | None:
         """The factor that ``parent_level`` speaks of: the design's own choice where it is fitted, else the finest ancestor."""

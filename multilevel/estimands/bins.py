@@ -7,9 +7,11 @@ never over levels x cells.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from multilevel.arrays import Floats, Integers
+from multilevel.arrays import Floats, Integers, distinct
 from multilevel.estimands.mix_parts import Sides
 
 MOST_BINS = 32
@@ -18,13 +20,13 @@ MOST_CROSSED = 2_000
 """Patterns where own levels meet levels of the common side in an interaction: each of those is a pattern of its own."""
 
 
-def distinct_rows(columns: list[Floats], n_cells: int) -> Integers:
+def distinct_rows(columns: Sequence[Floats | Integers], n_cells: int) -> Integers:
     """(C,) code of each cell's combination of values."""
     codes = np.zeros(n_cells, dtype=np.int64)
     for column in columns:
-        _, place = np.unique(column, return_inverse=True)
-        _, codes = np.unique(codes * (int(place.max()) + 1) + place, return_inverse=True)
-    return codes.astype(np.int64)
+        values, place = distinct(column)
+        _, codes = distinct(codes * len(values) + place)
+    return codes
 
 
 def patterns(sides: Sides, most: int = MOST_PATTERNS) -> Integers:

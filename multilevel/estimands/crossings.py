@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import coo_array, csr_array, kron
 
-from multilevel.arrays import Floats, Integers
+from multilevel.arrays import Floats, Integers, distinct
 from multilevel.design.model import Design
 from multilevel.design.nesting import Nesting
 
@@ -40,7 +40,7 @@ def crossings(design: Design, nesting: Nesting, owned: Sequence[frozenset[str]])
             continue
         codes = tuple(_joint_code(home, design.cells.n_cells) for home in homes)
         place = _place(codes)
-        if len(np.unique(place)) == block.factor.n_levels:
+        if len(distinct(place)[0]) == block.factor.n_levels:
             size = int(np.prod([code.max() + 1 for code in codes]))
             level, first = np.unique(block.factor.codes, return_index=True)
             members = csr_array(coo_array((np.ones(len(level)), (place[first], level)), shape=(size, block.factor.n_levels)))
@@ -89,7 +89,7 @@ def unseen_share(crossing: Crossing, averages: Sequence[csr_array]) -> Floats:
 def _joint_code(columns: Sequence[Integers], n_cells: int) -> Integers:
     code = np.zeros(n_cells, dtype=np.int64)
     for column in columns:
-        _, code = np.unique(code * (int(column.max()) + 1) + column, return_inverse=True)
+        _, code = distinct(code * (int(column.max()) + 1) + column)
     return code
 
 

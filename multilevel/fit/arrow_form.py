@@ -17,9 +17,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_array
 
-from multilevel.arrays import Floats, Integers
+from multilevel.arrays import Flags, Floats, Integers
 from multilevel.fit.row_products import inner_products, times
 from multilevel.fit.shared_rows import stacked
+
+MOST_ROWS = 20_000
+"""Rows written out at once."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +66,16 @@ class ArrowForm:
 
     def shares_noise(self, rows: csr_array, others: csr_array) -> bool:
         """Whether noise of any one coefficient is in both ``rows`` and ``others``."""
-        pairs = zip(self._moved(rows)[1], self._moved(others)[1], strict=True)
-        return any(not set(np.unique(one.indices)).isdisjoint(np.unique(other.indices).tolist()) for one, other in pairs)
+        pairs = zip(self._touched(rows), self._touched(others), strict=True)
+        return any(bool(np.any(one & other)) for one, other in pairs)
+
+    def _touched(self, rows: csr_array) -> list[Flags]:
+        """Per step (n,) whether its noise is in any of ``rows``, looked at some at a time: written out they are long."""
+        found = [np.zeros(len(step.places), dtype=np.bool_) for step in self.steps]
+        for at in range(0, rows.shape[0], MOST_ROWS):
+            for own, noise in zip(found, self._moved(csr_array(rows[at : at + MOST_ROWS]))[1], strict=True):
+                own[noise.indices] = True
+        return found
 
     def with_combinations(self, rows: csr_array) -> ArrowForm:
         """The same with the combinations ``rows`` (r, w) as r more coordinates of the core, at the end.

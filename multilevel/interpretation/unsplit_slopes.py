@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from multilevel.arrays import Floats
+from multilevel.arrays import Floats, distinct
 from multilevel.design.model import Design, DesignColumn, Factor
 from multilevel.design.nesting import Nesting
 from multilevel.fit.coefficients import coefficients_of
@@ -117,7 +117,7 @@ def slopes_of(design: Design, column: DesignColumn, factor: Factor) -> Slopes | 
     xx = column.multiplier**2 * cells.cross[:, at, at] if column.feature else np.zeros(len(x))
     xy = column.multiplier * cells.cross[:, at, -1] if column.feature else np.zeros(len(x))
     # of a two-part outcome some levels have no amounts
-    _, codes = np.unique(factor.codes, return_inverse=True)
+    _, codes = distinct(factor.codes)
     total = np.bincount(codes, weight)
     mean_x, mean_y = (np.bincount(codes, weight * v) / total for v in (x, y))
     dx, dy = x - mean_x[codes], y - mean_y[codes]

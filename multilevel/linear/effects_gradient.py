@@ -12,10 +12,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from multilevel.arrays import Floats
+from multilevel.arrays import Floats, Integers
 from multilevel.linear.chain import SelectedCovariance, StageFactor, scores_above, spreads_above
-from multilevel.linear.elimination import scores, spreads
+from multilevel.linear.elimination import add_products, scores, spreads
 from multilevel.linear.factorise import BlockedFactor, column_slices
+from multilevel.linear.products import CrossProducts
 from multilevel.linear.small_blocks import diagonal_blocks
 
 WELL_CONDITIONED = 1e-2
@@ -120,15 +121,26 @@ def _scalar_gradient(factor: BlockedFactor, covariance: Floats, residual: Floats
     system, summed, theta = factor.system, factor.system.presummed, factor.own_lambda[0, 0]
     own, count = system.distinct_own
     volume = float(count @ (2.0 * theta * own / (1.0 + theta**2 * own)))
-    slopes = 2.0 * theta / (1.0 + theta**2 * system.own[summed.singles, 0, 0]) ** 2
-    spread = spreads(system.cross, covariance, summed.singles)[:, 0, 0]
+    slopes = 1.0 / (1.0 + theta**2 * system.own[:, 0, 0]) ** 2
+    single = slopes[summed.singles]
     score = scores(system.cross, residual, summed.singles)[:, 0]
-    total = volume - float(slopes @ (spread + pull * score**2))
+    by_volume = _weighted_spread(system.cross, covariance, summed.singles, slopes)
+    total = volume - 2.0 * theta * (by_volume + pull * float(single @ score**2))
     if len(summed.own):
         moved = summed.total(2.0 * theta / (1.0 + theta**2 * summed.own) ** 2, len(residual))
         width = len(covariance)
         total -= _inner(covariance, moved[:width, :width]) + pull * _quadratic(moved, residual)
     return np.array([[total]])
+
+
+def _weighted_spread(cross: CrossProducts, covariance: Floats, levels: Integers, weights: Floats) -> float:
+    """Sum over ``levels`` of w_j H_j C H_j', ``weights`` w (L,) of all levels: summed first where levels touch few of the columns."""
+    if cross.is_full or not len(levels):
+        return float(weights[levels] @ spreads(cross, covariance, levels)[:, 0, 0])
+    width = len(covariance)
+    moved = np.zeros((int(cross.columns.max()) + 1,) * 2)
+    add_products(moved, cross, weights[:, None, None], levels)
+    return _inner(covariance, np.tril(moved[:width, :width]))
 
 
 def _inner(symmetric: Floats, lower: Floats) -> float:

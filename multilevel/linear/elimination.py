@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
 import numpy as np
 
 from multilevel.arrays import Floats, Integers
@@ -9,6 +13,9 @@ from multilevel.linear.products import CrossProducts, mirror
 
 FEW_LEVELS = 5_000
 """Up to so many levels arrays of small matrices are as quick as compiled loops, which take over a second to load."""
+
+MUCH_WORK = 5e6
+"""Products of a level's columns above which two threads share the levels: some milliseconds."""
 
 
 PANEL = 512
@@ -50,7 +57,7 @@ def _roots(own: Floats, factor: Floats) -> tuple[Floats, float]:
 
 
 def add_products(total: Floats, cross: CrossProducts, kernels: Floats, levels: Integers) -> None:
-    """Add sum_j H_j' K_j H_j over ``levels`` to the lower triangle of ``total`` (m, m), in place."""
+    """Add sum_j H_j' K_j H_j over ``levels`` to the lower triangle of ``total`` (m, m), in place; the upper one is left with anything."""
     if not len(levels):
         return
     if cross.is_full:
@@ -64,7 +71,28 @@ def add_products(total: Floats, cross: CrossProducts, kernels: Floats, levels: I
         return
     from multilevel.linear.level_loops import add
 
-    add(total, cross.starts, cross.columns, cross.values, kernels, levels)
+    def loops(own: Floats, some: Integers) -> Callable[[], object]:
+        return partial(add, own, cross.starts, cross.columns, cross.values, kernels, some)
+
+    shares = _shares(cross, levels)
+    if len(shares) == 1:
+        loops(total, levels)()
+        return
+    other = np.zeros_like(total)
+    place = cross.heavy.place[levels] if cross.values.shape[1] == 1 else np.zeros(0, np.int64)
+    if np.any(place >= 0):
+        heavy = levels[place >= 0]
+        rows = cross.heavy.rows if len(heavy) == len(cross.heavy.rows) else cross.heavy.rows[place[place >= 0]]
+        _beside([partial(_add_rows, total, rows, kernels[heavy, 0]), loops(other, levels[place < 0])])
+    else:
+        _beside([loops(own, share) for own, share in zip((total, other), shares, strict=True)])
+    total += other
+
+
+def _add_rows(total: Floats, rows: Floats, kernels: Floats) -> None:
+    """Add sum_j K_j h_j h_j' of ``rows`` (H, m); ``kernels`` (H, 1) are not negative."""
+    scaled = rows * np.sqrt(kernels)
+    total += scaled.T @ scaled
 
 
 def spreads(cross: CrossProducts, covariance: Floats, levels: Integers) -> Floats:
@@ -83,7 +111,10 @@ def spreads(cross: CrossProducts, covariance: Floats, levels: Integers) -> Float
         return np.asarray(moved.reshape(own.shape) @ own.transpose(0, 2, 1))
     from multilevel.linear.level_loops import spread, spread_scalar
 
-    (spread_scalar if k == 1 else spread)(cross.starts, cross.columns, cross.values, covariance, levels, result)
+    shares = _shares(cross, levels)
+    owns = np.split(result, np.cumsum([len(share) for share in shares])[:-1])
+    compiled = partial(spread_scalar if k == 1 else spread, cross.starts, cross.columns, cross.values, covariance)
+    _beside([partial(compiled, share, own) for share, own in zip(shares, owns, strict=True)])
     return result
 
 
@@ -108,6 +139,26 @@ def schur_complement(gram: Floats, cross: CrossProducts, kernels: Floats) -> Flo
     np.negative(result, out=result)
     mirror(result)
     return result
+
+
+def _shares(cross: CrossProducts, levels: Integers) -> list[Integers]:
+    """``levels`` in two runs of about the same work, whatever the machine has: the order of sums decides their last digits; in one where
+    that is too little for threads to save time."""
+    touched = np.diff(cross.starts)[levels].astype(np.float64)
+    work = np.cumsum(touched * touched)
+    return [levels] if work[-1] < MUCH_WORK else np.split(levels, [int(np.searchsorted(work, work[-1] / 2.0))])
+
+
+def _beside(tasks: Sequence[Callable[[], object]]) -> None:
+    """Run what lets go of the interpreter at the same time."""
+    if len(tasks) == 1:
+        tasks[0]()
+        return
+    with ThreadPoolExecutor(len(tasks) - 1) as pool:
+        others = [pool.submit(task) for task in tasks[1:]]
+        tasks[0]()
+        for other in others:
+            other.result()
 
 
 def _chosen(cross: CrossProducts, levels: Integers) -> Floats:

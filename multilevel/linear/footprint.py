@@ -16,6 +16,12 @@ CELL_COPIES = 3
 JOINT_DRAWS = 10
 """Of all coefficients, for what fitting takes from cells' sums of squares."""
 
+CHECKED_DRAWS = 300
+"""Of all coefficients, for the predictive checks: 100 draws, three times on the way."""
+
+CHECKED = 400_000
+"""Most coefficients of which those are drawn."""
+
 LEVEL_BYTES = 2_000
 """Of a level in the tables and on the way there: its labels, some thirty columns of numbers, rows of coefficients for its averages, what is
 kept of the joint distribution (a million levels took 1.7 GB at the peak, without cells)."""
@@ -59,7 +65,10 @@ def likelihood_bytes(design: Design) -> int:
     touched = reduced_rows(design) * (len(design.population) + len(design.blocks) + 1) * 16
     dense = dense_effects(design)
     n_coefficients = len(design.population) + design.n_effects
-    return PROCESS + surrounding_bytes(design) + touched + 8 * DENSE_COPIES * dense**2 + 8 * JOINT_DRAWS * n_coefficients
+    # one fit more for each factor, its intercepts free, is kept for the tables
+    free = len({block.factor.name for block in design.blocks}) * touched
+    drawn = 8 * (JOINT_DRAWS + CHECKED_DRAWS * (n_coefficients <= CHECKED)) * n_coefficients
+    return PROCESS + surrounding_bytes(design) + touched + free + 8 * DENSE_COPIES * dense**2 + drawn
 
 
 def refuse_beyond_memory(design: Design) -> None:

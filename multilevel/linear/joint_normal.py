@@ -36,6 +36,9 @@ FEWEST_SHARING = 8
 
 LEAVES_AND_PARENTS = 2
 
+FEW_DIGITS = 1e-5
+"""Share of a variance below which a difference of variances is not relied on: ten digits are left."""
+
 SPARSE_ROWS = 4
 """Rows with fewer than one entry in so many go through the covariance entry by entry, the others through its root."""
 
@@ -183,6 +186,23 @@ class NormalJoint:
         """(m,) sds of ``(rows - centre) @ (beta, b)``, ``centre`` (1, p + q), which is never subtracted entry by entry."""
         if isinstance(rows, SharedRows) and self._is_worth_sharing(rows):
             return np.sqrt(self._shared_variance(rows.less(centre)))
+        if not isinstance(rows, SharedRows) and self._has_parents(rows):
+            return self._spread_by_parts(csr_array(rows), centre)
+        return self._spread_of_differences(rows, centre)
+
+    def _spread_by_parts(self, rows: csr_array, centre: csr_array) -> Floats:
+        """As ``spread_about``: Var(x) - 2 Cov(x, c) + Var(c), and row by row again where that leaves few digits."""
+        moved = self.covariance_times(centre)
+        variance = self.variance(rows)
+        square = variance - 2.0 * np.asarray(rows @ moved)[:, 0] + float(np.asarray(centre @ moved)[0, 0])
+        found = np.sqrt(np.maximum(square, 0.0))
+        lost = np.flatnonzero(square < FEW_DIGITS * variance)
+        if len(lost):
+            found[lost] = self._spread_of_differences(rows[lost], centre)
+        return np.asarray(found)
+
+    def _spread_of_differences(self, rows: Rows, centre: csr_array) -> Floats:
+        """As ``spread_about``, of the differences themselves."""
         about, centre_own = self._split(centre)
         root, centre_noise = np.asarray(about @ self._rest_root), self._noise(centre_own)
         alone = sum(float(noise.multiply(own).sum()) for noise, own in zip(centre_noise, centre_own, strict=True))

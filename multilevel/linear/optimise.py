@@ -78,7 +78,8 @@ def minimise(
     """Minimise from ``start(1.0)``; from further starts too if a variance vanished or the gradient did not.
 
     ``units`` (n,) is the natural scale of each parameter: the search runs in theta / units. It begins at ``near`` where that is known, off
-    zero, and what vanished there may vanish here. Raises FitError if no start converges.
+    zero, and what vanished there may vanish here; where something else does, further starts confirm it. Raises FitError if no start
+    converges.
     """
     counter = _Counter(evaluate, units)
     if not len(units):
@@ -90,7 +91,9 @@ def minimise(
         found = _search(counter, begin, guess=_usable(near.inverse_hessian, units))
         if found.converged and (is_singular(near.theta) or not is_singular(found.theta * units)):
             return Optimum(found.theta * units, found.value, found.gradient_norm, counter.calls, 1, True)
-    best = _search(counter, start(1.0) / units)
+        best = found if found.converged else _search(counter, start(1.0) / units)
+    else:
+        best = _search(counter, start(1.0) / units)
     starts = 1
     rng = np.random.default_rng(seed)
     for size in STARTS[1:]:

@@ -30,7 +30,21 @@ STAGE_SHARE = 0.1
 LARGEST_FULL = 4_000_000
 """Numbers that full cross-products may hold; a product makes one copy of them."""
 
+HEAVY_SHARE = 0.22
+"""Share of the columns from which the product of one level is quicker as a full row, among others that are."""
+
+LARGEST_HEAVY = 2_000_000
+"""Numbers that such rows may hold."""
+
 MIRROR_BLOCK = 256
+
+
+@dataclass(frozen=True)
+class HeavyLevels:
+    """Levels that touch many columns, as full rows: ``place`` (L,) of each level in ``rows`` (H, m), -1 for all others."""
+
+    place: Integers
+    rows: Floats
 
 
 @dataclass(frozen=True)
@@ -50,6 +64,20 @@ class CrossProducts:
         """(L, k, m) H_j of every level, where ``is_full``."""
         k = self.values.shape[1]
         return np.ascontiguousarray(self.values.reshape(len(self.starts) - 1, -1, k).transpose(0, 2, 1))
+
+    @cached_property
+    def heavy(self) -> HeavyLevels:
+        """The levels of one column that touch at least ``HEAVY_SHARE`` of the others, the first ones where there are too many."""
+        width = int(self.columns.max(initial=0)) + 1
+        touched = np.diff(self.starts)
+        levels = np.flatnonzero(touched >= HEAVY_SHARE * width)[: LARGEST_HEAVY // width]
+        place = np.full(len(touched), -1)
+        place[levels] = np.arange(len(levels))
+        rows = np.zeros((len(levels), width))
+        of_entry = np.repeat(place, touched)
+        entries = of_entry >= 0
+        rows[of_entry[entries], self.columns[entries]] = self.values[entries, 0]
+        return HeavyLevels(place, rows)
 
     def matrices(self, width: int) -> list[csr_array]:
         """Per column of the eliminated factor, (L, m) sparse Z_e'[Z_r Q r]; ``width`` is m."""

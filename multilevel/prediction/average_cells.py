@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
-from multilevel.arrays import Floats, Integers
+from multilevel.arrays import Floats, Integers, distinct
 from multilevel.cells.statistics import Labels
 from multilevel.design.model import Design
 from multilevel.design.nesting import Nesting, is_constant_within
@@ -151,12 +151,13 @@ def _labelled(name: str, labels: Labels) -> _Column:
 
 def _numbered(name: str, values: Floats) -> _Column:
     """A number's labels: it to one significant digit, so that two versions have the same."""
+    found, places = distinct(values)
     with np.errstate(divide="ignore", invalid="ignore"):
-        unit = 10.0 ** np.floor(np.log10(np.abs(values)))
-        rounded = np.where(values == 0.0, 0.0, np.round(values / unit) * unit)
+        unit = 10.0 ** np.floor(np.log10(np.abs(found)))
+        rounded = np.where(found == 0.0, 0.0, np.round(found / unit) * unit)
     texts = [f"{value:.1g}" for value in np.nan_to_num(rounded).tolist()]
     labels, codes = np.unique(np.array(texts, dtype=object), return_inverse=True)
-    return _Column(name, codes.astype(np.int64), [str(label) for label in labels], is_number=True)
+    return _Column(name, codes.astype(np.int64)[places], [str(label) for label in labels], is_number=True)
 
 
 def _bounded(
@@ -175,8 +176,7 @@ def _bounded(
 
 
 def _cells(first: list[Integers], columns: list[_Column], n_cells: int | None = None) -> Integers:
-    codes = [*first, *(column.codes for column in columns)]
-    return distinct_rows([each.astype(float) for each in codes], len(first[0]) if n_cells is None else n_cells)
+    return distinct_rows([*first, *(column.codes for column in columns)], len(first[0]) if n_cells is None else n_cells)
 
 
 def _count(codes: Integers) -> int:

@@ -98,7 +98,7 @@ def _factor(factors: Mapping[str, SavedFactor], levels: Sequence[str], name: str
     missing = [level for level in levels if not any(_matches(factor, level) for factor in factors.values())]
     if not missing:
         raise StudyError(f"{named} are levels of different factors; only levels of one factor have a difference.")
-    raise StudyError(f"No grouping factor has the level {missing[0]!r}; {_offer(list(factors.values()), missing[0])}.")
+    raise StudyError(f"No grouping factor has the level {missing[0]!r}; {_offer(list(factors.values()), missing[0])}")
 
 
 def _offer(factors: Sequence[SavedFactor], level: str) -> str:
@@ -108,7 +108,7 @@ def _offer(factors: Sequence[SavedFactor], level: str) -> str:
     close = (inside or difflib.get_close_matches(level, known, SHOWN))[:SHOWN]
     if close:
         return f"did you mean {' or '.join(map(repr, close))}?"
-    return "the first are: " + "; ".join(f"{factor.name}: {', '.join(factor.levels[:SHOWN])}" for factor in factors)
+    return "the first are: " + "; ".join(f"{factor.name}: {', '.join(factor.levels[:SHOWN])}" for factor in factors) + "."
 
 
 def _matches(factor: SavedFactor, level: str) -> list[int]:

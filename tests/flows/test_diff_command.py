@@ -118,7 +118,7 @@ def test_a_threshold_in_dollars_counts_dollars(groupwise: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"), [(("--format", "yaml"), "--format yaml: write table, json, csv."), (("--from", "r9"), "r9")]
+    ("arguments", "message"), [(("--format", "yaml"), "--format yaml: write table, json or csv."), (("--from", "r9"), "r9")]
 )
 def test_what_is_not_there_is_refused(groupwise: Run, arguments: tuple[str, ...], message: str) -> None:
     code, out, err = groupwise("diff", "pizza.yaml", *arguments)

@@ -55,6 +55,13 @@ def test_several_studies_have_one_summary_and_one_exit_code(place: Path, groupwi
     code, out, err = groupwise("estimate", "one.yaml", "two.yaml")
     assert (code, out.split()) == (0, folders)
     assert err.count("unchanged") == 2
+    code, out, _ = groupwise("estimate", "one.yaml", "lost.yaml", "--format", "json")
+    assert (code, [(row["study"], row["outcome"], row["folder"]) for row in json.loads(out)]) == (
+        1,
+        [("one.yaml", "unchanged", folders[0]), ("lost.yaml", "refused", None)],
+    )
+    code, out, _ = groupwise("estimate", "one.yaml", "--format", "csv")
+    assert (code, out.splitlines()[0]) == (0, "study,outcome,seconds,message,folder")
     code, _, err = groupwise("estimate", "one.yaml", "one.yaml")
     assert code == 1
     assert "named twice" in err

@@ -130,7 +130,7 @@ def test_what_prints_a_table_prints_json_and_csv_and_nothing_else_there(groupwis
     assert code == 0
     assert len(pd.read_csv(io.StringIO(out))) > 0
     code, _, err = groupwise(*words, "--format", "xml")
-    assert (code, "--format xml: write table, json, csv" in err) == (1, True)
+    assert (code, "--format xml: write table, json or csv" in err) == (1, True)
 
 
 @pytest.mark.usefixtures("published")
@@ -174,7 +174,7 @@ def test_coefficients_are_compared_where_they_are_asked_for(groupwise: Run, publ
     [
         (["B4"], "name two levels, or more"),
         (["B4", "B1", "--of", "odds"], "--of odds: write members, population or coefficient"),
-        (["B4", "B1", "--format", "xml"], "--format xml: write table, json, csv"),
+        (["B4", "B1", "--format", "xml"], "--format xml: write table, json or csv"),
         (["B4", "B1", "B2", "--of", "coefficient"], "--of coefficient: name two levels"),
         (["B4", "B4"], "name each level once"),
         (["B4", "B1", "--of", "population"], "band has no population estimates"),
@@ -252,6 +252,34 @@ def test_predictions_are_printed_where_no_file_is_named_and_csv_is_read(groupwis
 
 
 @pytest.mark.usefixtures("published")
+def test_show_says_where_the_study_is_no_longer_what_was_published(groupwise: Run) -> None:
+    """Two studies of one name are one study with two versions."""
+    code, out, err = groupwise("show", "spend.yaml")
+    assert (code, err, "amount ~ 1 + on_sale + age + age_missing + (1 | band) + (1 | store)   (gaussian)" in out) == (0, "", True)
+    Path("spend.yaml").write_text(
+        STUDY.replace("(1 | band) + (1 | store)", "(1 | store)").replace("cells: [band, store]", "where: amount > 0")
+    )
+    code, _, err = groupwise("show", "spend.yaml")
+    assert (code, err.startswith("spend.yaml has another formula and another where than this version, which is r1;")) == (0, True)
+    assert groupwise("show", "published/spend")[2] == ""
+
+
+@pytest.mark.usefixtures("published")
+def test_a_csv_file_is_read_as_a_source_is(groupwise: Run) -> None:
+    """Semicolons, decimal commas, and an encoding that the study says."""
+    Path("at.csv").write_text("band;store;on_sale;age\nB1;103;true;25,5\nB1;103;true;26,5\n")
+    code, out, _ = groupwise("predict", "spend.yaml", "--at", "at.csv", "--format", "json")
+    found = json.loads(out)
+    assert (code, [row["age"] for row in found], [row["is_new"] for row in found]) == (0, [25.5, 26.5], [False, False])
+    Path("at.json").write_text(json.dumps([{"band": "B1", "store": 103, "on_sale": True, "age": 25.5}]))
+    code, out, _ = groupwise("predict", "spend.yaml", "--at", "at.json", "--format", "json")
+    assert (code, json.loads(out)[0]["estimate"]) == (0, pytest.approx(found[0]["estimate"]))
+    Path("at.csv").write_bytes("band,store,on_sale,age\nBé,103,true,25\n".encode("cp1252"))
+    code, _, err = groupwise("predict", "spend.yaml", "--at", "at.csv")
+    assert (code != 0, "at.csv is no utf-8 text; save it as UTF-8" in " ".join(err.split())) == (True, True)
+
+
+@pytest.mark.usefixtures("published")
 def test_a_table_whose_name_holds_wildcards_is_read_as_itself(groupwise: Run) -> None:
     names = ("at[1].csv", "at?.parquet", "at*.csv", "copy [1]/at.parquet", "**.parquet")
     others = ("at1.csv", "atx.parquet", "atx.csv", "copy 1/at.parquet", "other.parquet")
@@ -288,7 +316,7 @@ def test_an_earlier_version_is_asked_in_a_folder_whose_name_holds_wildcards(plac
     ("arguments", "complaint"),
     [
         (("--at", "nowhere.parquet"), "--at nowhere.parquet: there is no such file"),
-        (("--at", "spend.yaml"), "cannot be read as Parquet"),
+        (("--at", "spend.yaml"), "spend.yaml is no Parquet file"),
         (("--at", "short.csv"), "the formula needs the columns store, on_sale, age; the table has band"),
         (("--at", "taken.csv"), "rename the table's own estimate"),
         (("--at", "empty.csv"), "the table has no rows"),

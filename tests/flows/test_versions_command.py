@@ -72,7 +72,7 @@ def test_nothing_published_is_an_empty_list_with_its_columns(run) -> None:  # ty
 
 def test_no_studies_and_an_unknown_format_are_refused(run) -> None:  # type: ignore[no-untyped-def]
     code, _, err = run("versions", "s.yaml", "--format", "xml")
-    assert (code, "--format xml: write table, json, csv" in err) == (1, True)
+    assert (code, "--format xml: write table, json or csv" in err) == (1, True)
     Path("s.yaml").unlink()
     code, _, err = run("list")
     assert (code, "there are no studies in" in err) == (1, True)

@@ -65,6 +65,10 @@ def test_what_cannot_be_run_is_named(text: str, says: str, tmp_path: Path) -> No
         run(text, tmp_path)
 
 
+def test_no_line_divides_a_number_from_its_per_cent_sign_but_code_is_left_as_it_is(tmp_path: Path) -> None:
+    assert run("From 10 % to {{ 2 * 10 }} %, `moved: 2 %`.\n", tmp_path) == "From 10\u00a0% to 20\u00a0%, `moved: 2 %`.\n"
+
+
 def test_sql_reads_files_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("x\n1\n2\n", encoding="utf-8")
     assert "3" in run("```sql run\nselect sum(x) as total from 'a.csv'\n```\n", tmp_path)

@@ -89,12 +89,16 @@ def test_pages_are_legible(site: Path, address: str, width: int, scheme: str) ->
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH (apt-get install chromium)")
-def test_the_sliders_move_the_estimates(address: str) -> None:
+@pytest.mark.parametrize("is_served", [True, False], ids=["from a server", "from a disk"])
+def test_sliders_and_search_work(site: Path, address: str, is_served: bool) -> None:
     playwright = pytest.importorskip("playwright.sync_api")
     with playwright.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-quic"])
         page = browser.new_page()
-        page.goto(f"{address}/guide/three-poolings.html")
+        problems: list[str] = []
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("requestfailed", lambda request: problems.append(request.url))
+        page.goto(f"{address if is_served else site.as_uri()}/guide/three-poolings.html")
         move = """(value) => {
             const input = document.querySelector('[data-input=tau]');
             input.value = value;
@@ -106,4 +110,9 @@ def test_the_sliders_move_the_estimates(address: str) -> None:
         page.evaluate(move, 8)
         assert len(set(page.evaluate(places))) > 5
         assert "Shrinkage" in page.inner_text("[data-said]")
+        page.keyboard.press("/")
+        page.wait_for_timeout(500)
+        page.keyboard.type("shrinkage")
+        page.wait_for_selector(".md-search-result__item", timeout=20_000)
+        assert problems == []
         browser.close()

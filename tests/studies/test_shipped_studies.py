@@ -12,7 +12,7 @@ from multilevel.formula.columns import formula_columns
 from sql import read_query
 
 ROOT = Path(__file__).parents[2]
-FILES = sorted((ROOT / "studies").glob("*.yaml"))
+FILES = [*sorted((ROOT / "studies").glob("*.yaml")), ROOT / "docs" / "guide" / "without_households.yaml"]
 SHOP = [file for file in FILES if not file.stem.startswith("simulated")]
 
 
@@ -56,19 +56,24 @@ def test_missing_demographics_are_said_in_the_study(file):
     assert named == set(study.missing)
 
 
-def test_line_spend_is_the_study_of_the_guide():
+def test_line_spend_has_its_households_and_predictors_of_both_trees():
     given = yaml.safe_load((ROOT / "studies" / "line_spend.yaml").read_text(encoding="utf-8"))
     wanted = {
-        "formula": "log(amount) ~ 1 + on_sale + coupon + (1 | income_group) + (1 + on_sale | department/category_key)",
+        "formula": (
+            "log(amount) ~ 1 + on_sale + coupon + log(income) + income_missing + within(store_brand, category_key) "
+            "+ between(store_brand, category_key) + (1 | income_group/customer_id) + (1 + on_sale | department/category_key) "
+            "+ (1 | customer_id:category_key)"
+        ),
         "family": "gaussian",
         "source": {"database": "data/shop.duckdb", "line_items": "sql/line_items.sql"},
         "expectations": "line_items",
         "where": "amount > 0 and not is_fuel",
-        "missing": {"income_group": "level"},
+        "missing": {"income_group": "level", "income": "mean_and_indicator"},
+        "sampled": ["customer_id"],
         "window": {"column": "ts", "days": 365},
         "as_of": "latest",
         "cells": ["income_group", "category_key"],
-        "engine": "bayesian",
+        "engine": "likelihood",
         "method": None,
         "interval": 0.95,
         "publish_to": "published",

@@ -23,6 +23,9 @@ MOSTLY = 0.8
 MOST_WORDS = 3
 """Different words beside numbers, up to which they are named."""
 
+SIGNS = "$€£¥%"
+"""Signs at numbers that are read as text."""
+
 _WHOLE = "[-+]?(0|[1-9][0-9]{0,37})"
 _NUMBER = "[-+]?((0|[1-9][0-9]*)({point}[0-9]*)?|{point}[0-9]+)([eE][-+]?[0-9]+)?|[-+]?[iI]nf|[nN]a[nN]"
 _GROUPED = "[-+]?[1-9][0-9]{{0,2}}({comma}[0-9]{{3}})+({point}[0-9]*)?"
@@ -60,10 +63,13 @@ class Reading:
 
 @dataclass(frozen=True)
 class Hint:
-    """A text column that could be more: ``words`` say what to write, ``option`` and ``value`` what would make it so."""
+    """A text column that could be more: ``words`` say what to write, ``option`` and ``value`` what would make it so.
+
+    ``option`` is None where no option does, but a query.
+    """
 
     words: str
-    option: str
+    option: str | None
     value: str
 
 
@@ -221,7 +227,11 @@ def _number_hints(
         number = f"regexp_full_match({text}, {literal(_NUMBER.format(point=point))})"
         query = f"select count(*) filter ({number}), count({quote(name)}) from ({sql})"
         n, total = run(connection, query).fetchall()[0]
-        if not total or n / total < MOSTLY:
+        if not total:
+            continue
+        if not n and (sign := _sign_of(connection, sql, name)):
+            hints[name] = sign
+        if n / total < MOSTLY:
             continue
         if n == total:
             words = (
@@ -237,3 +247,21 @@ def _number_hints(
             words = f"{name} has numbers, and {listed}; if that means missing, write options: {{nulls: [{found[0][0]}]}}"
             hints[name] = Hint(words, "nulls", str(found[0][0]))
     return hints
+
+
+def _sign_of(connection: duckdb.DuckDBPyConnection, sql: str, name: str) -> Hint | None:
+    """What to write for a column whose every value is a number with one sign of a currency, or of per cent, at it."""
+    column, text = quote(name), f"trim({quote(name)})"
+    sign = f"regexp_extract({text}, '[{SIGNS}]')"
+    rest = f"trim(replace({text}, {sign}, ''))"
+    number = f"regexp_full_match(replace({rest}, ',', ''), {literal(_NUMBER.format(point='[.]'))})"
+    query = f"select count(distinct {sign}), min({sign}), bool_and({sign} <> '' and {number}), min({column}) from ({sql})"
+    n_signs, found, are_all, example = run(connection, f"{query} where {column} is not null").fetchall()[0]
+    if n_signs != 1 or not are_all:
+        return None
+    plain = f"replace(replace({column}, '{found}', ''), ',', '')"
+    words = (
+        f"{name} has numbers written as {example}, which are read as text; a query makes numbers of them: line_items: query.sql with "
+        f"select * replace (cast({plain} as double) as {column}) from source"
+    )
+    return Hint(words, None, "")

@@ -58,7 +58,9 @@ def _beginning(file: str, encoding: str, subject: str) -> list[str]:
         text = io.TextIOWrapper(io.BytesIO(content), encoding=_PYTHON[encoding], errors="strict" if is_whole else "ignore").read()
     except UnicodeError as error:
         other = "utf-16" if b"\0" in content[:1000] else "windows-1252 (as Excel in Western Europe writes it), latin-1 or utf-16"
-        raise SourceError(f"{subject}: {file} is no {encoding} text; write options: {{encoding: ...}} with {other}.") from error
+        raise SourceError(
+            f"{subject}: {file} is no {encoding} text; save it as UTF-8, or write options: {{encoding: ...}} with {other}."
+        ) from error
     lines = text.splitlines(keepends=True)[: LINES + 1]
     # the last line may be cut
     return lines if is_whole or len(lines) <= 1 else lines[:-1]

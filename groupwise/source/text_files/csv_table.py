@@ -27,7 +27,7 @@ def csv_table(
     files: Sequence[str],
     options: CsvOptions,
     use: ColumnUse,
-    study: str,
+    subject: str,
     folder: Path,
     *,
     everything: bool = False,
@@ -36,14 +36,14 @@ def csv_table(
 
     Parameters
     ----------
-    files : paths. folder : the run's, for files that must be written in another encoding first.
+    files : paths. subject : begins messages. folder : the run's, for files that must be written in another encoding first.
     use : what the study names; only such columns are looked at. everything : look at all columns.
 
     Raises
     ------
     SourceError : no header, another encoding, a line with another number of values; the study names a column that the header has twice.
     """
-    headers = {file: read_header(file, options.encoding, options.delimiter, f"{study}: source.csv") for file in files}
+    headers = {file: read_header(file, options.encoding, options.delimiter, subject) for file in files}
     read = _as_utf8(files, folder) if options.encoding == TRANSCODED else dict(zip(files, files, strict=True))
     spelled: dict[str, str] = {}
     for header in headers.values():
@@ -51,12 +51,12 @@ def csv_table(
             spelled.setdefault(name.casefold(), name)
     columns = list(spelled.values())
     named = [name for name in columns if everything or use.names(name)]
-    _refuse_repeated(headers, use, study)
+    _refuse_repeated(headers, use, subject)
     raw = _union({read[file]: header for file, header in headers.items()}, columns, options)
     try:
         texts = read_texts(connection, raw, named, decimal=options.decimal, date_format=options.date_format)
     except duckdb.Error as error:
-        raise SourceError(f"{study}: source.csv: {first_line(error)}") from error
+        raise SourceError(f"{subject}: {first_line(error)}") from error
     readings = {name: _reading(name, texts, use) for name in columns}
     picks = ", ".join(f"{reading.value} as {quote(name)}" for name, reading in readings.items())
     notes = tuple(_notes(headers, named, readings, texts, options))
@@ -72,11 +72,11 @@ def _reading(name: str, texts: Texts, use: ColumnUse) -> Reading:
     return found
 
 
-def _refuse_repeated(headers: Mapping[str, CsvHeader], use: ColumnUse, study: str) -> None:
+def _refuse_repeated(headers: Mapping[str, CsvHeader], use: ColumnUse, subject: str) -> None:
     for file, header in headers.items():
         for name in header.repeated:
             if use.names(name):
-                raise SourceError(f"{study}: source.csv: {file} has more than one column {name}; rename all but one in its first line.")
+                raise SourceError(f"{subject}: {file} has more than one column {name}; rename all but one in its first line.")
 
 
 def _union(headers: Mapping[str, CsvHeader], columns: Sequence[str], options: CsvOptions) -> str:

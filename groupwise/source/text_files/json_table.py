@@ -12,10 +12,13 @@ from groupwise.source.source_table import SourceTable
 from multilevel.errors import SourceError
 
 
-def json_table(connection: duckdb.DuckDBPyConnection, files: Sequence[str], study: str) -> SourceTable:
-    """One table of all files, columns matched by name, null where an object lacks one; SourceError where a file is no table of objects."""
+def json_table(connection: duckdb.DuckDBPyConnection, files: Sequence[str], subject: str) -> SourceTable:
+    """One table of all files, columns matched by name, null where an object lacks one.
+
+    Raises SourceError, beginning with ``subject``, where a file is no table of objects.
+    """
     listed = ", ".join(literal(exactly(file)) for file in files)
-    subject = f"{study}: source.json {', '.join(files)[:200]}"
+    subject = f"{subject} {', '.join(files)[:200]}"
     try:
         # every row is looked at, so that no later one has another type
         found = connection.sql(f"from read_json([{listed}], sample_size = -1, maximum_sample_files = {max(len(files), 1)}, "

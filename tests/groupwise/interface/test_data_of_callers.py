@@ -208,6 +208,11 @@ REFUSED: dict[str, tuple[Callable[[pd.DataFrame], object], type[gw.GroupwiseErro
 }
 
 
+def test_a_formula_that_stands_second_is_asked_for_first(pizzas: pd.DataFrame) -> None:
+    with pytest.raises(gw.StudyError, match=r"a DataFrame stands where the formula should; it comes first: gw.fit\('y ~ "):
+        gw.fit(pizzas, PIZZA)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_be_read_is_refused_with_what_to_do(pizzas: pd.DataFrame, case: str) -> None:
     made, kind, message = REFUSED[case]

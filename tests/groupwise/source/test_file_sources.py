@@ -119,7 +119,7 @@ def test_a_late_value_decides_as_much_as_an_early_one(describe: Describe) -> Non
         ("g,y\n" + "a,1\n" * 9 + "a,NA\n", r"y has numbers, and 'NA' \(1 row\); if that means missing, write options: \{nulls: \[NA\]\}"),
         ("g,y\n1,2\n3,4,5\n", r"line 3 of .*x.csv has more values where the first line names 2 columns"),
         ('g,y\na,"2\n', r"line 2 of .*x.csv has a quotation mark that is not closed"),
-        ("g,y\né,1\n".encode("latin-1"), r"is no utf-8 text; write options: \{encoding: \.\.\.\}"),
+        ("g,y\né,1\n".encode("latin-1"), r"is no utf-8 text; save it as UTF-8, or write options: \{encoding: \.\.\.\}"),
         ("g,y\né,1\n".encode("utf-16"), r"is no utf-8 text; .*utf-16"),
         ("g,y,y\na,1,2\n", r"has more than one column y; rename all but one"),
         ("", r"x.csv is empty: its first line must hold the names"),

@@ -46,7 +46,7 @@ SETS = {
 
 def estimated() -> Path:
     folder = begin("study.yaml", engine=None, publish_to=None, settings=[], run_id=new_run_id())
-    return Path(run_here(folder, None, date(2026, 1, 1), RunProgress()))
+    return Path(run_here(folder, None, date(2026, 1, 1), RunProgress()).published)
 
 
 @pytest.mark.operations

@@ -158,6 +158,7 @@ def test_data_without_an_outcome_or_groups_is_refused(columns: dict[str, Any], w
         (lambda random, e: (random.random(len(e)) < 1 / (1 + np.exp(-e))).astype(int), "binomial", "y"),
         (lambda random, e: random.poisson(np.exp(0.3 + 0.3 * e)), "poisson", "y"),
         (lambda random, e: random.poisson(np.exp(0.5 + 0.3 * e) * random.gamma(0.5, 2.0, len(e))), "negative_binomial", "y"),
+        (lambda random, e: np.where(random.random(len(e)) < 0.3, 0.0, np.exp(2 + e + random.normal(0, 1, len(e)))), "hurdle_gamma", "y"),
     ],
 )
 def test_the_outcome_decides_the_family(outcome: Any, family: str, response: str) -> None:
@@ -175,6 +176,39 @@ def test_what_was_paid_is_the_outcome_rather_than_what_one_piece_costs() -> None
     columns = {"price": price, "units": units, "spend": (price * units).round(2)}
     pd.DataFrame({"branch": [f"b{k}" for k in random.integers(0, 12, 300)], **columns}).to_parquet("x.parquet")
     assert ("outcome", "spend: its name says so") in started("x.parquet").proposal.reasons
+
+
+@pytest.mark.parametrize(("form", "example"), [("${:,.2f}", "$"), ("{:.1f} %", "%")])
+def test_numbers_with_a_sign_are_text_and_the_profile_says_what_reads_them(form: str, example: str, tmp_path: Path) -> None:
+    random = np.random.default_rng(13)
+    spend = np.exp(random.normal(6, 1, 200)).round(2)
+    frame = pd.DataFrame({"branch": [f"b{k % 8}" for k in range(200)], "price": spend, "total": [form.format(value) for value in spend]})
+    frame.to_csv("sales.csv", index=False)
+    made = started("sales.csv")
+    note = next(note for note in made.notes if note.startswith("total has numbers written as "))
+    assert example in note
+    Path("query.sql").write_text("select" + note.rstrip(".").split("with select")[1])
+    assert started("sales.csv", line_items="query.sql").profile.columns["total"].kind == "number"
+
+
+def test_a_file_without_names_is_refused_and_years_may_be_names() -> None:
+    rows = [(k, f"b{k % 4}", 2.5 + k % 7 / 10, f"2025-01-{k % 28 + 1:02}") for k in range(60)]
+    pd.DataFrame(rows).to_csv("bare.csv", index=False, header=False)
+    with pytest.raises(
+        SourceError, match=r"the first line of \S+bare.csv holds values \(0, b0, 2.5, 2025-01-01\) where names should stand"
+    ):
+        started("bare.csv")
+    pd.DataFrame([(f"b{k % 4}", k % 7 + 0.5, k % 5 + 0.25) for k in range(60)], columns=["branch", "2019", "2020"]).to_csv(
+        "y.csv", index=False
+    )
+    assert started("y.csv").proposal.outcome == "2019"
+
+
+def test_repeated_rows_that_are_kept_are_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    frame = pd.DataFrame({"branch": [f"b{k % 8}" for k in range(80)], "score": [k % 9 + 0.5 for k in range(80)]})
+    pd.concat([frame, frame]).to_csv("sales.csv", index=False)
+    assert command("init", "sales.csv", monkeypatch=monkeypatch) == 0
+    assert "Repeated rows are kept: nothing says that they are copies." in capsys.readouterr().out
 
 
 def test_a_name_is_made_of_any_path() -> None:

@@ -73,6 +73,7 @@ def test_levels_to_predict_for_are_named_by_factor_and_are_text_whatever_yaml_re
         ("source", "{csv: a.csv, options: {delimeter: ','}}", "source.options.delimeter: no such field; did you mean delimiter"),
         ("source", "{csv: a.csv, options: {encoding: ascii}}", "source.options.encoding: 'ascii'"),
         ("missing", "{region: drop}", "missing.region"),
+        ("missing", "{amount: mean_and_indicator}", "missing: amount: mean_and_indicator would make up outcomes; write amount: exclude"),
         ("window", "{column: day, days: 0}", "window.days"),
         ("window", "{column: day}", "window.days: this field is needed"),
         ("as_of", "yesterday", "as_of"),

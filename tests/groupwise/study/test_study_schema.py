@@ -19,7 +19,7 @@ from groupwise.study.study_schema import MARK, SCHEMA_FILE, first_line, schema_t
 from groupwise.validation.suite import ROW_RULES
 
 ROOT = Path(__file__).parents[3]
-STUDIES = sorted((ROOT / "studies").glob("*.yaml"))
+STUDIES = [*sorted((ROOT / "studies").glob("*.yaml")), ROOT / "docs" / "guide" / "without_households.yaml"]
 PLAIN = {"name": "s", "formula": "amount ~ 1 + size + (1 | region) + (1 | department/category)", "source": "x.csv", "engine": "likelihood"}
 NEEDED: dict[str, Mapping[str, Any]] = {
     "quadrature_points": {"family": "poisson"},

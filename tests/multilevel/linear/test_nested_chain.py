@@ -96,6 +96,10 @@ def test_the_joint_distribution_is_that_of_the_dense_factor(slopes: bool, worth:
     alone = csr_array(np.eye(len(dense.mean)) + np.eye(len(dense.mean), k=-3) * 0.5)
     assert apart._has_parents(alone) == (len(apart.factor.chain) == 1)
     np.testing.assert_allclose(apart.variance(alone), dense.variance(alone), rtol=1e-9)
+    # of one row the difference from the centre is next to nothing
+    near = csr_array(alone[[70]] + 1e-4 * centre)
+    np.testing.assert_allclose(apart.spread_about(alone, centre), dense.spread_about(alone, centre), rtol=1e-9)
+    np.testing.assert_allclose(apart.spread_about(alone, near), dense.spread_about(alone, near), rtol=1e-7)
     root = apart.covariance_root()
     np.testing.assert_allclose(np.einsum("ij,ij->i", picked @ root.T, picked @ root.T), dense.variance(picked), rtol=1e-9)
     drawn = (apart.draws(4_000, 1) - apart.mean) @ picked.T.toarray()
