@@ -26,7 +26,7 @@ def distinct[T: np.generic](values: NDArray[T]) -> tuple[NDArray[T], Integers]:
     """
     if len(values) > FEW_VALUES:
         if np.issubdtype(values.dtype, np.integer):
-            lowest, highest = int(values.min()), int(values.max())  # type: ignore[call-overload]
+            lowest, highest = int(values.min()), int(values.max())
             if highest - lowest < WIDEST * len(values):
                 return _marked_off(values, lowest, highest)
         return _hashed(values)
