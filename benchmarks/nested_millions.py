@@ -2,7 +2,8 @@
 
 Run: ``python -m benchmarks nested_millions [rows]``, on a quiet machine (ten million rows by default). Three cases: lme4's
 issue 635 (subjects in areas, a slope); customers in regions crossed with categories, with an effect for each pair of customer and category;
-a binomial outcome of customers in regions crossed with categories. lme4 runs the first, up to a million rows.
+a binomial outcome of customers in regions crossed with categories. lme4 runs the first, up to a million rows; GPBoost fits the binomial one
+from rows in memory, without standard errors, and is stopped after ten minutes of CPU.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import duckdb
@@ -20,6 +22,19 @@ import duckdb
 from benchmarks._lme4 import NOT_INSTALLED, run_lme4
 
 MOST_FOR_LME4 = 1_000_000
+
+PEER_SECONDS = 600.0
+"""Of CPU until a peer is stopped."""
+
+GPBOOST = """
+import time
+import duckdb, gpboost, numpy as np
+rows = duckdb.sql("select region, customer, category, x from 'rows.parquet'").df()
+start = time.perf_counter()
+model = gpboost.GPModel(group_data=rows[["region", "customer", "category"]].to_numpy(), likelihood="bernoulli_logit")
+model.fit(y=rows["x"].to_numpy(dtype=float), X=np.ones((len(rows), 1)))
+print(time.perf_counter() - start)
+"""
 
 
 @dataclass(frozen=True)
@@ -74,6 +89,8 @@ def main(rows: int = 10_000_000) -> None:
             print(f"{name}, {n:,} rows: {took.sentence}. plan: {said.strip()}", flush=True)
             if name == "issue 635" and n <= MOST_FOR_LME4:
                 _beside_lme4(folder, case.formula)
+            if case.family == "binomial":
+                _beside_gpboost(folder)
 
 
 @dataclass(frozen=True)
@@ -89,19 +106,25 @@ class _Took:
 
 
 def _run(folder: str, command: str) -> _Took:
+    return _measured(folder, command, ["-m", "groupwise", command, "s.yaml"])
+
+
+def _measured(folder: str, name: str, arguments: list[str], limit: float | None = None) -> _Took:
+    """A Python process in ``folder``, stopped after ``limit`` seconds of CPU."""
     environment = os.environ | {"PYTHONPATH": str(Path.cwd())}
     environment.pop("PREFECT_API_URL", None)
-    output = Path(folder, f"{command}.txt")
+    output = Path(folder, f"{name}.txt")
     start = time.perf_counter()
     with output.open("w", encoding="utf-8") as file:
+        limited = [] if limit is None else ["prlimit", f"--cpu={limit:.0f}"]
         process = subprocess.Popen(
-            [sys.executable, "-m", "groupwise", command, "s.yaml"], cwd=folder, env=environment, stdout=file, stderr=subprocess.STDOUT
+            [*limited, sys.executable, *arguments], cwd=folder, env=environment, stdout=file, stderr=subprocess.STDOUT
         )
         _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     text = output.read_text(encoding="utf-8")
     if process.returncode:
-        print(f"{command} ended with {process.returncode}: {text[-500:]}")
+        print(f"{name} ended with {process.returncode}: {text[-500:]}")
     # of the largest process among the command and all that it waited for
     return _Took(time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1e6, text)
 
@@ -111,3 +134,11 @@ def _beside_lme4(folder: str, formula: str) -> None:
     duckdb.sql(f"copy (from '{folder}/rows.parquet') to '{csv}' (header)")
     theirs = run_lme4(csv, formula, "area,subject")
     print(NOT_INSTALLED if theirs is None else f"lme4: {theirs.seconds:.1f} s of lmer, {theirs.process:.1f} s of the process")
+
+
+def _beside_gpboost(folder: str) -> None:
+    if find_spec("gpboost") is None:
+        print("gpboost is not installed (requirements-peers.lock) and is left out")
+        return
+    theirs = _measured(folder, "gpboost", ["-c", GPBOOST], PEER_SECONDS)
+    print(f"gpboost, the fit alone {theirs.output.strip() or 'not ended'} s; its process: {theirs.sentence}", flush=True)

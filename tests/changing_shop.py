@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import date
 from itertools import count
 from pathlib import Path
@@ -20,7 +20,7 @@ from groupwise.run_folder import RunFolder
 from groupwise.statistics.gather import gather_cells, gather_facts
 from groupwise.study.study import Study
 from multilevel.cells.files import read_cells, read_cells_spec, read_units
-from multilevel.cells.write_cells import cells_table
+from multilevel.cells.statistics import CellStatistics
 
 TODAY = date(2026, 1, 1)
 LINES = """
@@ -101,8 +101,7 @@ def study_of(**fields: Any) -> Study:
 def compressed(run: RunFolder) -> Compressed:
     files = run.path / "cells.parquet", run.path / "cells.json"
     spec, cells = read_cells_spec(files[1]), read_cells(*files)
-    table = cells_table(cells, spec)
-    frame = table.drop_columns([name for name in ("outcomes",) if name in table.column_names]).to_pandas()
+    frame = cells_frame(cells)
     keys = [name for name in frame.columns if name.startswith(("g.", "c.", "x.")) or name == "offset"]
     if cells.outcomes is not None:
         told = pd.DataFrame(
@@ -130,6 +129,23 @@ def compressed(run: RunFolder) -> Compressed:
         {"features": spec.features, "numbers": spec.numbers, "labels": spec.labels, "units": spec.units, "histogram": spec.histogram},
         run.read_json("segments"),
     )
+
+
+def cells_frame(cells: CellStatistics) -> pd.DataFrame:
+    """What is kept of every cell, but for single rows' outcomes."""
+    columns: dict[str, Any] = {f"g.{name}": own.values[own.codes] for name, own in cells.groups.items()}
+    columns |= {f"c.{name}": own.values[own.codes] for name, own in cells.labels.items()}
+    columns |= {f"x.{name}": values for name, values in cells.numbers.items()}
+    columns |= {name: getattr(cells, name) for name in ("n", "weight", "size", "total", "offset")}
+    m = cells.mean.shape[1]
+    columns |= {f"mean.{i}": cells.mean[:, i] for i in range(m)} | {
+        f"cross.{i}.{j}": cells.cross[:, i, j] for i in range(m) for j in range(m)
+    }
+    if cells.observed is not None:
+        columns |= {f"observed.{field.name}": getattr(cells.observed, field.name) for field in fields(cells.observed)}
+    if cells.log_total is not None:
+        columns["log_total"] = cells.log_total
+    return pd.DataFrame(columns if cells.key is None else columns | {"cell_key": cells.key})
 
 
 def assert_same(kept: Compressed, whole: Compressed) -> None:

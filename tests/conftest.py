@@ -53,18 +53,16 @@ def run_until_fitted() -> RunUntilFitted:
     def run(
         study_file: str, run_id: str = "r1", *, engine: str | None = None, settings: Sequence[str] = (), today: date = date(2026, 1, 1)
     ) -> RunFolder:
-        from groupwise.pipeline.line_items import cells_of
         from groupwise.pipeline.model_fit import fit
         from groupwise.pipeline.run_start import begin
+        from groupwise.pipeline.steps import compress, extract, validate
         from groupwise.run_folder import RunFolder
-        from groupwise.source.describe import extract
-        from groupwise.validation.validate import validate
 
         begun = RunFolder(Path(begin(study_file, engine=engine, publish_to=None, settings=settings, run_id=run_id)))
-        study = begun.study()
-        extract(study, None, begun.path, today=today)
-        validate(study, begun.relation(), begun.path)
-        cells_of(study, begun.relation(), begun.read_json("validation")["study_sql"], begun.path, with_units=True)
+        folder = str(begun.path)
+        extract(folder, None, today)
+        validate(folder)
+        compress(folder)
         fit(begun)
         return begun
 

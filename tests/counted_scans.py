@@ -44,7 +44,10 @@ class Profiled:
 
 
 def tables_of(operators: list[dict[str, Any]]) -> Iterator[str]:
+    """The tables that are read to their ends: of those below a limit the first rows are looked at."""
     for operator in operators:
+        if operator["type"].endswith("LIMIT"):
+            continue
         table = operator["extra_info"].get("Table")
         if operator["type"] in ("TABLE_SCAN", "SEQ_SCAN") and table is not None:
             yield table.rpartition(".")[2]

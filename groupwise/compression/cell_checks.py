@@ -1,4 +1,4 @@
-"""What is refused of cells once they are written: values that nothing can be fitted on, and digits that a double does not hold."""
+"""What is refused of cells: too many sums before they are made; then values that nothing can be fitted on, and digits that are lost."""
 
 from __future__ import annotations
 
@@ -10,8 +10,42 @@ from groupwise.compression.cell_query import INEXACT, LOST
 from groupwise.source.relation import quote
 from groupwise.source.source_files import exactly
 from multilevel.cells.cell_plan import CellPlan
-from multilevel.errors import DataError
+from multilevel.errors import DataError, FormulaError
+from multilevel.families.registry import statistics_of
 from multilevel.formula.labels import expression_label
+from multilevel.formula.tree import Formula
+
+MOST_STATES = 7_600
+"""Sums and key columns that one group may have.
+
+DuckDB keeps a group in one block of 256 KiB, a covariance takes 32 bytes of it, and a group that does not fit ends the process: SIGFPE from
+8,193 covariances, not yet with 8,191 (DuckDB 2.0.0)."""
+
+OTHER_STATES = 10
+"""Sums besides moments, keys and level means, in any family."""
+
+SHOWN = 160
+
+
+def refuse_too_wide(plan: CellPlan, formula: Formula) -> None:
+    """Count what the query would keep of every cell, before it is compiled; FormulaError with the number and the way out.
+
+    Gaussian cells keep a covariance of every two numeric terms, so that their number grows with the square of the terms'.
+    """
+    moments = len(plan.features) + 1 if statistics_of(plan.family).moments else 0
+    found = moments + moments * (moments + 1) // 2 + len(plan.keys) + 2 * len(plan.level_means) + OTHER_STATES
+    if found <= MOST_STATES:
+        return
+    if moments <= len(plan.keys):
+        raise FormulaError(
+            f"`{formula.text[:SHOWN]}`: {found:,} columns join the key of the cells; at most {MOST_STATES:,} can. Leave out predictors or "
+            "factors."
+        )
+    most = max(n for n in range(MOST_STATES) if n * (n + 3) // 2 <= MOST_STATES) - 1
+    raise FormulaError(
+        f"`{formula.text[:SHOWN]}`: {len(plan.features):,} numeric terms need {found:,} sums for every cell, one for every two of them; at "
+        f"most {MOST_STATES:,} can be kept, which is {most} numeric terms. Leave some out, or write bin(x, width) where values are few."
+    )
 
 
 def check_cells(connection: duckdb.DuckDBPyConnection, cells: Path, plan: CellPlan) -> tuple[int, int]:

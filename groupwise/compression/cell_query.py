@@ -8,27 +8,16 @@ from string import Template
 
 from groupwise.compression.sql_expressions import TABLE, as_sql, counted, double
 from groupwise.compression.unit_table import UnitTable
+from groupwise.source.fingerprint import hash_sums
 from groupwise.source.relation import quote
 from multilevel.cells.cell_plan import CellPlan, LevelMean
 from multilevel.cells.column_facts import Schema
 from multilevel.cells.unit_sums import CELL, UNIT
-from multilevel.errors import FormulaError
 from multilevel.families.registry import family_named, has_two_parts, statistics_of
 from multilevel.formula.columns import columns_in
 from multilevel.formula.labels import expression_label
-from multilevel.formula.tree import Call, Column, Expression, Formula
+from multilevel.formula.tree import Call, Column, Expression
 from sql import read_query
-
-MOST_STATES = 7_600
-"""Sums and key columns that one group may have.
-
-DuckDB keeps a group in one block of 256 KiB, a covariance takes 32 bytes of it, and a group that does not fit ends the process: SIGFPE from
-8,193 covariances, not yet with 8,191 (DuckDB 2.0.0)."""
-
-OTHER_STATES = 10
-"""Sums besides moments, keys and level means, in any family."""
-
-SHOWN = 160
 
 FAR = 1e4
 """Ratio of a cell's mean to its standard deviation above which moments take a second pass: every digit of it costs one digit of theirs."""
@@ -47,6 +36,8 @@ INEXACT = "inexact."
 
 PARTITION = "partition_name"
 """Column that names the partition which a cell, or a sum by cell and unit, is of."""
+
+LINE_HASH = "line_hash"
 
 LINTER_NOTE = "  -- noqa: ST03"
 """For the linter of the template only."""
@@ -83,6 +74,7 @@ def compile_cells(
     with_key: bool = False,
     units: UnitTable | None = None,
     partition: str | None = None,
+    line_hash: str | None = None,
 ) -> CellQuery:
     """The query that reduces the study's rows to cells.
 
@@ -94,6 +86,7 @@ def compile_cells(
     two_passes : gaussian moments about every cell's own mean, as weighted ones always are; the rows are read twice.
     with_key : name every cell by a hash of its key. units : sums by cell and unit instead, of the units in that table.
     partition : SQL over ``study``; cells are those of each of its values, named in the column ``PARTITION``.
+    line_hash : SQL over ``study``, the hash of a line item; every cell has the fingerprint of its line items beside its count.
     """
     keys = {key: f"key_{i}" for i, key in enumerate(plan.keys)}
     means = {mean: f"level_mean_{i}" for i, mean in enumerate(plan.level_means)}
@@ -111,6 +104,9 @@ def compile_cells(
     inputs = key_parts.inputs | statistics.inputs | exactness.inputs
     aggregates = key_parts.aggregates | {"n": "cast(count(*) as bigint)"} | statistics.aggregates | exactness.aggregates
     columns = key_parts.columns | statistics.columns | exactness.columns
+    if line_hash is not None:
+        inputs, aggregates = inputs | {LINE_HASH: line_hash}, aggregates | hash_sums(LINE_HASH)
+        columns |= {name: name for name in hash_sums(LINE_HASH)}
     if with_key or units is not None:
         columns[CELL] = f"hash({', '.join(keys.values())})"
     relation, key_names = _relation(joined, schema), list(keys.values())
@@ -135,27 +131,6 @@ def compile_cells(
     if units is not None:
         sql = f"select * from (\n{sql}\n) as by_unit where {UNIT} is not null"
     return CellQuery(sql, tuple(name.removeprefix("once.") for name in columns if name.startswith("once.")))
-
-
-def refuse_too_wide(plan: CellPlan, formula: Formula) -> None:
-    """Count what the query would keep of every cell, before it is compiled; FormulaError with the number and the way out.
-
-    Gaussian cells keep a covariance of every two numeric terms, so that their number grows with the square of the terms'.
-    """
-    moments = len(plan.features) + 1 if statistics_of(plan.family).moments else 0
-    found = moments + moments * (moments + 1) // 2 + len(plan.keys) + 2 * len(plan.level_means) + OTHER_STATES
-    if found <= MOST_STATES:
-        return
-    if moments <= len(plan.keys):
-        raise FormulaError(
-            f"`{formula.text[:SHOWN]}`: {found:,} columns join the key of the cells; at most {MOST_STATES:,} can. Leave out predictors or "
-            "factors."
-        )
-    most = max(n for n in range(MOST_STATES) if n * (n + 3) // 2 <= MOST_STATES) - 1
-    raise FormulaError(
-        f"`{formula.text[:SHOWN]}`: {len(plan.features):,} numeric terms need {found:,} sums for every cell, one for every two of them; at "
-        f"most {MOST_STATES:,} can be kept, which is {most} numeric terms. Leave some out, or write bin(x, width) where values are few."
-    )
 
 
 def render(name: str, **parts: str) -> str:

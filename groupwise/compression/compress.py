@@ -11,8 +11,8 @@ from pathlib import Path
 
 import duckdb
 
-from groupwise.compression.cell_checks import check_cells, has_lost_digits
-from groupwise.compression.cell_query import CellQuery, compile_cells, refuse_too_wide, render, subquery
+from groupwise.compression.cell_checks import check_cells, has_lost_digits, refuse_too_wide
+from groupwise.compression.cell_query import CellQuery, compile_cells, render, subquery
 from groupwise.compression.column_scan import ValueCounts, read_schema
 from groupwise.compression.sql_expressions import as_sql
 from groupwise.compression.unit_query import unit_counts, write_unit_sums
@@ -26,6 +26,7 @@ from multilevel.cells.cell_plan import MOST_OUTCOMES, CellPlan, plan_cells
 from multilevel.cells.column_facts import Schema
 from multilevel.cells.files import CellsSpec, units_path, write_cells_spec
 from multilevel.cells.level_order import LevelOrder
+from multilevel.cells.unit_sums import CELL
 from multilevel.errors import DataError
 from multilevel.families.registry import is_linear, statistics_of
 from multilevel.formula.columns import columns_in
@@ -54,6 +55,14 @@ class CompressedStudy:
     sql: str
 
 
+@dataclass(frozen=True)
+class ScannedCells:
+    """Cells that an earlier scan has made, keys included, as ``sql``; ``plan`` : the text of the plan that they were made by."""
+
+    plan: str
+    sql: str
+
+
 @told("the line items cannot be compressed")
 def compress(
     relation: Relation,
@@ -67,6 +76,7 @@ def compress(
     orders: Mapping[str, LevelOrder] | None = None,
     units: Sequence[str] = (),
     known: ValueCounts | None = None,
+    scanned: ScannedCells | None = None,
 ) -> CompressedStudy:
     """Write cells.parquet and cells.json into ``folder``.
 
@@ -79,6 +89,7 @@ def compress(
     orders : column of a categorical predictor -> the order of its levels, where it is not the sorted one.
     units : sampled columns that the formula leaves out; sums by cell and unit are kept of each (``units.<i>.parquet``).
     known : counts of the rows, where there are some; else a scan takes them.
+    scanned : cells of the rows, where there are some; they are used if the plan is that of the study.
 
     Raises
     ------
@@ -101,6 +112,7 @@ def compress(
             orders=orders,
             units=units,
             known=known,
+            scanned=scanned,
         )
     finally:
         close(connection)
@@ -118,6 +130,7 @@ def compress_rows(
     orders: Mapping[str, LevelOrder] | None = None,
     units: Sequence[str] = (),
     known: ValueCounts | None = None,
+    scanned: ScannedCells | None = None,
 ) -> CompressedStudy:
     """``compress`` on an open connection."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -130,7 +143,10 @@ def compress_rows(
         _refuse_too_many_cells(connection, study_sql, plan, schema, rough, max_cells)
         with_outcomes = rough.outcomes is not None and CERTAIN * rough.outcomes <= most_outcomes
         query = compile_cells(plan, schema, study_sql, with_outcomes=with_outcomes, with_key=bool(units))
-        cells = write_query(connection, query.sql, folder / "cells.parquet")
+        sql = query.sql
+        if scanned is not None and scanned.plan == repr(plan):
+            sql = scanned.sql if units else f"select * exclude ({CELL}) from ({scanned.sql}) as cells"
+        cells = write_query(connection, sql, folder / "cells.parquet")
         n_cells, n_rows = check_cells(connection, cells, plan)
         if with_outcomes and not has_few_outcomes(connection, cells, most_outcomes):
             write_query(connection, f"select * exclude (outcomes) from read_parquet({literal(exactly(str(cells)))})", cells)

@@ -26,9 +26,12 @@ from groupwise.redaction import protect
 from groupwise.run_folder import RunFolder, new_run_id
 from groupwise.source.describe import extract
 from groupwise.source.time_zones import local_day
+from groupwise.statistics.gather import counting
+from groupwise.statistics.one_scan import scanned_cells
 from groupwise.study.study import Study
 from groupwise.study.study_file import study_from
 from groupwise.validation.validate import validate
+from groupwise.validation.window_counts import noted_counts
 from multilevel.errors import GateWarning, StudyError
 
 if TYPE_CHECKING:
@@ -266,10 +269,12 @@ def _fitted(
     run.write_study(study, "", made_by="gw.fit", in_memory=named is None)
     run.write_json("start", {"started_at": datetime.now(UTC).isoformat(timespec="microseconds")})
     tell("checking the rows", 0.0)
-    relation = extract(study, None, run.path, today=local_day(datetime.now(UTC), study.zone))
-    validated = validate(study, relation, run.path)
+    relation = extract(study, None, run.path, today=local_day(datetime.now(UTC), study.zone), survey=counting(study, run.path))
+    counted = noted_counts(run.path)
+    validated = validate(study, relation, run.path, counted=counted)
     tell("compressing to cells", 0.0)
-    cells = cells_of(study, relation, validated.study_sql, run.path, with_units=True)
+    known = None if counted is None else counted.values()
+    cells = cells_of(study, relation, validated.study_sql, run.path, with_units=True, known=known, scanned=scanned_cells(run.path))
     run.write_json("compression", {"n_cells": cells.n_cells, "n_rows": cells.n_rows, "ratio": cells.compression_ratio, "sql": cells.sql})
     fitted = fit_run(run, progress)
     protect(run)

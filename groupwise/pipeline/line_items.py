@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 from groupwise.compression.column_scan import ValueCounts
-from groupwise.compression.compress import CompressedStudy, compress
+from groupwise.compression.compress import CompressedStudy, ScannedCells, compress
 from groupwise.source.describe import extract
 from groupwise.source.relation import Relation
 from groupwise.source.time_zones import local_day
@@ -55,11 +55,12 @@ def cells_of(
     most_outcomes: int = MOST_OUTCOMES,
     with_units: bool = False,
     known: ValueCounts | None = None,
+    scanned: ScannedCells | None = None,
 ) -> CompressedStudy:
     """Cells of the study's rows, by its formula or another one; parameters and errors as of ``compress``.
 
     ``with_units`` : keep sums by cell and unit of the sampled columns that the formula leaves out.
-    ``known`` : as of ``compress``.
+    ``known``, ``scanned`` : as of ``compress``.
     """
     used = study.parsed_formula if formula is None else formula
     return compress(
@@ -73,4 +74,5 @@ def cells_of(
         orders=level_orders(study),
         units=not_grouped_by(used, study.sampled) if with_units else (),
         known=known,
+        scanned=scanned,
     )

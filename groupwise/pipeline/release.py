@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,12 @@ from groupwise.publishing.pointer import moment_of
 from groupwise.publishing.publication import Confirm, Publication, nobody_asks
 from groupwise.publishing.stage import Attachments
 from groupwise.publishing.target import LocalFolder, Target, open_target
+from groupwise.publishing.version import Version
 from groupwise.run_folder import RunFolder
 from multilevel.errors import PublishError
+
+MOST_EARLIER = 35
+"""Earlier days in the report's charts of trends: with this one three years of months."""
 
 
 def release(run: RunFolder, confirm: Confirm = nobody_asks) -> Publication:
@@ -46,6 +51,7 @@ def release(run: RunFolder, confirm: Confirm = nobody_asks) -> Publication:
         previous_tables=previous,
         cells=cells,
         previous_cells=previous_cells,
+        earlier=() if is_private else _earlier(target, relation.as_of),
     )
     quarantine = validation.get("quarantine")
     published = target.publish(
@@ -92,6 +98,21 @@ def _previous(target: Target) -> tuple[Mapping[str, pa.Table] | None, pa.Table |
         warning = f"{error} The report of this run does not say what changed since run {latest.run_id}."
         _tell(warning)
         return None, None, warning
+
+
+def _earlier(target: Target, as_of: date) -> list[pa.Table]:
+    """``group_estimates`` of the versions of earlier days, oldest first: of each day the version published last. Without damaged ones."""
+    last: dict[str, Version] = {}
+    for version in target.versions():
+        if date.fromisoformat(version.as_of) < as_of:
+            last.setdefault(version.as_of, version)
+    found = []
+    for version in list(last.values())[:MOST_EARLIER]:
+        try:
+            found.append(target.tables(version)["group_estimates"])
+        except PublishError as error:
+            _tell(f"{error} The report's charts of trends leave it out.")
+    return found[::-1]
 
 
 def _provenance(run: RunFolder, validation: Mapping[str, Any]) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from groupwise.source.time_limit import HOUR, TABLE_FIRST, close, time_limit
 from groupwise.statistics.gather import GatheredCounts, gathered, merge_gathered
 from groupwise.statistics.gather import describe as describe_relation
 from groupwise.statistics.job import Job, Statistics, job_from
+from groupwise.statistics.one_scan import scanned_cells
 from groupwise.statistics.partition_cells import condense as condense_partitions
 from groupwise.statistics.partition_facts import count as count_partitions
 from groupwise.study.study import Study
@@ -129,7 +130,7 @@ def compress(folder: str) -> None:
         known = None if noted is None else noted.values()
         cells = merge_gathered(run, study_sql)
         if cells is None:
-            cells = cells_of(study, run.relation(), study_sql, run.path, with_units=True, known=known)
+            cells = cells_of(study, run.relation(), study_sql, run.path, with_units=True, known=known, scanned=scanned_cells(run.path))
     run.write_json("compression", {"n_cells": cells.n_cells, "n_rows": cells.n_rows, "ratio": cells.compression_ratio, "sql": cells.sql})
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache
 from hashlib import sha256
 from importlib.metadata import version
@@ -42,6 +43,7 @@ def write_report(
     previous_tables: Mapping[str, pa.Table] | Path | None = None,
     cells: pa.Table | None = None,
     previous_cells: pa.Table | None = None,
+    earlier: Sequence[pa.Table] = (),
 ) -> Path:
     """Write the report of one published version as a single HTML file that needs no network.
 
@@ -54,6 +56,7 @@ def write_report(
     study : the study's fields (title, question, formula, family, unit, currency, cells, interval, file).
     previous_tables : the tables of the version before, for what changed.
     cells, previous_cells : the cells of both versions' averages, for why it changed; None where they are not kept.
+    earlier : ``group_estimates`` of earlier days' versions, oldest first, for the trend of every group.
 
     Raises
     ------
@@ -61,7 +64,8 @@ def write_report(
         If a table is missing or the file cannot be written.
     """
     previous = None if previous_tables is None else told_apart(read_tables(previous_tables))
-    subject = Subject(told_apart(read_tables(tables)), study or {}, report, validation, previous, cells, previous_cells).with_labels()
+    subject = Subject(told_apart(read_tables(tables)), study or {}, report, validation, previous, cells, previous_cells)
+    subject = replace(subject, earlier=tuple(earlier)).with_labels()
     page = render(subject)
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)

@@ -21,6 +21,7 @@ from groupwise.report.prior_section import priors_section
 from groupwise.report.reproduce import reproducing
 from groupwise.report.steps_chart import STEPS_LIMIT, steps_figure, steps_of, steps_reading
 from groupwise.report.subject import Subject, number
+from groupwise.report.trend import trend_figures
 from groupwise.report.variance_words import variance_sentences
 
 WITHOUT = "estimate_without_group_predictors"
@@ -114,8 +115,10 @@ def _changes(subject: Subject) -> Section:
     )
     columns = ("group", "factor", "before", "now", "change", *(PARTS if are_split else ()), "probability")
     told = (SPLIT,) if are_split else ()
-    table = ShortTable("Groups that moved", columns, rows)
-    return Section("changes", "What changed since last time", (paragraph, *told, *found.notes, *lists), tables=(table,) if rows else ())
+    table, trends = ShortTable("Groups that moved", columns, rows), tuple(trend_figures(subject))
+    return Section(
+        "changes", "What changed since last time", (paragraph, *told, *found.notes, *lists), figures=trends, tables=(table,) if rows else ()
+    )
 
 
 def _shrinkage(subject: Subject, levels: Levels) -> Section:

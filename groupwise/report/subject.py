@@ -47,6 +47,7 @@ class Subject:
     report : what the fit adds to the tables. validation : what was checked before. previous : the tables of the last version, or None.
     cells, previous_cells : the cells of both versions' averages, None where there are none.
     published : the tables with levels as the data have them, where ``tables`` has the study's labels.
+    earlier : ``group_estimates`` of earlier days' versions, oldest first.
     """
 
     tables: Mapping[str, pa.Table]
@@ -57,12 +58,14 @@ class Subject:
     cells: pa.Table | None = None
     previous_cells: pa.Table | None = None
     published: Mapping[str, pa.Table] | None = None
+    earlier: tuple[pa.Table, ...] = ()
 
     def with_labels(self) -> Subject:
         """The same under the study's labels of levels."""
         pair = self.study.get("cells")
         cells = (str(pair[0]), str(pair[1])) if isinstance(pair, list | tuple) and len(pair) == 2 else None
-        return replace(self, tables=labelled(self.tables, self.labels, cells), published=self.tables)
+        earlier = tuple(labelled({"group_estimates": table}, self.labels)["group_estimates"] for table in self.earlier)
+        return replace(self, tables=labelled(self.tables, self.labels, cells), published=self.tables, earlier=earlier)
 
     @property
     def labels(self) -> Labels:

@@ -11,6 +11,8 @@ from groupwise.source.relation import Relation, quote, rows_of
 
 FINGERPRINT = ("n_rows", "parity", "hash_total")
 """Columns of a query that takes fingerprints."""
+SHIFT = 32
+"""Bits of a hash that its part of the total leaves out: the sum of so many line items as there can be still fits 64 bits."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Fingerprint:
 
 def fingerprint_sums(names: Sequence[str], columns: Mapping[str, str]) -> str:
     """The select list of a fingerprint: ``n_rows``, ``parity`` and ``hash_total`` of the columns ``names``, as far as there are such."""
-    return hash_sums(packed_hash(fingerprinted(names, columns)))
+    return hash_select(packed_hash(fingerprinted(names, columns)))
 
 
 def packed_hash(names: Sequence[str]) -> str:
@@ -40,9 +42,15 @@ def packed_hash(names: Sequence[str]) -> str:
     return f"hash({', '.join(quote(name) for name in names)})"
 
 
-def hash_sums(packed: str) -> str:
+def hash_sums(packed: str) -> dict[str, str]:
+    """Aggregates of a fingerprint by name, besides ``n_rows``, over line items whose hash is the SQL ``packed``."""
+    total = f"cast(coalesce(sum(cast({packed} >> {SHIFT} as bigint)), 0) as bigint)"
+    return {"parity": f"coalesce(bit_xor({packed}), 0)", "hash_total": total}
+
+
+def hash_select(packed: str) -> str:
     """``fingerprint_sums`` of line items whose hash is the SQL ``packed``."""
-    return f"count(*) as n_rows, coalesce(bit_xor({packed}), 0) as parity, coalesce(sum({packed} % 1000000007), 0) as hash_total"
+    return ", ".join(["count(*) as n_rows", *(f"{sql} as {name}" for name, sql in hash_sums(packed).items())])
 
 
 def fingerprinted(names: Iterable[str], columns: Mapping[str, str]) -> list[str]:

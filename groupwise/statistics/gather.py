@@ -7,7 +7,8 @@ asked of workers; a file whose segment a window cuts is used once and not kept.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property
@@ -20,21 +21,25 @@ import pyarrow.parquet as pq
 
 from groupwise.compression.column_scan import possibly_scattered, scattered_predictors
 from groupwise.compression.compress import CompressedStudy, explained
+from groupwise.compression.write_query import write_query
 from groupwise.retention import remove, rows_of_earlier_runs
 from groupwise.run_folder import RUNS, RunFolder
-from groupwise.source.describe import extract
+from groupwise.source.describe import Survey, extract
 from groupwise.source.fingerprint import Fingerprint
-from groupwise.source.relation import Relation, connect
+from groupwise.source.relation import Relation, connect, open_source
 from groupwise.source.time_limit import HOUR, TABLE_FIRST, close, time_limit
 from groupwise.statistics.additive import why_whole
-from groupwise.statistics.job import Job, Statistics
+from groupwise.statistics.job import Job, Statistics, parquet_bytes
 from groupwise.statistics.keep import Keep, keep_of
 from groupwise.statistics.merged import merge
+from groupwise.statistics.one_scan import scan_window
 from groupwise.statistics.part_facts import SURVEY
 from groupwise.statistics.partition_cells import job_plan, kinds
-from groupwise.statistics.partition_facts import FACTS, QUARANTINE, WindowFacts, quarantine_table, study_schema
-from groupwise.statistics.partitions import Segment, rows_of_segments, segment_from
+from groupwise.statistics.partition_facts import FACTS, PARTITION_NAME, QUARANTINE, WindowFacts, quarantine_table, study_schema
+from groupwise.statistics.partitions import Segment, partition_by, rows_of_segments, segment_from
 from groupwise.statistics.recipe import recipe
+from groupwise.statistics.spans import Span, is_span, spans_of
+from groupwise.statistics.sums import sum_sql
 from groupwise.statistics.survey import Check, Surveyed, folder_of, survey
 from groupwise.study.study import Study
 from groupwise.validation.row_scan import QUARANTINE_FILE, Counts, RowScan
@@ -50,6 +55,17 @@ type Ask = Callable[[Job], Sequence[Statistics]]
 """Has the statistics of a job made, in one part or several; all of them, or an error."""
 
 
+def counting(study: Study, folder: Path) -> Survey:
+    """A ``Survey`` that reads every line item in the window, and leaves in ``folder`` what the scan counts: cells too, if it can."""
+
+    def whole(connection: duckdb.DuckDBPyConnection, relation: Relation, names: Sequence[str], check: Check) -> Fingerprint:
+        check(relation)
+        found = scan_window(connection, study, relation, names, folder)
+        return count_window(connection, study, relation, names, folder / COUNTS) if found is None else found
+
+    return whole
+
+
 def describe(run: RunFolder, as_of: date | None, today: date, *, writes: bool = True) -> Relation:
     """``extract``, for a study that keeps statistics: line items whose files are as they were are not read again.
 
@@ -57,10 +73,7 @@ def describe(run: RunFolder, as_of: date | None, today: date, *, writes: bool = 
     ``writes`` : whether what is found is kept, and what is no longer so removed.
     """
     study = run.study()
-
-    def whole(connection: duckdb.DuckDBPyConnection, relation: Relation, names: Sequence[str], check: Check) -> Fingerprint:
-        check(relation)
-        return count_window(connection, study, relation, names, run.path / COUNTS)
+    whole = counting(study, run.path)
 
     def by_partition(connection: duckdb.DuckDBPyConnection, relation: Relation, names: Sequence[str], check: Check) -> Fingerprint:
         reasons = why_whole(study, load_rules(study, relation.columns), relation.columns)
@@ -72,7 +85,7 @@ def describe(run: RunFolder, as_of: date | None, today: date, *, writes: bool = 
         found = survey(connection, study, relation, names, check, keep, own, writes=writes)
         known = {*found.folders, f"{own}/{SURVEY}"}
         gone = [folder for folder in keep.folders() if folder not in known]
-        changed = _changed(own, gone, found)
+        changed = _changed(own, partition_by(study), gone, found)
         if writes:
             keep.remove(gone)
             for old in rows_of_earlier_runs(RUNS, study.name, run.run_id) if changed else ():
@@ -84,13 +97,13 @@ def describe(run: RunFolder, as_of: date | None, today: date, *, writes: bool = 
     return extract(study, as_of, run.path, today=today, survey=whole if study.statistics is None else by_partition)
 
 
-def _changed(recipe: str, gone: Sequence[str], found: Surveyed) -> list[dict[str, object]]:
+def _changed(recipe: str, partition: str, gone: Sequence[str], found: Surveyed) -> list[dict[str, object]]:
     """The partitions that are in the source otherwise than statistics of them were kept, as far as the window is of them."""
     now = {one.folder: one.fingerprint.rows for one in found.segments if one.is_whole}
     changed: list[dict[str, object]] = []
     for folder in gone:
         own, name, fingerprint = folder.split("/") if folder.count("/") == 2 else ("", "", "")
-        if own == recipe:
+        if own == recipe and not is_span(partition, name):
             changed.append({"partition": name, "line_items_before": int(fingerprint.split("-")[0]), "line_items_now": now.get(name)})
     return changed
 
@@ -107,54 +120,86 @@ class Gathered:
     names: tuple[str, ...]
     keep: Keep
     fresh: set[str] = field(default_factory=set)
-    _read: dict[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
 
     @property
     def job(self) -> Job:
         """All of them."""
         return Job(self.study, self.relation, self.segments, self.names)
 
+    @cached_property
+    def spans(self) -> tuple[Span, ...]:
+        """Months and years of the window, and the segments that are in none."""
+        return spans_of(partition_by(self.study), self.relation, self.segments)
+
+    @cached_property
+    def rows(self) -> dict[str, Mapping[str, Any]]:
+        """The facts of every segment that has some, by its name: to be asked once they are there."""
+        rows = [row for path in self.paths(FACTS) for row in _table(path).to_pylist()]
+        return {row[PARTITION_NAME]: row for row in rows}
+
     def facts(self) -> WindowFacts:
         """Of the whole window."""
-        return WindowFacts(self.job, [row for one in self.segments if (row := self._facts_of(one)) is not None])
+        return WindowFacts(self.job, list(self.rows.values()))
 
-    def tables(self, what: str) -> list[pa.Table]:
-        """A kind of statistics, of every segment that has it."""
-        paths = [self._path(one, what) for one in self.segments]
-        return [_table(path) for path in paths if path.exists()]
+    def paths(self, what: str) -> list[Path]:
+        """The files of a kind of statistics, in the run's folder, which are those of all segments that have it."""
+        return [path for one in self.spans if (path := self._path(one.segment, what)).exists()]
 
-    def fetch(self, segments: Sequence[Segment], whats: Sequence[str]) -> None:
-        """Copy what is kept of segments into the run's folder; the kinds of a segment together, or none of them."""
-        lacking = {self._kept_in(one): one for one in segments if one.is_whole and not self.has(one, whats)}
-        found = self.keep.read((folder, what) for folder in lacking for what in whats)
-        for folder, segment in lacking.items():
-            if all((folder, what) in found for what in whats):
-                for what in whats:
-                    self._write(segment, what, found[folder, what])
+    def quarantined(self) -> list[Segment]:
+        """The segments with line items that broke a rule."""
+        return [one for one in self.segments if self.count_of(one, "quarantined")]
+
+    def quarantine_tables(self) -> list[pa.Table]:
+        """The line items that broke a rule, by segment."""
+        return [_table(self._path(one, QUARANTINE)) for one in self.quarantined()]
+
+    def fetch(self, spans: Sequence[Span], whats: Sequence[str]) -> None:
+        """Copy what is kept into the run's folder, of a month that is not kept its days; the kinds of a segment together, or none."""
+        lacking = [one for one in spans if not self.has(one.segment, whats)]
+        while lacking:
+            folders = {self._kept_in(one.segment): one for one in lacking if one.segment.is_whole}
+            found = self.keep.read((folder, what) for folder in folders for what in whats)
+            for folder, one in folders.items():
+                if all((folder, what) in found for what in whats):
+                    for what in whats:
+                        self._write(one.segment, what, found[folder, what])
+            parts = [part for one in lacking if not self.has(one.segment, whats) for part in one.parts]
+            lacking = [one for one in parts if not self.has(one.segment, whats)]
 
     def has(self, segment: Segment, whats: Sequence[str]) -> bool:
         """Whether these statistics of a segment are in the run's folder."""
         return all(self._path(segment, what).exists() for what in whats)
 
+    def missing(self, spans: Sequence[Span], whats: Sequence[str]) -> Iterator[Segment]:
+        """The segments whose statistics are not there, and are in no span whose statistics are."""
+        for one in spans:
+            if self.has(one.segment, whats):
+                continue
+            if one.parts:
+                yield from self.missing(one.parts, whats)
+            else:
+                yield one.segment
+
     def add(self, segment: Segment, statistics: Mapping[str, bytes], last: str) -> None:
         """Statistics that were made now: into the run's folder, and kept. ``last`` : the kind that says that the others are there."""
-        self.fresh.add(segment.name)
         for what, data in sorted(statistics.items(), key=lambda item: item[0] == last):
             self._write(segment, what, data)
             if segment.is_whole:
                 self.keep.write(self._kept_in(segment), what, data)
 
+    def add_up(self, spans: Sequence[Span], whats: Sequence[str], added: Callable[[str, Sequence[Path]], bytes]) -> None:
+        """Have the statistics of every month and year that are not there from those of their parts; ``added`` : a kind and its files."""
+        for one in spans:
+            if not one.parts or self.has(one.segment, whats):
+                continue
+            self.add_up(one.parts, whats, added)
+            paths = {what: [path for part in one.parts if (path := self._path(part.segment, what)).exists()] for what in whats}
+            if all(paths.values()):
+                self.add(one.segment, {what: added(what, own) for what, own in paths.items()}, whats[-1])
+
     def count_of(self, segment: Segment, name: str) -> int:
         """A count of the line items of one segment, by its name among the facts."""
-        row = self._facts_of(segment)
-        return 0 if row is None else int(row[name])
-
-    def _facts_of(self, segment: Segment) -> Mapping[str, Any] | None:
-        """Its facts, read once; None where there are none yet."""
-        path = self._path(segment, FACTS)
-        if segment.name not in self._read and path.exists():
-            self._read[segment.name] = _table(path).to_pylist()[0]
-        return self._read.get(segment.name)
+        return int(self.rows[segment.name][name]) if segment.name in self.rows else 0
 
     def _kept_in(self, segment: Segment) -> str:
         return folder_of(self.recipe, segment.name, segment.fingerprint)
@@ -191,13 +236,15 @@ def gather_facts(run: RunFolder, ask: Ask, *, cut: bool = True) -> None:
     if found is None:
         return
 
-    found.fetch(found.segments, [FACTS])
-    found.fetch([one for one in found.segments if found.has(one, [FACTS]) and found.count_of(one, "quarantined")], [QUARANTINE])
+    def joined(what: str, paths: Sequence[Path]) -> bytes:
+        return parquet_bytes(pa.concat_tables([_table(path) for path in paths], promote_options="permissive"))
 
-    def is_there(segment: Segment) -> bool:
-        return found.has(segment, [FACTS]) and (not found.count_of(segment, "quarantined") or found.has(segment, [QUARANTINE]))
-
-    _ask(found, ask, found.job, is_there, FACTS)
+    found.fetch(found.spans, [FACTS])
+    _ask(found, ask, found.job, list(found.missing(found.spans, [FACTS])), FACTS)
+    found.add_up(found.spans, [FACTS], joined)
+    broken = [Span(one) for one in found.quarantined()]
+    found.fetch(broken, [QUARANTINE])
+    _ask(found, ask, found.job, list(found.missing(broken, [QUARANTINE])), FACTS)
 
 
 def gather_cells(run: RunFolder, ask: Ask, *, cut: bool = True) -> None:
@@ -211,9 +258,29 @@ def gather_cells(run: RunFolder, ask: Ask, *, cut: bool = True) -> None:
     job = replace(job, scattered=_scattered(job, counts.left, run.path))
     run.write_json(SEGMENTS, {**run.read_json(SEGMENTS), "scattered": job.scattered})
     whats = kinds(job, job_plan(job)[0])
-    left = tuple(one for one in found.segments if found.count_of(one, "left"))
-    found.fetch(left, whats)
-    _ask(found, ask, replace(job, segments=left), lambda segment: found.has(segment, whats), whats[-1])
+    spans = [one for one in found.spans if any(found.count_of(leaf, "left") for leaf in one.leaves)]
+    found.fetch(spans, whats)
+    missing = [one for one in found.missing(spans, whats) if found.count_of(one, "left")]
+    _ask(found, ask, job, missing, whats[-1])
+    with time_limit(HOUR, found.study.name, TABLE_FIRST), _connection(found) as connection:
+
+        def summed(what: str, paths: Sequence[Path]) -> bytes:
+            path = write_query(connection, sum_sql(what, paths), run.path / FOLDER / "sum.parquet")
+            data = path.read_bytes()
+            path.unlink()
+            return data
+
+        found.add_up(spans, whats, summed)
+
+
+@contextmanager
+def _connection(found: Gathered) -> Iterator[duckdb.DuckDBPyConnection]:
+    """One that reads the run's folder alone."""
+    connection = open_source(None, found.study.name, found.run.path, wishes=found.study.wishes, zone=found.study.zone)
+    try:
+        yield connection
+    finally:
+        close(connection)
 
 
 def _scattered(job: Job, n_rows: int, folder: Path) -> tuple[str, ...]:
@@ -237,12 +304,12 @@ def _scattered(job: Job, n_rows: int, folder: Path) -> tuple[str, ...]:
             close(connection)
 
 
-def _ask(found: Gathered, ask: Ask, job: Job, is_there: Callable[[Segment], bool], last: str) -> None:
-    missing = tuple(one for one in job.segments if not is_there(one))
+def _ask(found: Gathered, ask: Ask, job: Job, missing: Sequence[Segment], last: str) -> None:
     if missing:
         by_name = {one.name: one for one in missing}
-        for made in ask(replace(job, segments=missing)):
+        for made in ask(replace(job, segments=tuple(missing))):
             for name, statistics in made.items():
+                found.fresh.add(name)
                 found.add(by_name[name], statistics, last)
     noted = found.run.read_json(SEGMENTS)
     found.run.write_json(SEGMENTS, {**noted, "fresh": sorted(found.fresh)})
@@ -267,7 +334,7 @@ class GatheredCounts:
         """Every quarantined row; of its columns those that the study and its rules name."""
         folder.mkdir(exist_ok=True)
         target = folder / QUARANTINE_FILE
-        pq.write_table(quarantine_table(self._found.tables(QUARANTINE)), target, compression="zstd")
+        pq.write_table(quarantine_table(self._found.quarantine_tables()), target, compression="zstd")
         return target
 
 
@@ -277,7 +344,8 @@ def merge_gathered(run: RunFolder, study_sql: str) -> CompressedStudy | None:
     if found is None:
         return None
     job = replace(found.job, distinct=found.facts().distinct(), scattered=tuple(run.read_json(SEGMENTS)["scattered"]))
-    return merge(job, study_sql, found.tables, run.path)
+    with _connection(found) as connection:
+        return merge(job, study_sql, found.paths, connection, run.path)
 
 
 def rows_read(run: RunFolder) -> Relation:

@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from math import ceil
 from typing import Any
 
 import duckdb
@@ -17,6 +18,9 @@ from groupwise.statistics.partitions import PARTITION_COLUMN, Segment, partition
 from groupwise.study.study import Study
 from groupwise.validation.row_scan import RowScan
 from groupwise.validation.suite import load_rules
+
+MOST_SEGMENTS = 31
+"""Of a job: all cells of all its segments are in memory at once, and a year of days would make thirty times as many as a month."""
 
 type Statistics = dict[str, dict[str, bytes]]
 """Name of a segment -> what -> a Parquet file."""
@@ -80,7 +84,11 @@ def job_from(text: str) -> Job:
 
 
 def divided(job: Job, n: int) -> list[Job]:
-    """At most ``n`` jobs that are the job together, each of segments that follow each other, with about as many line items."""
+    """Jobs that are the job together, each of segments that follow each other, with about as many line items.
+
+    n : how many; more where these would have more than ``MOST_SEGMENTS``, fewer where there are not as many segments.
+    """
+    n = max(n, ceil(len(job.segments) / MOST_SEGMENTS))
     total, share = sum(one.fingerprint.rows for one in job.segments), 0
     parts: list[list[Segment]] = [[]]
     for one in job.segments:

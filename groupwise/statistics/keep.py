@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -60,16 +60,7 @@ class Folder:
 
     def names(self) -> dict[str, Listed]:
         """Every file."""
-        found = {}
-        for path in sorted(self._root.rglob("*")):
-            try:
-                status = path.stat()
-            except FileNotFoundError:
-                # another run has just removed it
-                continue
-            if path.is_file():
-                found[path.relative_to(self._root).as_posix()] = Listed(status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
-        return found
+        return dict(_files_below(str(self._root), ""))
 
     def read_all(self, names: Sequence[str]) -> dict[str, bytes]:
         """The content of files by name; one that is not there is left out."""
@@ -108,6 +99,18 @@ class Folder:
             except OSError:
                 # another file is in it
                 break
+
+
+def _files_below(folder: str, prefix: str) -> Iterator[tuple[str, Listed]]:
+    """Names begin with ``prefix``; what another run removes meanwhile is left out."""
+    with suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield from _files_below(entry.path, f"{prefix}{entry.name}/")
+                continue
+            with suppress(FileNotFoundError):
+                status = entry.stat()
+                yield prefix + entry.name, Listed(status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
 
 
 class Bucket:
@@ -195,8 +198,11 @@ class Keep:
         for name in [name for name, found in self._everything.items() if PARTIAL in name and found.written < old]:
             self._place.remove(name)
         gone = set(folders)
-        for key in [key for key in self._names if key.rpartition("/")[0] in gone]:
-            self._place.remove(self._names.pop(key))
+        # all of a name's contents: runs at the same time may have written the same statistics in another order of rows
+        for name in sorted({*self._listed, *self._names.values()}):
+            if name.rpartition("/")[0] in gone:
+                self._place.remove(name)
+                self._names.pop(name.rsplit(".", 2)[0], None)
 
 
 def keep_of(study: Study) -> Keep:

@@ -11,8 +11,8 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from groupwise.compression.cell_checks import check_cells, has_lost_digits
-from groupwise.compression.cell_query import LOST, PARTITION, compile_cells, refuse_too_wide, subquery
+from groupwise.compression.cell_checks import check_cells, has_lost_digits, refuse_too_wide
+from groupwise.compression.cell_query import LOST, PARTITION, compile_cells, subquery
 from groupwise.compression.compress import CERTAIN, explained, needs_outcomes, outcome_pair
 from groupwise.compression.sql_expressions import TABLE, as_sql
 from groupwise.compression.unit_query import ALL_UNITS, SAMPLED_UNITS, unit_counts

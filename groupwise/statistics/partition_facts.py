@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from groupwise.compression.column_scan import schema_of_types
 from groupwise.compression.sql_expressions import TABLE
-from groupwise.source.fingerprint import FINGERPRINT, fingerprint_of, fingerprinted, hash_sums, packed_hash
+from groupwise.source.fingerprint import FINGERPRINT, fingerprint_of, fingerprinted, hash_select, packed_hash
 from groupwise.source.relation import quote, rows_of
 from groupwise.source.user_sql.statement import one_statement
 from groupwise.statistics.job import Job, Statistics, arrow, by_segment, parquet_bytes
@@ -24,6 +24,8 @@ from multilevel.cells.column_facts import Schema
 from multilevel.errors import SourceError
 
 FACTS, QUARANTINE = "facts", "quarantine"
+PARTITION_NAME = "partition"
+"""Column of the facts that says which partition they are of: those of a month are the rows of its days."""
 MOST_VALUES = 100
 """Different values of a numeric predictor, about, up to which they are kept: far beyond those with which it joins the key."""
 
@@ -40,7 +42,7 @@ def count(job: Job, connection: duckdb.DuckDBPyConnection) -> Statistics:
     picks = {name: f"cast({sql} as bigint)" for name, sql in scan.sums().items()} | _bounds(scan) | _distinct(scan)
     own = packed_hash(fingerprinted(job.names, job.relation.columns))
     flagged = scan.flagged_sql(f", {own} as {quote(HASH)}")
-    query = f"select {by} as segment, {hash_sums(quote(HASH))}, {select_list(picks)} from ({flagged}) as {TABLE} group by 1"
+    query = f"select {by} as segment, {hash_select(quote(HASH))}, {select_list(picks)} from ({flagged}) as {TABLE} group by 1"
     found = {partition_name(job.study, row.pop("segment")): row for row in _rows(connection, job, query)}
     for one in job.segments:
         read = NOTHING if one.name not in found else fingerprint_of(found[one.name])
@@ -52,7 +54,7 @@ def count(job: Job, connection: duckdb.DuckDBPyConnection) -> Statistics:
     for more in (_levels(job, scan, connection), _values(job, scan, found, connection)):
         for name, row in more.items():
             found[name] |= row
-    made = {name: {FACTS: parquet_bytes(pa.Table.from_pylist([row]))} for name, row in found.items()}
+    made = {name: {FACTS: parquet_bytes(pa.Table.from_pylist([{PARTITION_NAME: name, **row}]))} for name, row in found.items()}
     if any(row["quarantined"] for row in found.values()):
         names = [name for name in job.relation.columns if name in job.names]
         rows = arrow(connection, one_statement(scan.quarantined_sql([*names, PARTITION_COLUMN])))

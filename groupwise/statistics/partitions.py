@@ -51,22 +51,26 @@ def segment_from(content: dict[str, Any]) -> Segment:
     return Segment(**{**content, **days, "fingerprint": Fingerprint(**content["fingerprint"])})
 
 
+def partition_by(study: Study) -> str:
+    """Day, month or file; TypeError of a study that keeps no statistics."""
+    if study.statistics is None:
+        raise TypeError(f"{study.name} keeps no statistics")
+    return study.statistics.partition
+
+
 def partition_sql(study: Study, table: str = "") -> str:
     """SQL over a line item: the first day of its partition, or its file; ``partition_name`` makes a name of it."""
     of = f"{table}." if table else ""
     if study.partition_column is None:
         return f"{of}{quote(FILE_COLUMN)}"
-    kept = study.statistics
-    if kept is None:
-        raise TypeError(f"{study.name} keeps no statistics")
-    return f"cast(date_trunc({literal(kept.partition)}, {of}{quote(study.partition_column)}) as date)"
+    return f"cast(date_trunc({literal(partition_by(study))}, {of}{quote(study.partition_column)}) as date)"
 
 
 def partition_name(study: Study, value: date | str | None) -> str:
     """The name of the partition with this value of ``partition_sql``."""
-    if study.statistics is None or value is None:
+    if value is None:
         return NO_DATE
-    return value if isinstance(value, str) else value.strftime(FORMATS[study.statistics.partition])
+    return value if isinstance(value, str) else value.strftime(FORMATS[partition_by(study)])
 
 
 def bounds_of(study: Study, name: str) -> tuple[date | None, date | None]:
@@ -88,12 +92,9 @@ def bounds_of(study: Study, name: str) -> tuple[date | None, date | None]:
 
 def window_segments(study: Study, start: date, end: date) -> Iterator[Segment]:
     """The partitions of the calendar that meet a window, oldest first."""
-    kept = study.statistics
-    if kept is None:
-        raise TypeError(f"{study.name} keeps no statistics")
     day = start
     while day < end:
-        name = day.strftime(FORMATS[kept.partition])
+        name = day.strftime(FORMATS[partition_by(study)])
         first, after = bounds_of(study, name)
         if first is None or after is None:
             raise TypeError(f"{name} is no period")

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from functools import reduce
-from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +26,14 @@ from groupwise.statistics.partitions import (
     NOTHING,
     Segment,
     bounds_of,
+    partition_by,
     partition_name,
     partition_sql,
     rows_of_segments,
     whole_range,
     window_segments,
 )
+from groupwise.statistics.spans import span_fingerprints, together
 from groupwise.study.study import Study
 
 FOOTER = 65_536
@@ -58,7 +58,7 @@ class Surveyed:
     @property
     def fingerprint(self) -> Fingerprint:
         """Of all line items in the window."""
-        return _sum(one.fingerprint for one in self.segments)
+        return together(one.fingerprint for one in self.segments)
 
 
 def survey(
@@ -87,7 +87,9 @@ def survey(
     facts = {(name, parts[name]): one for name, one in now.items()}
     if writes and facts != kept:
         write_facts(keep, recipe, facts)
-    return Surveyed(tuple(segments), look.n_read, frozenset(folder_of(recipe, *one) for one in _totals(now).items()))
+    totals = _totals(now)
+    totals |= span_fingerprints(partition_by(study), totals)
+    return Surveyed(tuple(segments), look.n_read, frozenset(folder_of(recipe, *one) for one in totals.items()))
 
 
 def folder_of(recipe: str, name: str, fingerprint: Fingerprint) -> str:
@@ -170,7 +172,7 @@ class _Periods(_Look):
 
     def _of_cut(self, segment: Segment) -> Fingerprint:
         part = rows_of_segments(self.study, self.relation, [segment])
-        return _sum(fingerprint for _, _, fingerprint in self._fingerprints(part, ()))
+        return together(fingerprint for _, _, fingerprint in self._fingerprints(part, ()))
 
     def _fingerprints(self, relation: Relation, parts: Sequence[str]) -> list[tuple[str, str, Fingerprint]]:
         """By part and partition."""
@@ -209,12 +211,8 @@ class _Files(_Look):
             elif dated is None or (start <= dated[1] and dated[0] < end):
                 cut = Segment(name, start, end, is_whole=False)
                 rows = self.rows(rows_of_segments(self.study, self.relation, [cut]), (), "1 as one")
-                found.append(replace(cut, fingerprint=_sum(own for _, own, _ in rows)))
+                found.append(replace(cut, fingerprint=together(own for _, own, _ in rows)))
         return [one for one in found if one.fingerprint.rows]
-
-
-def _sum(fingerprints: Iterable[Fingerprint]) -> Fingerprint:
-    return reduce(add, fingerprints, NOTHING)
 
 
 def _totals(now: Mapping[str, PartFacts]) -> dict[str, Fingerprint]:

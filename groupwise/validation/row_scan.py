@@ -71,6 +71,12 @@ class RowScan:
         """What must differ between the rows that are left."""
         return column_needs(self.study, self.study_types)
 
+    @property
+    def keeps_all(self) -> bool:
+        """Whether no rule, condition or missing value can leave a line item out."""
+        rules = any(rule.quarantines for rule in self.rules)
+        return not rules and not self.study.where and missing_values.excluded(self.study, self.types) == "false"
+
     def marked_sql(self) -> str:
         """Every line item with its flags: per rule whether it looks at the row and whether the row breaks it; what becomes of the row."""
         flags = []
@@ -110,19 +116,22 @@ class RowScan:
 
     def sums(self) -> dict[str, str]:
         """What is counted, as aggregates over ``flagged_sql``: counts of line items, which add over any parts of them."""
+        return {"total": "count(*)"} | {name: f"count_if({condition})" for name, condition in self.conditions().items()}
+
+    def conditions(self) -> dict[str, str]:
+        """What line items are counted by, over ``flagged_sql``."""
         ruled_out, copied, wanted, lacking, kept = map(flag, ("is ruled out", "is a duplicate", "is wanted", "lacks a value", "is kept"))
         picks = {
-            "total": "count(*)",
-            "quarantined": f"count_if({ruled_out} and not {copied})",
-            "duplicates": f"count_if({copied})",
-            "excluded_where": f"count_if(not {ruled_out} and not {wanted})",
-            "excluded_missing": f"count_if(not {ruled_out} and {wanted} and {lacking})",
-            "left": f"count_if({kept})",
+            "quarantined": f"{ruled_out} and not {copied}",
+            "duplicates": copied,
+            "excluded_where": f"not {ruled_out} and not {wanted}",
+            "excluded_missing": f"not {ruled_out} and {wanted} and {lacking}",
+            "left": kept,
         }
         rules = range(len(self.rules))
-        picks |= {f"checked {i}": f"count_if({flag('applies', i)})" for i in rules}
-        picks |= {f"unexpected {i}": f"count_if({flag('broken', i)})" for i in rules}
-        picks |= {f"breaking {i}": f"count_if({kept} and coalesce({need.breaks}, false))" for i, need in enumerate(self.needs)}
+        picks |= {f"checked {i}": flag("applies", i) for i in rules}
+        picks |= {f"unexpected {i}": flag("broken", i) for i in rules}
+        picks |= {f"breaking {i}": f"{kept} and coalesce({need.breaks}, false)" for i, need in enumerate(self.needs)}
         return picks
 
     def bounds(self) -> list[list[tuple[str, str]]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import duckdb
 
 from groupwise.compression.column_scan import ValueCounts, numeric_predictors, schema_of_types
 from groupwise.compression.sql_expressions import TABLE
-from groupwise.source.fingerprint import Fingerprint, fingerprint, fingerprint_of, fingerprinted, hash_sums, packed_hash
+from groupwise.source.fingerprint import Fingerprint, fingerprint, fingerprint_of, fingerprinted, hash_select, packed_hash
 from groupwise.source.relation import Relation, quote, rows_of
 from groupwise.study.study import Study
 from groupwise.validation.missing_values import level_counts
@@ -44,6 +44,10 @@ class NotedCounts:
         """Rows that are left, and about how many different values each numeric predictor has that could join the key."""
         return ValueCounts(self._content["counts"]["left"], dict(self._content["distinct"]))
 
+    def noted(self, name: str) -> Any:
+        """What else is noted under this name; None where nothing is."""
+        return self._content.get(name)
+
     def write_quarantine(self, scan: RowScan, connection: duckdb.DuckDBPyConnection, folder: Path) -> Path:
         """Write the quarantined rows, from a scan of their own."""
         return scan.write_quarantine(connection, folder)
@@ -61,22 +65,34 @@ def count_window(connection: duckdb.DuckDBPyConnection, study: Study, relation: 
     Rules that compare line items, means that fill in and texts that ``missing: level`` must not meet take scans of their own: then the
     fingerprint alone is taken, and ``path`` is not written.
     """
-    rules = load_rules(study, relation.columns)
-    fills = any(rule == "mean_and_indicator" for rule in study.missing.values())
-    if fills or any(rule.is_unique for rule in rules) or level_counts(study, relation.columns):
+    scan = countable(study, relation)
+    if scan is None:
         path.unlink(missing_ok=True)
         return fingerprint(connection, relation, names)
-    scan = RowScan(study, relation, rules, {})
     kept = flag("is kept")
     about = {f"{ABOUT}{name}": f"approx_count_distinct({TABLE}.{quote(name)}) filter ({kept})" for name in predictors_to_count(scan)}
     own = packed_hash(fingerprinted(names, relation.columns))
     sums = select_list(scan.sums() | scan.variations() | about)
-    query = f"select {hash_sums(quote(HASH))}, {sums} from ({scan.flagged_sql(f', {own} as {quote(HASH)}')}) as {TABLE}"
+    query = f"select {hash_select(quote(HASH))}, {sums} from ({scan.flagged_sql(f', {own} as {quote(HASH)}')}) as {TABLE}"
     row = rows_of(connection, query, study.name, "the line items cannot be checked")[0]
     counts = scan.counts({name: value for name, value in row.items() if not name.startswith(ABOUT)})
     distinct = {name.removeprefix(ABOUT): int(row[name]) for name in about}
-    write_whole(path, json.dumps({"counts": asdict(counts), "distinct": distinct}))
+    note_counts(path, counts, distinct)
     return fingerprint_of(row)
+
+
+def countable(study: Study, relation: Relation) -> RowScan | None:
+    """The scan that counts a window; None where other scans have to come before."""
+    rules = load_rules(study, relation.columns)
+    fills = any(rule == "mean_and_indicator" for rule in study.missing.values())
+    if fills or any(rule.is_unique for rule in rules) or level_counts(study, relation.columns):
+        return None
+    return RowScan(study, relation, rules, {})
+
+
+def note_counts(path: Path, counts: Counts, distinct: Mapping[str, int], **more: object) -> None:
+    """Write what ``noted_counts`` reads; ``more`` : what else is noted of the scan."""
+    write_whole(path, json.dumps({"counts": asdict(counts), "distinct": dict(distinct), **more}))
 
 
 def predictors_to_count(scan: RowScan) -> list[str]:

@@ -108,12 +108,12 @@ def likelihood_cost(design: Design) -> Cost:
     """What the likelihood engine would cost with its tables: an evaluation, timed, times how many a search for the maximum takes."""
     rows = reduce_design(unit_free(design).design)
     factors = [np.eye(block.values.shape[1]) for block in rows.blocks]
-    n_evaluations = 20 + 10 * sum(len(factor) * (len(factor) + 1) // 2 for factor in factors)
+    n_theta = sum(len(factor) * (len(factor) + 1) // 2 for factor in factors)
     if design.cells.has_moments:
         system = linear_system(rows)
-        search = seconds_of(lambda: system.factorise(factors)) * GRADIENT * n_evaluations
+        search = seconds_of(lambda: system.factorise(factors)) * GRADIENT * (20 + 10 * n_theta)
     else:
-        search = _evaluation_of_laplace(design, rows) * AROUND_THE_MODE * n_evaluations
+        search = _evaluation_of_laplace(design, rows) * AROUND_THE_MODE * (12 + 4 * n_theta)
     form = "linear" if design.cells.has_moments else "Laplace"
     return Cost(form, search + surrounding_seconds(design), likelihood_bytes(design))
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from multilevel.arrays import Codes, Floats
 from multilevel.cells.observed import stacked as stack_observed
@@ -38,20 +36,8 @@ def merge_cells(parts: Sequence[CellStatistics], *, tolerance: float = 1e-9) -> 
     if not parts:
         raise DataError("There are no partitions to merge.")
     _check_same(parts)
-    return merge_alike(_stack(parts), tolerance=tolerance)
-
-
-def merge_alike(stacked: CellStatistics, *, tolerance: float = 1e-9) -> CellStatistics:
-    """The cells of several partitions, one after the other under common labels, as the cells of all rows.
-
-    Cells are the same where their ``key`` is, if all have one, else where labels are, and numbers to ``tolerance``, as in ``merge_cells``.
-
-    Raises
-    ------
-    DataError
-        If two different cells have one key.
-    """
-    codes = _cell_codes(stacked, tolerance) if stacked.key is None else _codes_of_keys(stacked)
+    stacked = _stack(parts)
+    codes = _cell_codes(stacked, tolerance)
     first = np.unique(codes, return_index=True)[1]
     n_cells = len(first)
 
@@ -75,7 +61,6 @@ def merge_alike(stacked: CellStatistics, *, tolerance: float = 1e-9) -> CellStat
         outcomes=None if stacked.outcomes is None else _merge_outcomes(replace(stacked.outcomes, cell=codes[stacked.outcomes.cell])),
         log_total=None if stacked.log_total is None else total(stacked.log_total),
         observed=None if stacked.observed is None else stacked.observed.grouped(codes.astype(np.int64), stacked.n, n_cells),
-        key=None if stacked.key is None else stacked.key[first],
     )
 
 
@@ -179,22 +164,6 @@ def _cell_codes(cells: CellStatistics, tolerance: float) -> Codes:
     numbers = [*cells.numbers.values(), cells.offset]
     keys += [np.rint(values / (tolerance * max(float(np.abs(values).max()), 1e-300))).astype(np.int64) for values in numbers]
     return pd.DataFrame(dict(enumerate(keys))).groupby(list(range(len(keys)))).ngroup().to_numpy().astype(np.int32)
-
-
-def _codes_of_keys(cells: CellStatistics) -> Codes:
-    """Codes by ``key``; DataError where cells that differ in a label or a number have one."""
-    codes, keys = pd.factorize(np.asarray(cells.key))
-    place = np.empty(len(keys), dtype=np.int64)
-    place[codes[::-1]] = np.arange(cells.n_cells)[::-1]
-    of_first = place[codes]
-    named: list[NDArray[Any]] = [
-        *(labels.codes for labels in (*cells.groups.values(), *cells.labels.values())),
-        *cells.numbers.values(),
-        cells.offset,
-    ]
-    if any(np.any(values[of_first] != values) for values in named):
-        raise DataError("Two different cells of the partitions have one key, so that they cannot be told apart; compress the study whole.")
-    return codes.astype(np.int32)
 
 
 def _add_histograms(histograms: Sequence[Floats]) -> Floats:

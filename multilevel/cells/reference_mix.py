@@ -68,7 +68,9 @@ def with_mix(cells: CellStatistics, table: MixTable) -> CellStatistics:
             f"{table.name}: no line item has {named} ({len(unseen)} such combinations of {len(np.unique(row))}), so nothing is known "
             "of what goes with it. Give the combination weight 0 or leave it out, or name fewer columns."
         )
-    mix = wanted[cell] * cells.n / np.maximum(rows[cell], 1)
+    items = cells.line_items
+    within = np.bincount(cell, items, n_combinations)
+    mix = wanted[cell] * items / np.where(within > 0, within, 1.0)[cell]
     return replace(cells, mix=mix * cells.n.sum() / mix.sum())
 
 

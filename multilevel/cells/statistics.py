@@ -16,9 +16,12 @@ from scipy.special import gammaln
 
 from multilevel.arrays import Codes, Floats, Integers
 from multilevel.cells.observed import Observed
+from multilevel.families.registry import statistics_of
 
 SAME_VALUE = 1e-14
 """A spread below this part of a feature's size (in the cell, or over all cells) is rounding: the feature takes one value there."""
+
+NEXT_TO_NOTHING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class CellStatistics:
     once : constants over all rows, e.g. ``log_jacobian``, ``log_weights``, ``log_binomial``, ``log_factorial``, ``outcome_log_exposure``,
         ``sum_log_outcome``.
     histogram : (H, 2) distinct outcome values and their row counts (negative_binomial), or None.
-    mix : (C,) each cell's weight in the mix common to all groups, where the study names one; None: its rows, ``n``.
+    mix : (C,) each cell's weight in the mix common to all groups, where the study names one; None: its ``line_items``.
     outcomes : single rows' outcomes (poisson, negative_binomial, binomial of several trials) where there are not too many, else None.
     log_total : (C,) sum of log y (gamma; hurdle_gamma: of the rows above zero), or None.
     observed : moments of single rows' outcomes and sizes, for plain means; None where nobody counted them.
@@ -109,9 +112,18 @@ class CellStatistics:
         return int(self.n.sum())
 
     @property
+    def line_items(self) -> Floats:
+        """(C,) what a cell counts for in an average: the trials that its rows add up, else its rows.
+
+        Rows without a trial count next to nothing, so that a level that has no others still has an average.
+        """
+        counts_trials = statistics_of(self.family).size == "trials"
+        return np.maximum(self.size, NEXT_TO_NOTHING) if counts_trials else self.n.astype(np.float64)
+
+    @property
     def common_weight(self) -> Floats:
-        """(C,) the weights that average over what is common to all groups: ``mix``, or the rows."""
-        return self.n.astype(np.float64) if self.mix is None else self.mix
+        """(C,) the weights that average over what is common to all groups: ``mix``, or the line items."""
+        return self.line_items if self.mix is None else self.mix
 
     def is_fixed(self, feature: int) -> NDArray[np.bool_]:
         """(C,) in which cells the feature (an index into ``features``) takes one value; a group-level predictor does in all of them."""

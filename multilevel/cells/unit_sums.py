@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -101,39 +99,3 @@ def read_unit_sums(path: Path, column: str, n_units: int, n_moments: int) -> Uni
     outcome = floats("observed.mean", mean[:, -1] if n_moments else n)
     sums = (floats("weight", n), mean, floats("size", n), floats("total", n))
     return UnitSums(column, n_units, key, unit, n, *sums, outcome, floats("observed.size", np.ones(len(n))))
-
-
-def merge_unit_sums(table: pa.Table) -> pa.Table:
-    """The sums of several partitions, one after the other, as those of all rows: each pair of a cell and a unit once.
-
-    table : columns as in ``units.<i>.parquet``; the unit named by the same number in all partitions.
-    """
-    pairs = pd.DataFrame({name: table[name].to_numpy() for name in (CELL, UNIT)}).groupby([CELL, UNIT], sort=False)
-    codes = pairs.ngroup().to_numpy()
-    first = np.unique(codes, return_index=True)[1]
-    n = table["n"].to_numpy().astype(np.float64)
-    weight = table["weight"].to_numpy() if "weight" in table.column_names else n
-
-    def total(values: Floats) -> Floats:
-        return np.bincount(codes, values, len(first))
-
-    def mean(values: Floats, by: Floats) -> Floats:
-        # about the first part's, so that a mean of large numbers keeps the digits that differences need
-        anchor = values[first]
-        # of a hurdle's rows above zero a pair may have none
-        return anchor + total(by * (values - anchor[codes])) / np.where(total(by) > 0, total(by), 1.0)
-
-    merged: dict[str, NDArray[Any]] = {}
-    for name in table.column_names:
-        values = table[name].to_numpy()
-        if name in (CELL, UNIT):
-            merged[name] = values[first]
-        elif name == "n":
-            merged[name] = np.rint(total(n)).astype(np.int64)
-        elif name.startswith("mean."):
-            merged[name] = mean(values, weight)
-        elif name.startswith("observed."):
-            merged[name] = mean(values, n)
-        else:
-            merged[name] = total(values)
-    return pa.table({name: pa.array(values) for name, values in merged.items()})

@@ -102,7 +102,7 @@ def reference_predictor(sides: Sides, mean: Floats, side: int) -> Floats:
     """(C,) linear predictor at ``mean`` as one side varies over the cells, every other side averaged over them independently."""
     design = sides.design
     cells = design.cells
-    shares = [cells.n / cells.n.sum()] * sides.n_sides + [cells.common_weight / cells.common_weight.sum()]
+    shares = [cells.line_items / cells.line_items.sum()] * sides.n_sides + [cells.common_weight / cells.common_weight.sum()]
     others = [other for other in range(sides.n_sides + 1) if other != side]
     total = np.zeros(design.cells.n_cells)
     for place, split in enumerate(sides.population):

@@ -123,7 +123,7 @@ def _group(expressions: list[Expression]) -> str:
 def _step(column: DesignColumn, design: Design) -> float:
     """One, or the power of ten below the spread of the column's values over line items."""
     cells = design.cells
-    weight = cells.n / cells.n.sum()
+    weight = cells.line_items / cells.line_items.sum()
     values = np.asarray(column.multiplier, dtype=float)
     square = values**2
     if column.feature:

@@ -61,7 +61,7 @@ def combine(outcome: ExpectedOutcome, nesting: Nesting, pair: CellPair, variance
     )
     parts = _variance_parts(variance, nesting, pair, design.cells.n_cells)
     common = outcome.common(sides, first.n_bins * second.n_bins, own_part=parts[0] * parts[1], common_part=parts[2])
-    n, mix = design.cells.n.astype(float), design.cells.common_weight
+    n, mix = design.cells.line_items, design.cells.common_weight
     codes = [(first.codes, first.n_bins), (second.codes, second.n_bins), (common.codes, common.n_bins)]
     averaged = [np.asarray(averaging(*code, weights) @ part) for code, weights, part in zip(codes, (n, n, mix), parts, strict=True)]
     blocks = [index for index, block in enumerate(design.blocks) if block.factor.name in pair.joint - loose]
@@ -87,7 +87,7 @@ def _variance_parts(variance: LevelVariance | None, nesting: Nesting, pair: Cell
 def combination_chunks(work: Combinations) -> Iterator[Chunk]:
     """Rows and weights for consecutive levels of the first column, each with all levels of the second."""
     design = work.outcome.design
-    n = design.cells.n.astype(float)
+    n = design.cells.line_items
     first, second = (averaging(bins.codes, bins.n_bins, n) for bins in work.own)
     common = averaging(work.common.codes, work.common.n_bins, design.cells.common_weight)
     other = min(common.nnz, common.shape[0] * max((b.factor.n_levels for b in design.blocks), default=1))
@@ -141,7 +141,7 @@ def _weights(work: Combinations, levels: slice, bins: slice, pairs: Integers) ->
 
 def _joint_members(design: Design, pair: CellPair, block: int) -> csr_array:
     """(pairs, L) the mix of an ``a:b`` factor's levels in each combination; a row of zeros where it was never seen."""
-    n = design.cells.n.astype(float)
+    n = design.cells.line_items
     codes = _pair_codes(pair)
     totals = np.bincount(codes, n, pair.shape[0] * pair.shape[1])
     factor = design.blocks[block].factor

@@ -34,7 +34,7 @@ def new_mixes(standard: Standardisation, nesting: Nesting, name: str, new: NewLe
 def _parent_averages(standard: Standardisation, nesting: Nesting, name: str, new: NewLevels) -> csr_array:
     """(M, C) the mix of each new level: its parent's, or everyone's."""
     cells = standard.outcome.design.cells
-    n = cells.n.astype(float)
+    n = cells.line_items
     factor = nesting.factors[name]
     if factor.parents is None:
         everyone = csr_array((n / n.sum()).reshape(1, -1))

@@ -93,7 +93,7 @@ class OneResponse:
         link, which is exact."""
         if self.is_linear:
             inner = []
-        n = self.design.cells.n.astype(float) if weight is None else weight
+        n = self.design.cells.line_items if weight is None else weight
         n_levels = int(level.max()) + 1
         codes = distinct_rows([level.astype(float), *[code.astype(float) for code in inner]], len(level)) if inner else level
         are_binned = int(codes.max()) + 1 > max(most_leaves, n_levels)
@@ -105,7 +105,7 @@ class OneResponse:
 
     def common(self, sides: Sides, n_own: int, *, own_part: Floats, common_part: Floats) -> CommonBins:
         """One under the identity link, else patterns of own slopes x quantiles of the rest of the predictor."""
-        n, mix = self.design.cells.n.astype(float), self.design.cells.common_weight
+        n, mix = self.design.cells.line_items, self.design.cells.common_weight
         if self.is_linear:
             return CommonBins(np.zeros(len(n), dtype=np.int64), np.ones(1), np.ones(1), np.zeros(1))
         groups = patterns(sides, int(np.clip(MOST_ROWS // n_own, 1, MOST_CROSSED if sides.crossings else MOST_PATTERNS)))
@@ -118,7 +118,7 @@ class OneResponse:
 
     def bins_of(self, sides: Sides, codes: Integers, *, own_part: Floats, common_part: Floats) -> CommonBins:
         """Bins whose cells are given, corrected for what differs within them."""
-        n, mix = self.design.cells.n.astype(float), self.design.cells.common_weight
+        n, mix = self.design.cells.line_items, self.design.cells.common_weight
         predictor = reference_predictor(sides, self._mean, sides.n_sides)
         sigma2 = np.average(own_part, weights=n)
         spread = predictor_variance(self.design, self._mean) + sigma2 * common_part

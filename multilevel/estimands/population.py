@@ -66,7 +66,7 @@ def population(
     owned = nesting.own_tree(name)
     sides = split_sides(design, [owned], crossings(design, nesting, [owned]))
     silent = outcome.of([_silenced(part, _kept(part, design, blocks)) for part in outcome.parts], design)
-    n, member = design.cells.n.astype(float), nesting.factors[units].codes.astype(np.int64)
+    n, member = design.cells.line_items, nesting.factors[units].codes.astype(np.int64)
     weight = n / np.bincount(member, n)[member]
     level = nesting.factors[name].codes.astype(np.int64)
     between = [nesting.factors[other].codes.astype(np.int64) for other in sorted(owned - {name} - inside)]

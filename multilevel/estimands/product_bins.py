@@ -31,7 +31,7 @@ def own_bins(
     weight: Floats | None = None,
 ) -> OwnBins:
     """A level's leaves; where they are many, put together by quantiles of both linear predictors."""
-    n = both.design.cells.n.astype(float) if weight is None else weight
+    n = both.design.cells.line_items if weight is None else weight
     n_levels = int(level.max()) + 1
     codes = distinct_rows([level.astype(float), *[code.astype(float) for code in inner]], len(level)) if inner else level
     ratio = None
@@ -45,7 +45,7 @@ def own_bins(
 
 def common_bins(both: TwoResponses, sides: Sides, n_own: int, *, own_part: Floats, common_part: Floats) -> CommonBins:
     """Patterns of own slopes, cut on both linear predictors of what is common; every distinct value a bin where they are few."""
-    n, mix = both.design.cells.n.astype(float), both.design.cells.common_weight
+    n, mix = both.design.cells.line_items, both.design.cells.common_weight
     first, second = _side_predictors(both, sides, sides.n_sides)
     sigma2 = float(np.average(own_part, weights=n))
     spread = sigma2 * common_part
@@ -62,7 +62,7 @@ def common_bins(both: TwoResponses, sides: Sides, n_own: int, *, own_part: Float
 
 def bins_of_codes(both: TwoResponses, sides: Sides, codes: Integers, *, own_part: Floats, common_part: Floats) -> CommonBins:
     """Bins of the common side from the code (C,) of each cell's bin, corrected for what differs within them."""
-    n, mix = both.design.cells.n.astype(float), both.design.cells.common_weight
+    n, mix = both.design.cells.line_items, both.design.cells.common_weight
     first, second = _side_predictors(both, sides, sides.n_sides)
     sigma2 = float(np.average(own_part, weights=n))
     spread = sigma2 * common_part

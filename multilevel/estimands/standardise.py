@@ -162,7 +162,7 @@ def averages_of_levels(
     ``weight`` (C,) and ``integrated``: see ``Standardisation``; None: line items.
     """
     own_part, common_part = parts
-    own_weight = outcome.design.cells.n.astype(float) if weight is None else weight
+    own_weight = outcome.design.cells.line_items if weight is None else weight
     own = outcome.own(sides, 0, level, inner, most_leaves, own_weight)
     common = outcome.common(sides, own.n_bins, own_part=own_part, common_part=common_part)
     cells = outcome.design.cells

@@ -18,6 +18,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from multilevel.arrays import Flags, Floats, Integers
+from multilevel.fit.row_products import inner_products, times
 from multilevel.fit.shared_rows import stacked
 
 MOST_ROWS = 20_000
@@ -56,7 +57,7 @@ class ArrowForm:
         on_core, noises = self._dense(rows)
         total = on_core @ self.covariance @ on_core.T
         for own, step in zip(noises, self.steps, strict=True):
-            total += np.asarray((_times(own, step.variance) @ own.T).todense())
+            total += inner_products(_times(own, step.variance), own)
         return np.asarray(total)
 
     def covariance_with_core(self, rows: csr_array) -> Floats:
@@ -96,7 +97,7 @@ class ArrowForm:
         noises = []
         for step in self.steps:
             own = columns_at(rows, step.places)
-            rows = csr_array(_without(rows, step.places) + own @ step.given)
+            rows = csr_array(_without(rows, step.places) + times(own, step.given))
             noises.append(own)
         return columns_at(rows, self.core), noises
 

@@ -7,24 +7,43 @@ from numba import njit
 
 
 @njit(cache=True)
-def accumulate(weights, codes, own_values, rest_columns, rest_values, basis, positions, own, cross, gram):  # type: ignore[no-untyped-def]
-    """Add every row's weighted cross-products to ``own`` (L, k, k), ``cross`` (nnz, k) and the lower triangle of ``gram`` (m, m)."""
-    k, s, p = own_values.shape[1], rest_columns.shape[1], basis.shape[1]
-    q = gram.shape[0] - p - 1
+def accumulate_level(weights, codes, values, rest_columns, rest_values, basis, positions, own, cross):  # type: ignore[no-untyped-def]
+    """Add every row's weighted cross-products of one eliminated factor to ``own`` (L, k, k), lower triangles, and ``cross`` (nnz, k)."""
+    k, s, p = values.shape[1], rest_columns.shape[1], basis.shape[1]
     for r in range(len(weights)):
         level = codes[r]
         for i in range(k):
-            scaled = weights[r] * own_values[r, i]
+            scaled = weights[r] * values[r, i]
             if scaled == 0.0:
                 continue
             for j in range(i + 1):
-                own[level, i, j] += scaled * own_values[r, j]
+                own[level, i, j] += scaled * values[r, j]
             for a in range(s):
                 if positions[r, a] >= 0:
                     cross[positions[r, a], i] += scaled * rest_values[r, a]
             for c in range(p):
                 if positions[r, s + c] >= 0:
                     cross[positions[r, s + c], i] += scaled * basis[r, c]
+
+
+@njit(cache=True)
+def accumulate_link(weights, codes, values, above, link):  # type: ignore[no-untyped-def]
+    """Add every row's weighted products of a factor's columns with those of one eliminated after it to ``link`` (L, k, kt)."""
+    for r in range(len(weights)):
+        level = codes[r]
+        for i in range(values.shape[1]):
+            scaled = weights[r] * values[r, i]
+            for j in range(above.shape[1]):
+                link[level, i, j] += scaled * above[r, j]
+
+
+@njit(cache=True)
+def accumulate_rest(weights, rest_columns, rest_values, basis, gram):  # type: ignore[no-untyped-def]
+    """Add every row's weighted products of the rest to the lower triangle of ``gram`` (m, m); those of ``basis`` with itself are left
+    out."""
+    s, p = rest_columns.shape[1], basis.shape[1]
+    q = gram.shape[0] - p - 1
+    for r in range(len(weights)):
         for a in range(s):
             scaled = weights[r] * rest_values[r, a]
             if scaled == 0.0:
@@ -37,58 +56,69 @@ def accumulate(weights, codes, own_values, rest_columns, rest_values, basis, pos
 
 
 @njit(cache=True)
-def own_variances(starts, columns, cross, kernels, covariance):  # type: ignore[no-untyped-def]
-    """(L, k, k) Var(b_e) = K + K H C H' K of each eliminated level, and (nnz, k) C H' on the pattern of H."""
-    k, q = cross.shape[1], covariance.shape[0]
-    moved = np.zeros(cross.shape)
-    whole = kernels.copy()
-    for level in range(len(starts) - 1 if k else 0):
-        first, last = starts[level], starts[level + 1]
-        spread = np.zeros((k, k))
-        for a in range(first, last):
-            if columns[a] >= q:
-                break
-            for b in range(first, last):
-                if columns[b] >= q:
-                    break
-                size = covariance[columns[a], columns[b]]
-                for i in range(k):
-                    moved[a, i] += cross[b, i] * size
-            for i in range(k):
-                for j in range(k):
-                    spread[i, j] += cross[a, j] * moved[a, i]
-        whole[level] += kernels[level] @ spread @ kernels[level]
-    return whole, moved
+def find_positions(starts, pattern, codes, columns):  # type: ignore[no-untyped-def]
+    """(R, s) place of each of a row's ``columns`` (R, s) in the sorted ``pattern`` of its level, -1 where it is not there."""
+    found = np.full(columns.shape, -1, np.int64)
+    for r in range(len(codes)):
+        first, last = starts[codes[r]], starts[codes[r] + 1]
+        for a in range(columns.shape[1]):
+            low, high = first, last
+            while low < high:
+                middle = (low + high) // 2
+                if pattern[middle] < columns[r, a]:
+                    low = middle + 1
+                else:
+                    high = middle
+            if low < last and pattern[low] == columns[r, a]:
+                found[r, a] = low
+    return found
 
 
 @njit(cache=True)
-def leverages(codes, own_values, rest_columns, rest_values, positions, kernels, whole, moved, covariance):  # type: ignore[no-untyped-def]
-    """(R,) variance of z'b given theta and beta; ``whole`` and ``moved`` from ``own_variances``.
-
-    With b_e = K (r - H b_r) + noise of variance K: z'Var(b)z = z_e'Var(b_e)z_e - 2 z_r' C H' K z_e + z_r' C z_r.
-    """
-    n, k, s = len(codes), own_values.shape[1], rest_columns.shape[1]
+def rest_variance(columns, values, covariance):  # type: ignore[no-untyped-def]
+    """(R,) z'Cz of every row's columns of the rest."""
+    n, s = columns.shape
     result = np.zeros(n)
-    scaled = np.zeros(k)
     for r in range(n):
-        level = codes[r]
-        total = 0.0
-        for i in range(k):
-            scaled[i] = 0.0
-            for j in range(k):
-                scaled[i] += kernels[level, i, j] * own_values[r, j]
-                total += own_values[r, i] * whole[level, i, j] * own_values[r, j]
         for a in range(s):
-            value = rest_values[r, a]
+            value = values[r, a]
             if value == 0.0:
                 continue
-            for b in range(s):
-                total += value * covariance[rest_columns[r, a], rest_columns[r, b]] * rest_values[r, b]
-            if positions[r, a] >= 0:
-                for i in range(k):
-                    total -= 2.0 * value * scaled[i] * moved[positions[r, a], i]
-        result[r] = total
+            moved = 0.5 * covariance[columns[r, a], columns[r, a]] * value
+            for b in range(a):
+                moved += covariance[columns[r, a], columns[r, b]] * values[r, b]
+            result[r] += 2.0 * value * moved
     return result
+
+
+@njit(cache=True)
+def add_level_variance(codes, values, rest_values, positions, own, cross, result):  # type: ignore[no-untyped-def]
+    """Add to ``result`` (R,) the variance of each row's part of one eliminated factor and twice its covariance with the rest's part:
+    ``own`` (L, k, k) and ``cross`` (nnz, k) are the levels' covariances."""
+    for r in range(len(codes)):
+        level = codes[r]
+        for i in range(values.shape[1]):
+            value = values[r, i]
+            if value == 0.0:
+                continue
+            total = 0.0
+            for j in range(values.shape[1]):
+                total += own[level, i, j] * values[r, j]
+            for a in range(rest_values.shape[1]):
+                if positions[r, a] >= 0:
+                    total += 2.0 * cross[positions[r, a], i] * rest_values[r, a]
+            result[r] += value * total
+
+
+@njit(cache=True)
+def add_link_covariance(codes, values, above, link, result):  # type: ignore[no-untyped-def]
+    """Add to ``result`` (R,) twice the covariance of each row's parts of two eliminated factors; ``link`` (L, k, kt) is the levels'."""
+    for r in range(len(codes)):
+        for i in range(values.shape[1]):
+            total = 0.0
+            for j in range(above.shape[1]):
+                total += link[codes[r], i, j] * above[r, j]
+            result[r] += 2.0 * values[r, i] * total
 
 
 @njit(cache=True)

@@ -22,6 +22,15 @@ DISTANCE = 1e-3
 SMALLEST_EIGENVALUE = 1e-7
 """Directions of the Hessian flatter than this, relative to the steepest, carry no information."""
 
+FAR = 1.0
+"""Expected decrease of the deviance above which a search is far from the optimum: what it learns of the curvature there serves little."""
+
+HOPED = 5.0
+"""Multiple of the expected decrease that a search near its optimum is trusted not to exceed."""
+
+STALE = 1e-7
+"""Squared distance, in standard errors, that a search has gone since its Hessian was taken and that one is taken again for."""
+
 LONGEST_STEP = 1.0
 QUASI_NEWTON_STEPS = 200
 NEWTON_STEPS = 12
@@ -69,14 +78,26 @@ def spectrum(hessian: Floats) -> Spectrum:
     return Spectrum(values, vectors, np.abs(values) > SMALLEST_EIGENVALUE * np.max(np.abs(values)))
 
 
-def quasi_newton(evaluate: Evaluate, start: Floats, tolerance: float, metric: Floats | None = None) -> Local:
+def quasi_newton(
+    evaluate: Evaluate,
+    start: Floats,
+    tolerance: float,
+    metric: Floats | None = None,
+    *,
+    scored: Callable[[Floats, Floats], Floats] | None = None,
+    least: float = np.inf,
+) -> Local:
     """BFGS with backtracking until the expected decrease is below ``tolerance``; a point without a value counts as infinitely bad.
 
-    ``metric`` (n, n) is the inverse Hessian to begin with, where it is known roughly.
+    ``metric`` (n, n) is the inverse Hessian to begin with, where it is known roughly; ``scored`` finds it at the point that was evaluated
+    last, from its gradient, and is asked while the expected decrease is above ``FAR``. A search that will not come below ``least`` ends
+    early.
     """
     at, n = start, len(start)
     value, gradient = evaluate(at)
     inverse = np.zeros((0, 0)) if metric is None else metric
+    if scored is not None and n:
+        inverse = scored(at, gradient)
     for _ in range(QUASI_NEWTON_STEPS if n else 0):
         first = not len(inverse)
         step = -0.3 * gradient / max(float(np.max(np.abs(gradient))), 1e-12) if first else -inverse @ gradient
@@ -84,7 +105,8 @@ def quasi_newton(evaluate: Evaluate, start: Floats, tolerance: float, metric: Fl
             inverse, first = np.zeros((0, 0)), True
             step = -0.3 * gradient / max(float(np.max(np.abs(gradient))), 1e-12)
         step *= min(1.0, LONGEST_STEP / max(float(np.max(np.abs(step))), 1e-300))
-        if -(gradient @ step) < tolerance:
+        expected = -float(gradient @ step)
+        if expected < tolerance or (expected < FAR and value - HOPED * expected > least):
             break
         moved = _backtrack(evaluate, at, value, gradient, step)
         if moved is None:
@@ -95,7 +117,7 @@ def quasi_newton(evaluate: Evaluate, start: Floats, tolerance: float, metric: Fl
         new_at, new_value, new_gradient = moved
         change, turn = new_at - at, new_gradient - gradient
         at, value, gradient = new_at, new_value, new_gradient
-        inverse = _update(inverse, change, turn)
+        inverse = scored(at, gradient) if scored is not None and expected > FAR else _update(inverse, change, turn)
     hessian = np.linalg.pinv(inverse) if len(inverse) else np.eye(n)
     return Local(at, value, gradient, hessian, np.inf)
 
@@ -153,7 +175,7 @@ def newton(evaluate: Evaluate, start: Floats, steps: Floats) -> Local:
         if not shrunk:
             hessian, taken_at = difference_hessian(lambda x: evaluate(x)[1], at, steps), at
     moved_by = at - taken_at
-    if moved_by @ np.abs(hessian) @ np.abs(moved_by) > 1e-3 or np.max(np.abs(moved_by)) > 0:
+    if np.abs(moved_by) @ np.abs(hessian) @ np.abs(moved_by) > STALE:
         hessian = difference_hessian(lambda x: evaluate(x)[1], at, steps)
     distance = float(np.sqrt(2.0 * abs(gradient @ spectrum(hessian).inverse() @ gradient)))
     return Local(at, value, gradient, hessian, distance)

@@ -6,16 +6,16 @@ al. 2016, eq. 5, for the derivative through the modes). W is the observed inform
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from multilevel.arrays import Floats
 from multilevel.families.likelihood import Likelihood
+from multilevel.generalised.average_information import Information, average_information
 from multilevel.generalised.pirls import Mode, find_mode
 from multilevel.generalised.reweighting import Coordinates, Reweighting, solve
-from multilevel.linear.effects_gradient import criterion_gradient
+from multilevel.linear.effects_gradient import volume_gradient
 from multilevel.linear.theta import Theta
 
 
@@ -33,15 +33,17 @@ class Objective:
 
     def __init__(self, layout: Reweighting, likelihood: Likelihood, theta_layout: Theta, start: Coordinates) -> None:
         self.layout, self.likelihood, self.theta_layout = layout, likelihood, theta_layout
-        self._last = start
+        self._start = start
+        self._last: Mode | None = None
         self.evaluations = 0
 
     def mode(self, theta: Floats, log_dispersion: float, basis: Floats | None) -> Mode:
         """The conditional modes; gamma too is at its mode when ``basis`` is None."""
-        start = self._last if basis is None else Coordinates(self._last.rest, self._last.own, basis)
+        last = self._start if self._last is None else self._last.effects
+        start = last if basis is None else last.with_basis(basis)
         lambdas = self.theta_layout.lambdas(theta)
-        found = find_mode(self.layout, self.likelihood, lambdas, log_dispersion, start, with_basis=basis is None)
-        self._last = found.effects
+        found = find_mode(self.layout, self.likelihood, lambdas, log_dispersion, start, with_basis=basis is None, near=self._last)
+        self._last = found
         self.evaluations += 1
         return found
 
@@ -66,11 +68,15 @@ class Objective:
         total = -2.0 * by.log_likelihood + float(variance @ by.weight) + float(moved @ by.score)
         return Gradient(by_theta, by_basis, total)
 
+    def information(self, mode: Mode) -> Information:
+        """What is known of the curvature in theta at a joint mode without differences."""
+        return average_information(self.layout, self.theta_layout, mode)
+
     def _by_theta(self, mode: Mode, outward: Floats, follow_u: Coordinates) -> Floats:
         layout = self.layout
         direct = layout.by_block(layout.transposed(outward))
         score = layout.by_block(layout.transposed(mode.curvature.score))
         u, a = layout.by_block(mode.spherical), layout.by_block(follow_u)
-        volume = criterion_gradient(mode.factor, math.inf, reml=False)
+        volume = volume_gradient(mode.factor)
         parts = [np.tril(direct[f].T @ u[f] + score[f].T @ a[f] + volume[f]) for f in range(len(u))]
         return self.theta_layout.flat(parts)

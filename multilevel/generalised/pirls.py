@@ -14,7 +14,7 @@ import numpy as np
 from multilevel.arrays import Floats
 from multilevel.errors import FitError
 from multilevel.families.likelihood import EPSILON, Curvature, Likelihood, rounding_of_decrement, rounding_of_value
-from multilevel.generalised.reweighting import Coordinates, Reweighting, solve
+from multilevel.generalised.reweighting import Coordinates, Reweighting, solve, solve_spherical
 from multilevel.linear.factorise import BlockedFactor
 
 STEPS = 100
@@ -25,7 +25,13 @@ TOLERANCE = 1e-15
 it: large counts and small dispersions have more."""
 
 WELL_CONDITIONED = 1e4
-"""Condition number of Lambda up to which u is found again from Lambda'^-1 u."""
+"""Condition number of Lambda up to which u is found again from Lambda'^-1 u, and from b."""
+
+QUICK = 0.05
+"""Of the decrement before: steps with another point's factor that shrink it at least so much are cheaper than a factor of their own."""
+
+BORROWED = 12
+"""Most steps with one such factor."""
 
 STALLED = 0.25
 """Of the decrement before: Newton's steps that shrink it less than that, and below the value's rounding, have come to an end."""
@@ -66,6 +72,7 @@ class _Search:
         self._layout, self._likelihood, self._lambdas = layout, likelihood, lambdas
         self._log_dispersion, self._with_basis = log_dispersion, with_basis
         self.constant = -2.0 * likelihood.constant(log_dispersion)
+        self._is_regular = all(np.linalg.cond(part) < WELL_CONDITIONED for part in lambdas)
 
     def evaluate(self, effects: Coordinates, spherical: Coordinates) -> _Point:
         """The penalised deviance less the constant, infinite where it overflows."""
@@ -73,7 +80,7 @@ class _Search:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             value = -2.0 * float(np.sum(self._likelihood.terms(eta, self._log_dispersion)))
             rounding = 2.0 * rounding_of_value(self._likelihood, eta, self._log_dispersion)
-        penalty = float(spherical.rest @ spherical.rest + np.sum(spherical.own**2))
+        penalty = spherical.effects_dot(spherical)
         value, rounding = value + penalty, rounding + EPSILON * penalty
         if not (np.isfinite(value) and np.isfinite(rounding)):
             return _Point(effects, spherical, eta, np.inf, 0.0)
@@ -95,13 +102,15 @@ class _Search:
     def refined(self, factor: BlockedFactor, curvature: Curvature, point: _Point) -> tuple[Coordinates, Coordinates]:
         """``target`` by way of the step, whose right-hand side Lambda' Z's - u vanishes at the mode: ``target``'s own has the size of the
         weights, and what rounding leaves of it is as large as the effects' prior where weights are 1e8."""
-        layout, pull = self._layout, _pull(self._layout, self._lambdas, point.spherical)
-        if pull is None:
+        if not self._is_regular:
             return self.target(factor, curvature, point.eta, point.effects)
-        right = layout.transposed(curvature.score)
-        right = Coordinates(right.rest - pull.rest, right.own - pull.own, right.basis)
-        step, step_u = solve(factor, right, with_basis=self._with_basis)
+        step, step_u = solve(factor, self._uphill(curvature.score, point.spherical), with_basis=self._with_basis)
         return point.effects + step, point.spherical + step_u
+
+    def _uphill(self, score: Floats, spherical: Coordinates) -> Coordinates:
+        """(Z's - Lambda'^-1 u, Q's)."""
+        raw = self._layout.transposed(score)
+        return (raw - _pull(self._layout, self._lambdas, spherical)).with_basis(raw.basis)
 
     def target(self, factor: BlockedFactor, curvature: Curvature, eta: Floats, effects: Coordinates) -> tuple[Coordinates, Coordinates]:
         """Where Newton's step goes: (b, gamma) and (u, gamma); gamma stays unless it is sought too."""
@@ -111,15 +120,59 @@ class _Search:
         target, target_u = solve(factor, right, with_basis=self._with_basis)
         if self._with_basis:
             return target, target_u
-        return Coordinates(target.rest, target.own, effects.basis), Coordinates(target_u.rest, target_u.own, effects.basis)
+        return target.with_basis(effects.basis), target_u.with_basis(effects.basis)
 
-    def decrement(self, factor: BlockedFactor, score: Floats, spherical: Coordinates, move: Coordinates) -> float:
-        """Step times (Lambda' Z's - u, Q's), half the downhill gradient."""
+    def beside(self, near: Mode, basis: Floats) -> _Point | None:
+        """The point at the effects of another mode, or at its u where a Lambda is singular or nearly so; None where the value overflows."""
+        if self._is_regular:
+            effects, spherical = near.effects, _turned(self._layout, self._lambdas, near.effects)
+        else:
+            effects, spherical = self._effects(near.spherical), near.spherical
+        point = self.evaluate(effects.with_basis(basis), spherical.with_basis(basis))
+        return point if np.isfinite(point.value) else None
+
+    def _effects(self, spherical: Coordinates) -> Coordinates:
+        """b = Lambda u."""
+        parts = [own @ part.T for own, part in zip(self._layout.by_block(spherical), self._lambdas, strict=True)]
+        return self._layout.from_blocks(parts, spherical.basis)
+
+    def borrowed(self, factor: BlockedFactor, point: _Point, before: float) -> _Point:
+        """Steps from ``point`` with the ``factor`` of another point, while each leaves at most ``QUICK`` of the decrement ``before``."""
+        for _ in range(BORROWED):
+            curvature = self.curvature(point.eta)
+            if curvature is None:
+                break
+            step, step_u, decrement = self._borrowed_step(factor, curvature.score, point.spherical)
+            if not 0.0 < decrement <= QUICK * before:
+                break
+            moved = self.evaluate(point.effects + step, point.spherical + step_u)
+            if not moved.value <= point.value + max(point.rounding, moved.rounding):
+                break
+            expected = decrement * (decrement / before if np.isfinite(before) else QUICK)
+            point, before = moved, decrement
+            if expected <= self.tolerance(point.eta, curvature):
+                break
+        return point
+
+    def _borrowed_step(self, factor: BlockedFactor, score: Floats, spherical: Coordinates) -> tuple[Coordinates, Coordinates, float]:
+        """The step in b and in u, and its decrement."""
+        if self._is_regular:
+            right = self._uphill(score, spherical)
+            step, _ = solve(factor, right, with_basis=self._with_basis)
+            return step, _turned(self._layout, self._lambdas, step), step.dot(right)
+        right = self._downhill(score, spherical)
+        step_u = solve_spherical(factor, right, with_basis=self._with_basis)
+        return self._effects(step_u), step_u, step_u.dot(right)
+
+    def decrement(self, score: Floats, spherical: Coordinates, move: Coordinates) -> float:
+        """Step times half the downhill gradient."""
+        return move.dot(self._downhill(score, spherical))
+
+    def _downhill(self, score: Floats, spherical: Coordinates) -> Coordinates:
+        """(Lambda' Z's - u, Q's)."""
         raw = self._layout.transposed(score)
-        turned = [part @ factor.lambdas[index] for index, part in enumerate(self._layout.by_block(raw))]
-        downhill = self._layout.from_blocks(turned, raw.basis)
-        gap = Coordinates(downhill.rest - spherical.rest, downhill.own - spherical.own, raw.basis)
-        return move.dot(gap)
+        turned = [part @ lam for lam, part in zip(self._lambdas, self._layout.by_block(raw), strict=True)]
+        return (self._layout.from_blocks(turned, raw.basis) - spherical).with_basis(raw.basis)
 
     def tolerance(self, eta: Floats, curvature: Curvature) -> float:
         """The decrement at which the mode is found."""
@@ -137,10 +190,14 @@ class _Search:
         return None
 
 
-def _pull(layout: Reweighting, lambdas: Sequence[Floats], spherical: Coordinates) -> Coordinates | None:
-    """Lambda'^-1 u, None where a Lambda is singular or nearly so."""
-    if any(not np.linalg.cond(part) < WELL_CONDITIONED for part in lambdas):
-        return None
+def _turned(layout: Reweighting, lambdas: Sequence[Floats], effects: Coordinates) -> Coordinates:
+    """u = Lambda^-1 b."""
+    parts = [np.linalg.solve(part, own.T).T for part, own in zip(lambdas, layout.by_block(effects), strict=True)]
+    return layout.from_blocks(parts, effects.basis)
+
+
+def _pull(layout: Reweighting, lambdas: Sequence[Floats], spherical: Coordinates) -> Coordinates:
+    """Lambda'^-1 u."""
     parts = [np.linalg.solve(part.T, own.T).T for part, own in zip(lambdas, layout.by_block(spherical), strict=True)]
     return layout.from_blocks(parts, spherical.basis)
 
@@ -153,13 +210,15 @@ def find_mode(
     start: Coordinates,
     *,
     with_basis: bool,
+    near: Mode | None = None,
 ) -> Mode:
     """Conditional modes of u (and of gamma too, ``with_basis``), from the effects and gamma of ``start``.
 
+    ``near`` : a mode nearby, whatever its theta; where steps with its factor are quick, no other is made before the last.
     Raises FitError where no finite mode is reached.
     """
     search = _Search(layout, likelihood, lambdas, log_dispersion, with_basis=with_basis)
-    point, before = _first(search, layout, start), np.inf
+    point, before = _first(search, layout, start, near), np.inf
     for steps in range(1, STEPS):
         curvature = search.curvature(point.eta)
         if curvature is None:
@@ -168,7 +227,7 @@ def find_mode(
         if factor is None:
             break
         target, target_u = search.refined(factor, curvature, point)
-        decrement = search.decrement(factor, curvature.score, point.spherical, target_u - point.spherical)
+        decrement = search.decrement(curvature.score, point.spherical, target_u - point.spherical)
         arrived = decrement <= search.tolerance(point.eta, curvature)
         stalled = STALLED * before <= decrement <= point.rounding
         moved = None if arrived or stalled else search.move(point, target, target_u)
@@ -176,7 +235,7 @@ def find_mode(
             if arrived or decrement <= point.rounding:
                 return Mode(point.effects, point.spherical, point.eta, curvature, factor, point.value + search.constant, steps)
             break
-        point, before = moved, decrement
+        point, before = search.borrowed(factor, moved, decrement), decrement
     message = (
         "The modes of the group-level effects were not found: the outcome, an offset or a predictor is far out of scale, "
         "or a coefficient is infinite (separation). Rescale predictors, or drop the terms that separate the outcome."
@@ -184,9 +243,15 @@ def find_mode(
     raise FitError(message)
 
 
-def _first(search: _Search, layout: Reweighting, start: Coordinates) -> _Point:
-    """One Newton step from ``start``, whose u is unknown (theta has changed); without effects where that is better, or overflows."""
-    bare = Coordinates(0.0 * start.rest, 0.0 * start.own, start.basis)
+def _first(search: _Search, layout: Reweighting, start: Coordinates, near: Mode | None) -> _Point:
+    """Steps from the mode ``near`` with its factor, if they are quick; else one Newton step, since u is unknown (theta has changed), and
+    no effects where that is better, or overflows."""
+    beside = None if near is None else search.beside(near, start.basis)
+    if near is not None and beside is not None:
+        found = search.borrowed(near.factor, beside, np.inf)
+        if found is not beside:
+            return found
+    bare = layout.zero().with_basis(start.basis)
     without = search.evaluate(bare, bare)
     eta = layout.offset + layout.linear(start)
     curvature = search.curvature(eta)

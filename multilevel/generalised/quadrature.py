@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from multilevel.arrays import Floats
+from multilevel.arrays import Floats, Integers
 from multilevel.families.likelihood import Likelihood
 from multilevel.generalised.objective import Gradient
 from multilevel.generalised.pirls import Mode
@@ -43,7 +43,7 @@ def quadrature_deviance(
     p, has_dispersion = layout.basis.shape[1], likelihood.has_dispersion
     mode_moves, spread_moves = _moves(layout, likelihood, mode, theta, log_dispersion, nodes)
     gradient = np.sum(spread_moves / nodes.spread[:, None], axis=0)
-    codes, z, levels = layout.own_codes, layout.own_values[:, 0], len(nodes.at)
+    codes, z, levels = *_only_factor(layout), len(nodes.at)
     for k, predictor in enumerate(nodes.predictors):
         share = nodes.share[:, k]
         score = likelihood.curvature(predictor, log_dispersion).score
@@ -60,8 +60,14 @@ def quadrature_deviance(
     return value, Gradient(gradient[:1], gradient[1 : 1 + p], float(gradient[-1]) if has_dispersion else 0.0)
 
 
+def _only_factor(layout: Reweighting) -> tuple[Integers, Floats]:
+    """(R,) levels and values of the one scalar factor."""
+    rows = layout.eliminated[0]
+    return rows.codes, rows.values[:, 0]
+
+
 def _nodes(layout: Reweighting, likelihood: Likelihood, mode: Mode, theta: float, log_dispersion: float, points: int) -> _Nodes:
-    codes, z, levels = layout.own_codes, layout.own_values[:, 0], len(layout.template.own)
+    codes, z, levels = *_only_factor(layout), len(layout.template.own)
     x, weights = np.polynomial.hermite.hermgauss(points)
     u = mode.spherical.own[:, 0]
     precision = 1.0 + theta**2 * np.bincount(codes, mode.curvature.weight * z**2, levels)
@@ -85,7 +91,7 @@ def _moves(
     layout: Reweighting, likelihood: Likelihood, mode: Mode, theta: float, log_dispersion: float, nodes: _Nodes
 ) -> tuple[Floats, Floats]:
     """(L, n), (L, n): derivatives of each level's mode and spread; the n columns are theta, gamma, log dispersion."""
-    codes, z, levels = layout.own_codes, layout.own_values[:, 0], len(nodes.at)
+    codes, z, levels = *_only_factor(layout), len(nodes.at)
     u, curvature, p = mode.spherical.own[:, 0], mode.curvature, layout.basis.shape[1]
     at_mode = likelihood.by_dispersion(mode.eta, log_dispersion)
     n = 1 + p + int(likelihood.has_dispersion)

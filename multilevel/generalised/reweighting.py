@@ -1,7 +1,7 @@
-"""Weighted cross-products of reduced rows, over and over: the pattern is found once, each reweighting is one compiled pass.
+"""Weighted cross-products of reduced rows, over and over: the pattern is found once, each reweighting is a few compiled passes.
 
-The blocked elimination is that of ``multilevel.linear``; only the numbers in it change from one PIRLS step to the next. The compiled
-loops are loaded where they are used: a linear model needs none of them.
+The elimination is that of ``multilevel.linear``, the chain of nested factors one after the other and the rest dense; only the numbers in
+it change from one PIRLS step to the next. The compiled loops are loaded where they are used: a linear model needs none of them.
 """
 
 from __future__ import annotations
@@ -15,31 +15,59 @@ from scipy.linalg import solve_triangular
 from multilevel.arrays import Floats, Integers
 from multilevel.design.reduction import ReducedRows
 from multilevel.linear.assemble import linear_system
-from multilevel.linear.factorise import BlockedFactor, BlockedSystem
-from multilevel.linear.products import mirror
+from multilevel.linear.chain import Stage, StageFactor
+from multilevel.linear.factorise import BlockedFactor, BlockedSystem, column_slices
+from multilevel.linear.products import CrossProducts, mirror
+from multilevel.linear.triangular import solve_upper
 
 
 @dataclass(frozen=True)
 class Coordinates:
-    """A vector over all coefficients: ``rest`` (q_r,) the blocks that stay, ``own`` (L, k) the eliminated factor, ``basis`` (p,) of Q."""
+    """A vector over all coefficients: ``rest`` (q_r,) the blocks that stay, ``eliminated`` (L, k) of every eliminated factor, from the
+    leaves up, ``basis`` (p,) of Q."""
 
     rest: Floats
-    own: Floats
+    eliminated: tuple[Floats, ...]
     basis: Floats
 
+    @property
+    def own(self) -> Floats:
+        """(L, k) of the factor that is eliminated first."""
+        return self.eliminated[0]
+
     def __add__(self, other: Coordinates) -> Coordinates:
-        return Coordinates(self.rest + other.rest, self.own + other.own, self.basis + other.basis)
+        eliminated = tuple(a + b for a, b in zip(self.eliminated, other.eliminated, strict=True))
+        return Coordinates(self.rest + other.rest, eliminated, self.basis + other.basis)
 
     def __sub__(self, other: Coordinates) -> Coordinates:
         return self + other.times(-1.0)
 
     def times(self, scale: float) -> Coordinates:
         """Every entry times ``scale``."""
-        return Coordinates(scale * self.rest, scale * self.own, scale * self.basis)
+        return Coordinates(scale * self.rest, tuple(scale * own for own in self.eliminated), scale * self.basis)
 
     def dot(self, other: Coordinates) -> float:
         """Inner product."""
-        return float(self.rest @ other.rest + np.sum(self.own * other.own) + self.basis @ other.basis)
+        eliminated = sum(float(np.vdot(a, b)) for a, b in zip(self.eliminated, other.eliminated, strict=True))
+        return float(self.rest @ other.rest + self.basis @ other.basis) + eliminated
+
+    def effects_dot(self, other: Coordinates) -> float:
+        """Inner product without that of the coefficients of Q."""
+        return self.dot(replace(other, basis=0.0 * other.basis))
+
+    def with_basis(self, basis: Floats) -> Coordinates:
+        """The same effects beside other coefficients of Q."""
+        return replace(self, basis=basis)
+
+
+@dataclass(frozen=True)
+class EliminatedRows:
+    """The rows of an eliminated factor: codes (R,), values (R, k), and the place (R, s + p) of each of a row's columns of [Z_r Q] in the
+    level's pattern, -1 where it is always zero."""
+
+    codes: Integers
+    values: Floats
+    positions: Integers
 
 
 @dataclass(frozen=True)
@@ -47,18 +75,15 @@ class Reweighting:
     """Reduced rows laid out for elimination.
 
     template : the unweighted system, whose sizes, order, pattern and triangle T (X = Q T) every reweighted one shares.
-    basis : (R, p) Q. own_codes (R,), own_values (R, k): the eliminated factor. rest_columns, rest_values (R, s): the other blocks' columns.
-    positions : (R, s + p) place of (level, column) in the pattern, -1 where it is always zero.
+    basis : (R, p) Q. eliminated : the eliminated factors, from the leaves up. rest_columns, rest_values (R, s): the other blocks' columns.
     """
 
     template: BlockedSystem
     offset: Floats
     basis: Floats
-    own_codes: Integers
-    own_values: Floats
+    eliminated: tuple[EliminatedRows, ...]
     rest_columns: Integers
     rest_values: Floats
-    positions: Integers
 
     @property
     def n_rest(self) -> int:
@@ -67,42 +92,53 @@ class Reweighting:
 
     def zero(self) -> Coordinates:
         """The zero vector."""
-        levels = len(self.template.own)
-        return Coordinates(np.zeros(self.n_rest), np.zeros((levels, self.own_values.shape[1])), np.zeros(self.basis.shape[1]))
+        eliminated = tuple(np.zeros(stage.own.shape[:2]) for stage in _stages(self.template))
+        return Coordinates(np.zeros(self.n_rest), eliminated, np.zeros(self.basis.shape[1]))
 
     def system(self, weights: Floats) -> BlockedSystem:
         """The cross-products with row ``weights`` (R,)."""
-        from multilevel.generalised.kernels import accumulate
+        from multilevel.generalised.kernels import accumulate_rest
 
-        template = self.template
-        own, cross, gram = np.zeros(template.own.shape), np.zeros(template.cross.values.shape), np.zeros(template.gram.shape)
-        accumulate(
-            weights, self.own_codes, self.own_values, self.rest_columns, self.rest_values, self.basis, self.positions, own, cross, gram
-        )
+        template, gram = self.template, np.zeros(self.template.gram.shape)
+        accumulate_rest(weights, self.rest_columns, self.rest_values, self.basis, gram)
         q, p = self.n_rest, self.basis.shape[1]
         gram[q : q + p, q : q + p] = self.basis.T @ (weights[:, None] * self.basis)
         mirror(gram)
+        found = replace(template, gram=gram, location=np.zeros(p), residual_ss=0.0, inside=None)
+        if not self.eliminated:
+            return found
+        leaf, *chain = [self._weighted(at, stage, weights) for at, stage in enumerate(_stages(template))]
+        return replace(found, own=leaf.own, cross=leaf.cross, up=leaf.up, chain=tuple(chain))
+
+    def _weighted(self, at: int, stage: Stage, weights: Floats) -> Stage:
+        from multilevel.generalised.kernels import accumulate_level, accumulate_link
+
+        rows = self.eliminated[at]
+        own, cross = np.zeros(stage.own.shape), np.zeros(stage.cross.values.shape)
+        accumulate_level(weights, rows.codes, rows.values, self.rest_columns, self.rest_values, self.basis, rows.positions, own, cross)
+        links = []
+        for above, link in zip(self.eliminated[at + 1 :], stage.up.links, strict=True):
+            links.append(np.zeros(link.shape))
+            accumulate_link(weights, rows.codes, rows.values, above.values, links[-1])
         own = own + np.tril(own, -1).swapaxes(1, 2) if own.shape[1] > 1 else own
-        return replace(
-            template, own=own, cross=replace(template.cross, values=cross), gram=gram, location=np.zeros(p), residual_ss=0.0, inside=None
-        )
+        return replace(stage, own=own, cross=replace(stage.cross, values=cross), up=replace(stage.up, links=tuple(links)))
 
     def linear(self, at: Coordinates) -> Floats:
         """(R,) Z b + Q gamma for effects b and gamma."""
         total: Floats = self.basis @ at.basis + np.sum(self.rest_values * at.rest[self.rest_columns], axis=1)
-        if self.own_values.shape[1]:
-            total += np.sum(self.own_values * at.own[self.own_codes], axis=1)
+        for rows, own in zip(self.eliminated, at.eliminated, strict=True):
+            total += np.sum(rows.values * own[rows.codes], axis=1)
         return total
 
     def transposed(self, values: Floats) -> Coordinates:
         """[Z Q]' values, for ``values`` (R,)."""
         scaled = (self.rest_values * values[:, None]).ravel()
         rest = np.bincount(self.rest_columns.ravel(), scaled, self.n_rest) if self.n_rest else np.zeros(0)
-        levels, k = len(self.template.own), self.own_values.shape[1]
-        own = np.empty((levels, k))
-        for i in range(k):
-            own[:, i] = np.bincount(self.own_codes, self.own_values[:, i] * values, levels)
-        return Coordinates(rest, own, self.basis.T @ values)
+        eliminated = []
+        for rows, stage in zip(self.eliminated, _stages(self.template), strict=True):
+            levels = len(stage.own)
+            eliminated.append(np.stack([np.bincount(rows.codes, column * values, levels) for column in rows.values.T], axis=1))
+        return Coordinates(rest, tuple(eliminated), self.basis.T @ values)
 
     def by_block(self, at: Coordinates) -> list[Floats]:
         """Per block, in the order of ``Design``, its (L, k) part."""
@@ -111,19 +147,17 @@ class Reweighting:
         for index, start in zip(template.rest, template.rest_starts, strict=False):
             levels, k = template.sizes[index]
             parts[index] = at.rest[start : start + levels * k].reshape(levels, k)
-        column = 0
-        for index in template.merged:
-            k = template.sizes[index][1]
-            parts[index] = at.own[:, column : column + k]
-            column += k
+        for stage, own in zip(_stages(template), at.eliminated, strict=True):
+            for index, here in column_slices(template.sizes, stage.blocks):
+                parts[index] = own[:, here]
         return parts
 
     def from_blocks(self, parts: Sequence[Floats], basis: Floats) -> Coordinates:
         """The inverse of ``by_block``."""
         template = self.template
         rest = [parts[index].ravel() for index in template.rest]
-        own = [parts[index] for index in template.merged]
-        return Coordinates(np.concatenate(rest) if rest else np.zeros(0), np.hstack(own) if own else self.zero().own, basis)
+        eliminated = tuple(np.hstack([parts[index] for index in stage.blocks]) for stage in _stages(template))
+        return Coordinates(np.concatenate(rest) if rest else np.zeros(0), eliminated, basis)
 
     def beta(self, at: Coordinates) -> Floats:
         """(p,) coefficients of the original X."""
@@ -131,15 +165,19 @@ class Reweighting:
 
     def leverages(self, factor: BlockedFactor) -> Floats:
         """(R,) Var(z'b | y, theta, beta) of every row."""
-        from multilevel.generalised.kernels import leverages, own_variances
+        from multilevel.generalised.kernels import add_level_variance, add_link_covariance, rest_variance
 
-        cross = factor.system.cross
-        kernels = np.ascontiguousarray(factor.kernels)
-        covariance = np.ascontiguousarray(factor._rest_covariance_given_beta)
-        whole, moved = own_variances(cross.starts, cross.columns, cross.values, kernels, covariance)
-        columns, values = self.rest_columns, self.rest_values
-        found = leverages(self.own_codes, self.own_values, columns, values, self.positions, kernels, whole, moved, covariance)
-        return np.asarray(found)
+        result = np.asarray(rest_variance(self.rest_columns, self.rest_values, factor.rest_given_beta.effects))
+        for at, (rows, one) in enumerate(zip(self.eliminated, factor.selected_given_beta, strict=True)):
+            add_level_variance(rows.codes, rows.values, self.rest_values, rows.positions, one.own, one.cross, result)
+            for above, link in zip(self.eliminated[at + 1 :], one.links, strict=True):
+                add_link_covariance(rows.codes, rows.values, above.values, link, result)
+        return result
+
+
+def _stages(system: BlockedSystem) -> tuple[Stage, ...]:
+    """Every eliminated factor, from the leaves up."""
+    return (Stage(system.merged, system.own, system.cross, system.up), *system.chain) if system.merged else ()
 
 
 def solve(factor: BlockedFactor, right: Coordinates, *, with_basis: bool) -> tuple[Coordinates, Coordinates]:
@@ -147,22 +185,73 @@ def solve(factor: BlockedFactor, right: Coordinates, *, with_basis: bool) -> tup
 
     Without ``with_basis`` the coefficients of Q are held at zero.
     """
-    from multilevel.generalised.kernels import cross_times, transposed_times
-
-    system = factor.system
-    cross, q = system.cross, system.rest_starts[-1]
+    q, stages = factor.system.rest_starts[-1], factor.stages
     size = q + len(right.basis) if with_basis else q
-    own = np.einsum("lij,lj->li", factor.kernels, right.own)
-    vector = np.concatenate([right.rest, right.basis])[:size] - transposed_times(cross.starts, cross.columns, cross.values, own, size)
+    vector, left = np.concatenate([right.rest, right.basis])[:size], list(right.eliminated)
+    for at, one in enumerate(stages):
+        vector = _pass_on(one, np.einsum("lij,lj->li", one.kernels, left[at]), vector, left, at)
     vector[:q] = _repeat(factor, vector[:q], transposed=True)
-    root = factor.root[:size, :size]
-    scaled = solve_triangular(root, solve_triangular(root, vector, trans="T")) if size else vector
-    coefficients = np.concatenate([_repeat(factor, scaled[:q], transposed=False), scaled[q:]])
+    scaled, coefficients = _rest_solved(factor, vector)
+    effects: list[Floats] = []
+    spherical: list[Floats] = []
+    for at, one in reversed(list(enumerate(stages))):
+        gap = left[at] - _explained(one, coefficients, effects)
+        own = np.einsum("lij,lj->li", one.kernels, gap)
+        effects.insert(0, own)
+        spherical.insert(0, (gap - np.einsum("lij,lj->li", one.stage.own, own)) @ one.own_lambda)
     basis = scaled[q:] if with_basis else np.zeros(len(right.basis))
-    gap = right.own - cross_times(cross.starts, cross.columns, cross.values, coefficients)
-    own = np.einsum("lij,lj->li", factor.kernels, gap)
-    spherical = (gap - np.einsum("lij,lj->li", system.own, own)) @ factor.own_lambda
-    return Coordinates(coefficients[:q], own, basis), Coordinates(scaled[:q], spherical, basis)
+    return Coordinates(coefficients[:q], tuple(effects), basis), Coordinates(scaled[:q], tuple(spherical), basis)
+
+
+def solve_spherical(factor: BlockedFactor, right: Coordinates, *, with_basis: bool) -> Coordinates:
+    """(u, gamma) of M (u, gamma) = ``right``, which need not be in the range of Lambda'; of a penalised ``factor``."""
+    q, stages = factor.system.rest_starts[-1], factor.stages
+    size = q + len(right.basis) if with_basis else q
+    vector, inner = np.concatenate([np.zeros(q), right.basis])[:size], []
+    turned = [np.zeros(own.shape) for own in right.eliminated]
+    for at, one in enumerate(stages):
+        inner.append(right.eliminated[at] + turned[at] @ one.own_lambda)
+        vector = _pass_on(one, np.einsum("lij,lj->li", one.unit_kernels, inner[at]) @ one.own_lambda.T, vector, turned, at)
+    vector[:q] = _repeat(factor, vector[:q], transposed=True) + right.rest
+    scaled, coefficients = _rest_solved(factor, vector)
+    effects: list[Floats] = []
+    spherical: list[Floats] = []
+    for at, one in reversed(list(enumerate(stages))):
+        gap = inner[at] - _explained(one, coefficients, effects) @ one.own_lambda
+        spherical.insert(0, np.einsum("lij,lj->li", one.unit_kernels, gap))
+        effects.insert(0, spherical[0] @ one.own_lambda.T)
+    return Coordinates(scaled[:q], tuple(spherical), scaled[q:] if with_basis else np.zeros(len(right.basis)))
+
+
+def _pass_on(one: StageFactor, own: Floats, vector: Floats, left: list[Floats], at: int) -> Floats:
+    """``vector`` less what the effects ``own`` (L, k) of a factor explain of it; what is ``left`` of those above, in place."""
+    from multilevel.generalised.kernels import transposed_times
+
+    cross, up = one.stage.cross, one.stage.up
+    for above, (ancestors, link) in enumerate(zip(up.ancestors, up.links, strict=True), at + 1):
+        explained = np.einsum("lij,li->lj", link, own)
+        sums = [np.bincount(ancestors, column, len(left[above])) for column in explained.T]
+        left[above] = left[above] - np.stack(sums, axis=1)
+    return np.asarray(vector - transposed_times(cross.starts, cross.columns, cross.values, own, len(vector)))
+
+
+def _explained(one: StageFactor, coefficients: Floats, above: Sequence[Floats]) -> Floats:
+    """(L, k) what the rest's ``coefficients`` and the effects ``above`` explain of a factor's cross-products."""
+    from multilevel.generalised.kernels import cross_times
+
+    cross, up = one.stage.cross, one.stage.up
+    total = np.asarray(cross_times(cross.starts, cross.columns, cross.values, coefficients))
+    for ancestors, link, own in zip(up.ancestors, up.links, above, strict=True):
+        total += np.einsum("lij,lj->li", link, own[ancestors])
+    return total
+
+
+def _rest_solved(factor: BlockedFactor, vector: Floats) -> tuple[Floats, Floats]:
+    """(u_r, gamma) from their right-hand side, as far as it goes, and the same with b_r."""
+    size, q = len(vector), factor.system.rest_starts[-1]
+    root = factor.root if size == len(factor.root) else factor.root[:size, :size]
+    scaled = solve_upper(root, solve_upper(root, vector, transposed=True))
+    return scaled, np.concatenate([_repeat(factor, scaled[:q], transposed=False), scaled[q:]])
 
 
 def _repeat(factor: BlockedFactor, vector: Floats, *, transposed: bool) -> Floats:
@@ -178,10 +267,8 @@ def _repeat(factor: BlockedFactor, vector: Floats, *, transposed: bool) -> Float
 
 def reweighting(rows: ReducedRows) -> Reweighting:
     """Find the pattern. Raises FitError as ``linear_system`` does: values not finite, a second factor too large."""
-    template = linear_system(rows, chained=False)
-    n = len(rows.outcome)
-    own_codes = rows.blocks[template.merged[0]].codes.astype(np.int64) if template.merged else np.zeros(n, np.int64)
-    own_values = np.hstack([rows.blocks[index].values for index in template.merged]) if template.merged else np.zeros((n, 0))
+    template = linear_system(rows)
+    n, p = len(rows.outcome), rows.X.shape[1]
     columns, values = [], []
     for index, start in zip(template.rest, template.rest_starts, strict=False):
         block = rows.blocks[index]
@@ -189,27 +276,25 @@ def reweighting(rows: ReducedRows) -> Reweighting:
         columns.append(start + block.codes.astype(np.int64)[:, None] * k + np.arange(k))
         values.append(block.values)
     rest_columns = np.hstack(columns) if columns else np.zeros((n, 0), np.int64)
-    p = rows.X.shape[1]
     basis = solve_triangular(template.triangle, rows.X.T, trans="T").T if p else rows.X
     everywhere = np.hstack([rest_columns, np.broadcast_to(template.rest_starts[-1] + np.arange(p), (n, p))])
     return Reweighting(
         template=template,
         offset=rows.offset,
         basis=np.ascontiguousarray(basis),
-        own_codes=own_codes,
-        own_values=np.ascontiguousarray(own_values),
+        eliminated=tuple(_eliminated_rows(rows, stage, everywhere) for stage in _stages(template)),
         rest_columns=rest_columns,
         rest_values=np.hstack(values) if values else np.zeros((n, 0)),
-        positions=_positions(template, own_codes, everywhere),
     )
 
 
-def _positions(template: BlockedSystem, codes: Integers, columns: Integers) -> Integers:
-    if not template.merged:
-        return np.full(columns.shape, -1, np.int64)
-    cross, width = template.cross, len(template.gram)
-    level = np.repeat(np.arange(len(cross.starts) - 1), np.diff(cross.starts))
-    have = level * width + cross.columns
-    wanted = codes[:, None] * width + columns
-    found = np.minimum(np.searchsorted(have, wanted), max(len(have) - 1, 0))
-    return np.where(have[found] == wanted, found, -1) if len(have) else np.full(columns.shape, -1, np.int64)
+def _eliminated_rows(rows: ReducedRows, stage: Stage, columns: Integers) -> EliminatedRows:
+    codes = rows.blocks[stage.blocks[0]].codes.astype(np.int64)
+    values = np.hstack([rows.blocks[index].values for index in stage.blocks])
+    return EliminatedRows(codes, np.ascontiguousarray(values), _positions(stage.cross, codes, columns))
+
+
+def _positions(cross: CrossProducts, codes: Integers, columns: Integers) -> Integers:
+    from multilevel.generalised.kernels import find_positions
+
+    return np.asarray(find_positions(cross.starts, cross.columns.astype(np.int64), codes, columns))

@@ -14,17 +14,27 @@ from multilevel.design.model import Design
 from multilevel.design.reduction import ReducedRows, outcome_of
 from multilevel.errors import FitError
 from multilevel.families.likelihood import Likelihood
-from multilevel.generalised.laplace_optimise import Evaluate, Local, newton, quasi_newton
+from multilevel.generalised.average_information import bounded_inverse, second_order
+from multilevel.generalised.laplace_optimise import Local, newton, quasi_newton
 from multilevel.generalised.objective import Gradient, Objective
 from multilevel.generalised.pirls import Mode
 from multilevel.generalised.quadrature import quadrature_deviance
-from multilevel.generalised.reweighting import Coordinates, reweighting
+from multilevel.generalised.reweighting import reweighting
 from multilevel.linear.theta import Theta
 
 type Accuracy = Literal["pilot", "full"]
 
 STARTS = (0.5, 1.5, 0.15, 4.0)
 """Standard deviations of the effects, on the link scale, from which searches begin; those after the first only where one is needed."""
+
+BETTER = 1e-3
+"""Of the deviance: a search from another start that ends less than that below the best is of the same optimum."""
+
+NEAR, ROUNDING = 1e-9, 1e-14
+"""Expected decrease of the deviance, and its share in the deviance itself, at which a search hands over to Newton's steps."""
+
+VANISHED = 1e-3
+"""Standard deviation on the link scale, of a column at its root mean square, below which a variance has vanished."""
 
 OWN_LIMIT = 30.0
 """Logarithm of a dispersion beyond which the family is its limit (Poisson): the likelihood no longer changes."""
@@ -61,7 +71,7 @@ def problem_of(design: Design, rows: ReducedRows, family: str) -> Problem:
     theta_layout = Theta(tuple(block.values.shape[1] for block in rows.blocks))
     zero = layout.zero()
     constant = likelihood.typical_predictor() - rows.offset
-    start = Coordinates(zero.rest, zero.own, np.linalg.lstsq(layout.basis, constant)[0] if len(zero.basis) else zero.basis)
+    start = zero.with_basis(np.linalg.lstsq(layout.basis, constant)[0]) if len(zero.basis) else zero
     scales = column_scales(rows)
     objective = Objective(layout, likelihood, theta_layout, start)
     return Problem(objective, likelihood, theta_layout, scales, theta_layout.units(scales), likelihood.has_dispersion)
@@ -88,9 +98,11 @@ def search(problem: Problem, points: int, accuracy: Accuracy, seed: int) -> tupl
         starts += 1
         noise = 0.0 if starts == 1 else 0.1 * size * rng.standard_normal(len(problem.units))
         try:
-            found = _descend(problem, size, noise, points, accuracy)
+            found = _descend(problem, size, noise, points, accuracy, best)
         except FitError as error:
             failure = error
+            continue
+        if found is None:
             continue
         if best is None or (found.local.converged, -found.local.value) > (best.local.converged, -best.local.value + 1e-8):
             best = found
@@ -101,20 +113,25 @@ def search(problem: Problem, points: int, accuracy: Accuracy, seed: int) -> tupl
 
 
 def _is_singular(problem: Problem, theta: Floats) -> bool:
-    return problem.theta_layout.is_singular(theta, problem.scales, 1e-3)
+    return problem.theta_layout.is_singular(theta, problem.scales, VANISHED)
 
 
-def _descend(problem: Problem, size: float, noise: Floats | float, points: int, accuracy: Accuracy) -> Point:
-    theta = problem.theta_layout.start(problem.scales, size) / problem.units + noise
-    start = np.append(theta, 0.0) if problem.with_dispersion else theta
-    rough = quasi_newton(_profiled(problem), start, 1e-3)
+def _descend(problem: Problem, size: float, noise: Floats | float, points: int, accuracy: Accuracy, best: Point | None) -> Point | None:
+    """The optimum near a start; None where it is not below the ``best`` one, by Laplace's approximation."""
+    start = _start(problem, size, noise, best)
+    is_compared = best is not None and best.local.converged and points == 1
+    least = best.local.value if best is not None and is_compared else np.inf
+    profiled = _Profiled(problem)
+    rough = quasi_newton(profiled, start, 1e-3, scored=profiled.inverse_curvature, least=least)
+    if rough.value > least - BETTER:
+        return None
     n = problem.theta_layout.n
     log_dispersion = float(rough.at[-1]) if problem.with_dispersion else 0.0
     mode = problem.objective.mode(rough.at[:n] * problem.units, log_dispersion, None)
     point = Point(rough.at[:n] * problem.units, mode.effects.basis, log_dispersion, rough, basis_root(mode))
     if accuracy == "pilot":
         return point
-    point = _polish(problem, point, _laplace(problem))
+    point = _polish(problem, point, _laplace(problem), profiled.joint_curvature(point, mode))
     return point if points == 1 else _polish(problem, point, _quadrature(problem, points))
 
 
@@ -142,17 +159,73 @@ def _quadrature(problem: Problem, points: int) -> _Deviance:
     return deviance
 
 
-def _profiled(problem: Problem) -> Evaluate:
-    n = problem.theta_layout.n
+def _start(problem: Problem, size: float, noise: Floats | float, best: Point | None) -> Floats:
+    """(theta / units, log dispersion): effects of ``size``; beside an optimum, of the factors alone whose variance vanished there."""
+    layout = problem.theta_layout
+    theta, log_dispersion = layout.start(problem.scales, size) / problem.units + noise, 0.0
+    if best is not None and best.local.converged:
+        vanished = layout.singular_blocks(best.theta, problem.scales, VANISHED)
+        own, other = layout.lambdas(theta * problem.units), layout.lambdas(best.theta)
+        theta = layout.flat([a if is_gone else b for a, b, is_gone in zip(own, other, vanished, strict=True)]) / problem.units
+        log_dispersion = best.log_dispersion
+    return np.append(theta, log_dispersion) if problem.with_dispersion else theta
 
-    def evaluate(x: Floats) -> tuple[float, Floats]:
+
+class _Profiled:
+    """The deviance in (theta / units, log dispersion), gamma at its mode, with its curvature where it was evaluated last."""
+
+    def __init__(self, problem: Problem) -> None:
+        self._problem = problem
+        self._last: tuple[Floats, Mode] | None = None
+
+    def __call__(self, x: Floats) -> tuple[float, Floats]:
+        """Value and gradient at x (n,)."""
+        problem, n = self._problem, self._problem.theta_layout.n
         log_dispersion = float(x[-1]) if problem.with_dispersion else 0.0
         mode = problem.objective.mode(x[:n] * problem.units, log_dispersion, None)
+        self._last = x.copy(), mode
         gradient = problem.objective.gradient(mode, log_dispersion, profiled=True)
         flat = gradient.theta * problem.units
         return problem.objective.value(mode), np.append(flat, gradient.log_dispersion) if problem.with_dispersion else flat
 
-    return evaluate
+    def inverse_curvature(self, x: Floats, gradient: Floats) -> Floats:
+        """(n, n) about the inverse Hessian at ``x``, from average information."""
+        problem, n = self._problem, self._problem.theta_layout.n
+        mode = self._mode(x)
+        by_theta = problem.objective.information(mode).average + second_order(
+            problem.theta_layout, x[:n] * problem.units, gradient[:n] / problem.units
+        )
+        return bounded_inverse(self._beside_dispersion(by_theta * np.outer(problem.units, problem.units), mode, x))
+
+    def joint_curvature(self, point: Point, mode: Mode) -> Floats:
+        """(n, n) about the Hessian in the coordinates of ``_polish``: the deviance at theta rises by the squared distance of gamma to its
+        mode, in standard errors."""
+        problem, n, p = self._problem, self._problem.theta_layout.n, len(point.basis)
+        information = problem.objective.information(mode)
+        x = np.append(point.theta / problem.units, point.log_dispersion) if problem.with_dispersion else point.theta / problem.units
+        moves = np.zeros((p, len(x)))
+        moves[:, :n] = solve_triangular(point.turn, information.basis_moves * problem.units) if p else moves[:, :n]
+        profiled = point.local.hessian + 2.0 * moves.T @ moves
+        whole = np.block([[profiled, -2.0 * moves.T], [-2.0 * moves, 2.0 * np.eye(p)]])
+        order = np.r_[:n, len(x) : len(x) + p, n : len(x)]
+        return np.asarray(whole[np.ix_(order, order)])
+
+    def _mode(self, x: Floats) -> Mode:
+        if self._last is None or not np.array_equal(self._last[0], x):
+            self(x)
+        assert self._last is not None
+        return self._last[1]
+
+    def _beside_dispersion(self, by_theta: Floats, mode: Mode, x: Floats) -> Floats:
+        """With the curvature in the log dispersion at the linear predictor of ``mode``."""
+        if not self._problem.with_dispersion:
+            return by_theta
+        likelihood, step = self._problem.likelihood, 1e-3
+        slopes = [likelihood.by_dispersion(mode.eta, float(x[-1]) + move).log_likelihood for move in (step, -step)]
+        whole = np.zeros((len(x), len(x)))
+        whole[:-1, :-1] = by_theta
+        whole[-1, -1] = max(abs(slopes[0] - slopes[1]) / step, 1e-3)
+        return whole
 
 
 def basis_root(mode: Mode) -> Floats:
@@ -162,8 +235,8 @@ def basis_root(mode: Mode) -> Floats:
     return solve_triangular(root, np.eye(len(root))) if len(root) else root
 
 
-def _polish(problem: Problem, point: Point, deviance: _Deviance) -> Point:
-    """Newton over (theta / units, standardised gamma, log dispersion), from ``point``."""
+def _polish(problem: Problem, point: Point, deviance: _Deviance, curvature: Floats | None = None) -> Point:
+    """Newton over (theta / units, standardised gamma, log dispersion), from ``point``; ``curvature`` (n, n) is about the Hessian there."""
     n, p, units, turn = problem.theta_layout.n, len(point.basis), problem.units, point.turn
 
     def split(x: Floats) -> tuple[Floats, Floats, float]:
@@ -178,6 +251,9 @@ def _polish(problem: Problem, point: Point, deviance: _Deviance) -> Point:
     steps = np.concatenate([np.full(n, 1e-3), np.full(p, 1e-2)])
     if problem.with_dispersion:
         start, steps = np.append(start, point.log_dispersion), np.append(steps, 1e-3)
+    if curvature is not None and len(start):
+        nearly = max(NEAR, ROUNDING * abs(point.local.value))
+        start = quasi_newton(evaluate, start, nearly, bounded_inverse(curvature)).at
     local = newton(evaluate, start, steps)
     if not local.converged:
         # far from quadratic, as where a correlation is -1: short quasi-Newton steps first

@@ -11,9 +11,11 @@ import numpy as np
 
 from multilevel.arrays import Floats
 from multilevel.errors import FitError
-from multilevel.linear.optimise import difference_hessian
 
 type Deviance = Callable[[Floats], tuple[float, Floats]]
+
+STEP = 1e-3
+"""Of the coordinates, between gradients of which the curvature is taken."""
 
 FLATTEST = 1e-2
 """Curvature of the deviance, in units of the coordinates, below which a first step is no longer than a unit or so."""
@@ -48,8 +50,11 @@ class Path:
 
     @cached_property
     def _inverse(self) -> Floats:
-        steps = np.full(len(self.start), 1e-3)
-        hessian = difference_hessian(lambda free: self.evaluate(self.centre, free)[1], self.start, steps)
+        # differences to one side: searches begin with it, and end whatever it is
+        moves = STEP * np.eye(len(self.start))
+        _, base = self.evaluate(self.centre, self.start)
+        columns = np.array([(self.evaluate(self.centre, self.start + move)[1] - base) / STEP for move in moves])
+        hessian = (columns + columns.T).reshape(len(moves), len(moves)) / 2.0
         if not np.isfinite(hessian).all():
             message = "the deviance has no curvature at its minimum"
             raise FitError(message)

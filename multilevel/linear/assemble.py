@@ -28,11 +28,8 @@ def linear_system(
     *,
     weights: Floats | None = None,
     outcome: Floats | None = None,
-    chained: bool = True,
 ) -> BlockedSystem:
     """Cross-products of ``rows``, optionally with row ``weights`` (R,) and another ``outcome`` (R,).
-
-    Not ``chained``: one factor is eliminated; of those that hold it the largest is factorised by its diagonal, within the dense factor.
 
     The columns of X are replaced by an orthonormal basis and the outcome by its least-squares residual, so that a large mean costs no
     digits; both are undone in the results. Raises FitError where a second factor is too large for a dense block.
@@ -47,8 +44,7 @@ def linear_system(
     basis, triangle = qr(X, mode="economic") if X.shape[1] else (X, np.zeros((0, 0)))
     location = basis.T @ y
     residual = y - basis @ location
-    merged, above, rest = choose_eliminated(blocks, chained=chained)
-    rest, leading = (rest, 0) if chained else _leading_first(blocks, merged, rest)
+    merged, above, rest = choose_eliminated(blocks)
     _refuse_too_large(blocks, merged, rest)
     right = rest_columns([blocks[index] for index in rest], np.column_stack([basis, residual]))
     own, cross = eliminated_products(_merge(blocks, merged), right) if merged else _nothing_eliminated()
@@ -67,7 +63,6 @@ def linear_system(
         inside=_inside(_merge(blocks, merged), own, np.column_stack([basis, residual])) if merged and weights is None else None,
         chain=chain,
         up=up,
-        leading=leading,
     )
 
 
@@ -99,14 +94,14 @@ def _finite(X: Floats, y: Floats, blocks: list[ReducedBlock]) -> None:
         raise FitError(message)
 
 
-def dense_effects(design: Design, *, chained: bool = True) -> int:
+def dense_effects(design: Design) -> int:
     """How many effects of a design are in the dense factor, the others being eliminated."""
     shapes = [(block.factor.codes, np.empty((0, len(block.columns))), block.factor.n_levels) for block in design.blocks]
-    rest = choose_eliminated([ReducedBlock(*shape) for shape in shapes], chained=chained)[2]
+    rest = choose_eliminated([ReducedBlock(*shape) for shape in shapes])[2]
     return sum(design.blocks[index].n_effects for index in rest)
 
 
-def choose_eliminated(blocks: Sequence[ReducedBlock], *, chained: bool = True) -> tuple[list[int], list[list[int]], list[int]]:
+def choose_eliminated(blocks: Sequence[ReducedBlock]) -> tuple[list[int], list[list[int]], list[int]]:
     """Indices of the blocks on the factor that is eliminated first, of those on every factor eliminated after it, and of the others.
 
     A factor may follow another where that is nested in it (customer:category, customer, income group): of all such chains the one with
@@ -121,35 +116,14 @@ def choose_eliminated(blocks: Sequence[ReducedBlock], *, chained: bool = True) -
     size = {key: sum(blocks[index].n_levels * blocks[index].values.shape[1] for index in own) for key, own in owned.items()}
     best: dict[int, tuple[int, list[int]]] = {}
     for key in sorted(owned, key=lambda key: (blocks[key].n_levels, -key)):
-        above: tuple[int, list[int]] = (0, [])
-        if chained:
-            holders = [other for other in best if size[other] >= WORTH_ELIMINATING and _is_nested(blocks[key], blocks[other])]
-            above = max((best[other] for other in holders), key=lambda found: found[0], default=above)
+        nothing: tuple[int, list[int]] = (0, [])
+        holders = [other for other in best if size[other] >= WORTH_ELIMINATING and _is_nested(blocks[key], blocks[other])]
+        above = max((best[other] for other in holders), key=lambda found: found[0], default=nothing)
         best[key] = (size[key] + above[0], [key, *above[1]])
     chosen = max(sorted(best), key=lambda key: best[key][0])
     first, *others = best[chosen][1]
     taken = set(best[chosen][1])
     return owned[first], [owned[key] for key in others], [i for i in range(len(blocks)) if same[i] not in taken]
-
-
-def _leading_first(blocks: Sequence[ReducedBlock], merged: list[int], rest: list[int]) -> tuple[list[int], int]:
-    """The rest with a block first whose effects no eliminated level joins, and how many effects it has; 0 where there is none.
-
-    A scalar block is such where the eliminated factor is nested in its factor (customer:category in customer): its part of the Schur
-    complement is diagonal. The largest is taken, from ``WORTH_ELIMINATING`` effects.
-    """
-    if not merged:
-        return rest, 0
-    inner = blocks[merged[0]]
-    able = [
-        index
-        for index in rest
-        if blocks[index].values.shape[1] == 1 and blocks[index].n_levels >= WORTH_ELIMINATING and _is_nested(inner, blocks[index])
-    ]
-    if not able:
-        return rest, 0
-    first = max(able, key=lambda index: blocks[index].n_levels)
-    return [first, *(index for index in rest if index != first)], blocks[first].n_levels
 
 
 def _chain(

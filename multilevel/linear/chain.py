@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -55,6 +56,12 @@ class StageFactor:
     stage: Stage
     own_lambda: Floats
     kernels: Floats
+
+    @cached_property
+    def unit_kernels(self) -> Floats:
+        """(L, k, k) of u: (Lambda' G Lambda + I)^-1."""
+        inner = self.own_lambda.T @ self.stage.own @ self.own_lambda + np.eye(len(self.own_lambda))
+        return 1.0 / inner if len(self.own_lambda) == 1 else np.linalg.inv(inner)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 from multilevel.arrays import Floats, Integers
 from multilevel.linear.chain import SelectedCovariance, StageFactor, scores_above, spreads_above
 from multilevel.linear.elimination import add_products, scores, spreads
-from multilevel.linear.factorise import BlockedFactor
+from multilevel.linear.factorise import BlockedFactor, column_slices
 from multilevel.linear.products import CrossProducts
 from multilevel.linear.small_blocks import diagonal_blocks
 
@@ -50,11 +50,22 @@ def criterion_gradient(factor: BlockedFactor, sigma2: float | None, *, reml: boo
             for at, (one, own) in enumerate(zip(factor.chain, above, strict=True))
         ]
         for owned, whole in found:
-            column = 0
-            for index in owned:
-                k = system.sizes[index][1]
-                result[index] = np.tril(whole[column : column + k, column : column + k])
-                column += k
+            for index, here in column_slices(system.sizes, owned):
+                result[index] = np.tril(whole[here, here])
+    return tuple(result)
+
+
+def volume_gradient(factor: BlockedFactor) -> tuple[Floats, ...]:
+    """Per block (k, k) derivative of log_det_effects with respect to Lambda's lower triangle, from the covariances that rows touch."""
+    system, given = factor.system, factor.rest_given_beta
+    result: list[Floats] = [np.zeros((k, k)) for _, k in system.sizes]
+    for index, start, diagonal in zip(system.rest, system.rest_starts, given.diagonals, strict=False):
+        result[index] = np.tril(2.0 * _volume(factor, index, start, diagonal, given.effects))
+    for one, selected in zip(factor.stages, factor.selected_given_beta, strict=True):
+        nothing = np.zeros(one.stage.own.shape[:2])
+        whole = _eliminated_gradient(one.stage.own, one.kernels, one.own_lambda, selected.spread, nothing, 0.0)
+        for index, here in column_slices(system.sizes, one.stage.blocks):
+            result[index] = np.tril(whole[here, here])
     return tuple(result)
 
 

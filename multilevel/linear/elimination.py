@@ -18,6 +18,10 @@ MUCH_WORK = 5e6
 """Products of a level's columns above which two threads share the levels: some milliseconds."""
 
 
+PANEL = 512
+"""Columns of a symmetric product at a time: what is above the diagonal is not made."""
+
+
 def conditional_blocks(own: Floats, factor: Floats) -> tuple[Floats, float]:
     """K_j = Lambda (Lambda' G_j Lambda + I)^-1 Lambda' for every level (L, k, k), and the sum of log |Lambda' G_j Lambda + I|."""
     if not len(own):
@@ -59,8 +63,11 @@ def add_products(total: Floats, cross: CrossProducts, kernels: Floats, levels: I
     if cross.is_full:
         own = _chosen(cross, levels)
         kernel = kernels if len(levels) == len(kernels) else kernels[levels]
-        moved = kernel * own if own.shape[1] == 1 else kernel @ own
-        total += moved.reshape(-1, own.shape[2]).T @ own.reshape(-1, own.shape[2])
+        moved = (kernel * own if own.shape[1] == 1 else kernel @ own).reshape(-1, own.shape[2])
+        beside = own.reshape(-1, own.shape[2])
+        for start in range(0, len(total), PANEL):
+            here = slice(start, start + PANEL)
+            total[start:, here] += moved[:, start:].T @ beside[:, here]
         return
     from multilevel.linear.level_loops import add
 

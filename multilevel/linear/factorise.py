@@ -23,7 +23,7 @@ from multilevel.linear.chain import (
     selected_covariances,
     spreads_above,
 )
-from multilevel.linear.elimination import add_products, conditional_blocks, conditional_roots
+from multilevel.linear.elimination import add_products, conditional_blocks, conditional_roots, schur_complement
 from multilevel.linear.presummed import Presummed, presum, unsummed
 from multilevel.linear.products import CrossProducts, mirror
 from multilevel.linear.small_blocks import diagonal_blocks, diagonals, matrix_roots, side_by_side
@@ -36,7 +36,6 @@ class BlockedSystem:
 
     sizes : per block (L, k). merged : blocks of the eliminated factor, their columns side by side; rest : blocks that stay, in order.
     chain : factors that are eliminated after it, each nested in the one before; up : how its levels are joined to theirs.
-    leading : how many of the first columns of the rest the Schur complement joins only to others, not to one another.
     own : (L, k, k) Z_e'Z_e by level; cross : Z_e'[Z_r Q r] by level; gram : (m, m) [Z_r Q r]'[Z_r Q r] with X = Q T, r = y - Q location.
     inside : (p + 1, p + 1) cross-products of what a scalar Z_e leaves of [Q r] within its levels, from rows; None where Z_e is not scalar
     or the rows are weighted, since weights over a hundred orders of size leave the differences of the other columns no meaning beside it.
@@ -55,7 +54,6 @@ class BlockedSystem:
     inside: Floats | None = None
     chain: tuple[Stage, ...] = ()
     up: Upward = NOT_JOINED
-    leading: int = 0
 
     @property
     def n_population(self) -> int:
@@ -87,13 +85,13 @@ class BlockedSystem:
         p = self.n_population
         work = schur.copy()
         for index, start in zip(self.rest, self.rest_starts, strict=False):
-            _scale(work, lambdas[index], start, self.sizes[index], self.leading)
+            _scale(work, lambdas[index], start, self.sizes[index])
         work[np.arange(q), np.arange(q)] += 1.0
         extra = 0.0
         if beta_precision is not None:
             extra = self._add_prior(work, q, p, beta_precision, beta_location)
         try:
-            root = upper_root(work[: q + p, : q + p], self.leading)
+            root = upper_root(work[: q + p, : q + p])
         except np.linalg.LinAlgError as error:
             message = "The cross-products are not positive definite: columns of the model are collinear within rounding."
             raise FitError(message) from error
@@ -104,8 +102,8 @@ class BlockedSystem:
     @cached_property
     def presummed(self) -> Presummed:
         """Levels of a scalar eliminated factor summed once by equal Z_e'Z_e, where that is cheaper."""
-        if self.chain:
-            # levels that pass something on to their ancestors are gone through one by one in any case
+        if self.chain or self.inside is None:
+            # levels that pass something on to their ancestors are gone through one by one in any case, and weighted ones share no weight
             return unsummed(self.own, len(self.gram))
         return presum(self.own, self.cross, len(self.gram))
 
@@ -127,16 +125,9 @@ class BlockedSystem:
 
     def _eliminate(self, own_lambda: Floats, kernels: Floats) -> Floats:
         """(m, m) Schur complement gram - sum_j H_j' K_j H_j."""
-        if not self.merged:
-            return self.gram.copy()
         if self.inside is not None:
             return self._within_levels + self._between_levels(own_lambda[0, 0] ** 2)
-        summed = self.presummed
-        scale = own_lambda[0, 0] ** 2
-        total = summed.total(scale / (1.0 + scale * summed.own), len(self.gram))
-        add_products(total, self.cross, kernels, summed.singles)
-        mirror(total)
-        return self.gram - total
+        return schur_complement(self.gram, self.cross, kernels)
 
     def _chain_left(self, own_lambda: Floats, kernels: Floats) -> list[Stage]:
         """The chain's cross-products with the first factor eliminated."""
@@ -185,17 +176,9 @@ def _inverse(values: Floats) -> Floats:
     return np.divide(1.0, values, out=np.zeros_like(values), where=values > 0)
 
 
-def _scale(work: Floats, factor: Floats, start: int, size: tuple[int, int], leading: int = 0) -> None:
-    """work <- D' work D for the block's columns, D repeating ``factor`` for each level.
-
-    Among the ``leading`` columns only the diagonal is not zero.
-    """
+def _scale(work: Floats, factor: Floats, start: int, size: tuple[int, int]) -> None:
+    """work <- D' work D for the block's columns, D repeating ``factor`` for each level."""
     levels, k = size
-    if start < leading:
-        work[:leading, leading:] *= factor[0, 0]
-        work[leading:, :leading] *= factor[0, 0]
-        work[np.arange(leading), np.arange(leading)] *= factor[0, 0] ** 2
-        return
     here = slice(start, start + levels * k)
     m = len(work)
     if k == 1:
@@ -204,6 +187,20 @@ def _scale(work: Floats, factor: Floats, start: int, size: tuple[int, int], lead
         return
     work[:, here] = (work[:, here].reshape(m, levels, k) @ factor).reshape(m, levels * k)
     work[here, :] = np.einsum("ba,lbm->lam", factor, work[here, :].reshape(levels, k, m)).reshape(levels * k, m)
+
+
+def column_slices(sizes: Sequence[tuple[int, int]], blocks: Sequence[int]) -> list[tuple[int, slice]]:
+    """Per block its columns among those of ``blocks`` side by side."""
+    ends = np.cumsum([sizes[index][1] for index in blocks])
+    return [(index, slice(int(end) - sizes[index][1], int(end))) for index, end in zip(blocks, ends, strict=True)]
+
+
+@dataclass(frozen=True)
+class RestCovariance:
+    """Of the factors that stay: diagonals per block (L, k, k), of u; effects (q_r, q_r), of b."""
+
+    diagonals: tuple[Floats, ...]
+    effects: Floats
 
 
 @dataclass(frozen=True)
@@ -227,6 +224,14 @@ class BlockedFactor:
     @property
     def _q(self) -> int:
         return self.system.rest_starts[-1]
+
+    @cached_property
+    def stages(self) -> tuple[StageFactor, ...]:
+        """Every eliminated factor, from the leaves up."""
+        system = self.system
+        if not system.merged:
+            return ()
+        return (StageFactor(Stage(system.merged, system.own, system.cross, system.up), self.own_lambda, self.kernels), *self.chain)
 
     @property
     def log_det_effects(self) -> float:
@@ -281,16 +286,14 @@ class BlockedFactor:
         """The eliminated effects at rest coefficients (n, q_r + p), (n, L, k) for the blocks of each factor: their conditional means, with
         the ``noise`` of each, if any; from the factor ``first`` up."""
         full = np.concatenate([-coefficients, np.ones((len(coefficients), 1))], axis=1)
-        factors = [(self.system.merged, self.kernels, self.system.cross, self.system.up)]
-        factors += [(one.stage.blocks, one.kernels, one.stage.cross, one.stage.up) for one in self.chain]
         found: list[tuple[tuple[int, ...], Floats]] = []
-        for at in range(len(factors) - 1, first - 1, -1):
-            blocks, kernels, cross, up = factors[at]
-            score = np.stack([(matrix @ full.T).T for matrix in cross.matrices(full.shape[1])], axis=2)
-            for link, ancestors, (_, above) in zip(up.links, up.ancestors, found, strict=True):
+        for at in range(len(self.stages) - 1, first - 1, -1):
+            stage, kernels = self.stages[at].stage, self.stages[at].kernels
+            score = np.stack([(matrix @ full.T).T for matrix in stage.cross.matrices(full.shape[1])], axis=2)
+            for link, ancestors, (_, above) in zip(stage.up.links, stage.up.ancestors, found, strict=True):
                 score -= np.einsum("lij,nlj->nli", link, above[:, ancestors])
             own = np.einsum("lij,nlj->nli", kernels, score)
-            found.insert(0, (blocks, own + noise[at] if noise else own))
+            found.insert(0, (stage.blocks, own + noise[at] if noise else own))
         return found
 
     @cached_property
@@ -333,17 +336,24 @@ class BlockedFactor:
         """Per eliminated factor (L, k, k) A with A A' = kernel."""
         if not self.lambdas:
             return [matrix_roots(self.kernels)]
-        first = conditional_roots(self.system.own, self.own_lambda)
-        return [first, *(conditional_roots(one.stage.own, one.own_lambda) for one in self.chain)]
+        return [conditional_roots(one.stage.own, one.own_lambda) for one in self.stages]
 
     @cached_property
-    def _rest_covariance_given_beta(self) -> Floats:
-        """(q_r, q_r) Var(b_r | y, theta, beta) / sigma^2."""
-        return self.to_effects(self.unit_inverse(self._q))
+    def rest_given_beta(self) -> RestCovariance:
+        """Var(b_r | y, theta, beta) / sigma^2."""
+        unit = self.unit_inverse(self._q)
+        blocks = zip(self.system.rest, self.system.rest_starts, strict=False)
+        diagonals = tuple(diagonal_blocks(unit, start, self.system.sizes[index]) for index, start in blocks)
+        return RestCovariance(diagonals, self.to_effects(unit))
+
+    @cached_property
+    def selected_given_beta(self) -> tuple[SelectedCovariance, ...]:
+        """Of every eliminated factor, from the leaves up, the covariances over sigma^2 given theta and beta that rows touch."""
+        return tuple(selected_covariances(self.stages, self.rest_given_beta.effects))
 
     def unit_inverse(self, width: int) -> Floats:
         """(width, width) inverse of the leading part of M, in (u_r, gamma)."""
-        return upper_inverse(self.root[:width, :width], min(self.system.leading, width))
+        return upper_inverse(self.root[:width, :width])
 
     def to_effects(self, inverse: Floats) -> Floats:
         """The covariance of u as that of b, in place: D inverse D'."""
@@ -361,7 +371,7 @@ class BlockedFactor:
 
     def conditional_blocks(self) -> tuple[Floats, ...]:
         """Per block (L, k, k): Var(b | y, theta, beta) / sigma^2 of every level."""
-        return self._effect_blocks(self._rest_covariance_given_beta)
+        return self._effect_blocks(self.rest_given_beta.effects)
 
     def variance(self) -> tuple[Floats, tuple[Floats, ...]]:
         """(p,) and per block (L, k): the diagonal of Var(beta, b | y, theta) / sigma^2."""
@@ -384,11 +394,7 @@ class BlockedFactor:
             above = self.selected(covariance)
             spread = spreads_above(system.cross, system.up, above, covariance)
             first = self.kernels + self.kernels @ spread @ self.kernels
-            eliminated = [(system.merged, first), *((one.stage.blocks, own.own) for one, own in zip(self.chain, above, strict=True))]
-            for owned, own in eliminated:
-                column = 0
-                for index in owned:
-                    here = slice(column, column + system.sizes[index][1])
+            for one, own in zip(self.stages, [first, *(own.own for own in above)], strict=True):
+                for index, here in column_slices(system.sizes, one.stage.blocks):
                     result[index] = own[:, here, here]
-                    column = here.stop
         return tuple(result)

@@ -63,7 +63,7 @@ def likelihood_bytes(design: Design) -> int:
     """Bytes at the peak of a likelihood fit with its tables, right to about a factor of two."""
     # every level of the eliminated factors touches the columns that its rows do
     touched = reduced_rows(design) * (len(design.population) + len(design.blocks) + 1) * 16
-    dense = dense_effects(design, chained=design.cells.has_moments)
+    dense = dense_effects(design)
     n_coefficients = len(design.population) + design.n_effects
     # one fit more for each factor, its intercepts free, is kept for the tables
     free = len({block.factor.name for block in design.blocks}) * touched

@@ -18,6 +18,7 @@ from scipy.special import ndtri
 from multilevel.arrays import Floats, Integers
 from multilevel.families.link import Link
 from multilevel.fit.container import Summary
+from multilevel.fit.row_products import inner_products, times
 from multilevel.fit.shared_rows import Rows, SharedRows, as_csr, averaged, stacked
 from multilevel.linear.arrow_matrices import EliminatedMatrices, block_diagonal, level_links, level_rows, picker
 from multilevel.linear.elimination import spreads
@@ -114,8 +115,8 @@ class NormalJoint:
         for at, one in enumerate(self.eliminated[:most]):
             moved = csr_array(on_own[at] @ one.kernels)
             for above, link in enumerate(one.links):
-                on_own[at + 1 + above] = csr_array(on_own[at + 1 + above] - moved @ link)
-            on_rest = csr_array(on_rest - moved @ one.cross)
+                on_own[at + 1 + above] = csr_array(on_own[at + 1 + above] - times(moved, link))
+            on_rest = csr_array(on_rest - times(moved, one.cross))
         return on_rest, tuple(on_own)
 
     def _noise(self, on_own: Sequence[csr_array]) -> list[csr_array]:
@@ -173,7 +174,7 @@ class NormalJoint:
         for at, (noise, own) in enumerate(zip(self._noise(centre_own), centre_own, strict=True)):
             beside = stacked([on_own[at] for _, on_own in chunks])
             with_centre = np.asarray((beside @ noise.T).todense()).ravel()
-            total += np.asarray((csr_array(beside @ self.eliminated[at].kernels) @ beside.T).todense())
+            total += inner_products(csr_array(beside @ self.eliminated[at].kernels), beside)
             total += float(noise.multiply(own).sum()) - with_centre[:, None] - with_centre[None, :]
         total *= self.sigma**2
         if self.extra is not None:

@@ -56,9 +56,12 @@ class Theta:
 
     def is_singular(self, theta: Floats, scales: Sequence[Floats], tolerance: float = 1e-4) -> bool:
         """Whether a covariance matrix is rank-deficient: a diagonal of Lambda is zero within ``tolerance`` (lme4's isSingular)."""
-        return any(
-            bool(np.any(np.abs(np.diagonal(factor)) * scale < tolerance)) for factor, scale in zip(self.lambdas(theta), scales, strict=True)
-        )
+        return any(self.singular_blocks(theta, scales, tolerance))
+
+    def singular_blocks(self, theta: Floats, scales: Sequence[Floats], tolerance: float) -> list[bool]:
+        """Per block the same."""
+        factors = zip(self.lambdas(theta), scales, strict=True)
+        return [bool(np.any(np.abs(np.diagonal(factor)) * scale < tolerance)) for factor, scale in factors]
 
 
 def mapped_lambdas(lambdas: Sequence[Floats], maps: Maps) -> tuple[Floats, ...]:

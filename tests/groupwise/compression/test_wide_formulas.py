@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from groupwise.compression.cell_query import MOST_STATES, refuse_too_wide
+from groupwise.compression.cell_checks import MOST_STATES, refuse_too_wide
 from groupwise.planning.dry_run import plan
 from groupwise.source.relation import Relation
 from groupwise.study.study import Study

@@ -91,6 +91,15 @@ def test_a_worker_that_is_killed_half_way_changes_no_statistic(shop: Shop, clust
     assert Path("kept").exists()
 
 
+def test_workers_have_the_days_of_the_studys_time_zone(shop: Shop, cluster: tuple[str, list[subprocess.Popen[bytes]]]) -> None:
+    shop.write("alter table lines alter day type timestamptz", "update lines set day = day + interval 20 hour")
+    fields = {**FIELDS, "timezone": "Pacific/Auckland", "window": {"column": "day", "days": 15}}
+    kept = shop.run(**{**fields, "statistics": {**FIELDS["statistics"], "workers": cluster[0]}})
+    assert_same(kept, shop.run(keeps=False, **fields))
+    of_utc = shop.run(**{**fields, "timezone": "UTC"})
+    assert kept.relation != of_utc.relation
+
+
 def test_a_cluster_without_workers_and_no_cluster_are_refused(shop: Shop, cluster: tuple[str, list[subprocess.Popen[bytes]]]) -> None:
     address, workers = cluster
     for worker in workers:

@@ -20,7 +20,7 @@ from groupwise.pipeline.fill import fill, over_all_days
 from groupwise.run_folder import RunFolder
 from groupwise.source import relation
 from groupwise.statistics import gather
-from groupwise.statistics.keep import Folder
+from groupwise.statistics.keep import Folder, Keep
 from multilevel.errors import GroupwiseError, SourceError
 from tests.changing_shop import Compressed, Shop, assert_same, study_of
 
@@ -96,6 +96,26 @@ def test_only_partitions_that_changed_are_read_again(shop: Shop) -> None:
     assert compare(shop, **fields).noted["fresh"] == []
 
 
+def test_months_and_years_are_kept_of_their_days_together(shop: Shop) -> None:
+    fields = {**STUDIES["without a window"], "statistics": {"partition": "day", "column": "day", "keep": "kept"}}
+    compare(shop, **fields)
+    months = {f"2024-{month:02}" for month in range(1, 5)}
+
+    def looked_at(place: int) -> set[str]:
+        return {path.parent.name for path in Path(f"runs/r{place}").rglob("facts.parquet")}
+
+    assert compare(shop, **fields).noted["fresh"] == []
+    assert looked_at(2) == {"2024"}
+    shop.write("update lines set amount = amount + 1e7 where day::date = date '2024-02-05'")
+    assert compare(shop, **fields).noted["fresh"] == ["2024-02-05"]
+    days = {f"2024-02-{day:02}" for day in range(1, 30)}
+    assert looked_at(4) == {"2024", *months, *days}
+    # months that the window cuts are read by day
+    kept = compare(shop, date(2024, 3, 20), **{**fields, "window": {"column": "day", "days": 60}})
+    assert kept.noted["fresh"] == []
+    assert {"2024-02", "2024-03-19", "2024-01-31"} <= looked_at(6) and "2024-02-01" not in looked_at(6)
+
+
 def test_a_window_reads_the_partitions_that_it_cuts_and_no_others(shop: Shop) -> None:
     first = compare(shop, date(2024, 3, 31)).noted
     assert [(one["name"], one["is_whole"]) for one in first["segments"]] == [("2024-01", False), ("2024-02", True), ("2024-03", False)]
@@ -131,6 +151,18 @@ def test_a_damaged_file_counts_as_missing(shop: Shop, damage: str) -> None:
         else:
             path.write_bytes(path.read_bytes()[:100] if damage == "cut" else b"")
     assert compare(shop, **fields).noted["fresh"] == ["2024-01", "2024-02", "2024-03", "2024-04"]
+
+
+def test_what_runs_at_the_same_time_have_written_goes_together(tmp_path: Path) -> None:
+    place = Folder(tmp_path)
+    runs = [Keep(place), Keep(place)]
+    # neither has seen what the other wrote
+    assert [run.folders() for run in runs] == [[], []]
+    for run, data in zip(runs, (b"one order of rows", b"another"), strict=True):
+        run.write("recipe/2024-02/9-ab", "cells", data)
+    assert len(list(tmp_path.rglob("*.parquet"))) == 2
+    Keep(place).remove(["recipe/2024-02/9-ab"])
+    assert not list(tmp_path.rglob("*.parquet"))
 
 
 @pytest.mark.parametrize(

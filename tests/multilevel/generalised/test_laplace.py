@@ -226,7 +226,8 @@ def test_coordinates_survive_a_round_trip_through_blocks() -> None:
     layout = reweighting(reduce_design(design))
     rng = np.random.default_rng(0)
     zero = layout.zero()
-    at = Coordinates(rng.standard_normal(zero.rest.shape), rng.standard_normal(zero.own.shape), rng.standard_normal(zero.basis.shape))
+    drawn = tuple(rng.standard_normal(own.shape) for own in zero.eliminated)
+    at = Coordinates(rng.standard_normal(zero.rest.shape), drawn, rng.standard_normal(zero.basis.shape))
     back = layout.from_blocks(layout.by_block(at), at.basis)
     assert (at - back).dot(at - back) == 0.0
 

@@ -47,14 +47,21 @@ def factors(slopes: bool, size: float = 1.0, leaf: float = 1.0) -> list[np.ndarr
     return [size * np.array([[0.4]]), size * own, wide, leaf * pair, np.array([[0.6]]), np.array([[0.2]])]
 
 
+NEVER = 10**9
+"""Effects from which a factor above the first would be eliminated: all of them are dense."""
+
+
 @pytest.fixture(params=[1, 50], ids=["four generations", "two generations"])
-def worth(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(assemble, "WORTH_ELIMINATING", request.param)
+def worth(request: pytest.FixtureRequest) -> int:
     return int(request.param)
 
 
 def both_ways(slopes: bool, worth: int, lambdas: list[np.ndarray]) -> tuple[BlockedFactor, BlockedFactor]:
-    apart, dense = linear_system(rows(slopes)), linear_system(rows(slopes), chained=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(assemble, "WORTH_ELIMINATING", worth)
+        apart = linear_system(rows(slopes))
+        patch.setattr(assemble, "WORTH_ELIMINATING", NEVER)
+        dense = linear_system(rows(slopes))
     assert (apart.merged, dense.chain) == ((3,), ())
     assert [stage.blocks for stage in apart.chain] == ([(1, 5), (4,), (0,)] if worth == 1 else [(1, 5)])
     return apart.factorise(lambdas), dense.factorise(lambdas)
