@@ -25,11 +25,21 @@ def locate(place: str | Study, run_id: str | None = None) -> tuple[Target, Versi
     SourceError : nothing is published there. PublishError : no such version, or what is there is damaged.
     """
     if isinstance(place, Study) or not (has_scheme(place) or Path(place).is_dir()):
-        study = place if isinstance(place, Study) else load_study(place)
+        study = place if isinstance(place, Study) else _study_at(place)
         words = f"{study.name}: nothing is published in {study.publish_to} yet; run: groupwise estimate"
         words += " STUDY" if isinstance(place, Study) else f" {place}"
         return _version(open_target(study.publish_to, study.name), run_id, words)
     return _by_address(place, run_id) if has_scheme(place) else _by_folder(Path(place), run_id)
+
+
+def _study_at(place: str) -> Study:
+    """The study of a file; SourceError where the path leads nowhere and may as well have been meant for a folder."""
+    if not Path(place).exists() and not place.lower().endswith((".yaml", ".yml")):
+        raise SourceError(
+            f"{place}: there is no such folder or file (working directory {Path.cwd()}); name publish_to/<study>, such as published/sales, "
+            "or a study's YAML file."
+        )
+    return load_study(place)
 
 
 def _version(target: Target, run_id: str | None, nothing: str) -> tuple[Target, Version]:

@@ -21,6 +21,7 @@ from groupwise.commands import command_line
         ("show study.yaml --interval 0.8", "No such option: --interval\nTry: groupwise show --help"),
         ("estimate", "Missing argument 'STUDY.yaml...'.\nTry: groupwise estimate --help"),
         ("plan stdy.yaml", "no such study file (working directory {folder}); did you mean study.yaml?"),
+        ("show published/shop", "published/shop: there is no such folder or file (working directory {folder}); name publish_to/<study>"),
         ("plan another.yaml", "groupwise init DATA writes a first one for your data."),
         ("plan shop.csv", "shop.csv: these are data, and no study; groupwise init shop.csv writes a study for them."),
         ("plan tab.yaml", "line 2, column 1: a tab stands where spaces should; YAML is indented with spaces"),

@@ -103,7 +103,7 @@ def test_a_wrong_study_is_refused_as_a_file_is(fields: dict[str, object], messag
 @pytest.mark.parametrize(
     ("call", "kind", "message"),
     [
-        (lambda: gw.open("nowhere"), gw.StudyError, "nowhere: no such study file"),
+        (lambda: gw.open("nowhere"), gw.SourceError, "nowhere: there is no such folder or file"),
         (lambda: gw.open("."), gw.SourceError, "no published tables here"),
         (lambda: gw.run("nowhere.yaml"), gw.StudyError, "no such study file"),
     ],
