@@ -20,8 +20,16 @@ _NO_OPTION = re.compile(r"^No such option: --([a-z-]+)")
 def usage_message(error: Any, said: str) -> str:
     """The message of a usage error, and how the command is written."""
     context = getattr(error, "ctx", None)
-    command = "groupwise" if context is None else re.sub(r"^.*?(?=groupwise|$)", "", str(context.command_path)) or "groupwise"
-    return f"{_instead(said, context)}\nTry: {command} --help"
+    return f"{_instead(said, context)}\nTry: {_written(context)} --help"
+
+
+def _written(context: Any) -> str:
+    """The command as one types it, however the program was started."""
+    names: list[str] = []
+    while context is not None and context.parent is not None:
+        names.insert(0, str(context.info_name))
+        context = context.parent
+    return " ".join(["groupwise", *names])
 
 
 def _instead(said: str, context: Any) -> str:
