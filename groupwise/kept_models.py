@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from groupwise.publishing.target import Target, open_target
-from groupwise.publishing.version import Version
 from groupwise.study.study import Study
 from multilevel.errors import SourceError
 
 if TYPE_CHECKING:
+    from groupwise.publishing.target import Target
+    from groupwise.publishing.version import Version
     from multilevel.prediction.saved_averages import SavedAverages
     from multilevel.prediction.saved_model import SavedFactor, SavedModel
 
@@ -58,6 +58,8 @@ def reading_saved(study: Study, run_id: str | None = None) -> Iterator[SavedMode
     SourceError
         Nothing is published, no such version, or the version keeps nothing; the message says why.
     """
+    from groupwise.publishing.target import open_target
+
     target = open_target(study.publish_to, study.name)
     version = _version(study, target, run_id)
     with tempfile.TemporaryDirectory(prefix="groupwise-") as folder:
