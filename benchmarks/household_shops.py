@@ -135,7 +135,11 @@ def _averages(fit: Fit, variance: LevelVariance) -> dict[str, Summary]:
 
 
 def _table(measured: dict[str, tuple[Floats, Floats]], fit: Fit, shops: int) -> str:
-    """A row a kind of estimate: the ratio of root mean square error to mean published error, over its levels; income groups by size."""
+    """A row a kind of estimate: the ratio of root mean square error to mean published error, over its levels; income groups by size.
+
+    Under ``log(y)`` errors are in proportion to the outcome, and a category's effect is drawn anew in every shop: its errors are mostly
+    those of the shops where it is dear. Errors over the published error of their own shop have no such weights.
+    """
     tree = nesting(fit.design)
     households = np.bincount(tree.ancestors[_members(fit)][FACTOR])
     rows = []
@@ -147,8 +151,15 @@ def _table(measured: dict[str, tuple[Floats, Floats]], fit: Fit, shops: int) -> 
         for words, chosen in choices.items():
             ratio = np.sqrt(np.mean(error[:, chosen] ** 2, axis=0)) / np.mean(published[:, chosen], axis=0)
             overall = np.sqrt(np.mean((error[:, chosen] / np.mean(published[:, chosen], axis=0)) ** 2))
-            rows.append((key + words, f"{np.sum(chosen)}", f"{overall:.3f}", f"{ratio.min():.2f} to {ratio.max():.2f}"))
-    columns = ("estimate", "levels", "root mean square error / mean std_error", "lowest to highest level")
+            own = np.sqrt(np.mean((error[:, chosen] / published[:, chosen]) ** 2))
+            rows.append((key + words, f"{np.sum(chosen)}", f"{overall:.3f}", f"{ratio.min():.2f} to {ratio.max():.2f}", f"{own:.3f}"))
+    columns = (
+        "estimate",
+        "levels",
+        "root mean square error / mean std_error",
+        "lowest to highest level",
+        "root mean square of error / its own std_error",
+    )
     return f"{markdown(columns, rows)}\n{shops} shops. {provenance_line([provenance()])}"
 
 
