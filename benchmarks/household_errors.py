@@ -143,6 +143,8 @@ def study_statistics(without: str) -> tuple[Formula, CellStatistics]:
         extract(study, None, run.path, today=datetime.now(UTC).date())
         validate(study, run.relation(), run.path)
         cells_of(study, run.relation(), run.read_json("validation")["study_sql"], run.path, with_units=True)
+        if not study.formula.endswith(without):
+            raise SystemExit(f"{STUDY}: the formula does not end with {without!r}, which this benchmark leaves out")
         return parse_formula(study.formula.removesuffix(without)), read_cells(run.path / "cells.parquet", run.path / "cells.json")
 
 

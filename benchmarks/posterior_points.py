@@ -69,7 +69,10 @@ def one_fit() -> None:
 
 def figures(cells: Path, extra: str, seed: int) -> dict[str, Any]:
     """One fit of the study's formula, ``PRICE_LEVELS`` of it only where they are the ``extra`` term."""
-    study_formula = json.loads((cells / "formula.json").read_text(encoding="utf-8")).removesuffix(PRICE_LEVELS)
+    whole = json.loads((cells / "formula.json").read_text(encoding="utf-8"))
+    if not whole.endswith(PRICE_LEVELS):
+        raise SystemExit(f"{STUDY}: the formula does not end with {PRICE_LEVELS!r}, which this benchmark adds and leaves out")
+    study_formula = whole.removesuffix(PRICE_LEVELS)
     design = study_parts(parse_formula(study_formula + extra), read_cells(cells / "cells.parquet", cells / "cells.json"))[0].design
     wall, processor = time.perf_counter(), time.process_time()
     fit = fit_bayesian(design, "gaussian", sampling={"form": "importance"}, seed=seed)

@@ -22,7 +22,7 @@ WIDEST = 4
 def distinct[T: np.generic](values: NDArray[T]) -> tuple[NDArray[T], Integers]:
     """The V distinct values, sorted, and the place (C,) of each of ``values`` (C,) among them: ``numpy.unique`` without sorting all.
 
-    Long columns have few distinct values: integers of a small range are marked off, others are hashed. No value may be missing.
+    Long columns have few distinct values: integers of a small range are marked off, others are hashed. NaN counts as one value, the last.
     """
     if len(values) > FEW_VALUES:
         if np.issubdtype(values.dtype, np.integer):
@@ -44,7 +44,7 @@ def _marked_off(values: NDArray[Any], lowest: int, highest: int) -> tuple[NDArra
 def _hashed(values: NDArray[Any]) -> tuple[NDArray[Any], Integers]:
     from pandas import factorize
 
-    places, found = factorize(values)
+    places, found = factorize(values, use_na_sentinel=False)
     order = np.argsort(found)
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order))

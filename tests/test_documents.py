@@ -1,4 +1,4 @@
-"""ARCHITECTURE.md and CONTRIBUTING.md speak of files that exist, and ARCHITECTURE.md of every room."""
+"""ARCHITECTURE.md and CONTRIBUTING.md speak of files that exist, and ARCHITECTURE.md of every room; no file holds data."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+FOLDERS = ("benchmarks", "docs", "expectations", "flows", "groupwise", "multilevel", "sql", "studies", "tasks", "tests")
+LARGEST = 400_000
 PATH = re.compile(r"`((?:flows|tasks|groupwise|sql|expectations|multilevel|tests|docs|studies|benchmarks)/[\w./-]*)`")
+
+
+def test_no_file_is_as_large_as_data() -> None:
+    files = [file for top in FOLDERS for file in (ROOT / top).rglob("*") if file.is_file() and "__pycache__" not in file.parts]
+    assert len(files) > 500
+    assert not [str(file) for file in [*files, *ROOT.glob("*.lock")] if file.stat().st_size > LARGEST]
 
 
 @pytest.mark.parametrize("page", ["ARCHITECTURE.md", "CONTRIBUTING.md", "README.md"])

@@ -5,9 +5,15 @@ from __future__ import annotations
 import re
 from typing import Any
 
-OTHER_NAMES = {"fit": "estimate", "run": "estimate", "train": "estimate", "start": "init", "new": "init", "create": "init", "check": "plan",
-               "validate": "plan", "dry-run": "plan", "summary": "show", "results": "show", "ls": "list", "delete": "prune",
-               "remove": "prune", "schedule": "backfill"}  # fmt: skip
+OTHER_NAMES = {
+    **dict.fromkeys(("fit", "run", "train"), "estimate"),
+    **dict.fromkeys(("start", "new", "create"), "init"),
+    **dict.fromkeys(("check", "validate", "dry-run"), "plan"),
+    **dict.fromkeys(("summary", "results"), "show"),
+    **dict.fromkeys(("delete", "remove"), "prune"),
+    "ls": "list",
+    "schedule": "backfill",
+}
 """Words of other programs, and the command that does it here."""
 
 SETTINGS = frozenset({"engine", "interval", "family", "formula", "seed", "publish-to", "method", "where", "sampled", "window"})

@@ -86,7 +86,7 @@ def compile_cells(
     two_passes : gaussian moments about every cell's own mean, as weighted ones always are; the rows are read twice.
     with_key : name every cell by a hash of its key. units : sums by cell and unit instead, of the units in that table.
     partition : SQL over ``study``; cells are those of each of its values, named in the column ``PARTITION``.
-    line_hash : SQL over ``study``, the hash of a line item; every cell has the fingerprint of its line items beside its count.
+    line_hash : SQL over ``study``, the hash of a line item. Each cell then also has the fingerprint of its line items.
     """
     keys = {key: f"key_{i}" for i, key in enumerate(plan.keys)}
     means = {mean: f"level_mean_{i}" for i, mean in enumerate(plan.level_means)}

@@ -20,7 +20,7 @@ VALUE, NUMBER = "unit_value", "unit_number"
 class UnitTable:
     """A table of sampled units, with the columns ``VALUE`` and ``NUMBER``; ``column`` : whose values they are among the study's.
 
-    ``partition`` : column of the study's rows and of the table, where every partition has units of its own.
+    ``partition`` : column of the study's rows and of the table, where each partition has its own units.
     """
 
     name: str

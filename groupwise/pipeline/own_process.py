@@ -62,7 +62,7 @@ class InTurn:
     """Calls a step in this process, or on the cluster that the study or the environment names."""
 
     def workers(self, study: Study) -> int:
-        """One here, since DuckDB has threads of its own."""
+        """One here, since DuckDB runs its own threads."""
         address = scheduler_of(study)
         return 1 if address is None else cluster_threads(address)
 

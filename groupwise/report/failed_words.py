@@ -16,6 +16,7 @@ SIMPLER = (
     "a spread between groups is estimated as zero, or two effects as moving in step: what the data leave open is taken as known there, and "
     "intervals may be too narrow"
 )
+APPROXIMATE = "averages are off and intervals too narrow: line items are too few, level by level, for the approximation that was fitted"
 SIGN = "an effect within groups has the opposite sign of the one between them: do not read one for the other"
 UNEVEN = "intervals of groups whose line items vary more than those of others are too narrow, those of the others too wide"
 SHAPE = "intervals and shares of single outcomes may be off: the data vary otherwise than the model says"
@@ -28,6 +29,7 @@ _EFFECTS: Mapping[str, str] = {
     "omitted_interaction": NARROW,
     "omitted_slope": NARROW,
     "uneven_spread": UNEVEN,
+    "laplace_accuracy": APPROXIMATE,
     "calibration_of_means": MEANS,
     "lognormal_shape": MEANS,
     "fitted_mean": MEANS,

@@ -74,6 +74,7 @@ def scan_window(
         write_query(connection, _query(scan, names, plan, schema), path)
     except (GroupwiseError, duckdb.OutOfRangeException, duckdb.ConversionException, duckdb.BinderException):
         # the step that checks the line items, or the one that makes cells, says so in the study's words
+        path.unlink(missing_ok=True)
         return None
     groups = _by_flags(connection, study, path)
     kept = [packed for packed, _ in groups if _has(packed, flags, "left")]

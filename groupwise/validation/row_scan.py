@@ -42,8 +42,8 @@ class Counts:
 
 @dataclass(frozen=True)
 class RowScan:
-    """The queries of one study over its line items. ``means``: of columns to be filled in; ``carried``: columns of the relation besides the
-    line items' own, which stay beside them."""
+    """The queries of one study over its line items. ``means``: of columns to be filled in; ``carried``: columns of the relation to keep
+    besides those that the study reads."""
 
     study: Study
     relation: Relation

@@ -19,6 +19,7 @@ from multilevel.design.reduction import ReducedRows, coefficient_matrix, reduce_
 from multilevel.errors import FitError
 from multilevel.families.registry import family_named
 from multilevel.fit.container import Check, Fit
+from multilevel.fit.joint_draws import CHECK_DRAWS, MOST_VALUES
 
 MOST_DISPERSION = 1.2
 """Threshold of the observed over the expected discrepancy: a check fails above it, unless chance explains the excess."""
@@ -28,13 +29,8 @@ CHANCE = 0.01
 SMALLEST = 1e-12
 """Smallest probability or mean of a cell that is used: below it a variance would be zero."""
 
-DRAWS = 100
-
 MOST_CELLS = 100_000
 """Cells that are looked at of a fit without posterior draws, chosen at random: simulating more takes longer than the fit."""
-
-MOST_VALUES = 40_000_000
-"""Draws times coefficients that are held at once (0.3 GB)."""
 
 
 def predictive_checks(fit: Fit, seed: int = 0, omitted: Sequence[Check] = ()) -> tuple[Check, ...]:
@@ -51,9 +47,9 @@ def predictive_checks(fit: Fit, seed: int = 0, omitted: Sequence[Check] = ()) ->
     if not fit.has_draws and len(rows.outcome) > MOST_CELLS:
         rows = take_rows(rows, np.sort(np.random.default_rng(seed).choice(len(rows.outcome), MOST_CELLS, replace=False)))
     matrix = coefficient_matrix(rows)
-    if matrix.shape[1] * DRAWS > MOST_VALUES:
+    if matrix.shape[1] * CHECK_DRAWS > MOST_VALUES:
         return (_nothing("predictive_dispersion", f"draws of {matrix.shape[1]:,} coefficients are too many to hold"),)
-    simulation = _Simulation(fit, rows, matrix, fit.joint.draws(DRAWS, seed if fit.has_draws else seed + 1))
+    simulation = _Simulation(fit, rows, matrix, fit.joint.draws(CHECK_DRAWS, seed if fit.has_draws else seed + 1))
     checks = (_dispersion(simulation, np.random.default_rng(seed)), predictive_zeros(fit, rows, matrix, simulation.predictors(), omitted))
     return tuple(check for check in checks if check is not None)
 

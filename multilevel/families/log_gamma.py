@@ -13,13 +13,13 @@ LARGE = 1e3
 """From here on differences of log-gamma functions are taken by Stirling's series: the functions themselves would cancel."""
 
 
-def rising_log_gamma(values: Floats, phi: float) -> Floats:
-    """log Gamma(y + phi) - log Gamma(phi), without cancellation for large phi (Abramowitz and Stegun 1964, 6.1.41)."""
-    if phi < LARGE:
-        return np.asarray(gammaln(values + phi) - gammaln(phi))
-    top = values + phi
-    series = (1.0 / top - 1.0 / phi) / 12.0 - (top**-3 - phi**-3) / 360.0
-    return np.asarray((phi - 0.5) * np.log1p(values / phi) + values * (np.log(top) - 1.0) + series)
+def rising_log_gamma(values: Floats, phi: float | Floats) -> Floats:
+    """log Gamma(y + phi) - log Gamma(phi), without cancellation for large phi (Abramowitz and Stegun 1964, 6.1.41); both broadcast."""
+    small, large = np.minimum(phi, LARGE), np.maximum(phi, LARGE)
+    top = values + large
+    series = (1.0 / top - 1.0 / large) / 12.0 - (top**-3 - large**-3) / 360.0
+    stirling = (large - 0.5) * np.log1p(values / large) + values * (np.log(top) - 1.0) + series
+    return np.where(phi < LARGE, gammaln(values + small) - gammaln(small), stirling)
 
 
 def rising_digamma(values: Floats, phi: float) -> Floats:

@@ -72,7 +72,7 @@ class NegativeBinomial(Family):
 
     def row_log_probability(self, eta: Floats, y: Floats, size: Floats, scale: Floats) -> Floats:
         """See ``Family.row_log_probability``."""
-        ways = gammaln(y + scale) - gammaln(scale) - gammaln(y + 1)
+        ways = rising_log_gamma(y, scale) - gammaln(y + 1)
         return np.asarray(ways - y * np.logaddexp(0.0, np.log(scale) - eta) - scale * np.logaddexp(0.0, eta - np.log(scale)))
 
     def below(self, y: Floats, size: Floats, eta: Floats, scale: Floats) -> Floats:
@@ -101,7 +101,7 @@ class NegativeBinomial(Family):
 
     def zero_probability(self, mean: Floats, scale: float) -> Floats:
         """(phi / (phi + mean))^phi."""
-        return np.asarray((scale / (scale + mean)) ** scale)
+        return np.asarray(np.exp(-scale * np.log1p(mean / scale)))
 
     def latent_variance(self, mean: float, scale: float) -> float:
         """log(1 + 1 / mean + 1 / phi)."""

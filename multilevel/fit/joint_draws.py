@@ -21,6 +21,12 @@ CHUNK_VALUES = 8_000_000
 RESPONSE_VALUES = 400_000_000
 """Evaluations of the inverse link that one call of ``respond`` may cost before draws are thinned."""
 
+CHECK_DRAWS = 100
+"""Draws of all coefficients that the predictive checks simulate from."""
+
+MOST_VALUES = 40_000_000
+"""Most of those draws times coefficients that are held at once (0.3 GB)."""
+
 FEWEST_DRAWS = 500
 """Draws that ``respond`` keeps however many rows there are: the Monte Carlo error of a mean is then 4 % of its posterior sd."""
 

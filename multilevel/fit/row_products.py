@@ -1,6 +1,6 @@
 """Products of sparse rows that have most of their columns: averages under a curved link touch every level of the other factors.
 
-A sparse product goes from entry to entry; where most entries are there, dense pieces of bounded size take a twentieth of the time.
+A sparse product goes from entry to entry; where many entries are there, dense pieces of bounded size are quicker.
 """
 
 from __future__ import annotations

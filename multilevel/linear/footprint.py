@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from multilevel.design.model import Design
 from multilevel.errors import FitError
+from multilevel.fit.joint_draws import CHECK_DRAWS, MOST_VALUES
 from multilevel.linear.assemble import dense_effects
 from multilevel.machine import memory_bytes
 
@@ -16,11 +17,8 @@ CELL_COPIES = 3
 JOINT_DRAWS = 10
 """Of all coefficients, for what fitting takes from cells' sums of squares."""
 
-CHECKED_DRAWS = 300
-"""Of all coefficients, for the predictive checks: 100 draws, three times on the way."""
-
-CHECKED = 400_000
-"""Most coefficients of which those are drawn."""
+DRAW_COPIES = 3
+"""Of the draws for the predictive checks at once: the rest's, those of the eliminated effects, all in their order."""
 
 LEVEL_BYTES = 2_000
 """Of a level in the tables and on the way there: its labels, some thirty columns of numbers, rows of coefficients for its averages, what is
@@ -67,7 +65,8 @@ def likelihood_bytes(design: Design) -> int:
     n_coefficients = len(design.population) + design.n_effects
     # one fit more for each factor, its intercepts free, is kept for the tables
     free = len({block.factor.name for block in design.blocks}) * touched
-    drawn = 8 * (JOINT_DRAWS + CHECKED_DRAWS * (n_coefficients <= CHECKED)) * n_coefficients
+    values = CHECK_DRAWS * n_coefficients
+    drawn = 8 * (JOINT_DRAWS * n_coefficients + DRAW_COPIES * values * (values <= MOST_VALUES))
     return PROCESS + surrounding_bytes(design) + touched + free + 8 * DENSE_COPIES * dense**2 + drawn
 
 

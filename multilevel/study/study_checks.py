@@ -11,6 +11,7 @@ import pyarrow as pa
 from multilevel.arrays import Floats
 from multilevel.cells.unit_sums import UnitSums
 from multilevel.checking.design_effects import Published, design_effects
+from multilevel.checking.laplace_accuracy import laplace_accuracy
 from multilevel.checking.omitted_terms import omitted_terms
 from multilevel.checking.predictive import predictive_checks
 from multilevel.checking.row_loo import row_loo
@@ -122,6 +123,7 @@ def _of_the_fit(result: PartResults) -> list[Check]:
         *predictive_checks(result.fit, seed, omitted),
         *omitted,
         *uneven_spread(result.fit, result.tree, omitted),
+        *laplace_accuracy(result.fit),
         *row_loo(result.fit),
     ]
 

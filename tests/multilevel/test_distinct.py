@@ -18,9 +18,10 @@ N = 2 * FEW_VALUES
         np.random.default_rng(3).integers(0, 9, N).astype(np.int32),
         np.random.default_rng(4).choice([0.0, -0.0, 1.5, -2.25, 1e300], N),
         np.random.default_rng(5).standard_normal(N),
+        np.random.default_rng(6).choice([np.nan, 2.0, -1.0], N),
         np.arange(5)[::-1],
     ],
-    ids=["small range", "far apart", "narrow type", "few numbers", "all different", "short"],
+    ids=["small range", "far apart", "narrow type", "few numbers", "all different", "not a number", "short"],
 )
 def test_as_sorting_finds_them(values):
     expected, places = np.unique(values, return_inverse=True)

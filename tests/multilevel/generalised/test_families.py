@@ -106,6 +106,13 @@ def test_differences_of_log_gamma_functions_do_not_cancel_for_a_large_phi() -> N
     assert rising_digamma(np.array([2.0]), 5e4)[0] == pytest.approx(1 / 5e4 + 1 / 50_001, rel=1e-12)
 
 
+def test_probabilities_of_a_count_are_those_of_poisson_for_a_huge_phi() -> None:
+    counts, poisson = family_named("negative_binomial"), family_named("poisson")
+    y, eta, one, phi = np.arange(5.0), np.full(5, 0.3), np.ones(5), np.full(5, 4e10)
+    np.testing.assert_allclose(counts.row_log_probability(eta, y, one, phi), poisson.row_log_probability(eta, y, one, phi), atol=1e-9)
+    np.testing.assert_allclose(counts.zero_probability(np.exp(eta), 4e10), poisson.zero_probability(np.exp(eta), 4e10), rtol=1e-9)
+
+
 def test_a_negative_binomial_with_a_huge_phi_is_poisson() -> None:
     frame = line_items("poisson", 5)
     negative_binomial, eta, _ = over_cells("negative_binomial", frame)

@@ -81,7 +81,11 @@ def assert_has_checks(found: pd.DataFrame, part: str, alone: pd.DataFrame) -> No
     """Each row of the study ``alone`` is one of the part's, with its value, or one of the whole study in the same words."""
     for check, row in alone.iterrows():
         same = f"{check}[{part}]"
-        if same in found.index:
+        if check == "lognormal_shape":
+            # the same gap, in standard errors of what is published: of a two-part study that is the mean with its zeros
+            assert found.value[same] < row.value
+            assert found.message[same].split(",")[0] == f"{part}: {row.message.split(',')[0]}", same
+        elif same in found.index:
             assert found.value[same] == pytest.approx(row.value, rel=1e-5, abs=1e-6, nan_ok=True), same
             assert found.passed[same] == row.passed, same
         else:
