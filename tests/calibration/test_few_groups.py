@@ -1,7 +1,7 @@
 """Intervals of shops with few or small groups hold the truth, in every table, contrast and prediction, beside those of an oracle.
 
 Shops share no code with the model (``tests/few_group_shops.py``). Seeds are the numbers of the shops. The oracle is the same model with
-its variance parameters known. ``CALIBRATION_SHOPS`` makes a lane shorter.
+its variance parameters known. ``CALIBRATION_SHOPS`` makes a lane shorter; a lane that was stopped goes on at the shop where it was.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from multilevel.prediction.saved_averages import saved_averages
 from multilevel.study.fit_study import fit_study
 from multilevel.study.options import StudyFit, fit_options
 from tests.few_group_shops import DESIGNS, FewGroupShop, few_group_shop
+from tests.shop_by_shop import shop_by_shop
 
 type Engine = Literal["likelihood", "bayesian"]
 
@@ -162,15 +163,18 @@ def _known(part: FittedPart, shop: FewGroupShop, place: int) -> FittedPart:
     return replace(part, fit=known)
 
 
-def measured(name: str, engine: Engine, shops: int) -> dict[str, Any]:
+def measured(name: str, engine: Engine, shops: int, kept: Path) -> dict[str, Any]:
     """Coverage by kind, with Monte Carlo errors between shops and the median width; how many runs were refused."""
-    rows, refused = [], 0
-    for seed in range(shops):
-        shop = few_group_shop(name, seed)
+
+    def of_shop(seed: int) -> list[tuple[str, bool, bool, float]] | None:
         try:
-            rows += [(seed, own.kind, own.is_few, own.covers, own.width) for own in intervals_of(shop, engine, seed)]
+            return [(own.kind, own.is_few, own.covers, own.width) for own in intervals_of(few_group_shop(name, seed), engine, seed)]
         except FitError:
-            refused += 1
+            return None
+
+    found_shops = shop_by_shop(kept, shops, of_shop)
+    refused = found_shops.count(None)
+    rows = [(seed, *own) for seed, intervals in enumerate(found_shops) for own in intervals or ()]
     frame = pd.DataFrame(rows, columns=["shop", "kind", "is_few", "covers", "width"])
     found = []
     for (kind, is_few), own in frame.groupby(["kind", "is_few"]):
@@ -193,16 +197,18 @@ def outside(row: dict[str, Any]) -> bool:
 @pytest.mark.parametrize("engine", ["likelihood", "bayesian"])
 @pytest.mark.parametrize("name", DESIGNS)
 def test_coverage(name: str, engine: Engine, figures: Path) -> None:
-    found = measured(name, engine, int(os.environ.get("CALIBRATION_SHOPS", SHOPS[engine])))
     slug = "".join(letter if letter.isalnum() else "_" for letter in name)
-    (figures / f"few-groups-{slug}-{engine}.json").write_text(json.dumps(found, indent=1))
+    file = figures / f"few-groups-{slug}-{engine}.json"
+    found = measured(name, engine, int(os.environ.get("CALIBRATION_SHOPS", SHOPS[engine])), file.with_suffix(".lines"))
+    file.write_text(json.dumps(found, indent=1))
     wrong = [row for row in found["rows"] if row["kind"] != "oracle" and outside(row)]
     assert not wrong, found
     assert found["refused"] <= 0.02 * found["shops"], found["refused"]
 
 
-def test_a_small_lane_of_it() -> None:
-    found = {row["kind"]: row for row in measured("gaussian, 12 x 5 crossed", "likelihood", 4)["rows"] if not row["is_few"]}
+def test_a_small_lane_of_it(tmp_path: Path) -> None:
+    rows = measured("gaussian, 12 x 5 crossed", "likelihood", 4, tmp_path / "shops.lines")["rows"]
+    found = {row["kind"]: row for row in rows if not row["is_few"]}
     assert set(found) == {"group estimate", "new group", "deviation", "coefficient", "cell", "contrast", "prediction", "oracle"}
     assert all(row["covered"] > 0.6 for row in found.values())
     assert found["group estimate"]["width"] > 0.9 * found["oracle"]["width"]

@@ -1,0 +1,35 @@
+"""A stopped lane goes on where it was, with its own commit's shops only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests import shop_by_shop as module
+from tests.shop_by_shop import shop_by_shop
+
+
+def test_shops_of_the_same_commit_are_not_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept, measured = tmp_path / "shops.lines", []
+
+    def measure(seed: int) -> tuple[int, float]:
+        measured.append(seed)
+        if seed == 3:
+            raise KeyboardInterrupt
+        return seed, 0.5
+
+    monkeypatch.setattr(module, "provenance", lambda: {"commit": "0a1b2c3"})
+    with pytest.raises(KeyboardInterrupt):
+        shop_by_shop(kept, 5, measure)
+    assert shop_by_shop(kept, 3, measure) == [[0, 0.5], [1, 0.5], [2, 0.5]]
+    assert measured == [0, 1, 2, 3]
+    monkeypatch.setattr(module, "provenance", lambda: {"commit": "4d5e6f7"})
+    shop_by_shop(kept, 2, measure)
+    assert measured == [0, 1, 2, 3, 0, 1]
+
+
+def test_changed_files_have_no_shops_of_their_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "provenance", lambda: {"commit": "0a1b2c3 with changes"})
+    assert shop_by_shop(tmp_path / "shops.lines", 1, lambda seed: seed) == [0]
+    assert shop_by_shop(tmp_path / "shops.lines", 1, lambda seed: seed + 1) == [1]
