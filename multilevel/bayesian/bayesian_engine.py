@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 
 from multilevel.bayesian.collapsed_fit import fit_collapsed
@@ -34,7 +34,7 @@ def fit_bayesian(
     sampling: Sampling | Mapping[str, object] | None = None,
     seed: int = 0,
     interval: float = 0.95,
-    progress: bool = False,
+    progress: Callable[[str, float], None] | None = None,
 ) -> Fit:
     """Sample the posterior of a multilevel model from its cell statistics.
 
@@ -46,7 +46,7 @@ def fit_bayesian(
     sampling : a study's ``sampling:``, read or as written; None for 4 chains of 1,000 draws.
     seed : of every random number.
     interval : probability of the equal-tailed intervals.
-    progress : show NUTS's progress bar.
+    progress : called with what is done now and the share that is behind it, 0 to 1; NUTS shows its own bar instead.
 
     Returns
     -------
@@ -76,15 +76,15 @@ def fit_bayesian(
         )
     refuse_too_large(design, how)
     if is_by_points(design, how):
-        fit = fit_points(design, resolved, how, seed=seed, interval=interval)
+        fit = fit_points(design, resolved, how, seed=seed, interval=interval, progress=progress)
     elif how.form == "nuts" or not design.cells.has_moments:
-        fit = fit_nuts(design, family, resolved, how, seed=seed, interval=interval, progress=progress)
+        fit = fit_nuts(design, family, resolved, how, seed=seed, interval=interval, progress=progress is not None)
     else:
         fit = fit_collapsed(design, resolved, how, seed=seed, interval=interval)
         missed = [check for check in fit.checks if check.check in ("pareto_k", "importance_ess") and not check.passed]
         if missed and how.form == "auto" and how.draws * how.chains >= FEWEST_FOR_IMPORTANCE:
             failed = {check.check: check.value for check in missed}
-            fit = fit_nuts(design, family, resolved, how, seed=seed, interval=interval, progress=progress)
+            fit = fit_nuts(design, family, resolved, how, seed=seed, interval=interval, progress=progress is not None)
             fit = replace(fit, record=fit.record | {"collapsed_form_failed": failed})
     return replace(fit, record=fit.record | _prior_record(fit, resolved))
 

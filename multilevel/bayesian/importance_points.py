@@ -29,6 +29,12 @@ type Density = Callable[[Floats], Floats]
 FIRST_ROUND, ROUND = 500, 250
 """Points made at first, and at a time after that."""
 
+AT_ONCE = 125
+"""Points between two words of progress."""
+
+TO_MODE = 0.2
+"""Share of the work that is done when the mode is found, roughly."""
+
 MOST_POINTS = 4_000
 ENOUGH_ESS = 400.0
 MAX_PARETO_K = 0.7
@@ -103,33 +109,48 @@ class ThetaPosterior:
         return self.pareto_k < self.largest_k and self.ess >= ENOUGH_ESS
 
 
-def importance_points(density: Density, gradient: Gradient, start: Floats, units: Floats, rng: np.random.Generator) -> ThetaPosterior:
+def importance_points(
+    density: Density,
+    gradient: Gradient,
+    start: Floats,
+    units: Floats,
+    rng: np.random.Generator,
+    tell: Callable[[str, float], None] = lambda doing, share: None,
+) -> ThetaPosterior:
     """Points and weights, in rounds until the gates pass.
 
     Parameters
     ----------
     density : (S, d) -> (S,) log densities up to a constant, minus infinity where there is none. gradient : (d,) -> value and (d,) slope.
     start : (d,) any point with a finite density. units : (d,) rough standard deviations, which scale the search for the mode.
+    tell : called with what is done now and the share that is behind it, 0 to 1.
 
     Raises
     ------
     FitError
         The density is not finite at ``start``.
     """
+    tell("mode of the variance parameters", 0.0)
     mode, covariance = find_mode(gradient, start, units)
     proposals: list[Proposal] = []
     sizes: list[int] = []
     points, values, weights = np.empty((0, len(mode))), np.empty(0), np.empty(0)
+    expected: float = FIRST_ROUND
     while True:
         proposals.append(
             fit_mixture(points, weights, COMPONENTS, df=T_DEGREES, rng=rng) if proposals else first_proposal(density, mode, covariance)
         )
         sizes.append(ROUND if len(points) else FIRST_ROUND)
         fresh = proposals[-1].sample(sizes[-1], rng)
-        points, values = np.concatenate([points, fresh]), np.concatenate([values, density(fresh)])
+        for at in range(0, len(fresh), AT_ONCE):
+            made = len(points) + at
+            tell(f"{made:,} points", TO_MODE + (1.0 - TO_MODE) * made / max(expected, made + AT_ONCE))
+            values = np.concatenate([values, density(fresh[at : at + AT_ONCE])])
+        points = np.concatenate([points, fresh])
         weights, k, ess = importance(values - log_mixture(points, proposals, sizes))
         if (k < largest_pareto_k(len(points)) and ess >= ENOUGH_ESS) or len(points) >= MOST_POINTS:
             break
+        expected = min(len(points) * max(ENOUGH_ESS / max(ess, 1.0), 1.0), MOST_POINTS)
     axes = np.linalg.cholesky(covariance)
     return ThetaPosterior(
         points, weights, k, largest_pareto_k(len(points)), ess, len(proposals), mode, values, tuple(proposals), tuple(sizes), axes

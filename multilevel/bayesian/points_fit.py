@@ -7,7 +7,7 @@ are the states of Markov chains in the variance parameters instead.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -48,6 +48,14 @@ ROOT_VALUES, MOST_ROOTS = 4_000_000, 500
 """Doubles of all roots together: 32 MB, and few enough to be kept with the tables; and how many roots at most."""
 
 
+OF_POINTS = 0.8
+"""Share of the work that is done when the points are there, roughly."""
+
+
+def _nobody(doing: str, share: float) -> None:
+    """Nobody listens."""
+
+
 @dataclass(frozen=True)
 class PointsPosterior:
     """What ``sample_points`` leaves, in unit-free coordinates: the points of theta; the same with less noise; those that stand for them
@@ -63,12 +71,22 @@ class PointsPosterior:
 
 
 @one_blas_thread()
-def fit_points(design: Design, priors: ModelPriors, sampling: Sampling, *, seed: int, interval: float) -> Fit:
+def fit_points(
+    design: Design,
+    priors: ModelPriors,
+    sampling: Sampling,
+    *,
+    seed: int,
+    interval: float,
+    progress: Callable[[str, float], None] | None = None,
+) -> Fit:
     """Fit a gaussian model; see ``bayesian_engine.fit_bayesian``."""
+    tell = progress or _nobody
     maps = priors.form.maps
     written = None if maps.is_identity else maps.blocks
-    found = sample_points(reduce_design(priors.form.design), priors.inner, sampling, seed)
+    found = sample_points(reduce_design(priors.form.design), priors.inner, sampling, seed, tell)
     clock = Clock()
+    tell("levels", OF_POINTS)
     moments = level_moments(found.conditionals, found.levels.weights, maps.blocks, is_identity=maps.is_identity, threads=sampling.threads)
     spread = _spread(found, moments, sampling.threads)
     clock.lap("levels")
@@ -104,8 +122,10 @@ def fit_points(design: Design, priors: ModelPriors, sampling: Sampling, *, seed:
 
 
 @one_blas_thread()
-def sample_points(rows: ReducedRows, priors: ResolvedPriors, sampling: Sampling, seed: int) -> PointsPosterior:
-    """Points of the posterior of reduced gaussian rows, and the few that stand for them."""
+def sample_points(
+    rows: ReducedRows, priors: ResolvedPriors, sampling: Sampling, seed: int, tell: Callable[[str, float], None] = _nobody
+) -> PointsPosterior:
+    """Points of the posterior of reduced gaussian rows, and the few that stand for them; ``tell`` : see ``fit_bayesian``."""
     clock = Clock()
     layout = Layout(tuple(block.values.shape[1] for block in rows.blocks), priors.sigma is not None)
     density = Collapsed(linear_system(rows), layout, priors)
@@ -117,10 +137,12 @@ def sample_points(rows: ReducedRows, priors: ResolvedPriors, sampling: Sampling,
         starting_point(layout, priors),
         parameter_units(layout, rows),
         rng,
+        lambda doing, share: tell(doing, OF_POINTS * share),
     )
     checks: tuple[Check, ...] = points_checks(theta)
     failed = None if theta.are_enough else {"pareto_k": theta.pareto_k, "importance_ess": theta.ess}
     if failed is not None:
+        tell("points failed their gates: chains of the variance parameters", OF_POINTS)
         theta, checks = chains_in_theta(density, sampling, rng)
     clock.lap("points")
     width = density.system.n_population + density.system.n_effects

@@ -10,16 +10,23 @@ from time import perf_counter
 
 @dataclass
 class Clock:
-    """``seconds`` by step; ``progress`` is called with a step's name and the share done."""
+    """``seconds`` by step; ``progress`` is called with the name of the step that is on and the share of the whole that is done."""
 
     progress: Callable[[str, float], None] | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+    done: float = 0.0
 
     @contextmanager
-    def step(self, name: str, done: float) -> Iterator[None]:
-        """Time what is inside; ``done``: the share of the whole that is done after it."""
-        start = perf_counter()
-        yield
+    def step(self, name: str, done: float) -> Iterator[Callable[[str, float], None] | None]:
+        """Time what is inside, which may tell what it does and the share of its own that is done; ``done``: that of the whole after it."""
+        start, before = perf_counter(), self.done
+
+        def told(doing: str, share: float) -> None:
+            self.done = max(self.done, before + share * (done - before))
+            if self.progress is not None:
+                self.progress(f"{name}: {doing}" if doing else name, self.done)
+
+        told("", 0.0)
+        yield None if self.progress is None else told
         self.seconds[name] = perf_counter() - start
-        if self.progress is not None:
-            self.progress(name, done)
+        told("", 1.0)

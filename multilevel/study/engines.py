@@ -58,7 +58,7 @@ def _fit_bayesian(design: Design, family: str, options: FitOptions) -> Fit:
         sampling=cast(Sampling | Mapping[str, object] | None, options.sampling),
         seed=options.model.seed,
         interval=options.model.interval,
-        progress=options.progress is not None,
+        progress=options.progress,
     )
 
 
@@ -79,7 +79,7 @@ def _with_intervals(fit: Fit, options: FitOptions) -> Fit:
         from multilevel.intervals.bootstrap import with_bootstrap_intervals
 
         report = options.progress
-        told = None if report is None else lambda done: report("bootstrap", 0.1 + 0.6 * done)
+        told = None if report is None else lambda done: report("bootstrap", done)
         fit = with_bootstrap_intervals(fit, samples=options.model.bootstrap_samples, seed=options.model.seed, progress=told)
     elif options.model.intervals == "profile" and fit.design.cells.has_moments:
         from multilevel.intervals.linear_profile import with_profile_intervals

@@ -62,8 +62,8 @@ def fit_parts(parts: Sequence[StudyPart], tree: Nesting, options: FitOptions, cl
     found = []
     for place, part in enumerate(parts):
         own = options_of_part(options, part)
-        with clock.step(part.told("partial pooling"), done(place, 0.7)):
-            fit = fit_partial(part.design, own)
+        with clock.step(part.told("partial pooling"), done(place, 0.7)) as told:
+            fit = fit_partial(part.design, replace(own, progress=told))
         with clock.step(part.told("without group-level predictors"), done(place, 0.8)):
             without = fit_without_group_predictors(part.design, own, fit)
         with clock.step(part.told("complete and no pooling"), done(place, DONE)):
@@ -90,7 +90,7 @@ def options_of_part(options: FitOptions, part: StudyPart) -> FitOptions:
         from multilevel.bayesian.memory import with_draws
 
         sampling = with_draws(part.design, cast(Sampling | Mapping[str, object] | None, sampling))
-    return replace(options, model=model, sampling=sampling, progress=None)
+    return replace(options, model=model, sampling=sampling)
 
 
 def _variance(fit: Fit, tree: Nesting) -> LevelVariance | None:

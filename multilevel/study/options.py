@@ -73,8 +73,8 @@ class PublishingOptions:
 class FitOptions:
     """What to fit and how to publish it, in three parts; nothing here changes the cells.
 
-    ``sampling`` is handed to the bayesian engine as it is; None for its defaults. ``progress`` is called with a step's name and the share
-    done, 0 to 1.
+    ``sampling`` is handed to the bayesian engine as it is; None for its defaults. ``progress`` is called with what is done now and
+    the share that is behind it, 0 to 1.
     """
 
     model: ModelOptions

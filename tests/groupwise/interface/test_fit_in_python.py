@@ -192,6 +192,7 @@ def test_progress_is_told(sleepstudy: pd.DataFrame) -> None:
     told: list[tuple[str, float]] = []
     gw.fit(SLEEP, sleepstudy, engine="likelihood", progress=lambda doing, share: told.append((doing, share)))
     assert told[0] == ("reading the data", 0.0)
+    assert [doing for doing, _ in told].index("partial pooling") < [doing for doing, _ in told].index("tables")
     assert told[-1][1] == 1.0
 
 

@@ -42,6 +42,18 @@ def test_the_points_are_those_of_a_skewed_density(points: ThetaPosterior) -> Non
     np.testing.assert_allclose(told.summary.std_error, exact.std(axis=0), rtol=0.15)
 
 
+def test_progress_is_told_and_changes_nothing(points: ThetaPosterior) -> None:
+    told: list[tuple[str, float]] = []
+    again = importance_points(
+        log_density, slope, np.zeros(3), np.ones(3), np.random.default_rng(1), lambda doing, share: told.append((doing, share))
+    )
+    np.testing.assert_array_equal(again.thetas, points.thetas)
+    assert told[0] == ("mode of the variance parameters", 0.0)
+    assert told[1][0] == "0 points"
+    assert all(0.0 <= share < 1.0 for _, share in told)
+    assert len(told) > len(points.thetas) / 130
+
+
 def test_refined_points_agree_and_know_more(points: ThetaPosterior) -> None:
     exact = np.log(np.random.default_rng(0).gamma(4.0, size=(400_000, 3))) @ MIX.T
     better = refined(points, np.random.default_rng(2))

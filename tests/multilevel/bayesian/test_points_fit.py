@@ -74,7 +74,10 @@ def test_the_gradient_is_that_of_the_density(text: str, seed: int) -> None:
 
 @pytest.mark.parametrize("text", [FEW, *(pytest.param(text, marks=pytest.mark.calibration) for text in (CROSSED, HOUSEHOLDS))])
 def test_points_and_draws_are_the_same_posterior(text: str) -> None:
-    points, drawn = by_points(text), fit_bayesian(design_of(text), "gaussian", sampling={"form": "collapsed", "cores": 1}, seed=2)
+    """Bounds by draws differ from seed to seed by up to 0.2 of a standard error: those of several runs are averaged."""
+    sampling, seeds = {"form": "collapsed", "cores": 1}, (2,) if text == FEW else (2, 3, 4, 5)
+    points, several = by_points(text), [fit_bayesian(design_of(text), "gaussian", sampling=sampling, seed=seed) for seed in seeds]
+    drawn = several[0]
     assert not points.has_draws
     assert points.is_posterior
     assert [check.check for check in points.checks if check.gate and not check.passed] == []
@@ -85,10 +88,12 @@ def test_points_and_draws_are_the_same_posterior(text: str) -> None:
         assert own.lower == pytest.approx(other.lower, abs=0.35 * other.std_error)
         assert own.upper == pytest.approx(other.upper, abs=0.6 * other.std_error)
     everything = csr_array(eye_array(len(points.joint.mean), format="csr"))
-    own, other = points.joint.combine(everything, 0.95), drawn.joint.combine(everything, 0.95)
+    own, others = points.joint.combine(everything, 0.95), [each.joint.combine(everything, 0.95) for each in several]
+    other = others[0]
     np.testing.assert_allclose((own.estimate - other.estimate) / other.std_error, 0.0, atol=0.12)
     np.testing.assert_allclose(own.std_error, other.std_error, rtol=0.12)
-    np.testing.assert_allclose((own.upper - other.upper) / other.std_error, 0.0, atol=0.35)
+    for mine, theirs in ((own.lower, [each.lower for each in others]), (own.upper, [each.upper for each in others])):
+        np.testing.assert_allclose((mine - np.mean(theirs, axis=0)) / other.std_error, 0.0, atol=0.35 if text == FEW else 0.25)
     for own_part, other_part in zip(points.shrinkage, drawn.shrinkage, strict=True):
         np.testing.assert_allclose(own_part, other_part, atol=0.03)
     for own_part, other_part in zip(points.covariances, drawn.covariances, strict=True):
