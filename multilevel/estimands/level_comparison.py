@@ -11,6 +11,7 @@ from scipy.sparse import csr_array
 
 from multilevel.arrays import Floats, Integers
 from multilevel.estimands.drawn_averages import level_draws
+from multilevel.estimands.expected_outcome import PartRows
 from multilevel.estimands.probabilities import (
     EXACT_LEVELS,
     RANK_DRAWS,
@@ -25,6 +26,7 @@ from multilevel.estimands.standardise import Standardisation
 from multilevel.fit.container import Summary
 from multilevel.fit.interval_estimates import spread_about
 from multilevel.fit.shared_rows import mean_row
+from multilevel.fit.theta_points import in_turn
 
 FEW_SIBLINGS = 100
 """Siblings of one parent up to which ranks are those of draws where levels are too many for joint draws of all."""
@@ -103,10 +105,12 @@ def _normal_above(standard: Standardisation, told: Summary, error: Floats) -> Fl
             sums[place] += rows.shape[0] * np.asarray(mean_row(rows).todense())
             units.append(unit_of_rows(fit, rows))
     centres = [csr_array(total / n_levels) for total in sums]
-    pieces = [
-        np.sum([spread_about(fit, rows, centre) ** 2 for fit, rows, centre in zip(fits, gradients, centres, strict=True)], axis=0)
-        for gradients in standard.gradient_chunks()
-    ]
+
+    def variances(gradients: PartRows) -> Floats:
+        parts = [spread_about(fit, rows, centre) ** 2 for fit, rows, centre in zip(fits, gradients, centres, strict=True)]
+        return np.asarray(np.sum(parts, axis=0))
+
+    pieces = list(in_turn(variances, standard.gradient_chunks(), fits))
     own = (error * told.estimate) ** 2
     variance = np.concatenate(pieces) + own * (1.0 - 2.0 / n_levels) + own.sum() / n_levels**2
     return above(told.estimate - told.estimate.mean(), np.sqrt(variance), max(units))

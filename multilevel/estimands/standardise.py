@@ -25,6 +25,7 @@ from multilevel.estimands.level_variance import LevelVariance
 from multilevel.estimands.mix_parts import Sides, averaging, scales, shared_pair_rows, split_sides
 from multilevel.fit.container import Summary
 from multilevel.fit.shared_rows import SharedRows, as_csr, stacked
+from multilevel.fit.theta_points import in_turn
 
 _CHUNK_ENTRIES = 3_000_000
 
@@ -98,7 +99,8 @@ class Standardisation:
 
     def respond(self) -> Summary:
         """(L,) the averages with their intervals."""
-        return Summary.joined([self.outcome.average(rows, weights) for rows, weights in self.chunks()])
+        fits = [part.fit for part in self.outcome.parts]
+        return Summary.joined(list(in_turn(lambda chunk: self.outcome.average(*chunk), self.chunks(), fits)))
 
     def gradients(self) -> tuple[csr_array, ...]:
         """Per part (L, p + q) derivatives of the averages at the joint mean."""

@@ -13,6 +13,9 @@ from multilevel.arrays import Floats
 DENSE_SHARE = 0.1
 """Share of entries that are there from which dense pieces are quicker."""
 
+FULL_ENOUGH = 4
+"""A matrix with one entry in so many is multiplied as a dense one."""
+
 VALUES_AT_ONCE = 4_000_000
 """Doubles of a dense piece: 32 MB."""
 
@@ -22,9 +25,8 @@ def times(rows: csr_array, matrix: csr_array) -> csr_array:
     m, n = rows.shape
     if not _is_dense(rows) or m == 0:
         return csr_array(rows @ matrix)
-    turned = csr_array(matrix.T)
     step = max(1, VALUES_AT_ONCE // max(n, matrix.shape[1]))
-    found = np.concatenate([(turned @ rows[at : at + step].T.toarray()).T for at in range(0, m, step)])
+    found = np.concatenate([(matrix.T @ rows[at : at + step].T.toarray()).T for at in range(0, m, step)])
     return csr_array(found)
 
 
@@ -43,3 +45,22 @@ def inner_products(rows: csr_array, others: csr_array) -> Floats:
 
 def _is_dense(rows: csr_array) -> bool:
     return bool(rows.nnz > DENSE_SHARE * rows.shape[0] * rows.shape[1])
+
+
+def product(rows: csr_array, matrix: Floats) -> Floats:
+    """``rows @ matrix`` (n, m), by dense products where few entries are zero."""
+    is_full = rows.nnz * FULL_ENOUGH > rows.shape[0] * rows.shape[1]
+    return np.asarray((rows.toarray() if is_full else rows) @ matrix)
+
+
+def bilinear_forms(rows: csr_array, others: csr_array, matrix: Floats) -> Floats:
+    """(m,) x'Cy of every pair of sparse rows y (m, l) of ``others`` and x (m, w), C' = ``matrix`` (l, w); rows of ``others`` are short."""
+    row = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
+    spans, found = np.diff(others.indptr), np.zeros(rows.shape[0])
+    for at in range(int(spans.max(initial=0))):
+        has = spans > at
+        place = others.indptr[:-1][has] + at
+        of_row, value = np.zeros(rows.shape[0], np.int64), np.zeros(rows.shape[0])
+        of_row[has], value[has] = others.indices[place], others.data[place]
+        found += value * np.bincount(row, rows.data * matrix[of_row[row], rows.indices], minlength=rows.shape[0])
+    return found

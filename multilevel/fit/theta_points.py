@@ -6,18 +6,27 @@ the rows at hand: a factorisation answers for a level from its own few numbers (
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import batched
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.sparse import csr_array, eye_array
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from multilevel.arrays import Floats, Integers
+from multilevel.fit.one_pass import Question, asked, together
 from multilevel.fit.shared_rows import Rows, as_csr, mapped
 from multilevel.fit.theta_spread import Conditional, ThetaMethod, points_by_turns
+
+if TYPE_CHECKING:
+    from multilevel.fit.container import Fit
+
+CHUNKS_AT_ONCE = 8
+"""Of rows that share a pass over the points."""
 
 
 @dataclass(frozen=True)
@@ -46,15 +55,24 @@ class ThetaPoints:
     def variances(self, rows: Rows) -> Floats:
         """(m, K)."""
         inner = self._inner(rows)
-        return np.stack(list(self._at_points(lambda one: one.variance(inner))), axis=1)
+        found = np.empty((inner.shape[0], len(self.weights)))
+
+        def take(point: int, variance: Floats) -> None:
+            found[:, point] = variance
+
+        self._ask(lambda one: one.variance(inner), take)
+        return found
 
     def spread_about(self, rows: Rows, centre: csr_array) -> Floats:
         """(m,)."""
         inner, middle = self._inner(rows), as_csr(self._inner(centre))
         away = self._away(inner, middle)
         total = np.asarray(away**2 @ self.weights)
-        for weight, found in zip(self.weights, self._at_points(lambda one: one.spread_about(inner, middle)), strict=True):
-            total += weight * found**2
+
+        def take(point: int, spread: Floats) -> None:
+            total[:] += self.weights[point] * spread**2
+
+        self._ask(lambda one: one.spread_about(inner, middle), take)
         return np.sqrt(total)
 
     def covariance_about(self, rows: Rows, centre: csr_array) -> Floats:
@@ -62,8 +80,11 @@ class ThetaPoints:
         inner, middle = self._inner(rows), as_csr(self._inner(centre))
         away = self._away(inner, middle) * np.sqrt(self.weights)
         total = np.asarray(away @ away.T)
-        for weight, found in zip(self.weights, self._at_points(lambda one: one.covariance_about(inner, middle)), strict=True):
-            total += weight * found
+
+        def take(point: int, covariance: Floats) -> None:
+            total[:] += self.weights[point] * covariance
+
+        self._ask(lambda one: one.covariance_about(inner, middle), take)
         return total
 
     def draws(self, size: int, seed: int) -> Floats:
@@ -108,9 +129,27 @@ class ThetaPoints:
         about = self.means - self.weights @ self.means
         return np.asarray(rows @ about.T) - np.asarray(centre @ about.T)
 
-    def _at_points(self, ask: Callable[[Conditional], Floats]) -> Iterator[Floats]:
-        """What every point answers, in order."""
-        return in_order(lambda point: ask(self.conditional(point)), len(self.weights), self.threads)
+    def _ask(self, ask: Callable[[Conditional], Floats], take: Callable[[int, Floats], None]) -> None:
+        """Every point, in one pass with whatever else is asked of these points (see ``one_pass``)."""
+        asked(self.conditional, self._pass, Question(ask, take))
+
+    def _pass(self, questions: Sequence[Question]) -> None:
+        """One factorisation a point, for all questions."""
+
+        def answers(point: int) -> list[Floats]:
+            one = self.conditional(point)
+            return [question.ask(one) for question in questions]
+
+        for point, found in enumerate(in_order(answers, len(self.weights), self.threads)):
+            for question, answer in zip(questions, found, strict=True):
+                question.take(point, answer)
+
+
+def in_turn[C, T](ask: Callable[[C], T], chunks: Iterable[C], fits: Iterable[Fit]) -> Iterator[T]:
+    """``ask(chunk)`` of every chunk, in order; where a pass over points is what costs, some chunks share it and are in memory together."""
+    at_once = CHUNKS_AT_ONCE if any(isinstance(fit.theta, ThetaPoints) for fit in fits) else 1
+    for some in batched(chunks, at_once):
+        yield from together([partial(ask, chunk) for chunk in some])
 
 
 def in_order[T](work: Callable[[int], T], size: int, threads: int) -> Iterator[T]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -20,6 +21,7 @@ from multilevel.design.effect_rows import add_population, effect_places
 from multilevel.design.group_predictors import predictors_of
 from multilevel.design.model import DesignColumn
 from multilevel.fit.container import Fit
+from multilevel.fit.one_pass import together
 from multilevel.fit.residuals import cell_residual_ss, outcome_variance
 from multilevel.fit.shared_rows import mean_row
 
@@ -53,8 +55,10 @@ def explained_variance(fit: Fit, block: int, column: int) -> ExplainedVariance:
         effects = csr_array((np.ones(n), (np.arange(n), places)), shape=(n, width))
         # what all levels share drops out, and far from zero would cost all digits
         centred = {place: values - values.mean() for place, values in predictors.items()}
-        expected_error = float(np.var(errors, ddof=1)) + _spread(fit, effects)
-        expected_total = float(np.var(errors + predicted, ddof=1)) + _spread(fit, add_population(fit.design, effects, centred))
+        rows = [effects, *([add_population(fit.design, effects, centred)] if predictors else [])]
+        spreads = together([partial(_spread, fit, own) for own in rows])
+        expected_error = float(np.var(errors, ddof=1)) + spreads[0]
+        expected_total = float(np.var(errors + predicted, ddof=1)) + spreads[-1]
     r_squared = 1.0 - expected_error / expected_total if predictors and expected_total > 0 else None
     is_positive = expected_error > NOTHING * _unit(fit, fit.design.blocks[block].columns[column]) ** 2
     pooling = 1.0 - float(np.var(errors, ddof=1)) / expected_error if is_positive else None

@@ -18,7 +18,7 @@ from scipy.special import ndtri
 from multilevel.arrays import Floats, Integers
 from multilevel.families.link import Link
 from multilevel.fit.container import Summary
-from multilevel.fit.row_products import inner_products, times
+from multilevel.fit.row_products import bilinear_forms, inner_products, product, times
 from multilevel.fit.shared_rows import Rows, SharedRows, as_csr, averaged, stacked
 from multilevel.linear.arrow_matrices import EliminatedMatrices, block_diagonal, level_links, level_rows, picker
 from multilevel.linear.elimination import spreads
@@ -169,7 +169,7 @@ class NormalJoint:
         about, centre_own = self._split(centre)
         root = np.asarray(about @ self._rest_root)
         chunks = [self._split(chunk) for chunk in self._chunks(rows)]
-        differences = np.concatenate([np.asarray(on_rest @ self._rest_root) - root for on_rest, _ in chunks])
+        differences = np.concatenate([product(on_rest, self._rest_root) - root for on_rest, _ in chunks])
         total = differences @ differences.T
         for at, (noise, own) in enumerate(zip(self._noise(centre_own), centre_own, strict=True)):
             beside = stacked([on_own[at] for _, on_own in chunks])
@@ -210,7 +210,7 @@ class NormalJoint:
         pieces = []
         for chunk in self._chunks(rows):
             on_rest, on_own = self._split(chunk)
-            total = np.sum((np.asarray(on_rest @ self._rest_root) - root) ** 2, axis=1) + alone
+            total = np.sum((product(on_rest, self._rest_root) - root) ** 2, axis=1) + alone
             for own, noise, of_centre in zip(on_own, self._noise(on_own), centre_noise, strict=True):
                 total += np.asarray(noise.multiply(own).sum(axis=1)).ravel() - 2.0 * np.asarray((own @ of_centre.T).todense()).ravel()
             total = self.sigma**2 * total
@@ -242,7 +242,8 @@ class NormalJoint:
     def _parents(self) -> tuple[Floats, csr_array]:
         """Covariances over sigma^2 of the factor above the leaves: (L k, q_r + p) with the rest, and (L k, L k) its block diagonal."""
         parents = self.eliminated[1]
-        with_rest = -(parents.kernels @ (parents.cross @ self.factor.rest_covariance))
+        # a parent's row of the cross-products touches what any of its leaves does: mostly all of the columns
+        with_rest = -(parents.kernels @ product(parents.cross, self.factor.rest_covariance))
         return np.asarray(with_rest), block_diagonal(self.factor.selected(self.factor.rest_covariance)[0].own)
 
     def _by_parents(self, rows: csr_array) -> Floats:
@@ -259,7 +260,7 @@ class NormalJoint:
         several = np.zeros(rows.shape[0], dtype=np.bool_)
         several[row[level != first[row]]] = True
         total = quadratic_forms(on_rest, self.factor.rest_covariance)
-        total += 2.0 * np.asarray(on_rest.multiply(on_parents @ with_rest).sum(axis=1)).ravel()
+        total += 2.0 * bilinear_forms(on_rest, on_parents, with_rest)
         total += np.asarray(csr_array(on_parents @ own).multiply(on_parents).sum(axis=1)).ravel()
         total += np.asarray(csr_array(on_leaves @ self.eliminated[0].kernels).multiply(on_leaves).sum(axis=1)).ravel()
         if several.any():
@@ -272,7 +273,7 @@ class NormalJoint:
         if rows.shape[0] > len(self.factor.root) and on_rest.nnz * SPARSE_ROWS < rows.shape[0] * len(self.factor.root):
             total = quadratic_forms(on_rest, self.factor.rest_covariance)
         else:
-            total = np.sum(np.asarray(on_rest @ self._rest_root) ** 2, axis=1)
+            total = np.sum(product(on_rest, self._rest_root) ** 2, axis=1)
         for own, noise in zip(on_own, self._noise(on_own), strict=True):
             total = total + np.asarray(noise.multiply(own).sum(axis=1)).ravel()
         return np.asarray(total)
@@ -294,7 +295,7 @@ class NormalJoint:
         system = self.factor.system
         p = system.n_population
         on_rest, on_own = self._split(csr_array(eye_array(self._total, format="csr")))
-        pieces = [np.asarray(on_rest @ self._rest_root).T]
+        pieces = [product(on_rest, self._rest_root).T]
         kernels = [self.factor.kernels, *(one.kernels for one in self.factor.chain)]
         pieces += [
             np.asarray((own @ block_diagonal(square_root(own_kernels))).toarray()).T

@@ -14,6 +14,7 @@ from multilevel.estimands.expected_outcome import ExpectedOutcome
 from multilevel.estimands.level_variance import LevelVariance, widened
 from multilevel.fit.container import Summary
 from multilevel.fit.interval_estimates import variance_uncertainty
+from multilevel.fit.theta_points import in_turn
 
 
 def cell_estimates(
@@ -28,7 +29,8 @@ def cell_estimates(
     if columns is None:
         return arrow_schema("cell_estimates").empty_table()
     work = combine(outcome, nesting, cell_pair(outcome.design, nesting, columns), variance)
-    summary = Summary.joined([outcome.average(rows, weights) for rows, weights in combination_chunks(work)])
+    fits = [part.fit for part in outcome.parts]
+    summary = Summary.joined(list(in_turn(lambda chunk: outcome.average(*chunk), combination_chunks(work), fits)))
     error = np.zeros(len(work.n)) if variance is None else log_mean_error(work, nesting, variance)
     if variance is not None:
         summary = widened(summary, error, outcome.interval)

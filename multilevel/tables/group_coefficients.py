@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,7 @@ from multilevel.estimands.new_levels import NewLevel, NewLevels, new_effect, new
 from multilevel.estimands.probabilities import probability_above_average
 from multilevel.fit.container import Fit, Summary
 from multilevel.fit.interval_estimates import combined, variance_uncertainty
+from multilevel.fit.one_pass import together
 from multilevel.pooling.free_intercepts import TermByTerm
 
 
@@ -31,13 +33,14 @@ def group_coefficients(
     unpooled: Mapping[tuple[str, str], TermByTerm] | None = None,
 ) -> pa.Table:
     """The whole table; ``named`` are levels of ``predict_for``, ``unpooled`` by factor and term the coefficients with that term free."""
-    pieces: list[dict[str, Values]] = []
+    tasks: list[Callable[[], dict[str, Values]]] = []
     for name in nesting.factors:
         new = new_levels(nesting, name, named)
         n = level_counts(fit.design, nesting, name)
         for term in terms_of(fit.design, name):
-            pieces.append(_seen(fit, nesting, name, term, n, None if unpooled is None else unpooled.get((name, term))))
-            pieces.append(_new(fit, nesting, name, term, new, seed=seed))
+            free = None if unpooled is None else unpooled.get((name, term))
+            tasks += [partial(_seen, fit, nesting, name, term, n, free), partial(_new, fit, nesting, name, term, new, seed=seed)]
+    pieces = together(tasks)
     return published_table("group_coefficients", heading, stack(pieces) | {"part": None}, variance_uncertainty=variance_uncertainty([fit]))
 
 
@@ -62,9 +65,17 @@ def conditional_sd(fit: Fit, lineage: Mapping[str, Integers], term: str) -> Floa
 def _seen(fit: Fit, nesting: Nesting, name: str, term: str, n: Integers, unpooled: TermByTerm | None) -> dict[str, Values]:
     factor, lineage = nesting.factors[name], nesting.lineage(name)
     block, column = terms_of(fit.design, name)[term]
-    deviations = deviation_rows(fit.design, lineage, term)
-    estimate = _with_plain_errors(fit, coefficient_rows(fit.design, lineage, term))
-    own = _with_plain_errors(fit, deviation_rows(fit.design, {name: lineage[name]}, term))
+    rows = coefficient_rows(fit.design, lineage, term), deviation_rows(fit.design, {name: lineage[name]}, term)
+    deviations, alone = deviation_rows(fit.design, lineage, term), conditional_sd(fit, lineage, term)
+    told: list[Summary] = []
+    chance: list[Floats] = []
+    together(
+        [
+            lambda: told.extend(together([partial(_with_plain_errors, fit, each) for each in rows])),
+            lambda: chance.append(probability_above_average(fit, deviations, alone)),
+        ]
+    )
+    estimate, own = told
     return {
         **_labels(name, term, factor.levels, factor.parents),
         **_columns(estimate, ""),
@@ -73,7 +84,7 @@ def _seen(fit: Fit, nesting: Nesting, name: str, term: str, n: Integers, unpoole
         "fitted_value": estimate.estimate + _predicted(fit, nesting, name, term),
         "n": n,
         "shrinkage": np.clip(fit.shrinkage[block][:, column], 0.0, 1.0),
-        "probability_above_average": probability_above_average(fit, deviations, conditional_sd(fit, lineage, term)),
+        "probability_above_average": chance[0],
         "is_new": np.zeros(factor.n_levels, dtype=bool),
         "no_pooling_estimate": None if unpooled is None else unpooled.estimate,
         "no_pooling_std_error": None if unpooled is None else unpooled.std_error,
@@ -93,8 +104,7 @@ def _new(fit: Fit, nesting: Nesting, name: str, term: str, new: NewLevels, *, se
     deviations = deviation_rows(fit.design, lineage, term) if new.ancestors else deviation_rows(fit.design, lineage, term) * 0.0
     place = population_index(fit.design, term)
     rows = deviations if place is None else add_population(fit.design, deviations, {place: np.ones(1)})
-    estimate = new_effect(fit, block, column, rows, seed=seed)
-    own = new_effect(fit, block, column, rows[:1] * 0.0, seed=seed)
+    estimate, own = together([partial(new_effect, fit, block, column, each, seed=seed) for each in (rows, rows[:1] * 0.0)])
     has_predictors = bool(predictors_of(fit.design, nesting.factors[name], term))
     return {
         **_labels(name, term, new.level, new.parent),

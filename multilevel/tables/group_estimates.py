@@ -12,6 +12,7 @@ from multilevel.arrays import Floats
 from multilevel.catalogue.table_assembly import Heading, Values, published_table, stack
 from multilevel.cells.unit_sums import UnitSums
 from multilevel.design.effect_rows import terms_of
+from multilevel.design.model import Factor
 from multilevel.design.nesting import Nesting
 from multilevel.estimands.expected_outcome import ExpectedOutcome
 from multilevel.estimands.level_comparison import compare_levels
@@ -24,6 +25,7 @@ from multilevel.estimands.standardise import Standardisation, standardise
 from multilevel.estimands.unpooled import complete_pooling, no_pooling
 from multilevel.fit.container import Fit, Summary
 from multilevel.fit.interval_estimates import variance_uncertainty
+from multilevel.fit.one_pass import together
 from multilevel.pooling.free_intercepts import FreeIntercepts
 from multilevel.tables.group_coefficients import conditional_sd, level_counts
 from multilevel.tables.group_rows import new_rows, seen_rows
@@ -53,8 +55,8 @@ def group_estimates(
         whose levels are a sample: levels of the factors above them speak of new members too, and are ranked by that. units : sums
         of those that the formula leaves out, for errors of plain means.
     """
-    pieces: list[dict[str, Values]] = []
-    for name, factor in nesting.factors.items():
+
+    def of_factor(name: str, factor: Factor) -> list[dict[str, Values]]:
         standard = standardise(outcome, nesting, name, variance)
         n = level_counts(outcome.design, nesting, name)
         pooled = complete_pooling(standard, complete)
@@ -66,10 +68,12 @@ def group_estimates(
         compared = compare_levels(ranked, told, error, partial(_spread, ranked, nesting, name, told, error), factor.parents, seed)
         observed = plain_means(outcome.design, factor, sampled, units)
         rows = seen_rows(name, factor, n, summary, observed=observed, unpooled=unpooled, complete=pooled, compared=compared)
-        pieces.append(rows | population_columns(of_new, factor.n_levels))
         new = new_levels(nesting, name, named)
         of_none = new_rows(name, factor, n, new, new_group_estimates(standard, nesting, name, new, seed), pooled)
-        pieces.append(of_none | population_columns(None, len(new)))
+        return [rows | population_columns(of_new, factor.n_levels), of_none | population_columns(None, len(new))]
+
+    found = together([partial(of_factor, name, factor) for name, factor in nesting.factors.items()])
+    pieces = [piece for of_one in found for piece in of_one]
     return published_table(
         "group_estimates", heading, stack(pieces), variance_uncertainty=variance_uncertainty([part.fit for part in outcome.parts])
     )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pyarrow as pa
 
 from multilevel.catalogue.table_assembly import Heading, Values, published_table
 from multilevel.fit.container import Fit, VarianceComponent
+from multilevel.fit.one_pass import together
 from multilevel.interpretation.explained_variance import ExplainedVariance, explained_variance, explained_variance_of_data
 from multilevel.interpretation.variance_partition import variance_partition
 
@@ -17,7 +20,7 @@ _NOTHING = ExplainedVariance(None, None)
 def variance_components(fit: Fit, heading: Heading, without: Fit | None = None) -> pa.Table:
     """The whole table; ``without`` is the fit without group-level predictors, None where the model has none."""
     shares = _shares(fit)
-    explained = [_explained(fit, component) for component in fit.components]
+    explained = together([partial(_explained, fit, component) for component in fit.components])
     bare = {_key(component): _present(component.estimate) for component in without.components} if without is not None else {}
     columns: dict[str, Values] = {
         "grouping_factor": [component.grouping_factor for component in fit.components],
