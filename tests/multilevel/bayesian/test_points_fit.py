@@ -1,23 +1,27 @@
 """A posterior kept as points against the same posterior as draws, and against itself in its dense form."""
 
 from dataclasses import replace
+from datetime import date
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.sparse import csr_array, eye_array
 
-from multilevel.bayesian import points_fit
+from multilevel.bayesian import conditionals, points_fit
 from multilevel.bayesian.bayesian_engine import fit_bayesian
 from multilevel.bayesian.collapsed import Collapsed
 from multilevel.bayesian.collapsed_gradient import value_and_gradient
+from multilevel.bayesian.conditionals import Conditionals
 from multilevel.bayesian.independence import gradient
 from multilevel.bayesian.parameters import Layout
 from multilevel.bayesian.priors import read_priors
 from multilevel.bayesian.unit_free_priors import model_priors
+from multilevel.catalogue.table_assembly import Heading
 from multilevel.cells.from_rows import cells_from_frame
 from multilevel.design.build import build_design
 from multilevel.design.model import Design
+from multilevel.design.nesting import nesting
 from multilevel.design.reduction import reduce_design
 from multilevel.errors import FitError, StudyError
 from multilevel.fit import drawn_fit as drawing
@@ -29,6 +33,8 @@ from multilevel.fit.theta_spread import ThetaMixture
 from multilevel.formula.parse import parse_formula
 from multilevel.linear.assemble import linear_system
 from multilevel.prediction.posterior_file import posterior_tree
+from multilevel.tables import group_coefficients as group_coefficients_module
+from multilevel.tables.group_coefficients import group_coefficients
 
 CROSSED = "y ~ 1 + x + (1 + x | a) + (1 | b)"
 HOUSEHOLDS = "y ~ 1 + x + (1 | region/household) + (1 | household:b) + (1 + x | b)"
@@ -122,6 +128,24 @@ def test_levels_are_asked_of_the_factor_as_of_its_roots(crossed: Fit, monkeypatc
     sd = np.sqrt(np.diag(covariance_about(dense, csr_array(eye_array(width, format="csr")), csr_array((1, width)))))
     np.testing.assert_allclose((drawn.mean(axis=0) - dense.joint.mean) / sd, 0.0, atol=5 / np.sqrt(4_000))
     np.testing.assert_allclose(drawn.std(axis=0) / sd, 1.0, atol=0.1)
+
+
+def test_a_table_goes_over_the_points_a_few_times_however_many_factors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(points_fit, "ROOT_VALUES", 0)
+    monkeypatch.setattr(points_fit, "DENSE_EFFECTS", 0)
+    monkeypatch.setattr(conditionals, "KEPT_BYTES", 0)
+    fit = by_points(CROSSED)
+    assert isinstance(fit.theta, ThetaPoints)
+    made: list[int] = []
+    factorised = Conditionals.factorised
+    monkeypatch.setattr(Conditionals, "factorised", lambda own, point: made.append(point) or factorised(own, point))
+    tree, heading = nesting(fit.design), Heading("s", date(2026, 1, 31), "r", "bayesian")
+    table = group_coefficients(fit, tree, heading)
+    in_one_pass, made[:] = made.copy(), []
+    monkeypatch.setattr(group_coefficients_module, "together", lambda tasks: [task() for task in tasks])
+    assert group_coefficients(fit, tree, heading).equals(table)
+    assert in_one_pass == list(range(len(fit.theta.weights)))
+    assert len(made) == 15 * len(in_one_pass)
 
 
 def test_monte_carlo_errors_are_checks_and_few_parameters_are_known_worse_than_they_ask(crossed: Fit) -> None:
