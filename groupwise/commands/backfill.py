@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime
 from groupwise.commands.run_log import logged_to, say_on_stderr
 from groupwise.commands.working_folder import working_folder
 from groupwise.pipeline.backfill_dates import backfill_dates
+from groupwise.pipeline.model_fit import NEAR, VARIANCES
 from groupwise.pipeline.run_start import begin, overrides_of
 from groupwise.pipeline.unchanged import Standing, standing
 from groupwise.progress import run_progress
@@ -63,6 +64,7 @@ def run_backfill(
     say_on_stderr(logging.WARNING)
     if study.statistics is not None:
         _read_once(study, days, today)
+    near: dict[str, object] = {}
     for place, day in enumerate(days):
         print(f"as of {day} ({place + 1} of {len(days)})", file=sys.stderr, flush=True)
         run = make_run_folder(new_run_id())
@@ -70,8 +72,11 @@ def run_backfill(
         with logged_to(run.log):
             try:
                 folder = begin(study_file, engine=None, publish_to=publish_to, settings=settings, run_id=run.run_id, force=force)
+                # the day before is as good a place to begin the search for the variances as there is
+                run.write_json(NEAR, near)
                 with at_work(run), run_progress() as progress:
                     ended = run_here(folder, day, today, progress)
+                    near = run.read_json(VARIANCES) or near
             except GroupwiseError as error:
                 raise type(error)(f"as of {day} ({place + 1} of {len(days)}): {error}\nThe same command goes on with this day.") from error
         yield ended.published

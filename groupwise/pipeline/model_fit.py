@@ -18,12 +18,22 @@ if TYPE_CHECKING:
 
 type StepProgress = Callable[[str, float], None]
 
+VARIANCES = "variances"
+"""File of a run's folder with what the search for its variances found, by part."""
+
+NEAR = "near"
+"""The same of another day's run, where the search of this one begins."""
+
+WHOLE = ""
+"""The part of a study that has one."""
+
 
 @told("the model cannot be fitted")
 def fit(run: RunFolder, progress: StepProgress | None = None) -> StudyFit:
     """Fit the run's study on its cells; write ``tables/``, ``report.json``, ``gates.json`` and what is kept of a posterior."""
     from groupwise.compression.mix_query import mixed_cells
     from multilevel.cells.files import read_cells, read_units
+    from multilevel.linear.neighbour import Neighbour
     from multilevel.study.fit_study import fit_study
 
     study, relation = run.study(), run.relation()
@@ -43,6 +53,7 @@ def fit(run: RunFolder, progress: StepProgress | None = None) -> StudyFit:
         named = {"study": study.name, "as_of": str(relation.as_of), "run_id": run.run_id, "formula": study.formula, "family": study.family}
         write_posterior(fitted.fit, run.posterior, named)
     _keep(run, study, fitted)
+    run.write_json(VARIANCES, {part.part or WHOLE: found.to_json() for part in fitted.parts if (found := Neighbour.of_fit(part.fit))})
     run.write_json("report", {**fitted.report, "weights_source": source.message})
     run.write_json("gates", {"failed": [{"check": gate.check, "message": gate.message} for gate in fitted.failed_gates]})
     return fitted
@@ -86,6 +97,7 @@ def _posterior_unkept(study: Study) -> tuple[Any, ...]:
 
 def _options(study: Study, run: RunFolder, as_of: Any, progress: StepProgress | None, extra_checks: tuple[Any, ...] = ()) -> Any:
     from multilevel.estimands.new_levels import NewLevel
+    from multilevel.linear.neighbour import Neighbour
     from multilevel.study.options import FitOptions, ModelOptions, PublishingOptions
 
     validation = run.read_json("validation")
@@ -98,6 +110,7 @@ def _options(study: Study, run: RunFolder, as_of: Any, progress: StepProgress | 
         quadrature_points=study.quadrature_points,
         priors=study.priors,
         seed=study.seed,
+        near={name: Neighbour.of_json(found) for name, found in run.read_json(NEAR).items()},
     )
     publishing = PublishingOptions(
         study=study.name,

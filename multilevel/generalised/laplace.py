@@ -21,6 +21,7 @@ from multilevel.generalised.laplace_optimise import DISTANCE, spectrum
 from multilevel.generalised.quadrature import quadrature_deviance
 from multilevel.generalised.search import Accuracy, Point, Problem, basis_root, problem_of, scaled_sds, search
 from multilevel.linear.factorise import BlockedFactor
+from multilevel.linear.neighbour import Neighbour
 
 FEW_COLUMNS = 1_000
 
@@ -80,6 +81,7 @@ def fit_laplace(
     quadrature_points: int = 1,
     accuracy: Accuracy = "full",
     seed: int = 0,
+    near: Neighbour | None = None,
 ) -> LaplaceFit:
     """Fit by PIRLS and Laplace's approximation, or adaptive Gauss-Hermite quadrature for one scalar factor.
 
@@ -87,6 +89,7 @@ def fit_laplace(
     ----------
     design, rows : the model over cells and its reduced rows. family : binomial, poisson, negative_binomial or gamma.
     quadrature_points : 1 for Laplace. accuracy : "pilot" stops with beta profiled. seed : of further starts.
+    near : where the first start is.
 
     Raises
     ------
@@ -104,7 +107,7 @@ def fit_laplace(
         raise FitError(message)
     # threads cost more than they save in a factor of a few hundred columns
     with threadpool_limits(1 if len(problem.objective.layout.template.gram) < FEW_COLUMNS else None):
-        best, starts = search(problem, quadrature_points, accuracy, seed)
+        best, starts = search(problem, quadrature_points, accuracy, seed, near)
     if accuracy == "full" and not best.local.converged:
         raise FitError(_not_converged(problem, best, starts, [block.factor.name for block in design.blocks]))
     fit = _finish(problem, best, quadrature_points, accuracy)

@@ -17,13 +17,16 @@ from multilevel.generalised.laplace import UNBOUNDED, LaplaceFit, fit_laplace
 from multilevel.generalised.laplace_optimise import DISTANCE
 from multilevel.linear.footprint import refuse_beyond_memory
 from multilevel.linear.mapped_joint import mapped_joint
+from multilevel.linear.neighbour import Neighbour
 from multilevel.linear.theta import Theta, mapped_lambdas, written_lambdas
 from multilevel.linear.uncertainty import components, log_component
 
 MOST_POINTS = 100
 
 
-def fit_generalised(design: Design, family: str, *, quadrature_points: int = 1, interval: float = 0.95, seed: int = 0) -> Fit:
+def fit_generalised(
+    design: Design, family: str, *, quadrature_points: int = 1, interval: float = 0.95, seed: int = 0, near: Neighbour | None = None
+) -> Fit:
     """Fit a generalised linear mixed model by maximum likelihood.
 
     Parameters
@@ -31,7 +34,7 @@ def fit_generalised(design: Design, family: str, *, quadrature_points: int = 1, 
     design : p population columns, blocks with q effects in all; without blocks it is a generalised linear model.
     family : any in the registry whose cells keep sums, not moments. quadrature_points : 1 for Laplace's approximation; more, for
         adaptive Gauss-Hermite, need one scalar factor. interval : probability of the Wald intervals. seed : of further starts, used only
-        where a variance vanishes.
+        where a variance vanishes. near : what the search of a fit of another day with the same group terms found, where this one begins.
 
     Returns
     -------
@@ -52,7 +55,7 @@ def fit_generalised(design: Design, family: str, *, quadrature_points: int = 1, 
     refuse_beyond_memory(design)
     form = unit_free(design)
     maps = form.maps
-    found = fit_laplace(form.design, reduce_design(form.design), family, quadrature_points=quadrature_points, seed=seed)
+    found = fit_laplace(form.design, reduce_design(form.design), family, quadrature_points=quadrature_points, seed=seed, near=near)
     own = found.factor.conditional_variance()
     conditional = own if maps.is_identity else found.factor.conditional_variance(maps.blocks)
     covariances = maps.covariances(found.covariances)

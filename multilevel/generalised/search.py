@@ -20,6 +20,7 @@ from multilevel.generalised.objective import Gradient, Objective
 from multilevel.generalised.pirls import Mode
 from multilevel.generalised.quadrature import quadrature_deviance
 from multilevel.generalised.reweighting import reweighting
+from multilevel.linear.neighbour import Neighbour
 from multilevel.linear.theta import Theta
 
 type Accuracy = Literal["pilot", "full"]
@@ -86,8 +87,8 @@ def column_scales(rows: ReducedRows) -> tuple[Floats, ...]:
     return tuple(scales)
 
 
-def search(problem: Problem, points: int, accuracy: Accuracy, seed: int) -> tuple[Point, int]:
-    """From the first start; from the others too while a variance vanishes or nothing converges."""
+def search(problem: Problem, points: int, accuracy: Accuracy, seed: int, near: Neighbour | None = None) -> tuple[Point, int]:
+    """From the first start, which is ``near``; from the others too while a variance vanishes or nothing converges."""
     rng = np.random.default_rng(seed)
     best: Point | None = None
     failure: FitError | None = None
@@ -98,7 +99,8 @@ def search(problem: Problem, points: int, accuracy: Accuracy, seed: int) -> tupl
         starts += 1
         noise = 0.0 if starts == 1 else 0.1 * size * rng.standard_normal(len(problem.units))
         try:
-            found = _descend(problem, size, noise, points, accuracy, best)
+            start = _start(problem, size, noise, best) if near is None or starts > 1 else _near(problem, near)
+            found = _descend(problem, start, points, accuracy, best)
         except FitError as error:
             failure = error
             continue
@@ -116,9 +118,8 @@ def _is_singular(problem: Problem, theta: Floats) -> bool:
     return problem.theta_layout.is_singular(theta, problem.scales, VANISHED)
 
 
-def _descend(problem: Problem, size: float, noise: Floats | float, points: int, accuracy: Accuracy, best: Point | None) -> Point | None:
+def _descend(problem: Problem, start: Floats, points: int, accuracy: Accuracy, best: Point | None) -> Point | None:
     """The optimum near a start; None where it is not below the ``best`` one, by Laplace's approximation."""
-    start = _start(problem, size, noise, best)
     is_compared = best is not None and best.local.converged and points == 1
     least = best.local.value if best is not None and is_compared else np.inf
     profiled = _Profiled(problem)
@@ -169,6 +170,16 @@ def _start(problem: Problem, size: float, noise: Floats | float, best: Point | N
         theta = layout.flat([a if is_gone else b for a, b, is_gone in zip(own, other, vanished, strict=True)]) / problem.units
         log_dispersion = best.log_dispersion
     return np.append(theta, log_dispersion) if problem.with_dispersion else theta
+
+
+def _near(problem: Problem, near: Neighbour) -> Floats:
+    """(theta / units, log dispersion) of another day's fit, a vanished variance off zero: there the gradient vanishes by symmetry."""
+    layout, theta = problem.theta_layout, np.array(near.theta)
+    first = layout.start(problem.scales, STARTS[0])
+    vanished = layout.singular_blocks(theta, problem.scales, VANISHED)
+    own, other = layout.lambdas(first), layout.lambdas(theta)
+    theta = layout.flat([a if is_gone else b for a, b, is_gone in zip(own, other, vanished, strict=True)]) / problem.units
+    return np.append(theta, near.log_dispersion or 0.0) if problem.with_dispersion else theta
 
 
 class _Profiled:

@@ -24,6 +24,7 @@ from multilevel.linear.factorise import BlockedSystem
 from multilevel.linear.footprint import refuse_beyond_memory
 from multilevel.linear.joint_normal import NormalJoint
 from multilevel.linear.mapped_joint import mapped_joint
+from multilevel.linear.neighbour import Neighbour
 from multilevel.linear.optimise import GRADIENT_TOLERANCE, Near, Optimum, minimise
 from multilevel.linear.theta import Theta, mapped_lambdas, written_lambdas
 from multilevel.linear.uncertainty import components, residual_component, satterthwaite, variance_parameters
@@ -33,14 +34,15 @@ SEVERAL_THREADS = 2_000
 
 
 def fit_linear(
-    design: Design, *, method: Literal["reml", "ml"] = "reml", interval: float = 0.95, seed: int = 0, near: Fit | None = None
+    design: Design, *, method: Literal["reml", "ml"] = "reml", interval: float = 0.95, seed: int = 0, near: Fit | Neighbour | None = None
 ) -> Fit:
     """Fit a linear mixed model to a gaussian (or lognormal) design.
 
     Parameters
     ----------
     design : p population columns, blocks with q effects in all. method : "reml" or "ml". interval : probability of the Wald intervals.
-    seed : of the further starts, used only where a variance vanishes. near : a fit with the same group terms: the search is short.
+    seed : of the further starts, used only where a variance vanishes. near : a fit with the same group terms, or what another day's
+        search found: the search is short.
 
     Returns
     -------
@@ -64,7 +66,7 @@ def one_thread(design: Design) -> AbstractContextManager[object]:
     return cast(AbstractContextManager[object], threadpool_limits(1 if dense_effects(design) < SEVERAL_THREADS else None, "blas"))
 
 
-def _fit(design: Design, method: Literal["reml", "ml"], interval: float, seed: int, near: Fit | None) -> Fit:
+def _fit(design: Design, method: Literal["reml", "ml"], interval: float, seed: int, near: Fit | Neighbour | None) -> Fit:
     began = time.perf_counter()
     form = unit_free(design)
     maps = form.maps
@@ -156,15 +158,10 @@ def _refuse_saturated(design: Design) -> None:
             raise FitError(message)
 
 
-def beside(fit: Fit) -> Near | None:
+def beside(found: Fit | Neighbour) -> Near | None:
     """Where the search for a model with the same group terms may begin; None of a fit whose variances are not kept."""
-    plain = fit.unit_free
-    if plain is None or not plain.lambdas:
-        return None
-    theta = Theta(tuple(len(part) for part in plain.lambdas)).flat(plain.lambdas)
-    known = plain.parameters
-    # the criterion is twice a negative log-likelihood
-    return Near(theta, None if known is None else known.covariance[: len(theta), : len(theta)] / 2.0)
+    known = Neighbour.of_fit(found) if isinstance(found, Fit) else found
+    return None if known is None else Near(np.array(known.theta), known.curvature)
 
 
 def optimise(criterion: Criterion, scales: Sequence[Floats], seed: int, near: Near | None = None) -> Optimum:

@@ -15,6 +15,7 @@ from multilevel.design.model import Design
 from multilevel.errors import StudyError
 from multilevel.fit.container import Check, Fit
 from multilevel.intervals.theta_uncertainty import with_theta
+from multilevel.linear.neighbour import Neighbour
 from multilevel.study.options import FitOptions
 
 _METHODS = ("reml", "ml", None)
@@ -27,7 +28,7 @@ def fit_partial(design: Design, options: FitOptions) -> Fit:
         raise StudyError(f"method: {options.model.method!r} does not exist; write reml, ml or null.")
     if options.model.engine == "bayesian":
         return _fit_bayesian(design, family, options)
-    fit = _with_maximum(_fit_likelihood(design, family, options), options)
+    fit = _with_maximum(_fit_likelihood(design, family, options, _neighbour(design, options)), options)
     return with_theta(_with_intervals(fit, options), quadrature_points=options.model.quadrature_points, seed=options.model.seed)
 
 
@@ -103,7 +104,13 @@ def _with_maximum(fit: Fit, options: FitOptions) -> Fit:
     return with_maximum(fit, options.model.seed)
 
 
-def _fit_likelihood(design: Design, family: str, options: FitOptions, beside: Fit | None = None) -> Fit:
+def _neighbour(design: Design, options: FitOptions) -> Neighbour | None:
+    """Of the one part that the options are of."""
+    found = next(iter(options.model.near.values()), None)
+    return found if found is not None and found.is_of(design) else None
+
+
+def _fit_likelihood(design: Design, family: str, options: FitOptions, beside: Fit | Neighbour | None = None) -> Fit:
     if design.cells.has_moments:
         from multilevel.linear.linear_engine import fit_linear
 
@@ -114,5 +121,10 @@ def _fit_likelihood(design: Design, family: str, options: FitOptions, beside: Fi
     if options.model.engine == "likelihood" and options.model.method == "reml":
         raise StudyError(f"method: reml exists for gaussian outcomes only, this one is {family}; write ml or null.")
     return fit_generalised(
-        design, family, quadrature_points=options.model.quadrature_points, interval=options.model.interval, seed=options.model.seed
+        design,
+        family,
+        quadrature_points=options.model.quadrature_points,
+        interval=options.model.interval,
+        seed=options.model.seed,
+        near=beside if isinstance(beside, Neighbour) else None,
     )

@@ -15,6 +15,7 @@ from multilevel.estimands.level_variance import LevelVariance, level_variance
 from multilevel.fit.container import Fit
 from multilevel.fit.residuals import expected_residual_ss
 from multilevel.interpretation.contextual import ContextualEffect, contextual_effects
+from multilevel.linear.neighbour import Neighbour
 from multilevel.study.clock import Clock
 from multilevel.study.designs import StudyPart, tree_of
 from multilevel.study.engines import fit_partial, fit_without_group_predictors
@@ -78,13 +79,14 @@ def options_of_part(options: FitOptions, part: StudyPart) -> FitOptions:
     """The study's options for one part: its own priors, and random numbers that the other part does not use."""
     if part.name is None:
         return options
+    near: dict[str, Neighbour] = {name: found for name, found in options.model.near.items() if name == part.name}
     priors = options.model.priors
     if priors is not None:
         if not isinstance(priors, Mapping) or set(priors) - set(PARTS):
             raise StudyError(f"priors: {priors!r}: a two-part model takes priors: {{occurrence: ..., amount: ...}}.")
         priors = priors.get(part.name)
     method = options.model.method if part.name == "amount" or options.model.method == "ml" else None
-    model = replace(options.model, priors=priors, method=method, seed=options.model.seed + PARTS.index(part.name))
+    model = replace(options.model, priors=priors, method=method, near=near, seed=options.model.seed + PARTS.index(part.name))
     sampling = options.sampling
     if options.model.engine == "bayesian":
         from multilevel.bayesian.memory import with_draws

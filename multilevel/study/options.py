@@ -14,6 +14,7 @@ from multilevel.design.nesting import Nesting
 from multilevel.estimands.fitted_part import FittedPart
 from multilevel.estimands.new_levels import NewLevel
 from multilevel.fit.container import Check, Engine, Fit
+from multilevel.linear.neighbour import Neighbour
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class ModelOptions:
     quadrature_points : adaptive Gauss-Hermite points of the likelihood engine (1 is Laplace).
     priors : handed to the bayesian engine as they are; None for its defaults.
     seed : of every random number in the fit and the tables.
+    near : likelihood only, by part, what the search for the same study of another day found; where it begins, not what it finds.
     """
 
     engine: Engine
@@ -38,6 +40,7 @@ class ModelOptions:
     quadrature_points: int = 1
     priors: object | None = None
     seed: int = 0
+    near: Mapping[str, Neighbour] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,28 @@ def test_days_are_published_oldest_first_and_the_second_time_skipped(backfill: B
     assert latest() == "2024-08-31"
 
 
+def variances(folder: str) -> pd.DataFrame:
+    table = pd.read_parquet(f"{folder}/variance_components.parquet")
+    return table.set_index(["grouping_factor", "quantity"])[["estimate", "std_error", "lower", "upper"]].astype(float)
+
+
+def searched(folder: str) -> dict[str, int]:
+    """Evaluations of the fit, and where it began."""
+    run = Path(".groupwise/runs", Path(folder).name.removeprefix("rev="))
+    near = json.loads((run / "near.json").read_text())
+    report = json.loads((run / "report.json").read_text())
+    return {"evaluations": report["fit_record"]["evaluations"], "near": len(near)}
+
+
+def test_a_days_search_for_the_variances_begins_where_the_one_before_ended_and_finds_the_same(backfill: Backfill) -> None:
+    code, folders, err = backfill(*MONTHS)
+    assert code == 0, err
+    alone = backfill("--from", "2024-08-31", "--to", "2024-08-31", "--every", "month", "--force")[1][0]
+    assert [searched(folder)["near"] for folder in (*folders, alone)] == [0, 1, 0]
+    assert searched(folders[1])["evaluations"] < searched(alone)["evaluations"]
+    pd.testing.assert_frame_equal(variances(folders[1]), variances(alone), rtol=1e-5)
+
+
 def test_a_day_that_is_refused_is_named_and_those_before_it_stay(backfill: Backfill, lines: pd.DataFrame) -> None:
     assert pd.Timestamp("2024-10-21") < lines["day"].max() < pd.Timestamp("2024-10-28")
     code, folders, err = backfill("--from", "2024-11-30", "--to", "2025-11-30", "--every", "week", "--set", "window.days=40")
