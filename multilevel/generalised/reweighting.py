@@ -16,8 +16,9 @@ from multilevel.arrays import Floats, Integers
 from multilevel.design.reduction import ReducedRows
 from multilevel.linear.assemble import linear_system
 from multilevel.linear.chain import Stage, StageFactor
-from multilevel.linear.factorise import BlockedFactor, BlockedSystem, column_slices
+from multilevel.linear.factorise import BlockedFactor, BlockedSystem
 from multilevel.linear.products import CrossProducts, mirror
+from multilevel.linear.small_blocks import column_slices
 from multilevel.linear.triangular import solve_upper
 
 

@@ -15,9 +15,9 @@ import numpy as np
 from multilevel.arrays import Floats, Integers
 from multilevel.linear.chain import SelectedCovariance, StageFactor, scores_above, spreads_above
 from multilevel.linear.elimination import add_products, scores, spreads
-from multilevel.linear.factorise import BlockedFactor, column_slices
+from multilevel.linear.factorise import BlockedFactor
 from multilevel.linear.products import CrossProducts
-from multilevel.linear.small_blocks import diagonal_blocks
+from multilevel.linear.small_blocks import column_slices, diagonal_blocks
 
 WELL_CONDITIONED = 1e-2
 """Smallest information-scaled singular value of a Lambda for which I - M^-1 keeps enough digits to be divided by it."""

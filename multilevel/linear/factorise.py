@@ -26,8 +26,11 @@ from multilevel.linear.chain import (
 from multilevel.linear.elimination import add_products, conditional_blocks, conditional_roots, schur_complement
 from multilevel.linear.presummed import Presummed, presum, unsummed
 from multilevel.linear.products import CrossProducts, mirror
-from multilevel.linear.small_blocks import diagonal_blocks, diagonals, matrix_roots, side_by_side
+from multilevel.linear.small_blocks import column_slices, diagonal_blocks, diagonals, matrix_roots, side_by_side
 from multilevel.linear.triangular import solve_upper, upper_inverse, upper_root
+
+type OfBlocks = tuple[tuple[int, ...], Floats]
+"""Numbers of the blocks of one eliminated factor, side by side."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +96,7 @@ class BlockedSystem:
         try:
             root = upper_root(work[: q + p, : q + p])
         except np.linalg.LinAlgError as error:
-            message = "The cross-products are not positive definite: columns of the model are collinear within rounding."
-            raise FitError(message) from error
+            raise FitError("The cross-products are not positive definite: columns of the model are collinear within rounding.") from error
         right = solve_upper(root, work[: q + p, -1], transposed=True)
         rss = float(work[-1, -1] - right @ right + extra + self.residual_ss)
         return BlockedFactor(self, tuple(lambdas), own_lambda, kernels, log_det, schur, root, right, rss, tuple(chain))
@@ -189,12 +191,6 @@ def _scale(work: Floats, factor: Floats, start: int, size: tuple[int, int]) -> N
     work[here, :] = np.einsum("ba,lbm->lam", factor, work[here, :].reshape(levels, k, m)).reshape(levels * k, m)
 
 
-def column_slices(sizes: Sequence[tuple[int, int]], blocks: Sequence[int]) -> list[tuple[int, slice]]:
-    """Per block its columns among those of ``blocks`` side by side."""
-    ends = np.cumsum([sizes[index][1] for index in blocks])
-    return [(index, slice(int(end) - sizes[index][1], int(end))) for index, end in zip(blocks, ends, strict=True)]
-
-
 @dataclass(frozen=True)
 class RestCovariance:
     """Of the factors that stay: diagonals per block (L, k, k), of u; effects (q_r, q_r), of b."""
@@ -269,8 +265,8 @@ class BlockedFactor:
         """(q,) b = Lambda u."""
         return self._assemble(self.rest_solution[None, :])[0, self.system.n_population :]
 
-    def _beta(self, rest: Floats) -> Floats:
-        gamma = rest[:, self._q :] + self.system.location
+    def _beta(self, rest: Floats, *, about_zero: bool = False) -> Floats:
+        gamma = rest[:, self._q :] + (0.0 if about_zero else self.system.location)
         return solve_upper(self.system.triangle, gamma.T).T
 
     def rest_effects(self, rest: Floats) -> Floats:
@@ -282,11 +278,11 @@ class BlockedFactor:
             scaled[:, here] = (rest[:, here].reshape(len(rest), levels, k) @ self.lambdas[index].T).reshape(len(rest), -1)
         return scaled
 
-    def _eliminated(self, coefficients: Floats, noise: Sequence[Floats], first: int = 0) -> list[tuple[tuple[int, ...], Floats]]:
+    def _eliminated(self, coefficients: Floats, noise: Sequence[Floats], first: int = 0, *, about_zero: bool = False) -> list[OfBlocks]:
         """The eliminated effects at rest coefficients (n, q_r + p), (n, L, k) for the blocks of each factor: their conditional means, with
-        the ``noise`` of each, if any; from the factor ``first`` up."""
-        full = np.concatenate([-coefficients, np.ones((len(coefficients), 1))], axis=1)
-        found: list[tuple[tuple[int, ...], Floats]] = []
+        the ``noise`` of each, if any; from the factor ``first`` up. ``about_zero`` : of an outcome that is zero."""
+        full = np.concatenate([-coefficients, np.full((len(coefficients), 1), 0.0 if about_zero else 1.0)], axis=1)
+        found: list[OfBlocks] = []
         for at in range(len(self.stages) - 1, first - 1, -1):
             stage, kernels = self.stages[at].stage, self.stages[at].kernels
             score = np.stack([(matrix @ full.T).T for matrix in stage.cross.matrices(full.shape[1])], axis=2)
@@ -302,18 +298,22 @@ class BlockedFactor:
         found = self._eliminated(self.rest_effects(self.rest_solution[None, :]), (), 1)
         return tuple(own[0] for _, own in found)
 
-    def _assemble(self, rest: Floats, noise: Sequence[Floats] = ()) -> Floats:
+    def linear(self, rest: Floats, noise: Sequence[Floats] = ()) -> Floats:
+        """(n, p + q) how far (beta, b) move with (n, q_r + p) of (u_r, gamma) and the ``noise`` of each eliminated factor."""
+        return self._assemble(rest, noise, about_zero=True)
+
+    def _assemble(self, rest: Floats, noise: Sequence[Floats] = (), *, about_zero: bool = False) -> Floats:
         """(n, p + q) of (beta, b) from (n, q_r + p) of (u_r, gamma); ``noise`` (n, L, k) of each eliminated factor is added."""
         system = self.system
         coefficients = self.rest_effects(rest)
         result = np.empty((len(rest), system.n_population + system.n_effects))
-        result[:, : system.n_population] = self._beta(rest)
+        result[:, : system.n_population] = self._beta(rest, about_zero=about_zero)
         offsets = system.n_population + np.concatenate([[0], np.cumsum([levels * k for levels, k in system.sizes])])
         for index, start in zip(system.rest, system.rest_starts, strict=False):
             size = system.sizes[index][0] * system.sizes[index][1]
             result[:, offsets[index] : offsets[index] + size] = coefficients[:, start : start + size]
         if system.merged:
-            for blocks, own in self._eliminated(coefficients, noise):
+            for blocks, own in self._eliminated(coefficients, noise, about_zero=about_zero):
                 for index, part in zip(blocks, self._by_block(blocks, own), strict=True):
                     size = int(np.prod(part.shape[1:]))
                     result[:, offsets[index] : offsets[index] + size] = part.reshape(len(part), size)
@@ -327,12 +327,12 @@ class BlockedFactor:
     def draw(self, size: int, sigma: float, rng: np.random.Generator) -> Floats:
         """(size, p + q) exact draws of (beta, b) given theta and sigma."""
         rest = self.rest_solution[:, None] + sigma * solve_upper(self.root, rng.standard_normal((len(self.right), size)))
-        roots = self._kernel_roots if self.system.merged else []
+        roots = self.kernel_roots if self.system.merged else []
         noise = [sigma * np.einsum("lij,nlj->nli", root, rng.standard_normal((size, *root.shape[:2]))) for root in roots]
         return self._assemble(rest.T, noise)
 
     @cached_property
-    def _kernel_roots(self) -> list[Floats]:
+    def kernel_roots(self) -> list[Floats]:
         """Per eliminated factor (L, k, k) A with A A' = kernel."""
         if not self.lambdas:
             return [matrix_roots(self.kernels)]
@@ -366,7 +366,7 @@ class BlockedFactor:
         return selected_covariances(self.chain, covariance)
 
     def conditional_variance(self, maps: Sequence[Floats] | None = None) -> tuple[Floats, ...]:
-        """Per block (L, k): diagonal of Var(A b | y, theta, beta) / sigma^2, with A (k, k) of each block in ``maps``, else the identity."""
+        """Per block (L, k): diagonal of Var(A b | y, theta, beta) / sigma^2, A (k, k) of each block in ``maps``, else the identity."""
         return diagonals(self.conditional_blocks(), [np.eye(k) for _, k in self.system.sizes] if maps is None else maps)
 
     def conditional_blocks(self) -> tuple[Floats, ...]:

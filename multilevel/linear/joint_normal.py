@@ -12,7 +12,7 @@ from functools import cached_property
 
 import numpy as np
 from scipy.linalg import solve_triangular
-from scipy.sparse import csr_array, eye_array, hstack
+from scipy.sparse import csr_array, hstack
 from scipy.special import ndtri
 
 from multilevel.arrays import Floats, Integers
@@ -24,6 +24,7 @@ from multilevel.linear.arrow_matrices import EliminatedMatrices, block_diagonal,
 from multilevel.linear.elimination import spreads
 from multilevel.linear.factorise import BlockedFactor
 from multilevel.linear.products import CrossProducts
+from multilevel.linear.triangular import solve_upper
 
 LARGEST_CHUNK = 100_000
 """Most rows combined at once."""
@@ -286,22 +287,12 @@ class NormalJoint:
         root = factor.root
         to_rest = -solve_triangular(root[:q, :q], root[:q, q:]) if q else np.zeros((0, p))
         coordinates = np.vstack([to_rest, np.eye(p)]) @ system.triangle
-        zero = factor._assemble(np.zeros((1, q + p)))
-        moved = factor._assemble(coordinates.T)
-        return (moved - zero).T
+        return factor.linear(coordinates.T).T
 
     def covariance_root(self) -> Floats:
         """(m, p + q) A with A'A = Var(beta, b)."""
-        system = self.factor.system
-        p = system.n_population
-        on_rest, on_own = self._split(csr_array(eye_array(self._total, format="csr")))
-        pieces = [product(on_rest, self._rest_root).T]
-        kernels = [self.factor.kernels, *(one.kernels for one in self.factor.chain)]
-        pieces += [
-            np.asarray((own @ block_diagonal(square_root(own_kernels))).toarray()).T
-            for own, own_kernels in zip(on_own, kernels, strict=True)
-        ]
-        root = self.sigma * np.vstack(pieces)
+        p = self.factor.system.n_population
+        root = self.sigma * root_rows(self.factor)
         if self.extra is None:
             return root
         # beta gets its own covariance, and takes along what it moves in b
@@ -340,6 +331,19 @@ class NormalJoint:
         if self.extra is not None:
             values = values + rng.multivariate_normal(np.zeros(len(self.extra)), self.extra, size, method="eigh") @ self.sensitivity.T
         return values
+
+
+def root_rows(factor: BlockedFactor) -> Floats:
+    """(q_r + p and the eliminated effects, p + q) A with A'A = Var(beta, b | y, theta) / sigma^2."""
+    width = len(factor.root)
+    pieces, roots = [factor.linear(solve_upper(factor.root, np.eye(width)).T)], factor.kernel_roots if factor.system.merged else []
+    for at, root in enumerate(roots):
+        levels, k = root.shape[:2]
+        place = np.arange(levels * k)
+        noise = [np.zeros((len(place), *other.shape[:2])) for other in roots]
+        noise[at][place, place // k] = root.transpose(0, 2, 1).reshape(-1, k)
+        pieces.append(factor.linear(np.zeros((len(place), width)), noise))
+    return np.concatenate(pieces)
 
 
 FEW_NUMBERS = 1_000_000

@@ -38,3 +38,9 @@ def matrix_roots(kernels: Floats) -> Floats:
 def diagonals(blocks: Sequence[Floats], maps: Sequence[Floats]) -> tuple[Floats, ...]:
     """Per factor (L, k) diagonals of A B A', for B (L, k, k) of every level in ``blocks`` and A (k, k) in ``maps``."""
     return tuple(np.asarray(np.einsum("ai,lij,aj->la", own, block, own, optimize=True)) for own, block in zip(maps, blocks, strict=True))
+
+
+def column_slices(sizes: Sequence[tuple[int, int]], blocks: Sequence[int]) -> list[tuple[int, slice]]:
+    """Per block its columns among those of ``blocks`` side by side."""
+    ends = np.cumsum([sizes[index][1] for index in blocks])
+    return [(index, slice(int(end) - sizes[index][1], int(end))) for index, end in zip(blocks, ends, strict=True)]
