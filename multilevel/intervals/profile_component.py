@@ -21,7 +21,7 @@ from multilevel.linear.theta import Theta
 FIRST_STEP = 0.2
 """Of a standard deviation's natural scale, where Wald's standard error says nothing."""
 
-PARALLEL = 5e-4
+PARALLEL = 1e-3
 """Sine of the angle between two terms, in unit-free coordinates, below which their correlation is 1 or -1 whatever the variances are."""
 
 type Turn = tuple[int, Floats]
