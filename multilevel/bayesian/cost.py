@@ -45,6 +45,12 @@ USUAL_POINTS = 850.0
 LEVEL_MOMENTS = 2.5
 """Factorisations that the moments of every level at one point cost."""
 
+TABLE_PASSES, PASS = 16.0, 1.6
+"""Passes of the tables over the points of theta, and factorisations that each costs at a point where none is kept."""
+
+LEVEL_ANSWERS = 1.2e-5
+"""Seconds of all that the tables ask of one level at one point."""
+
 POINT_COPIES = 4
 """Of every level's numbers at every point: means, sds, what is worked on."""
 
@@ -86,9 +92,13 @@ def _by_points(design: Design, rows: ReducedRows, priors: ResolvedPriors, sampli
     evaluation = seconds_of(lambda: density(theta))
     level_points = number_of_points(layout.size)
     evaluations = MODE_STEPS * GRADIENT * (layout.size + 1) + (USUAL_POINTS + LEVEL_MOMENTS * level_points) / speed(sampling.threads)
-    memory = likelihood_bytes(design) + min(level_points * factor_bytes(system), KEPT_BYTES)
+    kept = level_points * factor_bytes(system)
+    if kept > KEPT_BYTES:
+        evaluations += TABLE_PASSES * PASS * level_points / speed(sampling.threads)
+    answers = LEVEL_ANSWERS * level_points * design.n_effects / speed(sampling.threads)
+    memory = likelihood_bytes(design) + min(kept, KEPT_BYTES)
     memory += 8 * POINT_COPIES * level_points * (len(design.population) + design.n_effects)
-    return Cost("importance", evaluation * evaluations, memory)
+    return Cost("importance", evaluation * evaluations + answers, memory)
 
 
 def _collapsed(rows: ReducedRows, priors: ResolvedPriors, sampling: Sampling, n_coefficients: int) -> Cost:
