@@ -1,4 +1,4 @@
-"""Lanes over many simulated shops that go on where they were stopped."""
+"""Lanes over many simulated shops that can be stopped and resumed."""
 
 from __future__ import annotations
 
@@ -11,15 +11,20 @@ from benchmarks._reliability_page import provenance
 
 
 def shop_by_shop(kept: Path, shops: int, measure: Callable[[int], Any]) -> list[Any]:
-    """``measure(seed)`` of every shop, as JSON gives it back; a line of ``kept`` a shop.
+    """Results of ``measure(seed)`` for every shop, as JSON returns them; ``kept`` is a file with one line per shop.
 
-    Shops that the same commit measured before are read; those of other commits, or of changed files, are measured again.
+    Shops that the same commit has measured before are read from the file. A line that was cut off by a kill is dropped; results of other
+    commits, or of a tree with changes, are measured again.
     """
     commit = provenance()["commit"]
     found: dict[int, Any] = {}
-    if kept.exists() and not commit.endswith("changes"):
-        lines = map(json.loads, kept.read_text(encoding="utf-8").splitlines())
-        found = {line["seed"]: line["found"] for line in lines if line["commit"] == commit}
+    if kept.exists():
+        text = kept.read_text(encoding="utf-8")
+        whole = text[: text.rfind("\n") + 1]
+        if whole != text:
+            kept.write_text(whole, encoding="utf-8")
+        if not commit.endswith("changes"):
+            found = {line["seed"]: line["found"] for line in map(json.loads, whole.splitlines()) if line["commit"] == commit}
     for seed in range(shops):
         if seed not in found:
             line = json.dumps({"seed": seed, "commit": commit, "found": measure(seed)})

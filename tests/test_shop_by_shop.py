@@ -29,6 +29,15 @@ def test_shops_of_the_same_commit_are_not_measured_again(tmp_path: Path, monkeyp
     assert measured == [0, 1, 2, 3, 0, 1]
 
 
+def test_a_line_that_a_kill_cut_off_is_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = tmp_path / "shops.lines"
+    monkeypatch.setattr(module, "provenance", lambda: {"commit": "0a1b2c3"})
+    shop_by_shop(kept, 2, lambda seed: seed)
+    kept.write_text(kept.read_text()[:-10])
+    assert shop_by_shop(kept, 2, lambda seed: seed + 10) == [0, 11]
+    assert shop_by_shop(kept, 2, lambda seed: seed + 20) == [0, 11]
+
+
 def test_changed_files_have_no_shops_of_their_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "provenance", lambda: {"commit": "0a1b2c3 with changes"})
     assert shop_by_shop(tmp_path / "shops.lines", 1, lambda seed: seed) == [0]

@@ -72,7 +72,7 @@ def run_backfill(
         with logged_to(run.log):
             try:
                 folder = begin(study_file, engine=None, publish_to=publish_to, settings=settings, run_id=run.run_id, force=force)
-                # the day before is as good a place to begin the search for the variances as there is
+                # variances change little from day to day, so the previous day's are the best starting point
                 run.write_json(NEAR, near)
                 with at_work(run), run_progress() as progress:
                     ended = run_here(folder, day, today, progress)

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 type StepProgress = Callable[[str, float], None]
 
 VARIANCES = "variances"
-"""File of a run's folder with what the search for its variances found, by part."""
+"""JSON file in a run's folder: what the search for the variances found, by part."""
 
 NEAR = "near"
-"""The same of another day's run, where the search of this one begins."""
+"""The same of another day's run; this run's search starts there."""
 
 WHOLE = ""
-"""The part of a study that has one."""
+"""Name of the part of a one-part study."""
 
 
 @told("the model cannot be fitted")

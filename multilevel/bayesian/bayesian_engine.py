@@ -46,7 +46,7 @@ def fit_bayesian(
     sampling : a study's ``sampling:``, read or as written; None for 4 chains of 1,000 draws.
     seed : of every random number.
     interval : probability of the equal-tailed intervals.
-    progress : called with what is done now and the share that is behind it, 0 to 1; NUTS shows its own bar instead.
+    progress : called with the current step and the fraction that is complete, 0 to 1; NUTS shows its own bar instead.
 
     Returns
     -------

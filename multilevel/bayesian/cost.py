@@ -46,10 +46,10 @@ LEVEL_MOMENTS = 2.5
 """Factorisations that the moments of every level at one point cost."""
 
 TABLE_PASSES, PASS = 16.0, 1.6
-"""Passes of the tables over the points of theta, and factorisations that each costs at a point where none is kept."""
+"""How often the tables go over the points of theta, and how many factorisations' time each takes per point when none is kept."""
 
 LEVEL_ANSWERS = 1.2e-5
-"""Seconds of all that the tables ask of one level at one point."""
+"""Seconds per level and point of theta for everything that the tables ask."""
 
 POINT_COPIES = 4
 """Of every level's numbers at every point: means, sds, what is worked on."""

@@ -26,14 +26,17 @@ from multilevel.errors import FitError
 type Gradient = Callable[[Floats], tuple[float, Floats]]
 type Density = Callable[[Floats], Floats]
 
+type Tell = Callable[[str, float], None]
+"""Called with the current step and the fraction that is complete, 0 to 1."""
+
 FIRST_ROUND, ROUND = 500, 250
 """Points made at first, and at a time after that."""
 
 AT_ONCE = 125
-"""Points between two words of progress."""
+"""Points between two progress reports."""
 
 TO_MODE = 0.2
-"""Share of the work that is done when the mode is found, roughly."""
+"""Rough fraction of the work that is complete when the mode is found."""
 
 MOST_POINTS = 4_000
 ENOUGH_ESS = 400.0
@@ -61,6 +64,10 @@ SMALLEST_DECREMENT = 1e-2
 SMALLEST_STEP = 1e-9
 
 HESSIAN_STEP = 1e-3
+
+
+def nobody(doing: str, share: float) -> None:
+    """A ``Tell`` for callers that want no progress."""
 
 
 class Proposal(Protocol):
@@ -115,7 +122,7 @@ def importance_points(
     start: Floats,
     units: Floats,
     rng: np.random.Generator,
-    tell: Callable[[str, float], None] = lambda doing, share: None,
+    tell: Tell = nobody,
 ) -> ThetaPosterior:
     """Points and weights, in rounds until the gates pass.
 
@@ -123,7 +130,7 @@ def importance_points(
     ----------
     density : (S, d) -> (S,) log densities up to a constant, minus infinity where there is none. gradient : (d,) -> value and (d,) slope.
     start : (d,) any point with a finite density. units : (d,) rough standard deviations, which scale the search for the mode.
-    tell : called with what is done now and the share that is behind it, 0 to 1.
+    tell : called with the current step and the fraction that is complete, 0 to 1.
 
     Raises
     ------

@@ -7,7 +7,7 @@ are the states of Markov chains in the variance parameters instead.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,7 +20,7 @@ from multilevel.bayesian.collapsed_fit import importance_checks, importance_gate
 from multilevel.bayesian.collapsed_gradient import value_and_gradient
 from multilevel.bayesian.conditionals import Conditionals, LevelMoments, level_moments
 from multilevel.bayesian.convergence import convergence, convergence_checks
-from multilevel.bayesian.importance_points import ThetaPosterior, importance_points
+from multilevel.bayesian.importance_points import Tell, ThetaPosterior, importance_points, nobody
 from multilevel.bayesian.independence import laplace_proposal, sample_independently
 from multilevel.bayesian.level_points import LevelPoints, bound_errors, choose_points
 from multilevel.bayesian.mixture_joint import MixtureJoint
@@ -49,11 +49,7 @@ ROOT_VALUES, MOST_ROOTS = 4_000_000, 500
 
 
 OF_POINTS = 0.8
-"""Share of the work that is done when the points are there, roughly."""
-
-
-def _nobody(doing: str, share: float) -> None:
-    """Nobody listens."""
+"""Rough fraction of the work that is complete when the points are made."""
 
 
 @dataclass(frozen=True)
@@ -78,10 +74,10 @@ def fit_points(
     *,
     seed: int,
     interval: float,
-    progress: Callable[[str, float], None] | None = None,
+    progress: Tell | None = None,
 ) -> Fit:
     """Fit a gaussian model; see ``bayesian_engine.fit_bayesian``."""
-    tell = progress or _nobody
+    tell = progress or nobody
     maps = priors.form.maps
     written = None if maps.is_identity else maps.blocks
     found = sample_points(reduce_design(priors.form.design), priors.inner, sampling, seed, tell)
@@ -122,9 +118,7 @@ def fit_points(
 
 
 @one_blas_thread()
-def sample_points(
-    rows: ReducedRows, priors: ResolvedPriors, sampling: Sampling, seed: int, tell: Callable[[str, float], None] = _nobody
-) -> PointsPosterior:
+def sample_points(rows: ReducedRows, priors: ResolvedPriors, sampling: Sampling, seed: int, tell: Tell = nobody) -> PointsPosterior:
     """Points of the posterior of reduced gaussian rows, and the few that stand for them; ``tell`` : see ``fit_bayesian``."""
     clock = Clock()
     layout = Layout(tuple(block.values.shape[1] for block in rows.blocks), priors.sigma is not None)

@@ -1,10 +1,10 @@
-"""Questions to every point of theta, asked in one pass over the points.
+"""Answer many questions about the points of theta in one pass over the points.
 
-A point answers from its factorisation. Where those of all points do not fit into memory, each pass makes them again, which costs more than
-most answers. Tables ask for one factor after the other; none waits for another's answer. Here such tasks run by turns, each up to its next
-question, and the questions of all are put to a point while its factorisation is there.
+A point answers from its factorisation. With many levels the factorisations of all points do not fit into memory, so each pass computes them
+again, and that costs more than most answers. What a table asks for one factor does not depend on another factor. So ``together`` runs the
+factors as tasks: each runs until it asks, and once every task waits for an answer, one pass answers all of them.
 
-Tasks are threads, so that what asks needs no other form than where it is asked alone; one of them runs at a time.
+Each task is a thread, so that the code that asks is the same inside a task and outside. Only one task runs at a time.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from threading import Event, Thread, local
 from typing import Any
 
 type Pass = Callable[[Sequence[Question]], None]
-"""Goes over the points once: every question's ``ask`` at each of them, its answers to ``take``, in the order of the points."""
+"""Goes over the points once, in order: at each point it calls every question's ``ask``, and hands the answer to its ``take``."""
 
 type Asked = tuple[object, Pass, Question]
-"""The points, who goes over them, and what is asked of them."""
+"""The points, the pass that goes over them, and the question."""
 
 _here = local()
 
 
 @dataclass(frozen=True)
 class Question:
-    """``ask`` of a point's conditional distribution, on whatever thread; ``take`` gets the number of the point and the answer."""
+    """``ask`` computes the answer from a point's conditional distribution, on any thread; ``take`` receives the point's number and it."""
 
     ask: Callable[[Any], Any]
     take: Callable[[int, Any], None]
@@ -34,7 +34,7 @@ class Question:
 
 @dataclass
 class _Task:
-    """A task by turns: ``resume`` lets it run on, ``stopped`` is set once it asks or ends."""
+    """One task on its own thread. ``stopped`` is set while it waits for an answer and once it has ended; ``resume`` lets it continue."""
 
     work: Callable[[], Any]
     resume: Event = field(default_factory=Event)
@@ -45,20 +45,20 @@ class _Task:
     error: BaseException | None = None
 
     def start(self) -> None:
-        """Run until it asks or ends."""
-        # with what is set for this thread, such as numpy's errors
+        """Start the thread; return once the task waits for an answer or has ended."""
+        # the caller's context variables hold in the task too, such as numpy's error handling
         Thread(target=copy_context().run, args=(self._run,), name="one pass", daemon=True).start()
         self.stopped.wait()
 
     def turn(self, refused: Exception | None) -> None:
-        """The answers are there, or the error that came in their place: run on until it asks again or ends."""
+        """Continue with the answers, or raise ``refused`` in the task; return once it waits again or has ended."""
         self.questions, self.refused = [], refused
         self.stopped.clear()
         self.resume.set()
         self.stopped.wait()
 
     def ask(self, questions: list[Asked]) -> None:
-        """On the task's own thread: wait for the answers."""
+        """Called on the task's own thread: wait for the answers; raises the error of the pass if it failed."""
         self.questions = questions
         self.resume.clear()
         self.stopped.set()
@@ -77,14 +77,15 @@ class _Task:
 
 
 def asked(points: object, answer: Pass, question: Question) -> None:
-    """Have ``answer`` go over ``points`` for the question: at once, or, inside a task of ``together``, beside those of the other tasks."""
+    """Put the question to ``points``: at once, or, in a task of ``together``, in one pass with the questions of the other tasks."""
     _put([(points, answer, question)])
 
 
 def together[T](tasks: Sequence[Callable[[], T]]) -> list[T]:
-    """Results of the tasks, in order; what they ask of the same points is asked in one pass.
+    """Run the tasks and return their results, in order; questions to the same points share a pass.
 
-    Tasks must not depend on one another; they may have tasks of their own. The first error of any is raised once all have ended.
+    Tasks must not depend on one another; they may call ``together`` themselves. If a task fails, the others still end before its error is
+    raised. If a pass fails, its error is raised in every task that asked.
     """
     if len(tasks) < 2:
         return [task() for task in tasks]
@@ -106,7 +107,7 @@ def together[T](tasks: Sequence[Callable[[], T]]) -> list[T]:
 
 
 def _put(questions: list[Asked]) -> None:
-    """To whoever gathers questions on this thread, else a pass for each set of points."""
+    """Hand the questions to the task that this thread runs; outside of tasks, answer them, one pass for each set of points."""
     task: _Task | None = getattr(_here, "task", None)
     if task is not None:
         task.ask(questions)

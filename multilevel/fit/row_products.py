@@ -14,7 +14,7 @@ DENSE_SHARE = 0.1
 """Share of entries that are there from which dense pieces are quicker."""
 
 FULL_ENOUGH = 4
-"""A matrix with one entry in so many is multiplied as a dense one."""
+"""A matrix with more than one entry in so many non-zero is multiplied as a dense one."""
 
 VALUES_AT_ONCE = 4_000_000
 """Doubles of a dense piece: 32 MB."""
@@ -54,7 +54,10 @@ def product(rows: csr_array, matrix: Floats) -> Floats:
 
 
 def bilinear_forms(rows: csr_array, others: csr_array, matrix: Floats) -> Floats:
-    """(m,) x'Cy of every pair of sparse rows y (m, l) of ``others`` and x (m, w), C' = ``matrix`` (l, w); rows of ``others`` are short."""
+    """(m,) y_i' M x_i for the sparse rows x_i of ``rows`` (m, w) and y_i of ``others`` (m, l), with M the dense ``matrix`` (l, w).
+
+    Fast where the rows of ``others`` have few entries.
+    """
     row = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
     spans, found = np.diff(others.indptr), np.zeros(rows.shape[0])
     for at in range(int(spans.max(initial=0))):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from multilevel.fit.container import Fit
 
 CHUNKS_AT_ONCE = 8
-"""Of rows that share a pass over the points."""
+"""Chunks of rows that share a pass over the points."""
 
 
 @dataclass(frozen=True)
@@ -130,11 +130,11 @@ class ThetaPoints:
         return np.asarray(rows @ about.T) - np.asarray(centre @ about.T)
 
     def _ask(self, ask: Callable[[Conditional], Floats], take: Callable[[int, Floats], None]) -> None:
-        """Every point, in one pass with whatever else is asked of these points (see ``one_pass``)."""
+        """Put a question to every point; other questions to the same points may share the pass (see ``one_pass``)."""
         asked(self.conditional, self._pass, Question(ask, take))
 
     def _pass(self, questions: Sequence[Question]) -> None:
-        """One factorisation a point, for all questions."""
+        """Factorise each point once and answer all questions from it."""
 
         def answers(point: int) -> list[Floats]:
             one = self.conditional(point)
@@ -146,7 +146,7 @@ class ThetaPoints:
 
 
 def in_turn[C, T](ask: Callable[[C], T], chunks: Iterable[C], fits: Iterable[Fit]) -> Iterator[T]:
-    """``ask(chunk)`` of every chunk, in order; where a pass over points is what costs, some chunks share it and are in memory together."""
+    """``ask(chunk)`` for every chunk, in order. For fits kept as points, ``CHUNKS_AT_ONCE`` chunks are in memory and share each pass."""
     at_once = CHUNKS_AT_ONCE if any(isinstance(fit.theta, ThetaPoints) for fit in fits) else 1
     for some in batched(chunks, at_once):
         yield from together([partial(ask, chunk) for chunk in some])

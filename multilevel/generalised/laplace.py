@@ -89,7 +89,7 @@ def fit_laplace(
     ----------
     design, rows : the model over cells and its reduced rows. family : binomial, poisson, negative_binomial or gamma.
     quadrature_points : 1 for Laplace. accuracy : "pilot" stops with beta profiled. seed : of further starts.
-    near : where the first start is.
+    near : another day's optimum, from which the first search starts.
 
     Raises
     ------

@@ -34,7 +34,7 @@ def fit_generalised(
     design : p population columns, blocks with q effects in all; without blocks it is a generalised linear model.
     family : any in the registry whose cells keep sums, not moments. quadrature_points : 1 for Laplace's approximation; more, for
         adaptive Gauss-Hermite, need one scalar factor. interval : probability of the Wald intervals. seed : of further starts, used only
-        where a variance vanishes. near : what the search of a fit of another day with the same group terms found, where this one begins.
+        where a variance vanishes. near : what another day's search with the same group terms found; this one starts there.
 
     Returns
     -------

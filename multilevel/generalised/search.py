@@ -88,7 +88,7 @@ def column_scales(rows: ReducedRows) -> tuple[Floats, ...]:
 
 
 def search(problem: Problem, points: int, accuracy: Accuracy, seed: int, near: Neighbour | None = None) -> tuple[Point, int]:
-    """From the first start, which is ``near``; from the others too while a variance vanishes or nothing converges."""
+    """Search from ``near``, else from the first start; then from the others while a variance vanishes or nothing converges."""
     rng = np.random.default_rng(seed)
     best: Point | None = None
     failure: FitError | None = None

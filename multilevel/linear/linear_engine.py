@@ -42,7 +42,7 @@ def fit_linear(
     ----------
     design : p population columns, blocks with q effects in all. method : "reml" or "ml". interval : probability of the Wald intervals.
     seed : of the further starts, used only where a variance vanishes. near : a fit with the same group terms, or what another day's
-        search found: the search is short.
+        search found; the search starts there.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Where the search for the variances of a study ended, for the same study of another day to begin there."""
+"""Where a study's search for its variances ended, so that the same study of another day can start there."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from multilevel.linear.theta import Theta
 
 @dataclass(frozen=True)
 class Neighbour:
-    """What a likelihood fit's search found, in unit-free coordinates.
+    """What the search of a likelihood fit found, in unit-free coordinates.
 
-    blocks : each group term's factor and columns. theta : (n,) the relative covariance factors. inverse_hessian : (n, n) of the deviance,
-    empty where it has none. log_dispersion : of families with one.
+    blocks : factor and columns of each group term. theta : (n,) entries of the relative covariance factors. inverse_hessian : (n, n) of the
+    deviance in theta, empty where there is none. log_dispersion : None for families without a dispersion.
     """
 
     blocks: tuple[tuple[str, tuple[str, ...]], ...]
@@ -29,7 +29,7 @@ class Neighbour:
 
     @classmethod
     def of_fit(cls, fit: Fit) -> Neighbour | None:
-        """None of a fit whose variances were not searched for."""
+        """None for a fit that did not search for its variances."""
         plain = fit.unit_free
         if plain is None or not plain.lambdas:
             return None
@@ -44,12 +44,12 @@ class Neighbour:
 
     @classmethod
     def of_json(cls, content: Mapping[str, Any]) -> Neighbour:
-        """From ``to_json``."""
+        """From what ``to_json`` gave."""
         blocks = tuple((str(name), tuple(map(str, columns))) for name, columns in content["blocks"])
         return cls(blocks, tuple(content["theta"]), tuple(map(tuple, content["inverse_hessian"])), content["log_dispersion"])
 
     def to_json(self) -> dict[str, Any]:
-        """Names and numbers."""
+        """A mapping of names and numbers that JSON can hold."""
         return asdict(self)
 
     def is_of(self, design: Design) -> bool:

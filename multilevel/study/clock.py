@@ -10,7 +10,7 @@ from time import perf_counter
 
 @dataclass
 class Clock:
-    """``seconds`` by step; ``progress`` is called with the name of the step that is on and the share of the whole that is done."""
+    """``seconds`` by step; ``progress`` is called with the current step and the fraction of the run that is complete, 0 to 1."""
 
     progress: Callable[[str, float], None] | None = None
     seconds: dict[str, float] = field(default_factory=dict)
@@ -18,7 +18,10 @@ class Clock:
 
     @contextmanager
     def step(self, name: str, done: float) -> Iterator[Callable[[str, float], None] | None]:
-        """Time what is inside, which may tell what it does and the share of its own that is done; ``done``: that of the whole after it."""
+        """Time the block, which gets a function to report what it is doing and the fraction of the step that is complete, 0 to 1.
+
+        ``done`` is the fraction of the whole run that is complete when the block ends.
+        """
         start, before = perf_counter(), self.done
 
         def told(doing: str, share: float) -> None:

@@ -29,7 +29,7 @@ class ModelOptions:
     quadrature_points : adaptive Gauss-Hermite points of the likelihood engine (1 is Laplace).
     priors : handed to the bayesian engine as they are; None for its defaults.
     seed : of every random number in the fit and the tables.
-    near : likelihood only, by part, what the search for the same study of another day found; where it begins, not what it finds.
+    near : likelihood only, by part, what the same study's search found on another day. This search starts there; its result is its own.
     """
 
     engine: Engine
@@ -76,8 +76,8 @@ class PublishingOptions:
 class FitOptions:
     """What to fit and how to publish it, in three parts; nothing here changes the cells.
 
-    ``sampling`` is handed to the bayesian engine as it is; None for its defaults. ``progress`` is called with what is done now and
-    the share that is behind it, 0 to 1.
+    ``sampling`` is handed to the bayesian engine as it is; None for its defaults. ``progress`` is called with the
+    current step and the fraction that is complete, 0 to 1.
     """
 
     model: ModelOptions

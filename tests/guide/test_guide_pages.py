@@ -76,7 +76,7 @@ def test_a_page_opens_with_what_the_reader_will_be_able_to_do_and_ends_with_wher
     opening = re.search(r'^# .+\n\n<div class="able" markdown>\nAfter this page you will ', text, re.MULTILINE)
     assert opening, "the title, then <div class=able> with: After this page you will be able to ..."
     ending = text.rstrip().rsplit("\n\n", 1)[-1]
-    assert ending.startswith('<div class="next" markdown>\n**Where to go.** ') and "](" in ending
+    assert ending.startswith('<div class="next" markdown>\n**Where to go next.** ') and "](" in ending
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

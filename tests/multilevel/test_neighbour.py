@@ -23,7 +23,7 @@ from multilevel.study.options import fit_options
 
 
 def month(seed: int, sd: float = 0.7) -> pd.DataFrame:
-    """Line items of the same shop in a month of its own."""
+    """One month of a shop: its group effects are the same every month, its line items are drawn anew."""
     shop, rng = np.random.default_rng(4), np.random.default_rng([4, seed])
     a, b, x = rng.integers(20, size=1500), rng.integers(12, size=1500), rng.normal(size=1500)
     eta = 0.3 + 0.2 * x + sd * shop.normal(size=20)[a] + (0.5 * shop.normal(size=12))[b] + (0.3 * shop.normal(size=12))[b] * x

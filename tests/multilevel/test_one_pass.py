@@ -1,4 +1,4 @@
-"""Tasks that ask points of theta: one pass for what all of them ask, the answers that each alone would get."""
+"""Tasks that ask the same points share a pass, and get the answers that each would get alone."""
 
 from __future__ import annotations
 
