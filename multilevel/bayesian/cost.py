@@ -51,8 +51,8 @@ TABLE_PASSES, PASS = 16.0, 1.6
 LEVEL_ANSWERS = 1.2e-5
 """Seconds per level and point of theta for everything that the tables ask."""
 
-POINT_COPIES = 4
-"""Of every level's numbers at every point: means, sds, what is worked on."""
+POINT_COPIES = 5
+"""Copies of every level's numbers at every point: means, sds, and three that the tables work on."""
 
 
 @dataclass(frozen=True)
