@@ -171,7 +171,7 @@ def bare() -> Figures:
 
 def whole() -> Figures:
     """Extract, validate, compress."""
-    run = _begun(STUDY)
+    run = begun(STUDY)
     extract(str(run.path), None, AS_OF)
     validate(str(run.path))
     compress(str(run.path))
@@ -220,7 +220,7 @@ def same() -> Figures:
 
 
 def _kept(as_of: date) -> Figures:
-    run = _begun(STUDY | KEPT)
+    run = begun(STUDY | KEPT)
     extract(str(run.path), as_of, AS_OF)
     turn = InTurn()
     gather_facts(run, asking(turn, COUNT))
@@ -245,7 +245,8 @@ def merged() -> Figures:
 PHASES: dict[str, Callable[[], Figures]] = {one.__name__: one for one in (bare, whole, command, first, day, same, merged)}
 
 
-def _begun(fields: dict[str, Any]) -> RunFolder:
+def begun(fields: dict[str, Any]) -> RunFolder:
+    """The folder of a run of such a study, in the current folder."""
     run = RunFolder(Path.cwd() / f"run-{time.monotonic_ns()}")
     run.path.mkdir()
     run.write_study(Study.model_validate(fields | {"engine": "likelihood"}), "")

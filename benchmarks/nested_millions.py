@@ -3,7 +3,7 @@
 Run: ``python -m benchmarks nested_millions [rows]``, on a quiet machine (ten million rows by default). Three cases: lme4's
 issue 635 (subjects in areas, a slope); customers in regions crossed with categories, with an effect for each pair of customer and category;
 a binomial outcome of customers in regions crossed with categories. lme4 runs the first, up to a million rows; GPBoost fits the binomial one
-from rows in memory, without standard errors, and is stopped after ten minutes of CPU.
+from rows in memory, without standard errors, and is stopped after ten minutes of CPU. Writes its table into docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ from pathlib import Path
 
 import duckdb
 
+from benchmarks._calibration_page import markdown
 from benchmarks._lme4 import NOT_INSTALLED, run_lme4
+from benchmarks._reliability_page import provenance, provenance_line, replace_block
 
+PAGE = Path("docs") / "benchmarks.md"
 MOST_FOR_LME4 = 1_000_000
 
 PEER_SECONDS = 600.0
@@ -75,7 +78,8 @@ CASES = {
 
 
 def main(rows: int = 10_000_000) -> None:
-    """Print a line a case."""
+    """Run every case, and write the table."""
+    load, lines = os.getloadavg()[0], []
     for name, case in CASES.items():
         with tempfile.TemporaryDirectory(prefix="groupwise-bench-") as folder:
             n = int(rows * case.share)
@@ -84,13 +88,21 @@ def main(rows: int = 10_000_000) -> None:
             duckdb.sql(f"copy ({made}) to '{folder}/rows.parquet' (format parquet)")
             study = f"name: s\nformula: {case.formula}\nfamily: {case.family}\nsource: {{parquet: rows.parquet}}\nengine: likelihood\n"
             Path(folder, "s.yaml").write_text(study, encoding="utf-8")
-            said = next((line for line in _run(folder, "plan").output.splitlines() if "GB" in line), "no cost")
+            said = next((line for line in _run(folder, "plan").output.splitlines() if "GB" in line), "no cost").strip()
             took = _run(folder, "estimate")
-            print(f"{name}, {n:,} rows: {took.sentence}. plan: {said.strip()}", flush=True)
+            peer = "not run"
             if name == "issue 635" and n <= MOST_FOR_LME4:
-                _beside_lme4(folder, case.formula)
+                peer = _beside_lme4(folder, case.formula)
             if case.family == "binomial":
-                _beside_gpboost(folder)
+                peer = _beside_gpboost(folder)
+            print(f"{name}, {n:,} rows: {took.sentence}. plan: {said}. {peer}", flush=True)
+            formula = case.formula.replace("|", "\\|")
+            lines.append([f"{name}: `{formula}`", f"{n:,}", f"{took.wall:.1f}", f"{took.cpu:.1f}", f"{took.memory:.2f}", said, peer])
+    heads = ["whole command, likelihood engine", "rows", "seconds", "processor seconds", "peak memory (GB)", "plan says", "peer"]
+    block = (
+        f"{markdown(heads, lines)}\n{provenance_line([provenance()])}Load of the machine before: {load:.1f} on {os.cpu_count()} cores.\n"
+    )
+    PAGE.write_text(replace_block(PAGE.read_text(encoding="utf-8"), "nested-millions", block), encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -129,16 +141,15 @@ def _measured(folder: str, name: str, arguments: list[str], limit: float | None 
     return _Took(time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1e6, text)
 
 
-def _beside_lme4(folder: str, formula: str) -> None:
+def _beside_lme4(folder: str, formula: str) -> str:
     csv = Path(folder, "rows.csv")
     duckdb.sql(f"copy (from '{folder}/rows.parquet') to '{csv}' (header)")
     theirs = run_lme4(csv, formula, "area,subject")
-    print(NOT_INSTALLED if theirs is None else f"lme4: {theirs.seconds:.1f} s of lmer, {theirs.process:.1f} s of the process")
+    return NOT_INSTALLED if theirs is None else f"lme4: {theirs.seconds:.1f} s of lmer, {theirs.process:.1f} s of the process"
 
 
-def _beside_gpboost(folder: str) -> None:
+def _beside_gpboost(folder: str) -> str:
     if find_spec("gpboost") is None:
-        print("gpboost is not installed (requirements-peers.lock) and is left out")
-        return
+        return "gpboost is not installed (requirements-peers.lock) and is left out"
     theirs = _measured(folder, "gpboost", ["-c", GPBOOST], PEER_SECONDS)
-    print(f"gpboost, the fit alone {theirs.output.strip() or 'not ended'} s; its process: {theirs.sentence}", flush=True)
+    return f"gpboost, the fit alone: {theirs.output.strip() or 'not ended'} s; its process: {theirs.sentence}"
