@@ -121,7 +121,8 @@ class Scores:
         used, own = csr_array(effects[:, kept]), spread[kept]
         scores = np.asarray(used.T @ self.score)
         weighted = csr_array(used.multiply(self.weight[:, None]))
-        fitted = csr_array(weighted.T @ self.matrix)
+        # by rows, so that no copy of the matrix is made
+        fitted = csr_array(weighted.T.tocsr() @ self.matrix)
         taken = self.fit.joint.covariance_about(fitted, csr_array((1, self.matrix.shape[1])))
         left = np.asarray((weighted.T @ used).todense()) - taken
         if np.trace(left / own[:, None]) < (LEFT_OF_DRAWS if self.fit.has_draws else LEFT) * len(kept):

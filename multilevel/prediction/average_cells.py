@@ -81,8 +81,8 @@ def _of_factor(
     levels: list[Level] = [
         (None if factor.parents is None else str(factor.parents[at]), str(label)) for at, label in enumerate(factor.levels)
     ]
-    published = published_estimates(table, of)
-    target = np.array([published[(name, *level)][0] for level in levels], dtype=np.float64)
+    published = published_estimates(table, name, of)
+    target = np.array([published[level][0] for level in levels], dtype=np.float64)
     integrated = frozenset(design.blocks[block].factor.name for block in standard.integrated)
     is_additive = standard.outcome.is_linear and _is_additive(standard.sides)
     own_columns = _own_columns(design, tree, name, integrated, standard.sides if of == "population" else None)

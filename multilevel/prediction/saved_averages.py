@@ -136,12 +136,18 @@ def saved_averages(
     return tuple(found)
 
 
-def published_estimates(table: pa.Table, of: Literal["members", "population"]) -> dict[tuple[str, str | None, str], tuple[float, float]]:
-    """Estimate and standard error of every level seen, by factor, parent level and level, from the published ``group_estimates``."""
-    columns = table.select(["grouping_factor", "parent_level", "level", "is_new", *_COLUMNS[of]]).to_pylist()
-    keys = ("grouping_factor", "parent_level", "level")
+def published_estimates(
+    table: pa.Table, name: str, of: Literal["members", "population"]
+) -> dict[tuple[str | None, str], tuple[float, float]]:
+    """Estimate and standard error of every level of a factor that was seen, by parent and level, from the published ``group_estimates``."""
     estimate, std_error = _COLUMNS[of]
-    return {(row[keys[0]], row[keys[1]], row[keys[2]]): (row[estimate], row[std_error]) for row in columns if not row["is_new"]}
+    seen = table.select(["grouping_factor", "parent_level", "level", "is_new", estimate, std_error]).filter(_seen(name))
+    return {(row["parent_level"], row["level"]): (row[estimate], row[std_error]) for row in seen.to_pylist()}
+
+
+def _seen(name: str) -> pc.Expression:
+    """The rows of a factor's levels, without the row of a new one."""
+    return (pc.field("grouping_factor") == name) & ~pc.field("is_new")
 
 
 _COLUMNS = {"members": ("estimate", "std_error"), "population": ("population_estimate", "population_std_error")}
@@ -156,7 +162,7 @@ def _of_table(
     name: str, levels: tuple[str, ...], parents: tuple[str, ...] | None, table: pa.Table, of: Literal["members", "population"]
 ) -> tuple[Floats, Floats]:
     """(L,) estimates and standard errors as published."""
-    here: Any = table.filter((pc.field("grouping_factor") == name) & ~pc.field("is_new"))
+    here: Any = table.select(["grouping_factor", "parent_level", "level", "is_new", *_COLUMNS[of]]).filter(_seen(name))
     published = pd.MultiIndex.from_arrays([here["parent_level"].to_pandas(), here["level"].to_pandas()])
     wanted = pd.MultiIndex.from_arrays([[None] * len(levels) if parents is None else list(parents), list(levels)])
     places = published.get_indexer(wanted)

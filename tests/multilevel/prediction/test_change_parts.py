@@ -223,8 +223,8 @@ FRAMES: dict[str, Callable[[], pd.DataFrame]] = {
 
 
 def estimates(study: StudyFit, cells: SavedCells) -> dict[Level, float]:
-    published = published_estimates(study.tables["group_estimates"], cells.of)
-    return {level: published[(cells.factor, *level)][0] for level in cells.levels}
+    published = published_estimates(study.tables["group_estimates"], cells.factor, cells.of)
+    return {level: published[level][0] for level in cells.levels}
 
 
 def changed(studies: Sequence[StudyFit], cells: Sequence[SavedCells]) -> dict[Level, float]:
