@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import coo_array, csr_array, kron
+from scipy.sparse import coo_array, csc_array, csr_array
 
 from multilevel.arrays import Floats, Integers, distinct
 from multilevel.design.model import Design
@@ -62,11 +62,27 @@ def ancestors_by_side(nesting: Nesting, owned: Sequence[frozenset[str]]) -> dict
 
 def chosen_levels(crossing: Crossing, averages: Sequence[csr_array]) -> csr_array:
     """(rows, L) the weight of each level in every pairing of bins; a row sums to less than one by what was never seen."""
-    mix: csr_array | coo_array = csr_array(np.ones((1, 1)))
-    for code, average in zip(crossing.codes, averages, strict=True):
-        shape = (len(code), int(code.max()) + 1)
-        mix = kron(mix, csr_array(average @ csr_array((np.ones(len(code)), (np.arange(len(code)), code)), shape=shape)), format="csr")
-    return csr_array(csr_array(mix) @ crossing.members)
+    places = coo_array(crossing.members)
+    place, level = (np.asarray(index, np.int64) for index in places.coords)
+    sizes = [int(code.max()) + 1 for code in crossing.codes]
+    of_sides = np.unravel_index(place[np.argsort(level)], sizes)
+    found = csc_array(np.ones((1, len(level))))
+    for code, size, own, average in zip(crossing.codes, sizes, of_sides, averages, strict=True):
+        indicator = csr_array((np.ones(len(code)), (np.arange(len(code)), code)), shape=(len(code), size))
+        found = _column_products(found, csc_array(csc_array(average @ indicator)[:, own]))
+    return csr_array(found)
+
+
+def _column_products(left: csc_array, right: csc_array) -> csc_array:
+    """(m n, L) for ``left`` (m, L) and ``right`` (n, L): the Kronecker product of each column with its own (Khatri and Rao 1968)."""
+    n, (first, second) = right.shape[0], (np.diff(each.indptr).astype(np.int64) for each in (left, right))
+    counts = first * second
+    ends = np.cumsum(counts)
+    column = np.repeat(np.arange(len(counts)), counts)
+    within = np.arange(len(column)) - (ends - counts)[column]
+    i, j = left.indptr[column] + within // second[column], right.indptr[column] + within % second[column]
+    rows = left.indices[i].astype(np.int64) * n + right.indices[j]
+    return csc_array((left.data[i] * right.data[j], rows, np.concatenate([[0], ends])), shape=(left.shape[0] * n, len(counts)))
 
 
 def crossing_pieces(

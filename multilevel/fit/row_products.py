@@ -25,9 +25,13 @@ def times(rows: csr_array, matrix: csr_array) -> csr_array:
     m, n = rows.shape
     if not _is_dense(rows) or m == 0:
         return csr_array(rows @ matrix)
-    step = max(1, VALUES_AT_ONCE // max(n, matrix.shape[1]))
-    found = np.concatenate([(matrix.T @ rows[at : at + step].T.toarray()).T for at in range(0, m, step)])
-    return csr_array(found)
+    # most columns of a wide matrix may be empty: the dense product has the others only
+    used, place = np.unique(matrix.indices, return_inverse=True)
+    narrow = csr_array((matrix.data, place, matrix.indptr), shape=(n, len(used)))
+    step = max(1, VALUES_AT_ONCE // max(n, len(used), 1))
+    pieces = [(narrow.T @ rows[at : at + step].T.toarray()).T for at in range(0, m, step)]
+    found = csr_array(np.concatenate(pieces))
+    return csr_array((found.data, used[found.indices], found.indptr), shape=(m, matrix.shape[1]))
 
 
 def inner_products(rows: csr_array, others: csr_array) -> Floats:

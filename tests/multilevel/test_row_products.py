@@ -17,6 +17,9 @@ def test_products_are_the_same_in_pieces(share: float, monkeypatch: pytest.Monke
     rows, others = (rng.normal(size=(m, 57)) * (rng.random((m, 57)) < share) for m in (13, 9))
     matrix = rng.normal(size=(57, 21)) * (rng.random((57, 21)) < 0.2)
     np.testing.assert_allclose(times(csr_array(rows), csr_array(matrix)).toarray(), rows @ matrix, atol=1e-13)
+    few = np.zeros((57, 900))
+    few[:, [3, 4, 700]] = matrix[:, :3]
+    np.testing.assert_allclose(times(csr_array(rows), csr_array(few)).toarray(), rows @ few, atol=1e-13)
     np.testing.assert_allclose(inner_products(csr_array(rows), csr_array(others)), rows @ others.T, atol=1e-13)
     np.testing.assert_allclose(product(csr_array(rows), matrix), rows @ matrix, atol=1e-13)
 
