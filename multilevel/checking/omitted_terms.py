@@ -8,9 +8,10 @@ predictors has no more false alarms than one with few.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from functools import partial
+from itertools import batched, combinations
 
 import numpy as np
 from scipy.sparse import csr_array, hstack
@@ -20,9 +21,13 @@ from multilevel.checking.score_test import Excess, Scores, scores_of
 from multilevel.design.model import Design, DesignColumn, Factor
 from multilevel.design.nesting import Nesting
 from multilevel.fit.container import Check, Fit
+from multilevel.fit.one_pass import together
 
 FALSE_ALARMS = 0.001
 """Probability that a well-specified run has a failed check of one kind."""
+
+AT_ONCE = 8
+"""Tests that are in memory together."""
 
 SMALLEST = 1e-12
 """Probability below which none is told."""
@@ -42,16 +47,22 @@ def omitted_terms(fit: Fit, tree: Nesting, seed: int = 0) -> list[Check]:
 
 def _interactions(scores: Scores, tree: Nesting) -> list[Check]:
     pairs = list(_crossed(scores.fit.design, tree))
-    found = []
-    for first, second in pairs:
+
+    def of_pair(first: Factor, second: Factor) -> Check:
         name = f"omitted_interaction[{first.name}, {second.name}]"
         term = ":".join(dict.fromkeys((*first.columns, *second.columns)))
         _, codes = distinct(_pairs(first, second))
         excess = scores.excess(_by_level(scores, codes, _ones(scores)), scores.rows.cell.astype(np.int64))
         what = f"residuals by combination of {first.name} and {second.name}"
         advice = f"combinations of {first.name} and {second.name} differ by more than both add up to, by {{sd:.2g}} (sd, linear predictor)"
-        found.append(_check(name, excess, what, f"{advice}; add (1 | {term})", len(pairs)))
-    return found
+        return _check(name, excess, what, f"{advice}; add (1 | {term})", len(pairs))
+
+    return _some_together([partial(of_pair, first, second) for first, second in pairs])
+
+
+def _some_together(tests: Sequence[Callable[[], Check]]) -> list[Check]:
+    """The tests' results; ``AT_ONCE`` are in memory, and go over the points of a posterior together."""
+    return [check for some in batched(tests, AT_ONCE) for check in together(some)]
 
 
 def _crossed(design: Design, tree: Nesting) -> Iterator[tuple[Factor, Factor]]:
@@ -86,16 +97,18 @@ def _slopes(scores: Scores, tree: Nesting) -> list[Check]:
         for factor in tree.factors.values()
         if not _has_slope(scores.fit.design, factor, columns) and not _is_constant(scores, predictor, factor)
     ]
-    combined, found = _combinations(tree)[scores.rows.cell], []
-    for predictor, factor in asked:
+    combined = _combinations(tree)[scores.rows.cell]
+
+    def of_slope(predictor: _Predictor, factor: Factor) -> Check:
         codes = factor.codes.astype(np.int64)
         effects = csr_array(hstack([_by_level(scores, codes, column) for column in predictor.values.T], format="csr"))
         clusters = combined if combined.max() >= 2 * factor.n_levels else scores.rows.cell.astype(np.int64)
         what = f"slopes of {predictor.label} by {factor.name}"
         advice = f"the effect of {predictor.label} differs between levels of {factor.name}, by {{sd:.2g}} (sd, at a predictor of sd 1)"
         name, term = f"omitted_slope[{predictor.label}, {factor.name}]", _with_slope(scores.fit.design, factor, predictor.label)
-        found.append(_check(name, scores.excess(effects, clusters), what, f"{advice}; write {term}", len(asked)))
-    return found
+        return _check(name, scores.excess(effects, clusters), what, f"{advice}; write {term}", len(asked))
+
+    return _some_together([partial(of_slope, predictor, factor) for predictor, factor in asked])
 
 
 def _combinations(tree: Nesting) -> Integers:

@@ -27,7 +27,8 @@ from scipy.special import chdtrc, chdtri
 from multilevel.arrays import Floats, Integers, distinct
 from multilevel.design.reduction import ReducedRows, coefficient_matrix, outcome_of, reduce_design
 from multilevel.families.registry import family_named
-from multilevel.fit.container import Fit
+from multilevel.fit.container import Fit, Joint
+from multilevel.fit.theta_points import ThetaPoints
 
 MOST_EFFECTS = 1_000
 """Effects that are looked at; of more, those with most information."""
@@ -44,6 +45,10 @@ SIMULATIONS, MOST_SIMULATED = 60, 20_000
 
 MATERIAL = 1.2
 """Ratio of T to what is expected below which an excess is too small to matter: intervals would be 10 % too narrow."""
+
+
+FEW_POINTS = 8
+"""Points of the variance parameters, of a posterior that is kept so: what they leave open is small beside a ratio of ``MATERIAL``."""
 
 
 @dataclass(frozen=True)
@@ -98,9 +103,10 @@ class Excess:
 @dataclass(frozen=True)
 class Scores:
     """Of R reduced rows: derivative of the log-likelihood in the linear predictor, its variance, and its fourth cumulant where it was
-    simulated (at ``sampled``, a share of the rows); ``matrix`` (R, p + q) is [X Z]."""
+    simulated (at ``sampled``, a share of the rows); ``matrix`` (R, p + q) is [X Z]. joint : what the fit knows of (beta, b)."""
 
     fit: Fit
+    joint: Joint | ThetaPoints
     rows: ReducedRows
     matrix: csr_array
     score: Floats
@@ -123,7 +129,7 @@ class Scores:
         weighted = csr_array(used.multiply(self.weight[:, None]))
         # by rows, so that no copy of the matrix is made
         fitted = csr_array(weighted.T.tocsr() @ self.matrix)
-        taken = self.fit.joint.covariance_about(fitted, csr_array((1, self.matrix.shape[1])))
+        taken = self.joint.covariance_about(fitted, csr_array((1, self.matrix.shape[1])))
         left = np.asarray((weighted.T @ used).todense()) - taken
         if np.trace(left / own[:, None]) < (LEFT_OF_DRAWS if self.fit.has_draws else LEFT) * len(kept):
             return None
@@ -179,7 +185,8 @@ def scores_of(fit: Fit, seed: int = 0) -> Scores | None:
     if not np.isfinite(weight).all() or not np.isfinite(score).all():
         return None
     sampled, fourth = _fourth_cumulants(fit, rows, eta, 1.0 if scale is None else scale, np.random.default_rng(seed))
-    return Scores(fit, rows, matrix, score, weight, sampled, fourth)
+    joint = fit.theta.at_few(FEW_POINTS) if isinstance(fit.theta, ThetaPoints) else fit.joint
+    return Scores(fit, joint, rows, matrix, score, weight, sampled, fourth)
 
 
 def _fourth_cumulants(fit: Fit, rows: ReducedRows, eta: Floats, scale: float, rng: np.random.Generator) -> tuple[Floats, Floats]:

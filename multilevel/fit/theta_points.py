@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from multilevel.arrays import Floats, Integers
 from multilevel.fit.one_pass import Question, asked, together
 from multilevel.fit.shared_rows import Rows, as_csr, mapped
-from multilevel.fit.theta_spread import Conditional, ThetaMethod, points_by_turns
+from multilevel.fit.theta_spread import Conditional, ThetaMethod, points_by_turns, turns
 
 if TYPE_CHECKING:
     from multilevel.fit.container import Fit
@@ -112,6 +112,18 @@ class ThetaPoints:
         total = self.covariance_about(csr_array(eye_array(width, format="csr")), csr_array((1, width)))
         values, vectors = np.linalg.eigh(total)
         return np.asarray((vectors * np.sqrt(np.maximum(values, 0.0))).T)
+
+    def at_few(self, size: int) -> ThetaPoints:
+        """At most ``size`` of the points, each as often as it weighs: for covariances that need not be known to the last digit."""
+        places, times = np.unique(turns(size, self.weights), return_counts=True)
+        return replace(
+            self,
+            means=self.means[places],
+            conditional=lambda point: self.conditional(int(places[point])),
+            covariances=tuple(own[places] for own in self.covariances),
+            weights=times / size,
+            scales=None if self.scales is None else self.scales[places],
+        )
 
     def mapped(self, matrix: csr_array) -> ThetaPoints:
         """The distribution of ``matrix`` (beta, b)."""

@@ -19,6 +19,7 @@ from multilevel.bayesian.priors import read_priors
 from multilevel.bayesian.unit_free_priors import model_priors
 from multilevel.catalogue.table_assembly import Heading
 from multilevel.cells.from_rows import cells_from_frame
+from multilevel.checking.omitted_terms import omitted_terms
 from multilevel.design.build import build_design
 from multilevel.design.model import Design
 from multilevel.design.nesting import nesting
@@ -185,3 +186,20 @@ def test_only_gaussian_models_are_kept_as_points() -> None:
         frame = shop().assign(y=lambda own: (own.y > 3).astype(float))
         formula = parse_formula(FEW)
         fit_bayesian(build_design(formula, cells_from_frame(formula, frame, "binomial")), "binomial", sampling={"form": "importance"})
+
+
+def test_few_points_tell_of_omitted_terms_what_all_points_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(points_fit, "ROOT_VALUES", 0)
+    monkeypatch.setattr(points_fit, "DENSE_EFFECTS", 0)
+    design = design_of("y ~ 1 + x + (1 | region/household) + (1 | b)")
+    fit = fit_bayesian(design, "gaussian", sampling={"form": "importance", "cores": 1}, seed=1)
+    assert isinstance(fit.theta, ThetaPoints)
+    tree = nesting(design)
+    few, every = omitted_terms(fit, tree), omitted_terms(replace(fit, theta=None), tree)
+    assert [check.check for check in few] == [check.check for check in every]
+    assert any(check.value is not None for check in every)
+    for one, other in zip(few, every, strict=True):
+        assert (one.value is None) is (other.value is None)
+        if one.value is not None:
+            assert one.value == pytest.approx(other.value, rel=0.02)
+            assert one.passed is other.passed
