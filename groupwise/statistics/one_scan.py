@@ -23,13 +23,16 @@ from groupwise.compression.sql_expressions import TABLE, as_sql
 from groupwise.compression.write_query import write_query
 from groupwise.source.fingerprint import FINGERPRINT, Fingerprint, fingerprint_of, fingerprinted, packed_hash
 from groupwise.source.relation import Relation, quote, rows_of
+from groupwise.source.shards.inside_window import without_condition
 from groupwise.source.user_sql.statement import run
 from groupwise.statistics.first_look import LOOK, FirstLook, is_discrete, look_at_first
+from groupwise.statistics.needs_of_cells import NeedsOfCells
+from groupwise.statistics.scan_flags import MOST_FLAGS, flagged_rows, level_flags, packed_sql, scan_conditions
 from groupwise.statistics.scan_query import ALIKE, CELLS, EVERYONE, HISTOGRAM, LARGEST, OUTCOMES, PART, SCAN, SIZE, UNITS, VALUE, WindowScan
 from groupwise.statistics.sums import files_sql
 from groupwise.study.study import Study
-from groupwise.validation.missing_values import column_means, level_conditions, refuse_literal_level
-from groupwise.validation.row_scan import FLAGS, RowScan, flag, select_list
+from groupwise.validation.missing_values import column_means, refuse_literal_level
+from groupwise.validation.row_scan import FLAGS, RowScan, flag
 from groupwise.validation.suite import load_rules
 from groupwise.validation.window_counts import COUNTS, HASH, note_counts, noted_counts, predictors_to_count
 from multilevel.cells.cell_plan import MOST_OUTCOMES, CellPlan, plan_cells
@@ -41,7 +44,6 @@ from multilevel.formula.columns import formula_columns, not_grouped_by, predicto
 from multilevel.formula.tree import Column, Expression
 
 FILE = "scan.parquet"
-MOST_FLAGS = 60
 SURELY = 1e-6
 """A standard deviation of a cell's outcomes relative to their mean that is no rounding: the outcome varies."""
 FINEST = 4_000_000
@@ -73,7 +75,7 @@ def scan_window(
     if not _is_plain(study):
         return None
     try:
-        rows = RowScan(study, relation, rules, {}, has_no_duplicates=True)
+        rows = RowScan(study, without_condition(connection, study, relation), rules, {}, has_no_duplicates=True)
         return _scanned(connection, replace(rows, means=_means(connection, rows)), names, folder)
     except NOT_READ:
         # the step that checks the line items, or the one that makes cells, says so in the study's words
@@ -112,6 +114,7 @@ class _Scan:
     connection: duckdb.DuckDBPyConnection
     rows: RowScan
     window: WindowScan
+    needs: NeedsOfCells
     by_flags: list[tuple[int, Fingerprint]]
     conditions: list[str]
 
@@ -124,10 +127,21 @@ class _Scan:
         """SQL over the scan's cells: whether they are of line items that are left."""
         return f"{PARTITION} in ({', '.join(map(str, self.kept))})" if self.kept else "false"
 
-    def counted(self) -> dict[str, int]:
-        """Line items by what they are counted by."""
+    def counted(self) -> dict[str, int] | None:
+        """Line items by what they are counted by; None where the cells tell that some break a need, and not how many do."""
         found = {name: sum(own.rows for packed, own in self.by_flags if self._has(packed, name)) for name in self.conditions}
-        return found | {"total": sum(own.rows for _, own in self.by_flags)}
+        found |= {"total": sum(own.rows for _, own in self.by_flags)} | dict.fromkeys([f"breaking {i}" for i in self.needs.of_means], 0)
+        if self.needs.of_means:
+            query = f"select {self.needs.are_kept_sql} from {SCAN} where {PART} = '{CELLS}' and {self.kept_sql}"
+            if not self.first(query):
+                return None
+        if self.needs.of_keys:
+            named: dict[Expression, str] = {key: key.name for key in self.window.plan.keys if isinstance(key, Column)}
+            cells = self.window.key_rows_sql(named, self.kept_sql, "n")
+            counts = self.needs.counts_sql()
+            row = self.connection.execute(f"select {', '.join(counts.values())} from ({cells}) as {TABLE}").fetchone() or ()
+            found |= {name: int(count) for name, count in zip(counts, row, strict=True)}
+        return found
 
     def first(self, sql: str) -> int:
         """A number."""
@@ -139,18 +153,20 @@ class _Scan:
 
 def _scanned(connection: duckdb.DuckDBPyConnection, rows: RowScan, names: Sequence[str], folder: Path) -> Fingerprint | None:
     study = rows.study
-    conditions = _conditions(rows)
     units = not_grouped_by(study.parsed_formula, study.sampled)
     look = look_at_first(connection, rows, [*formula_columns(study.parsed_formula), *units])
     distinct = look.distinct(predictors_to_count(rows))
-    window = None if len(conditions) > MOST_FLAGS else _planned(look, rows, names, conditions, distinct, units)
-    if window is None:
+    planned = _planned(look, rows, names, distinct, units)
+    if planned is None:
         return None
+    window, needs, conditions = planned
     run(connection, f"create or replace table {SCAN} as {window.sql}")
-    found = _Scan(connection, rows, window, _by_flags(connection, study), list(conditions))
+    found = _Scan(connection, rows, window, needs, _by_flags(connection, study), conditions)
     if found.first(f"select sum(n) from {SCAN} where {PART} = '{ALIKE}'"):
         return None
     counted = found.counted()
+    if counted is None:
+        return None
     refuse_literal_level(study, counted)
     varied = _varied(found)
     if varied is None:
@@ -169,9 +185,9 @@ def _scanned(connection: duckdb.DuckDBPyConnection, rows: RowScan, names: Sequen
 
 
 def _planned(
-    look: FirstLook, rows: RowScan, names: Sequence[str], conditions: Mapping[str, str], distinct: Mapping[str, int], units: Sequence[str]
-) -> WindowScan | None:
-    """The scan; None where it could come to far more cells than the study needs."""
+    look: FirstLook, rows: RowScan, names: Sequence[str], distinct: Mapping[str, int], units: Sequence[str]
+) -> tuple[WindowScan, NeedsOfCells, list[str]] | None:
+    """The scan, the needs that its cells tell of, and what it counts by; None where it could come to far more cells than are needed."""
     study = rows.study
     formula = study.parsed_formula
     finest = {name: 1 if is_discrete(count) else count for name, count in distinct.items()}
@@ -196,21 +212,24 @@ def _planned(
             with_outcomes = False
         elif not _is_fit(look, pairs, keys):
             return None
+    needs = NeedsOfCells(rows, plan, parts)
+    conditions = scan_conditions(rows, needs.asked)
+    if len(conditions) > MOST_FLAGS:
+        return None
     kept = flag("is kept")
     columns = {name: f"{TABLE}.{quote(name)}" for name in dict.fromkeys([*formula_columns(formula), *units])}
     values = ", ".join(f"{sql if rows.keeps_all else f'case when {kept} then {sql} end'} as {quote(name)}" for name, sql in columns.items())
     own = packed_hash(fingerprinted(names, rows.relation.columns))
     unique = {place: rule.own_columns for place, rule in enumerate(rows.rules) if rule.is_unique}
     alike = {f"{FLAGS}alike {place} {name}": quote(name) for place, own_columns in unique.items() for name in own_columns}
-    applied = {f"{FLAGS}applies {place}": f"{TABLE}.{flag('applies', place)}" for place in unique}
-    carried = select_list(alike)
-    flagged = rows.flagged_sql(f", {own} as {quote(HASH)}{_level_flags(rows)}{', ' + carried if carried else ''}")
-    shown = "".join(f", {sql}" for sql in (*applied.values(), *(f"{TABLE}.{quote(name)}" for name in alike)))
-    return WindowScan(
+    shown = "".join(f", {TABLE}.{quote(name)}" for name in (*(f"{FLAGS}applies {place}" for place in unique), *alike))
+    flagged = flagged_rows(rows, {HASH: own} | level_flags(rows) | alike)
+    packed = packed_sql(rows, conditions, needs.asked)
+    window = WindowScan(
         plan=plan,
         schema=schema,
-        rows=f"select {values}, {_packed(rows, conditions)} as {quote(PACKED)}, {quote(HASH)}, {kept}{shown} from ({flagged}) as {TABLE}",
-        flagged=f"{TABLE}.{quote(PACKED)}",
+        rows=f"select {values}, {packed} as {quote(PACKED)}, {quote(HASH)}, {kept}{shown} from ({flagged}) as {TABLE}",
+        flagged=packed if packed.isdigit() else f"{TABLE}.{quote(PACKED)}",
         kept=f"{TABLE}.{kept}",
         line_hash=f"{TABLE}.{quote(HASH)}",
         unique=[
@@ -219,7 +238,9 @@ def _planned(
         ],
         units=_sampled(look, keys, units),
         with_outcomes=with_outcomes,
+        filled=needs.filled_sql,
     )
+    return window, needs, list(conditions)
 
 
 def _is_fit(look: FirstLook, fine: Sequence[str], coarse: Sequence[str]) -> bool:
@@ -243,32 +264,10 @@ def _sampled(look: FirstLook, keys: Sequence[str], units: Sequence[str]) -> dict
     return found
 
 
-def _conditions(rows: RowScan) -> dict[str, str]:
-    """What line items are counted by: as the step that checks them does, and what ``missing: level`` must not meet."""
-    return rows.conditions() | {name: quote(FLAGS + name) for name in level_conditions(rows.study, rows.types)}
-
-
-def _level_flags(rows: RowScan) -> str:
-    """SQL over line items with their flags, to be selected: the conditions that ``missing: level`` must not meet together."""
-    flags = {FLAGS + name: f"{flag('is kept')} and {sql}" for name, sql in level_conditions(rows.study, rows.types).items()}
-    return f", {select_list(flags)}" if flags else ""
-
-
-def _packed(rows: RowScan, conditions: Mapping[str, str]) -> str:
-    """SQL: what a line item is counted by, a bit for each; written out only for line items that are not like most."""
-    whole = " + ".join(f"(cast(coalesce({sql}, false) as bigint) << {place})" for place, sql in enumerate(conditions.values()))
-    usual = [name for name in conditions if name == "left" or name.startswith("checked ")]
-    wrong = [sql for name, sql in conditions.items() if name.startswith(("unexpected ", "absent ", "said "))]
-    wrong += [need.breaks for need in rows.needs]
-    is_usual = " and ".join([*(conditions[name] for name in usual), f"not coalesce({' or '.join(wrong) or 'false'}, false)"])
-    packed = sum(1 << list(conditions).index(name) for name in usual)
-    return f"case when {is_usual} then {packed} else {whole} end"
-
-
 def _by_flags(connection: duckdb.DuckDBPyConnection, study: Study) -> list[tuple[int, Fingerprint]]:
     """Packed flags, and the fingerprint of the line items that have them."""
-    n_rows, parity, total = FINGERPRINT
-    sums = f"cast(sum(n) as bigint) as {n_rows}, bit_xor({parity}) as {parity}, sum({total}) as {total}"
+    n_rows, total = FINGERPRINT
+    sums = f"cast(sum(n) as bigint) as {n_rows}, sum({total}) as {total}"
     query = f"select {PARTITION} as packed, {sums} from {SCAN} where {PART} = '{CELLS}' group by packed order by packed"
     return [(int(row["packed"]), fingerprint_of(row)) for row in rows_of(connection, query, study.name, "the line items cannot be counted")]
 

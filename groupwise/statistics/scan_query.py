@@ -38,9 +38,10 @@ class WindowScan:
     """The query, and SQL over the table that it fills.
 
     plan, schema : the plan with the finest key. rows : SELECT of the line items. flagged, kept, line_hash : SQL over ``study``, those rows:
-        what a line item is counted by, whether it is left, its hash.
+        what a line item is counted by (a plain number where it is the same of all), whether it is left, its hash.
     unique : for each rule that compares line items, which it looks at, and the values that must differ, as SQL over ``study``.
     units : sampled column -> the largest hash of a unit that sums are taken of. with_outcomes : whether single rows' outcomes are counted.
+    filled : further aggregates of cells.
     """
 
     plan: CellPlan
@@ -52,6 +53,7 @@ class WindowScan:
     unique: Sequence[tuple[str, Sequence[str]]]
     units: Mapping[str, int]
     with_outcomes: bool
+    filled: dict[str, str]
 
     @cached_property
     def parts(self) -> CellParts:
@@ -62,8 +64,10 @@ class WindowScan:
     def sql(self) -> str:
         """The query: ``PART``, and the columns of each aggregation, null in the others."""
         parts, units = self.parts, {f"unit_{place}": f"study.{quote(name)}" for place, name in enumerate(self.units)}
-        inputs = parts.inputs | {FLAGGED: self.flagged, LINE_HASH: self.line_hash} | units
-        selects = [_select(CELLS, parts.aggregates | {FLAGGED: FLAGGED} | hash_sums(LINE_HASH), "")]
+        is_one = self.flagged.isdigit()
+        inputs = parts.inputs | ({} if is_one else {FLAGGED: self.flagged}) | {LINE_HASH: self.line_hash} | units
+        flagged = f"cast({self.flagged} as bigint)" if is_one else FLAGGED
+        selects = [_select(CELLS, parts.aggregates | {FLAGGED: flagged} | hash_sums(LINE_HASH) | self.filled, "")]
         for place, (unit, most) in enumerate(zip(units, self.units.values(), strict=True)):
             condition = f"{KEPT} and {unit} is not null" + (f" and hash({unit}) <= {most}" if most < LARGEST else "")
             selects.append(_select(f"{UNITS}{place}", parts.aggregates | {unit: unit}, condition))
@@ -98,9 +102,9 @@ class WindowScan:
     def _size(self) -> str:
         return "trials" if "trials" in self.parts.inputs else "exp(log_exposure)" if "log_exposure" in self.parts.inputs else "1"
 
-    def key_rows_sql(self, names: Mapping[Expression, str], kept: str) -> str:
+    def key_rows_sql(self, names: Mapping[Expression, str], kept: str, *more: str) -> str:
         """SELECT of a row for every cell: parts of the key, as the line items have them. ``kept`` : SQL over cells, which ones."""
-        picks = ", ".join(f"{self.parts.keys[part]} as {quote(name)}" for part, name in names.items()) or "1 as one"
+        picks = ", ".join([*(f"{self.parts.keys[part]} as {quote(name)}" for part, name in names.items()), *more]) or "1 as one"
         return f"select {picks} from {SCAN} where {PART} = '{CELLS}' and {kept}"
 
     def cells_sql(self, plan: CellPlan, schema: Schema, kept: Sequence[int]) -> str:
