@@ -249,7 +249,7 @@ def _is_fit(look: FirstLook, fine: Sequence[str], coarse: Sequence[str]) -> bool
     if look.different(more) <= MOST_FINER:
         return True
     expected = look.expected(fine)
-    return expected <= FINEST or expected <= MOST_FINER * look.expected(coarse) < float("inf")
+    return expected <= FINEST or expected <= MOST_FINER * look.expected(coarse) < look.n_about
 
 
 def _sampled(look: FirstLook, keys: Sequence[str], units: Sequence[str]) -> dict[str, int]:
@@ -259,7 +259,7 @@ def _sampled(look: FirstLook, keys: Sequence[str], units: Sequence[str]) -> dict
         own = f"{TABLE}.{quote(name)}"
         expected = look.expected([own])
         share = min(1.0, 2 * ENOUGH * MOST_UNITS / expected)
-        if share and look.expected([*keys, own]) * share <= FINEST:
+        if look.expected([*keys, own]) * share <= FINEST:
             found[name] = LARGEST if share == 1.0 else int(share * LARGEST)
     return found
 
