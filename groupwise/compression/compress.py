@@ -15,6 +15,7 @@ import duckdb
 from groupwise.compression.cell_checks import check_cells, has_lost_digits, refuse_too_wide
 from groupwise.compression.cell_query import CellQuery, compile_cells, render, subquery
 from groupwise.compression.column_scan import ValueCounts, read_schema
+from groupwise.compression.second_pass import second_pass_sql
 from groupwise.compression.sql_expressions import as_sql
 from groupwise.compression.unit_query import unit_counts, write_unit_sums
 from groupwise.compression.write_query import write_query
@@ -69,11 +70,13 @@ class ScannedCells:
     """What an earlier scan has made.
 
     plan : the text of the plan that the cells were made by. sql : the cells, keys included; n_cells : how many.
+    anchored : the cells with ``second_pass.anchors``, where the plan has moments.
     with_outcomes : whether they have single rows' outcomes. histogram : of ``histogram``. units : by sampled column, not always all.
     """
 
     plan: str
     sql: str
+    anchored: str
     n_cells: int
     with_outcomes: bool
     histogram: list[list[float]]
@@ -174,6 +177,10 @@ def compress_rows(
         if with_outcomes and not has_few_outcomes(connection, cells, most_outcomes):
             write_query(connection, f"select * exclude (outcomes) from read_parquet({literal(exactly(str(cells)))})", cells)
         two_passes = is_linear(plan.family) and not plan.has_weights and has_lost_digits(connection, cells)
+        if two_passes and done is not None:
+            again = second_pass_sql(plan, schema, study_sql, done.anchored)
+            write_query(connection, again if units else f"select * exclude ({CELL}) from ({again}) as cells", cells)
+            two_passes = has_lost_digits(connection, cells)
         if two_passes:
             query = compile_cells(plan, schema, study_sql, two_passes=True, with_key=bool(units))
             cells = write_query(connection, query.sql, cells)

@@ -14,9 +14,10 @@ from operator import add
 from pathlib import Path
 
 import duckdb
+import pyarrow.parquet as pq
 
 from groupwise.compression.cell_checks import refuse_too_wide
-from groupwise.compression.cell_query import PARTITION, cell_parts
+from groupwise.compression.cell_query import ANCHOR, PARTITION, cell_parts
 from groupwise.compression.column_scan import scattered_predictors, schema_of_types
 from groupwise.compression.compress import CERTAIN, ScannedCells, ScannedUnits
 from groupwise.compression.sql_expressions import TABLE, as_sql
@@ -91,8 +92,12 @@ def scanned_cells(folder: Path) -> ScannedCells | None:
     if noted is None or noted.noted("plan") is None or not path.exists():
         return None
     units = {name: ScannedUnits(n_units, folder / f"scan-units.{place}.parquet") for name, (place, n_units) in noted.noted("units").items()}
-    cells = f"select * from {files_sql([path])}"
-    return ScannedCells(noted.noted("plan"), cells, noted.noted("n_cells"), noted.noted("with_outcomes"), noted.noted("histogram"), units)
+    anchored = f"select * from {files_sql([path])}"
+    names = ", ".join(quote(name) for name in pq.read_schema(path).names if not name.startswith(ANCHOR))
+    cells = f"select {names} from {files_sql([path])}"
+    return ScannedCells(
+        noted.noted("plan"), cells, anchored, noted.noted("n_cells"), noted.noted("with_outcomes"), noted.noted("histogram"), units
+    )
 
 
 def _is_plain(study: Study) -> bool:

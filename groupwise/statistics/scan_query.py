@@ -12,6 +12,7 @@ from functools import cached_property
 
 from groupwise.compression.cell_query import PARTITION as FLAGGED
 from groupwise.compression.cell_query import CellParts, cell_key, cell_known, cell_parts, cells_with_means, listed, subquery
+from groupwise.compression.second_pass import anchors
 from groupwise.compression.sql_expressions import as_sql
 from groupwise.compression.unit_table import kept_columns
 from groupwise.source.fingerprint import hash_sums
@@ -108,12 +109,13 @@ class WindowScan:
         return f"select {picks} from {SCAN} where {PART} = '{CELLS}' and {kept}"
 
     def cells_sql(self, plan: CellPlan, schema: Schema, kept: Sequence[int]) -> str:
-        """SELECT of the cells by a plan whose key is that of the scan or coarser, with ``CELL``; of the flags ``kept``."""
+        """SELECT of the cells by a plan whose key is that of the scan or coarser, with ``CELL`` and ``anchors``; of the flags ``kept``."""
         parts = cell_parts(plan, schema)
         is_same = plan == self.plan and len(kept) <= 1
         flagged = f"{FLAGGED} in ({', '.join(map(str, kept))})" if kept else "false"
         cell = self._added(plan, schema, parts, f"{PART} = '{CELLS}' and {flagged}", None, is_same=is_same)
-        return f"with cell as (\n{cell}\n)\nselect {listed(parts.columns | {CELL: cell_key(parts)})} from {cells_with_means(parts)}"
+        columns = parts.columns | {CELL: cell_key(parts)} | (anchors(plan) if is_linear(plan.family) else {})
+        return f"with cell as (\n{cell}\n)\nselect {listed(columns)} from {cells_with_means(parts)}"
 
     def units_sql(self, plan: CellPlan, schema: Schema, kept: Sequence[int], place: int, numbers: str) -> str:
         """SELECT of the sums by cell and unit; ``numbers`` : table expression with a unit's ``VALUE`` and its number ``UNIT``."""

@@ -110,6 +110,8 @@ def test_what_one_scan_counts_is_what_scans_of_their_own_count(tmp_path: Path, m
 
 LATE = "update lines set price = id % 90 where id > 400"
 """Price has few values among the first line items, and many among all."""
+FAR = "update lines set amount = amount + case when category = 'C1' then 1e8 else 0 end"
+"""In one category amounts are alike but for a ten-millionth."""
 TWICE = "update lines set x = id % 7 + 1, price = id % 2 + 1"
 """Two predictors with few values."""
 
@@ -125,6 +127,12 @@ TWICE = "update lines set x = id % 7 + 1, price = id % 2 + 1"
         (
             {"formula": "log(amount) ~ x + x_missing + (1 | category)", "missing": {"x": "mean_and_indicator"}},
             "update lines set x = null where id > 500",
+            True,
+        ),
+        ({"formula": "amount ~ 1 + price * x + (1 | category)", "sampled": ["customer"]}, FAR, True),
+        (
+            {"formula": "amount ~ within(price, category) + between(price, category) + x + (1 | category/region)"},
+            f"{FAR}, price = price + id % 90 + 1e7",
             True,
         ),
         ({"formula": "items ~ 1 + price + offset(log(tries)) + (1 | category)", "family": "poisson", "sampled": ["customer"]}, LATE, True),
@@ -239,6 +247,16 @@ def test_one_scan_refuses_in_the_words_of_many(
             shop.run(keeps=False, sampled=None, **fields)
         found.append((type(refused.value), str(refused.value)))
     assert found[0] == found[1]
+
+
+def test_lost_digits_take_one_more_scan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(first_look, "FIRST", 300)
+    shop = Shop()
+    shop.write(FAR)
+    with counted_scans(monkeypatch) as tables:
+        shop.run(keeps=False, sampled=["customer"], formula="amount ~ 1 + price + x + (1 | category)")
+    assert tables.count("lines") == 2
 
 
 def test_a_key_that_makes_far_more_cells_than_the_study_needs_is_not_scanned_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
