@@ -8,7 +8,6 @@ from string import Template
 
 from groupwise.compression.sql_expressions import TABLE, as_sql, counted, double
 from groupwise.compression.unit_table import UnitTable
-from groupwise.source.fingerprint import hash_sums
 from groupwise.source.relation import quote
 from multilevel.cells.cell_plan import CellPlan, LevelMean
 from multilevel.cells.column_facts import Schema
@@ -37,7 +36,8 @@ INEXACT = "inexact."
 PARTITION = "partition_name"
 """Column that names the partition which a cell, or a sum by cell and unit, is of."""
 
-LINE_HASH = "line_hash"
+LEVEL_MEAN = "level_mean_"
+"""Begins the names of what is kept of level means."""
 
 LINTER_NOTE = "  -- noqa: ST03"
 """For the linter of the template only."""
@@ -64,6 +64,49 @@ class _Parts:
     anchors: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class CellParts:
+    """A plan as select lists: ``inputs`` over the study's rows, ``aggregates`` over inputs, ``columns`` over cells, each name -> SQL.
+
+    keys : what is grouped by -> its name among inputs, aggregates and cells. anchors : as of a second pass; none else.
+    joined, from_cells : level means that are joined on to the rows, and that the cells give -> the beginning of their columns' names.
+    """
+
+    keys: dict[Expression, str]
+    inputs: dict[str, str]
+    aggregates: dict[str, str]
+    columns: dict[str, str]
+    anchors: dict[str, str]
+    joined: dict[LevelMean, str]
+    from_cells: dict[LevelMean, str]
+
+
+def cell_parts(plan: CellPlan, schema: Schema, *, with_outcomes: bool = False, two_passes: bool = False) -> CellParts:
+    """What ``compile_cells`` makes its query of; parameters as there."""
+    keys = {key: f"key_{i}" for i, key in enumerate(plan.keys)}
+    means = {mean: f"{LEVEL_MEAN}{i}" for i, mean in enumerate(plan.level_means)}
+    from_cells = {mean: alias for mean, alias in means.items() if mean in plan.means_from_cells}
+    joined = {mean: alias for mean, alias in means.items() if mean not in from_cells}
+    rows = _Rows(schema, {_between(mean): f"{alias}.mean" for mean, alias in joined.items()})
+    key_parts = _key_parts(plan, schema, keys, means, rows)
+    if has_two_parts(plan.family):
+        statistics = _hurdle(plan, rows)
+    elif statistics_of(plan.family).moments:
+        statistics = _gaussian(plan, rows, from_cells, two_passes=two_passes or plan.has_weights)
+    else:
+        statistics = _counts(plan, rows, cell_known(keys, means), with_outcomes and plan.has_single_outcomes)
+    exactness = _exactness(plan, schema)
+    return CellParts(
+        keys=keys,
+        inputs=key_parts.inputs | statistics.inputs | exactness.inputs,
+        aggregates=key_parts.aggregates | {"n": "cast(count(*) as bigint)"} | statistics.aggregates | exactness.aggregates,
+        columns=key_parts.columns | statistics.columns | exactness.columns,
+        anchors=statistics.anchors,
+        joined=joined,
+        from_cells=from_cells,
+    )
+
+
 def compile_cells(
     plan: CellPlan,
     schema: Schema,
@@ -74,7 +117,6 @@ def compile_cells(
     with_key: bool = False,
     units: UnitTable | None = None,
     partition: str | None = None,
-    line_hash: str | None = None,
 ) -> CellQuery:
     """The query that reduces the study's rows to cells.
 
@@ -86,30 +128,12 @@ def compile_cells(
     two_passes : gaussian moments about every cell's own mean, as weighted ones always are; the rows are read twice.
     with_key : name every cell by a hash of its key. units : sums by cell and unit instead, of the units in that table.
     partition : SQL over ``study``; cells are those of each of its values, named in the column ``PARTITION``.
-    line_hash : SQL over ``study``, the hash of a line item. Each cell then also has the fingerprint of its line items.
     """
-    keys = {key: f"key_{i}" for i, key in enumerate(plan.keys)}
-    means = {mean: f"level_mean_{i}" for i, mean in enumerate(plan.level_means)}
-    from_cells = {mean: alias for mean, alias in means.items() if mean in plan.means_from_cells}
-    joined = {mean: alias for mean, alias in means.items() if mean not in from_cells}
-    rows = _Rows(schema, {_between(mean): f"{alias}.mean" for mean, alias in joined.items()})
-    key_parts = _key_parts(plan, schema, keys, means, rows)
-    if has_two_parts(plan.family):
-        statistics = _hurdle(plan, rows)
-    elif statistics_of(plan.family).moments:
-        statistics = _gaussian(plan, rows, from_cells, two_passes=two_passes or plan.has_weights)
-    else:
-        statistics = _counts(plan, rows, _cell_known(keys, means), with_outcomes and plan.has_single_outcomes)
-    exactness = _exactness(plan, schema)
-    inputs = key_parts.inputs | statistics.inputs | exactness.inputs
-    aggregates = key_parts.aggregates | {"n": "cast(count(*) as bigint)"} | statistics.aggregates | exactness.aggregates
-    columns = key_parts.columns | statistics.columns | exactness.columns
-    if line_hash is not None:
-        inputs, aggregates = inputs | {LINE_HASH: line_hash}, aggregates | hash_sums(LINE_HASH)
-        columns |= {name: name for name in hash_sums(LINE_HASH)}
+    parts = cell_parts(plan, schema, with_outcomes=with_outcomes, two_passes=two_passes)
+    inputs, aggregates, columns = parts.inputs, parts.aggregates, parts.columns
     if with_key or units is not None:
-        columns[CELL] = f"hash({', '.join(keys.values())})"
-    relation, key_names = _relation(joined, schema), list(keys.values())
+        columns = columns | {CELL: cell_key(parts)}
+    relation, key_names = _relation(parts.joined, schema), list(parts.keys.values())
     if units is not None:
         inputs, aggregates, columns = inputs | {UNIT: units.input}, aggregates | {UNIT: UNIT}, units.kept(columns)
         relation += units.join
@@ -118,16 +142,9 @@ def compile_cells(
         named = (inputs, partition), (aggregates, PARTITION), (columns, PARTITION)
         inputs, aggregates, columns = ({**part, PARTITION: sql} for part, sql in named)
         key_names.append(PARTITION)
-    sql = render(
-        "cell_statistics",
-        study_rows=subquery(study_sql),
-        inputs=_select(inputs) if inputs else "1 as one",
-        relation=relation,
-        cells=_cells(from_cells, keys),
-        values=_values(inputs, statistics.anchors, key_names),
-        statistics=_select(aggregates),
-        columns=_select(columns),
-    )
+    shown = {"inputs": listed(inputs) if inputs else "1 as one", "statistics": listed(aggregates), "columns": listed(columns)}
+    tables = {"relation": relation, "cells": cells_with_means(parts), "values": _values(inputs, parts.anchors, key_names)}
+    sql = render("cell_statistics", study_rows=subquery(study_sql), **shown, **tables)
     if units is not None:
         sql = f"select * from (\n{sql}\n) as by_unit where {UNIT} is not null"
     return CellQuery(sql, tuple(name.removeprefix("once.") for name in columns if name.startswith("once.")))
@@ -160,7 +177,7 @@ class _Rows:
         return " + ".join(self.sql(expression) for expression in expressions) or "0e0"
 
 
-def _select(parts: Mapping[str, str]) -> str:
+def listed(parts: Mapping[str, str]) -> str:
     """A select list, one column a line; what has its name already is not named again."""
     return ",\n        ".join(sql if sql in {alias, quote(alias)} else f"{sql} as {quote(alias)}" for alias, sql in parts.items())
 
@@ -180,15 +197,20 @@ def _relation(means: Mapping[LevelMean, str], schema: Schema) -> str:
     return "\n    ".join(joins)
 
 
-def _cells(means: Mapping[LevelMean, str], keys: Mapping[Expression, str]) -> str:
-    """The cells, with the level means that they give joined on."""
+def cell_key(parts: CellParts) -> str:
+    """SQL over cells: what names a cell."""
+    return f"hash({', '.join(parts.keys.values())})"
+
+
+def cells_with_means(parts: CellParts, whole: str = "cell") -> str:
+    """The table expression ``cell``, with the level means that the cells ``whole`` give joined on."""
     joins = ["cell"]
-    for mean, alias in means.items():
-        columns = [keys[Column(name)] for name in mean.columns]
+    for mean, alias in parts.from_cells.items():
+        columns = [parts.keys[Column(name)] for name in mean.columns]
         named = ", ".join(f"{column} as {alias}_{column}" for column in columns)
         match = " and ".join(f"cell.{column} is not distinct from {alias}_{column}" for column in columns)
         average = f"sum(n * {alias}_in_cell) / sum(n) as {alias}"
-        joins.append(f"inner join (select {named}, {average} from cell group by {', '.join(columns)}) as of_{alias} on {match}")
+        joins.append(f"inner join (select {named}, {average} from {whole} group by {', '.join(columns)}) as of_{alias} on {match}")
     return "\n    ".join(joins)
 
 
@@ -206,7 +228,7 @@ def _values(inputs: Mapping[str, str], anchors: Mapping[str, str], keys: Sequenc
     return f"(\n        select {columns}\n    from input inner join {anchor} on {match}\n    ) as centred"
 
 
-def _cell_known(keys: Mapping[Expression, str], means: Mapping[LevelMean, str]) -> dict[Expression, str]:
+def cell_known(keys: Mapping[Expression, str], means: Mapping[LevelMean, str]) -> dict[Expression, str]:
     """What is known of a cell once its rows are gone."""
     known: dict[Expression, str] = {_between(mean): alias for mean, alias in means.items()}
     return known | {key: f"cast({alias} as double)" for key, alias in keys.items()}
@@ -222,7 +244,7 @@ def _key_parts(plan: CellPlan, schema: Schema, keys: Mapping[Expression, str], m
         else:
             inputs[alias] = f"{alias}.mean"
             aggregates[alias] = f"any_value({alias})"
-    known = _cell_known(keys, means)
+    known = cell_known(keys, means)
     columns = {f"g.{name}": _level(Column(name), keys[Column(name)], schema) for name in plan.groups}
     for expression in plan.labels:
         inner = expression.arguments[0] if isinstance(expression, Call) else expression

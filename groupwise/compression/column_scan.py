@@ -46,10 +46,14 @@ NUMERIC = (
 
 @dataclass(frozen=True)
 class ValueCounts:
-    """What was counted of a study's rows before: how many there are, and about how many different values every numeric predictor has."""
+    """What was counted of a study's rows before: how many there are, and about how many different values every numeric predictor has.
+
+    scattered : as of ``Schema``, where it was counted too.
+    """
 
     n_rows: int
     distinct: Mapping[str, int]
+    scattered: frozenset[str] | None = None
 
 
 def column_kinds(connection: duckdb.DuckDBPyConnection, study_sql: str) -> tuple[dict[str, ColumnKind], frozenset[str]]:
@@ -102,6 +106,8 @@ def read_schema(
     facts = {f"distinct.{name}": f"approx_count_distinct({TABLE}.{quote(name)})" for name in numeric}
     calculated = (*predictor_expressions(formula), *formula.offsets)
     pending = list(dict.fromkeys(inner for e in calculated for inner in standardised(e)))
+    if known is not None and known.scattered is not None and not pending:
+        return replace(schema, scattered=known.scattered)
     if not facts and not pending:
         return replace(schema, scattered=scattered_predictors(connection, study_sql, formula, schema))
     moments: dict[str, tuple[float, float]] = {}

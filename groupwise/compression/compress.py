@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ import duckdb
 from groupwise.compression.cell_checks import check_cells, has_lost_digits, refuse_too_wide
 from groupwise.compression.cell_query import CellQuery, compile_cells, render, subquery
 from groupwise.compression.column_scan import ValueCounts, read_schema
+from groupwise.compression.second_pass import second_pass_sql
 from groupwise.compression.sql_expressions import as_sql
 from groupwise.compression.unit_query import unit_counts, write_unit_sums
 from groupwise.compression.write_query import write_query
@@ -56,11 +58,29 @@ class CompressedStudy:
 
 
 @dataclass(frozen=True)
+class ScannedUnits:
+    """Sums by cell and unit that an earlier scan has made; ``n_units`` : how many units there are."""
+
+    n_units: int
+    path: Path
+
+
+@dataclass(frozen=True)
 class ScannedCells:
-    """Cells that an earlier scan has made, keys included, as ``sql``; ``plan`` : the text of the plan that they were made by."""
+    """What an earlier scan has made.
+
+    plan : the text of the plan that the cells were made by. sql : the cells, keys included; n_cells : how many.
+    anchored : the cells with ``second_pass.anchors``, where the plan has moments.
+    with_outcomes : whether they have single rows' outcomes. histogram : of ``histogram``. units : by sampled column, not always all.
+    """
 
     plan: str
     sql: str
+    anchored: str
+    n_cells: int
+    with_outcomes: bool
+    histogram: list[list[float]]
+    units: Mapping[str, ScannedUnits]
 
 
 @told("the line items cannot be compressed")
@@ -139,32 +159,64 @@ def compress_rows(
         plan = plan_cells(formula, schema, family)
         refuse_too_wide(plan, formula)
         refuse_merged_levels(connection, study_sql, plan)
-        rough = _rough(connection, study_sql, plan, schema, units)
-        _refuse_too_many_cells(connection, study_sql, plan, schema, rough, max_cells)
-        with_outcomes = rough.outcomes is not None and CERTAIN * rough.outcomes <= most_outcomes
+        done = scanned if scanned is not None and scanned.plan == repr(plan) else None
+        if done is None:
+            rough = _rough(connection, study_sql, plan, schema, units)
+            _refuse_too_many_cells(connection, study_sql, plan, schema, rough, max_cells)
+            with_outcomes = rough.outcomes is not None and CERTAIN * rough.outcomes <= most_outcomes
+        else:
+            rough = _Rough(0, None, None, {})
+            with_outcomes = done.with_outcomes
         query = compile_cells(plan, schema, study_sql, with_outcomes=with_outcomes, with_key=bool(units))
-        sql = query.sql
-        if scanned is not None and scanned.plan == repr(plan):
-            sql = scanned.sql if units else f"select * exclude ({CELL}) from ({scanned.sql}) as cells"
+        sql = query.sql if done is None else done.sql if units else f"select * exclude ({CELL}) from ({done.sql}) as cells"
         cells = write_query(connection, sql, folder / "cells.parquet")
         n_cells, n_rows = check_cells(connection, cells, plan)
+        if done is not None and n_cells > max_cells and not is_linear(plan.family) and plan.keys:
+            cells.unlink()
+            raise too_many_cells(plan, n_cells, n_rows, max_cells)
         if with_outcomes and not has_few_outcomes(connection, cells, most_outcomes):
             write_query(connection, f"select * exclude (outcomes) from read_parquet({literal(exactly(str(cells)))})", cells)
         two_passes = is_linear(plan.family) and not plan.has_weights and has_lost_digits(connection, cells)
+        if two_passes and done is not None:
+            again = second_pass_sql(plan, schema, study_sql, done.anchored)
+            write_query(connection, again if units else f"select * exclude ({CELL}) from ({again}) as cells", cells)
+            two_passes = has_lost_digits(connection, cells)
         if two_passes:
             query = compile_cells(plan, schema, study_sql, two_passes=True, with_key=bool(units))
             cells = write_query(connection, query.sql, cells)
-        n_units = {
-            column: write_unit_sums(
-                connection, study_sql, plan, schema, column, units_path(cells, place), two_passes=two_passes, about=rough.units[column]
-            )
-            for place, column in enumerate(units)
-        }
-        counts = histogram(connection, plan, schema, study_sql)
+        n_units = _unit_sums(connection, study_sql, plan, schema, cells, units, rough, done, two_passes=two_passes)
+        counts = histogram(connection, plan, schema, study_sql) if done is None else done.histogram
     spec_path = folder / "cells.json"
     spec = cells_spec(formula, plan, schema, query, n_rows=n_rows, n_cells=n_cells, counts=counts)
     write_cells_spec(replace(spec, levels=orders_by_label(plan, orders or {}), units=n_units), spec_path)
     return CompressedStudy(cells, spec_path, n_cells, n_rows, n_rows / n_cells, query.sql)
+
+
+def _unit_sums(
+    connection: duckdb.DuckDBPyConnection,
+    study_sql: str,
+    plan: CellPlan,
+    schema: Schema,
+    cells: Path,
+    units: Sequence[str],
+    rough: _Rough,
+    done: ScannedCells | None,
+    *,
+    two_passes: bool,
+) -> dict[str, int]:
+    """Write the sums by cell and unit that no earlier scan has made; how many units every column has."""
+    known = {} if done is None or two_passes else {name: done.units[name] for name in units if name in done.units}
+    asked = [name for name in units if name not in known and name not in rough.units]
+    about = rough.units if not asked else _rough(connection, study_sql, plan, schema, asked).units
+    found = {}
+    for place, column in enumerate(units):
+        path = units_path(cells, place)
+        if column in known:
+            shutil.copyfile(known[column].path, path)
+            found[column] = known[column].n_units
+        else:
+            found[column] = write_unit_sums(connection, study_sql, plan, schema, column, path, two_passes=two_passes, about=about[column])
+    return found
 
 
 def cells_spec(

@@ -43,4 +43,9 @@ class UnitTable:
 
     def kept(self, columns: Mapping[str, str]) -> dict[str, str]:
         """Those of the cells' columns that are kept, and the unit."""
-        return {name: sql for name, sql in columns.items() if name in SUMS or name.startswith("mean.")} | {UNIT: UNIT}
+        return kept_columns(columns) | {UNIT: UNIT}
+
+
+def kept_columns(columns: Mapping[str, str]) -> dict[str, str]:
+    """Those of the cells' columns that are kept by cell and unit."""
+    return {name: sql for name, sql in columns.items() if name in SUMS or name.startswith("mean.")}

@@ -330,6 +330,10 @@ class GatheredCounts:
         self._facts.refuse()
         return self._facts.counts
 
+    def means(self) -> dict[str, float]:
+        """None: statistics of a study with such columns do not add."""
+        return {}
+
     def write_quarantine(self, scan: RowScan, connection: duckdb.DuckDBPyConnection, folder: Path) -> Path:
         """Every quarantined row; of its columns those that the study and its rules name."""
         folder.mkdir(exist_ok=True)

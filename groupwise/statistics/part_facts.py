@@ -22,7 +22,6 @@ COLUMNS: dict[str, pa.DataType] = {
     **dict.fromkeys(("from_day", "to_day", "first_day", "last_day"), pa.date32()),
     "partition": pa.string(),
     "rows": pa.int64(),
-    "parity": pa.string(),
     "total": pa.string(),
 }
 
@@ -51,7 +50,7 @@ def read_facts(keep: Keep, recipe: str) -> dict[tuple[str, str], PartFacts]:
             dated = (row["first_day"], row["last_day"]) if row["first_day"] is not None else None
             own = prints.setdefault(part, {})
             if row["partition"] is not None:
-                own[row["partition"]] = Fingerprint(row["rows"], int(row["parity"], 16), int(row["total"], 16))
+                own[row["partition"]] = Fingerprint(row["rows"], int(row["total"], 16))
             found[part] = PartFacts((row["from_day"], row["to_day"]), own, dated)
     return found
 
@@ -62,10 +61,9 @@ def write_facts(keep: Keep, recipe: str, now: Mapping[tuple[str, str], PartFacts
     for (part, state), facts in now.items():
         first, last = facts.dated or (None, None)
         known = {"part": part, "state": state, "from_day": facts.days[0], "to_day": facts.days[1], "first_day": first, "last_day": last}
-        rows += [
-            {**known, "partition": name, "rows": mark.rows, "parity": f"{mark.parity:x}", "total": f"{mark.total:x}"}
-            for name, mark in facts.prints.items()
-        ] or [{**known, "partition": None, "rows": 0, "parity": "0", "total": "0"}]
+        rows += [{**known, "partition": name, "rows": mark.rows, "total": f"{mark.total:x}"} for name, mark in facts.prints.items()] or [
+            {**known, "partition": None, "rows": 0, "total": "0"}
+        ]
     sink = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows, pa.schema(COLUMNS)), sink, compression="zstd")
     keep.write(f"{recipe}/{SURVEY}", "parts", sink.getvalue())

@@ -19,7 +19,7 @@ from groupwise.validation.suite_file import suite_entries
 from multilevel.cells.cell_plan import CellPlan
 from sql import read_query
 
-FORMAT = 2
+FORMAT = 3
 """Version of what is kept and how; statistics of another one are made again."""
 FIELDS = ("formula", "family", "where", "missing", "types", "levels", "sampled", "timezone")
 """Fields of a study that its statistics follow from, besides its rules."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from groupwise.compression.cell_query import LOST, render
+from groupwise.compression.cell_query import LEVEL_MEAN, LOST, render
 from groupwise.compression.unit_table import NUMBER
 from groupwise.source.relation import literal, quote
 from groupwise.source.source_files import exactly
@@ -17,6 +17,8 @@ from multilevel.cells.unit_sums import CELL, UNIT
 OUTCOMES = "outcomes"
 ANCHOR, AWAY = "anchor.", "away."
 """Begin the names of a cell's mean in one partition, and of what another's differs from it."""
+KEYS = ("g.", "c.", "x.", "key_")
+"""Begin the names of what cells have in common; ``key_`` before it is written as text."""
 SIMPLE = {
     HISTOGRAM: "select outcome, cast(sum(n) as bigint) as n from {files} group by outcome",
     EVERYONE: f"select distinct {NUMBER} from {{files}}",
@@ -61,10 +63,10 @@ def cell_sums_sql(paths: Sequence[Path]) -> str:
 def added_sql(cells: str, names: Sequence[str]) -> str:
     """SQL that adds cells of one key; ``cells`` : a table expression with the columns ``names``, which are no outcomes."""
     cell = [name for name in names if name in (CELL, UNIT)]
-    keys = [name for name in names if name.startswith(("g.", "c.", "x.")) or name == "offset"]
+    keys = [name for name in names if name.startswith(KEYS) or name == "offset"]
     weight = "weight" if "weight" in names else "n"
     weights = {name: weight for name in names if name.startswith("mean.")}
-    weights |= dict.fromkeys([name for name in ("observed.mean", "observed.size") if name in names], "n")
+    weights |= dict.fromkeys([name for name in names if name in ("observed.mean", "observed.size") or name.startswith(LEVEL_MEAN)], "n")
     columns = {name: quote(name) for name in [*cell, *keys]}
     columns |= {name: _summed(name, weights, weight) for name in names if name not in columns}
     anchors = [f"{quote(name)} as {quote(ANCHOR + name)}" for name in cell]

@@ -81,13 +81,18 @@ def study_columns(study: Study, types: Mapping[str, str], means: Mapping[str, fl
 
 
 def level_counts(study: Study, types: Mapping[str, str]) -> dict[str, str]:
-    """Aggregates over line items: per column that ``missing: level`` makes text of, rows without a value, and with the level's text."""
+    """Aggregates over line items: how many meet each of ``level_conditions``."""
+    return {name: f"count_if({condition})" for name, condition in level_conditions(study, types).items()}
+
+
+def level_conditions(study: Study, types: Mapping[str, str]) -> dict[str, str]:
+    """Conditions on line items, per column that ``missing: level`` makes text of: it has no value, it has the text of the level."""
     names = [name for name, rule in study.missing.items() if rule == "level" and value_kind(types[name]) not in ("number", "boolean")]
     picks = {}
     for name in names:
         absent = is_missing(name, types[name])
-        picks[f"absent {name}"] = f"count_if({absent})"
-        picks[f"said {name}"] = f"count_if(not {absent} and cast({quote(name)} as varchar) = {literal(MISSING_LEVEL)})"
+        picks[f"absent {name}"] = f"({absent})"
+        picks[f"said {name}"] = f"(not {absent} and cast({quote(name)} as varchar) = {literal(MISSING_LEVEL)})"
     return picks
 
 

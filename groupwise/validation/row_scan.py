@@ -15,7 +15,7 @@ from groupwise.source.relation import Relation, literal, quote, rows_of
 from groupwise.study.study import Study
 from groupwise.validation import missing_values
 from groupwise.validation.needs import Need, Varied, column_needs, row_needs
-from groupwise.validation.scan_sql import applies, broken, with_duplicates
+from groupwise.validation.scan_sql import applies, broken, duplicate_name, with_duplicates
 from groupwise.validation.suite import Rule
 
 QUARANTINE_FILE = "part-0.parquet"
@@ -43,13 +43,14 @@ class Counts:
 @dataclass(frozen=True)
 class RowScan:
     """The queries of one study over its line items. ``means``: of columns to be filled in; ``carried``: columns of the relation to keep
-    besides those that the study reads."""
+    besides those that the study reads; ``has_no_duplicates``: line items that are alike under a rule are looked for elsewhere."""
 
     study: Study
     relation: Relation
     rules: tuple[Rule, ...]
     means: Mapping[str, float]
     carried: tuple[str, ...] = ()
+    has_no_duplicates: bool = False
 
     @property
     def types(self) -> Mapping[str, str]:
@@ -85,7 +86,10 @@ class RowScan:
             flags.append(f"{broken(rule, self.types)} as {flag('broken', index)}")
         wanted = f"coalesce(({self._where()}), false)"
         flags.append(f"{wanted} as {flag('is wanted')}, ({missing_values.excluded(self.study, self.types)}) as {flag('lacks a value')}")
-        flagged = f"select *, {', '.join(flags)} from ({with_duplicates(self.relation.sql, self.rules, self.types)})"
+        unique = [f"1 as {quote(duplicate_name(rule))}" for rule in self.rules if rule.is_unique]
+        source = with_duplicates(self.relation.sql, () if self.has_no_duplicates else self.rules, self.types)
+        source = f"select {', '.join(['*', *unique])} from ({source})" if self.has_no_duplicates and unique else source
+        flagged = f"select *, {', '.join(flags)} from ({source})"
         quarantining = [(flag("broken", index), rule) for index, rule in enumerate(self.rules) if rule.quarantines]
         ruled_out = " or ".join(one for one, _ in quarantining) or "false"
         spoilt = " or ".join(one for one, rule in quarantining if not rule.keep) or "false"

@@ -86,6 +86,9 @@ class Counted(Protocol):
     def counts(self) -> Counts:
         """The counts; DataError where the scan would refuse."""
 
+    def means(self) -> dict[str, float]:
+        """Of columns that are filled in."""
+
     def write_quarantine(self, scan: RowScan, connection: duckdb.DuckDBPyConnection, folder: Path) -> Path:
         """Write the quarantined rows into ``folder``; their file."""
 
@@ -107,7 +110,7 @@ def validate(study: Study, relation: Relation, folder: Path, *, stays: bool = Tr
     shutil.rmtree(folder / QUARANTINE_FOLDER, ignore_errors=True)
     connection = connect(relation, folder)
     try:
-        scan = scan_of(connection, study, relation, rules) if counted is None else RowScan(study, relation, rules, {})
+        scan = scan_of(connection, study, relation, rules) if counted is None else RowScan(study, relation, rules, counted.means())
         counts = scan.count(connection) if counted is None else counted.counts()
         ruled_out = counts.quarantined + counts.duplicates
         place = folder / QUARANTINE_FOLDER

@@ -42,7 +42,13 @@ class NotedCounts:
 
     def values(self) -> ValueCounts:
         """Rows that are left, and about how many different values each numeric predictor has that could join the key."""
-        return ValueCounts(self._content["counts"]["left"], dict(self._content["distinct"]))
+        scattered = self._content.get("scattered")
+        found = None if scattered is None else frozenset(scattered)
+        return ValueCounts(self._content["counts"]["left"], dict(self._content["distinct"]), found)
+
+    def means(self) -> dict[str, float]:
+        """Of columns that are filled in, where there are such."""
+        return dict(self._content.get("means", {}))
 
     def noted(self, name: str) -> Any:
         """What else is noted under this name; None where nothing is."""

@@ -75,6 +75,11 @@ def _are_alike(shards: Sequence[Shard]) -> bool:
     return len({frozenset((name.lower(), kind) for name, kind in shard.columns.items()) for shard in shards}) == 1
 
 
+def read_alike(files: Sequence[str]) -> str:
+    """SELECT of files that have the same columns, whatever their folders are called."""
+    return _read(files, (_NO_FOLDERS,))
+
+
 def _read(files: Sequence[str], options: Sequence[str], columns: str = "*") -> str:
     return f"select {columns} from read_parquet([{', '.join(map(literal, files))}], {', '.join([CAN_HAVE_NAN, *options])})"
 
