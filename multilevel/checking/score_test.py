@@ -27,7 +27,7 @@ from scipy.special import chdtrc, chdtri
 from multilevel.arrays import Floats, Integers, distinct
 from multilevel.design.reduction import ReducedRows, coefficient_matrix, outcome_of, reduce_design
 from multilevel.families.registry import family_named
-from multilevel.fit.container import Fit, Joint
+from multilevel.fit.container import Fit
 from multilevel.fit.theta_points import ThetaPoints
 
 MOST_EFFECTS = 1_000
@@ -45,10 +45,6 @@ SIMULATIONS, MOST_SIMULATED = 60, 20_000
 
 MATERIAL = 1.2
 """Ratio of T to what is expected below which an excess is too small to matter: intervals would be 10 % too narrow."""
-
-
-FEW_POINTS = 8
-"""Points of the variance parameters, of a posterior that is kept so: what they leave open is small beside a ratio of ``MATERIAL``."""
 
 
 @dataclass(frozen=True)
@@ -103,10 +99,9 @@ class Excess:
 @dataclass(frozen=True)
 class Scores:
     """Of R reduced rows: derivative of the log-likelihood in the linear predictor, its variance, and its fourth cumulant where it was
-    simulated (at ``sampled``, a share of the rows); ``matrix`` (R, p + q) is [X Z]. joint : what the fit knows of (beta, b)."""
+    simulated (at ``sampled``, a share of the rows); ``matrix`` (R, p + q) is [X Z]."""
 
     fit: Fit
-    joint: Joint | ThetaPoints
     rows: ReducedRows
     matrix: csr_array
     score: Floats
@@ -129,13 +124,20 @@ class Scores:
         weighted = csr_array(used.multiply(self.weight[:, None]))
         # by rows, so that no copy of the matrix is made
         fitted = csr_array(weighted.T.tocsr() @ self.matrix)
-        taken = self.joint.covariance_about(fitted, csr_array((1, self.matrix.shape[1])))
+        taken = self._covariance(fitted)
         left = np.asarray((weighted.T @ used).todense()) - taken
         if np.trace(left / own[:, None]) < (LEFT_OF_DRAWS if self.fit.has_draws else LEFT) * len(kept):
             return None
         d = 1.0 / (1.0 + own / np.median(own))
         dispersion, spare = self._dispersion(used, clusters, d)
         return self._compared(float(d @ scores**2), left, d, used, dispersion, spare)
+
+    def _covariance(self, rows: csr_array) -> Floats:
+        """(m, m) of ``rows @ (beta, b)``. A few points of a posterior do: it is compared with a ratio of ``MATERIAL``."""
+        nothing = csr_array((1, rows.shape[1]))
+        if isinstance(self.fit.theta, ThetaPoints):
+            return self.fit.theta.covariance_about(rows, nothing, few=True)
+        return self.fit.joint.covariance_about(rows, nothing)
 
     def _dispersion(self, effects: csr_array, clusters: Integers, d: Floats) -> tuple[float, float]:
         """How many times as much clusters vary about their level's own effect as independent rows would, at least 1; and how many are
@@ -185,8 +187,7 @@ def scores_of(fit: Fit, seed: int = 0) -> Scores | None:
     if not np.isfinite(weight).all() or not np.isfinite(score).all():
         return None
     sampled, fourth = _fourth_cumulants(fit, rows, eta, 1.0 if scale is None else scale, np.random.default_rng(seed))
-    joint = fit.theta.at_few(FEW_POINTS) if isinstance(fit.theta, ThetaPoints) else fit.joint
-    return Scores(fit, joint, rows, matrix, score, weight, sampled, fourth)
+    return Scores(fit, rows, matrix, score, weight, sampled, fourth)
 
 
 def _fourth_cumulants(fit: Fit, rows: ReducedRows, eta: Floats, scale: float, rng: np.random.Generator) -> tuple[Floats, Floats]:

@@ -9,7 +9,7 @@ Each task is a thread, so that the code that asks is the same inside a task and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from threading import Event, Thread, local
@@ -26,10 +26,18 @@ _here = local()
 
 @dataclass(frozen=True)
 class Question:
-    """``ask`` computes the answer from a point's conditional distribution, on any thread; ``take`` receives the point's number and it."""
+    """``ask`` computes the answer from a point's conditional distribution, on any thread; ``take`` receives the point's number and it.
+
+    points : the points that are asked; None for all of them.
+    """
 
     ask: Callable[[Any], Any]
     take: Callable[[int, Any], None]
+    points: Collection[int] | None = None
+
+    def is_of(self, point: int) -> bool:
+        """Whether the point is asked."""
+        return self.points is None or point in self.points
 
 
 @dataclass

@@ -6,7 +6,7 @@ the rows at hand: a factorisation answers for a level from its own few numbers (
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -24,6 +24,9 @@ from multilevel.fit.theta_spread import Conditional, ThetaMethod, points_by_turn
 
 if TYPE_CHECKING:
     from multilevel.fit.container import Fit
+
+WITHIN_POINTS = 16
+"""Points that say how wide the conditional distributions are on average, where few do."""
 
 CHUNKS_AT_ONCE = 8
 """Chunks of rows that share a pass over the points."""
@@ -63,28 +66,30 @@ class ThetaPoints:
         self._ask(lambda one: one.variance(inner), take)
         return found
 
-    def spread_about(self, rows: Rows, centre: csr_array) -> Floats:
-        """(m,)."""
+    def spread_about(self, rows: Rows, centre: csr_array, *, few: bool = False) -> Floats:
+        """(m,). ``few`` : conditional variances are averaged over ``WITHIN_POINTS`` of the points; for rows where they change little from
+        point to point, as those of the levels of a factor that has many."""
         inner, middle = self._inner(rows), as_csr(self._inner(centre))
-        away = self._away(inner, middle)
-        total = np.asarray(away**2 @ self.weights)
+        total = np.asarray(self._away(inner, middle) ** 2 @ self.weights)
+        within = self._within if few else dict(enumerate(self.weights))
 
         def take(point: int, spread: Floats) -> None:
-            total[:] += self.weights[point] * spread**2
+            total[:] += within[point] * spread**2
 
-        self._ask(lambda one: one.spread_about(inner, middle), take)
+        self._ask(lambda one: one.spread_about(inner, middle), take, within if few else None)
         return np.sqrt(total)
 
-    def covariance_about(self, rows: Rows, centre: csr_array) -> Floats:
-        """(m, m)."""
+    def covariance_about(self, rows: Rows, centre: csr_array, *, few: bool = False) -> Floats:
+        """(m, m); ``few`` as in ``spread_about``."""
         inner, middle = self._inner(rows), as_csr(self._inner(centre))
         away = self._away(inner, middle) * np.sqrt(self.weights)
         total = np.asarray(away @ away.T)
+        within = self._within if few else dict(enumerate(self.weights))
 
         def take(point: int, covariance: Floats) -> None:
-            total[:] += self.weights[point] * covariance
+            total[:] += within[point] * covariance
 
-        self._ask(lambda one: one.covariance_about(inner, middle), take)
+        self._ask(lambda one: one.covariance_about(inner, middle), take, within if few else None)
         return total
 
     def draws(self, size: int, seed: int) -> Floats:
@@ -113,17 +118,11 @@ class ThetaPoints:
         values, vectors = np.linalg.eigh(total)
         return np.asarray((vectors * np.sqrt(np.maximum(values, 0.0))).T)
 
-    def at_few(self, size: int) -> ThetaPoints:
-        """At most ``size`` of the points, each as often as it weighs: for covariances that need not be known to the last digit."""
-        places, times = np.unique(turns(size, self.weights), return_counts=True)
-        return replace(
-            self,
-            means=self.means[places],
-            conditional=lambda point: self.conditional(int(places[point])),
-            covariances=tuple(own[places] for own in self.covariances),
-            weights=times / size,
-            scales=None if self.scales is None else self.scales[places],
-        )
+    @cached_property
+    def _within(self) -> dict[int, float]:
+        """``WITHIN_POINTS`` of the points, each as often as it weighs, with their weights."""
+        places, times = np.unique(turns(WITHIN_POINTS, self.weights), return_counts=True)
+        return dict(zip(places.tolist(), times / WITHIN_POINTS, strict=True))
 
     def mapped(self, matrix: csr_array) -> ThetaPoints:
         """The distribution of ``matrix`` (beta, b)."""
@@ -141,19 +140,22 @@ class ThetaPoints:
         about = self.means - self.weights @ self.means
         return np.asarray(rows @ about.T) - np.asarray(centre @ about.T)
 
-    def _ask(self, ask: Callable[[Conditional], Floats], take: Callable[[int, Floats], None]) -> None:
-        """Put a question to every point; other questions to the same points may share the pass (see ``one_pass``)."""
-        asked(self.conditional, self._pass, Question(ask, take))
+    def _ask(
+        self, ask: Callable[[Conditional], Floats], take: Callable[[int, Floats], None], points: Collection[int] | None = None
+    ) -> None:
+        """Put a question to every point, or to ``points``; other questions to the same points may share the pass (see ``one_pass``)."""
+        asked(self.conditional, self._pass, Question(ask, take, points))
 
     def _pass(self, questions: Sequence[Question]) -> None:
         """Factorise each point once and answer all questions from it."""
+        visited = [point for point in range(len(self.weights)) if any(question.is_of(point) for question in questions)]
 
-        def answers(point: int) -> list[Floats]:
-            one = self.conditional(point)
-            return [question.ask(one) for question in questions]
+        def answers(at: int) -> list[tuple[Question, Floats]]:
+            one = self.conditional(visited[at])
+            return [(question, question.ask(one)) for question in questions if question.is_of(visited[at])]
 
-        for point, found in enumerate(in_order(answers, len(self.weights), self.threads)):
-            for question, answer in zip(questions, found, strict=True):
+        for point, found in zip(visited, in_order(answers, len(visited), self.threads), strict=True):
+            for question, answer in found:
                 question.take(point, answer)
 
 

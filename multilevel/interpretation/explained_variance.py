@@ -24,6 +24,7 @@ from multilevel.fit.container import Fit
 from multilevel.fit.one_pass import together
 from multilevel.fit.residuals import cell_residual_ss, outcome_variance
 from multilevel.fit.shared_rows import mean_row
+from multilevel.fit.theta_points import ThetaPoints
 
 _DRAWS = 2_000
 
@@ -31,6 +32,9 @@ NOTHING = 1e-14
 """A variance of effects up to here, on their own scale, is rounding."""
 
 _CHUNK_VALUES = 8_000_000
+
+MANY_LEVELS = 1_000
+"""From so many levels a few points of a posterior that is kept so tell their mean variance."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +71,14 @@ def explained_variance(fit: Fit, block: int, column: int) -> ExplainedVariance:
 
 def _spread(fit: Fit, rows: csr_array) -> float:
     """Mean of Var(x_j - x_bar) over the J - 1, x = ``rows @ (beta, b)``."""
-    n = rows.shape[0]
-    return float(np.sum(fit.joint.spread_about(rows, mean_row(rows)) ** 2)) / (n - 1) if n > 1 else 0.0
+    n, centre = rows.shape[0], mean_row(rows)
+    if n < 2:
+        return 0.0
+    if isinstance(fit.theta, ThetaPoints) and n > MANY_LEVELS:
+        spread = fit.theta.spread_about(rows, centre, few=True)
+    else:
+        spread = fit.joint.spread_about(rows, centre)
+    return float(np.sum(spread**2)) / (n - 1)
 
 
 def explained_variance_of_data(fit: Fit) -> ExplainedVariance:

@@ -21,6 +21,7 @@ from multilevel.catalogue.table_assembly import Heading
 from multilevel.cells.from_rows import cells_from_frame
 from multilevel.checking.omitted_terms import omitted_terms
 from multilevel.design.build import build_design
+from multilevel.design.effect_rows import effect_places
 from multilevel.design.model import Design
 from multilevel.design.nesting import nesting
 from multilevel.design.reduction import reduce_design
@@ -29,9 +30,12 @@ from multilevel.fit import drawn_fit as drawing
 from multilevel.fit.container import Fit
 from multilevel.fit.drawn_fit import drawn_fit
 from multilevel.fit.interval_estimates import covariance_about, spread_about
+from multilevel.fit.shared_rows import mean_row
 from multilevel.fit.theta_points import ThetaPoints
 from multilevel.fit.theta_spread import ThetaMixture
 from multilevel.formula.parse import parse_formula
+from multilevel.interpretation import explained_variance as explained_variance_module
+from multilevel.interpretation.explained_variance import explained_variance
 from multilevel.linear.assemble import linear_system
 from multilevel.prediction.posterior_file import posterior_tree
 from multilevel.tables import group_coefficients as group_coefficients_module
@@ -188,13 +192,30 @@ def test_only_gaussian_models_are_kept_as_points() -> None:
         fit_bayesian(build_design(formula, cells_from_frame(formula, frame, "binomial")), "binomial", sampling={"form": "importance"})
 
 
-def test_few_points_tell_of_omitted_terms_what_all_points_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_few_points_tell_how_wide_the_conditional_distributions_of_many_levels_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(points_fit, "ROOT_VALUES", 0)
     monkeypatch.setattr(points_fit, "DENSE_EFFECTS", 0)
-    design = design_of("y ~ 1 + x + (1 | region/household) + (1 | b)")
-    fit = fit_bayesian(design, "gaussian", sampling={"form": "importance", "cores": 1}, seed=1)
+    fit = by_points("y ~ 1 + x + (1 | region/household) + (1 | b)")
     assert isinstance(fit.theta, ThetaPoints)
-    tree = nesting(design)
+    block = next(place for place, block in enumerate(fit.design.blocks) if block.factor.name == "region:household")
+    places = effect_places(fit.design, block, 0, np.arange(40))
+    rows = csr_array((np.ones(40), (np.arange(40), places)), shape=(40, fit.theta.means.shape[1]))
+    centre = mean_row(rows)
+    np.testing.assert_allclose(fit.theta.spread_about(rows, centre, few=True), fit.theta.spread_about(rows, centre), rtol=0.02)
+    few, every = (fit.theta.covariance_about(rows, centre, few=own) for own in (True, False))
+    np.testing.assert_allclose(few, every, atol=0.03 * every.max())
+    monkeypatch.setattr(explained_variance_module, "MANY_LEVELS", 39)
+    told = explained_variance(fit, block, 0).pooling_factor
+    monkeypatch.setattr(explained_variance_module, "MANY_LEVELS", 40)
+    assert told == pytest.approx(explained_variance(fit, block, 0).pooling_factor, abs=0.005)
+
+
+def test_a_few_points_tell_of_omitted_terms_what_all_points_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(points_fit, "ROOT_VALUES", 0)
+    monkeypatch.setattr(points_fit, "DENSE_EFFECTS", 0)
+    fit = by_points("y ~ 1 + x + (1 | region/household) + (1 | b)")
+    assert isinstance(fit.theta, ThetaPoints)
+    tree = nesting(fit.design)
     few, every = omitted_terms(fit, tree), omitted_terms(replace(fit, theta=None), tree)
     assert [check.check for check in few] == [check.check for check in every]
     assert any(check.value is not None for check in every)
