@@ -7,6 +7,7 @@ which say what becomes of a line item, so that counts are sums over cells, and c
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -44,6 +45,8 @@ from multilevel.families.registry import is_linear
 from multilevel.formula.columns import formula_columns, not_grouped_by, predictor_expressions, standardised
 from multilevel.formula.tree import Column, Expression
 
+logger = logging.getLogger("groupwise.run")
+
 FILE = "scan.parquet"
 SURELY = 1e-6
 """A standard deviation of a cell's outcomes relative to their mean that is no rounding: the outcome varies."""
@@ -80,8 +83,9 @@ def scan_window(
     try:
         rows = RowScan(study, without_condition(connection, study, relation), rules, {}, has_no_duplicates=True)
         return _scanned(connection, replace(rows, means=_means(connection, rows)), names, folder)
-    except NOT_READ:
+    except NOT_READ as error:
         # the step that checks the line items, or the one that makes cells, says so in the study's words
+        logger.info("%s: the line items are read once for each question: one scan ended with %s.", study.name, type(error).__name__)
         (folder / FILE).unlink(missing_ok=True)
         return None
     finally:
