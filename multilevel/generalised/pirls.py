@@ -14,6 +14,7 @@ import numpy as np
 from multilevel.arrays import Floats
 from multilevel.errors import FitError
 from multilevel.families.likelihood import EPSILON, Curvature, Likelihood, rounding_of_decrement, rounding_of_value
+from multilevel.generalised.basis_prior import BasisPrior
 from multilevel.generalised.reweighting import Coordinates, Reweighting, solve, solve_spherical
 from multilevel.linear.factorise import BlockedFactor
 
@@ -42,7 +43,7 @@ class Mode:
     """Where PIRLS ended.
 
     effects : b and gamma (X beta = Q gamma); spherical : u and gamma. eta (R,): linear predictor, offset included. curvature and factor
-    are taken there. penalised : -2 log f(y | b) + |u|^2, constants included.
+    are taken there. penalised : -2 log f(y | b) + |u|^2, constants included, and the penalty of a prior of beta.
     """
 
     effects: Coordinates
@@ -67,10 +68,18 @@ class _Search:
     """Newton's steps of one model at one theta and dispersion."""
 
     def __init__(
-        self, layout: Reweighting, likelihood: Likelihood, lambdas: Sequence[Floats], log_dispersion: float, *, with_basis: bool
+        self,
+        layout: Reweighting,
+        likelihood: Likelihood,
+        lambdas: Sequence[Floats],
+        log_dispersion: float,
+        *,
+        with_basis: bool,
+        prior: BasisPrior | None,
+        least: float,
     ) -> None:
         self._layout, self._likelihood, self._lambdas = layout, likelihood, lambdas
-        self._log_dispersion, self._with_basis = log_dispersion, with_basis
+        self._log_dispersion, self._with_basis, self._prior, self._least = log_dispersion, with_basis, prior, least
         self.constant = -2.0 * likelihood.constant(log_dispersion)
         self._is_regular = all(np.linalg.cond(part) < WELL_CONDITIONED for part in lambdas)
 
@@ -80,7 +89,7 @@ class _Search:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             value = -2.0 * float(np.sum(self._likelihood.terms(eta, self._log_dispersion)))
             rounding = 2.0 * rounding_of_value(self._likelihood, eta, self._log_dispersion)
-        penalty = spherical.effects_dot(spherical)
+        penalty = spherical.effects_dot(spherical) + (0.0 if self._prior is None else self._prior.penalty(spherical.basis))
         value, rounding = value + penalty, rounding + EPSILON * penalty
         if not (np.isfinite(value) and np.isfinite(rounding)):
             return _Point(effects, spherical, eta, np.inf, 0.0)
@@ -94,8 +103,10 @@ class _Search:
 
     def factorise(self, curvature: Curvature) -> BlockedFactor | None:
         """The penalised system with the weights of ``curvature``, None where they are so unlike that rounding leaves it no root."""
+        prior = self._prior
         try:
-            return self._layout.system(curvature.weight).factorise(self._lambdas)
+            system = self._layout.system(curvature.weight)
+            return system.factorise(self._lambdas) if prior is None else system.factorise(self._lambdas, prior.precision, prior.location)
         except FitError:
             return None
 
@@ -110,13 +121,19 @@ class _Search:
     def _uphill(self, score: Floats, spherical: Coordinates) -> Coordinates:
         """(Z's - Lambda'^-1 u, Q's)."""
         raw = self._layout.transposed(score)
-        return (raw - _pull(self._layout, self._lambdas, spherical)).with_basis(raw.basis)
+        return (raw - _pull(self._layout, self._lambdas, spherical)).with_basis(self._basis_slope(raw.basis, spherical.basis))
+
+    def _basis_slope(self, raw: Floats, basis: Floats) -> Floats:
+        """(p,) Q's, less the pull of the prior."""
+        return raw if self._prior is None else raw - self._prior.pull(basis)
 
     def target(self, factor: BlockedFactor, curvature: Curvature, eta: Floats, effects: Coordinates) -> tuple[Coordinates, Coordinates]:
         """Where Newton's step goes: (b, gamma) and (u, gamma); gamma stays unless it is sought too."""
         layout = self._layout
         known = 0.0 if self._with_basis else layout.basis @ effects.basis
         right = layout.transposed(curvature.weight * (eta - layout.offset - known) + curvature.score)
+        if self._prior is not None:
+            right = right.with_basis(right.basis + self._prior.rotated @ self._prior.centre)
         target, target_u = solve(factor, right, with_basis=self._with_basis)
         if self._with_basis:
             return target, target_u
@@ -172,11 +189,11 @@ class _Search:
         """(Lambda' Z's - u, Q's)."""
         raw = self._layout.transposed(score)
         turned = [part @ lam for lam, part in zip(self._lambdas, self._layout.by_block(raw), strict=True)]
-        return (self._layout.from_blocks(turned, raw.basis) - spherical).with_basis(raw.basis)
+        return (self._layout.from_blocks(turned, raw.basis) - spherical).with_basis(self._basis_slope(raw.basis, spherical.basis))
 
     def tolerance(self, eta: Floats, curvature: Curvature) -> float:
         """The decrement at which the mode is found."""
-        return max(TOLERANCE, rounding_of_decrement(self._likelihood, eta, self._log_dispersion, curvature.weight))
+        return max(self._least, rounding_of_decrement(self._likelihood, eta, self._log_dispersion, curvature.weight))
 
     def move(self, point: _Point, target: Coordinates, target_u: Coordinates) -> _Point | None:
         """The step, halved until the deviance does not rise by more than rounding; None if it always does."""
@@ -211,13 +228,16 @@ def find_mode(
     *,
     with_basis: bool,
     near: Mode | None = None,
+    prior: BasisPrior | None = None,
+    tolerance: float = TOLERANCE,
 ) -> Mode:
     """Conditional modes of u (and of gamma too, ``with_basis``), from the effects and gamma of ``start``.
 
     ``near`` : a mode nearby, whatever its theta; where steps with its factor are quick, no other is made before the last.
+    ``prior`` : of beta, which is then sought too. ``tolerance`` : Newton decrement at which the mode is found.
     Raises FitError where no finite mode is reached.
     """
-    search = _Search(layout, likelihood, lambdas, log_dispersion, with_basis=with_basis)
+    search = _Search(layout, likelihood, lambdas, log_dispersion, with_basis=with_basis, prior=prior, least=tolerance)
     point, before = _first(search, layout, start, near), np.inf
     for steps in range(1, STEPS):
         curvature = search.curvature(point.eta)
