@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import numpy as np
@@ -28,13 +28,19 @@ from multilevel.errors import FitError
 from multilevel.families.likelihood import Likelihood
 from multilevel.families.outcome import Outcome
 from multilevel.generalised.basis_prior import BasisPrior
-from multilevel.generalised.pirls import Mode, find_mode
+from multilevel.generalised.pirls import Mode, find_mode, quick_mode
 from multilevel.generalised.reweighting import Coordinates, Reweighting, reweighting, solve
 from multilevel.linear.effects_gradient import volume_gradient
 from multilevel.linear.touched_covariances import TouchedCovariances
 
 NEAR_ENOUGH = 1e-9
-"""Squared distance to the mode, in posterior standard deviations, at which it is found: the log-determinant is then right to 1e-4."""
+"""Squared distance to the mode, in posterior standard deviations, at which it is found where gradients are compared."""
+
+NEAR_ENOUGH_FOR_VALUES = 1e-6
+"""The same at points: the log-determinant is then right to about a thousandth."""
+
+FARTHEST_WEIGHTS = 0.5
+"""Of the log-determinant, what weights between a start and its mode may add to it for the first order to be enough."""
 
 FARTHEST_STEP = 4.0
 """Standard deviations from the centre up to which modes are extrapolated from those on the axes."""
@@ -44,7 +50,7 @@ FARTHEST_STEP = 4.0
 class Trail:
     """How the mode moves with theta: quadratic along each of the ``axes`` (d, d) through ``centre`` (d,), where the mode is ``base``.
 
-    first, second : per axis, coefficients of the step and of its square.
+    first, second : per axis, coefficients of the step and of its square. variance : (R,) of the linear predictors there.
     """
 
     centre: Floats
@@ -52,6 +58,7 @@ class Trail:
     base: Mode
     first: tuple[Coordinates, ...]
     second: tuple[Coordinates, ...]
+    variance: Floats
 
     def effects(self, theta: Floats) -> Coordinates:
         """About the mode's (b, gamma) at theta (d,)."""
@@ -60,6 +67,13 @@ class Trail:
         for step, first, second in zip(steps, self.first, self.second, strict=True):
             found = found + first.times(float(step)) + second.times(float(step) ** 2)
         return found
+
+
+@dataclass(frozen=True)
+class NearMode(Mode):
+    """A mode whose factor is of other weights nearby; ``log_det_moved`` is what its own add to the log-determinant."""
+
+    log_det_moved: float = 0.0
 
 
 class LaplaceCollapsed:
@@ -96,11 +110,27 @@ class LaplaceCollapsed:
     def mode(self, theta: Floats) -> Mode:
         """The mode of (u, beta) at theta (d,). Raises FitError where there is none."""
         if self.trail is None:
-            return self._mode(theta, self._last, self._start if self._last is None else self._last.effects)
+            return self._mode(theta, self._last, self._start if self._last is None else self._last.effects, NEAR_ENOUGH)
         start = self.trail.effects(theta)
-        return self._mode(theta, replace(self.trail.base, effects=start), start)
+        return self._near(theta, self.trail, start) or self._mode(
+            theta, replace(self.trail.base, effects=start), start, NEAR_ENOUGH_FOR_VALUES
+        )
 
-    def _mode(self, theta: Floats, near: Mode | None, start: Coordinates) -> Mode:
+    def _near(self, theta: Floats, trail: Trail, start: Coordinates) -> NearMode | None:
+        rows, log_dispersion = self.coordinates, self.log_dispersion(theta)
+        found = quick_mode(
+            rows, self.likelihood, self.lambdas(theta), log_dispersion, start, prior=self.prior, tolerance=NEAR_ENOUGH_FOR_VALUES
+        )
+        if found is None:
+            return None
+        before = self.likelihood.curvature(rows.offset + rows.linear(start), log_dispersion).weight
+        moved = float(trail.variance @ (found.curvature.weight - before))
+        if abs(moved) > FARTHEST_WEIGHTS:
+            return None
+        own = {field.name: getattr(found, field.name) for field in fields(Mode)}
+        return NearMode(**own, log_det_moved=moved)
+
+    def _mode(self, theta: Floats, near: Mode | None, start: Coordinates, tolerance: float) -> Mode:
         return find_mode(
             self.coordinates,
             self.likelihood,
@@ -110,7 +140,7 @@ class LaplaceCollapsed:
             with_basis=True,
             near=near,
             prior=self.prior,
-            tolerance=NEAR_ENOUGH,
+            tolerance=tolerance,
         )
 
     def of_mode(self, mode: Mode, theta: Floats) -> float:
@@ -120,7 +150,10 @@ class LaplaceCollapsed:
 
     def likelihood_at(self, mode: Mode) -> float:
         """Laplace's approximation of log p(y | theta), from the mode there."""
-        return -0.5 * (mode.penalised + mode.factor.log_det_effects + mode.factor.log_det_population - self.log_det_prior)
+        log_det = mode.factor.log_det_effects + mode.factor.log_det_population
+        if isinstance(mode, NearMode):
+            log_det += mode.log_det_moved
+        return -0.5 * (mode.penalised + log_det - self.log_det_prior)
 
     def spherical(self, theta: Floats, effects: Coordinates) -> Coordinates:
         """(u, gamma) of (b, gamma)."""
@@ -150,7 +183,8 @@ class LaplaceCollapsed:
         if np.any(np.abs(theta) > FARTHEST):
             return nowhere
         try:
-            self._last = mode = self.mode(theta)
+            near, start = self._last, self._start if self._last is None else self._last.effects
+            self._last = mode = self._mode(theta, near, start, NEAR_ENOUGH)
             value = self.of_mode(mode, theta)
             slope = self._likelihood_gradient(mode, theta) + prior_gradient(self.layout, self.priors, theta)
         except (FitError, np.linalg.LinAlgError, OverflowError):
@@ -167,7 +201,8 @@ class LaplaceCollapsed:
             above, below = (self.mode(centre + sign * axis).effects for sign in (1.0, -1.0))
             first.append((above - below).times(0.5))
             second.append((above + below).times(0.5) - base.effects)
-        self.trail = Trail(centre, axes, base, tuple(first), tuple(second))
+        variance = self.coordinates.variances(TouchedCovariances.with_beta(base.factor))
+        self.trail = Trail(centre, axes, base, tuple(first), tuple(second), variance)
 
     def _likelihood_gradient(self, mode: Mode, theta: Floats) -> Floats:
         """As ``generalised.objective``, with the coefficients and their prior inside the determinant."""

@@ -18,7 +18,7 @@ from multilevel.bayesian.importance_points import MAX_PARETO_K, Tell, ThetaPoste
 from multilevel.bayesian.independence import importance
 from multilevel.bayesian.laplace_collapsed import LaplaceCollapsed
 from multilevel.bayesian.laplace_conditionals import laplace_conditionals
-from multilevel.bayesian.level_correction import LevelCorrection, corrections, first_points, normals_about, quadratic
+from multilevel.bayesian.level_correction import LevelCorrection, corrections, first_points, normals_about, quadratic, worth_correcting
 from multilevel.bayesian.level_integrals import MOST_EFFECTS, TAIL, LevelFactor, LevelShapes, largest, level_factors, level_shapes
 from multilevel.bayesian.level_points import choose_points
 from multilevel.bayesian.parameters import Layout
@@ -31,7 +31,7 @@ from multilevel.bayesian.variational_normal import LevelsNotNormalError, variati
 from multilevel.design.model import Design
 from multilevel.design.reduction import ReducedRows, outcome_of, reduce_design
 from multilevel.families.outcome import Outcome
-from multilevel.fit.container import Check, Fit
+from multilevel.fit.container import Check, Fit, fact
 
 ROUNDS = 4
 """Most fits of the correction, each where the one before has put the mode."""
@@ -39,7 +39,7 @@ ROUNDS = 4
 NEAR = 1.0
 """Standard deviations that the mode may be from where the correction was fitted."""
 
-CORRECTED = 48
+CORRECTED = 40
 """Points at which the correction is calculated again once the posterior is known, at least."""
 
 MOST_TAIL = 0.04
@@ -53,10 +53,10 @@ MOST_ERROR_OF_INTEGRALS = 0.2
 
 
 class CorrectedDensity:
-    """Laplace's approximation with a correction."""
+    """Laplace's approximation with a correction for the levels of ``factors``."""
 
-    def __init__(self, density: LaplaceCollapsed, correction: LevelCorrection) -> None:
-        self.density, self.correction = density, correction
+    def __init__(self, density: LaplaceCollapsed, factors: tuple[LevelFactor, ...], correction: LevelCorrection) -> None:
+        self.density, self.factors, self.correction = density, factors, correction
 
     def many(self, thetas: Floats, threads: int) -> Floats:
         """(S,)."""
@@ -75,9 +75,10 @@ def corrected_mode(
     mode, covariance = find_mode(density.value_and_gradient, start, units)
     for _ in range(ROUNDS):
         density.follow(mode, covariance)
+        worth = worth_correcting(density, factors, mode)
         thetas, weights = first_points(first_proposal(lambda points: density.many(points, threads), mode, covariance))
-        values = corrections(density, factors, thetas, threads)
-        found = CorrectedDensity(density, quadratic(density.layout, mode, thetas, values, weights))
+        values = corrections(density, worth, thetas, threads)
+        found = CorrectedDensity(density, worth, quadratic(density.layout, mode, thetas, values, weights))
         before, axes = mode, np.linalg.cholesky(covariance)
         mode, covariance = find_mode(found.value_and_gradient, mode, units)
         if np.linalg.norm(np.linalg.solve(axes, mode - before)) < NEAR:
@@ -144,10 +145,10 @@ def sample_laplace_points(
     theta = points_of(corrected, 0.0)
     clock.lap("points")
     were_enough = theta.are_enough
-    theta, correction = recorrected(theta, corrected, factors, threads, rng)
+    theta, correction = recorrected(theta, corrected, threads, rng)
     if were_enough and not theta.are_enough:
         # the correction that the points were made with was too far off
-        theta = points_of(CorrectedDensity(density, correction), 1.0)
+        theta = points_of(CorrectedDensity(density, corrected.factors, correction), 1.0)
     clock.lap("level_integrals")
     population = refined(theta, rng)
     template = density.coordinates.template
@@ -195,11 +196,9 @@ def level_checks(shapes: Sequence[LevelShapes], leaves: LevelFactor) -> tuple[Ch
             f"Given everything else, the standard deviation of a level of {spread_of} is off by this share; of {leaves.name} it is exact.",
             True,
         ),
-        Check(
+        fact(
             "level_pareto_k",
             float(np.clip(k, -1e6, 1e6)),
-            MAX_PARETO_K,
-            k <= MAX_PARETO_K,
             f"Largest Pareto k of a level's exact distribution over its normal one, of {k_of}; {beyond:,} of {levels:,} levels are beyond "
             f"{MAX_PARETO_K}.",
         ),
@@ -226,15 +225,15 @@ def correction_check(correction: LevelCorrection) -> Check:
 
 
 def recorrected(
-    theta: ThetaPosterior, corrected: CorrectedDensity, factors: tuple[LevelFactor, ...], threads: int, rng: np.random.Generator
+    theta: ThetaPosterior, corrected: CorrectedDensity, threads: int, rng: np.random.Generator
 ) -> tuple[ThetaPosterior, LevelCorrection]:
     """The points with a correction that is fitted where they are."""
     before, density = corrected.correction, corrected.density
-    size = max(CORRECTED, 2 * len(before.coefficients))
+    size = max(CORRECTED, 3 * theta.thetas.shape[1])
     shares = np.cumsum(np.sqrt(theta.weights))
     places = np.unique(np.searchsorted(shares, (rng.uniform() + np.arange(size)) / size * shares[-1]))
     chosen = theta.thetas[places]
-    found = quadratic(density.layout, before.centre, chosen, corrections(density, factors, chosen, threads), np.ones(len(chosen)))
+    found = quadratic(density.layout, before.centre, chosen, corrections(density, corrected.factors, chosen, threads), np.ones(len(chosen)))
     values = theta.log_densities - before(theta.thetas) + found(theta.thetas)
     weights, k, ess = importance(values - theta.log_mixture(theta.thetas))
     return replace(theta, log_densities=values, weights=weights, pareto_k=k, ess=ess), found

@@ -35,7 +35,13 @@ from multilevel.generalised.pirls import Mode
 from multilevel.generalised.reweighting import Coordinates
 
 PER_TERM = 1.3
-"""Points for every coefficient of the first quadratic."""
+"""Points for every coefficient of the quadratic, fewer than which it has no products of two features."""
+
+FIRST = 16
+"""Points of the first quadratic, at least."""
+
+WORTH = 0.02
+"""Size of what a factor's levels add to the log density at the mode, below which it is left out: it hardly changes with theta."""
 
 WIDTH = 1.3
 """Standard deviation of the points in those of the posterior."""
@@ -59,7 +65,7 @@ class LevelCorrection:
     def __call__(self, thetas: Floats) -> Floats:
         """(S,) at (S, d) thetas."""
         inside = np.clip(features(self.layout, self.centre, thetas), self.lowest, self.highest)
-        return np.asarray(_terms(self._scaled(inside)) @ self.coefficients)
+        return np.asarray(_terms(self._scaled(inside), len(self.coefficients)) @ self.coefficients)
 
     def slope(self, theta: Floats, step: float = 1e-5) -> Floats:
         """(d,) derivative at theta (d,)."""
@@ -84,9 +90,12 @@ def _between(values: Floats, lowest: Floats, highest: Floats) -> Floats:
     return np.asarray((2.0 * values - lowest - highest) / np.maximum(highest - lowest, 1e-12))
 
 
-def _terms(z: Floats) -> Floats:
-    i, j = np.triu_indices(z.shape[1])
-    return np.hstack([np.ones((len(z), 1)), z, z[:, i] * z[:, j]])
+def _terms(z: Floats, most: int) -> Floats:
+    """(S, r) one, z, squares and, where they are no more than ``most``, products of two."""
+    d = z.shape[1]
+    i, j = np.triu_indices(d, 1)
+    found = np.hstack([np.ones((len(z), 1)), z, z**2])
+    return found if found.shape[1] + len(i) > most else np.hstack([found, z[:, i] * z[:, j]])
 
 
 def quadratic(layout: Layout, centre: Floats, thetas: Floats, values: Floats, weights: Floats) -> LevelCorrection:
@@ -95,7 +104,8 @@ def quadratic(layout: Layout, centre: Floats, thetas: Floats, values: Floats, we
     thetas, values, weights = thetas[known], values[known], weights[known]
     own = features(layout, centre, thetas)
     lowest, highest = own.min(axis=0), own.max(axis=0)
-    terms, root = _terms(_between(own, lowest, highest)), np.sqrt(weights / weights.max())[:, None]
+    most = int(len(values) / PER_TERM)
+    terms, root = _terms(_between(own, lowest, highest), most), np.sqrt(weights / weights.max())[:, None]
     weighted = root * terms
     inverse = np.linalg.inv(weighted.T @ weighted + RIDGE * np.eye(terms.shape[1]))
     coefficients = inverse @ (weighted.T @ (root[:, 0] * values))
@@ -107,15 +117,9 @@ def quadratic(layout: Layout, centre: Floats, thetas: Floats, values: Floats, we
 
 def correction_at(density: LaplaceCollapsed, factors: tuple[LevelFactor, ...], theta: Floats, mode: Mode) -> float:
     """What is missing from Laplace's approximation at theta (d,), whose ``mode`` is given, up to a constant."""
-    rows, lambdas, log_dispersion = density.coordinates, density.lambdas(theta), density.log_dispersion(theta)
     leaves = largest(factors)
     missing = leaves_integrated(density, leaves, theta, mode) - density.likelihood_at(mode)
-    spherical = rows.by_block(mode.spherical)
-    for factor in factors:
-        if factor is not leaves:
-            normals = level_normals(factor, lambdas, spherical, mode.curvature.weight, mode.eta)
-            missing += float(np.sum(integral_ratios(normals, density.likelihood, log_dispersion)))
-    return missing
+    return missing + sum(_missing_of(density, factor, theta, mode) for factor in factors if factor is not leaves)
 
 
 def leaves_integrated(density: LaplaceCollapsed, leaves: LevelFactor, theta: Floats, mode: Mode) -> float:
@@ -145,6 +149,19 @@ def normals_about(
     return level_normals(factor, density.lambdas(theta), density.coordinates.by_block(density.spherical(theta, effects)), weights, eta)
 
 
+def worth_correcting(density: LaplaceCollapsed, factors: tuple[LevelFactor, ...], theta: Floats) -> tuple[LevelFactor, ...]:
+    """The largest factor, and of the others those whose integrals are not Laplace's approximation already, at theta (d,)."""
+    mode, leaves = density.mode(theta), largest(factors)
+    return tuple(factor for factor in factors if factor is leaves or abs(_missing_of(density, factor, theta, mode)) > WORTH)
+
+
+def _missing_of(density: LaplaceCollapsed, factor: LevelFactor, theta: Floats, mode: Mode) -> float:
+    """Sum over a factor's levels of log integrals over Laplace's approximation, everything else at the ``mode``."""
+    spherical = density.coordinates.by_block(mode.spherical)
+    normals = level_normals(factor, density.lambdas(theta), spherical, mode.curvature.weight, mode.eta)
+    return float(np.sum(integral_ratios(normals, density.likelihood, density.log_dispersion(theta))))
+
+
 def corrections(density: LaplaceCollapsed, factors: tuple[LevelFactor, ...], thetas: Floats, threads: int) -> Floats:
     """(S,) the same at (S, d) thetas, NaN where no mode is found."""
 
@@ -162,7 +179,7 @@ def corrections(density: LaplaceCollapsed, factors: tuple[LevelFactor, ...], the
 def first_points(proposal: SplitT) -> tuple[Floats, Floats]:
     """(S, d) points around the centre of ``proposal`` to fit the quadratic to, and (S,) weights."""
     d = len(proposal.location)
-    size = math.ceil(PER_TERM * (1 + d + d * (d + 1) // 2)) + 2
+    size = max(FIRST, math.ceil(PER_TERM * (1 + 2 * d)))
     z = WIDTH * ndtri(qmc.Halton(d, rng=np.random.default_rng(0)).random(size))
     z[0] = 0.0
     steps = z * np.where(z > 0, proposal.above, proposal.below)

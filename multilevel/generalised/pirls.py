@@ -34,6 +34,9 @@ QUICK = 0.05
 BORROWED = 12
 """Most steps with one such factor."""
 
+NEARBY = 25.0
+"""Squared distance to the mode, in posterior standard deviations of all coefficients together, up to which a start is near."""
+
 STALLED = 0.25
 """Of the decrement before: Newton's steps that shrink it less than that, and below the value's rounding, have come to an end."""
 
@@ -159,7 +162,7 @@ class _Search:
             curvature = self.curvature(point.eta)
             if curvature is None:
                 break
-            step, step_u, decrement = self._borrowed_step(factor, curvature.score, point.spherical)
+            step, step_u, decrement = self.borrowed_step(factor, curvature.score, point.spherical)
             if not 0.0 < decrement <= QUICK * before:
                 break
             moved = self.evaluate(point.effects + step, point.spherical + step_u)
@@ -171,7 +174,7 @@ class _Search:
                 break
         return point
 
-    def _borrowed_step(self, factor: BlockedFactor, score: Floats, spherical: Coordinates) -> tuple[Coordinates, Coordinates, float]:
+    def borrowed_step(self, factor: BlockedFactor, score: Floats, spherical: Coordinates) -> tuple[Coordinates, Coordinates, float]:
         """The step in b and in u, and its decrement."""
         if self._is_regular:
             right = self._uphill(score, spherical)
@@ -280,3 +283,39 @@ def _first(search: _Search, layout: Reweighting, start: Coordinates, near: Mode 
         return without
     point = search.evaluate(*search.target(factor, curvature, eta, start))
     return point if np.isfinite(point.value) and point.value <= without.value else without
+
+
+def quick_mode(
+    layout: Reweighting,
+    likelihood: Likelihood,
+    lambdas: Sequence[Floats],
+    log_dispersion: float,
+    start: Coordinates,
+    *,
+    prior: BasisPrior,
+    tolerance: float,
+) -> Mode | None:
+    """The joint mode from a ``start`` so near that one factor does, that of the weights there; None where it is not as near.
+
+    The factor of the mode that is returned is of the weights at ``start``, its curvature of those at the mode.
+    """
+    search = _Search(layout, likelihood, lambdas, log_dispersion, with_basis=True, prior=prior, least=tolerance)
+    point = search.evaluate(start, _turned(layout, lambdas, start))
+    first = search.curvature(point.eta) if np.isfinite(point.value) else None
+    factor = None if first is None else search.factorise(first)
+    if first is None or factor is None:
+        return None
+    curvature = first
+    for steps in range(1, BORROWED):
+        step, step_u, decrement = search.borrowed_step(factor, curvature.score, point.spherical)
+        if not 0.0 <= decrement < NEARBY:
+            return None
+        point = search.evaluate(point.effects + step, point.spherical + step_u)
+        found = search.curvature(point.eta) if np.isfinite(point.value) else None
+        if found is None:
+            return None
+        curvature = found
+        # the next decrement is about the square of this one, and no smaller than it times what the weights are off by
+        if decrement * min(decrement, 1.0) * QUICK <= tolerance:
+            return Mode(point.effects, point.spherical, point.eta, curvature, factor, point.value + search.constant, steps)
+    return None

@@ -19,15 +19,17 @@ import pytest
 from scipy.special import gammaln, ndtr
 
 from benchmarks._reliability_page import provenance
-from benchmarks.many_levels_page import write_page
+from benchmarks.many_levels_page import write_nuts, write_page
 from multilevel.bayesian.conditionals import level_moments
 from multilevel.bayesian.distributions import Prior
 from multilevel.bayesian.laplace_points import sample_laplace_points
+from multilevel.bayesian.nuts_fit import sample_nuts
 from multilevel.bayesian.priors import ResolvedPriors
 from multilevel.bayesian.sampling import Sampling
 from multilevel.design.reduction import ReducedBlock, ReducedRows
 from multilevel.families.outcome import Outcome
 from multilevel.families.registry import family_named
+from multilevel.fit.interval_estimates import Moments
 from tests.many_level_shops import BETA_SD, CATEGORIES, REGIONS, SD_SCALE, VARIATION_SCALE, ManyLevelShop, many_level_shop
 from tests.shop_by_shop import shop_by_shop
 
@@ -135,6 +137,57 @@ def test_many_levels_are_calibrated(
     write_page(figures)
     assert not_uniform(ranks) == {}
     assert 0.04 < outside.sum(axis=1).mean() < 0.06
+
+
+AGAINST_NUTS = (("binomial", 3), ("binomial", 8), ("poisson", 5), ("negative_binomial", 8), ("gamma", 8))
+
+
+@pytest.mark.calibration
+@pytest.mark.timeout(3_600)
+@pytest.mark.parametrize(("family", "items"), AGAINST_NUTS)
+def test_means_and_sds_are_those_of_nuts(family: str, items: int, figures: Path) -> None:
+    rows, outcome, priors = model_of(many_level_shop(family, 300, items, 1), family)
+    start = time.process_time()
+    found = sample_laplace_points(rows, outcome, priors, Sampling(form="importance", cores=1), 0)
+    moments = level_moments(found.conditionals, found.levels.weights, [np.eye(1)] * 3, is_identity=True, threads=1)
+    seconds, start = time.process_time() - start, time.process_time()
+    drawn = sample_nuts(rows, outcome, priors, Sampling(draws=2_000, cores=1), seed=1)
+    nuts_seconds = time.process_time() - start
+    thetas, weights = found.population.thetas, found.population.weights
+    mean = weights @ thetas
+    theta = differences(mean, np.sqrt(weights @ (thetas - mean) ** 2), drawn.thetas.reshape(-1, thetas.shape[1]))
+    mixture = Moments(moments.means.T, moments.sds.T**2, found.levels.weights)
+    mean, sd, (lower, upper) = found.levels.weights @ moments.means, np.sqrt(mixture.total), mixture.bounds(0.95)
+    beta, households = slice(0, 2), slice(2 + REGIONS, 2 + REGIONS + 300)
+    own, spread = drawn.values[:, households], drawn.values[:, households].std(axis=0)
+    row = {
+        "family": family,
+        "items": items,
+        "theta": theta,
+        "beta": differences(mean[beta], sd[beta], drawn.values[:, beta]),
+        "households": differences(mean[households], sd[households], own),
+        "lower": float(np.mean((lower[households] - np.quantile(own, TAIL, axis=0)) / spread)),
+        "upper": float(np.mean((upper[households] - np.quantile(own, 1.0 - TAIL, axis=0)) / spread)),
+        "seconds": seconds,
+        "nuts_seconds": nuts_seconds,
+        **provenance(),
+    }
+    (figures / f"nuts-levels-{family}-{items}.json").write_text(json.dumps(row, indent=1))
+    write_nuts(figures)
+    assert row["theta"]["mean"] < 0.15
+    assert row["households"]["mean"] < 0.15
+    assert max(abs(row["lower"]), abs(row["upper"])) < 0.2
+
+
+def differences(mean: np.ndarray, sd: np.ndarray, draws: np.ndarray) -> dict[str, float]:
+    """Of means in sds of the draws, the largest, and the range of sds over those."""
+    theirs = draws.std(axis=0)
+    ratios = sd / theirs
+    return {
+        "mean": float(np.abs((mean - draws.mean(axis=0)) / theirs).max()),
+        "least_sd": float(ratios.min()),
+        "most_sd": float(ratios.max()),
+    }
 
 
 def test_a_small_shop_has_its_truths_inside_its_posterior() -> None:
