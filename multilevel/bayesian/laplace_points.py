@@ -144,12 +144,14 @@ def sample_laplace_points(
 
     theta = points_of(corrected, 0.0)
     clock.lap("points")
+    tell("integrals of single levels", OF_POINTS)
     were_enough = theta.are_enough
     theta, correction = recorrected(theta, corrected, threads, rng)
     if were_enough and not theta.are_enough:
         # the correction that the points were made with was too far off
         theta = points_of(CorrectedDensity(density, corrected.factors, correction), 1.0)
     clock.lap("level_integrals")
+    tell("nearest normal distributions", OF_POINTS)
     population = refined(theta, rng)
     template = density.coordinates.template
     levels = choose_points(theta, population, most_roots(template.n_population + template.n_effects), rng)

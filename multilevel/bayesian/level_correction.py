@@ -28,7 +28,7 @@ from multilevel.bayesian.level_integrals import (
 )
 from multilevel.bayesian.parameters import Layout
 from multilevel.bayesian.split_t import SplitT
-from multilevel.bayesian.variational_normal import variational_normal
+from multilevel.bayesian.variational_normal import LevelsNotNormalError, variational_normal
 from multilevel.errors import FitError
 from multilevel.fit.theta_points import in_order
 from multilevel.generalised.pirls import Mode
@@ -99,8 +99,11 @@ def _terms(z: Floats, most: int) -> Floats:
 
 
 def quadratic(layout: Layout, centre: Floats, thetas: Floats, values: Floats, weights: Floats) -> LevelCorrection:
-    """Fitted to ``values`` (S,) at ``thetas`` (S, d) with ``weights`` (S,), those that are not finite left out."""
+    """Fitted to ``values`` (S,) at ``thetas`` (S, d) with ``weights`` (S,), those that are not finite left out. Raises LevelsNotNormalError
+    where too few are left."""
     known = np.isfinite(values)
+    if known.sum() <= 1 + 2 * layout.size:
+        raise LevelsNotNormalError("Levels have too few line items: at most points no normal distribution is near them.")
     thetas, values, weights = thetas[known], values[known], weights[known]
     own = features(layout, centre, thetas)
     lowest, highest = own.min(axis=0), own.max(axis=0)
