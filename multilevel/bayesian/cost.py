@@ -14,7 +14,7 @@ from multilevel.bayesian.conditionals import KEPT_BYTES, factor_bytes
 from multilevel.bayesian.coordinates import build_coordinates
 from multilevel.bayesian.durations import USUAL_STEPS, duration, nuts_seconds, seconds_of, speed
 from multilevel.bayesian.laplace_collapsed import LaplaceCollapsed
-from multilevel.bayesian.laplace_conditionals import reweighted_bytes
+from multilevel.bayesian.laplace_conditionals import kept_bytes, reweighted_bytes
 from multilevel.bayesian.laplace_points import CORRECTED
 from multilevel.bayesian.level_points import number_of_points
 from multilevel.bayesian.memory import draws_bytes, draws_seconds, is_by_points
@@ -50,6 +50,9 @@ LEVEL_MOMENTS = 2.5
 
 TABLE_PASSES, PASS = 16.0, 1.6
 """How often the tables go over the points of theta, and how many factorisations' time each takes per point when none is kept."""
+
+KEPT_PASS = 0.3
+"""Share of a pass's time that is left where the factorisations are kept."""
 
 LEVEL_ANSWERS = 1.2e-5
 """Seconds per level and point of theta for everything that the tables ask."""
@@ -128,11 +131,11 @@ def _by_laplace_points(design: Design, rows: ReducedRows, family: str, priors: R
     points, level_points = SAFE_POINTS, number_of_points(layout.size)
     template = density.coordinates.template
     kept = level_points * reweighted_bytes(template)
-    passes = 0.0 if kept <= KEPT_BYTES else TABLE_PASSES * PASS * FACTORISATION
+    passes = TABLE_PASSES * PASS * FACTORISATION * (KEPT_PASS if kept <= kept_bytes() else 1.0)
     shared = points * POINT + CORRECTED * CORRECTION + level_points * (CONDITIONAL + LEVEL_MOMENTS * FACTORISATION + passes)
     evaluations = MODE_GRADIENTS + GRADIENTS_A_PARAMETER * layout.size + shared / speed(sampling.threads)
     answers = LEVEL_ANSWERS * level_points * design.n_effects / speed(sampling.threads)
-    memory = likelihood_bytes(design) + min(kept, KEPT_BYTES) + 4 * level_points * len(rows.offset)
+    memory = likelihood_bytes(design) + (kept if kept <= kept_bytes() else 0) + 4 * level_points * len(rows.offset)
     memory += 8 * POINT_COPIES * level_points * (len(design.population) + design.n_effects)
     return Cost("importance", gradient * evaluations + answers, memory)
 

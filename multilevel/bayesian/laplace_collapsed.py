@@ -39,7 +39,7 @@ NEAR_ENOUGH = 1e-9
 NEAR_ENOUGH_FOR_VALUES = 1e-6
 """The same at points: the log-determinant is then right to about a thousandth."""
 
-FARTHEST_WEIGHTS = 0.5
+FARTHEST_WEIGHTS = 0.15
 """Of the log-determinant, what weights between a start and its mode may add to it for the first order to be enough."""
 
 FARTHEST_STEP = 4.0
@@ -117,18 +117,20 @@ class LaplaceCollapsed:
         )
 
     def _near(self, theta: Floats, trail: Trail, start: Coordinates) -> NearMode | None:
+        """The mode with the factor of weights nearby; twice, where the start was too far."""
         rows, log_dispersion = self.coordinates, self.log_dispersion(theta)
-        found = quick_mode(
-            rows, self.likelihood, self.lambdas(theta), log_dispersion, start, prior=self.prior, tolerance=NEAR_ENOUGH_FOR_VALUES
-        )
-        if found is None:
-            return None
-        before = self.likelihood.curvature(rows.offset + rows.linear(start), log_dispersion).weight
-        moved = float(trail.variance @ (found.curvature.weight - before))
-        if abs(moved) > FARTHEST_WEIGHTS:
-            return None
-        own = {field.name: getattr(found, field.name) for field in fields(Mode)}
-        return NearMode(**own, log_det_moved=moved)
+        for _ in range(2):
+            found = quick_mode(
+                rows, self.likelihood, self.lambdas(theta), log_dispersion, start, prior=self.prior, tolerance=NEAR_ENOUGH_FOR_VALUES
+            )
+            if found is None:
+                return None
+            before = self.likelihood.curvature(rows.offset + rows.linear(start), log_dispersion).weight
+            moved = float(trail.variance @ (found.curvature.weight - before))
+            if abs(moved) <= FARTHEST_WEIGHTS:
+                return NearMode(**{field.name: getattr(found, field.name) for field in fields(Mode)}, log_det_moved=moved)
+            start = found.effects
+        return None
 
     def _mode(self, theta: Floats, near: Mode | None, start: Coordinates, tolerance: float) -> Mode:
         return find_mode(

@@ -17,6 +17,10 @@ from multilevel.bayesian.variational_normal import VariationalNormal, variationa
 from multilevel.fit.theta_points import in_order
 from multilevel.linear.factorise import BlockedSystem
 from multilevel.linear.joint_normal import NormalJoint
+from multilevel.machine import memory_bytes
+
+KEPT_SHARE = 0.15
+"""Of the machine's memory, that factorisations may take together where it is more than ``KEPT_BYTES``."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +62,13 @@ class LaplaceConditionals:
 
     @property
     def are_kept(self) -> bool:
-        """Whether all of them fit into ``KEPT_BYTES``."""
-        return len(self.thetas) * reweighted_bytes(self.density.coordinates.template) <= KEPT_BYTES
+        """Whether all of them fit into memory."""
+        return len(self.thetas) * reweighted_bytes(self.density.coordinates.template) <= kept_bytes()
+
+
+def kept_bytes() -> int:
+    """Bytes up to which the factorisations of all points are kept: each is of its own cross-products, which are made again with it."""
+    return max(KEPT_BYTES, int(KEPT_SHARE * memory_bytes()))
 
 
 def reweighted_bytes(system: BlockedSystem) -> int:

@@ -89,9 +89,11 @@ def corrected_mode(
 
 
 def shapes_at(density: LaplaceCollapsed, factors: tuple[LevelFactor, ...], theta: Floats) -> list[LevelShapes]:
-    """How far single levels are from normal at theta (d,)."""
+    """How far single levels are from normal at theta (d,), everything else at its mean."""
     found, log_dispersion = variational_normal(density, theta, density.mode(theta)), density.log_dispersion(theta)
-    normals = (normals_about(density, factor, theta, found.effects, found.weights, found.eta) for factor in factors)
+    # the rows' expected information has the spread of everything else in it, which is held here
+    weights = density.likelihood.curvature(found.eta, log_dispersion).weight
+    normals = (normals_about(density, factor, theta, found.effects, weights, found.eta) for factor in factors)
     return [level_shapes(each, density.likelihood, log_dispersion) for each in normals]
 
 

@@ -12,7 +12,7 @@ from scipy.stats import norm
 from multilevel.bayesian import bayesian_engine
 from multilevel.bayesian.bayesian_engine import fit_bayesian
 from multilevel.bayesian.independence import gradient
-from multilevel.bayesian.laplace_collapsed import LaplaceCollapsed
+from multilevel.bayesian.laplace_collapsed import LaplaceCollapsed, NearMode
 from multilevel.bayesian.laplace_conditionals import laplace_conditionals
 from multilevel.bayesian.laplace_points import sample_laplace_points
 from multilevel.bayesian.level_correction import corrections, leaves_integrated
@@ -106,6 +106,17 @@ def test_the_density_is_laplaces_of_whole_matrices_and_its_gradient_its_own(
     value, slope = density.value_and_gradient(theta)
     assert value == pytest.approx(expected, abs=1e-6)
     np.testing.assert_allclose(slope, gradient(density, theta, 1e-4), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_densities_by_one_factorisation_are_those_of_whole_searches(family: str) -> None:
+    design = design_of(NESTED, family)
+    trailed, searched = density_of(design, family), density_of(design, family)
+    centre = np.full(trailed.layout.size, -0.4)
+    trailed.follow(centre, 0.05 * np.eye(len(centre)))
+    thetas = centre + 0.3 * np.random.default_rng(3).standard_t(5, (12, len(centre)))
+    assert {type(trailed.mode(theta)) for theta in thetas[:4]} == {NearMode}
+    np.testing.assert_allclose(trailed.many(thetas, 2), [searched(theta) for theta in thetas], atol=0.02)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -251,7 +251,8 @@ def test_a_posterior_without_draws_has_the_same_tables() -> None:
     assert points.report["fit_record"]["prior_sensitivity"]
 
 
-def test_a_posterior_of_counts_without_draws_has_the_same_tables_with_its_dispersion() -> None:
+def test_a_posterior_of_counts_without_draws_has_the_same_tables_with_its_dispersion(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("multilevel.bayesian.points_fit.DENSE_EFFECTS", 0)
     data = radon().assign(y=lambda own: np.exp(own.y).round().clip(upper=20.0))
     options = {"sampling": {"form": "importance", "cores": 1}, "cells_pair": ("half", "county"), "draws": 20}
     points = study("y ~ floor + (1 | county) + (1 | half)", data, "bayesian", family="negative_binomial", **options)
