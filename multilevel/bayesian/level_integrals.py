@@ -33,7 +33,7 @@ SCALES = (0.02, 2.0)
 TAIL = 0.025
 """Probability beyond each bound of an interval."""
 
-SAMPLE = 256
+SAMPLE = 128
 """Points of a level's normal distribution at which its exact one is compared with it."""
 
 
