@@ -194,10 +194,8 @@ class Study(Part, StudyObject):
             raise ValueError(f"se() is for gaussian outcomes, the family is {self.family}")
         if self.quadrature_points > 1 and (self.is_linear or self.engine == "bayesian"):
             raise ValueError("quadrature_points belongs to engine: likelihood with a family other than gaussian")
-        if self.sampling.form == "importance" and not self.is_linear:
-            raise ValueError(
-                f"sampling: form importance exists for gaussian outcomes of one part, this one is {self.family}; leave form out"
-            )
+        if self.sampling.form == "importance" and self.has_two_parts:
+            raise ValueError(f"sampling: form importance exists for outcomes of one part, {self.family} has two; leave form out")
         drawn = self.sampling.draws * self.sampling.chains
         if self.draws is not None and self.engine == "bayesian" and self.draws.rows > drawn:
             raise ValueError(

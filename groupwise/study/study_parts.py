@@ -50,7 +50,7 @@ class SamplingOptions(Part):
     tune: int | None = Field(None, ge=50, description="warm-up steps per chain; null: chosen by form")
     form: Literal["auto", "collapsed", "importance", "nuts"] = Field(
         "auto",
-        description="auto: for gaussian outcomes collapsed, importance beyond 2,000 coefficients and effects; NUTS for others",
+        description="auto: importance beyond 2,000 coefficients and effects; else collapsed for gaussian outcomes, NUTS for others",
     )
     cores: int | None = Field(None, ge=1, description="cores used for sampling; null: all")
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 
 from multilevel.bayesian.collapsed_fit import fit_collapsed
+from multilevel.bayesian.laplace_points import fit_laplace_points
 from multilevel.bayesian.memory import is_by_points, refuse_too_large
 from multilevel.bayesian.nuts_fit import fit_nuts
 from multilevel.bayesian.points_fit import fit_points
@@ -13,6 +14,7 @@ from multilevel.bayesian.prior_report import describe_priors, prior_sensitivity
 from multilevel.bayesian.priors import Priors, read_priors
 from multilevel.bayesian.sampling import Sampling, read_sampling
 from multilevel.bayesian.unit_free_priors import ModelPriors, model_priors
+from multilevel.bayesian.variational_normal import LevelsNotNormalError
 from multilevel.design.model import Design
 from multilevel.errors import FitError, StudyError
 from multilevel.families.registry import family_named
@@ -51,8 +53,9 @@ def fit_bayesian(
     Returns
     -------
     Fit
-        ``method`` is "collapsed", "nuts" (for gaussian under ``form: auto`` too, where the collapsed form's proposal fails its gates),
-        "importance", or "theta_chains" where importance points failed theirs and Markov chains in the variance parameters took their place;
+        ``method`` is "collapsed", "nuts" (under ``form: auto`` too, where the collapsed form's proposal fails its gates, or the points of
+        a model that is not gaussian), "importance", or "theta_chains" where importance points of a gaussian model failed theirs and Markov
+        chains in the variance parameters took their place;
         ``checks`` hold the gates on R-hat, ESS, divergences, Pareto k and importance ESS; ``record``
         the seconds by step and the sampler's figures.
 
@@ -70,13 +73,13 @@ def fit_bayesian(
         raise FitError("The model has no group-level terms; the bayesian engine needs at least one, as in (1 | group).")
     how = read_sampling(sampling)
     resolved = model_priors(design, family, priors if isinstance(priors, Priors) else read_priors(priors))
-    if how.form in ("collapsed", "importance") and not design.cells.has_moments:
-        raise StudyError(
-            f"sampling: form: {how.form} exists for gaussian outcomes only, this one is {family}; leave form out or write nuts."
-        )
+    if how.form == "collapsed" and not design.cells.has_moments:
+        raise StudyError(f"sampling: form: collapsed exists for gaussian outcomes only, this one is {family}; write importance or nuts.")
     refuse_too_large(design, how)
-    if is_by_points(design, how):
+    if is_by_points(design, how) and design.cells.has_moments:
         fit = fit_points(design, resolved, how, seed=seed, interval=interval, progress=progress)
+    elif is_by_points(design, how):
+        fit = _points_or_nuts(design, family, resolved, how, seed=seed, interval=interval, progress=progress)
     elif how.form == "nuts" or not design.cells.has_moments:
         fit = fit_nuts(design, family, resolved, how, seed=seed, interval=interval, progress=progress is not None)
     else:
@@ -87,6 +90,32 @@ def fit_bayesian(
             fit = fit_nuts(design, family, resolved, how, seed=seed, interval=interval, progress=progress is not None)
             fit = replace(fit, record=fit.record | {"collapsed_form_failed": failed})
     return replace(fit, record=fit.record | _prior_record(fit, resolved))
+
+
+def _points_or_nuts(
+    design: Design,
+    family: str,
+    priors: ModelPriors,
+    sampling: Sampling,
+    *,
+    seed: int,
+    interval: float,
+    progress: Callable[[str, float], None] | None,
+) -> Fit:
+    """Importance points of a generalised model; under ``form: auto`` NUTS where the points or single levels' shapes fail their gates."""
+    try:
+        fit = fit_laplace_points(design, priors, sampling, seed=seed, interval=interval, progress=progress)
+        failed: object = {check.check: check.value for check in fit.checks if check.gate and not check.passed}
+    except LevelsNotNormalError as error:
+        if sampling.form != "auto":
+            raise
+        failed = str(error)
+    if sampling.form != "auto" or not failed:
+        return fit
+    nuts = replace(sampling, form="nuts")
+    refuse_too_large(design, nuts)
+    found = fit_nuts(design, family, priors, nuts, seed=seed, interval=interval, progress=progress is not None)
+    return replace(found, record=found.record | {"importance_points_failed": failed})
 
 
 def _prior_record(fit: Fit, priors: ModelPriors) -> dict[str, object]:

@@ -14,6 +14,7 @@ import numpy as np
 from multilevel.arrays import Floats
 from multilevel.bayesian.collapsed import FARTHEST, Collapsed
 from multilevel.bayesian.parameters import Layout, log_prior
+from multilevel.bayesian.priors import ResolvedPriors
 from multilevel.errors import FitError
 from multilevel.linear.effects_gradient import criterion_gradient
 from multilevel.linear.factorise import BlockedFactor
@@ -32,7 +33,7 @@ def value_and_gradient(density: Collapsed, theta: Floats) -> tuple[float, Floats
         factor = density.factorise(theta)
         assert isinstance(factor, BlockedFactor)
         value = density.of_factor(factor, theta)
-        slope = _likelihood_gradient(density, theta, factor) + _prior_gradient(density, theta)
+        slope = _likelihood_gradient(density, theta, factor) + prior_gradient(density.layout, density.priors, theta)
     except (FitError, np.linalg.LinAlgError, OverflowError):
         return nowhere
     return (value, slope) if math.isfinite(value) and np.all(np.isfinite(slope)) else nowhere
@@ -46,7 +47,7 @@ def _likelihood_gradient(density: Collapsed, theta: Floats, factor: BlockedFacto
         start, k = layout.starts[block], layout.widths[block]
         root = layout.factor(theta, block)
         moved = -0.5 * np.tril(own) / sigma
-        for at, direction in enumerate(_directions(layout, theta, block, root)):
+        for at, direction in enumerate(root_directions(layout, theta, block, root)):
             result[start + at] = np.sum(moved * direction)
         if layout.with_scale:
             result[-1] -= float(np.sum(result[start : start + k]))
@@ -58,7 +59,7 @@ def _likelihood_gradient(density: Collapsed, theta: Floats, factor: BlockedFacto
     return result
 
 
-def _directions(layout: Layout, theta: Floats, block: int, root: Floats) -> list[Floats]:
+def root_directions(layout: Layout, theta: Floats, block: int, root: Floats) -> list[Floats]:
     """Derivatives (k, k) of a block's root with respect to each of its parameters: log sds, then partial correlations."""
     k = layout.widths[block]
     found = []
@@ -77,7 +78,8 @@ def _directions(layout: Layout, theta: Floats, block: int, root: Floats) -> list
     return found
 
 
-def _prior_gradient(density: Collapsed, theta: Floats) -> Floats:
+def prior_gradient(layout: Layout, priors: ResolvedPriors, theta: Floats) -> Floats:
+    """(d,) derivative of ``log_prior``."""
     moves = PRIOR_STEP * np.eye(len(theta))
-    above, below = (log_prior(theta + sign * moves, density.layout, density.priors) for sign in (1.0, -1.0))
+    above, below = (log_prior(theta + sign * moves, layout, priors) for sign in (1.0, -1.0))
     return np.asarray((above - below) / (2.0 * PRIOR_STEP))

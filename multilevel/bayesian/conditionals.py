@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
 
 from multilevel.arrays import Floats
 from multilevel.bayesian.collapsed import Collapsed
+from multilevel.bayesian.parameters import Layout
 from multilevel.fit.theta_points import in_order
 from multilevel.linear.factorise import BlockedFactor, BlockedSystem
 from multilevel.linear.joint_normal import NormalJoint
@@ -21,13 +23,43 @@ DENSE_COPIES = 3
 """Square matrices of the rest's size that a factorisation keeps once it has answered."""
 
 
+class PointConditionals(Protocol):
+    """A normal distribution of (beta, b) at every one of K points of theta."""
+
+    @property
+    def thetas(self) -> Floats:
+        """(K, d)."""
+
+    @property
+    def layout(self) -> Layout:
+        """Of theta."""
+
+    @property
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        """Per block (L, k)."""
+
+    def __call__(self, point: int) -> NormalJoint:
+        """The distribution at one point."""
+
+
 @dataclass(frozen=True)
 class Conditionals:
-    """``density`` at the points ``thetas`` (K, d)."""
+    """``density`` at the points ``thetas`` (K, d), of a gaussian model."""
 
     density: Collapsed
     thetas: Floats
     _kept: dict[int, NormalJoint] = field(default_factory=dict)
+
+    @property
+    def layout(self) -> Layout:
+        """See ``PointConditionals``."""
+        return self.density.layout
+
+    @property
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        """See ``PointConditionals``."""
+        assert isinstance(self.density.system, BlockedSystem)
+        return self.density.system.sizes
 
     def __call__(self, point: int) -> NormalJoint:
         """The distribution at one point."""
@@ -73,9 +105,11 @@ class LevelMoments:
     plain_shrinkage: tuple[Floats, ...]
 
 
-def level_moments(conditionals: Conditionals, weights: Floats, maps: Sequence[Floats], *, is_identity: bool, threads: int) -> LevelMoments:
+def level_moments(
+    conditionals: PointConditionals, weights: Floats, maps: Sequence[Floats], *, is_identity: bool, threads: int
+) -> LevelMoments:
     """One factorisation a point, ``threads`` at a time; ``maps`` A (k, k) of each block, ``is_identity`` if all are the identity."""
-    layout = conditionals.density.layout
+    layout = conditionals.layout
     eyes = [np.eye(k) for k in layout.widths]
     asked = [maps] if is_identity else [maps, eyes]
 
@@ -87,7 +121,7 @@ def level_moments(conditionals: Conditionals, weights: Floats, maps: Sequence[Fl
         return joint.mean, sds, [diagonals(blocks, each) for each in asked]
 
     means, sds = [], []
-    shapes = [(levels, k) for levels, k in _sizes(conditionals)]
+    shapes = conditionals.sizes
     conditional = [np.zeros(shape) for shape in shapes]
     shares = [[np.zeros(shape) for shape in shapes] for _ in asked]
     for point, (mean, sd, variances) in enumerate(in_order(at_point, len(weights), threads)):
@@ -101,9 +135,3 @@ def level_moments(conditionals: Conditionals, weights: Floats, maps: Sequence[Fl
                 share[block] += weights[point] * own / np.sum((each[block] @ roots[block]) ** 2, axis=1)
     clipped = [tuple(np.clip(own, 0.0, 1.0) for own in share) for share in shares]
     return LevelMoments(np.stack(means), np.stack(sds), tuple(conditional), clipped[0], clipped[-1])
-
-
-def _sizes(conditionals: Conditionals) -> tuple[tuple[int, int], ...]:
-    system = conditionals.density.system
-    assert isinstance(system, BlockedSystem)
-    return system.sizes

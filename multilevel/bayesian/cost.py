@@ -13,6 +13,9 @@ from multilevel.bayesian.collapsed_fit import starting_point
 from multilevel.bayesian.conditionals import KEPT_BYTES, factor_bytes
 from multilevel.bayesian.coordinates import build_coordinates
 from multilevel.bayesian.durations import USUAL_STEPS, duration, nuts_seconds, seconds_of, speed
+from multilevel.bayesian.laplace_collapsed import LaplaceCollapsed
+from multilevel.bayesian.laplace_conditionals import kept_bytes, reweighted_bytes
+from multilevel.bayesian.laplace_points import CORRECTED
 from multilevel.bayesian.level_points import number_of_points
 from multilevel.bayesian.memory import draws_bytes, draws_seconds, is_by_points
 from multilevel.bayesian.nuts_fit import FEW_COEFFICIENTS, MANY_EFFECTS, starting_covariances, starting_dispersion
@@ -48,11 +51,25 @@ LEVEL_MOMENTS = 2.5
 TABLE_PASSES, PASS = 16.0, 1.6
 """How often the tables go over the points of theta, and how many factorisations' time each takes per point when none is kept."""
 
+KEPT_PASS = 0.3
+"""Share of a pass's time that is left where the factorisations are kept."""
+
 LEVEL_ANSWERS = 1.2e-5
 """Seconds per level and point of theta for everything that the tables ask."""
 
 POINT_COPIES = 5
 """Copies of every level's numbers at every point: means, sds, and three that the tables work on."""
+
+
+SAFE_POINTS = 650.0
+"""Points until enough count, of models that are not gaussian; each costs ``POINT`` of a gradient of Laplace's approximation, whose mode is
+near that of another theta."""
+
+POINT, CORRECTION, CONDITIONAL, FACTORISATION = 0.36, 1.7, 1.1, 0.35
+"""Of such a gradient: a point, the integrals of single levels at one, the nearest normal distribution there, one factorisation."""
+
+MODE_GRADIENTS, GRADIENTS_A_PARAMETER = 15.0, 10.0
+"""Gradients until the mode is known, and where the modes of the points begin."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +91,9 @@ def sampling_cost(design: Design, family: str, priors: ResolvedPriors, sampling:
     n_coefficients = len(design.population) + design.n_effects
     with one_blas_thread():
         by_points = is_by_points(design, sampling)
-        if by_points:
+        if by_points and not design.cells.has_moments:
+            found = _by_laplace_points(design, rows, family, priors, sampling)
+        elif by_points:
             found = _by_points(design, rows, priors, sampling)
         elif design.cells.has_moments and sampling.form != "nuts":
             found = _collapsed(rows, priors, sampling, n_coefficients)
@@ -99,6 +118,26 @@ def _by_points(design: Design, rows: ReducedRows, priors: ResolvedPriors, sampli
     memory = likelihood_bytes(design) + min(kept, KEPT_BYTES)
     memory += 8 * POINT_COPIES * level_points * (len(design.population) + design.n_effects)
     return Cost("importance", evaluation * evaluations + answers, memory)
+
+
+def _by_laplace_points(design: Design, rows: ReducedRows, family: str, priors: ResolvedPriors, sampling: Sampling) -> Cost:
+    layout = Layout(tuple(block.values.shape[1] for block in rows.blocks), priors.dispersion is not None)
+    density = LaplaceCollapsed(rows, outcome_of(design.cells, rows, family), layout, priors)
+    theta = starting_point(layout, priors)
+    for step in (0.0, 0.1, 0.2):
+        began = time.perf_counter()
+        density.value_and_gradient(theta + step)
+        gradient = time.perf_counter() - began
+    points, level_points = SAFE_POINTS, number_of_points(layout.size)
+    template = density.coordinates.template
+    kept = level_points * reweighted_bytes(template)
+    passes = TABLE_PASSES * PASS * FACTORISATION * (KEPT_PASS if kept <= kept_bytes() else 1.0)
+    shared = points * POINT + CORRECTED * CORRECTION + level_points * (CONDITIONAL + LEVEL_MOMENTS * FACTORISATION + passes)
+    evaluations = MODE_GRADIENTS + GRADIENTS_A_PARAMETER * layout.size + shared / speed(sampling.threads)
+    answers = LEVEL_ANSWERS * level_points * design.n_effects / speed(sampling.threads)
+    memory = likelihood_bytes(design) + (kept if kept <= kept_bytes() else 0) + 4 * level_points * len(rows.offset)
+    memory += 8 * POINT_COPIES * level_points * (len(design.population) + design.n_effects)
+    return Cost("importance", gradient * evaluations + answers, memory)
 
 
 def _collapsed(rows: ReducedRows, priors: ResolvedPriors, sampling: Sampling, n_coefficients: int) -> Cost:

@@ -139,6 +139,11 @@ def importance_points(
     """
     tell("mode of the variance parameters", 0.0)
     mode, covariance = find_mode(gradient, start, units)
+    return points_about(density, mode, covariance, rng, tell)
+
+
+def points_about(density: Density, mode: Floats, covariance: Floats, rng: np.random.Generator, tell: Tell = nobody) -> ThetaPosterior:
+    """As ``importance_points``, from a known mode (d,) and the curvature's covariance (d, d) there."""
     proposals: list[Proposal] = []
     sizes: list[int] = []
     points, values, weights = np.empty((0, len(mode))), np.empty(0), np.empty(0)

@@ -21,13 +21,13 @@ DRAW_SECONDS = 1.2e-7
 
 
 MOST_DRAWN = 2_000
-"""Coefficients and effects up to which ``form: auto`` keeps draws of a gaussian model: beyond, tables of every draw of every level take
-longer than all else."""
+"""Coefficients and effects up to which ``form: auto`` keeps draws: beyond, tables of every draw of every level take longer than all else,
+and NUTS of a generalised model an hour."""
 
 
 def is_by_points(design: Design, sampling: Sampling) -> bool:
     """Whether a posterior is kept as points of the variance parameters, and not as draws of every level."""
-    if sampling.form != "auto" or not design.cells.has_moments:
+    if sampling.form != "auto":
         return sampling.form == "importance"
     return len(design.population) + design.n_effects > MOST_DRAWN
 
@@ -37,7 +37,9 @@ def with_draws(design: Design, written: Sampling | Mapping[str, object] | None) 
     sampling = read_sampling(written)
     if sampling.form == "importance":
         raise StudyError("sampling: form: importance is of models of one part; leave form out.")
-    return replace(sampling, form="collapsed") if is_by_points(design, sampling) else sampling
+    if not is_by_points(design, sampling):
+        return sampling
+    return replace(sampling, form="collapsed" if design.cells.has_moments else "nuts")
 
 
 def draws_bytes(n_coefficients: int, sampling: Sampling, *, thin: int = 1) -> int:

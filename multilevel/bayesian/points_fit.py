@@ -18,7 +18,7 @@ from multilevel.bayesian.bookkeeping import Clock, one_blas_thread
 from multilevel.bayesian.collapsed import Collapsed
 from multilevel.bayesian.collapsed_fit import importance_checks, importance_gates, starting_point
 from multilevel.bayesian.collapsed_gradient import value_and_gradient
-from multilevel.bayesian.conditionals import Conditionals, LevelMoments, level_moments
+from multilevel.bayesian.conditionals import Conditionals, LevelMoments, PointConditionals, level_moments
 from multilevel.bayesian.convergence import convergence, convergence_checks
 from multilevel.bayesian.importance_points import Tell, ThetaPosterior, importance_points, nobody
 from multilevel.bayesian.independence import laplace_proposal, sample_independently
@@ -33,6 +33,7 @@ from multilevel.bayesian.unit_free_priors import ModelPriors
 from multilevel.bayesian.weighted_summaries import WeightedSummary, summarise_weighted
 from multilevel.design.model import Design
 from multilevel.design.reduction import ReducedRows, reduce_design
+from multilevel.families.registry import family_named
 from multilevel.fit.container import Check, Fit, UnitFreeFit
 from multilevel.fit.theta_points import ThetaPoints
 from multilevel.fit.theta_spread import ThetaMixture
@@ -57,11 +58,11 @@ class PointsPosterior:
     """What ``sample_points`` leaves, in unit-free coordinates: the points of theta; the same with less noise; those that stand for them
     where levels are concerned, with the conditional distributions there; checks and record of how the points came about."""
 
-    density: Collapsed
+    layout: Layout
     theta: ThetaPosterior
     population: WeightedPoints
     levels: LevelPoints
-    conditionals: Conditionals
+    conditionals: PointConditionals
     checks: tuple[Check, ...]
     record: dict[str, object]
 
@@ -78,15 +79,22 @@ def fit_points(
 ) -> Fit:
     """Fit a gaussian model; see ``bayesian_engine.fit_bayesian``."""
     tell = progress or nobody
+    found = sample_points(reduce_design(priors.form.design), priors.inner, sampling, seed, tell)
+    return build_points_fit(found, design, priors, sampling, interval, tell)
+
+
+def build_points_fit(
+    found: PointsPosterior, design: Design, priors: ModelPriors, sampling: Sampling, interval: float, tell: Tell = nobody
+) -> Fit:
+    """Summaries, Monte Carlo errors and checks of a posterior kept as points."""
     maps = priors.form.maps
     written = None if maps.is_identity else maps.blocks
-    found = sample_points(reduce_design(priors.form.design), priors.inner, sampling, seed, tell)
     clock = Clock()
     tell("levels", OF_POINTS)
     moments = level_moments(found.conditionals, found.levels.weights, maps.blocks, is_identity=maps.is_identity, threads=sampling.threads)
     spread = _spread(found, moments, sampling.threads)
     clock.lap("levels")
-    layout, thetas, weights = found.density.layout, found.population.thetas, found.population.weights
+    layout, thetas, weights = found.layout, found.population.thetas, found.population.weights
     family = design.cells.family
     components = summarise_weighted(component_draws(thetas, layout, written), weights, found.population.errors, interval)
     # of weights above zero, so that they are covariances
@@ -96,7 +104,8 @@ def fit_points(
     clock.lap("summaries")
     errors = error_checks(found.levels, moments, components, names, interval)
     clock.lap("monte_carlo_errors")
-    sigma = float(weights @ layout.scale(thetas)) if layout.with_scale else 1.0
+    scale = float(weights @ layout.scale(thetas)) if layout.with_scale else 1.0
+    has_sigma = family_named(family).has_sigma
     return Fit(
         design=design,
         family=family,
@@ -108,7 +117,8 @@ def fit_points(
         covariances=maps.covariances(inner),
         conditional_variance=moments.conditional,
         shrinkage=moments.shrinkage,
-        sigma=sigma,
+        sigma=scale if has_sigma else None,
+        dispersion=None if has_sigma or not layout.with_scale else scale,
         n_parameters=len(design.population) + layout.size,
         checks=(*found.checks, *errors),
         record={**found.record, "seconds": {**_seconds(found.record), **clock.seconds}},
@@ -139,10 +149,8 @@ def sample_points(rows: ReducedRows, priors: ResolvedPriors, sampling: Sampling,
         tell("points failed their gates: chains of the variance parameters", OF_POINTS)
         theta, checks = chains_in_theta(density, sampling, rng)
     clock.lap("points")
-    width = density.system.n_population + density.system.n_effects
-    most = min(ROOT_VALUES // width**2, MOST_ROOTS) if width <= DENSE_EFFECTS else 0
     population = refined(theta, rng)
-    levels = choose_points(theta, population, most, rng)
+    levels = choose_points(theta, population, most_roots(density.system.n_population + density.system.n_effects), rng)
     record: dict[str, object] = {
         "form": "importance",
         "seed": seed,
@@ -157,7 +165,12 @@ def sample_points(rows: ReducedRows, priors: ResolvedPriors, sampling: Sampling,
     }
     if failed is not None:
         record["importance_points_failed"] = failed
-    return PointsPosterior(density, theta, population, levels, Conditionals(density, theta.thetas[levels.places]), checks, record)
+    return PointsPosterior(layout, theta, population, levels, Conditionals(density, theta.thetas[levels.places]), checks, record)
+
+
+def most_roots(width: int) -> int:
+    """Points of which roots of the covariance of ``width`` coefficients and effects are kept, 0 where they are too large."""
+    return min(ROOT_VALUES // width**2, MOST_ROOTS) if width <= DENSE_EFFECTS else 0
 
 
 def parameter_units(layout: Layout, rows: ReducedRows) -> Floats:
@@ -230,7 +243,7 @@ def error_checks(
 
 
 def _spread(found: PointsPosterior, moments: LevelMoments, threads: int) -> ThetaPoints | ThetaMixture:
-    layout, thetas = found.density.layout, found.conditionals.thetas
+    layout, thetas = found.layout, found.conditionals.thetas
     covariances = tuple(_covariances(layout, thetas, block) for block in range(len(layout.widths)))
     scales, weights = layout.scale(thetas), found.levels.weights
     if moments.means.shape[1] > DENSE_EFFECTS:

@@ -20,7 +20,7 @@ _LEAST = {"draws": 100, "chains": 2, "tune": 100, "cores": 1}
 class Sampling:
     """draws and tune are per chain; cores None is all, up to four.
 
-    ``form`` auto is, for gaussian, collapsed where a table of draws of every level is small, importance where it is not, and NUTS for the
+    ``form`` auto is importance where a table of draws of every level is not small; where it is, collapsed for gaussian and NUTS for the
     other families. ``tune`` is not used by the collapsed form, nor draws and chains by importance points, unless those fail.
     """
 

@@ -85,12 +85,14 @@ def _roots(points: ThetaPoints | ThetaMixture, picks: csr_array) -> Floats:
 def _drawn(fit: Fit, points: ThetaPoints | ThetaMixture, joint: DrawsJoint, which: Integers) -> Fit:
     assert fit.unit_free is not None
     inner = tuple(own[which] for own in points.covariances)
-    sigma = np.full(len(which), fit.sigma) if points.scales is None else points.scales[which]
+    point = fit.sigma if fit.dispersion is None else fit.dispersion
+    scale = None if point is None else np.full(len(which), point) if points.scales is None else points.scales[which]
     return replace(
         fit,
         joint=joint,
         theta=None,
         covariance_draws=fit.unit_free.form.maps.covariances(inner),
-        sigma_draws=sigma,
+        sigma_draws=None if fit.sigma is None else scale,
+        dispersion_draws=None if fit.dispersion is None else scale,
         unit_free=replace(fit.unit_free, covariance_draws=inner),
     )

@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def accumulate_level(weights, codes, values, rest_columns, rest_values, basis, positions, own, cross):  # type: ignore[no-untyped-def]
     """Add every row's weighted cross-products of one eliminated factor to ``own`` (L, k, k), lower triangles, and ``cross`` (nnz, k)."""
     k, s, p = values.shape[1], rest_columns.shape[1], basis.shape[1]
@@ -26,7 +26,7 @@ def accumulate_level(weights, codes, values, rest_columns, rest_values, basis, p
                     cross[positions[r, s + c], i] += scaled * basis[r, c]
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def accumulate_link(weights, codes, values, above, link):  # type: ignore[no-untyped-def]
     """Add every row's weighted products of a factor's columns with those of one eliminated after it to ``link`` (L, k, kt)."""
     for r in range(len(weights)):
@@ -37,7 +37,7 @@ def accumulate_link(weights, codes, values, above, link):  # type: ignore[no-unt
                 link[level, i, j] += scaled * above[r, j]
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def accumulate_rest(weights, rest_columns, rest_values, basis, gram):  # type: ignore[no-untyped-def]
     """Add every row's weighted products of the rest to the lower triangle of ``gram`` (m, m); those of ``basis`` with itself are left
     out."""
@@ -55,7 +55,7 @@ def accumulate_rest(weights, rest_columns, rest_values, basis, gram):  # type: i
                 gram[q + c, row] += scaled * basis[r, c]
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def find_positions(starts, pattern, codes, columns):  # type: ignore[no-untyped-def]
     """(R, s) place of each of a row's ``columns`` (R, s) in the sorted ``pattern`` of its level, -1 where it is not there."""
     found = np.full(columns.shape, -1, np.int64)
@@ -74,7 +74,7 @@ def find_positions(starts, pattern, codes, columns):  # type: ignore[no-untyped-
     return found
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def rest_variance(columns, values, covariance):  # type: ignore[no-untyped-def]
     """(R,) z'Cz of every row's columns of the rest."""
     n, s = columns.shape
@@ -91,7 +91,7 @@ def rest_variance(columns, values, covariance):  # type: ignore[no-untyped-def]
     return result
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def add_level_variance(codes, values, rest_values, positions, own, cross, result):  # type: ignore[no-untyped-def]
     """Add to ``result`` (R,) the variance of each row's part of one eliminated factor and twice its covariance with the rest's part:
     ``own`` (L, k, k) and ``cross`` (nnz, k) are the levels' covariances."""
@@ -110,7 +110,7 @@ def add_level_variance(codes, values, rest_values, positions, own, cross, result
             result[r] += value * total
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def add_link_covariance(codes, values, above, link, result):  # type: ignore[no-untyped-def]
     """Add to ``result`` (R,) twice the covariance of each row's parts of two eliminated factors; ``link`` (L, k, kt) is the levels'."""
     for r in range(len(codes)):
@@ -121,7 +121,7 @@ def add_link_covariance(codes, values, above, link, result):  # type: ignore[no-
             result[r] += 2.0 * values[r, i] * total
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def cross_times(starts, columns, cross, vector):  # type: ignore[no-untyped-def]
     """(L, k) H v, for v (m,) over the rest's columns."""
     levels, k = len(starts) - 1, cross.shape[1]
@@ -134,7 +134,7 @@ def cross_times(starts, columns, cross, vector):  # type: ignore[no-untyped-def]
     return result
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def transposed_times(starts, columns, cross, values, size):  # type: ignore[no-untyped-def]
     """(size,) H'v, for v (L, k)."""
     result = np.zeros(size)

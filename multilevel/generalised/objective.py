@@ -17,6 +17,7 @@ from multilevel.generalised.pirls import Mode, find_mode
 from multilevel.generalised.reweighting import Coordinates, Reweighting, solve
 from multilevel.linear.effects_gradient import volume_gradient
 from multilevel.linear.theta import Theta
+from multilevel.linear.touched_covariances import TouchedCovariances
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,6 @@ class Objective:
         direct = layout.by_block(layout.transposed(outward))
         score = layout.by_block(layout.transposed(mode.curvature.score))
         u, a = layout.by_block(mode.spherical), layout.by_block(follow_u)
-        volume = volume_gradient(mode.factor)
+        volume = volume_gradient(mode.factor, TouchedCovariances.given_beta(mode.factor))
         parts = [np.tril(direct[f].T @ u[f] + score[f].T @ a[f] + volume[f]) for f in range(len(u))]
         return self.theta_layout.flat(parts)

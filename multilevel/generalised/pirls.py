@@ -14,6 +14,7 @@ import numpy as np
 from multilevel.arrays import Floats
 from multilevel.errors import FitError
 from multilevel.families.likelihood import EPSILON, Curvature, Likelihood, rounding_of_decrement, rounding_of_value
+from multilevel.generalised.basis_prior import BasisPrior
 from multilevel.generalised.reweighting import Coordinates, Reweighting, solve, solve_spherical
 from multilevel.linear.factorise import BlockedFactor
 
@@ -33,6 +34,9 @@ QUICK = 0.05
 BORROWED = 12
 """Most steps with one such factor."""
 
+NEARBY = 25.0
+"""Squared distance to the mode, in posterior standard deviations of all coefficients together, up to which a start is near."""
+
 STALLED = 0.25
 """Of the decrement before: Newton's steps that shrink it less than that, and below the value's rounding, have come to an end."""
 
@@ -42,7 +46,7 @@ class Mode:
     """Where PIRLS ended.
 
     effects : b and gamma (X beta = Q gamma); spherical : u and gamma. eta (R,): linear predictor, offset included. curvature and factor
-    are taken there. penalised : -2 log f(y | b) + |u|^2, constants included.
+    are taken there. penalised : -2 log f(y | b) + |u|^2, constants included, and the penalty of a prior of beta.
     """
 
     effects: Coordinates
@@ -67,10 +71,18 @@ class _Search:
     """Newton's steps of one model at one theta and dispersion."""
 
     def __init__(
-        self, layout: Reweighting, likelihood: Likelihood, lambdas: Sequence[Floats], log_dispersion: float, *, with_basis: bool
+        self,
+        layout: Reweighting,
+        likelihood: Likelihood,
+        lambdas: Sequence[Floats],
+        log_dispersion: float,
+        *,
+        with_basis: bool,
+        prior: BasisPrior | None,
+        least: float,
     ) -> None:
         self._layout, self._likelihood, self._lambdas = layout, likelihood, lambdas
-        self._log_dispersion, self._with_basis = log_dispersion, with_basis
+        self._log_dispersion, self._with_basis, self._prior, self._least = log_dispersion, with_basis, prior, least
         self.constant = -2.0 * likelihood.constant(log_dispersion)
         self._is_regular = all(np.linalg.cond(part) < WELL_CONDITIONED for part in lambdas)
 
@@ -80,7 +92,7 @@ class _Search:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             value = -2.0 * float(np.sum(self._likelihood.terms(eta, self._log_dispersion)))
             rounding = 2.0 * rounding_of_value(self._likelihood, eta, self._log_dispersion)
-        penalty = spherical.effects_dot(spherical)
+        penalty = spherical.effects_dot(spherical) + (0.0 if self._prior is None else self._prior.penalty(spherical.basis))
         value, rounding = value + penalty, rounding + EPSILON * penalty
         if not (np.isfinite(value) and np.isfinite(rounding)):
             return _Point(effects, spherical, eta, np.inf, 0.0)
@@ -94,8 +106,10 @@ class _Search:
 
     def factorise(self, curvature: Curvature) -> BlockedFactor | None:
         """The penalised system with the weights of ``curvature``, None where they are so unlike that rounding leaves it no root."""
+        prior = self._prior
         try:
-            return self._layout.system(curvature.weight).factorise(self._lambdas)
+            system = self._layout.system(curvature.weight)
+            return system.factorise(self._lambdas) if prior is None else system.factorise(self._lambdas, prior.precision, prior.location)
         except FitError:
             return None
 
@@ -110,13 +124,19 @@ class _Search:
     def _uphill(self, score: Floats, spherical: Coordinates) -> Coordinates:
         """(Z's - Lambda'^-1 u, Q's)."""
         raw = self._layout.transposed(score)
-        return (raw - _pull(self._layout, self._lambdas, spherical)).with_basis(raw.basis)
+        return (raw - _pull(self._layout, self._lambdas, spherical)).with_basis(self._basis_slope(raw.basis, spherical.basis))
+
+    def _basis_slope(self, raw: Floats, basis: Floats) -> Floats:
+        """(p,) Q's, less the pull of the prior."""
+        return raw if self._prior is None else raw - self._prior.pull(basis)
 
     def target(self, factor: BlockedFactor, curvature: Curvature, eta: Floats, effects: Coordinates) -> tuple[Coordinates, Coordinates]:
         """Where Newton's step goes: (b, gamma) and (u, gamma); gamma stays unless it is sought too."""
         layout = self._layout
         known = 0.0 if self._with_basis else layout.basis @ effects.basis
         right = layout.transposed(curvature.weight * (eta - layout.offset - known) + curvature.score)
+        if self._prior is not None:
+            right = right.with_basis(right.basis + self._prior.rotated @ self._prior.centre)
         target, target_u = solve(factor, right, with_basis=self._with_basis)
         if self._with_basis:
             return target, target_u
@@ -142,7 +162,7 @@ class _Search:
             curvature = self.curvature(point.eta)
             if curvature is None:
                 break
-            step, step_u, decrement = self._borrowed_step(factor, curvature.score, point.spherical)
+            step, step_u, decrement = self.borrowed_step(factor, curvature.score, point.spherical)
             if not 0.0 < decrement <= QUICK * before:
                 break
             moved = self.evaluate(point.effects + step, point.spherical + step_u)
@@ -154,7 +174,7 @@ class _Search:
                 break
         return point
 
-    def _borrowed_step(self, factor: BlockedFactor, score: Floats, spherical: Coordinates) -> tuple[Coordinates, Coordinates, float]:
+    def borrowed_step(self, factor: BlockedFactor, score: Floats, spherical: Coordinates) -> tuple[Coordinates, Coordinates, float]:
         """The step in b and in u, and its decrement."""
         if self._is_regular:
             right = self._uphill(score, spherical)
@@ -172,11 +192,11 @@ class _Search:
         """(Lambda' Z's - u, Q's)."""
         raw = self._layout.transposed(score)
         turned = [part @ lam for lam, part in zip(self._lambdas, self._layout.by_block(raw), strict=True)]
-        return (self._layout.from_blocks(turned, raw.basis) - spherical).with_basis(raw.basis)
+        return (self._layout.from_blocks(turned, raw.basis) - spherical).with_basis(self._basis_slope(raw.basis, spherical.basis))
 
     def tolerance(self, eta: Floats, curvature: Curvature) -> float:
         """The decrement at which the mode is found."""
-        return max(TOLERANCE, rounding_of_decrement(self._likelihood, eta, self._log_dispersion, curvature.weight))
+        return max(self._least, rounding_of_decrement(self._likelihood, eta, self._log_dispersion, curvature.weight))
 
     def move(self, point: _Point, target: Coordinates, target_u: Coordinates) -> _Point | None:
         """The step, halved until the deviance does not rise by more than rounding; None if it always does."""
@@ -211,13 +231,16 @@ def find_mode(
     *,
     with_basis: bool,
     near: Mode | None = None,
+    prior: BasisPrior | None = None,
+    tolerance: float = TOLERANCE,
 ) -> Mode:
     """Conditional modes of u (and of gamma too, ``with_basis``), from the effects and gamma of ``start``.
 
     ``near`` : a mode nearby, whatever its theta; where steps with its factor are quick, no other is made before the last.
+    ``prior`` : of beta, which is then sought too. ``tolerance`` : Newton decrement at which the mode is found.
     Raises FitError where no finite mode is reached.
     """
-    search = _Search(layout, likelihood, lambdas, log_dispersion, with_basis=with_basis)
+    search = _Search(layout, likelihood, lambdas, log_dispersion, with_basis=with_basis, prior=prior, least=tolerance)
     point, before = _first(search, layout, start, near), np.inf
     for steps in range(1, STEPS):
         curvature = search.curvature(point.eta)
@@ -260,3 +283,39 @@ def _first(search: _Search, layout: Reweighting, start: Coordinates, near: Mode 
         return without
     point = search.evaluate(*search.target(factor, curvature, eta, start))
     return point if np.isfinite(point.value) and point.value <= without.value else without
+
+
+def quick_mode(
+    layout: Reweighting,
+    likelihood: Likelihood,
+    lambdas: Sequence[Floats],
+    log_dispersion: float,
+    start: Coordinates,
+    *,
+    prior: BasisPrior,
+    tolerance: float,
+) -> Mode | None:
+    """The joint mode from a ``start`` so near that one factor does, that of the weights there; None where it is not as near.
+
+    The factor of the mode that is returned is of the weights at ``start``, its curvature of those at the mode.
+    """
+    search = _Search(layout, likelihood, lambdas, log_dispersion, with_basis=True, prior=prior, least=tolerance)
+    point = search.evaluate(start, _turned(layout, lambdas, start))
+    first = search.curvature(point.eta) if np.isfinite(point.value) else None
+    factor = None if first is None else search.factorise(first)
+    if first is None or factor is None:
+        return None
+    curvature = first
+    for steps in range(1, BORROWED):
+        step, step_u, decrement = search.borrowed_step(factor, curvature.score, point.spherical)
+        if not 0.0 <= decrement < NEARBY:
+            return None
+        point = search.evaluate(point.effects + step, point.spherical + step_u)
+        found = search.curvature(point.eta) if np.isfinite(point.value) else None
+        if found is None:
+            return None
+        curvature = found
+        # the next decrement is about the square of this one, and no smaller than it times what the weights are off by
+        if decrement * min(decrement, 1.0) * QUICK <= tolerance:
+            return Mode(point.effects, point.spherical, point.eta, curvature, factor, point.value + search.constant, steps)
+    return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from scipy.linalg import solve_triangular
@@ -19,6 +20,7 @@ from multilevel.linear.chain import Stage, StageFactor
 from multilevel.linear.factorise import BlockedFactor, BlockedSystem
 from multilevel.linear.products import CrossProducts, mirror
 from multilevel.linear.small_blocks import column_slices
+from multilevel.linear.touched_covariances import TouchedCovariances
 from multilevel.linear.triangular import solve_upper
 
 
@@ -166,14 +168,29 @@ class Reweighting:
 
     def leverages(self, factor: BlockedFactor) -> Floats:
         """(R,) Var(z'b | y, theta, beta) of every row."""
+        return self._variances(TouchedCovariances.given_beta(factor), self.rest_columns, self.rest_values)
+
+    def variances(self, given: TouchedCovariances) -> Floats:
+        """(R,) Var(x'beta + z'b | y, theta) of every row; ``given`` has beta's covariances."""
+        columns, values = self._all_columns
+        return self._variances(given, columns, values)
+
+    def _variances(self, given: TouchedCovariances, columns: Integers, values: Floats) -> Floats:
         from multilevel.generalised.kernels import add_level_variance, add_link_covariance, rest_variance
 
-        result = np.asarray(rest_variance(self.rest_columns, self.rest_values, factor.rest_given_beta.effects))
-        for at, (rows, one) in enumerate(zip(self.eliminated, factor.selected_given_beta, strict=True)):
-            add_level_variance(rows.codes, rows.values, self.rest_values, rows.positions, one.own, one.cross, result)
+        result = np.asarray(rest_variance(columns, values, given.rest))
+        for at, (rows, one) in enumerate(zip(self.eliminated, given.stages, strict=True)):
+            add_level_variance(rows.codes, rows.values, values, rows.positions, one.own, one.cross, result)
             for above, link in zip(self.eliminated[at + 1 :], one.links, strict=True):
                 add_link_covariance(rows.codes, rows.values, above.values, link, result)
         return result
+
+    @cached_property
+    def _all_columns(self) -> tuple[Integers, Floats]:
+        """(R, s + p) columns and values of the rest with those of Q."""
+        n, p = self.basis.shape
+        columns = np.hstack([self.rest_columns, np.broadcast_to(self.n_rest + np.arange(p), (n, p))])
+        return columns, np.hstack([self.rest_values, self.basis])
 
 
 def _stages(system: BlockedSystem) -> tuple[Stage, ...]:

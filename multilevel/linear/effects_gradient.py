@@ -18,6 +18,7 @@ from multilevel.linear.elimination import add_products, scores, spreads
 from multilevel.linear.factorise import BlockedFactor
 from multilevel.linear.products import CrossProducts
 from multilevel.linear.small_blocks import column_slices, diagonal_blocks
+from multilevel.linear.touched_covariances import TouchedCovariances
 
 WELL_CONDITIONED = 1e-2
 """Smallest information-scaled singular value of a Lambda for which I - M^-1 keeps enough digits to be divided by it."""
@@ -55,13 +56,14 @@ def criterion_gradient(factor: BlockedFactor, sigma2: float | None, *, reml: boo
     return tuple(result)
 
 
-def volume_gradient(factor: BlockedFactor) -> tuple[Floats, ...]:
-    """Per block (k, k) derivative of log_det_effects with respect to Lambda's lower triangle, from the covariances that rows touch."""
-    system, given = factor.system, factor.rest_given_beta
+def volume_gradient(factor: BlockedFactor, given: TouchedCovariances) -> tuple[Floats, ...]:
+    """Per block (k, k) derivative of log_det_effects with respect to Lambda's lower triangle, from the covariances ``given`` beta; with
+    beta's own, of log_det_effects + log_det_population."""
+    system = factor.system
     result: list[Floats] = [np.zeros((k, k)) for _, k in system.sizes]
     for index, start, diagonal in zip(system.rest, system.rest_starts, given.diagonals, strict=False):
-        result[index] = np.tril(2.0 * _volume(factor, index, start, diagonal, given.effects))
-    for one, selected in zip(factor.stages, factor.selected_given_beta, strict=True):
+        result[index] = np.tril(2.0 * _volume(factor, index, start, diagonal, given.rest))
+    for one, selected in zip(factor.stages, given.stages, strict=True):
         nothing = np.zeros(one.stage.own.shape[:2])
         whole = _eliminated_gradient(one.stage.own, one.kernels, one.own_lambda, selected.spread, nothing, 0.0)
         for index, here in column_slices(system.sizes, one.stage.blocks):

@@ -209,6 +209,12 @@ def measure(found: dict[str, np.ndarray]) -> dict[str, Evenness]:
 
 
 @pytest.fixture
+def evenness_of() -> Callable[[dict[str, np.ndarray]], dict[str, Evenness]]:
+    """As ``measured``, for modules that have a function of that name."""
+    return measure
+
+
+@pytest.fixture
 def measured() -> Callable[[dict[str, np.ndarray]], dict[str, Evenness]]:
     """Evenness of every quantity's ranks."""
     return measure

@@ -25,7 +25,7 @@ from multilevel.design.effect_rows import effect_places
 from multilevel.design.model import Design
 from multilevel.design.nesting import nesting
 from multilevel.design.reduction import reduce_design
-from multilevel.errors import FitError, StudyError
+from multilevel.errors import FitError
 from multilevel.fit import drawn_fit as drawing
 from multilevel.fit.container import Fit
 from multilevel.fit.drawn_fit import drawn_fit
@@ -183,13 +183,6 @@ def test_a_posterior_of_points_is_drawn_from_where_draws_are_asked_for(crossed: 
     monkeypatch.setattr(drawing, "MOST_BYTES", 1_000)
     with pytest.raises(FitError, match="too many to hold"):
         drawn_fit(crossed)
-
-
-def test_only_gaussian_models_are_kept_as_points() -> None:
-    with pytest.raises(StudyError, match="importance exists for gaussian"):
-        frame = shop().assign(y=lambda own: (own.y > 3).astype(float))
-        formula = parse_formula(FEW)
-        fit_bayesian(build_design(formula, cells_from_frame(formula, frame, "binomial")), "binomial", sampling={"form": "importance"})
 
 
 def test_a_few_points_tell_how_wide_the_conditional_distributions_of_many_levels_are(monkeypatch: pytest.MonkeyPatch) -> None:

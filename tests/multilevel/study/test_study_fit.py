@@ -251,6 +251,19 @@ def test_a_posterior_without_draws_has_the_same_tables() -> None:
     assert points.report["fit_record"]["prior_sensitivity"]
 
 
+def test_a_posterior_of_counts_without_draws_has_the_same_tables_with_its_dispersion(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("multilevel.bayesian.points_fit.DENSE_EFFECTS", 0)
+    data = radon().assign(y=lambda own: np.exp(own.y).round().clip(upper=20.0))
+    options = {"sampling": {"form": "importance", "cores": 1}, "cells_pair": ("half", "county"), "draws": 20}
+    points = study("y ~ floor + (1 | county) + (1 | half)", data, "bayesian", family="negative_binomial", **options)
+    assert {name: check_table(name, points.tables[name]) for name in TABLES} == {name: [] for name in TABLES}
+    phi = table(points, "variance_components").query("term == 'phi'").iloc[0]
+    assert 0.0 < phi.lower < phi.estimate < phi.upper
+    assert {"level_tails", "level_spreads", "level_pareto_k", "level_integrals"} <= set(table(points, "diagnostics").check)
+    assert "phi" in set(table(points, "draws").term)
+    assert points.report["fit_record"]["prior_sensitivity"]
+
+
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [

@@ -1,0 +1,102 @@
+"""The normal distributions of (beta, b) of a generalised model at points of theta."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multilevel.arrays import Floats
+from multilevel.bayesian.conditionals import KEPT_BYTES, factor_bytes
+from multilevel.bayesian.laplace_collapsed import LaplaceCollapsed
+from multilevel.bayesian.level_correction import normals_about
+from multilevel.bayesian.level_integrals import LevelFactor, exact_moments, weight_scales
+from multilevel.bayesian.parameters import Layout
+from multilevel.bayesian.variational_normal import VariationalNormal, variational_normal
+from multilevel.fit.theta_points import in_order
+from multilevel.linear.factorise import BlockedSystem
+from multilevel.linear.joint_normal import NormalJoint
+from multilevel.machine import memory_bytes
+
+KEPT_SHARE = 0.15
+"""Of the machine's memory, that factorisations may take together where it is more than ``KEPT_BYTES``."""
+
+
+@dataclass(frozen=True)
+class LaplaceConditionals:
+    """``density`` at the points ``thetas`` (K, d): means (K, p + q), and the rows' information ``weights`` (K, R) in single precision."""
+
+    density: LaplaceCollapsed
+    thetas: Floats
+    means: Floats
+    weights: NDArray[np.float32]
+    _kept: dict[int, NormalJoint] = field(default_factory=dict)
+
+    @property
+    def layout(self) -> Layout:
+        """See ``PointConditionals``."""
+        return self.density.layout
+
+    @property
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        """See ``PointConditionals``."""
+        return self.density.coordinates.template.sizes
+
+    def __call__(self, point: int) -> NormalJoint:
+        """See ``PointConditionals``."""
+        found = self._kept.get(point)
+        if found is None:
+            found = self.factorised(point)
+            if self.are_kept:
+                self._kept[point] = found
+        return found
+
+    def factorised(self, point: int) -> NormalJoint:
+        """The same, made anew."""
+        density = self.density
+        system = density.coordinates.system(self.weights[point].astype(np.float64))
+        factor = system.factorise(density.lambdas(self.thetas[point]), density.prior.precision, density.prior.location)
+        # what is left of the cross-products is asked for by gradients alone
+        return NormalJoint(replace(factor, schur=np.zeros((0, 0))), 1.0, location=self.means[point])
+
+    @property
+    def are_kept(self) -> bool:
+        """Whether all of them fit into memory."""
+        return len(self.thetas) * reweighted_bytes(self.density.coordinates.template) <= kept_bytes()
+
+
+def kept_bytes() -> int:
+    """Bytes up to which the factorisations of all points are kept: each is of its own cross-products, which are made again with it."""
+    return max(KEPT_BYTES, int(KEPT_SHARE * memory_bytes()))
+
+
+def reweighted_bytes(system: BlockedSystem) -> int:
+    """Of one factorisation of its own cross-products, with what it makes to answer."""
+    crossed = system.cross.values.size + sum(stage.cross.values.size for stage in system.chain)
+    return factor_bytes(system) + 8 * system.gram.size + 20 * crossed
+
+
+def matched_weights(density: LaplaceCollapsed, factor: LevelFactor, theta: Floats, found: VariationalNormal) -> Floats:
+    """(R,) the weights of ``found``, with which levels of ``factor`` have their exact variances given everything else."""
+    normals = normals_about(density, factor, theta, found.effects, found.weights, found.eta)
+    moments = exact_moments(normals, density.likelihood, density.log_dispersion(theta))
+    return found.weights * weight_scales(normals, moments)[factor.codes]
+
+
+def laplace_conditionals(density: LaplaceCollapsed, leaves: LevelFactor, thetas: Floats, threads: int) -> LaplaceConditionals:
+    """At the points ``thetas`` (K, d), with exact variances of the levels of ``leaves``. Raises LevelsNotNormalError where one has no
+    normal distribution nearby."""
+    rows = density.coordinates
+    size = rows.template.n_population + rows.template.n_effects
+    means, weights = np.empty((len(thetas), size)), np.empty((len(thetas), len(rows.offset)), np.float32)
+
+    def at_point(point: int) -> tuple[Floats, Floats]:
+        found = variational_normal(density, thetas[point], density.mode(thetas[point]))
+        parts = [own.ravel() for own in rows.by_block(found.effects)]
+        weights = matched_weights(density, leaves, thetas[point], found)
+        return np.concatenate([rows.beta(found.effects), *parts]), weights
+
+    for point, (mean, weight) in enumerate(in_order(at_point, len(thetas), threads)):
+        means[point], weights[point] = mean, weight
+    return LaplaceConditionals(density, thetas, means, weights)
