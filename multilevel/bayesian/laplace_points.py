@@ -33,8 +33,12 @@ from multilevel.design.reduction import ReducedRows, outcome_of, reduce_design
 from multilevel.families.outcome import Outcome
 from multilevel.fit.container import Check, Fit, fact
 
-ROUNDS = 4
+ROUNDS = 12
 """Most fits of the correction, each where the one before has put the mode."""
+
+WIDEST = 8.0
+"""Most that the points of such a fit are farther apart than the posterior is wide: with very many levels Laplace's mode is many standard
+deviations away."""
 
 NEAR = 1.0
 """Standard deviations that the mode may be from where the correction was fitted."""
@@ -73,16 +77,19 @@ def corrected_mode(
 ) -> tuple[CorrectedDensity, Floats, Floats]:
     """The corrected density with its mode (d,) and the curvature's covariance (d, d)."""
     mode, covariance = find_mode(density.value_and_gradient, start, units)
+    width = 1.0
     for _ in range(ROUNDS):
         density.follow(mode, covariance)
         worth = worth_correcting(density, factors, mode)
-        thetas, weights = first_points(first_proposal(lambda points: density.many(points, threads), mode, covariance))
+        thetas, weights = first_points(first_proposal(lambda points: density.many(points, threads), mode, covariance), width)
         values = corrections(density, worth, thetas, threads)
         found = CorrectedDensity(density, worth, quadratic(density.layout, mode, thetas, values, weights))
         before, axes = mode, np.linalg.cholesky(covariance)
         mode, covariance = find_mode(found.value_and_gradient, mode, units)
-        if np.linalg.norm(np.linalg.solve(axes, mode - before)) < NEAR:
+        is_near = np.linalg.norm(np.linalg.solve(axes, mode - before)) < NEAR
+        if is_near and width == 1.0:
             return found, mode, covariance
+        width = 1.0 if is_near else min(2.0 * width, WIDEST)
     raise LevelsNotNormalError(
         "Levels have too few line items for Laplace's approximation: what their integrals add to it moves the mode again and again."
     )
