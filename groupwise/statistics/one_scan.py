@@ -31,7 +31,7 @@ from groupwise.statistics.first_look import LOOK, FirstLook, is_discrete, look_a
 from groupwise.statistics.needs_of_cells import NeedsOfCells
 from groupwise.statistics.scan_flags import MOST_FLAGS, flagged_rows, level_flags, packed_sql, scan_conditions
 from groupwise.statistics.scan_query import ALIKE, CELLS, EVERYONE, HISTOGRAM, LARGEST, OUTCOMES, PART, SCAN, SIZE, UNITS, VALUE, WindowScan
-from groupwise.statistics.sums import files_sql
+from groupwise.statistics.sums import files_sql, key_order
 from groupwise.study.study import Study
 from groupwise.validation.missing_values import column_means, refuse_literal_level
 from groupwise.validation.row_scan import FLAGS, RowScan, flag
@@ -54,8 +54,6 @@ FINEST = 4_000_000
 """Cells, or sums by cell and unit, that the scan may come to where the study's plan asks for fewer, as far as first line items tell."""
 MOST_FINER = 4
 """Times as many as the plan's own that do not matter either."""
-MOST_SORTED = 200_000
-"""Cells up to which their order is that of their keys, however many threads have made them."""
 ENOUGH = 1.5
 """Times as many units as are sampled that the scan takes sums of: how many there are is not known before."""
 SURE = 1.3
@@ -326,10 +324,10 @@ def _written(found: _Scan, plan: CellPlan, schema: Schema, folder: Path) -> dict
     if with_outcomes:
         maps = found.window.outcomes_sql(cell_parts(plan, schema))
         cells = f"select cells.*, maps.outcomes from ({cells}) as cells left join ({maps}) as maps on cells.{CELL} = maps.{CELL}"
-    if found.first(f"select count(*) from {SCAN}") <= MOST_SORTED:
-        # threads hand over cells in any order, and sums over them depend on it in their last digits
-        cells = f"select * from ({cells}) order by {CELL}"
-    path = write_query(found.connection, cells, folder / FILE)
+    # no more than the scan has, by flags and by the finest key
+    counted = (f"select count(*) from {SCAN} where {PART} = '{CELLS}'", f"select count(*) from ({cells}) as cells")
+    order = next(filter(None, (key_order(found.first(sql)) for sql in counted)), "")
+    path = write_query(found.connection, f"select * from ({cells}) as cells{order}", folder / FILE)
     n_cells = found.first(f"select count(*) from {files_sql([path])}")
     if found.first(f"select count(distinct {CELL}) from {files_sql([path])}") != n_cells:
         return None
