@@ -90,7 +90,7 @@ def whole_table(found: list[Figures]) -> str:
         "bare group by",
         "line items to cells",
         "ratio",
-        "of its query",
+        "ratio of the query",
         "peak memory",
         "command, Bayesian",
         "peak memory",

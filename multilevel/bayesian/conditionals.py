@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -42,13 +44,38 @@ class PointConditionals(Protocol):
         """The distribution at one point."""
 
 
+class KeptConditionals(ABC):
+    """Distributions that are factorised where they are asked for, and kept if those of all points fit into memory."""
+
+    @cached_property
+    def _kept(self) -> dict[int, NormalJoint]:
+        return {}
+
+    def __call__(self, point: int) -> NormalJoint:
+        """The distribution at one point."""
+        found = self._kept.get(point)
+        if found is None:
+            found = self.factorised(point)
+            if self.are_kept:
+                self._kept[point] = found
+        return found
+
+    @abstractmethod
+    def factorised(self, point: int) -> NormalJoint:
+        """The same, made anew."""
+
+    @property
+    @abstractmethod
+    def are_kept(self) -> bool:
+        """Whether those of all points fit into memory."""
+
+
 @dataclass(frozen=True)
-class Conditionals:
+class Conditionals(KeptConditionals):
     """``density`` at the points ``thetas`` (K, d), of a gaussian model."""
 
     density: Collapsed
     thetas: Floats
-    _kept: dict[int, NormalJoint] = field(default_factory=dict)
 
     @property
     def layout(self) -> Layout:
@@ -61,28 +88,23 @@ class Conditionals:
         assert isinstance(self.density.system, BlockedSystem)
         return self.density.system.sizes
 
-    def __call__(self, point: int) -> NormalJoint:
-        """The distribution at one point."""
-        found = self._kept.get(point)
-        if found is None:
-            found = self.factorised(point)
-            if self.are_kept:
-                self._kept[point] = found
-        return found
-
     def factorised(self, point: int) -> NormalJoint:
-        """The same, made anew."""
+        """See ``KeptConditionals``."""
         theta = self.thetas[point]
         factor = self.density.factorise(theta)
         assert isinstance(factor, BlockedFactor)
-        # what is left of the cross-products is asked for by gradients alone
-        return NormalJoint(replace(factor, schur=np.zeros((0, 0))), float(self.density.layout.scale(theta)))
+        return NormalJoint(without_gradients(factor), float(self.density.layout.scale(theta)))
 
     @property
     def are_kept(self) -> bool:
-        """Whether all of them fit into ``KEPT_BYTES``."""
+        """See ``KeptConditionals``."""
         assert isinstance(self.density.system, BlockedSystem)
         return len(self.thetas) * factor_bytes(self.density.system) <= KEPT_BYTES
+
+
+def without_gradients(factor: BlockedFactor) -> BlockedFactor:
+    """The factor without what is left of the cross-products, which only gradients ask for."""
+    return replace(factor, schur=np.zeros((0, 0)))
 
 
 def factor_bytes(system: BlockedSystem) -> int:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from multilevel.arrays import Floats
-from multilevel.bayesian.conditionals import KEPT_BYTES, factor_bytes
+from multilevel.bayesian.conditionals import KEPT_BYTES, KeptConditionals, factor_bytes, without_gradients
 from multilevel.bayesian.laplace_collapsed import LaplaceCollapsed
 from multilevel.bayesian.level_correction import normals_about
 from multilevel.bayesian.level_integrals import LevelFactor, exact_moments, weight_scales
@@ -24,14 +24,13 @@ KEPT_SHARE = 0.15
 
 
 @dataclass(frozen=True)
-class LaplaceConditionals:
+class LaplaceConditionals(KeptConditionals):
     """``density`` at the points ``thetas`` (K, d): means (K, p + q), and the rows' information ``weights`` (K, R) in single precision."""
 
     density: LaplaceCollapsed
     thetas: Floats
     means: Floats
     weights: NDArray[np.float32]
-    _kept: dict[int, NormalJoint] = field(default_factory=dict)
 
     @property
     def layout(self) -> Layout:
@@ -43,36 +42,29 @@ class LaplaceConditionals:
         """See ``PointConditionals``."""
         return self.density.coordinates.template.sizes
 
-    def __call__(self, point: int) -> NormalJoint:
-        """See ``PointConditionals``."""
-        found = self._kept.get(point)
-        if found is None:
-            found = self.factorised(point)
-            if self.are_kept:
-                self._kept[point] = found
-        return found
-
     def factorised(self, point: int) -> NormalJoint:
-        """The same, made anew."""
+        """See ``KeptConditionals``."""
         density = self.density
         system = density.coordinates.system(self.weights[point].astype(np.float64))
         factor = system.factorise(density.lambdas(self.thetas[point]), density.prior.precision, density.prior.location)
-        # what is left of the cross-products is asked for by gradients alone
-        return NormalJoint(replace(factor, schur=np.zeros((0, 0))), 1.0, location=self.means[point])
+        return NormalJoint(without_gradients(factor), 1.0, location=self.means[point])
 
     @property
     def are_kept(self) -> bool:
-        """Whether all of them fit into memory."""
+        """See ``KeptConditionals``."""
         return len(self.thetas) * reweighted_bytes(self.density.coordinates.template) <= kept_bytes()
 
 
 def kept_bytes() -> int:
-    """Bytes up to which the factorisations of all points are kept: each is of its own cross-products, which are made again with it."""
+    """Most bytes that the factorisations of all points may take together and still be kept.
+
+    More than for a gaussian model: here the cross-products differ from point to point, so a factorisation costs more to repeat.
+    """
     return max(KEPT_BYTES, int(KEPT_SHARE * memory_bytes()))
 
 
 def reweighted_bytes(system: BlockedSystem) -> int:
-    """Of one factorisation of its own cross-products, with what it makes to answer."""
+    """Bytes of one factorisation, of the cross-products that it belongs to, and of what it builds to answer questions."""
     crossed = system.cross.values.size + sum(stage.cross.values.size for stage in system.chain)
     return factor_bytes(system) + 8 * system.gram.size + 20 * crossed
 

@@ -22,7 +22,15 @@ from multilevel.bayesian.level_correction import LevelCorrection, corrections, f
 from multilevel.bayesian.level_integrals import MOST_EFFECTS, TAIL, LevelFactor, LevelShapes, largest, level_factors, level_shapes
 from multilevel.bayesian.level_points import choose_points
 from multilevel.bayesian.parameters import Layout
-from multilevel.bayesian.points_fit import OF_POINTS, PointsPosterior, build_points_fit, most_roots, parameter_units, points_checks
+from multilevel.bayesian.points_fit import (
+    OF_POINTS,
+    PointsPosterior,
+    build_points_fit,
+    most_roots,
+    parameter_units,
+    points_checks,
+    points_record,
+)
 from multilevel.bayesian.priors import ResolvedPriors
 from multilevel.bayesian.refined_points import refined
 from multilevel.bayesian.sampling import Sampling
@@ -91,7 +99,8 @@ def corrected_mode(
             return found, mode, covariance
         width = 1.0 if is_near else min(2.0 * width, WIDEST)
     raise LevelsNotNormalError(
-        "Levels have too few line items for Laplace's approximation: what their integrals add to it moves the mode again and again."
+        "The search for the mode of the variance parameters does not settle: levels have too few line items for Laplace's approximation. "
+        "Write sampling: {form: nuts}."
     )
 
 
@@ -166,16 +175,7 @@ def sample_laplace_points(
     levels = choose_points(theta, population, most_roots(template.n_population + template.n_effects), rng)
     conditionals = laplace_conditionals(density, largest(factors), theta.thetas[levels.places], threads)
     clock.lap("conditionals")
-    record: dict[str, object] = {
-        "form": "importance",
-        "seed": seed,
-        "mode": theta.mode.tolist(),
-        "points": len(theta.thetas),
-        "rounds": theta.rounds,
-        "level_points": len(levels.places),
-        "pareto_k": theta.pareto_k,
-        "importance_ess": theta.ess,
-        "refined_ess": population.ess,
+    record = points_record(theta, population, levels, seed) | {
         "correction_sd": _weighted_sd(correction(theta.thetas), theta.weights),
         "seconds": clock.seconds,
     }
@@ -196,7 +196,7 @@ def level_checks(shapes: Sequence[LevelShapes], leaves: LevelFactor) -> tuple[Ch
             tails,
             MOST_TAIL,
             tails <= MOST_TAIL,
-            f"Given everything else, the skewness of a level of {tailed} leaves this probability beyond a bound that should leave {TAIL}.",
+            f"With everything else fixed, the probability beyond a bound of the most skewed level of {tailed}; it should be {TAIL}.",
             True,
         ),
         Check(
@@ -204,7 +204,8 @@ def level_checks(shapes: Sequence[LevelShapes], leaves: LevelFactor) -> tuple[Ch
             spread,
             MOST_SPREAD,
             spread <= MOST_SPREAD,
-            f"Given everything else, the standard deviation of a level of {spread_of} is off by this share; of {leaves.name} it is exact.",
+            f"With everything else fixed, the largest relative error of a level's standard deviation, of {spread_of}; "
+            f"those of {leaves.name} are exact.",
             True,
         ),
         fact(
@@ -230,7 +231,7 @@ def _worst(shapes: Sequence[LevelShapes], values: Sequence[Floats]) -> tuple[flo
 def correction_check(correction: LevelCorrection) -> Check:
     """How well the quadratic knows what levels' integrals add."""
     message = (
-        "Root mean square error of what levels' integrals add to the log posterior of the variance parameters, as a quadratic in them."
+        "Root mean square error, in the log posterior density of the variance parameters, of the quadratic that corrects for single levels."
     )
     return Check("level_integrals", correction.error, MOST_ERROR_OF_INTEGRALS, correction.error <= MOST_ERROR_OF_INTEGRALS, message, True)
 

@@ -151,7 +151,15 @@ def sample_points(rows: ReducedRows, priors: ResolvedPriors, sampling: Sampling,
     clock.lap("points")
     population = refined(theta, rng)
     levels = choose_points(theta, population, most_roots(density.system.n_population + density.system.n_effects), rng)
-    record: dict[str, object] = {
+    record = points_record(theta, population, levels, seed) | {"seconds": clock.seconds}
+    if failed is not None:
+        record["importance_points_failed"] = failed
+    return PointsPosterior(layout, theta, population, levels, Conditionals(density, theta.thetas[levels.places]), checks, record)
+
+
+def points_record(theta: ThetaPosterior, population: WeightedPoints, levels: LevelPoints, seed: int) -> dict[str, object]:
+    """How the points came about, for the report."""
+    return {
         "form": "importance",
         "seed": seed,
         "mode": theta.mode.tolist(),
@@ -161,11 +169,7 @@ def sample_points(rows: ReducedRows, priors: ResolvedPriors, sampling: Sampling,
         "pareto_k": theta.pareto_k,
         "importance_ess": theta.ess,
         "refined_ess": population.ess,
-        "seconds": clock.seconds,
     }
-    if failed is not None:
-        record["importance_points_failed"] = failed
-    return PointsPosterior(layout, theta, population, levels, Conditionals(density, theta.thetas[levels.places]), checks, record)
 
 
 def most_roots(width: int) -> int:

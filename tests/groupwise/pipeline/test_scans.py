@@ -22,7 +22,7 @@ from groupwise.validation.validate import validate as check_rows
 from groupwise.validation.window_counts import count_window, noted_counts
 from multilevel.cells import column_facts
 from multilevel.errors import GroupwiseError
-from tests.changing_shop import Shop, assert_same, study_of
+from tests.changing_shop import Compressed, Shop, assert_same, study_of
 from tests.counted_scans import counted_scans
 
 RULE = {"severity": "warning", "meta": {"rule_id": "own", "why": "it is so."}}
@@ -58,7 +58,7 @@ SUITE = {"expectations": "own", "quarantine_limit": 0.5}
         ({"formula": "p(hits, tries) ~ 1 + (1 | category)", "family": "binomial", "missing": {"region": "level"}}, [], [1, 0, 0]),
         ({"formula": "items ~ 1 + (1 | category)", "family": "hurdle_gamma"}, [], [1, 0, 0]),
         ({"formula": "amount ~ 1 + (1 | region)", "family": "gamma", "missing": {"region": "level"}}, [], [1, 0, 0]),
-        # means of levels are those of cells; a mean that fills in takes a scan of its own
+        # level means come from the cells; the mean that fills in missing values takes one more scan
         ({"formula": "amount ~ 1 + within(price, category) + between(price, category) + (1 | category)"}, [], [1, 0, 0]),
         ({"formula": "amount ~ 1 + x + (1 | category)", "missing": {"x": "mean_and_indicator"}}, [], [2, 0, 0]),
     ],
@@ -164,13 +164,7 @@ def test_what_one_scan_makes_is_what_a_scan_each_makes(
     if change:
         shop.write(change)
     fields = {"sampled": None, "window": {"column": "day", "days": 90}, **fields}
-    one = shop.run(keeps=False, **fields)
-    assert list(Path("runs/r0").glob("scan.parquet"))
-    with monkeypatch.context() as own:
-        own.setattr(gather, "scan_window", lambda *arguments: None)
-        two = shop.run(keeps=False, **fields)
-    assert not list(Path("runs/r1").glob("scan.parquet"))
-    assert_same(one, two)
+    assert_scans_agree(shop, monkeypatch, fields)
 
 
 @pytest.mark.parametrize(
@@ -199,14 +193,19 @@ def test_cells_of_the_scan_that_counts_are_those_of_a_scan_of_their_own(
     fields = {"sampled": None, "missing": {"region": "exclude"}, **fields}
     if "rules" in fields:
         fields["where"] = "amount > 0"
+    assert assert_scans_agree(shop, monkeypatch, fields).counts["excluded_where"] > 0
+
+
+def assert_scans_agree(shop: Shop, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any]) -> Compressed:
+    """A run with one scan for everything gives what a run with a scan for each question gives."""
     one = shop.run(keeps=False, **fields)
     assert list(Path("runs/r0").glob("scan.parquet"))
     with monkeypatch.context() as own:
         own.setattr(gather, "scan_window", lambda *arguments: None)
         two = shop.run(keeps=False, **fields)
     assert not list(Path("runs/r1").glob("scan.parquet"))
-    assert one.counts["excluded_where"] > 0
     assert_same(one, two)
+    return one
 
 
 def fingerprint_alone(connection: Any, study: Any, relation: Any, names: Any, path: Path) -> Any:

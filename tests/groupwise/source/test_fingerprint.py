@@ -1,4 +1,4 @@
-"""Changes that a checksum could miss although every line item has a hash of its own."""
+"""A checksum changes when values move between line items, or when equal line items change in the same way."""
 
 from __future__ import annotations
 
