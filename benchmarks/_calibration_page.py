@@ -14,6 +14,9 @@ from typing import Any
 FIGURES = Path(".groupwise") / "calibration"
 PAGE = Path("docs") / "calibration.md"
 
+SETS = 5
+"""Sets of seeds of which the worst is printed."""
+
 type Entry = Mapping[str, Any]
 
 
@@ -23,9 +26,30 @@ def main() -> None:
     for name, pattern, table in TABLES:
         files = sorted(FIGURES.glob(pattern))
         if files:
-            text = replace_table(text, name, table([json.loads(file.read_text(encoding="utf-8")) for file in files]))
+            text = replace_table(text, name, table([entry_of(file) for file in files]))
             print(f"{PAGE}: {name} from {len(files)} files")
     PAGE.write_text(text, encoding="utf-8")
+
+
+def entry_of(file: Path) -> Any:
+    """A lane's figures; beside a file of its shops, one a line, with the coverage of five sets of shops."""
+    entry, shops = json.loads(file.read_text(encoding="utf-8")), file.with_suffix(".lines")
+    if shops.exists() and isinstance(entry, dict) and "rows" in entry:
+        for row in entry["rows"]:
+            row["sets"] = sets_of_shops(shops, entry["shops"], row["kind"], row["is_few"])
+    return entry
+
+
+def sets_of_shops(file: Path, shops: int, kind: str, is_few: bool) -> list[float]:
+    """Coverage in each of ``SETS`` sets of consecutive shops, that is seeds; of several lines of one seed the last counts."""
+    found = {line["seed"]: line["found"] for line in map(json.loads, file.read_text(encoding="utf-8").splitlines())}
+    size = max(1, shops // SETS)
+    sets: list[list[float]] = [[] for _ in range(SETS)]
+    for seed, intervals in found.items():
+        covers = [is_inside for name, few, is_inside, _ in intervals or () if name == kind and few == is_few]
+        if covers and seed < SETS * size:
+            sets[seed // size].append(sum(covers) / len(covers))
+    return [sum(one) / len(one) for one in sets if one]
 
 
 def replace_table(text: str, name: str, table: str) -> str:
@@ -106,7 +130,10 @@ def few_groups_table(entries: Sequence[Entry]) -> str:
 
 
 def _covered(row: Entry | None) -> str:
-    return "" if row is None else f"{100 * row['covered']:.1f} ± {100 * row['error']:.1f}"
+    if row is None:
+        return ""
+    told = f"{100 * row['covered']:.1f} ± {100 * row['error']:.1f}"
+    return told if not row.get("sets") else f"{told} ({100 * min(row['sets']):.1f} to {100 * max(row['sets']):.1f})"
 
 
 def _measured(entry: Entry) -> str:

@@ -26,8 +26,10 @@ def times(rows: csr_array, matrix: csr_array) -> csr_array:
     if not _is_dense(rows) or m == 0:
         return csr_array(rows @ matrix)
     # most columns of a wide matrix may be empty: the dense product has the others only
-    used, place = np.unique(matrix.indices, return_inverse=True)
-    narrow = csr_array((matrix.data, place, matrix.indptr), shape=(n, len(used)))
+    is_used = np.zeros(matrix.shape[1], dtype=np.bool_)
+    is_used[matrix.indices] = True
+    used = np.flatnonzero(is_used)
+    narrow = csr_array((matrix.data, (np.cumsum(is_used) - 1)[matrix.indices], matrix.indptr), shape=(n, len(used)))
     step = max(1, VALUES_AT_ONCE // max(n, len(used), 1))
     pieces = [(narrow.T @ rows[at : at + step].T.toarray()).T for at in range(0, m, step)]
     found = csr_array(np.concatenate(pieces))

@@ -31,7 +31,7 @@ class SharedRows:
         """(n,) or (n, m) products with a dense ``right`` (w,) or (w, m)."""
         return np.asarray(self.own @ right + self.weights @ (self.shared @ right))
 
-    def __getitem__(self, here: slice) -> SharedRows:
+    def __getitem__(self, here: slice | Integers) -> SharedRows:
         """Some of the rows."""
         return SharedRows(csr_array(self.own[here]), csr_array(self.weights[here]), self.shared)
 

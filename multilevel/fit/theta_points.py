@@ -21,6 +21,7 @@ from multilevel.arrays import Floats, Integers
 from multilevel.fit.one_pass import Question, asked, together
 from multilevel.fit.shared_rows import Rows, as_csr, mapped
 from multilevel.fit.theta_spread import Conditional, ThetaMethod, points_by_turns, turns
+from multilevel.fit.variance_surface import MOST_MISS, VarianceSurface, variance_surface
 
 if TYPE_CHECKING:
     from multilevel.fit.container import Fit
@@ -30,6 +31,10 @@ WITHIN_POINTS = 16
 
 CHUNKS_AT_ONCE = 8
 """Chunks of rows that share a pass over the points."""
+
+
+type Ask = Callable[[Conditional, Rows], Floats]
+"""What rows vary by (m,) at a point."""
 
 
 @dataclass(frozen=True)
@@ -57,40 +62,45 @@ class ThetaPoints:
 
     def variances(self, rows: Rows) -> Floats:
         """(m, K)."""
-        inner = self._inner(rows)
-        found = np.empty((inner.shape[0], len(self.weights)))
-
-        def take(point: int, variance: Floats) -> None:
-            found[:, point] = variance
-
-        self._ask(lambda one: one.variance(inner), take)
-        return found
+        return self._everywhere(self._inner(rows), lambda one, own: one.variance(own))
 
     def spread_about(self, rows: Rows, centre: csr_array, *, few: bool = False) -> Floats:
         """(m,). ``few`` : conditional variances are averaged over ``WITHIN_POINTS`` of the points; for rows where they change little from
         point to point, as those of the levels of a factor that has many."""
         inner, middle = self._inner(rows), as_csr(self._inner(centre))
         total = np.asarray(self._away(inner, middle) ** 2 @ self.weights)
-        within = self._within if few else dict(enumerate(self.weights))
-
-        def take(point: int, spread: Floats) -> None:
-            total[:] += within[point] * spread**2
-
-        self._ask(lambda one: one.spread_about(inner, middle), take, within if few else None)
+        if few:
+            total += self._at(inner, _variance_about(middle), self._within) @ np.array(list(self._within.values()))
+        else:
+            total += self._everywhere(inner, _variance_about(middle)) @ self.weights
         return np.sqrt(total)
 
     def covariance_about(self, rows: Rows, centre: csr_array, *, few: bool = False) -> Floats:
         """(m, m); ``few`` as in ``spread_about``."""
         inner, middle = self._inner(rows), as_csr(self._inner(centre))
         away = self._away(inner, middle) * np.sqrt(self.weights)
-        total = np.asarray(away @ away.T)
-        within = self._within if few else dict(enumerate(self.weights))
+        surface = None if few else self._surface
+        if few:
+            within = self._within
+        elif surface is None:
+            within = dict(enumerate(self.weights))
+        else:
+            within = dict.fromkeys(surface.places.tolist(), 1.0 / len(surface.places))
+        total, variances = np.zeros((len(away), len(away))), {}
 
         def take(point: int, covariance: Floats) -> None:
             total[:] += within[point] * covariance
+            variances[point] = np.diagonal(covariance).copy()
 
-        self._ask(lambda one: one.covariance_about(inner, middle), take, within if few else None)
-        return total
+        self._ask(lambda one: one.covariance_about(inner, middle), take, within)
+        if surface is not None:
+            # correlations are those of the points that were asked, variances those of all points
+            some = np.stack([variances[point] for point in within], axis=1)
+            known = self._filled(surface, inner, _variance_about(middle), some) @ self.weights
+            own = np.diagonal(total)
+            stretch = np.sqrt(np.where(own > 0, known / np.where(own > 0, own, 1.0), 1.0))
+            total *= np.outer(stretch, stretch)
+        return np.asarray(total + away @ away.T)
 
     def draws(self, size: int, seed: int) -> Floats:
         """(size, p + q), each point as often as it weighs."""
@@ -117,6 +127,35 @@ class ThetaPoints:
         total = self.covariance_about(csr_array(eye_array(width, format="csr")), csr_array((1, width)))
         values, vectors = np.linalg.eigh(total)
         return np.asarray((vectors * np.sqrt(np.maximum(values, 0.0))).T)
+
+    @cached_property
+    def _surface(self) -> VarianceSurface | None:
+        return variance_surface(self.covariances, self.scales, self.weights)
+
+    def _everywhere(self, rows: Rows, ask: Ask) -> Floats:
+        """(m, K) of what ``rows`` (m, w) vary by at every point."""
+        surface = self._surface
+        if surface is None:
+            return self._at(rows, ask, range(len(self.weights)))
+        return self._filled(surface, rows, ask, self._at(rows, ask, surface.places.tolist()))
+
+    def _filled(self, surface: VarianceSurface, rows: Rows, ask: Ask, some: Floats) -> Floats:
+        """(m, K) from ``some`` (m, M) answers at the points of the surface; the other points are asked where it does not tell enough."""
+        found = surface.everywhere(some)
+        rough = np.flatnonzero(surface.misses(some) > MOST_MISS)
+        if len(rough):
+            found[np.ix_(rough, surface.others)] = self._at(rows[rough], ask, surface.others.tolist())
+        return found
+
+    def _at(self, rows: Rows, ask: Ask, points: Collection[int]) -> Floats:
+        """(m, points) answers of ``ask`` for rows (m, w)."""
+        found, place = np.empty((rows.shape[0], len(points))), {point: at for at, point in enumerate(points)}
+
+        def take(point: int, answer: Floats) -> None:
+            found[:, place[point]] = answer
+
+        self._ask(lambda one: ask(one, rows), take, set(points))
+        return found
 
     @cached_property
     def _within(self) -> dict[int, float]:
@@ -157,6 +196,11 @@ class ThetaPoints:
         for point, found in zip(visited, in_order(answers, len(visited), self.threads), strict=True):
             for question, answer in found:
                 question.take(point, answer)
+
+
+def _variance_about(centre: csr_array) -> Ask:
+    """What ``rows - centre`` vary by."""
+    return lambda one, rows: one.spread_about(rows, centre) ** 2
 
 
 def in_turn[C, T](ask: Callable[[C], T], chunks: Iterable[C], fits: Iterable[Fit]) -> Iterator[T]:
