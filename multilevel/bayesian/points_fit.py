@@ -251,7 +251,8 @@ def _spread(found: PointsPosterior, moments: LevelMoments, threads: int) -> Thet
     covariances = tuple(_covariances(layout, thetas, block) for block in range(len(layout.widths)))
     scales, weights = layout.scale(thetas), found.levels.weights
     if moments.means.shape[1] > DENSE_EFFECTS:
-        return ThetaPoints(moments.means, found.conditionals, covariances, weights, scales, threads=threads)
+        variance = weights @ moments.sds**2
+        return ThetaPoints(moments.means, found.conditionals, covariances, weights, variance, scales, threads=threads)
     roots = np.stack([found.conditionals(point).covariance_root().T for point in range(len(weights))], axis=1)
     return ThetaMixture(moments.means, roots, covariances, weights, method="posterior", scales=scales)
 

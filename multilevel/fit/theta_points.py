@@ -21,7 +21,7 @@ from multilevel.arrays import Floats, Integers
 from multilevel.fit.one_pass import Question, asked, together
 from multilevel.fit.shared_rows import Rows, as_csr, mapped
 from multilevel.fit.theta_spread import Conditional, ThetaMethod, points_by_turns, turns
-from multilevel.fit.variance_surface import MOST_MISS, VarianceSurface, variance_surface
+from multilevel.fit.variance_surface import MOST_MISS, VarianceSurface, coordinates_of, variance_surface
 
 if TYPE_CHECKING:
     from multilevel.fit.container import Fit
@@ -42,14 +42,15 @@ class ThetaPoints:
     """K normal distributions of (beta, b), one at each point of theta, with their weights.
 
     means : (K, w) in the coordinates of the fit. conditional : the normal distribution at point k. covariances : per block (K, k, k).
-    weights : (K,), summing to one. scales : (K,) residual sd at each point. matrix : (p + q, w), None for the identity. threads : that
-    points are worked on by.
+    weights : (K,), summing to one. variance : (w,) conditional variance of every coordinate of the fit, averaged over the points. scales :
+    (K,) residual sd at each point. matrix : (p + q, w), None for the identity. threads : that points are worked on by.
     """
 
     means: Floats
     conditional: Callable[[int], Conditional]
     covariances: tuple[Floats, ...]
     weights: Floats
+    variance: Floats
     scales: Floats | None = None
     matrix: csr_array | None = None
     method: ThetaMethod = "posterior"
@@ -127,6 +128,14 @@ class ThetaPoints:
         total = self.covariance_about(csr_array(eye_array(width, format="csr")), csr_array((1, width)))
         values, vectors = np.linalg.eigh(total)
         return np.asarray((vectors * np.sqrt(np.maximum(values, 0.0))).T)
+
+    @property
+    def central(self) -> int:
+        """The point whose variance parameters are nearest to their means, each in its sd."""
+        coordinates = coordinates_of(self.covariances, self.scales)
+        away = coordinates - self.weights @ coordinates
+        sd = np.sqrt(self.weights @ away**2)
+        return int(np.argmin(np.sum((away[:, sd > 0] / sd[sd > 0]) ** 2, axis=1)))
 
     @cached_property
     def _surface(self) -> VarianceSurface | None:

@@ -61,7 +61,7 @@ def variance_surface(covariances: Sequence[Floats], scales: Floats | None, weigh
 
     None where the points are too few for a surface to be worth it.
     """
-    coordinates = _coordinates(covariances, scales)
+    coordinates = coordinates_of(covariances, scales)
     centre = weights @ coordinates
     sd = np.sqrt(weights @ (coordinates - centre) ** 2)
     varies = sd > 0
@@ -76,8 +76,8 @@ def variance_surface(covariances: Sequence[Floats], scales: Floats | None, weigh
     return VarianceSurface(places, np.setdiff1d(np.arange(len(weights)), places), to_all, leverages)
 
 
-def _coordinates(covariances: Sequence[Floats], scales: Floats | None) -> Floats:
-    """(K, d) log sds, inverse hyperbolic tangents of correlations, and the log of the residual scale."""
+def coordinates_of(covariances: Sequence[Floats], scales: Floats | None) -> Floats:
+    """(K, d) of K points of theta: log sds, inverse hyperbolic tangents of correlations, and the log of the residual scale."""
     columns = []
     for covariance in covariances:
         sds = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))

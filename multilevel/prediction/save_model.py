@@ -22,12 +22,14 @@ from multilevel.fit.arrow_form import ArrowForm
 from multilevel.fit.container import Fit, UnitFreeFit
 from multilevel.fit.drawn_fit import drawn_fit
 from multilevel.fit.joint_draws import posterior_of
+from multilevel.fit.theta_points import ThetaPoints
 from multilevel.fit.theta_spread import ThetaExpansion, ThetaMixture
 from multilevel.formula.columns import predictor_expressions
 from multilevel.formula.parse import parse_formula
 from multilevel.formula.tree import Call
 from multilevel.linear.joint_arrow import arrow_form
 from multilevel.linear.joint_normal import NormalJoint
+from multilevel.prediction.points_as_arrow import points_as_arrow
 from multilevel.prediction.saved_joint import KeptArrow, KeptDeviations, KeptMixture, SavedJoint
 from multilevel.prediction.saved_model import SavedFactor, SavedMeans, SavedModel
 
@@ -81,7 +83,7 @@ def save_model(
         blocks=tuple(block.factor.name for block in design.blocks),
         terms=tuple(tuple(column.label for column in block.columns) for block in design.blocks),
         scale=_scale(fit),
-        log_scale_error=_log_scale_error(plain),
+        log_scale_error=_log_scale_error(fit),
         scale_draws=None if picks is None else _scale_draws(fit, picks),
         log_variance=None if variance is None else variance.constant,
         log_variance_error=0.0 if variance is None else variance.mean_error,
@@ -107,7 +109,7 @@ def unit_free_of(fit: Fit) -> UnitFreeFit:
 def unkept(fit: Fit) -> str | None:
     """Why nothing is kept of a fit, as the end of a sentence about it; None where it is kept."""
     width = len(fit.design.population) + fit.design.n_effects
-    if (fit.has_draws or _becomes_draws(fit)) and width > MOST_DRAWN:
+    if fit.has_draws and width > MOST_DRAWN:
         return f"it has draws of more than {MOST_DRAWN:,} coefficients"
     form = _normal_of(fit)
     if form is not None and form.factor.system.rest_starts[-1] + form.factor.system.n_population > MOST_CORE:
@@ -116,16 +118,22 @@ def unkept(fit: Fit) -> str | None:
 
 
 def _becomes_draws(fit: Fit) -> bool:
-    """Whether a posterior without draws has too many numbers at its points of theta, and is kept as draws."""
+    """Whether a posterior without draws has too many numbers at its points of theta, and is kept as draws. Of very many coefficients those
+    would be too many too: it is kept as one normal distribution (``points_as_arrow``)."""
     if fit.has_draws or not fit.is_posterior or fit.theta is None:
         return False
     spread = fit.theta.unmapped()
+    if isinstance(spread, ThetaPoints) and len(spread.variance) > MOST_DRAWN:
+        return False
     return not (isinstance(spread, ThetaMixture) and spread.roots.size <= MOST_VALUES)
 
 
 def _normal_of(fit: Fit) -> NormalJoint | None:
     spread = unit_free_of(fit).joint if fit.theta is None else fit.theta.unmapped()
-    inner = spread.inner if isinstance(spread, ThetaExpansion) else spread
+    if isinstance(spread, ThetaPoints):
+        inner: object = None if _becomes_draws(fit) else spread.conditional(spread.central)
+    else:
+        inner = spread.inner if isinstance(spread, ThetaExpansion) else spread
     return inner if isinstance(inner, NormalJoint) else None
 
 
@@ -149,6 +157,8 @@ def _normal(fit: Fit) -> SavedJoint:
         return KeptArrow(arrow_form(spread), spread.mean, np.zeros((len(spread.mean), 0)), maps.matrix)
     if isinstance(spread, ThetaExpansion) and isinstance(spread.inner, NormalJoint):
         return KeptArrow(arrow_form(spread.inner), spread.centre, spread.directions, maps.matrix)
+    if isinstance(spread, ThetaPoints):
+        return points_as_arrow(spread, maps.matrix)
     if isinstance(spread, ThetaMixture) and spread.roots.size <= MOST_VALUES:
         return KeptMixture(spread.mapped(maps.matrix))
     assert plain.joint is not None
@@ -163,8 +173,13 @@ def _scale(fit: Fit) -> float | None:
     return fit.sigma if fit.dispersion is None else fit.dispersion
 
 
-def _log_scale_error(plain: UnitFreeFit) -> float:
-    """Of the likelihood engine's log sigma or log dispersion, the last of its parameters where there is one."""
+def _log_scale_error(fit: Fit) -> float:
+    """Of log sigma or log dispersion: over the points of theta of a posterior; of the likelihood engine the last of its parameters, where
+    there is one."""
+    plain = unit_free_of(fit)
+    if fit.is_posterior and isinstance(fit.theta, ThetaPoints | ThetaMixture) and fit.theta.scales is not None:
+        logs = np.log(fit.theta.scales)
+        return float(np.sqrt(fit.theta.weights @ (logs - fit.theta.weights @ logs) ** 2))
     parameters = plain.parameters
     sizes = [len(own) * (len(own) + 1) // 2 for own in plain.covariances]
     if parameters is None or len(parameters.values) <= sum(sizes):
