@@ -15,7 +15,7 @@ FIGURES = Path(".groupwise") / "calibration"
 PAGE = Path("docs") / "calibration.md"
 
 SETS = 5
-"""Sets of seeds of which the worst is printed."""
+"""Sets of seeds, of which the lowest and the highest coverage are printed."""
 
 type Entry = Mapping[str, Any]
 
@@ -35,14 +35,16 @@ def entry_of(file: Path) -> Any:
     """A lane's figures; beside a file of its shops, one a line, with the coverage of five sets of shops."""
     entry, shops = json.loads(file.read_text(encoding="utf-8")), file.with_suffix(".lines")
     if shops.exists() and isinstance(entry, dict) and "rows" in entry:
+        lines = map(json.loads, shops.read_text(encoding="utf-8").splitlines())
+        found = {line["seed"]: line["found"] for line in lines if line["commit"] == entry["commit"]}
         for row in entry["rows"]:
-            row["sets"] = sets_of_shops(shops, entry["shops"], row["kind"], row["is_few"])
+            row["sets"] = sets_of_shops(found, entry["shops"], row["kind"], row["is_few"])
     return entry
 
 
-def sets_of_shops(file: Path, shops: int, kind: str, is_few: bool) -> list[float]:
-    """Coverage in each of ``SETS`` sets of consecutive shops, that is seeds; of several lines of one seed the last counts."""
-    found = {line["seed"]: line["found"] for line in map(json.loads, file.read_text(encoding="utf-8").splitlines())}
+def sets_of_shops(found: Mapping[int, Any], shops: int, kind: str, is_few: bool) -> list[float]:
+    """Coverage of one kind of interval in each of ``SETS`` sets of consecutive seeds; ``found`` has every shop's intervals by its seed,
+    None where the run was refused."""
     size = max(1, shops // SETS)
     sets: list[list[float]] = [[] for _ in range(SETS)]
     for seed, intervals in found.items():

@@ -21,11 +21,13 @@ def test_coverage_of_few_groups_has_the_lowest_and_highest_of_five_sets_of_shops
     file = tmp_path / "few-groups-d-likelihood.json"
     file.write_text(json.dumps(entry), encoding="utf-8")
     assert "| d | contrast | 90.0 ± 1.0 |  | 2 |  |" in few_groups_table([entry_of(file)])
-    # the first shop holds one of two, the last none; a run that was refused has no intervals; a line that comes twice counts once
+    # the first shop holds one of two, the last none; a run that was refused has no intervals; the last line of a seed counts,
+    # and none of another commit
     held = {0: [True, False], 9: [False]}
     lines: list[tuple[int, object]] = [(0, [["contrast", False, False, 2.0]])]
     lines += [(seed, [["contrast", False, own, 2.0] for own in held.get(seed, [True])]) for seed in range(10)]
     lines.append((4, None))
     text = "".join(json.dumps({"seed": seed, "commit": "c", "found": found}) + "\n" for seed, found in lines)
+    text += json.dumps({"seed": 9, "commit": "other", "found": [["contrast", False, True, 2.0]]}) + "\n"
     file.with_suffix(".lines").write_text(text, encoding="utf-8")
     assert "| d | contrast | 90.0 ± 1.0 (50.0 to 100.0) |" in few_groups_table([entry_of(file)])

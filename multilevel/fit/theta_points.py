@@ -95,7 +95,7 @@ class ThetaPoints:
 
         self._ask(lambda one: one.covariance_about(inner, middle), take, within)
         if surface is not None:
-            # correlations are those of the points that were asked, variances those of all points
+            # correlations are those of the points that were asked, which weigh alike; variances are those of all points
             some = np.stack([variances[point] for point in within], axis=1)
             known = self._filled(surface, inner, _variance_about(middle), some) @ self.weights
             own = np.diagonal(total)

@@ -1,8 +1,8 @@
 """A posterior of very many coefficients, kept as points of theta, as one normal distribution in arrow form.
 
-The conditional distribution at the central point gives who depends on whom. What the conditional means vary by from point to point is added
-as a few directions, and every coefficient is stretched so that its variance is that of the posterior. What is lost is the mixture's shape:
-bounds are those of a normal distribution, and conditional correlations those of one point.
+The conditional distribution at the central point of theta gives the regressions. What the conditional means vary by from point to point
+is added as a few directions, and every coefficient is stretched so that its variance is that of the posterior. What is lost is the
+mixture's shape: bounds are those of a normal distribution, and conditional correlations those of one point.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def points_as_arrow(spread: ThetaPoints, matrix: csr_array) -> KeptArrow:
 
 
 def stretched(form: ArrowForm, by: Floats) -> ArrowForm:
-    """The distribution of every coordinate's deviation times its entry of ``by`` (w,)."""
+    """The distribution in which every coordinate's deviation is multiplied by its entry of ``by`` (w,); 0 makes a coordinate constant."""
     back = csr_array(diags_array(np.divide(1.0, by, out=np.zeros_like(by), where=by > 0)))
     steps = tuple(
         replace(
