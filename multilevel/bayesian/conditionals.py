@@ -14,12 +14,14 @@ from multilevel.arrays import Floats
 from multilevel.bayesian.collapsed import Collapsed
 from multilevel.bayesian.parameters import Layout
 from multilevel.fit.theta_points import in_order
+from multilevel.linear.dense_part import dense_bytes, dense_part, whole
 from multilevel.linear.factorise import BlockedFactor, BlockedSystem
 from multilevel.linear.joint_normal import NormalJoint
 from multilevel.linear.small_blocks import diagonals
 
 KEPT_BYTES = 1_500_000_000
-"""Of factorisations up to which those of all points are kept; beyond, each is made again where it is asked for."""
+"""Of factorisations up to which those of all points are kept; beyond, each is made again where it is asked for, from its dense part where
+those fit."""
 
 DENSE_COPIES = 3
 """Square matrices of the rest's size that a factorisation keeps once it has answered."""
@@ -85,21 +87,35 @@ class Conditionals(KeptConditionals):
     @property
     def sizes(self) -> tuple[tuple[int, int], ...]:
         """See ``PointConditionals``."""
-        assert isinstance(self.density.system, BlockedSystem)
-        return self.density.system.sizes
+        return self._system.sizes
 
     def factorised(self, point: int) -> NormalJoint:
-        """See ``KeptConditionals``."""
-        theta = self.thetas[point]
-        factor = self.density.factorise(theta)
-        assert isinstance(factor, BlockedFactor)
-        return NormalJoint(without_gradients(factor), float(self.density.layout.scale(theta)))
+        """See ``KeptConditionals``; from the dense part of an earlier time, where those of all points fit into memory."""
+        system, theta = self._system, self.thetas[point]
+        dense = self._dense_parts.get(point)
+        if dense is not None:
+            factor = whole(dense)
+        else:
+            made = self.density.factorise(theta)
+            assert isinstance(made, BlockedFactor)
+            factor = without_gradients(made)
+            if len(self.thetas) * dense_bytes(system) <= KEPT_BYTES:
+                self._dense_parts[point] = dense_part(factor)
+        return NormalJoint(factor, float(self.density.layout.scale(theta)))
 
     @property
     def are_kept(self) -> bool:
         """See ``KeptConditionals``."""
+        return len(self.thetas) * factor_bytes(self._system) <= KEPT_BYTES
+
+    @cached_property
+    def _dense_parts(self) -> dict[int, BlockedFactor]:
+        return {}
+
+    @property
+    def _system(self) -> BlockedSystem:
         assert isinstance(self.density.system, BlockedSystem)
-        return len(self.thetas) * factor_bytes(self.density.system) <= KEPT_BYTES
+        return self.density.system
 
 
 def without_gradients(factor: BlockedFactor) -> BlockedFactor:

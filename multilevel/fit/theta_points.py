@@ -20,14 +20,18 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from multilevel.arrays import Floats, Integers
 from multilevel.fit.one_pass import Question, asked, together
 from multilevel.fit.shared_rows import Rows, as_csr, mapped
-from multilevel.fit.theta_spread import Conditional, ThetaMethod, points_by_turns, turns
-from multilevel.fit.variance_surface import MOST_MISS, VarianceSurface, coordinates_of, variance_surface
+from multilevel.fit.theta_spread import Conditional, ThetaMethod, points_by_turns
+from multilevel.fit.variance_surface import MOST_MISS, VarianceSurface, coordinates_of, few_for_all, variance_surface
 
 if TYPE_CHECKING:
     from multilevel.fit.container import Fit
 
 WITHIN_POINTS = 16
 """Points that say how wide the conditional distributions are on average, where few do."""
+
+COVARIANCE_POINTS = 4
+"""The same for how many rows vary together, which costs a product of all pairs of rows at every point. Of sums over line items as score
+tests ask for them, the conditional covariance hardly changes from point to point."""
 
 CHUNKS_AT_ONCE = 8
 """Chunks of rows that share a pass over the points."""
@@ -71,18 +75,19 @@ class ThetaPoints:
         inner, middle = self._inner(rows), as_csr(self._inner(centre))
         total = np.asarray(self._away(inner, middle) ** 2 @ self.weights)
         if few:
-            total += self._at(inner, _variance_about(middle), self._within) @ np.array(list(self._within.values()))
+            within = self._some(WITHIN_POINTS)
+            total += self._at(inner, _variance_about(middle), within) @ np.array(list(within.values()))
         else:
             total += self._everywhere(inner, _variance_about(middle)) @ self.weights
         return np.sqrt(total)
 
     def covariance_about(self, rows: Rows, centre: csr_array, *, few: bool = False) -> Floats:
-        """(m, m); ``few`` as in ``spread_about``."""
+        """(m, m). ``few`` : as in ``spread_about``, with ``COVARIANCE_POINTS``."""
         inner, middle = self._inner(rows), as_csr(self._inner(centre))
         away = self._away(inner, middle) * np.sqrt(self.weights)
         surface = None if few else self._surface
         if few:
-            within = self._within
+            within = self._some(COVARIANCE_POINTS)
         elif surface is None:
             within = dict(enumerate(self.weights))
         else:
@@ -166,11 +171,10 @@ class ThetaPoints:
         self._ask(lambda one: ask(one, rows), take, set(points))
         return found
 
-    @cached_property
-    def _within(self) -> dict[int, float]:
-        """``WITHIN_POINTS`` of the points, each as often as it weighs, with their weights."""
-        places, times = np.unique(turns(WITHIN_POINTS, self.weights), return_counts=True)
-        return dict(zip(places.tolist(), times / WITHIN_POINTS, strict=True))
+    def _some(self, size: int) -> dict[int, float]:
+        """About ``size`` of the points, which stand for all, with their weights."""
+        places = few_for_all(self.covariances, self.scales, self.weights, size)
+        return dict.fromkeys(places.tolist(), 1.0 / len(places))
 
     def mapped(self, matrix: csr_array) -> ThetaPoints:
         """The distribution of ``matrix`` (beta, b)."""

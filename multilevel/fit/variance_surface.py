@@ -8,7 +8,7 @@ out in turn.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,15 +61,16 @@ def variance_surface(covariances: Sequence[Floats], scales: Floats | None, weigh
 
     None where the points are too few for a surface to be worth it.
     """
-    coordinates = coordinates_of(covariances, scales)
-    centre = weights @ coordinates
-    sd = np.sqrt(weights @ (coordinates - centre) ** 2)
-    varies = sd > 0
-    design = np.column_stack([np.ones(len(weights)), (coordinates - centre)[:, varies] / sd[varies]])
+    standard = _standardised(covariances, scales, weights)
+    design = np.column_stack([np.ones(len(weights)), standard])
     size = max(FEWEST_POINTS, PER_COORDINATE * design.shape[1])
     if WORTH * size > len(weights):
         return None
-    places = _stand_for_all(design, weights, size)
+
+    def spans(places: Integers) -> bool:
+        return int(np.linalg.matrix_rank(design[places])) == design.shape[1]
+
+    places = _nearest_sample(np.hstack([standard, standard**2]), weights, size, spans)
     chosen = design[places]
     to_all = design @ np.linalg.pinv(chosen)
     leverages = np.clip(np.diagonal(to_all[places]), 0.0, 1.0 - 1e-6)
@@ -90,16 +91,30 @@ def coordinates_of(covariances: Sequence[Floats], scales: Floats | None) -> Floa
     return np.stack(columns, axis=1)
 
 
-def _stand_for_all(design: Floats, weights: Floats, size: int) -> Integers:
-    """Places of the systematic sample of about ``size`` points whose means and mean squares are nearest to those of all."""
-    moments = np.hstack([design[:, 1:], design[:, 1:] ** 2])
-    target = weights @ moments
+def few_for_all(covariances: Sequence[Floats], scales: Floats | None, weights: Floats, size: int) -> Integers:
+    """Places of about ``size`` points, to be weighed alike, whose means of theta are nearest to those of all points."""
+    standard = _standardised(covariances, scales, weights)
+    return _nearest_sample(standard, weights, size, lambda places: True)
+
+
+def _standardised(covariances: Sequence[Floats], scales: Floats | None, weights: Floats) -> Floats:
+    """(K, d) coordinates that vary, less their means, in their sds."""
+    coordinates = coordinates_of(covariances, scales)
+    away = coordinates - weights @ coordinates
+    sd = np.sqrt(weights @ away**2)
+    return np.asarray(away[:, sd > 0] / sd[sd > 0])
+
+
+def _nearest_sample(values: Floats, weights: Floats, size: int, serves: Callable[[Integers], bool]) -> Integers:
+    """Places of the systematic sample of about ``size`` of K points whose means of ``values`` (K, m) are nearest to those of all, among
+    those that ``serves``."""
+    target = weights @ values
     best, smallest = np.arange(len(weights)), np.inf
     for seed in range(CANDIDATES):
         order = np.random.default_rng(seed).permutation(len(weights))
         places = np.sort(order[np.unique(turns(size, weights[order]))])
-        distance = float(np.sum((moments[places].mean(axis=0) - target) ** 2))
-        if distance < smallest and np.linalg.matrix_rank(design[places]) == design.shape[1]:
+        distance = float(np.sum((values[places].mean(axis=0) - target) ** 2))
+        if distance < smallest and serves(places):
             best, smallest = places, distance
     return best
 

@@ -28,11 +28,13 @@ def level_rows(cross: CrossProducts, width: int) -> csr_array:
     """(L * k, width - 1) sparse Z_e'[Z_r Q], level-major."""
     k, levels = cross.values.shape[1], len(cross.starts) - 1
     if k == 1:
-        found = csr_array((cross.values[:, 0], cross.columns, cross.starts), shape=(levels, width))[:, : width - 1]
-    else:
-        level = np.repeat(np.arange(levels), np.diff(cross.starts))
-        rows = (level[:, None] * k + np.arange(k)).ravel()
-        found = csr_array((cross.values.ravel(), (rows, np.repeat(cross.columns, k))), shape=(levels * k, width))[:, : width - 1]
+        # columns that a level does not touch, and the last one, are left out
+        kept = (cross.values[:, 0] != 0.0) & (cross.columns < width - 1)
+        starts = np.concatenate([[0], np.cumsum(kept)])[cross.starts]
+        return csr_array((cross.values[kept, 0], cross.columns[kept], starts), shape=(levels, width - 1))
+    level = np.repeat(np.arange(levels), np.diff(cross.starts))
+    rows = (level[:, None] * k + np.arange(k)).ravel()
+    found = csr_array((cross.values.ravel(), (rows, np.repeat(cross.columns, k))), shape=(levels * k, width))[:, : width - 1]
     if cross.is_full:  # columns that a level does not touch
         found.eliminate_zeros()
     return found

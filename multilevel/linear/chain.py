@@ -11,7 +11,7 @@ the top down (Takahashi, Fagan and Chen 1973).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -104,19 +104,26 @@ def eliminate(chain: Sequence[Stage], lambdas: Sequence[Floats], schur: Floats) 
 
     Returns the stages factorised and the sum of log |Lambda' G Lambda + I|.
     """
-    left, found, log_det = list(chain), [], 0.0
-    total = np.zeros(schur.shape) if left else schur
-    for lam in lambdas:
-        stage = left.pop(0)
-        kernels, own_log_det = conditional_blocks(stage.own, lam)
+    found, log_det = [], 0.0
+    total = np.zeros(schur.shape) if chain else schur
+    for factor, own_log_det in folded(chain, lambdas):
         log_det += own_log_det
-        add_products(total, stage.cross, kernels, np.arange(len(kernels)))
-        left = fold_up(left, kernels, stage.cross, stage.up)
-        found.append(StageFactor(stage, lam, kernels))
+        add_products(total, factor.stage.cross, factor.kernels, np.arange(len(factor.kernels)))
+        found.append(factor)
     if found:
         mirror(total)
         schur -= total
     return found, log_det
+
+
+def folded(chain: Sequence[Stage], lambdas: Sequence[Floats]) -> Iterator[tuple[StageFactor, float]]:
+    """The stages of ``chain`` factorised in order, each with its log |Lambda' G Lambda + I|."""
+    left = list(chain)
+    for lam in lambdas:
+        stage = left.pop(0)
+        kernels, log_det = conditional_blocks(stage.own, lam)
+        yield StageFactor(stage, lam, kernels), log_det
+        left = fold_up(left, kernels, stage.cross, stage.up)
 
 
 def selected_covariances(chain: Sequence[StageFactor], covariance: Floats) -> list[SelectedCovariance]:

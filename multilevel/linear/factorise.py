@@ -81,11 +81,8 @@ class BlockedSystem:
         own_lambda = side_by_side([lambdas[index] for index in self.merged])
         kernels, log_det = conditional_blocks(self.own, own_lambda)
         schur = self._eliminate(own_lambda, kernels)
-        above = [side_by_side([lambdas[index] for index in stage.blocks]) for stage in self.chain]
-        chain, log_det_chain = eliminate(self._chain_left(own_lambda, kernels), above, schur)
-        log_det += log_det_chain
-        q = self.rest_starts[-1]
-        p = self.n_population
+        chain, log_det_chain = eliminate(self.chain_left(own_lambda, kernels), self.of_chain(lambdas), schur)
+        q, p = self.rest_starts[-1], self.n_population
         work = schur.copy()
         for index, start in zip(self.rest, self.rest_starts, strict=False):
             _scale(work, lambdas[index], start, self.sizes[index])
@@ -99,7 +96,11 @@ class BlockedSystem:
             raise FitError("The cross-products are not positive definite: columns of the model are collinear within rounding.") from error
         right = solve_upper(root, work[: q + p, -1], transposed=True)
         rss = float(work[-1, -1] - right @ right + extra + self.residual_ss)
-        return BlockedFactor(self, tuple(lambdas), own_lambda, kernels, log_det, schur, root, right, rss, tuple(chain))
+        return BlockedFactor(self, tuple(lambdas), own_lambda, kernels, log_det + log_det_chain, schur, root, right, rss, tuple(chain))
+
+    def of_chain(self, lambdas: Sequence[Floats]) -> list[Floats]:
+        """Of each factor of the chain, its blocks side by side."""
+        return [side_by_side([lambdas[index] for index in stage.blocks]) for stage in self.chain]
 
     @cached_property
     def presummed(self) -> Presummed:
@@ -131,7 +132,7 @@ class BlockedSystem:
             return self._within_levels + self._between_levels(own_lambda[0, 0] ** 2)
         return schur_complement(self.gram, self.cross, kernels)
 
-    def _chain_left(self, own_lambda: Floats, kernels: Floats) -> list[Stage]:
+    def chain_left(self, own_lambda: Floats, kernels: Floats) -> list[Stage]:
         """The chain's cross-products with the first factor eliminated."""
         if not self.chain or self.inside is None:
             return fold_up(self.chain, kernels, self.cross, self.up)
@@ -266,8 +267,7 @@ class BlockedFactor:
         return self._assemble(self.rest_solution[None, :])[0, self.system.n_population :]
 
     def _beta(self, rest: Floats, *, about_zero: bool = False) -> Floats:
-        gamma = rest[:, self._q :] + (0.0 if about_zero else self.system.location)
-        return solve_upper(self.system.triangle, gamma.T).T
+        return solve_upper(self.system.triangle, (rest[:, self._q :] + (0.0 if about_zero else self.system.location)).T).T
 
     def rest_effects(self, rest: Floats) -> Floats:
         """(n, q_r + p) coefficients of the columns [Z_r Q]: u scaled to b."""

@@ -24,7 +24,7 @@ from multilevel.linear.arrow_matrices import EliminatedMatrices, block_diagonal,
 from multilevel.linear.elimination import spreads
 from multilevel.linear.factorise import BlockedFactor
 from multilevel.linear.products import CrossProducts
-from multilevel.linear.triangular import solve_upper
+from multilevel.linear.triangular import inverse_root, solve_upper
 
 LARGEST_CHUNK = 100_000
 """Most rows combined at once."""
@@ -68,9 +68,7 @@ class NormalJoint:
     @cached_property
     def _rest_root(self) -> Floats:
         """(q_r + p, q_r + p) A with A A' = Var of the coefficients of [Z_r Q], over sigma^2."""
-        root = self.factor.root
-        inverse = solve_triangular(root, np.eye(len(root))) if len(root) else root
-        return self.factor.rest_effects(inverse.T).T
+        return self.factor.rest_effects(inverse_root(self.factor.root).T).T
 
     @cached_property
     def eliminated(self) -> tuple[EliminatedMatrices, ...]:
@@ -242,10 +240,17 @@ class NormalJoint:
     @cached_property
     def _parents(self) -> tuple[Floats, csr_array]:
         """Covariances over sigma^2 of the factor above the leaves: (L k, q_r + p) with the rest, and (L k, L k) its block diagonal."""
-        parents = self.eliminated[1]
-        # a parent's row of the cross-products touches what any of its leaves does: mostly all of the columns
-        with_rest = -(parents.kernels @ product(parents.cross, self.factor.rest_covariance))
-        return np.asarray(with_rest), block_diagonal(self.factor.selected(self.factor.rest_covariance)[0].own)
+        found = self.factor.selected(self.factor.rest_covariance)[0]
+        stage = self.factor.chain[0].stage
+        levels, k = stage.own.shape[:2]
+        if stage.cross.is_full:
+            # the pattern on which covariances are selected has every column, and one of the outcome
+            with_rest = found.cross.reshape(levels, -1, k)[:, :-1].transpose(0, 2, 1).reshape(levels * k, -1)
+        else:
+            # a parent's row of the cross-products touches what any of its leaves does: mostly all of the columns
+            parents = self.eliminated[1]
+            with_rest = -np.asarray(parents.kernels @ product(parents.cross, self.factor.rest_covariance))
+        return with_rest, block_diagonal(found.own)
 
     def _by_parents(self, rows: csr_array) -> Floats:
         """As ``_through_rest``. A leaf's row touches one parent, and through it as much of the rest as all of that one's leaves: what they

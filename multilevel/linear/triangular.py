@@ -50,6 +50,11 @@ def upper_inverse(root: Floats) -> Floats:
     return inverse
 
 
+def inverse_root(root: Floats) -> Floats:
+    """(n, n) R^-1 of the upper triangular R (n, n) of ``upper_root``, without zeros on its diagonal."""
+    return cast(Floats, lapack.dtrtri(root, lower=0)[0]) if len(root) else root
+
+
 def solve_upper(root: Floats, right: Floats, *, transposed: bool = False) -> Floats:
     """R^-1 ``right``, or R'^-1 ``right``, for upper triangular R (n, n) without zeros on its diagonal; ``right`` is (n,) or (n, m)."""
     if not len(root) or not right.size:

@@ -11,6 +11,7 @@ from scipy.sparse import csr_array
 from multilevel.design.reduction import ReducedBlock, ReducedRows
 from multilevel.linear import assemble
 from multilevel.linear.assemble import linear_system
+from multilevel.linear.dense_part import dense_part, whole
 from multilevel.linear.effects_gradient import criterion_gradient
 from multilevel.linear.factorise import BlockedFactor
 from multilevel.linear.joint_normal import NormalJoint
@@ -104,6 +105,18 @@ def test_the_joint_distribution_is_that_of_the_dense_factor(slopes: bool, worth:
     np.testing.assert_allclose(np.einsum("ij,ij->i", picked @ root.T, picked @ root.T), dense.variance(picked), rtol=1e-9)
     drawn = (apart.draws(4_000, 1) - apart.mean) @ picked.T.toarray()
     np.testing.assert_allclose(drawn.std(axis=0), np.sqrt(dense.variance(picked)), rtol=0.06)
+
+
+@pytest.mark.parametrize("slopes", [False, True], ids=["intercepts", "slopes"])
+def test_a_factorisation_follows_from_its_dense_part(slopes: bool, worth: int) -> None:
+    made, _ = both_ways(slopes, worth, factors(slopes))
+    again = whole(dense_part(made))
+    assert dense_part(made).kernels.size == 0
+    for name in ("beta", "effects", "root", "kernels"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(made, name))
+    one, other = NormalJoint(made, 1.3), NormalJoint(again, 1.3)
+    every = csr_array(np.eye(len(one.mean)))
+    np.testing.assert_array_equal(one.variance(every), other.variance(every))
 
 
 def test_small_models_keep_the_dense_factor() -> None:
