@@ -23,6 +23,9 @@ from multilevel.fit.interval_estimates import Moments
 LEVEL_POINTS = 96
 """Points for the levels, at least; ``PER_MOMENT`` for each moment that they are held to."""
 
+MORE_POINTS, MORE_VALUES = 128, 32_000_000
+"""Of a gaussian model, whose points cost one factorisation each: so many points, as long as they hold no more numbers together."""
+
 PER_MOMENT = 3
 
 CANDIDATES = 500
@@ -81,6 +84,11 @@ def choose_points(theta: ThetaPosterior, population: WeightedPoints, most: int, 
 def number_of_points(d: int) -> int:
     """How many points stand for all in d dimensions."""
     return max(LEVEL_POINTS, PER_MOMENT * 2 * d)
+
+
+def more_points(coefficients: int) -> int:
+    """How many points of a gaussian model with so many coefficients and effects are worth having, beyond ``number_of_points``."""
+    return min(MORE_POINTS, MORE_VALUES // max(coefficients, 1))
 
 
 def calibrated(moments: Floats, weights: Floats, target: Floats) -> Floats:

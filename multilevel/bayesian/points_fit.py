@@ -22,7 +22,7 @@ from multilevel.bayesian.conditionals import Conditionals, LevelMoments, PointCo
 from multilevel.bayesian.convergence import convergence, convergence_checks
 from multilevel.bayesian.importance_points import Tell, ThetaPosterior, importance_points, nobody
 from multilevel.bayesian.independence import laplace_proposal, sample_independently
-from multilevel.bayesian.level_points import LevelPoints, bound_errors, choose_points
+from multilevel.bayesian.level_points import LevelPoints, bound_errors, choose_points, more_points
 from multilevel.bayesian.mixture_joint import MixtureJoint
 from multilevel.bayesian.parameters import Layout
 from multilevel.bayesian.priors import ResolvedPriors
@@ -150,7 +150,8 @@ def sample_points(rows: ReducedRows, priors: ResolvedPriors, sampling: Sampling,
         theta, checks = chains_in_theta(density, sampling, rng)
     clock.lap("points")
     population = refined(theta, rng)
-    levels = choose_points(theta, population, most_roots(density.system.n_population + density.system.n_effects), rng)
+    size = density.system.n_population + density.system.n_effects
+    levels = choose_points(theta, population, max(most_roots(size), more_points(size)), rng)
     record = points_record(theta, population, levels, seed) | {"seconds": clock.seconds}
     if failed is not None:
         record["importance_points_failed"] = failed
@@ -252,7 +253,7 @@ def _spread(found: PointsPosterior, moments: LevelMoments, threads: int) -> Thet
     scales, weights = layout.scale(thetas), found.levels.weights
     if moments.means.shape[1] > DENSE_EFFECTS:
         variance = weights @ moments.sds**2
-        return ThetaPoints(moments.means, found.conditionals, covariances, weights, variance, scales, threads=threads)
+        return ThetaPoints(np.asfortranarray(moments.means), found.conditionals, covariances, weights, variance, scales, threads=threads)
     roots = np.stack([found.conditionals(point).covariance_root().T for point in range(len(weights))], axis=1)
     return ThetaMixture(moments.means, roots, covariances, weights, method="posterior", scales=scales)
 

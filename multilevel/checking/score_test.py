@@ -9,7 +9,8 @@ included. Other families are treated so to first order. Effects with design K ha
 is compared with the distribution of a quadratic form in normal variables that has M (Lin 1997; Verbeke and Molenberghs 2003); the
 weights are those of the likelihood ratio against an excess as large as what a middling level varies by anyway, so that no large level
 decides alone. Of that distribution three moments are used (Imhof 1961); its variance is enlarged for outcomes whose tails are
-longer than normal ones, and for the estimated scale. The same for both engines: C comes through ``Joint``.
+longer than normal ones, and for the estimated scale. The same for both engines: a posterior is tested at the medians of its variance
+parameters (``at_median_theta``), where residuals balance as they do at a maximum.
 
 What varies too much everywhere is not taken for these effects: where a level has several independent clusters (cells; combinations of all
 factors), M is multiplied by how much more than W those vary about the level's own effect, if they do (McCullagh and Nelder 1989, section
@@ -26,9 +27,10 @@ from scipy.special import chdtrc, chdtri
 
 from multilevel.arrays import Floats, Integers, distinct
 from multilevel.design.reduction import ReducedRows, coefficient_matrix, outcome_of, reduce_design
+from multilevel.errors import FitError
 from multilevel.families.registry import family_named
 from multilevel.fit.container import Fit
-from multilevel.fit.theta_points import ThetaPoints
+from multilevel.intervals.median_theta import at_median_theta
 
 MOST_EFFECTS = 1_000
 """Effects that are looked at; of more, those with most information."""
@@ -36,9 +38,9 @@ MOST_EFFECTS = 1_000
 FEWEST_FREE = 20
 """Rows that must be left when the new effects have taken theirs: the residual is known from them."""
 
-LEFT, LEFT_OF_DRAWS = 1e-3, 0.1
+LEFT = 1e-3
 """Share of the information on the new effects that the fit must leave: below it the model has nearly the same effects already, or the
-difference is lost in rounding, or in the number of posterior draws."""
+difference is lost in rounding."""
 
 SIMULATIONS, MOST_SIMULATED = 60, 20_000
 """Of outcomes, for their fourth moments; and of how many rows."""
@@ -124,20 +126,13 @@ class Scores:
         weighted = csr_array(used.multiply(self.weight[:, None]))
         # by rows, so that no copy of the matrix is made
         fitted = csr_array(weighted.T.tocsr() @ self.matrix)
-        taken = self._covariance(fitted)
+        taken = self.fit.joint.covariance_about(fitted, csr_array((1, fitted.shape[1])))
         left = np.asarray((weighted.T @ used).todense()) - taken
-        if np.trace(left / own[:, None]) < (LEFT_OF_DRAWS if self.fit.has_draws else LEFT) * len(kept):
+        if np.trace(left / own[:, None]) < LEFT * len(kept):
             return None
         d = 1.0 / (1.0 + own / np.median(own))
         dispersion, spare = self._dispersion(used, clusters, d)
         return self._compared(float(d @ scores**2), left, d, used, dispersion, spare)
-
-    def _covariance(self, rows: csr_array) -> Floats:
-        """(m, m) of ``rows @ (beta, b)``. A few points of a posterior do: it is compared with a ratio of ``MATERIAL``."""
-        nothing = csr_array((1, rows.shape[1]))
-        if isinstance(self.fit.theta, ThetaPoints):
-            return self.fit.theta.covariance_about(rows, nothing, few=True)
-        return self.fit.joint.covariance_about(rows, nothing)
 
     def _dispersion(self, effects: csr_array, clusters: Integers, d: Floats) -> tuple[float, float]:
         """How many times as much clusters vary about their level's own effect as independent rows would, at least 1; and how many are
@@ -177,7 +172,15 @@ class Scores:
 
 
 def scores_of(fit: Fit, seed: int = 0) -> Scores | None:
-    """At the estimates of a fit; None where a predictor is so far out that its outcomes have no information."""
+    """At the estimates of a fit, or the medians of a posterior's variance parameters.
+
+    None where a predictor is so far out that its outcomes have no information, or where there is no mode because only the prior of a
+    posterior keeps estimates finite.
+    """
+    try:
+        fit = at_median_theta(fit)
+    except FitError:
+        return None
     rows = reduce_design(fit.design)
     matrix = coefficient_matrix(rows)
     eta = np.asarray(rows.offset + matrix @ fit.joint.mean)

@@ -27,6 +27,9 @@ from multilevel.fit.theta_spread import ThetaSpread
 EXACT_VALUES = 2_000_000
 """Quantities times points up to which quantiles of the mixture are solved for; above, Cornish and Fisher's expansion gives them."""
 
+CACHED_VALUES = 100_000
+"""Of them that are worked on at once: they stay in the processor's cache."""
+
 BISECTIONS = 40
 
 SMALLEST = 1e-300
@@ -48,8 +51,13 @@ class Moments:
     @property
     def total(self) -> Floats:
         """(m,) variances."""
-        away = self.mean - (self.mean @ self.weights)[:, None]
-        return np.asarray((self.variance + away**2) @ self.weights)
+        quantities, points = self.mean.shape
+        found, step = np.empty(quantities), max(1, CACHED_VALUES // points)
+        for at in range(0, quantities, step):
+            mean = self.mean[at : at + step]
+            away = mean - (mean @ self.weights)[:, None]
+            found[at : at + step] = (self.variance[at : at + step] + away * away) @ self.weights
+        return found
 
     def wider(self, variance: Floats, weights: Floats) -> Moments:
         """With independent variances (m, T) added at T points of theta with ``weights`` (T,): those that are here already, or any number
@@ -60,8 +68,8 @@ class Moments:
 
     def bounds(self, interval: float) -> tuple[Floats, Floats]:
         """(m,), (m,) equal-tailed."""
-        tail = (1.0 - interval) / 2.0
-        return mixture_quantile(self, tail), mixture_quantile(self, 1.0 - tail)
+        lower, upper = mixture_bounds(self, (1.0 - interval) / 2.0)
+        return lower, upper
 
 
 def point_weights(spread: ThetaSpread) -> Floats:
@@ -167,16 +175,15 @@ def from_bounds(summary: Summary, interval: float) -> Summary:
     return replace(summary, std_error=(summary.upper - summary.lower) / (2.0 * float(ndtri(0.5 + interval / 2.0))))
 
 
-def mixture_quantile(found: Moments, probability: float) -> Floats:
-    """(m,) x with mean_k Phi((x - m_k) / sd_k) = ``probability``."""
+def mixture_bounds(found: Moments, tail: float) -> tuple[Floats, Floats]:
+    """(m,), (m,) x with mean_k Phi((x - m_k) / sd_k) = ``tail``, and with 1 - ``tail``."""
     mean, sd = found.mean, np.sqrt(found.variance)
-    z = float(ndtri(probability))
+    z = float(ndtri(tail))
     if mean.shape[1] == 1:
-        return np.asarray((mean + z * sd)[:, 0])
+        return np.asarray((mean + z * sd)[:, 0]), np.asarray((mean - z * sd)[:, 0])
     if mean.size > EXACT_VALUES:
         return _cornish_fisher(found, z)
-    each = mean + z * sd
-    return _solved(found, probability, each)
+    return _solved(found, tail, mean + z * sd), _solved(found, 1.0 - tail, mean - z * sd)
 
 
 def mixture_quantiles(found: Moments, probability: Floats) -> Floats:
@@ -203,13 +210,24 @@ def _solved(found: Moments, probability: float | Floats, each: Floats) -> Floats
     return np.asarray((low + high) / 2.0)
 
 
-def _cornish_fisher(found: Moments, z: float) -> Floats:
-    """From the mixture's skewness and excess kurtosis (Cornish and Fisher 1938), which are cut where the expansion turns back."""
-    centre = found.mean @ found.weights
-    away, variance, total = found.mean - centre[:, None], found.variance, found.total
-    sd = np.sqrt(np.where(total > 0, total, 1.0))
-    skew = np.clip((away**3 + 3.0 * away * variance) @ found.weights / sd**3, -1.0, 1.0)
-    fourth = (away**4 + 6.0 * away**2 * variance + 3.0 * variance**2) @ found.weights
-    excess = np.clip(fourth / sd**4 - 3.0, 0.0, 3.0)
-    reach = z + (z**2 - 1) * skew / 6.0 + (z**3 - 3 * z) * excess / 24.0 - (2 * z**3 - 5 * z) * skew**2 / 36.0
-    return np.asarray(centre + np.sqrt(total) * reach)
+def _cornish_fisher(found: Moments, z: float) -> tuple[Floats, Floats]:
+    """Quantiles at Phi(z) and Phi(-z) from the mixture's skewness and excess kurtosis (Cornish and Fisher 1938), which are cut where the
+    expansion turns back."""
+    quantities, points = found.mean.shape
+    lower, upper = np.empty(quantities), np.empty(quantities)
+    step = max(1, CACHED_VALUES // points)
+    for at in range(0, quantities, step):
+        here = slice(at, at + step)
+        centre = found.mean[here] @ found.weights
+        away, variance = found.mean[here] - centre[:, None], found.variance[here]
+        square = away * away
+        total = (variance + square) @ found.weights
+        sd = np.sqrt(np.where(total > 0, total, 1.0))
+        skew = np.clip((away * (square + 3.0 * variance)) @ found.weights / sd**3, -1.0, 1.0)
+        fourth = (square * (square + 6.0 * variance) + 3.0 * variance * variance) @ found.weights
+        excess = np.clip(fourth / sd**4 - 3.0, 0.0, 3.0)
+        even = (z**2 - 1) * skew / 6.0
+        odd = z + (z**3 - 3 * z) * excess / 24.0 - (2 * z**3 - 5 * z) * skew**2 / 36.0
+        lower[here] = centre + np.sqrt(total) * (even + odd)
+        upper[here] = centre + np.sqrt(total) * (even - odd)
+    return lower, upper

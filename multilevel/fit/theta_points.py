@@ -29,10 +29,6 @@ if TYPE_CHECKING:
 WITHIN_POINTS = 16
 """Points that say how wide the conditional distributions are on average, where few do."""
 
-COVARIANCE_POINTS = 4
-"""The same for how many rows vary together, which costs a product of all pairs of rows at every point. Of sums over line items as score
-tests ask for them, the conditional covariance hardly changes from point to point."""
-
 CHUNKS_AT_ONCE = 8
 """Chunks of rows that share a pass over the points."""
 
@@ -45,9 +41,10 @@ type Ask = Callable[[Conditional, Rows], Floats]
 class ThetaPoints:
     """K normal distributions of (beta, b), one at each point of theta, with their weights.
 
-    means : (K, w) in the coordinates of the fit. conditional : the normal distribution at point k. covariances : per block (K, k, k).
-    weights : (K,), summing to one. variance : (w,) conditional variance of every coordinate of the fit, averaged over the points. scales :
-    (K,) residual sd at each point. matrix : (p + q, w), None for the identity. threads : that points are worked on by.
+    means : (K, w) in the coordinates of the fit, column by column for products with rows. conditional : the normal distribution at point
+    k. covariances : per block (K, k, k). weights : (K,), summing to one. variance : (w,) conditional variance of every coordinate of the
+    fit, averaged over the points. scales : (K,) residual sd at each point. matrix : (p + q, w), None for the identity. threads : that
+    points are worked on by.
     """
 
     means: Floats
@@ -75,23 +72,19 @@ class ThetaPoints:
         inner, middle = self._inner(rows), as_csr(self._inner(centre))
         total = np.asarray(self._away(inner, middle) ** 2 @ self.weights)
         if few:
-            within = self._some(WITHIN_POINTS)
-            total += self._at(inner, _variance_about(middle), within) @ np.array(list(within.values()))
+            within = few_for_all(self.covariances, self.scales, self.weights, WITHIN_POINTS)
+            total += self._at(inner, _variance_about(middle), within.tolist()).mean(axis=1)
         else:
             total += self._everywhere(inner, _variance_about(middle)) @ self.weights
         return np.sqrt(total)
 
-    def covariance_about(self, rows: Rows, centre: csr_array, *, few: bool = False) -> Floats:
-        """(m, m). ``few`` : as in ``spread_about``, with ``COVARIANCE_POINTS``."""
+    def covariance_about(self, rows: Rows, centre: csr_array) -> Floats:
+        """(m, m)."""
         inner, middle = self._inner(rows), as_csr(self._inner(centre))
         away = self._away(inner, middle) * np.sqrt(self.weights)
-        surface = None if few else self._surface
-        if few:
-            within = self._some(COVARIANCE_POINTS)
-        elif surface is None:
-            within = dict(enumerate(self.weights))
-        else:
-            within = dict.fromkeys(surface.places.tolist(), 1.0 / len(surface.places))
+        surface = self._surface
+        some = range(len(self.weights)) if surface is None else surface.places.tolist()
+        within = dict(zip(some, self.weights if surface is None else np.full(len(some), 1.0 / len(some)), strict=True))
         total, variances = np.zeros((len(away), len(away))), {}
 
         def take(point: int, covariance: Floats) -> None:
@@ -171,11 +164,6 @@ class ThetaPoints:
         self._ask(lambda one: ask(one, rows), take, set(points))
         return found
 
-    def _some(self, size: int) -> dict[int, float]:
-        """About ``size`` of the points, which stand for all, with their weights."""
-        places = few_for_all(self.covariances, self.scales, self.weights, size)
-        return dict.fromkeys(places.tolist(), 1.0 / len(places))
-
     def mapped(self, matrix: csr_array) -> ThetaPoints:
         """The distribution of ``matrix`` (beta, b)."""
         return replace(self, matrix=matrix if self.matrix is None else csr_array(matrix @ self.matrix))
@@ -189,8 +177,8 @@ class ThetaPoints:
 
     def _away(self, rows: Rows, centre: csr_array) -> Floats:
         """(m, K) how far the conditional means of ``rows - centre`` are from their mean."""
-        about = self.means - self.weights @ self.means
-        return np.asarray(rows @ about.T) - np.asarray(centre @ about.T)
+        away = np.asarray(rows @ self.means.T) - np.asarray(centre @ self.means.T)
+        return np.asarray(away - (away @ self.weights)[:, None])
 
     def _ask(
         self, ask: Callable[[Conditional], Floats], take: Callable[[int, Floats], None], points: Collection[int] | None = None

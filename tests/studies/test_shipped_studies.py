@@ -73,7 +73,7 @@ def test_line_spend_has_its_households_and_predictors_of_both_trees():
         "window": {"column": "ts", "days": 365},
         "as_of": "latest",
         "cells": ["income_group", "category_key"],
-        "engine": "likelihood",
+        "engine": "bayesian",
         "method": None,
         "interval": 0.95,
         "publish_to": "published",

@@ -8,6 +8,7 @@ import pytest
 from scipy.sparse import csr_array
 from scipy.stats import chi2
 
+from multilevel.bayesian.bayesian_engine import fit_bayesian
 from multilevel.cells.from_rows import cells_from_frame
 from multilevel.checking.model_comparison import fit_by_likelihood
 from multilevel.checking.omitted_terms import omitted_terms
@@ -150,3 +151,21 @@ def test_the_slope_is_added_to_what_the_factor_has() -> None:
     frame = faulty_shop("gaussian", Fault(slope=0.5), 3).assign(z=rng.normal(size=12_000))
     found = checks_of(fit_of("y ~ 1 + x + z + (1 + z | g) + (1 | h)", "gaussian", frame))
     assert "write (1 + z + x | g)" in found["omitted_slope[x, g]"].message
+
+
+def test_a_posterior_of_counts_is_read_where_its_residuals_balance() -> None:
+    """Combinations that are constant within customers: the customers take nearly all of what there is to see, and means of a posterior
+    are not where the likelihood balances."""
+    rng = np.random.default_rng(5)
+    customer = rng.integers(0, 120, 600)
+    g, h = customer % 6, customer // 6 % 5
+    eta = 0.5 + rng.normal(0, 0.6, 120)[customer] + rng.normal(0, 0.2, 6)[g] + rng.normal(0, 0.2, 5)[h]
+    frame = pd.DataFrame({"y": rng.poisson(np.exp(eta))} | {name: own.astype(str) for name, own in {"g": g, "h": h, "c": customer}.items()})
+    parsed = parse_formula("y ~ 1 + (1 | g) + (1 | h) + (1 | c)")
+    design = build_design(parsed, cells_from_frame(parsed, frame, "poisson"))
+    name = "omitted_interaction[g, h]"
+    likelihood = checks_of(fit_by_likelihood(design, 0))[name]
+    posterior = checks_of(fit_bayesian(design, "poisson", sampling={"form": "importance", "cores": 1}, seed=1))[name]
+    assert likelihood.value is not None
+    assert posterior.value == pytest.approx(likelihood.value, rel=0.2)
+    assert posterior.passed

@@ -13,7 +13,7 @@ from scipy.special import expit, gammaln
 from scipy.stats import norm
 
 from multilevel.cells.from_rows import cells_from_frame
-from multilevel.fit.interval_estimates import Moments, mixture_quantile
+from multilevel.fit.interval_estimates import Moments, mixture_bounds
 from multilevel.formula.parse import parse_formula
 from multilevel.intervals import theta_uncertainty
 from multilevel.intervals.theta_coordinates import Coordinates
@@ -188,6 +188,6 @@ def test_quantiles_of_a_mixture() -> None:
     def share(x: float) -> float:
         return 0.5 * norm.cdf(x) + 0.3 * norm.cdf((x - 2) / 0.5) + 0.2 * (x >= 5)
 
-    assert share(mixture_quantile(found, 0.7)[0]) == pytest.approx(0.7, abs=1e-9)
-    assert mixture_quantile(found, 0.95)[0] == pytest.approx(5.0, abs=1e-6)
+    assert share(mixture_bounds(found, 0.3)[1][0]) == pytest.approx(0.7, abs=1e-9)
+    assert mixture_bounds(found, 0.05)[1][0] == pytest.approx(5.0, abs=1e-6)
     assert found.total[0] == pytest.approx(0.5 + 0.075 + np.average([0, 4, 25], weights=[0.5, 0.3, 0.2]) - 1.6**2)
