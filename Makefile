@@ -7,7 +7,8 @@ PYTHON ?= python$(shell cat .python-version)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-STUDIES := line_spend private_label basket_items
+STUDIES := basket_items private_label line_spend
+ENGINE ?=
 QUICK := not parity and not calibration and not faults and not fuzz and not operations
 LOCKING := --universal --python-version 3.12 --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet
 
@@ -29,9 +30,9 @@ help: ## list the targets
 
 install: $(STAMP) ## create .venv from the hashed lock and install the project editable
 
-demo: install ## load the real shop, fit the three studies, publish their tables and reports
+demo: install ## load the real shop, fit the three studies, publish their tables and reports; ENGINE=likelihood for a quick one
 	$(BIN)/groupwise load-shop --database data/shop.duckdb
-	@for study in $(STUDIES); do $(BIN)/groupwise estimate studies/$$study.yaml; done
+	@for study in $(STUDIES); do $(BIN)/groupwise estimate studies/$$study.yaml $(if $(ENGINE),--engine $(ENGINE)); done
 	$(BIN)/groupwise show studies/line_spend.yaml
 
 test: install ## the default test run

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -176,7 +177,7 @@ class Subject:
             return f"{SYMBOLS.get(currency, currency + ' ')}{value:,.2f}"
         return number(value)
 
-    @property
+    @cached_property
     def seen_estimates(self) -> pa.Table:
         """``group_estimates`` of levels that were seen, the headline's numbers as their estimates; ``MIX`` is the members' own average."""
         table = self.tables["group_estimates"]
@@ -221,7 +222,7 @@ class Subject:
             "sample, and each counts once."
         )
 
-    @property
+    @cached_property
     def factors(self) -> list[str]:
         """Grouping factors: the customers' of the study's cells first, then the one with fewest levels."""
         counts = self.seen_estimates.group_by("grouping_factor").aggregate([("level", "count")]).to_pylist()

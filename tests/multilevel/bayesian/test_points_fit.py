@@ -40,6 +40,7 @@ from multilevel.formula.parse import parse_formula
 from multilevel.interpretation import explained_variance as explained_variance_module
 from multilevel.interpretation.explained_variance import explained_variance
 from multilevel.linear.assemble import linear_system
+from multilevel.linear.dense_part import dense_bytes
 from multilevel.prediction.posterior_file import posterior_tree
 from multilevel.tables import group_coefficients as group_coefficients_module
 from multilevel.tables.group_coefficients import group_coefficients
@@ -178,6 +179,25 @@ def test_a_table_goes_over_the_points_a_few_times_however_many_factors(monkeypat
     # the points that stand for all once, and the others at most once, for levels of which those do not tell enough
     assert sorted(in_one_pass) == sorted(set(in_one_pass))
     assert len(made) > 6 * len(in_one_pass)
+
+
+def test_the_dense_part_of_a_point_is_factorised_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(points_fit, "ROOT_VALUES", 0)
+    monkeypatch.setattr(points_fit, "DENSE_EFFECTS", 0)
+    fit = by_points(HOUSEHOLDS)
+    assert isinstance(fit.theta, ThetaPoints)
+    own = fit.theta.conditional
+    assert isinstance(own, Conditionals)
+    again = Conditionals(own.density, own.thetas)
+    monkeypatch.setattr(conditionals, "KEPT_BYTES", len(own.thetas) * dense_bytes(own.density.system))
+    assert not again.are_kept
+    made: list[int] = []
+    factorise = Collapsed.factorise
+    monkeypatch.setattr(Collapsed, "factorise", lambda density, theta: made.append(0) or factorise(density, theta))
+    rows = csr_array(eye_array(fit.theta.means.shape[1], format="csr"))
+    first, second = (again(3).variance(rows) for _ in range(2))
+    assert len(made) == 1
+    np.testing.assert_array_equal(first, second)
 
 
 def test_monte_carlo_errors_are_checks_and_few_parameters_are_known_worse_than_they_ask(crossed: Fit) -> None:
