@@ -20,13 +20,14 @@ JOINT_DRAWS = 10
 DRAW_COPIES = 3
 """Of the draws for the predictive checks at once: the rest's, those of the eliminated effects, all in their order."""
 
-LEVEL_BYTES = 2_000
-"""Of a level in the tables and on the way there: its labels, some thirty columns of numbers, rows of coefficients for its averages, what is
-kept of the joint distribution (a million levels took 1.7 GB at the peak, without cells)."""
+LEVEL_BYTES = 1_000
+"""Of a level and group term in the tables and on the way there: its labels, some thirty columns of numbers, rows of coefficients for its
+averages, what is kept of the joint distribution (with two terms a million levels took 1.7 GB at the peak, without cells, with four 5)."""
 
-ROW_SECONDS, LEVEL_SECONDS = 16e-6, 19e-6
-"""Of a reduced row, and of a level, in everything around the search for the maximum: checks, no pooling, tables, the joint distribution.
-Solved for from two whole runs of lme4's issue 635, of one and of ten million rows; rough, and not scaled to the machine."""
+ROW_SECONDS, LEVEL_SECONDS = 16e-6, 5e-6
+"""Of a reduced row, and of a level and pair of group terms, in everything around the search for the maximum: checks, no pooling, tables,
+the joint distribution. Each level's averages go through all terms, and there is a fit for each. Solved for from whole runs of lme4's issue
+635, of one and of ten million rows, and of a million pairs in customers; rough, and not scaled to the machine."""
 
 PROCESS = 700_000_000
 """Bytes of Python and its libraries."""
@@ -40,7 +41,7 @@ def reduced_rows(design: Design) -> int:
 
 def surrounding_seconds(design: Design) -> float:
     """Seconds of all that is done around a fit's search or sampling, right to about a factor of two."""
-    return ROW_SECONDS * reduced_rows(design) + LEVEL_SECONDS * _levels(design)
+    return ROW_SECONDS * reduced_rows(design) + LEVEL_SECONDS * _levels(design) * len(design.blocks) ** 2
 
 
 def surrounding_bytes(design: Design) -> int:
@@ -50,7 +51,7 @@ def surrounding_bytes(design: Design) -> int:
     columns = len(design.population) + sum(len(block.columns) for block in design.blocks)
     per_row = 8 * (columns + 4) + 4 * len(design.blocks)
     of_cells = cells.n_cells * 8 * (features**2 + features + len(cells.groups) + columns)
-    return of_cells + CELL_COPIES * reduced_rows(design) * per_row + LEVEL_BYTES * _levels(design)
+    return of_cells + CELL_COPIES * reduced_rows(design) * per_row + LEVEL_BYTES * _levels(design) * len(design.blocks)
 
 
 def _levels(design: Design) -> int:
