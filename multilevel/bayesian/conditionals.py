@@ -12,6 +12,7 @@ import numpy as np
 
 from multilevel.arrays import Floats
 from multilevel.bayesian.collapsed import Collapsed
+from multilevel.bayesian.importance_points import Tell, nobody
 from multilevel.bayesian.parameters import Layout
 from multilevel.fit.theta_points import in_order
 from multilevel.linear.dense_part import dense_bytes, dense_part, whole
@@ -144,7 +145,7 @@ class LevelMoments:
 
 
 def level_moments(
-    conditionals: PointConditionals, weights: Floats, maps: Sequence[Floats], *, is_identity: bool, threads: int
+    conditionals: PointConditionals, weights: Floats, maps: Sequence[Floats], *, is_identity: bool, threads: int, tell: Tell = nobody
 ) -> LevelMoments:
     """One factorisation a point, ``threads`` at a time; ``maps`` A (k, k) of each block, ``is_identity`` if all are the identity."""
     layout = conditionals.layout
@@ -163,6 +164,7 @@ def level_moments(
     conditional = [np.zeros(shape) for shape in shapes]
     shares = [[np.zeros(shape) for shape in shapes] for _ in asked]
     for point, (mean, sd, variances) in enumerate(in_order(at_point, len(weights), threads)):
+        tell(f"levels at {point + 1} of {len(weights)} points", (point + 1) / len(weights))
         means.append(mean)
         sds.append(sd)
         roots = [layout.factor(conditionals.thetas[point], block) for block in range(len(shapes))]

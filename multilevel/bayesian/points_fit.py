@@ -91,7 +91,14 @@ def build_points_fit(
     written = None if maps.is_identity else maps.blocks
     clock = Clock()
     tell("levels", OF_POINTS)
-    moments = level_moments(found.conditionals, found.levels.weights, maps.blocks, is_identity=maps.is_identity, threads=sampling.threads)
+    moments = level_moments(
+        found.conditionals,
+        found.levels.weights,
+        maps.blocks,
+        is_identity=maps.is_identity,
+        threads=sampling.threads,
+        tell=lambda doing, share: tell(doing, OF_POINTS + (1.0 - OF_POINTS) * share),
+    )
     spread = _spread(found, moments, sampling.threads)
     clock.lap("levels")
     layout, thetas, weights = found.layout, found.population.thetas, found.population.weights

@@ -57,8 +57,8 @@ def fit_study(formula: Formula, cells: CellStatistics, options: FitOptions, unit
             check_draws(parts[0].design, tree, options.publishing.draws)
     results = fit_parts(parts, tree, options, clock)
     fitted = tuple(result.fitted for result in results)
-    with clock.step("tables", 0.97):
-        tables = study_tables(results, expected_outcome(fitted), tree, options, units)
+    with clock.step("tables", 0.97) as told:
+        tables = study_tables(results, expected_outcome(fitted), tree, options, units, told)
     with clock.step("checks", 1.0):
         checks = study_checks(results, tree, options, units, tables["group_estimates"])
         tables["diagnostics"] = diagnostics(checks, options.heading)

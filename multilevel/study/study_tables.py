@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 
@@ -24,18 +24,31 @@ from multilevel.tables.variance_components import variance_components
 
 
 def study_tables(
-    results: Sequence[PartResults], outcome: ExpectedOutcome, tree: Nesting, options: FitOptions, units: Sequence[UnitSums] = ()
+    results: Sequence[PartResults],
+    outcome: ExpectedOutcome,
+    tree: Nesting,
+    options: FitOptions,
+    units: Sequence[UnitSums] = (),
+    progress: Callable[[str, float], None] | None = None,
 ) -> dict[str, pa.Table]:
     """Every table but ``diagnostics``; ``draws`` where the study asks for them.
 
-    ``units`` : sums of sampled columns that the formula leaves out.
+    ``units`` : sums of sampled columns that the formula leaves out. ``progress`` : called with the table that is being made and the share
+    of all that is complete, 0 to 1.
     """
+
+    def tell(table: str, share: float) -> None:
+        if progress is not None:
+            progress(table, share)
+
     heading, named, seed = options.heading, options.publishing.predict_for, options.model.seed
     population, components, groups = [], [], []
     for result in results:
         kinds = [coefficients_of(result.fit, "partial"), *result.pooling.coefficients]
+        tell("coefficients and variance components", 0.0)
         population.append(population_coefficients(heading, kinds, result.without))
         components.append(variance_components(result.fit, heading, result.without))
+        tell("coefficients of groups", 0.1)
         groups.append(group_coefficients(result.everywhere, tree, heading, named, seed, result.pooling.terms))
     # of a two-part outcome the amount alone may be a logarithm
     variance = results[-1].variance
@@ -43,20 +56,22 @@ def study_tables(
         "population_coefficients": _one_table("population_coefficients", results, population),
         "variance_components": _one_table("variance_components", results, components),
         "group_coefficients": _one_table("group_coefficients", results, groups),
-        "group_estimates": group_estimates(
-            outcome,
-            tree,
-            heading,
-            complete=_complete(results),
-            free=_free(results),
-            variance=variance,
-            named=named,
-            sampled=options.publishing.sampled,
-            units=units,
-            seed=seed,
-        ),
-        "cell_estimates": cell_estimates(outcome, tree, heading, options.publishing.cells_pair, variance, seed),
     }
+    tell("estimates of groups", 0.3)
+    tables["group_estimates"] = group_estimates(
+        outcome,
+        tree,
+        heading,
+        complete=_complete(results),
+        free=_free(results),
+        variance=variance,
+        named=named,
+        sampled=options.publishing.sampled,
+        units=units,
+        seed=seed,
+    )
+    tell("estimates of cells", 0.9)
+    tables["cell_estimates"] = cell_estimates(outcome, tree, heading, options.publishing.cells_pair, variance, seed)
     if options.publishing.draws is not None:
         [result] = results
         tables["draws"] = draws_table(result.fit, tree, heading, options.publishing.draws, seed)
