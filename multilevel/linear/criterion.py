@@ -53,11 +53,9 @@ class Criterion:
         known = self.fixed_sigma if sigma is None else sigma
         return self.layout.flat(criterion_gradient(factor, None if known is None else known**2, reml=self.reml))
 
-    def joint_gradient(self, parameters: Floats) -> Floats:
+    def joint_gradient(self, factor: BlockedFactor, sigma: float) -> Floats:
         """Gradient of the unprofiled criterion in (theta, log sigma), or in theta alone where sigma is known."""
         if self.fixed_sigma is not None:
-            return self.gradient(self.factorise(parameters))
-        sigma = math.exp(parameters[-1])
-        factor = self.factorise(parameters[:-1])
+            return self.gradient(factor)
         by_sigma = 2.0 * self.degrees_of_freedom - 2.0 * factor.penalised_rss / sigma**2
         return np.append(self.gradient(factor, sigma), by_sigma)

@@ -20,12 +20,13 @@ from multilevel.errors import FitError
 from multilevel.fit.container import Check, Fit, Maximum, UnitFreeFit, VarianceComponent, VarianceParameters, fact
 from multilevel.linear.assemble import dense_effects, linear_system
 from multilevel.linear.criterion import Criterion
-from multilevel.linear.factorise import BlockedSystem
+from multilevel.linear.factorise import BlockedFactor, BlockedSystem
 from multilevel.linear.footprint import refuse_beyond_memory
 from multilevel.linear.joint_normal import NormalJoint
 from multilevel.linear.mapped_joint import mapped_joint
 from multilevel.linear.neighbour import Neighbour
 from multilevel.linear.optimise import GRADIENT_TOLERANCE, Near, Optimum, minimise
+from multilevel.linear.scored_curvature import is_worthwhile, scored_curvature
 from multilevel.linear.theta import Theta, mapped_lambdas, written_lambdas
 from multilevel.linear.uncertainty import components, residual_component, satterthwaite, variance_parameters
 
@@ -81,7 +82,7 @@ def _fit(design: Design, method: Literal["reml", "ml"], interval: float, seed: i
     theta = snap(criterion, layout.fix_signs(optimum.theta), optimum.value, scales)
     factor = criterion.factorise(theta)
     sigma = criterion.sigma(factor)
-    parameters = variance_parameters(criterion, theta, sigma, layout.units(scales))
+    parameters, nearby = variance_parameters(criterion, factor, theta, sigma, layout.units(scales))
     singular = layout.is_singular(theta, scales)
     # REML integrates over beta in the unit of the columns as written
     value = criterion.value(factor) - (2.0 * float(np.linalg.slogdet(maps.population)[1]) if method == "reml" else 0.0)
@@ -101,7 +102,7 @@ def _fit(design: Design, method: Literal["reml", "ml"], interval: float, seed: i
         conditional_variance=conditional,
         shrinkage=tuple(_shrinkage(part, sigma2) for part, sigma2 in zip(conditional, covariances, strict=True)),
         sigma=sigma,
-        degrees_of_freedom=satterthwaite(criterion, parameters, maps.population),
+        degrees_of_freedom=satterthwaite(factor, nearby, parameters, maps.population, sigma),
         log_likelihood=-value / 2.0,
         reml_criterion=value if method == "reml" else None,
         n_parameters=len(design.population) + layout.n + (0 if known else 1),
@@ -170,12 +171,22 @@ def optimise(criterion: Criterion, scales: Sequence[Floats], seed: int, near: Ne
     ``near`` is the minimum of a criterion much like this one (restricted or not, other coefficients), from which the search is short.
     """
 
+    last: list[tuple[Floats, BlockedFactor]] = []
+
+    def factorised(theta: Floats) -> BlockedFactor:
+        if not last or not np.array_equal(last[0][0], theta):
+            last[:] = [(theta.copy(), criterion.factorise(theta))]
+        return last[0][1]
+
     def evaluate(theta: Floats) -> tuple[float, Floats]:
-        factor = criterion.factorise(theta)
+        factor = factorised(theta)
         if not factor.penalised_rss > 0:
             message = "The model reproduces the outcome exactly: no residual variance is left to estimate. Drop terms."
             raise FitError(message)
         return criterion.value(factor), criterion.gradient(factor)
+
+    def curvature(theta: Floats, gradient: Floats) -> Floats:
+        return scored_curvature(criterion, factorised(theta), theta, gradient)
 
     layout = criterion.layout
     return minimise(
@@ -185,6 +196,7 @@ def optimise(criterion: Criterion, scales: Sequence[Floats], seed: int, near: Ne
         is_singular=lambda theta: layout.is_singular(theta, scales, 1e-3),
         seed=seed,
         near=near,
+        curvature=curvature if is_worthwhile(criterion.system) else None,
     )
 
 

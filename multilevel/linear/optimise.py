@@ -43,7 +43,14 @@ SAME_VALUE, ARRIVED = 1e-9, 100.0
 """A search from a further start has met a known minimum where its criterion differs relatively by less than the first, and its gradient is
 within the second of the tolerance."""
 
+FAR, SCORED_STEPS, LONGEST_STEP, SHORTEST_SHARE = 0.01, 20, 1.0, 1e-3
+"""Expected decrease of the criterion above which a search goes where its curvature says: at most so many steps, none longer, none cut to
+less than that share."""
+
 type Evaluate = Callable[[Floats], tuple[float, Floats]]
+
+type Curvature = Callable[[Floats, Floats], Floats]
+"""About the Hessian (n, n) at theta (n,), evaluated last, with its gradient (n,)."""
 
 
 @dataclass(frozen=True)
@@ -74,14 +81,15 @@ def minimise(
     is_singular: Callable[[Floats], bool],
     seed: int,
     near: Near | None = None,
+    curvature: Curvature | None = None,
 ) -> Optimum:
     """Minimise from ``start(1.0)``; from further starts too if a variance vanished or the gradient did not.
 
     ``units`` (n,) is the natural scale of each parameter: the search runs in theta / units. It begins at ``near`` where that is known, off
-    zero, and what vanished there may vanish here; where something else does, further starts confirm it. Raises FitError if no start
-    converges.
+    zero, and what vanished there may vanish here; where something else does, further starts confirm it. ``curvature`` : where it costs less
+    than evaluations do. Raises FitError if no start converges.
     """
-    counter = _Counter(evaluate, units)
+    counter = _Counter(evaluate, units, curvature)
     if not len(units):
         value, _ = evaluate(units)
         return Optimum(units, value, 0.0, 1, 1, True)
@@ -126,13 +134,32 @@ def _usable(inverse_hessian: Floats | None, units: Floats) -> Floats | None:
 class _Counter:
     """The criterion in scaled parameters, counting its evaluations."""
 
-    def __init__(self, evaluate: Evaluate, units: Floats) -> None:
-        self._evaluate, self._units, self.calls = evaluate, units, 0
+    def __init__(self, evaluate: Evaluate, units: Floats, curvature: Curvature | None = None) -> None:
+        self._evaluate, self._units, self.calls, self._curvature = evaluate, units, 0, curvature
         self._last: tuple[Floats, tuple[float, Floats]] | None = None
 
     def stretch(self, factor: Floats) -> None:
         """Multiply the units by ``factor`` (n,)."""
         self._units, self._last = self._units * factor, None
+
+    @property
+    def has_curvature(self) -> bool:
+        """Whether ``inverse_curvature`` may be asked for."""
+        return self._curvature is not None
+
+    def inverse_curvature(self, scaled: Floats) -> Floats | None:
+        """(n, n) about the inverse Hessian, positive definite; None where there is no curvature, as with all variances at zero."""
+        assert self._curvature is not None
+        _, gradient = self(scaled)
+        hessian = self._curvature(scaled * self._units, gradient / self._units) * np.outer(self._units, self._units)
+        if not np.all(np.isfinite(hessian)):
+            return None
+        values, vectors = np.linalg.eigh(hessian)
+        steepest = float(np.max(np.abs(values)))
+        if not steepest > 0:
+            return None
+        inverse = (vectors / np.maximum(np.abs(values), FLATTEST * steepest)) @ vectors.T
+        return np.asarray((inverse + inverse.T) / 2.0)
 
     def __call__(self, scaled: Floats) -> tuple[float, Floats]:
         if self._last is not None and np.array_equal(self._last[0], scaled):
@@ -175,6 +202,8 @@ def _search(function: _Counter, start: Floats, known: _Local | None = None, gues
 
 
 def _descend(function: _Counter, start: Floats, known: _Local | None = None, guess: Floats | None = None) -> _Local:
+    if function.has_curvature:
+        start, guess = _scored(function, start)
     value, gradient = function(start)
     slope = np.abs(gradient)
     if guess is None:
@@ -200,6 +229,33 @@ def _descend(function: _Counter, start: Floats, known: _Local | None = None, gue
     theta, value, gradient = _newton(function, np.asarray(rough.x), np.asarray(rough.hess_inv))
     norm = float(np.max(np.abs(gradient)))
     return _Local(theta, value, norm, norm < GRADIENT_TOLERANCE * (1.0 + abs(value)) ** 0.5)
+
+
+def _scored(function: _Counter, start: Floats) -> tuple[Floats, Floats | None]:
+    """Steps that the curvature at each point asks for, until the next would gain little; where they end, with the inverse Hessian, None
+    where there is none."""
+    at = start
+    value, gradient = function(at)
+    inverse = function.inverse_curvature(at)
+    for _ in range(SCORED_STEPS):
+        if inverse is None:
+            break
+        step = -inverse @ gradient
+        step *= min(1.0, LONGEST_STEP / max(float(np.max(np.abs(step))), 1e-300))
+        slope = float(gradient @ step)
+        if -slope < FAR:
+            break
+        share, moved = 1.0, None
+        while share > SHORTEST_SHARE and moved is None:
+            new_value, new_gradient = function(at + share * step)
+            if new_value <= value + 1e-4 * share * slope:
+                moved = at + share * step, new_value, new_gradient
+            share *= 0.3
+        if moved is None:
+            break
+        at, value, gradient = moved
+        inverse = function.inverse_curvature(at)
+    return at, inverse
 
 
 def _newton(function: _Counter, theta: Floats, inverse: Floats) -> tuple[Floats, float, Floats]:

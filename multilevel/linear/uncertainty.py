@@ -15,31 +15,65 @@ from multilevel.design.model import Design
 from multilevel.fit.container import IntervalMethod, VarianceComponent, VarianceParameters
 from multilevel.linear.criterion import Criterion
 from multilevel.linear.factorise import BlockedFactor
-from multilevel.linear.optimise import STRETCHED, difference_hessian
+from multilevel.linear.optimise import STRETCHED
 
 SMALLEST_EIGENVALUE = 1e-6
 """Directions of the Hessian flatter than this, relative to the steepest, carry no information (a singular fit) and are left out."""
+
+DIFFERENCE = 1e-4
+"""Step of a parameter in its unit, for differences of gradients."""
 
 FARTHEST = 300.0
 """Largest half width of an interval on the log scale whose limits are published: exp() of more overflows."""
 
 
-def variance_parameters(criterion: Criterion, theta: Floats, sigma: float, units: Floats) -> VarianceParameters:
-    """The Hessian of the unprofiled criterion at the optimum, inverted where it has curvature."""
+@dataclass(frozen=True)
+class Nearby:
+    """Per entry of theta, ``steps`` (n,) to either side of the optimum: the roots (p, p) of the coefficients' covariance over sigma^2."""
+
+    steps: Floats
+    roots: tuple[tuple[Floats, Floats], ...]
+
+
+def variance_parameters(
+    criterion: Criterion, factor: BlockedFactor, theta: Floats, sigma: float, units: Floats
+) -> tuple[VarianceParameters, Nearby]:
+    """The Hessian of the unprofiled criterion at the optimum ``theta``, factorised, inverted where it has curvature; what else its
+    differences were factorised for."""
     known = criterion.fixed_sigma is not None
     values = theta if known else np.append(theta, math.log(sigma))
     units = np.where(np.abs(theta) > STRETCHED * units, np.abs(theta), units)
     scale = units if known else np.append(units, 1.0)
     if not len(values):
-        return VarianceParameters(values, np.zeros((0, 0)), np.zeros(0), np.zeros(0))
-    hessian = difference_hessian(
-        lambda scaled: criterion.joint_gradient(scaled * scale) * scale, values / scale, np.full(len(values), 1e-4)
-    )
+        return VarianceParameters(values, np.zeros((0, 0)), np.zeros(0), np.zeros(0)), Nearby(np.zeros(0), ())
+    hessian, nearby = _hessian(criterion, factor, theta, sigma, scale)
     eigenvalues, vectors = np.linalg.eigh(hessian)
     kept = eigenvalues > SMALLEST_EIGENVALUE * eigenvalues[-1]
     inverse = np.where(kept, 1.0 / np.where(kept, eigenvalues, 1.0), 0.0)
     covariance = 2.0 * (vectors * inverse) @ vectors.T * np.outer(scale, scale)
-    return VarianceParameters(values, covariance, np.sum(vectors[:, ~kept] ** 2, axis=1), scale)
+    return VarianceParameters(values, covariance, np.sum(vectors[:, ~kept] ** 2, axis=1), scale), nearby
+
+
+def _hessian(criterion: Criterion, factor: BlockedFactor, theta: Floats, sigma: float, scale: Floats) -> tuple[Floats, Nearby]:
+    """Of the unprofiled criterion in (theta, log sigma) / ``scale``: by central differences in theta, in log sigma as it follows."""
+    n, steps = len(theta), DIFFERENCE * scale[: len(theta)]
+    found, roots = np.zeros((len(scale), len(scale))), []
+
+    def at(moved: Floats) -> tuple[Floats, Floats]:
+        near = criterion.factorise(moved)
+        return criterion.joint_gradient(near, sigma), _coefficient_root(near)
+
+    for index in range(n):
+        move = np.zeros(n)
+        move[index] = steps[index]
+        (above, one), (below, other) = at(theta + move), at(theta - move)
+        found[index] = (above - below) * scale / (2.0 * DIFFERENCE)
+        roots.append((one, other))
+    found[:n, :n] = (found[:n, :n] + found[:n, :n].T) / 2.0
+    if criterion.fixed_sigma is None:
+        found[n, :n] = found[:n, n]
+        found[n, n] = 4.0 * factor.penalised_rss / sigma**2
+    return found, Nearby(steps, tuple(roots))
 
 
 def coefficient_covariance(factor: BlockedFactor, sigma: float) -> Floats:
@@ -62,18 +96,20 @@ def _coefficient_root(factor: BlockedFactor) -> Floats:
     return np.asarray(solve_triangular(system.triangle, solve_triangular(factor.root[q:, q:], np.eye(p))))
 
 
-def satterthwaite(criterion: Criterion, parameters: VarianceParameters, combinations: Floats) -> Floats:
+def satterthwaite(factor: BlockedFactor, nearby: Nearby, parameters: VarianceParameters, combinations: Floats, sigma: float) -> Floats:
     """(m,) degrees of freedom 2 v^2 / Var(v) of the variance v of each row of ``combinations`` (m, p) of coefficients (Satterthwaite 1946;
     Fai and Cornelius 1996)."""
 
-    def variances(values: Floats) -> Floats:
-        known = criterion.fixed_sigma is not None
-        factor = criterion.factorise(values if known else values[:-1])
-        return combined_variances(factor, criterion.fixed_sigma or math.exp(values[-1]), combinations)
+    def variances(root: Floats) -> Floats:
+        return np.asarray(sigma**2 * np.sum((combinations @ root) ** 2, axis=1))
 
-    at = parameters.values
-    v = variances(at)
-    jacobian = numerical_jacobian(variances, at, parameters.units)
+    v = variances(_coefficient_root(factor))
+    pairs = zip(nearby.roots, nearby.steps, strict=True)
+    columns = [(variances(above) - variances(below)) / (2.0 * step) for (above, below), step in pairs]
+    if len(columns) < len(parameters.values):
+        # a variance of coefficients is proportional to sigma^2
+        columns.append(2.0 * v)
+    jacobian = np.stack(columns, axis=1) if columns else np.zeros((len(v), 0))
     spread = np.einsum("ij,jk,ik->i", jacobian, parameters.covariance, jacobian)
     with np.errstate(divide="ignore"):
         return np.where(spread > 0, 2.0 * v**2 / spread, np.inf)
