@@ -106,7 +106,7 @@ def _write(study: Study, reduced: str | None, found: StudyComparison, style: str
     test, validation = found.comparison.test, found.validation
     content = {"study": study.name, "as_of": found.as_of, "n_rows": found.n_rows, "n_cells": found.n_cells, "models": rows}
     content["test"] = None if test is None else {name: getattr(test, name) for name in ("chi2", "df", "p", "n_variances")}
-    names = ("factor", "n_levels", "n_folds", "seed", "gain", "gain_error")
+    names = ("factor", "n_levels", "n_folds", "seed", "gain", "gain_error", "passed_over")
     content["cross_validation"] = None if validation is None else {name: getattr(validation, name) for name in names}
     write_json(content)
 
@@ -148,6 +148,7 @@ def _p(value: float) -> str:
 def _validation(found: CrossValidation) -> list[str]:
     how = "one left out at a time" if found.n_folds == found.n_levels else f"in {found.n_folds} folds, seed {found.seed}"
     return [
+        *found.passed_over,
         f"Left out: levels of {found.factor} ({found.n_levels:,}, {how}); log predictive density per row, larger is better.",
         f"  full minus reduced: {found.gain:+.5f} (standard error between folds {found.gain_error:.5f})",
     ]

