@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from benchmarks._calibration_page import entry_of, few_groups_table
+from benchmarks._calibration_page import entry_of, few_groups_table, outside
 
 
 def test_coverage_of_few_groups_has_the_lowest_and_highest_of_five_sets_of_shops(tmp_path: Path) -> None:
@@ -20,7 +20,9 @@ def test_coverage_of_few_groups_has_the_lowest_and_highest_of_five_sets_of_shops
     }
     file = tmp_path / "few-groups-d-likelihood.json"
     file.write_text(json.dumps(entry), encoding="utf-8")
-    assert "| d | contrast | 90.0 ± 1.0 |  | 2 |  |" in few_groups_table([entry_of(file)])
+    table = few_groups_table([entry_of(file)])
+    assert "| d | contrast | 90.0 ± 1.0 |  | 2 |  |  |" in table
+    assert "| all of these | contrast | 90.0 ± 1.0 |  |  |  |  |" in table
     # the first shop holds one of two, the last none; a run that was refused has no intervals; the last line of a seed counts,
     # and none of another commit
     held = {0: [True, False], 9: [False]}
@@ -31,3 +33,14 @@ def test_coverage_of_few_groups_has_the_lowest_and_highest_of_five_sets_of_shops
     text += json.dumps({"seed": 9, "commit": "other", "found": [["contrast", False, True, 2.0]]}) + "\n"
     file.with_suffix(".lines").write_text(text, encoding="utf-8")
     assert "| d | contrast | 90.0 ± 1.0 (50.0 to 100.0) |" in few_groups_table([entry_of(file)])
+
+
+def test_coverage_is_outside_where_two_errors_do_not_reach_what_is_asked() -> None:
+    row = {"kind": "contrast", "is_few": False, "covered": 0.90, "error": 0.01, "width": 1.0}
+    assert not outside(row, 200)
+    assert outside(row | {"covered": 0.899}, 200)
+    assert outside(row | {"covered": 0.98, "error": 0.004}, 200)
+    assert not outside(row | {"covered": 0.98, "error": 0.004, "is_few": True}, 200)
+    # of 200 shops with 99.5 % a third have no miss, of 5,000 none
+    assert not outside(row | {"covered": 1.0, "error": 0.0, "is_few": True}, 200)
+    assert outside(row | {"covered": 1.0, "error": 0.0, "is_few": True}, 5_000)

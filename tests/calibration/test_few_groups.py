@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks._calibration_page import outside
 from benchmarks._reliability_page import provenance
 from multilevel.cells.from_rows import cells_from_frame
 from multilevel.errors import FitError
@@ -186,12 +187,6 @@ def measured(name: str, engine: Engine, shops: int, kept: Path) -> dict[str, Any
     return {"design": name, "engine": engine, "shops": shops, "refused": refused, "rows": found, **provenance()}
 
 
-def outside(row: dict[str, Any]) -> bool:
-    """Whether coverage is beyond what is asked for, by more than two Monte Carlo errors."""
-    low, high = (0.92, 0.995) if row["is_few"] else (0.92, 0.97)
-    return bool(row["covered"] + 2 * row["error"] < low or row["covered"] - 2 * row["error"] > high)
-
-
 @pytest.mark.calibration
 @pytest.mark.timeout(36_000)
 @pytest.mark.parametrize("engine", ["likelihood", "bayesian"])
@@ -201,7 +196,7 @@ def test_coverage(name: str, engine: Engine, figures: Path) -> None:
     file = figures / f"few-groups-{slug}-{engine}.json"
     found = measured(name, engine, int(os.environ.get("CALIBRATION_SHOPS", SHOPS[engine])), file.with_suffix(".lines"))
     file.write_text(json.dumps(found, indent=1))
-    wrong = [row for row in found["rows"] if row["kind"] != "oracle" and outside(row)]
+    wrong = [row for row in found["rows"] if row["kind"] != "oracle" and outside(row, found["shops"])]
     assert not wrong, found
     assert found["refused"] <= 0.02 * found["shops"], found["refused"]
 
