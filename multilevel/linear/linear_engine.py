@@ -175,7 +175,9 @@ def optimise(criterion: Criterion, scales: Sequence[Floats], seed: int, near: Ne
 
     def factorised(theta: Floats) -> BlockedFactor:
         if not last or not np.array_equal(last[0][0], theta):
-            last[:] = [(theta.copy(), criterion.factorise(theta))]
+            # one factorisation is in memory at a time
+            last.clear()
+            last.append((theta.copy(), criterion.factorise(theta)))
         return last[0][1]
 
     def evaluate(theta: Floats) -> tuple[float, Floats]:
