@@ -40,6 +40,9 @@ def handlers_as_before() -> Iterator[None]:
     logger = logging.getLogger("groupwise")
     before = list(logger.handlers)
     yield
+    for handler in logger.handlers:
+        if handler not in before:
+            handler.close()
     logger.handlers[:] = before
 
 

@@ -308,7 +308,7 @@ def compare(
         typer.Option("--reduced", metavar="FORMULA", help="the study's formula with terms left out; default: complete pooling"),
     ] = None,
     as_of: Day = None,
-    factor: Annotated[str | None, typer.Option(help="whose levels are left out; default: the first of the formula")] = None,
+    factor: Annotated[str | None, typer.Option(help="whose levels are left out; default: the first whose levels can be")] = None,
     folds: Annotated[int, typer.Option(min=0, help="0: no cross-validation; as many as levels, or more: one left out at a time")] = 10,
     seed: Annotated[int | None, typer.Option(help="of the folds; default: the study's")] = None,
     settings: Settings = None,
