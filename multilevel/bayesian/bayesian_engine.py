@@ -48,7 +48,7 @@ def fit_bayesian(
     sampling : a study's ``sampling:``, read or as written; None for 4 chains of 1,000 draws.
     seed : of every random number.
     interval : probability of the equal-tailed intervals.
-    progress : called with the current step and the fraction that is complete, 0 to 1; NUTS shows its own bar instead.
+    progress : called with the current step and the fraction that is complete, 0 to 1.
 
     Returns
     -------
@@ -81,13 +81,13 @@ def fit_bayesian(
     elif is_by_points(design, how):
         fit = _points_or_nuts(design, family, resolved, how, seed=seed, interval=interval, progress=progress)
     elif how.form == "nuts" or not design.cells.has_moments:
-        fit = fit_nuts(design, family, resolved, how, seed=seed, interval=interval, progress=progress is not None)
+        fit = fit_nuts(design, family, resolved, how, seed=seed, interval=interval, progress=progress)
     else:
         fit = fit_collapsed(design, resolved, how, seed=seed, interval=interval)
         missed = [check for check in fit.checks if check.check in ("pareto_k", "importance_ess") and not check.passed]
         if missed and how.form == "auto" and how.draws * how.chains >= FEWEST_FOR_IMPORTANCE:
             failed = {check.check: check.value for check in missed}
-            fit = fit_nuts(design, family, resolved, how, seed=seed, interval=interval, progress=progress is not None)
+            fit = fit_nuts(design, family, resolved, how, seed=seed, interval=interval, progress=progress)
             fit = replace(fit, record=fit.record | {"collapsed_form_failed": failed})
     return replace(fit, record=fit.record | _prior_record(fit, resolved))
 
@@ -114,7 +114,7 @@ def _points_or_nuts(
         return fit
     nuts = replace(sampling, form="nuts")
     refuse_too_large(design, nuts)
-    found = fit_nuts(design, family, priors, nuts, seed=seed, interval=interval, progress=progress is not None)
+    found = fit_nuts(design, family, priors, nuts, seed=seed, interval=interval, progress=progress)
     return replace(found, record=found.record | {"importance_points_failed": failed})
 
 

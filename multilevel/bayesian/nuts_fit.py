@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -15,6 +15,7 @@ from multilevel.bayesian.bookkeeping import Clock, one_blas_thread
 from multilevel.bayesian.convergence import MAX_R_HAT, MIN_ESS, Convergence, convergence
 from multilevel.bayesian.coordinates import build_coordinates, coefficients
 from multilevel.bayesian.durations import HOURS, duration, nuts_seconds, seconds_of
+from multilevel.bayesian.importance_points import Tell
 from multilevel.bayesian.parameters import Layout
 from multilevel.bayesian.pilot import Pilot, fit_pilot, level_information
 from multilevel.bayesian.priors import ResolvedPriors
@@ -30,6 +31,9 @@ from multilevel.linear.assemble import linear_system
 from multilevel.linear.system import LinearSystem
 
 log = logging.getLogger("groupwise.sampling")
+
+OF_DRAWS, PROGRESS_MILLISECONDS = 0.95, 2_000
+"""Share of the work that is done with the last draw, and how often the number of draws is told."""
 
 MANY_EFFECTS = 1500
 """From so many effects on every third draw is kept instead of every second.
@@ -77,7 +81,9 @@ class NutsDraws:
     statistics: Mapping[str, Floats]
 
 
-def fit_nuts(design: Design, family: str, priors: ModelPriors, sampling: Sampling, *, seed: int, interval: float, progress: bool) -> Fit:
+def fit_nuts(
+    design: Design, family: str, priors: ModelPriors, sampling: Sampling, *, seed: int, interval: float, progress: Tell | None
+) -> Fit:
     """Fit any family with NUTS; see ``engine.fit_bayesian``."""
     rows = reduce_design(priors.form.design)
     found = sample_nuts(rows, outcome_of(design.cells, rows, family), priors.inner, sampling, seed=seed, progress=progress)
@@ -88,7 +94,7 @@ def fit_nuts(design: Design, family: str, priors: ModelPriors, sampling: Samplin
 
 
 def sample_nuts(
-    rows: ReducedRows, outcome: Outcome, priors: ResolvedPriors, sampling: Sampling, *, seed: int, progress: bool = False
+    rows: ReducedRows, outcome: Outcome, priors: ResolvedPriors, sampling: Sampling, *, seed: int, progress: Tell | None = None
 ) -> NutsDraws:
     """Draw from the posterior of reduced rows; where that is not sound, again from where it was, with shorter steps or longer chains."""
     with_scale = priors.sigma is not None or priors.dispersion is not None
@@ -141,7 +147,7 @@ class _Model:
     pilot: Pilot
 
 
-def _scouted(model: _Model, sampling: Sampling, effort: _Effort, *, seed: int, progress: bool) -> _Model:
+def _scouted(model: _Model, sampling: Sampling, effort: _Effort, *, seed: int, progress: Tell | None) -> _Model:
     """The model with its pilot where a short run finds the variances.
 
     Where levels say little, as with a few zeros and ones each, the pilot's normal approximation makes variances far too small (Breslow and
@@ -176,7 +182,7 @@ def _at(model: _Model, thetas: Floats) -> _Model:
     return replace(model, pilot=pilot)
 
 
-def _attempt(model: _Model, sampling: Sampling, effort: _Effort, *, seed: int, progress: bool) -> NutsDraws:
+def _attempt(model: _Model, sampling: Sampling, effort: _Effort, *, seed: int, progress: Tell | None) -> NutsDraws:
     from multilevel.bayesian.nuts_model import compiled_density, model_data, pack, sd_units
 
     sampling = replace(sampling, tune=sampling.tune * (1 + effort.step) * effort.longer)
@@ -277,9 +283,14 @@ def _starts(centre: Floats, n_theta: int) -> Callable[[int], Floats]:
     return lambda seed: centre + spread * np.random.default_rng(seed).uniform(-1.0, 1.0, len(centre))
 
 
-def run_nuts(compiled: Any, sampling: Sampling, *, thin: int, target: float, seed: int, progress: bool) -> Any:
+def run_nuts(compiled: Any, sampling: Sampling, *, thin: int, target: float, seed: int, progress: Tell | None) -> Any:
     """The trace of all chains, ``draws * thin`` each."""
     import nutpie
+
+    def told(chains: Sequence[Any]) -> None:
+        done, of = (sum(int(getattr(chain, name)) for chain in chains) for name in ("finished_draws", "total_draws"))
+        if progress is not None and of:
+            progress(f"{done:,} of {of:,} draws", OF_DRAWS * done / of)
 
     with one_blas_thread():
         return nutpie.sample(
@@ -290,7 +301,9 @@ def run_nuts(compiled: Any, sampling: Sampling, *, thin: int, target: float, see
             cores=sampling.threads,
             seed=seed,
             target_accept=target,
-            progress_bar=progress,
+            progress_bar=False,
+            progress_callback=None if progress is None else told,
+            progress_rate=PROGRESS_MILLISECONDS,
             save_warmup=False,
         )
 

@@ -1,5 +1,6 @@
 """What NUTS does when draws are not sound: shorter steps after divergences, longer chains where effective draws are too few."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ from scipy.special import expit
 
 from multilevel.bayesian import nuts_fit
 from multilevel.bayesian.convergence import convergence
+from multilevel.bayesian.importance_points import Tell
 from multilevel.bayesian.nuts_fit import NutsDraws, _Effort, _is_sound, sample_nuts
 from multilevel.bayesian.priors import Priors, resolve_priors
 from multilevel.bayesian.sampling import Sampling
@@ -20,13 +22,14 @@ from multilevel.formula.parse import parse_formula
 scouted, attempt = nuts_fit._scouted, nuts_fit._attempt
 
 
-def sampled(draws: int, frame: pd.DataFrame | None = None) -> NutsDraws:
+def sampled(draws: int, frame: pd.DataFrame | None = None, progress: Tell | None = None) -> NutsDraws:
     if frame is None:
         frame = pd.DataFrame({"g": list("abcdef") * 20, "y": np.random.default_rng(0).integers(0, 2, 120)})
     formula = parse_formula("y ~ 1 + (1 | g)")
     design = build_design(formula, cells_from_frame(formula, frame, "binomial"))
     rows, priors = reduce_design(design), resolve_priors(design, "binomial", Priors())
-    return sample_nuts(rows, outcome_of(design.cells, rows, "binomial"), priors, Sampling(draws=draws, tune=100, cores=1), seed=1)
+    outcome, how = outcome_of(design.cells, rows, "binomial"), Sampling(draws=draws, tune=100, cores=1)
+    return sample_nuts(rows, outcome, priors, how, seed=1, progress=progress)
 
 
 @pytest.fixture(scope="module")
@@ -95,3 +98,14 @@ def test_what_was_tried_before_is_recorded(monkeypatch: pytest.MonkeyPatch) -> N
     assert [attempt["divergences"] for attempt in before] == [0, 0]
     assert [(attempt["thin"], attempt["tune"]) for attempt in before] == [(2, 200), (4, 400)]
     assert found.record["thin"] == 8
+
+
+def test_the_number_of_draws_is_told_while_they_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nuts_fit, "PROGRESS_MILLISECONDS", 5)
+    told: list[tuple[str, float]] = []
+    sampled(1_500, progress=lambda doing, share: told.append((doing, share)))
+    assert len(told) > 2
+    assert all(re.fullmatch(r"[\d,]+ of [\d,]+ draws", doing) for doing, _ in told)
+    shares = [share for _, share in told]
+    assert all(0.0 <= share <= nuts_fit.OF_DRAWS for share in shares)
+    assert max(shares) > 0.0
