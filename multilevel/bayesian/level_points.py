@@ -24,7 +24,8 @@ LEVEL_POINTS = 96
 """Points for the levels, at least; ``PER_MOMENT`` for each moment that they are held to."""
 
 MORE_POINTS, MORE_VALUES = 128, 32_000_000
-"""Of a gaussian model, whose points cost one factorisation each: so many points, as long as they hold no more numbers together."""
+"""Of a gaussian model, whose points cost one factorisation each: up to so many points, and up to so many numbers, points times
+coefficients."""
 
 PER_MOMENT = 3
 

@@ -290,7 +290,7 @@ def run_nuts(compiled: Any, sampling: Sampling, *, thin: int, target: float, see
     def told(chains: Sequence[Any]) -> None:
         done, of = (sum(int(getattr(chain, name)) for chain in chains) for name in ("finished_draws", "total_draws"))
         if progress is not None and of:
-            progress(f"{done:,} of {of:,} draws", OF_DRAWS * done / of)
+            progress(f"{done:,} of {of:,} draws, warm-up included", OF_DRAWS * done / of)
 
     with one_blas_thread():
         return nutpie.sample(

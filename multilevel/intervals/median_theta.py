@@ -18,8 +18,6 @@ from multilevel.fit.container import Fit
 from multilevel.intervals.theta_coordinates import Coordinates
 from multilevel.intervals.theta_models import LaplaceTheta, LinearTheta
 from multilevel.linear.assemble import linear_system
-from multilevel.linear.factorise import BlockedFactor
-from multilevel.linear.joint_normal import NormalJoint
 from multilevel.linear.mapped_joint import mapped_joint
 
 MOST_DRAWS = 500
@@ -27,7 +25,7 @@ MOST_DRAWS = 500
 
 
 def at_median_theta(fit: Fit) -> Fit:
-    """``fit`` itself where it is no posterior; else (beta, b) given theta, flat in beta.
+    """``fit`` itself where it is no posterior; else (beta, b) given theta, with a flat prior on beta.
 
     Raises
     ------
@@ -38,11 +36,8 @@ def at_median_theta(fit: Fit) -> Fit:
     if not fit.is_posterior or plain is None:
         return fit
     if fit.design.cells.has_moments:
-        system = linear_system(reduce_design(plain.form.design))
-        factor = system.factorise([np.eye(len(block.columns)) for block in plain.form.design.blocks])
-        assert isinstance(factor, BlockedFactor)
         scale = 1.0 if fit.sigma is None else fit.sigma
-        linear = LinearTheta.of(fit, NormalJoint(factor, scale))
+        linear = LinearTheta.of_system(fit, linear_system(reduce_design(plain.form.design)), scale)
         joint = linear.joint(_median(fit, linear.coordinates, scale))
     else:
         laplace = LaplaceTheta(fit, 1)

@@ -24,6 +24,7 @@ from multilevel.generalised.quadrature import quadrature_deviance
 from multilevel.generalised.search import Problem, problem_of
 from multilevel.intervals.theta_coordinates import Coordinates
 from multilevel.linear.criterion import Criterion
+from multilevel.linear.factorise import BlockedSystem
 from multilevel.linear.joint_normal import NormalJoint
 from multilevel.linear.theta import Theta
 from multilevel.linear.uncertainty import numerical_jacobian
@@ -100,12 +101,17 @@ class LinearTheta:
     @classmethod
     def of(cls, fit: Fit, joint: NormalJoint) -> LinearTheta:
         """Of a fit whose system its ``joint`` keeps."""
+        return cls.of_system(fit, joint.factor.system, joint.sigma)
+
+    @classmethod
+    def of_system(cls, fit: Fit, system: BlockedSystem, sigma: float) -> LinearTheta:
+        """Of a fit to the cross-products ``system``."""
         assert fit.unit_free is not None
         design = fit.unit_free.form.design
         known = design.cells.known_sigma
         layout = Theta(tuple(len(block.columns) for block in design.blocks))
-        criterion = Criterion(joint.factor.system, layout, True, 0.0, 1.0 if known else None)
-        return cls(coordinates_of(design, has_scale=not known, is_flat_log=True), criterion, design, joint.sigma)
+        criterion = Criterion(system, layout, True, 0.0, 1.0 if known else None)
+        return cls(coordinates_of(design, has_scale=not known, is_flat_log=True), criterion, design, sigma)
 
     def estimated(self, plain: UnitFreeFit) -> Estimated:
         """As ``estimated``."""

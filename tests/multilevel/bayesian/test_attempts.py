@@ -105,7 +105,7 @@ def test_the_number_of_draws_is_told_while_they_are_made(monkeypatch: pytest.Mon
     told: list[tuple[str, float]] = []
     sampled(1_500, progress=lambda doing, share: told.append((doing, share)))
     assert len(told) > 2
-    assert all(re.fullmatch(r"[\d,]+ of [\d,]+ draws", doing) for doing, _ in told)
+    assert all(re.fullmatch(r"[\d,]+ of [\d,]+ draws, warm-up included", doing) for doing, _ in told)
     shares = [share for _, share in told]
     assert all(0.0 <= share <= nuts_fit.OF_DRAWS for share in shares)
     assert max(shares) > 0.0
