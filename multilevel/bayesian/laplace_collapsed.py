@@ -26,6 +26,7 @@ from multilevel.bayesian.priors import ResolvedPriors
 from multilevel.design.reduction import ReducedRows
 from multilevel.errors import FitError
 from multilevel.families.likelihood import Likelihood
+from multilevel.families.likelihood_parts import likelihood_of
 from multilevel.families.outcome import Outcome
 from multilevel.generalised.basis_prior import BasisPrior
 from multilevel.generalised.pirls import Mode, find_mode, quick_mode
@@ -85,7 +86,7 @@ class LaplaceCollapsed:
 
     def __init__(self, rows: ReducedRows, outcome: Outcome, layout: Layout, priors: ResolvedPriors) -> None:
         self.coordinates: Reweighting = reweighting(rows)
-        self.likelihood: Likelihood = outcome.family.likelihood(outcome)
+        self.likelihood: Likelihood = likelihood_of(outcome)
         self.layout, self.priors = layout, priors
         self.prior = BasisPrior.of(self.coordinates, priors.beta_precision, priors.beta_location)
         basis = self.coordinates.basis

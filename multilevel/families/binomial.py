@@ -121,6 +121,17 @@ def _kept_inside(eta: Floats, floor: float) -> Floats:
     return np.clip(p, floor, 1 - floor) if floor else p
 
 
+def softplus(x: Floats) -> Floats:
+    """log(1 + exp(x)), of functions that processors have for several numbers at once."""
+    return np.asarray(np.maximum(x, 0.0) + np.log1p(np.exp(-np.abs(x))))
+
+
+def _share_at(eta: Floats) -> Floats:
+    """1 / (1 + exp(-eta)); 0 below -709, where the exponential is infinite."""
+    with np.errstate(over="ignore"):
+        return np.asarray(1.0 / (1.0 + np.exp(-eta)))
+
+
 @dataclass(frozen=True)
 class BinomialLikelihood:
     """``outcome ~ Binomial(size, expit(eta))``; ``outcome``, ``size``: (R,)."""
@@ -133,7 +144,7 @@ class BinomialLikelihood:
     def terms(self, eta: Floats, log_dispersion: float) -> Floats:
         """y r - n log(1 + share (exp(r) - 1)); -n log(1 + exp(+-eta)) where there are no or only successes."""
         # most rows of hardly compressed cells are one trial: the costly form is for the others alone
-        found = -self.size * np.logaddexp(0.0, self._towards * eta)
+        found = -self.size * softplus(self._towards * eta)
         inner, share, rest = self._inner
         if len(inner):
             up, down = self.outcome[inner], self.size[inner] - self.outcome[inner]
@@ -172,13 +183,13 @@ class BinomialLikelihood:
 
     def gross(self, eta: Floats, log_dispersion: float) -> Floats:
         """Successes, observed and expected."""
-        return np.asarray(self.outcome + self.size * expit(eta))
+        return np.asarray(self.outcome + self.size * _share_at(eta))
 
     def curvature(self, eta: Floats, log_dispersion: float) -> Curvature:
         """Derivatives in eta."""
-        p = expit(eta)
-        weight = self.size * p * expit(-eta)
-        return Curvature(self.outcome - self.size * p, weight, weight * (1.0 - 2.0 * p))
+        p, rest = _share_at(eta), _share_at(-eta)
+        weight = self.size * p * rest
+        return Curvature(self.outcome - self.size * p, weight, weight * (rest - p))
 
     def by_dispersion(self, eta: Floats, log_dispersion: float) -> ByDispersion:
         """There is no dispersion."""

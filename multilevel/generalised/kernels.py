@@ -56,6 +56,38 @@ def accumulate_rest(weights, rest_columns, rest_values, basis, gram):  # type: i
 
 
 @njit(cache=True, nogil=True)
+def add_predictors(columns, values, coefficients, total):  # type: ignore[no-untyped-def]
+    """Add to ``total`` (R,) every row's ``values`` (R, s) times the ``coefficients`` (q,) of its ``columns`` (R, s)."""
+    for r in range(len(total)):
+        for a in range(columns.shape[1]):
+            total[r] += values[r, a] * coefficients[columns[r, a]]
+
+
+@njit(cache=True, nogil=True)
+def add_level_predictors(codes, values, effects, total):  # type: ignore[no-untyped-def]
+    """Add to ``total`` (R,) every row's ``values`` (R, k) times its level's ``effects`` (L, k)."""
+    for r in range(len(total)):
+        for i in range(values.shape[1]):
+            total[r] += values[r, i] * effects[codes[r], i]
+
+
+@njit(cache=True, nogil=True)
+def add_to_columns(columns, values, scores, result):  # type: ignore[no-untyped-def]
+    """Add every row's ``values`` (R, s) times its score to its ``columns`` (R, s) of ``result`` (q,)."""
+    for r in range(len(scores)):
+        for a in range(columns.shape[1]):
+            result[columns[r, a]] += values[r, a] * scores[r]
+
+
+@njit(cache=True, nogil=True)
+def add_to_levels(codes, values, scores, result):  # type: ignore[no-untyped-def]
+    """Add every row's ``values`` (R, k) times its score to its level of ``result`` (L, k)."""
+    for r in range(len(scores)):
+        for i in range(values.shape[1]):
+            result[codes[r], i] += values[r, i] * scores[r]
+
+
+@njit(cache=True, nogil=True)
 def find_positions(starts, pattern, codes, columns):  # type: ignore[no-untyped-def]
     """(R, s) place of each of a row's ``columns`` (R, s) in the sorted ``pattern`` of its level, -1 where it is not there."""
     found = np.full(columns.shape, -1, np.int64)

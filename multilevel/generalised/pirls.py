@@ -13,7 +13,8 @@ import numpy as np
 
 from multilevel.arrays import Floats
 from multilevel.errors import FitError
-from multilevel.families.likelihood import EPSILON, Curvature, Likelihood, rounding_of_decrement, rounding_of_value
+from multilevel.families.likelihood import EPSILON, Curvature, Likelihood
+from multilevel.families.likelihood_parts import rounding_of_newton, value_and_rounding
 from multilevel.generalised.basis_prior import BasisPrior
 from multilevel.generalised.reweighting import Coordinates, Reweighting, solve, solve_spherical
 from multilevel.linear.factorise import BlockedFactor
@@ -90,10 +91,9 @@ class _Search:
         """The penalised deviance less the constant, infinite where it overflows."""
         eta = self._layout.offset + self._layout.linear(effects)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            value = -2.0 * float(np.sum(self._likelihood.terms(eta, self._log_dispersion)))
-            rounding = 2.0 * rounding_of_value(self._likelihood, eta, self._log_dispersion)
+            value, rounding = value_and_rounding(self._likelihood, eta, self._log_dispersion)
         penalty = spherical.effects_dot(spherical) + (0.0 if self._prior is None else self._prior.penalty(spherical.basis))
-        value, rounding = value + penalty, rounding + EPSILON * penalty
+        value, rounding = penalty - 2.0 * value, 2.0 * rounding + EPSILON * penalty
         if not (np.isfinite(value) and np.isfinite(rounding)):
             return _Point(effects, spherical, eta, np.inf, 0.0)
         return _Point(effects, spherical, eta, value, rounding)
@@ -196,7 +196,7 @@ class _Search:
 
     def tolerance(self, eta: Floats, curvature: Curvature) -> float:
         """The decrement at which the mode is found."""
-        return max(self._least, rounding_of_decrement(self._likelihood, eta, self._log_dispersion, curvature.weight))
+        return max(self._least, rounding_of_newton(self._likelihood, eta, self._log_dispersion, curvature.weight))
 
     def move(self, point: _Point, target: Coordinates, target_u: Coordinates) -> _Point | None:
         """The step, halved until the deviance does not rise by more than rounding; None if it always does."""

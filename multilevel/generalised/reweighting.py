@@ -6,7 +6,7 @@ it change from one PIRLS step to the next. The compiled loops are loaded where t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -15,6 +15,7 @@ from scipy.linalg import solve_triangular
 
 from multilevel.arrays import Floats, Integers
 from multilevel.design.reduction import ReducedRows
+from multilevel.families.likelihood_parts import row_parts
 from multilevel.linear.assemble import linear_system
 from multilevel.linear.chain import Stage, StageFactor
 from multilevel.linear.factorise import BlockedFactor, BlockedSystem
@@ -22,6 +23,7 @@ from multilevel.linear.products import CrossProducts, mirror
 from multilevel.linear.small_blocks import column_slices
 from multilevel.linear.touched_covariances import TouchedCovariances
 from multilevel.linear.triangular import solve_upper
+from multilevel.threads import shared_out
 
 
 @dataclass(frozen=True)
@@ -100,18 +102,34 @@ class Reweighting:
 
     def system(self, weights: Floats) -> BlockedSystem:
         """The cross-products with row ``weights`` (R,)."""
-        from multilevel.generalised.kernels import accumulate_rest
+        stages, found = _stages(self.template), dict[int, Stage]()
+
+        def of_stage(at: int) -> Callable[[], None]:
+            return lambda: found.update({at: self._weighted(at, stages[at], weights)})
 
         template, gram = self.template, np.zeros(self.template.gram.shape)
+        self._at_once([lambda: self._weighted_rest(weights, gram), *(of_stage(at) for at in range(len(stages)))])
+        system = replace(template, gram=gram, location=np.zeros(self.basis.shape[1]), residual_ss=0.0, inside=None)
+        if not stages:
+            return system
+        leaf, *chain = [found[at] for at in range(len(stages))]
+        return replace(system, own=leaf.own, cross=leaf.cross, up=leaf.up, chain=tuple(chain))
+
+    def _at_once(self, tasks: Sequence[Callable[[], object]]) -> None:
+        """One after the other where there are so few rows that threads save no time."""
+        if len(self.parts) > 1:
+            shared_out(tasks)
+            return
+        for task in tasks:
+            task()
+
+    def _weighted_rest(self, weights: Floats, gram: Floats) -> None:
+        from multilevel.generalised.kernels import accumulate_rest
+
         accumulate_rest(weights, self.rest_columns, self.rest_values, self.basis, gram)
         q, p = self.n_rest, self.basis.shape[1]
         gram[q : q + p, q : q + p] = self.basis.T @ (weights[:, None] * self.basis)
         mirror(gram)
-        found = replace(template, gram=gram, location=np.zeros(p), residual_ss=0.0, inside=None)
-        if not self.eliminated:
-            return found
-        leaf, *chain = [self._weighted(at, stage, weights) for at, stage in enumerate(_stages(template))]
-        return replace(found, own=leaf.own, cross=leaf.cross, up=leaf.up, chain=tuple(chain))
 
     def _weighted(self, at: int, stage: Stage, weights: Floats) -> Stage:
         from multilevel.generalised.kernels import accumulate_level, accumulate_link
@@ -128,20 +146,36 @@ class Reweighting:
 
     def linear(self, at: Coordinates) -> Floats:
         """(R,) Z b + Q gamma for effects b and gamma."""
-        total: Floats = self.basis @ at.basis + np.sum(self.rest_values * at.rest[self.rest_columns], axis=1)
-        for rows, own in zip(self.eliminated, at.eliminated, strict=True):
-            total += np.sum(rows.values * own[rows.codes], axis=1)
+        from multilevel.generalised.kernels import add_level_predictors, add_predictors
+
+        total: Floats = np.empty(len(self.offset))
+
+        def of_part(here: slice) -> Callable[[], None]:
+            def run() -> None:
+                own = self.basis[here] @ at.basis
+                add_predictors(self.rest_columns[here], self.rest_values[here], at.rest, own)
+                for rows, effects in zip(self.eliminated, at.eliminated, strict=True):
+                    add_level_predictors(rows.codes[here], rows.values[here], effects, own)
+                total[here] = own
+
+            return run
+
+        self._at_once([of_part(here) for here in self.parts])
         return total
 
     def transposed(self, values: Floats) -> Coordinates:
         """[Z Q]' values, for ``values`` (R,)."""
-        scaled = (self.rest_values * values[:, None]).ravel()
-        rest = np.bincount(self.rest_columns.ravel(), scaled, self.n_rest) if self.n_rest else np.zeros(0)
-        eliminated = []
-        for rows, stage in zip(self.eliminated, _stages(self.template), strict=True):
-            levels = len(stage.own)
-            eliminated.append(np.stack([np.bincount(rows.codes, column * values, levels) for column in rows.values.T], axis=1))
-        return Coordinates(rest, tuple(eliminated), self.basis.T @ values)
+        from multilevel.generalised.kernels import add_to_columns, add_to_levels
+
+        rest = np.zeros(self.n_rest)
+        eliminated = tuple(np.zeros(stage.own.shape[:2]) for stage in _stages(self.template))
+
+        def of_level(rows: EliminatedRows, result: Floats) -> Callable[[], object]:
+            return lambda: add_to_levels(rows.codes, rows.values, values, result)
+
+        levels = [of_level(rows, result) for rows, result in zip(self.eliminated, eliminated, strict=True)]
+        self._at_once([*levels, lambda: add_to_columns(self.rest_columns, self.rest_values, values, rest)])
+        return Coordinates(rest, eliminated, self.basis.T @ values)
 
     def by_block(self, at: Coordinates) -> list[Floats]:
         """Per block, in the order of ``Design``, its (L, k) part."""
@@ -178,12 +212,27 @@ class Reweighting:
     def _variances(self, given: TouchedCovariances, columns: Integers, values: Floats) -> Floats:
         from multilevel.generalised.kernels import add_level_variance, add_link_covariance, rest_variance
 
-        result = np.asarray(rest_variance(columns, values, given.rest))
-        for at, (rows, one) in enumerate(zip(self.eliminated, given.stages, strict=True)):
-            add_level_variance(rows.codes, rows.values, values, rows.positions, one.own, one.cross, result)
-            for above, link in zip(self.eliminated[at + 1 :], one.links, strict=True):
-                add_link_covariance(rows.codes, rows.values, above.values, link, result)
+        result = np.empty(len(columns))
+
+        def of_part(here: slice) -> Callable[[], None]:
+            def run() -> None:
+                own = rest_variance(columns[here], values[here], given.rest)
+                for at, (rows, one) in enumerate(zip(self.eliminated, given.stages, strict=True)):
+                    codes, of_rows = rows.codes[here], rows.values[here]
+                    add_level_variance(codes, of_rows, values[here], rows.positions[here], one.own, one.cross, own)
+                    for above, link in zip(self.eliminated[at + 1 :], one.links, strict=True):
+                        add_link_covariance(codes, of_rows, above.values[here], link, own)
+                result[here] = own
+
+            return run
+
+        self._at_once([of_part(here) for here in self.parts])
         return result
+
+    @cached_property
+    def parts(self) -> tuple[slice, ...]:
+        """The rows in the parts in which they are worked on."""
+        return row_parts(len(self.offset))
 
     @cached_property
     def _all_columns(self) -> tuple[Integers, Floats]:

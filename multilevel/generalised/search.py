@@ -14,6 +14,7 @@ from multilevel.design.model import Design
 from multilevel.design.reduction import ReducedRows, outcome_of
 from multilevel.errors import FitError
 from multilevel.families.likelihood import Likelihood
+from multilevel.families.likelihood_parts import likelihood_of
 from multilevel.generalised.average_information import bounded_inverse, second_order
 from multilevel.generalised.laplace_optimise import Local, newton, quasi_newton
 from multilevel.generalised.objective import Gradient, Objective
@@ -68,7 +69,7 @@ def problem_of(design: Design, rows: ReducedRows, family: str) -> Problem:
     """Lay out the rows and begin at the overall mean. Raises FitError as ``linear_system`` does."""
     layout = reweighting(rows)
     outcome = outcome_of(design.cells, rows, family)
-    likelihood = outcome.family.likelihood(outcome)
+    likelihood = likelihood_of(outcome)
     theta_layout = Theta(tuple(block.values.shape[1] for block in rows.blocks))
     zero = layout.zero()
     constant = likelihood.typical_predictor() - rows.offset

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 
 from multilevel.arrays import Floats, Integers
 from multilevel.linear.products import CrossProducts, mirror
+from multilevel.threads import at_once
 
 FEW_LEVELS = 5_000
 """Up to so many levels arrays of small matrices are as quick as compiled loops, which take over a second to load."""
@@ -83,9 +83,9 @@ def add_products(total: Floats, cross: CrossProducts, kernels: Floats, levels: I
     if np.any(place >= 0):
         heavy = levels[place >= 0]
         rows = cross.heavy.rows if len(heavy) == len(cross.heavy.rows) else cross.heavy.rows[place[place >= 0]]
-        _beside([partial(_add_rows, total, rows, kernels[heavy, 0]), loops(other, levels[place < 0])])
+        at_once([partial(_add_rows, total, rows, kernels[heavy, 0]), loops(other, levels[place < 0])])
     else:
-        _beside([loops(own, share) for own, share in zip((total, other), shares, strict=True)])
+        at_once([loops(own, share) for own, share in zip((total, other), shares, strict=True)])
     total += other
 
 
@@ -114,7 +114,7 @@ def spreads(cross: CrossProducts, covariance: Floats, levels: Integers) -> Float
     shares = _shares(cross, levels)
     owns = np.split(result, np.cumsum([len(share) for share in shares])[:-1])
     compiled = partial(spread_scalar if k == 1 else spread, cross.starts, cross.columns, cross.values, covariance)
-    _beside([partial(compiled, share, own) for share, own in zip(shares, owns, strict=True)])
+    at_once([partial(compiled, share, own) for share, own in zip(shares, owns, strict=True)])
     return result
 
 
@@ -147,18 +147,6 @@ def _shares(cross: CrossProducts, levels: Integers) -> list[Integers]:
     touched = np.diff(cross.starts)[levels].astype(np.float64)
     work = np.cumsum(touched * touched)
     return [levels] if work[-1] < MUCH_WORK else np.split(levels, [int(np.searchsorted(work, work[-1] / 2.0))])
-
-
-def _beside(tasks: Sequence[Callable[[], object]]) -> None:
-    """Run what lets go of the interpreter at the same time."""
-    if len(tasks) == 1:
-        tasks[0]()
-        return
-    with ThreadPoolExecutor(len(tasks) - 1) as pool:
-        others = [pool.submit(task) for task in tasks[1:]]
-        tasks[0]()
-        for other in others:
-            other.result()
 
 
 def _chosen(cross: CrossProducts, levels: Integers) -> Floats:

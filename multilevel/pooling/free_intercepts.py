@@ -28,8 +28,8 @@ from multilevel.design.effect_rows import coefficient_rows, terms_of
 from multilevel.design.group_predictors import column_values
 from multilevel.design.model import Design, DesignColumn
 from multilevel.design.reduction import ReducedBlock, ReducedRows, outcome_of, reduce_design
+from multilevel.families.likelihood_parts import likelihood_of
 from multilevel.families.link import Link
-from multilevel.families.registry import family_named
 from multilevel.fit.container import Fit, Summary
 from multilevel.fit.shared_rows import Rows, as_csr, averaged, mapped
 from multilevel.generalised.pirls import find_mode
@@ -286,7 +286,7 @@ def _solved(fit: Fit, design: Design, rows: ReducedRows, shift: Floats, lambdas:
         return NormalJoint(linear_system(rows).factorise(lambdas), sigma)
     rows = replace(rows, offset=rows.offset + shift)
     layout = reweighting(rows)
-    likelihood = family_named(design.cells.family).likelihood(outcome_of(design.cells, rows, design.cells.family))
+    likelihood = likelihood_of(outcome_of(design.cells, rows, design.cells.family))
     log_dispersion = 0.0 if fit.dispersion is None else math.log(fit.dispersion)
     mode = find_mode(layout, likelihood, lambdas, log_dispersion, layout.zero(), with_basis=True)
     effects = [part.ravel() for part in layout.by_block(mode.effects)]
