@@ -24,7 +24,7 @@ from multilevel.estimands.expected_outcome import Chunk, ExpectedOutcome, PartRo
 from multilevel.estimands.level_variance import LevelVariance
 from multilevel.estimands.mix_parts import Sides, averaging, scales, shared_pair_rows, split_sides
 from multilevel.fit.container import Summary
-from multilevel.fit.shared_rows import SharedRows, as_csr, stacked
+from multilevel.fit.shared_rows import SharedRows
 from multilevel.fit.theta_points import in_turn
 
 _CHUNK_ENTRIES = 3_000_000
@@ -102,12 +102,8 @@ class Standardisation:
         fits = [part.fit for part in self.outcome.parts]
         return Summary.joined(list(in_turn(lambda chunk: self.outcome.average(*chunk), self.chunks(), fits)))
 
-    def gradients(self) -> tuple[csr_array, ...]:
-        """Per part (L, p + q) derivatives of the averages at the joint mean."""
-        return tuple(stacked([as_csr(piece) for piece in part]) for part in zip(*self.gradient_chunks(), strict=True))
-
     def gradient_chunks(self) -> Iterator[PartRows]:
-        """As ``gradients``, of consecutive levels."""
+        """Per part (levels, p + q) derivatives of the averages at the joint mean, of consecutive levels."""
         for rows, weights in self.chunks():
             yield self.outcome.gradients(rows, weights)
 

@@ -22,6 +22,7 @@ from multilevel.fit.one_pass import Question, asked, together
 from multilevel.fit.shared_rows import Rows, as_csr, mapped
 from multilevel.fit.theta_spread import Conditional, ThetaMethod, points_by_turns
 from multilevel.fit.variance_surface import MOST_MISS, VarianceSurface, coordinates_of, few_for_all, variance_surface
+from multilevel.threads import piece_by_piece
 
 if TYPE_CHECKING:
     from multilevel.fit.container import Fit
@@ -205,9 +206,11 @@ def _variance_about(centre: csr_array) -> Ask:
 
 
 def in_turn[C, T](ask: Callable[[C], T], chunks: Iterable[C], fits: Iterable[Fit]) -> Iterator[T]:
-    """``ask(chunk)`` for every chunk, in order. For fits kept as points, ``CHUNKS_AT_ONCE`` chunks are in memory and share each pass."""
-    at_once = CHUNKS_AT_ONCE if any(isinstance(fit.theta, ThetaPoints) for fit in fits) else 1
-    for some in batched(chunks, at_once):
+    """``ask(chunk)`` for every chunk, in order: of fits kept as points ``CHUNKS_AT_ONCE`` share each pass, else a few at the same time."""
+    if not any(isinstance(fit.theta, ThetaPoints) for fit in fits):
+        yield from piece_by_piece(ask, chunks)
+        return
+    for some in batched(chunks, CHUNKS_AT_ONCE):
         yield from together([partial(ask, chunk) for chunk in some])
 
 

@@ -24,16 +24,12 @@ from multilevel.linear.arrow_matrices import EliminatedMatrices, block_diagonal,
 from multilevel.linear.elimination import spreads
 from multilevel.linear.factorise import BlockedFactor
 from multilevel.linear.products import CrossProducts
+from multilevel.linear.shared_solves import LARGEST_CHUNK, is_worth_sharing, shared_covariance, shared_variance
 from multilevel.linear.triangular import inverse_root, solve_upper
-
-LARGEST_CHUNK = 100_000
-"""Most rows combined at once."""
+from multilevel.threads import piece_by_piece
 
 DENSE_ENTRIES = 20_000_000
 """Most entries (0.16 GB) of a dense piece of rows times the root of the covariance."""
-
-FEWEST_SHARING = 8
-"""Rows for every one that they share, from which what they share is solved for once."""
 
 LEAVES_AND_PARENTS = 2
 
@@ -125,23 +121,12 @@ class NormalJoint:
     def variance(self, rows: Rows) -> Floats:
         """(m,) variances of ``rows @ (beta, b)``."""
         if isinstance(rows, SharedRows) and self._is_worth_sharing(rows):
-            return self._shared_variance(rows)
-        pieces = [self._variance(chunk) for chunk in self._chunks(rows)]
+            return shared_variance(self, rows)
+        pieces = list(piece_by_piece(self._variance, self._chunks(rows)))
         return np.concatenate(pieces) if pieces else np.zeros(0)
 
     def _is_worth_sharing(self, rows: SharedRows) -> bool:
-        """Whether a few solves for what rows share cost less than all of their entries."""
-        return rows.shape[0] > max(len(self.factor.root), FEWEST_SHARING * rows.shared.shape[0])
-
-    def _shared_variance(self, rows: SharedRows) -> Floats:
-        """Var(e + w's) = Var(e) + 2 w' Cov(s, e) + w' Var(s) w of every row, e its own part."""
-        moved = self.covariance_times(rows.shared)
-        inner = rows.shared @ moved
-        pieces = []
-        for at in range(0, rows.shape[0], LARGEST_CHUNK):
-            own, weights = csr_array(rows.own[at : at + LARGEST_CHUNK]), np.asarray(rows.weights[at : at + LARGEST_CHUNK].todense())
-            pieces.append(self.variance(own) + np.sum(weights * (2.0 * np.asarray(own @ moved) + weights @ inner), axis=1))
-        return np.maximum(np.concatenate(pieces), 0.0)
+        return is_worth_sharing(rows, len(self.factor.root), self._total)
 
     def covariance_times(self, rows: csr_array) -> Floats:
         """(p + q, r) Cov(beta, b) times ``rows`` (r, p + q), transposed: r solves through the arrow structure."""
@@ -164,7 +149,10 @@ class NormalJoint:
         return result
 
     def covariance_about(self, rows: Rows, centre: csr_array) -> Floats:
-        """(m, m) covariance of ``(rows - centre) @ (beta, b)``, ``centre`` (1, p + q); dense in the rows alone, never in the effects."""
+        """(m, m) covariance of ``(rows - centre) @ (beta, b)``, ``centre`` (1, p + q); dense in the rows, in the effects only for what
+        rows share."""
+        if isinstance(rows, SharedRows) and self._is_worth_sharing(rows):
+            return shared_covariance(self, rows.less(centre))
         about, centre_own = self._split(centre)
         root = np.asarray(about @ self._rest_root)
         chunks = [self._split(chunk) for chunk in self._chunks(rows)]
@@ -184,7 +172,7 @@ class NormalJoint:
     def spread_about(self, rows: Rows, centre: csr_array) -> Floats:
         """(m,) sds of ``(rows - centre) @ (beta, b)``, ``centre`` (1, p + q), which is never subtracted entry by entry."""
         if isinstance(rows, SharedRows) and self._is_worth_sharing(rows):
-            return np.sqrt(self._shared_variance(rows.less(centre)))
+            return np.sqrt(shared_variance(self, rows.less(centre)))
         if not isinstance(rows, SharedRows) and self._has_parents(rows):
             return self._spread_by_parts(csr_array(rows), centre)
         return self._spread_of_differences(rows, centre)
@@ -206,8 +194,8 @@ class NormalJoint:
         root, centre_noise = np.asarray(about @ self._rest_root), self._noise(centre_own)
         alone = sum(float(noise.multiply(own).sum()) for noise, own in zip(centre_noise, centre_own, strict=True))
         on_beta = None if self.extra is None else np.asarray(centre @ self.sensitivity)
-        pieces = []
-        for chunk in self._chunks(rows):
+
+        def of_chunk(chunk: csr_array) -> Floats:
             on_rest, on_own = self._split(chunk)
             total = np.sum((product(on_rest, self._rest_root) - root) ** 2, axis=1) + alone
             for own, noise, of_centre in zip(on_own, self._noise(on_own), centre_noise, strict=True):
@@ -216,7 +204,9 @@ class NormalJoint:
             if self.extra is not None and on_beta is not None:
                 difference = np.asarray(chunk @ self.sensitivity) - on_beta
                 total = total + np.einsum("ij,jk,ik->i", difference, self.extra, difference)
-            pieces.append(np.sqrt(np.maximum(total, 0.0)))
+            return np.sqrt(np.maximum(total, 0.0))
+
+        pieces = list(piece_by_piece(of_chunk, self._chunks(rows)))
         return np.concatenate(pieces) if pieces else np.zeros(0)
 
     def _chunks(self, rows: Rows) -> Iterator[csr_array]:

@@ -202,13 +202,22 @@ def _of_factor(
         shrunk, own = _apart(linear, std_error)
         kept = tuple(_as_shared(scaled(each, shrunk)) for each in rows)
         return AverageRows(name, of, levels, parents, estimate, std_error, kept, own, has_draws, is_positive, outcome.interval)
-    gradients = standard.gradients()
-    spread = spread_of_parts([model.spread(rows) for model, rows in zip(models, gradients, strict=True)])
+    gradients = _rows(standard)
+    spread = spread_of_parts([_spread(model, rows) for model, rows in zip(models, gradients, strict=True)])
     shrunk, own = _apart(np.sqrt(np.sum(spread**2, axis=1) / (spread.shape[1] - 1)), std_error)
     kept_spread = (spread * shrunk[:, None]).astype(np.float32)
     few = _at_points(models[0], gradients[0], shrunk) if len(models) == 1 and len(levels) <= FEW_LEVELS else None
     interval = outcome.interval
     return SavedAverages(name, of, levels, parents, estimate, std_error, kept_spread, own, has_draws, is_positive, interval, at_points=few)
+
+
+def _spread(model: SavedModel, rows: SharedRows) -> Floats:
+    """(L, S) as ``SavedModel.spread``, of what rows share once where that is less than all of their entries."""
+    if rows.shared.shape[0] > rows.shape[0]:
+        return model.spread(as_csr(rows))
+    spread = model.spread(stacked([rows.own, rows.shared]))
+    n = rows.shape[0]
+    return np.asarray(spread[:n] + rows.weights @ spread[n:])
 
 
 def _at_points(model: SavedModel, rows: Rows, shrunk: Floats) -> AtPoints | None:

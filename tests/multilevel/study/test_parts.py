@@ -19,6 +19,7 @@ from multilevel.interpretation.warnings import effective_sizes
 from multilevel.study.designs import study_parts, tree_of
 from multilevel.study.fit_study import fit_study
 from multilevel.study.options import StudyFit, fit_options
+from tests.average_rows import gradients_of
 
 FORMULA = "y ~ sale + size + (1 | region) + (1 | category)"
 AS_OF = datetime.date(2026, 11, 1)
@@ -159,7 +160,7 @@ def test_how_much_an_average_moves_with_either_predictor_is_its_derivative_in_th
     outcome = expected_outcome(crossed.parts)
     standard = standardise(outcome, nesting(outcome.design), "region", None)
     moved = outcome.sensitivities(standard.respond().estimate, standard.chunks)
-    for own, gradients in zip(moved, standard.gradients(), strict=True):
+    for own, gradients in zip(moved, gradients_of(standard), strict=True):
         # every row has an intercept of 1
         assert own == pytest.approx(gradients[:, [0]].toarray().ravel(), rel=1e-12)
 
@@ -177,7 +178,7 @@ def test_ranks_are_those_of_draws_of_both_parts_however_many_coefficients_there_
 
     drawn = ranks_of_levels()
     first, second = (part.fit.joint.draws(4_000, seed) - part.fit.joint.mean for part, seed in zip(outcome.parts, (8, 9), strict=True))
-    occurrence, amount = standard.gradients()
+    occurrence, amount = gradients_of(standard)
     values = estimate[:, None] + occurrence @ first.T + amount @ second.T
     ranks = 1 + (values[:, None, :] < values[None, :, :]).sum(axis=1)
     lower, upper = np.quantile(ranks, [0.025, 0.975], axis=1, method="closest_observation")

@@ -21,6 +21,7 @@ from multilevel.formula.parse import parse_formula
 from multilevel.redaction.redacted_tables import Protection, suppress
 from multilevel.study.fit_study import fit_study
 from multilevel.study.options import StudyFit, fit_options
+from tests.average_rows import gradients_of
 
 FEW = {"draws": 300, "chains": 2, "tune": 200}
 
@@ -82,7 +83,7 @@ def joint_values(found: StudyFit, sampled: tuple[str, ...], factor: str) -> np.n
     else:
         estimate = standard.respond().estimate
         draws = [part.fit.joint.draws(20_000, seed) - part.fit.joint.mean for seed, part in enumerate(outcome.parts)]
-        values = estimate[:, None] + sum(rows @ own.T for rows, own in zip(standard.gradients(), draws, strict=True))
+        values = estimate[:, None] + sum(rows @ own.T for rows, own in zip(gradients_of(standard), draws, strict=True))
     names = pd.DataFrame({"level": tree.factors[factor].levels.astype(str)})
     if tree.factors[factor].parents is not None:
         names["parent_level"] = tree.factors[factor].parents.astype(str)
