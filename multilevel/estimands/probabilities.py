@@ -13,7 +13,7 @@ from multilevel.arrays import Floats
 from multilevel.estimands.expected_outcome import ExpectedOutcome, PartRows
 from multilevel.fit.container import Fit
 from multilevel.fit.interval_estimates import covariance_about, spread_about
-from multilevel.fit.shared_rows import Rows, as_csr, largest_entry, mapped, mean_row, stacked
+from multilevel.fit.shared_rows import Rows, as_csr, joined, largest_entry, mapped, mean_row
 
 EXACT_LEVELS = 10_000
 """Above so many levels the normal approximation takes each level as independent given the common coefficients."""
@@ -66,7 +66,7 @@ def joint_noise(outcome: ExpectedOutcome, differentiate: Callable[[], Iterator[P
     fits = [part.fit for part in outcome.parts]
     if not outcome.has_draws and _are_too_many(outcome):
         # at most MOST_JOINT levels; the parts share no parameter: what they bring to a level adds up
-        whole = [stacked([as_csr(piece) for piece in pieces]) for pieces in zip(*differentiate(), strict=True)]
+        whole = [joined(pieces) for pieces in zip(*differentiate(), strict=True)]
         parts = [covariance_about(fit, rows, mean_row(rows)) for fit, rows in zip(fits, whole, strict=True)]
         return _normal_draws(np.sum(parts, axis=0), seed)
     shared = _shared(differentiate())

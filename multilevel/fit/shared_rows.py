@@ -6,6 +6,7 @@ level repeat. Kept as own + weights @ shared, their products, variances and maps
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -108,3 +109,33 @@ def mean_row(rows: Rows) -> csr_array:
 
 def _mean(rows: csr_array) -> csr_array:
     return csr_array(np.asarray(rows.sum(axis=0)).reshape(1, -1) / max(rows.shape[0], 1))
+
+
+def as_shared(rows: Rows) -> SharedRows:
+    """Rows that share nothing, unless they do."""
+    if isinstance(rows, SharedRows):
+        return rows
+    return SharedRows(rows, csr_array((rows.shape[0], 0)), csr_array((0, rows.shape[1])))
+
+
+def joined(chunks: Iterable[Rows]) -> SharedRows:
+    """Chunks on top of each other; what they share is kept once where it is the same in several of them."""
+    pieces = [as_shared(chunk) for chunk in chunks]
+    different: list[csr_array] = []
+    places = []
+    for piece in pieces:
+        at = next((at for at, known in enumerate(different) if _is_same(known, piece.shared)), len(different))
+        if at == len(different):
+            different.append(piece.shared)
+        places.append(at)
+    starts = np.cumsum([0, *(each.shape[0] for each in different)])
+    weights = []
+    for at, piece in zip(places, pieces, strict=True):
+        own = piece.weights
+        weights.append(csr_array((own.data, own.indices + starts[at], own.indptr), shape=(own.shape[0], int(starts[-1]))))
+    return SharedRows(stacked([piece.own for piece in pieces]), stacked(weights), stacked(different))
+
+
+def _is_same(one: csr_array, other: csr_array) -> bool:
+    pairs = ((one.indptr, other.indptr), (one.indices, other.indices), (one.data, other.data))
+    return one.shape == other.shape and all(np.array_equal(*pair) for pair in pairs)

@@ -9,6 +9,7 @@ from collections.abc import Collection
 from dataclasses import replace
 
 import numpy as np
+from scipy.sparse import csr_array, hstack
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from multilevel.arrays import Floats
@@ -106,8 +107,8 @@ class _GeneralisedProfiles:
     def _basis_errors(self) -> Floats:
         """(p,) standard errors of the orthogonal coordinates gamma = T beta."""
         if self._errors is None:
-            p = len(self._triangle)
-            self._errors = np.asarray((self._joint.draws(400, 0)[:, :p] @ self._triangle.T).std(axis=0))
+            rest = csr_array((len(self._triangle), len(self._joint.mean) - len(self._triangle)))
+            self._errors = self._joint.combine(csr_array(hstack([csr_array(self._triangle), rest])), self._fit.interval).std_error
         return self._errors
 
 

@@ -11,7 +11,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from multilevel.arrays import Floats
 from multilevel.design.nesting import Nesting
@@ -22,7 +21,7 @@ from multilevel.estimands.log_means import variance_error
 from multilevel.estimands.population import population, units_of
 from multilevel.estimands.standardise import Standardisation, standardise
 from multilevel.fit.interval_estimates import Moments, std_errors
-from multilevel.fit.shared_rows import Rows, SharedRows, as_csr, scaled, stacked
+from multilevel.fit.shared_rows import Rows, SharedRows, as_csr, as_shared, joined, scaled, stacked
 from multilevel.prediction.saved_joint import KeptMixture
 from multilevel.prediction.saved_model import SavedModel
 
@@ -200,7 +199,7 @@ def _of_factor(
         errors = [std_errors(part.fit, own) for part, own in zip(outcome.parts, rows, strict=True)]
         linear = np.sqrt(np.sum(np.square(errors), axis=0))
         shrunk, own = _apart(linear, std_error)
-        kept = tuple(_as_shared(scaled(each, shrunk)) for each in rows)
+        kept = tuple(as_shared(scaled(each, shrunk)) for each in rows)
         return AverageRows(name, of, levels, parents, estimate, std_error, kept, own, has_draws, is_positive, outcome.interval)
     gradients = _rows(standard)
     spread = spread_of_parts([_spread(model, rows) for model, rows in zip(models, gradients, strict=True)])
@@ -247,31 +246,4 @@ def spread_of_parts(pieces: Sequence[Floats]) -> Floats:
 
 def _rows(standard: Standardisation) -> tuple[SharedRows, ...]:
     """Per part (L, p + q); what chunks of levels share is kept once where it is the same in all of them."""
-    return tuple(_joined([_as_shared(piece) for piece in part]) for part in zip(*standard.gradient_chunks(), strict=True))
-
-
-def _as_shared(rows: Rows) -> SharedRows:
-    if isinstance(rows, SharedRows):
-        return rows
-    return SharedRows(rows, csr_array((rows.shape[0], 0)), csr_array((0, rows.shape[1])))
-
-
-def _joined(pieces: Sequence[SharedRows]) -> SharedRows:
-    different: list[csr_array] = []
-    places = []
-    for piece in pieces:
-        at = next((at for at, known in enumerate(different) if _is_same(known, piece.shared)), len(different))
-        if at == len(different):
-            different.append(piece.shared)
-        places.append(at)
-    starts = np.cumsum([0, *(each.shape[0] for each in different)])
-    weights = []
-    for at, piece in zip(places, pieces, strict=True):
-        own = piece.weights
-        weights.append(csr_array((own.data, own.indices + starts[at], own.indptr), shape=(own.shape[0], int(starts[-1]))))
-    return SharedRows(stacked([piece.own for piece in pieces]), stacked(weights), stacked(different))
-
-
-def _is_same(one: csr_array, other: csr_array) -> bool:
-    pairs = ((one.indptr, other.indptr), (one.indices, other.indices), (one.data, other.data))
-    return one.shape == other.shape and all(np.array_equal(*pair) for pair in pairs)
+    return tuple(joined(part) for part in zip(*standard.gradient_chunks(), strict=True))
