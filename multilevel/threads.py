@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
+from functools import cache
 from itertools import chain, islice
 
 from multilevel.machine import processors
@@ -28,7 +29,7 @@ def at_once(tasks: Sequence[Callable[[], object]]) -> None:
 
 def shared_out(tasks: Sequence[Callable[[], object]]) -> None:
     """Run many short tasks, as many at a time as there are processors."""
-    threads = min(processors(), len(tasks))
+    threads = min(_processors(), len(tasks))
     at_once([_every(tasks[at::threads]) for at in range(threads)])
 
 
@@ -36,7 +37,7 @@ def piece_by_piece[C, T](work: Callable[[C], T], pieces: Iterable[C]) -> Iterato
     """Results for the pieces, in order, ``PIECES`` at a time; one alone is worked on in this thread."""
     coming = iter(pieces)
     first = list(islice(coming, 2))
-    threads = min(PIECES, processors())
+    threads = min(PIECES, _processors())
     if len(first) < 2 or threads == 1:
         yield from map(work, chain(first, coming))
         return
@@ -48,6 +49,11 @@ def piece_by_piece[C, T](work: Callable[[C], T], pieces: Iterable[C]) -> Iterato
             ahead.append(pool.submit(copy_context().run, work, piece))
         while ahead:
             yield ahead.popleft().result()
+
+
+@cache
+def _processors() -> int:
+    return processors()
 
 
 def _every(tasks: Sequence[Callable[[], object]]) -> Callable[[], object]:

@@ -134,11 +134,13 @@ def factor_bytes(system: BlockedSystem) -> int:
 
 @dataclass(frozen=True)
 class LevelMoments:
-    """At K points: means and sds (K, p + q) of every coefficient and effect. Averaged over the points, per block (L, k): ``conditional``
-    Var(A b | y, theta, beta) and ``shrinkage``, its share of tau^2, for A the ``maps`` asked for; ``plain_shrinkage`` for the identity."""
+    """At K points: means and sds (K, p + q) of every coefficient and effect, column by column. Averaged over the points: the ``variance``
+    (p + q,) of each; per block (L, k) ``conditional`` Var(A b | y, theta, beta) and ``shrinkage``, its share of tau^2, for A the ``maps``
+    asked for; ``plain_shrinkage`` for the identity."""
 
     means: Floats
     sds: Floats
+    variance: Floats
     conditional: tuple[Floats, ...]
     shrinkage: tuple[Floats, ...]
     plain_shrinkage: tuple[Floats, ...]
@@ -159,19 +161,22 @@ def level_moments(
         blocks = [joint.sigma**2 * own for own in joint.factor.conditional_blocks()]
         return joint.mean, sds, [diagonals(blocks, each) for each in asked]
 
-    means, sds = [], []
     shapes = conditionals.sizes
+    means, sds, variance = np.zeros((0, 0)), np.zeros((0, 0)), np.zeros(0)
     conditional = [np.zeros(shape) for shape in shapes]
     shares = [[np.zeros(shape) for shape in shapes] for _ in asked]
-    for point, (mean, sd, variances) in enumerate(in_order(at_point, len(weights), threads)):
+    for point, (mean, sd, of_blocks) in enumerate(in_order(at_point, len(weights), threads)):
         tell(f"levels at {point + 1} of {len(weights)} points", (point + 1) / len(weights))
-        means.append(mean)
-        sds.append(sd)
+        if point == 0:
+            means, sds = (np.empty((len(weights), len(mean)), order="F") for _ in range(2))
+            variance = np.zeros(len(mean))
+        means[point], sds[point] = mean, sd
+        variance += weights[point] * sd**2
         roots = [layout.factor(conditionals.thetas[point], block) for block in range(len(shapes))]
-        for block, own in enumerate(variances[0]):
+        for block, own in enumerate(of_blocks[0]):
             conditional[block] += weights[point] * own
-        for each, found, share in zip(asked, variances, shares, strict=True):
+        for each, found, share in zip(asked, of_blocks, shares, strict=True):
             for block, own in enumerate(found):
                 share[block] += weights[point] * own / np.sum((each[block] @ roots[block]) ** 2, axis=1)
     clipped = [tuple(np.clip(own, 0.0, 1.0) for own in share) for share in shares]
-    return LevelMoments(np.stack(means), np.stack(sds), tuple(conditional), clipped[0], clipped[-1])
+    return LevelMoments(means, sds, variance, tuple(conditional), clipped[0], clipped[-1])

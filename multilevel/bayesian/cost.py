@@ -16,7 +16,7 @@ from multilevel.bayesian.durations import USUAL_STEPS, duration, nuts_seconds, s
 from multilevel.bayesian.laplace_collapsed import LaplaceCollapsed
 from multilevel.bayesian.laplace_conditionals import kept_bytes, reweighted_bytes
 from multilevel.bayesian.laplace_points import CORRECTED
-from multilevel.bayesian.level_points import more_points, number_of_points
+from multilevel.bayesian.level_points import number_of_points, points_to_begin_with
 from multilevel.bayesian.memory import draws_bytes, draws_seconds, is_by_points
 from multilevel.bayesian.nuts_fit import FEW_COEFFICIENTS, MANY_EFFECTS, starting_covariances, starting_dispersion
 from multilevel.bayesian.parameters import Layout
@@ -109,7 +109,7 @@ def _by_points(design: Design, rows: ReducedRows, priors: ResolvedPriors, sampli
     density = Collapsed(system, layout, priors)
     theta = starting_point(layout, priors)
     evaluation = seconds_of(lambda: density(theta))
-    level_points = max(number_of_points(layout.size), more_points(len(design.population) + design.n_effects))
+    level_points = points_to_begin_with(layout.size, len(design.population) + design.n_effects)
     evaluations = MODE_STEPS * GRADIENT * (layout.size + 1) + (USUAL_POINTS + LEVEL_MOMENTS * level_points) / speed(sampling.threads)
     kept = level_points * factor_bytes(system)
     if kept > KEPT_BYTES:

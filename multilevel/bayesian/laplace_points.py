@@ -20,7 +20,7 @@ from multilevel.bayesian.laplace_collapsed import LaplaceCollapsed
 from multilevel.bayesian.laplace_conditionals import laplace_conditionals
 from multilevel.bayesian.level_correction import LevelCorrection, corrections, first_points, normals_about, quadratic, worth_correcting
 from multilevel.bayesian.level_integrals import MOST_EFFECTS, TAIL, LevelFactor, LevelShapes, largest, level_factors, level_shapes
-from multilevel.bayesian.level_points import choose_points
+from multilevel.bayesian.level_points import choose_points, number_of_points
 from multilevel.bayesian.parameters import Layout
 from multilevel.bayesian.points_fit import (
     OF_POINTS,
@@ -172,7 +172,8 @@ def sample_laplace_points(
     tell("nearest normal distributions", OF_POINTS)
     population = refined(theta, rng)
     template = density.coordinates.template
-    levels = choose_points(theta, population, most_roots(template.n_population + template.n_effects), rng)
+    most = max(number_of_points(layout.size), most_roots(template.n_population + template.n_effects))
+    levels = choose_points(theta, population, most, rng)
     conditionals = laplace_conditionals(density, largest(factors), theta.thetas[levels.places], threads)
     clock.lap("conditionals")
     record = points_record(theta, population, levels, seed) | {

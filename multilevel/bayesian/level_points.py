@@ -18,7 +18,8 @@ from scipy.special import logsumexp, ndtr
 from multilevel.arrays import Floats, Integers
 from multilevel.bayesian.importance_points import ThetaPosterior
 from multilevel.bayesian.refined_points import WeightedPoints
-from multilevel.fit.interval_estimates import Moments
+from multilevel.fit.interval_estimates import EXACT_VALUES, Moments
+from multilevel.threads import piece_by_piece
 
 LEVEL_POINTS = 96
 """Points for the levels, at least; ``PER_MOMENT`` for each moment that they are held to."""
@@ -26,6 +27,10 @@ LEVEL_POINTS = 96
 MORE_POINTS, MORE_VALUES = 128, 32_000_000
 """Of a gaussian model, whose points cost one factorisation each: up to so many points, and up to so many numbers, points times
 coefficients."""
+
+FEW_POINTS, FEW_FROM = 32, 250_000
+"""Points with which a gaussian model of more coefficients and effects begins: with so many levels the variance parameters are known so well
+that they often do. ``number_of_points`` where the Monte Carlo errors say otherwise."""
 
 PER_MOMENT = 3
 
@@ -38,7 +43,7 @@ RIDGE = 1e-4
 SMALLEST_SHARE = 1e-4
 """Weight over the mean weight, below which a point is left out."""
 
-LEVELS_AT_ONCE = 50_000
+LEVELS_AT_ONCE = 10_000
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,7 @@ class LevelPoints:
 
 
 def choose_points(theta: ThetaPosterior, population: WeightedPoints, most: int, rng: np.random.Generator) -> LevelPoints:
-    """All S points of ``theta`` where there are at most ``most``, else as many as the moments need; ``population`` knows those better."""
+    """All S points of ``theta`` where there are at most ``most``, else so many; ``population`` knows better what they stand for."""
     mean = population.weights @ population.thetas
     sd = np.sqrt(np.maximum(population.weights @ (population.thetas - mean) ** 2, 0.0))
     unit = np.where(sd > 0, sd, 1.0)
@@ -76,7 +81,7 @@ def choose_points(theta: ThetaPosterior, population: WeightedPoints, most: int, 
     covariance = about.T @ (population.weights[:, None] * about)
     places, weights = np.flatnonzero(theta.weights > 0), theta.weights[theta.weights > 0]
     if len(places) > most:
-        places, weights = _best_sample(moments, theta.weights, target, max(number_of_points(theta.thetas.shape[1]), most), rng)
+        places, weights = _best_sample(moments, theta.weights, target, most, rng)
     own = calibrated(moments[places], weights, target)
     kept = own > SMALLEST_SHARE / len(own)
     return LevelPoints(places[kept], own[kept] / own[kept].sum(), moments[places[kept]], covariance, population.ess)
@@ -85,6 +90,13 @@ def choose_points(theta: ThetaPosterior, population: WeightedPoints, most: int, 
 def number_of_points(d: int) -> int:
     """How many points stand for all in d dimensions."""
     return max(LEVEL_POINTS, PER_MOMENT * 2 * d)
+
+
+def points_to_begin_with(d: int, coefficients: int) -> int:
+    """How many points of a gaussian model in d dimensions, with so many coefficients and effects, are tried first."""
+    if coefficients > FEW_FROM:
+        return max(FEW_POINTS, PER_MOMENT * 2 * d)
+    return max(number_of_points(d), more_points(coefficients))
 
 
 def more_points(coefficients: int) -> int:
@@ -112,18 +124,21 @@ def bound_errors(points: LevelPoints, means: Floats, sds: Floats, interval: floa
 
     A bound moves by the error of the probability below it over the density there.
     """
-    pieces = []
-    for at in range(0, means.shape[1], LEVELS_AT_ONCE):
+    most = EXACT_VALUES if means.size <= EXACT_VALUES else 0
+
+    def of_some(at: int) -> tuple[Floats, Floats, Floats]:
         mean, sd = means[:, at : at + LEVELS_AT_ONCE], sds[:, at : at + LEVELS_AT_ONCE]
         mixture = Moments(mean.T, sd.T**2, points.weights)
         total = np.sqrt(mixture.total)
         worst = np.zeros(mean.shape[1])
         safe = np.maximum(sd, np.finfo(float).tiny)
-        for bound in mixture.bounds(interval):
+        for bound in mixture.bounds(interval, most):
             z = (bound - mean) / safe
             density = points.weights @ (np.exp(-0.5 * z**2) / (np.sqrt(2.0 * np.pi) * safe))
             worst = np.maximum(worst, points.errors(ndtr(z)) / density)
-        pieces.append((total, points.errors(mean) / total, worst / total))
+        return total, points.errors(mean) / total, worst / total
+
+    pieces = list(piece_by_piece(of_some, range(0, means.shape[1], LEVELS_AT_ONCE)))
     found = [np.concatenate(parts) for parts in zip(*pieces, strict=True)]
     return found[0], found[1], found[2]
 

@@ -7,7 +7,7 @@ are the states of Markov chains in the variance parameters instead.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,7 +22,7 @@ from multilevel.bayesian.conditionals import Conditionals, LevelMoments, PointCo
 from multilevel.bayesian.convergence import convergence, convergence_checks
 from multilevel.bayesian.importance_points import Tell, ThetaPosterior, importance_points, nobody
 from multilevel.bayesian.independence import laplace_proposal, sample_independently
-from multilevel.bayesian.level_points import LevelPoints, bound_errors, choose_points, more_points
+from multilevel.bayesian.level_points import LevelPoints, bound_errors, choose_points, number_of_points, points_to_begin_with
 from multilevel.bayesian.mixture_joint import MixtureJoint
 from multilevel.bayesian.parameters import Layout
 from multilevel.bayesian.priors import ResolvedPriors
@@ -56,7 +56,8 @@ OF_POINTS = 0.8
 @dataclass(frozen=True)
 class PointsPosterior:
     """What ``sample_points`` leaves, in unit-free coordinates: the points of theta; the same with less noise; those that stand for them
-    where levels are concerned, with the conditional distributions there; checks and record of how the points came about."""
+    where levels are concerned, with the conditional distributions there; checks and record of how the points came about. ``more`` gives
+    more of both, where there were few to begin with."""
 
     layout: Layout
     theta: ThetaPosterior
@@ -65,6 +66,27 @@ class PointsPosterior:
     conditionals: PointConditionals
     checks: tuple[Check, ...]
     record: dict[str, object]
+    more: Callable[[], tuple[LevelPoints, PointConditionals]] | None = None
+
+    def with_more(self) -> PointsPosterior:
+        """The same with more points for the levels."""
+        assert self.more is not None
+        levels, conditionals = self.more()
+        return replace(self, levels=levels, conditionals=conditionals, record=self.record | {"level_points": len(levels.places)}, more=None)
+
+
+@dataclass(frozen=True)
+class LevelErrors:
+    """(p + q,) of every coefficient and effect: posterior ``sds``, and over them the Monte Carlo errors of means and of bounds."""
+
+    sds: Floats
+    of_means: Floats
+    of_bounds: Floats
+
+    def are_within(self, most_of_bounds: float) -> bool:
+        """Whether no error is above what is asked."""
+        known = self.sds > 0
+        return bool(self.of_means[known].max(initial=0.0) <= MOST_ERROR and self.of_bounds[known].max(initial=0.0) <= most_of_bounds)
 
 
 @one_blas_thread()
@@ -90,15 +112,20 @@ def build_points_fit(
     maps = priors.form.maps
     written = None if maps.is_identity else maps.blocks
     clock = Clock()
+
+    def told(doing: str, share: float) -> None:
+        tell(doing, OF_POINTS + (1.0 - OF_POINTS) * share)
+
+    def of_levels(found: PointsPosterior) -> tuple[LevelMoments, LevelErrors]:
+        levels, identity = found.levels, maps.is_identity
+        moments = level_moments(found.conditionals, levels.weights, maps.blocks, is_identity=identity, threads=sampling.threads, tell=told)
+        return moments, LevelErrors(*bound_errors(levels, moments.means, moments.sds, interval))
+
     tell("levels", OF_POINTS)
-    moments = level_moments(
-        found.conditionals,
-        found.levels.weights,
-        maps.blocks,
-        is_identity=maps.is_identity,
-        threads=sampling.threads,
-        tell=lambda doing, share: tell(doing, OF_POINTS + (1.0 - OF_POINTS) * share),
-    )
+    moments, level_errors = of_levels(found)
+    if found.more is not None and not level_errors.are_within(most_error_of_bounds(interval)):
+        found = found.with_more()
+        moments, level_errors = of_levels(found)
     spread = _spread(found, moments, sampling.threads)
     clock.lap("levels")
     layout, thetas, weights = found.layout, found.population.thetas, found.population.weights
@@ -109,7 +136,7 @@ def build_points_fit(
     joint = MixtureJoint(spread if maps.is_identity else spread.mapped(maps.matrix))
     names = parameter_names(priors.form.design, family, with_scale=layout.with_scale)
     clock.lap("summaries")
-    errors = error_checks(found.levels, moments, components, names, interval)
+    errors = error_checks(level_errors, components, names, interval)
     clock.lap("monte_carlo_errors")
     scale = float(weights @ layout.scale(thetas)) if layout.with_scale else 1.0
     has_sigma = family_named(family).has_sigma
@@ -158,11 +185,18 @@ def sample_points(rows: ReducedRows, priors: ResolvedPriors, sampling: Sampling,
     clock.lap("points")
     population = refined(theta, rng)
     size = density.system.n_population + density.system.n_effects
-    levels = choose_points(theta, population, max(most_roots(size), more_points(size)), rng)
+
+    def chosen(points: int) -> tuple[LevelPoints, PointConditionals]:
+        levels = choose_points(theta, population, points, rng)
+        return levels, Conditionals(density, theta.thetas[levels.places])
+
+    first, most = max(points_to_begin_with(layout.size, size), most_roots(size)), number_of_points(layout.size)
+    levels, conditionals = chosen(first)
     record = points_record(theta, population, levels, seed) | {"seconds": clock.seconds}
     if failed is not None:
         record["importance_points_failed"] = failed
-    return PointsPosterior(layout, theta, population, levels, Conditionals(density, theta.thetas[levels.places]), checks, record)
+    more = (lambda: chosen(most)) if first < most else None
+    return PointsPosterior(layout, theta, population, levels, conditionals, checks, record, more)
 
 
 def points_record(theta: ThetaPosterior, population: WeightedPoints, levels: LevelPoints, seed: int) -> dict[str, object]:
@@ -227,21 +261,21 @@ def points_checks(theta: ThetaPosterior) -> tuple[Check, Check]:
     return importance_gates(theta.pareto_k, theta.largest_k, theta.ess, told)
 
 
-def error_checks(
-    levels: LevelPoints, moments: LevelMoments, components: WeightedSummary, names: Sequence[str], interval: float
-) -> tuple[Check, Check]:
+def most_error_of_bounds(interval: float) -> float:
+    """Of a normal distribution's quantile, from as many draws as know its mean to ``MOST_ERROR``."""
+    z, tail = float(ndtri(0.5 + interval / 2.0)), (1.0 - interval) / 2.0
+    return MOST_ERROR * math.sqrt(tail * (1.0 - tail)) / (math.exp(-0.5 * z**2) / math.sqrt(2.0 * math.pi))
+
+
+def error_checks(levels: LevelErrors, components: WeightedSummary, names: Sequence[str], interval: float) -> tuple[Check, Check]:
     """Monte Carlo standard errors of posterior means and of the intervals' bounds, over the posterior sd, the largest of all parameters."""
-    sds, of_means, of_bounds = bound_errors(levels, moments.means, moments.sds, interval)
     spread = components.summary.std_error
     with np.errstate(divide="ignore", invalid="ignore"):
-        means = np.concatenate([components.mean_error / spread, of_means])
-        bounds = np.concatenate([components.bound_error / spread, of_bounds])
-    means, bounds = (np.where(np.append(spread, sds) > 0, own, 0.0) for own in (means, bounds))
+        means = np.concatenate([components.mean_error / spread, levels.of_means])
+        bounds = np.concatenate([components.bound_error / spread, levels.of_bounds])
+    means, bounds = (np.where(np.append(spread, levels.sds) > 0, own, 0.0) for own in (means, bounds))
     over = f"of {len(names):,} parameters, in their posterior standard deviations"
-    z = float(ndtri(0.5 + interval / 2.0))
-    tail = (1.0 - interval) / 2.0
-    # of a normal distribution's quantile, from as many draws as know its mean to MOST_ERROR
-    most_of_bounds = MOST_ERROR * math.sqrt(tail * (1.0 - tail)) / (math.exp(-0.5 * z**2) / math.sqrt(2.0 * math.pi))
+    most_of_bounds = most_error_of_bounds(interval)
     found = []
     for name, what, values, most in (
         ("monte_carlo_error", "estimate", means, MOST_ERROR),
@@ -259,8 +293,7 @@ def _spread(found: PointsPosterior, moments: LevelMoments, threads: int) -> Thet
     covariances = tuple(_covariances(layout, thetas, block) for block in range(len(layout.widths)))
     scales, weights = layout.scale(thetas), found.levels.weights
     if moments.means.shape[1] > DENSE_EFFECTS:
-        variance = weights @ moments.sds**2
-        return ThetaPoints(np.asfortranarray(moments.means), found.conditionals, covariances, weights, variance, scales, threads=threads)
+        return ThetaPoints(moments.means, found.conditionals, covariances, weights, moments.variance, scales, threads=threads)
     roots = np.stack([found.conditionals(point).covariance_root().T for point in range(len(weights))], axis=1)
     return ThetaMixture(moments.means, roots, covariances, weights, method="posterior", scales=scales)
 

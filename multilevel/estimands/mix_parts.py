@@ -108,6 +108,25 @@ def shared_pair_rows(sides: Sides, averages: Sequence[csr_array], leave_out: fro
     )
 
 
+def pair_values(sides: Sides, averages: Sequence[csr_array], at: Floats, leave_out: frozenset[int] = frozenset()) -> Floats:
+    """(rows,) the product of ``pair_rows`` with ``at`` (p + q,), without the rows."""
+    design = sides.design
+    total = np.zeros(_n_rows(averages))
+    for place, split in enumerate(sides.population):
+        total += at[place] * _outer([np.asarray(average @ part) for average, part in zip(averages, split, strict=True)])
+    for index, home in enumerate(sides.home):
+        if index in leave_out or home < 0:
+            continue
+        codes = design.blocks[index].factor.codes.astype(np.int64)
+        for column, split in enumerate(sides.effects[index]):
+            effects = at[_places(design, index, column, codes)]
+            parts = [part * effects if side == home else part for side, part in enumerate(split)]
+            total += _outer([np.asarray(average @ part) for average, part in zip(averages, parts, strict=True)])
+    for values, rows, places in _crossing_pieces(sides, averages, leave_out):
+        total += np.bincount(rows, values * at[places], len(total))
+    return total
+
+
 type _Piece = tuple[Floats, Integers, Integers]
 """Values with their rows and their places in (beta, b)."""
 

@@ -66,9 +66,9 @@ class Moments:
         kept = weights if self.mean.shape[1] == 1 else self.weights
         return Moments(np.broadcast_to(self.mean, shape), np.broadcast_to(self.variance, shape) + variance, kept)
 
-    def bounds(self, interval: float) -> tuple[Floats, Floats]:
-        """(m,), (m,) equal-tailed."""
-        lower, upper = mixture_bounds(self, (1.0 - interval) / 2.0)
+    def bounds(self, interval: float, most: int = EXACT_VALUES) -> tuple[Floats, Floats]:
+        """(m,), (m,) equal-tailed; of more than ``most`` values by an expansion."""
+        lower, upper = mixture_bounds(self, (1.0 - interval) / 2.0, most)
         return lower, upper
 
 
@@ -175,13 +175,13 @@ def from_bounds(summary: Summary, interval: float) -> Summary:
     return replace(summary, std_error=(summary.upper - summary.lower) / (2.0 * float(ndtri(0.5 + interval / 2.0))))
 
 
-def mixture_bounds(found: Moments, tail: float) -> tuple[Floats, Floats]:
+def mixture_bounds(found: Moments, tail: float, most: int = EXACT_VALUES) -> tuple[Floats, Floats]:
     """(m,), (m,) x with mean_k Phi((x - m_k) / sd_k) = ``tail``, and with 1 - ``tail``."""
     mean, sd = found.mean, np.sqrt(found.variance)
     z = float(ndtri(tail))
     if mean.shape[1] == 1:
         return np.asarray((mean + z * sd)[:, 0]), np.asarray((mean - z * sd)[:, 0])
-    if mean.size > EXACT_VALUES:
+    if mean.size > most:
         return _cornish_fisher(found, z)
     return _solved(found, tail, mean + z * sd), _solved(found, 1.0 - tail, mean - z * sd)
 

@@ -173,7 +173,7 @@ class NormalJoint:
         """(m,) sds of ``(rows - centre) @ (beta, b)``, ``centre`` (1, p + q), which is never subtracted entry by entry."""
         if isinstance(rows, SharedRows) and self._is_worth_sharing(rows):
             return np.sqrt(shared_variance(self, rows.less(centre)))
-        if not isinstance(rows, SharedRows) and self._has_parents(rows):
+        if not isinstance(rows, SharedRows) and rows.shape[0] > len(self.factor.root):
             return self._spread_by_parts(csr_array(rows), centre)
         return self._spread_of_differences(rows, centre)
 

@@ -16,16 +16,17 @@ from typing import Literal
 
 import numpy as np
 import pyarrow as pa
+from scipy.sparse import csr_array
 
 from multilevel.arrays import Floats, Integers, distinct
 from multilevel.cells.statistics import Labels
 from multilevel.design.model import Design
 from multilevel.design.nesting import Nesting, is_constant_within
-from multilevel.estimands.binning import CommonBins, OwnBins, level_bins
+from multilevel.estimands.binning import level_bins
 from multilevel.estimands.bins import distinct_rows
 from multilevel.estimands.expected_outcome import ExpectedOutcome, PartRows
 from multilevel.estimands.level_variance import LevelVariance
-from multilevel.estimands.mix_parts import Sides, averaging
+from multilevel.estimands.mix_parts import Sides, averaging, pair_values
 from multilevel.estimands.population import population, units_of
 from multilevel.estimands.standardise import Standardisation, standardise, variance_parts
 from multilevel.prediction.saved_averages import published_estimates
@@ -238,13 +239,14 @@ def _joint(standard: Standardisation) -> tuple[Floats, Floats, Floats]:
 
 
 def _additive(standard: Standardisation) -> tuple[Floats, Floats, None]:
-    n_cells, n_mix = len(standard.own.codes), standard.common.n_bins
-    nowhere = np.zeros(n_cells, dtype=np.int64)
-    one_own = OwnBins(nowhere, np.zeros(1, dtype=np.int64), np.ones(1), np.ones(1), np.zeros(1))
-    one_mix = CommonBins(nowhere, np.ones(1), np.ones(1), np.zeros(1))
-    fitted = _fitted(replace(standard, common=one_mix, common_variance=np.ones(1)))[:, 0]
-    of_mix = _fitted(replace(standard, own=one_own, own_variance=np.zeros(1), n_levels=1))[0]
-    assert len(of_mix) == n_mix
+    nowhere, common_weight = np.zeros(len(standard.own.codes), dtype=np.int64), standard.outcome.design.cells.common_weight
+    own = csr_array(averaging(standard.own.codes, standard.own.n_bins, standard.own_weight))
+    mix = csr_array(averaging(standard.common.codes, standard.common.n_bins, common_weight))
+    one_own = csr_array(averaging(nowhere, 1, standard.own_weight))
+    one_mix = csr_array(averaging(nowhere, 1, common_weight))
+    [mean] = [part.fit.joint.mean for part in standard.outcome.parts]
+    fitted = pair_values(standard.sides, (own, one_mix), mean, standard.integrated)
+    of_mix = pair_values(standard.sides, (one_own, mix), mean, standard.integrated)
     return fitted, of_mix - of_mix @ standard.common.weight, None
 
 

@@ -119,7 +119,7 @@ def test_calibrated_weights_have_the_means_asked_for() -> None:
 
 
 def test_few_points_stand_for_all(points: ThetaPosterior) -> None:
-    few = choose_points(points, plain_points(points), 1, np.random.default_rng(3))
+    few = choose_points(points, plain_points(points), number_of_points(3), np.random.default_rng(3))
     assert isinstance(few, LevelPoints)
     assert len(few.places) <= number_of_points(3)
     smooth = np.column_stack([points.thetas, points.thetas[:, 0] ** 2, np.exp(0.3 * points.thetas[:, 1])])
