@@ -52,6 +52,8 @@ def averaging(codes: Integers, n_bins: int, weights: Floats) -> csr_array:
     """(B, C) averages cells into bins with ``weights`` (C,); a bin without weight is a row of zeros."""
     totals = np.bincount(codes, weights=weights, minlength=n_bins)
     totals = np.where(totals > 0.0, totals, 1.0)
+    if n_bins == 1:
+        return csr_array((weights / totals[0], np.arange(len(codes), dtype=np.int32), np.array([0, len(codes)])), shape=(1, len(codes)))
     return csr_array((weights / totals[codes], codes.astype(np.int32), np.arange(len(codes) + 1)), shape=(len(codes), n_bins)).T.tocsr()
 
 
@@ -180,12 +182,12 @@ def _effect_piece(sides: Sides, averages: Sequence[csr_array], block: int, colum
 
 def _by_level(design: Design, block: int, average: csr_array, part: Floats) -> csr_array:
     """(B, L) what ``average`` (B, C) of ``part`` (C,) has of every level of a block's factor; costs what the bins' own cells do."""
-    factor = design.blocks[block].factor
-    # a copy: duplicates are added up in place
-    entries = (average.data * part[average.indices], factor.codes[average.indices].astype(np.int64), average.indptr.copy())
-    found = csr_array(entries, shape=(average.shape[0], factor.n_levels))
-    found.sum_duplicates()
-    return found
+    factor, n = design.blocks[block].factor, average.shape[1]
+    # a product with indicators of the levels adds up without sorting
+    levels = csr_array(
+        (part, factor.codes.astype(average.indices.dtype), np.arange(n + 1, dtype=average.indptr.dtype)), (n, factor.n_levels)
+    )
+    return csr_array(average @ levels)
 
 
 def _places(design: Design, block: int, column: int, levels: Integers) -> Integers:

@@ -15,6 +15,10 @@ from multilevel.errors import FitError
 from multilevel.linear.chain import NOT_JOINED, Stage, Upward, places_in
 from multilevel.linear.factorise import BlockedSystem
 from multilevel.linear.products import STAGE_SHARE, CrossProducts, RestColumns, eliminated_products, rest_columns, rest_gram
+from multilevel.threads import piece_by_piece
+
+MANY_ROWS = 100_000
+"""Rows from which a compiled pass saves time."""
 
 WORTH_ELIMINATING = 100
 """Effects from which a factor that holds the eliminated one is worth being eliminated too."""
@@ -70,15 +74,25 @@ def _inside(block: ReducedBlock, own: Floats, dense: Floats) -> Floats | None:
     """Cross-products of ``dense`` (R, d) less its projection on the block's column, level by level; None for several columns."""
     if own.shape[1] != 1:
         return None
-    value = block.values[:, 0]
+    value, codes = np.ascontiguousarray(block.values[:, 0]), block.codes.astype(np.int64)
     size = np.where(own[:, 0, 0] > 0, own[:, 0, 0], 1.0)
-    left = np.empty_like(dense)
-    for place in range(dense.shape[1]):
-        column = dense[:, place]
+
+    are_many = len(value) > MANY_ROWS
+
+    def of_column(place: int) -> Floats:
+        column = np.array(dense[:, place])
         # twice: the first leaves rounding of the size of the column
         for _ in range(2):
-            column = column - value * (np.bincount(block.codes, value * column, block.n_levels) / size)[block.codes]
-        left[:, place] = column
+            if are_many:
+                from multilevel.linear.level_loops import project_out
+
+                project_out(codes, value, size, column)
+            else:
+                column -= value * (np.bincount(codes, value * column, block.n_levels) / size)[codes]
+        return column
+
+    places = range(dense.shape[1])
+    left = np.stack(list(piece_by_piece(of_column, places) if are_many else map(of_column, places)), axis=1)
     return np.asarray(left.T @ left)
 
 

@@ -218,3 +218,15 @@ def fill_values(order, row_starts, own_values, columns, values, dense, starts, o
                         out_values[place[columns[r, a]], i] += value * values[r, a]
                 for c in range(d):
                     out_values[last + c, i] += value * dense[r, c]
+
+
+@njit(cache=True, nogil=True)
+def project_out(codes, value, size, column):  # type: ignore[no-untyped-def]
+    """Take from ``column`` (R,), in place, its projection on ``value`` (R,) level by level; ``size`` (L,) the sums of squares of that."""
+    sums = np.zeros(len(size))
+    for r in range(len(column)):
+        sums[codes[r]] += value[r] * column[r]
+    for level in range(len(size)):
+        sums[level] /= size[level]
+    for r in range(len(column)):
+        column[r] -= value[r] * sums[codes[r]]

@@ -133,3 +133,10 @@ def test_factors_that_cross_the_eliminated_one_are_dense(monkeypatch: pytest.Mon
     assert found.merged == (2,)
     assert [stage.blocks for stage in found.chain] == [(0,)]
     assert found.rest == (1,)
+
+
+def test_many_rows_are_projected_as_few_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = linear_system(rows(False)).inside
+    monkeypatch.setattr(assemble, "MANY_ROWS", 0)
+    assert few is not None
+    np.testing.assert_allclose(linear_system(rows(False)).inside, few, rtol=1e-12)
