@@ -1,9 +1,11 @@
 """Nested factors of very many levels, whole commands: what ``plan`` says of time and memory beside what ``estimate`` takes.
 
-Run: ``python -m benchmarks nested_millions [rows]``, on a quiet machine (ten million rows by default). Three cases: lme4's
+Run: ``python -m benchmarks nested_millions [rows]``, on a quiet machine (ten million rows by default). Four cases: lme4's
 issue 635 (subjects in areas, a slope); customers in regions crossed with categories, with an effect for each pair of customer and category;
-a binomial outcome of customers in regions crossed with categories. lme4 runs the first, up to a million rows; GPBoost fits the binomial one
-from rows in memory, without standard errors, and is stopped after ten minutes of CPU. Writes its table into docs/benchmarks.md.
+a binomial outcome of customers in regions crossed with categories; customers in regions crossed with categories and their slopes, by the
+Bayesian engine, whose intervals are held against the effects in the rows. lme4 runs the first, up to a million rows; GPBoost
+fits the binomial one from rows in memory, without standard errors, and is stopped after ten minutes of CPU. Writes its table into
+docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -42,12 +44,20 @@ print(time.perf_counter() - start)
 
 @dataclass(frozen=True)
 class Case:
-    """A formula, its family, and the query that makes ``rows`` line items."""
+    """A formula, its family, and the query that makes ``rows`` line items; ``truth`` : of the effect of each level of a factor, in SQL."""
 
     formula: str
     family: str
     query: str
     share: float
+    engine: str = "likelihood"
+    truth: tuple[str, str] | None = None
+
+
+def normal(salt: str, key: str) -> str:
+    """A standard normal number of each ``key``, in SQL (Box and Muller 1958)."""
+    uniform = [f"((hash({key}, '{salt}{place}') % 1000000007) + 0.5) / 1000000007" for place in range(2)]
+    return f"(sqrt(-2 * ln({uniform[0]})) * cos(2 * pi() * {uniform[1]}))"
 
 
 CASES = {
@@ -74,6 +84,18 @@ CASES = {
         " floor(200 * pow(random(), 1.5))::bigint as category from range({rows}) as t(i))",
         0.1,
     ),
+    "customers, Bayesian": Case(
+        "x ~ 1 + sale + (1 | region/customer) + (1 + sale | category)",
+        "gaussian",
+        f"select customer, region, category, sale, 2 + 0.3 * {normal('r', 'region')} + 0.5 * {normal('c', 'customer')}"
+        f" + 0.4 * {normal('k', 'category')} + (0.2 + 0.2 * {normal('s', 'category')}) * sale"
+        " + sqrt(-2 * ln(1 - random())) * cos(2 * pi() * random()) as x from (select customer, customer % 50 as region, category, sale from"
+        " (select floor({customers} * pow(random(), 1.5))::bigint as customer, floor(200 * pow(random(), 1.5))::bigint as category,"
+        " (random() < 0.3)::int as sale from range({rows}) as t(i)))",
+        1.0,
+        "bayesian",
+        ("region:customer", f"0.5 * {normal('c', 'level::bigint')}"),
+    ),
 }
 
 
@@ -86,7 +108,7 @@ def main(rows: int = 10_000_000) -> None:
             duckdb.sql("select setseed(0.5)")
             made = case.query.format(rows=n, customers=max(n // 10, 100))
             duckdb.sql(f"copy ({made}) to '{folder}/rows.parquet' (format parquet)")
-            study = f"name: s\nformula: {case.formula}\nfamily: {case.family}\nsource: {{parquet: rows.parquet}}\nengine: likelihood\n"
+            study = f"name: s\nformula: {case.formula}\nfamily: {case.family}\nsource: {{parquet: rows.parquet}}\nengine: {case.engine}\n"
             Path(folder, "s.yaml").write_text(study, encoding="utf-8")
             said = next((line for line in _run(folder, "plan").output.splitlines() if "GB" in line), "no cost").strip()
             took = _run(folder, "estimate")
@@ -95,10 +117,12 @@ def main(rows: int = 10_000_000) -> None:
                 peer = _beside_lme4(folder, case.formula)
             if case.family == "binomial":
                 peer = _beside_gpboost(folder)
+            if case.truth is not None:
+                peer = _against_truth(Path(folder), *case.truth)
             print(f"{name}, {n:,} rows: {took.sentence}. plan: {said}. {peer}", flush=True)
             formula = case.formula.replace("|", "\\|")
             lines.append([f"{name}: `{formula}`", f"{n:,}", f"{took.wall:.1f}", f"{took.cpu:.1f}", f"{took.memory:.2f}", said, peer])
-    heads = ["whole command, likelihood engine", "rows", "seconds", "processor seconds", "peak memory (GB)", "plan says", "peer"]
+    heads = ["whole command", "rows", "seconds", "processor seconds", "peak memory (GB)", "plan says", "peer, or truth"]
     block = (
         f"{markdown(heads, lines)}\n{provenance_line([provenance()])}Load of the machine before: {load:.1f} on {os.cpu_count()} cores.\n"
     )
@@ -139,6 +163,14 @@ def _measured(folder: str, name: str, arguments: list[str], limit: float | None 
         print(f"{name} ended with {process.returncode}: {text[-500:]}")
     # of the largest process among the command and all that it waited for
     return _Took(time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1e6, text)
+
+
+def _against_truth(folder: Path, factor: str, truth: str) -> str:
+    """How many effects of a factor's levels are inside their intervals, from the published table."""
+    [table] = folder.glob("published/s/versions/*/*/group_coefficients.parquet")
+    of_levels = f"select *, {truth} as truth from '{table}' where grouping_factor = '{factor}' and not is_new"
+    share = duckdb.sql(f"select avg((truth between deviation_lower and deviation_upper)::int), count(*) from ({of_levels})").fetchall()
+    return f"{share[0][0]:.1%} of {share[0][1]:,} true effects of {factor} are inside their 95 % intervals"
 
 
 def _beside_lme4(folder: str, formula: str) -> str:
