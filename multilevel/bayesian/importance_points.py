@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -166,6 +166,27 @@ def points_about(density: Density, mode: Floats, covariance: Floats, rng: np.ran
     axes = np.linalg.cholesky(covariance)
     return ThetaPosterior(
         points, weights, k, largest_pareto_k(len(points)), ess, len(proposals), mode, values, tuple(proposals), tuple(sizes), axes
+    )
+
+
+def further_points(theta: ThetaPosterior, density: Density, rng: np.random.Generator) -> ThetaPosterior:
+    """One round more, of a ``density`` that the points were weighed by."""
+    proposal = fit_mixture(theta.thetas, theta.weights, COMPONENTS, df=T_DEGREES, rng=rng)
+    fresh = proposal.sample(ROUND, rng)
+    points, values = np.concatenate([theta.thetas, fresh]), np.concatenate([theta.log_densities, density(fresh)])
+    proposals, sizes = (*theta.proposals, proposal), (*theta.sizes, ROUND)
+    weights, k, ess = importance(values - log_mixture(points, proposals, sizes))
+    return replace(
+        theta,
+        thetas=points,
+        weights=weights,
+        pareto_k=k,
+        largest_k=largest_pareto_k(len(points)),
+        ess=ess,
+        rounds=theta.rounds + 1,
+        log_densities=values,
+        proposals=proposals,
+        sizes=sizes,
     )
 
 

@@ -26,13 +26,13 @@ from multilevel.bayesian.points_fit import (
     OF_POINTS,
     PointsPosterior,
     build_points_fit,
+    known_bounds,
     most_roots,
     parameter_units,
     points_checks,
     points_record,
 )
 from multilevel.bayesian.priors import ResolvedPriors
-from multilevel.bayesian.refined_points import refined
 from multilevel.bayesian.sampling import Sampling
 from multilevel.bayesian.unit_free_priors import ModelPriors
 from multilevel.bayesian.variational_normal import LevelsNotNormalError, variational_normal
@@ -120,13 +120,19 @@ def fit_laplace_points(
     """Fit a generalised model; see ``bayesian_engine.fit_bayesian``. Raises LevelsNotNormalError where levels have too few line items."""
     tell = progress or nobody
     rows = reduce_design(priors.form.design)
-    found = sample_laplace_points(rows, outcome_of(design.cells, rows, design.cells.family), priors.inner, sampling, seed, tell)
+    found = sample_laplace_points(rows, outcome_of(design.cells, rows, design.cells.family), priors.inner, sampling, seed, tell, interval)
     return build_points_fit(found, design, priors, sampling, interval, tell)
 
 
 @one_blas_thread()
 def sample_laplace_points(
-    rows: ReducedRows, outcome: Outcome, priors: ResolvedPriors, sampling: Sampling, seed: int, tell: Tell = nobody
+    rows: ReducedRows,
+    outcome: Outcome,
+    priors: ResolvedPriors,
+    sampling: Sampling,
+    seed: int,
+    tell: Tell = nobody,
+    interval: float = 0.95,
 ) -> PointsPosterior:
     """Points of the posterior of reduced rows, and the few that stand for them where levels are concerned.
 
@@ -168,9 +174,10 @@ def sample_laplace_points(
     if were_enough and not theta.are_enough:
         # the correction that the points were made with was too far off
         theta = points_of(CorrectedDensity(density, corrected.factors, correction), 1.0)
+    final = CorrectedDensity(density, corrected.factors, correction)
+    theta, population = known_bounds(theta, lambda thetas: final.many(thetas, threads), layout, interval, rng, tell)
     clock.lap("level_integrals")
     tell("nearest normal distributions", OF_POINTS)
-    population = refined(theta, rng)
     template = density.coordinates.template
     most = max(number_of_points(layout.size), most_roots(template.n_population + template.n_effects))
     levels = choose_points(theta, population, most, rng)

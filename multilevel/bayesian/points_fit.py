@@ -20,7 +20,7 @@ from multilevel.bayesian.collapsed_fit import importance_checks, importance_gate
 from multilevel.bayesian.collapsed_gradient import value_and_gradient
 from multilevel.bayesian.conditionals import Conditionals, LevelMoments, PointConditionals, level_moments
 from multilevel.bayesian.convergence import convergence, convergence_checks
-from multilevel.bayesian.importance_points import Tell, ThetaPosterior, importance_points, nobody
+from multilevel.bayesian.importance_points import Density, Tell, ThetaPosterior, further_points, importance_points, nobody
 from multilevel.bayesian.independence import laplace_proposal, sample_independently
 from multilevel.bayesian.level_points import LevelPoints, bound_errors, choose_points, number_of_points, points_to_begin_with
 from multilevel.bayesian.mixture_joint import MixtureJoint
@@ -48,6 +48,9 @@ DENSE_EFFECTS = 250
 ROOT_VALUES, MOST_ROOTS = 4_000_000, 500
 """Doubles of all roots together: 32 MB, and few enough to be kept with the tables; and how many roots at most."""
 
+
+MOST_FOR_BOUNDS = 4_000
+"""Points up to which more are made for the bounds of variance components, where so many are expected to do at first."""
 
 OF_POINTS = 0.8
 """Rough fraction of the work that is complete when the points are made."""
@@ -101,7 +104,7 @@ def fit_points(
 ) -> Fit:
     """Fit a gaussian model; see ``bayesian_engine.fit_bayesian``."""
     tell = progress or nobody
-    found = sample_points(reduce_design(priors.form.design), priors.inner, sampling, seed, tell)
+    found = sample_points(reduce_design(priors.form.design), priors.inner, sampling, seed, tell, interval)
     return build_points_fit(found, design, priors, sampling, interval, tell)
 
 
@@ -162,7 +165,9 @@ def build_points_fit(
 
 
 @one_blas_thread()
-def sample_points(rows: ReducedRows, priors: ResolvedPriors, sampling: Sampling, seed: int, tell: Tell = nobody) -> PointsPosterior:
+def sample_points(
+    rows: ReducedRows, priors: ResolvedPriors, sampling: Sampling, seed: int, tell: Tell = nobody, interval: float = 0.95
+) -> PointsPosterior:
     """Points of the posterior of reduced gaussian rows, and the few that stand for them; ``tell`` : see ``fit_bayesian``."""
     clock = Clock()
     layout = Layout(tuple(block.values.shape[1] for block in rows.blocks), priors.sigma is not None)
@@ -182,8 +187,8 @@ def sample_points(rows: ReducedRows, priors: ResolvedPriors, sampling: Sampling,
     if failed is not None:
         tell("points failed their gates: chains of the variance parameters", OF_POINTS)
         theta, checks = chains_in_theta(density, sampling, rng)
+    theta, population = known_bounds(theta, lambda thetas: density.many(thetas, sampling.threads), layout, interval, rng, tell)
     clock.lap("points")
-    population = refined(theta, rng)
     size = density.system.n_population + density.system.n_effects
 
     def chosen(points: int) -> tuple[LevelPoints, PointConditionals]:
@@ -197,6 +202,31 @@ def sample_points(rows: ReducedRows, priors: ResolvedPriors, sampling: Sampling,
         record["importance_points_failed"] = failed
     more = (lambda: chosen(most)) if first < most else None
     return PointsPosterior(layout, theta, population, levels, conditionals, checks, record, more)
+
+
+def known_bounds(
+    theta: ThetaPosterior, density: Density, layout: Layout, interval: float, rng: np.random.Generator, tell: Tell
+) -> tuple[ThetaPosterior, WeightedPoints]:
+    """More points while a bound of a variance component is known too little and so few are missing; and the same with less noise.
+
+    An interval of the standard deviation of five levels ends far in a long tail, where few of the points that know its mean are.
+    """
+    population = refined(theta, rng)
+    # errors fall with the root of the number of points
+    if theta.chains is not None or len(theta.thetas) * _missed(population, layout, interval) ** 2 > MOST_FOR_BOUNDS:
+        return theta, population
+    while len(theta.thetas) < MOST_FOR_BOUNDS and _missed(population, layout, interval) > 1.0:
+        tell(f"{len(theta.thetas):,} points, more for bounds", OF_POINTS)
+        theta = further_points(theta, density, rng)
+        population = refined(theta, rng)
+    return theta, population
+
+
+def _missed(population: WeightedPoints, layout: Layout, interval: float) -> float:
+    """The largest Monte Carlo error of a variance component's bound, over what it should be at most."""
+    found = summarise_weighted(component_draws(population.thetas, layout), population.weights, population.errors, interval)
+    spread = found.summary.std_error
+    return float(np.max(found.bound_error[spread > 0] / spread[spread > 0], initial=0.0)) / most_error_of_bounds(interval)
 
 
 def points_record(theta: ThetaPosterior, population: WeightedPoints, levels: LevelPoints, seed: int) -> dict[str, object]:
