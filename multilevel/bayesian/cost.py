@@ -21,6 +21,7 @@ from multilevel.bayesian.memory import draws_bytes, draws_seconds, is_by_points
 from multilevel.bayesian.nuts_fit import FEW_COEFFICIENTS, MANY_EFFECTS, starting_covariances, starting_dispersion
 from multilevel.bayesian.parameters import Layout
 from multilevel.bayesian.pilot import fit_pilot
+from multilevel.bayesian.points_fit import most_for_bounds
 from multilevel.bayesian.priors import ResolvedPriors
 from multilevel.bayesian.sampling import Sampling
 from multilevel.design.model import Design
@@ -44,6 +45,9 @@ MODE_STEPS = 3.0
 
 USUAL_POINTS = 850.0
 """Points of the variance parameters until enough count, in a dozen dimensions."""
+
+FEW_LEVELS, FOR_FEW = 10, 0.7
+"""A factor with fewer levels has a variance whose bounds usually take that share of the points that they may."""
 
 LEVEL_MOMENTS = 2.5
 """Factorisations that the moments of every level at one point cost."""
@@ -110,7 +114,9 @@ def _by_points(design: Design, rows: ReducedRows, priors: ResolvedPriors, sampli
     theta = starting_point(layout, priors)
     evaluation = seconds_of(lambda: density(theta))
     level_points = points_to_begin_with(layout.size, len(design.population) + design.n_effects)
-    evaluations = MODE_STEPS * GRADIENT * (layout.size + 1) + (USUAL_POINTS + LEVEL_MOMENTS * level_points) / speed(sampling.threads)
+    evaluations = MODE_STEPS * GRADIENT * (layout.size + 1) + (_points(design, USUAL_POINTS) + LEVEL_MOMENTS * level_points) / speed(
+        sampling.threads
+    )
     kept = level_points * factor_bytes(system)
     if kept > KEPT_BYTES:
         evaluations += TABLE_PASSES * PASS * level_points / speed(sampling.threads)
@@ -118,6 +124,13 @@ def _by_points(design: Design, rows: ReducedRows, priors: ResolvedPriors, sampli
     memory = likelihood_bytes(design) + min(kept, KEPT_BYTES)
     memory += 8 * POINT_COPIES * level_points * (len(design.population) + design.n_effects)
     return Cost("importance", evaluation * evaluations + answers, memory)
+
+
+def _points(design: Design, usual: float) -> float:
+    """Of the variance parameters, with those that bounds take."""
+    fewest = min(block.factor.n_levels for block in design.blocks)
+    most = most_for_bounds(len(design.population) + design.n_effects)
+    return max(usual, FOR_FEW * most) if fewest < FEW_LEVELS else usual
 
 
 def _by_laplace_points(design: Design, rows: ReducedRows, family: str, priors: ResolvedPriors, sampling: Sampling) -> Cost:
@@ -128,7 +141,7 @@ def _by_laplace_points(design: Design, rows: ReducedRows, family: str, priors: R
         began = time.perf_counter()
         density.value_and_gradient(theta + step)
         gradient = time.perf_counter() - began
-    points, level_points = SAFE_POINTS, number_of_points(layout.size)
+    points, level_points = _points(design, SAFE_POINTS), number_of_points(layout.size)
     template = density.coordinates.template
     kept = level_points * reweighted_bytes(template)
     passes = TABLE_PASSES * PASS * FACTORISATION * (KEPT_PASS if kept <= kept_bytes() else 1.0)

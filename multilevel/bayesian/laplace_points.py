@@ -175,12 +175,12 @@ def sample_laplace_points(
         # the correction that the points were made with was too far off
         theta = points_of(CorrectedDensity(density, corrected.factors, correction), 1.0)
     final = CorrectedDensity(density, corrected.factors, correction)
-    theta, population = known_bounds(theta, lambda thetas: final.many(thetas, threads), layout, interval, rng, tell)
+    template = density.coordinates.template
+    size = template.n_population + template.n_effects
+    theta, population = known_bounds(theta, lambda thetas: final.many(thetas, threads), layout, size, interval, rng, tell)
     clock.lap("level_integrals")
     tell("nearest normal distributions", OF_POINTS)
-    template = density.coordinates.template
-    most = max(number_of_points(layout.size), most_roots(template.n_population + template.n_effects))
-    levels = choose_points(theta, population, most, rng)
+    levels = choose_points(theta, population, max(number_of_points(layout.size), most_roots(size)), rng)
     conditionals = laplace_conditionals(density, largest(factors), theta.thetas[levels.places], threads)
     clock.lap("conditionals")
     record = points_record(theta, population, levels, seed) | {

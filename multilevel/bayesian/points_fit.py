@@ -49,8 +49,9 @@ ROOT_VALUES, MOST_ROOTS = 4_000_000, 500
 """Doubles of all roots together: 32 MB, and few enough to be kept with the tables; and how many roots at most."""
 
 
-MOST_FOR_BOUNDS = 4_000
-"""Points up to which more are made for the bounds of variance components, where so many are expected to do at first."""
+MOST_FOR_BOUNDS, VALUES_FOR_BOUNDS = 4_000, 40_000_000
+"""Points, and points times coefficients and effects, up to which more are made for the bounds of variance components, where so many are
+expected to do at first."""
 
 OF_POINTS = 0.8
 """Rough fraction of the work that is complete when the points are made."""
@@ -187,9 +188,9 @@ def sample_points(
     if failed is not None:
         tell("points failed their gates: chains of the variance parameters", OF_POINTS)
         theta, checks = chains_in_theta(density, sampling, rng)
-    theta, population = known_bounds(theta, lambda thetas: density.many(thetas, sampling.threads), layout, interval, rng, tell)
-    clock.lap("points")
     size = density.system.n_population + density.system.n_effects
+    theta, population = known_bounds(theta, lambda thetas: density.many(thetas, sampling.threads), layout, size, interval, rng, tell)
+    clock.lap("points")
 
     def chosen(points: int) -> tuple[LevelPoints, PointConditionals]:
         levels = choose_points(theta, population, points, rng)
@@ -205,21 +206,27 @@ def sample_points(
 
 
 def known_bounds(
-    theta: ThetaPosterior, density: Density, layout: Layout, interval: float, rng: np.random.Generator, tell: Tell
+    theta: ThetaPosterior, density: Density, layout: Layout, size: int, interval: float, rng: np.random.Generator, tell: Tell
 ) -> tuple[ThetaPosterior, WeightedPoints]:
-    """More points while a bound of a variance component is known too little and so few are missing; and the same with less noise.
+    """More points while a bound of a variance component is known too little and few are missing; and the same with less noise. ``size`` :
+    coefficients and effects.
 
     An interval of the standard deviation of five levels ends far in a long tail, where few of the points that know its mean are.
     """
-    population = refined(theta, rng)
+    population, most = refined(theta, rng), most_for_bounds(size)
     # errors fall with the root of the number of points
-    if theta.chains is not None or len(theta.thetas) * _missed(population, layout, interval) ** 2 > MOST_FOR_BOUNDS:
+    if theta.chains is not None or len(theta.thetas) * _missed(population, layout, interval) ** 2 > most:
         return theta, population
-    while len(theta.thetas) < MOST_FOR_BOUNDS and _missed(population, layout, interval) > 1.0:
+    while len(theta.thetas) < most and _missed(population, layout, interval) > 1.0:
         tell(f"{len(theta.thetas):,} points, more for bounds", OF_POINTS)
         theta = further_points(theta, density, rng)
         population = refined(theta, rng)
     return theta, population
+
+
+def most_for_bounds(size: int) -> int:
+    """How many points the bounds of a model with ``size`` coefficients and effects may take."""
+    return min(MOST_FOR_BOUNDS, VALUES_FOR_BOUNDS // max(size, 1))
 
 
 def _missed(population: WeightedPoints, layout: Layout, interval: float) -> float:
