@@ -4,7 +4,7 @@ fixed effects."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -33,6 +33,11 @@ class Pooling:
     separate: dict[str, NoPoolingFit] = field(default_factory=dict)
     coefficients: list[Coefficients] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
+
+    @property
+    def without_levels(self) -> Pooling:
+        """Without what the tables alone ask for, which is as large as the fit itself."""
+        return replace(self, free={}, terms={})
 
     @property
     def separate_fits(self) -> dict[str, Fit]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from multilevel.cells.statistics import CellStatistics
 from multilevel.cells.unit_sums import UnitSums
@@ -59,6 +60,7 @@ def fit_study(formula: Formula, cells: CellStatistics, options: FitOptions, unit
     fitted = tuple(result.fitted for result in results)
     with clock.step("tables", 0.97) as told:
         tables = study_tables(results, expected_outcome(fitted), tree, options, units, told)
+    results = tuple(replace(result, pooling=result.pooling.without_levels) for result in results)
     with clock.step("checks", 1.0):
         checks = study_checks(results, tree, options, units, tables["group_estimates"])
         tables["diagnostics"] = diagnostics(checks, options.heading)
