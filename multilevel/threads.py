@@ -16,7 +16,7 @@ PIECES = 2
 
 
 def at_once(tasks: Sequence[Callable[[], object]]) -> None:
-    """Run each task in a thread of its own, the first in this one, all in this one's context (``numpy.errstate``)."""
+    """Run all tasks at the same time, the first in the calling thread. All see the caller's context, so its ``numpy.errstate`` holds."""
     if len(tasks) == 1:
         tasks[0]()
         return

@@ -47,7 +47,7 @@ USUAL_POINTS = 850.0
 """Points of the variance parameters until enough count, in a dozen dimensions."""
 
 FEW_LEVELS, FOR_FEW = 10, 0.7
-"""A factor with fewer levels has a variance whose bounds usually take that share of the points that they may."""
+"""Where a factor has fewer levels, the bounds of its variance usually need this share of the most points allowed."""
 
 LEVEL_MOMENTS = 2.5
 """Factorisations that the moments of every level at one point cost."""
@@ -127,7 +127,7 @@ def _by_points(design: Design, rows: ReducedRows, priors: ResolvedPriors, sampli
 
 
 def _points(design: Design, usual: float) -> float:
-    """Of the variance parameters, with those that bounds take."""
+    """Expected number of points of the variance parameters, including those added for the bounds of factors with few levels."""
     fewest = min(block.factor.n_levels for block in design.blocks)
     most = most_for_bounds(len(design.population) + design.n_effects)
     return max(usual, FOR_FEW * most) if fewest < FEW_LEVELS else usual

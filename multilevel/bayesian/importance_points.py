@@ -170,7 +170,7 @@ def points_about(density: Density, mode: Floats, covariance: Floats, rng: np.ran
 
 
 def further_points(theta: ThetaPosterior, density: Density, rng: np.random.Generator) -> ThetaPosterior:
-    """One round more, of a ``density`` that the points were weighed by."""
+    """Draw one more round; ``density`` must be the one that the points of ``theta`` were weighed by."""
     proposal = fit_mixture(theta.thetas, theta.weights, COMPONENTS, df=T_DEGREES, rng=rng)
     fresh = proposal.sample(ROUND, rng)
     points, values = np.concatenate([theta.thetas, fresh]), np.concatenate([theta.log_densities, density(fresh)])

@@ -208,8 +208,9 @@ def sample_points(
 def known_bounds(
     theta: ThetaPosterior, density: Density, layout: Layout, size: int, interval: float, rng: np.random.Generator, tell: Tell
 ) -> tuple[ThetaPosterior, WeightedPoints]:
-    """More points while a bound of a variance component is known too little and few are missing; and the same with less noise. ``size`` :
-    coefficients and effects.
+    """Add points while a bound of a variance component has too large a Monte Carlo error, if few enough are expected to do.
+
+    Returns all points, and the same with less noise. ``size`` : number of coefficients and effects.
 
     An interval of the standard deviation of five levels ends far in a long tail, where few of the points that know its mean are.
     """
@@ -225,7 +226,7 @@ def known_bounds(
 
 
 def most_for_bounds(size: int) -> int:
-    """How many points the bounds of a model with ``size`` coefficients and effects may take."""
+    """The most points that may be made for the bounds of a model with ``size`` coefficients and effects."""
     return min(MOST_FOR_BOUNDS, VALUES_FOR_BOUNDS // max(size, 1))
 
 

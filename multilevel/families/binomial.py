@@ -121,8 +121,8 @@ def _kept_inside(eta: Floats, floor: float) -> Floats:
     return np.clip(p, floor, 1 - floor) if floor else p
 
 
-def softplus(x: Floats) -> Floats:
-    """log(1 + exp(x)), of functions that processors have for several numbers at once."""
+def _softplus(x: Floats) -> Floats:
+    """log(1 + exp(x)), from functions that NumPy vectorises, which ``numpy.logaddexp`` is not."""
     return np.asarray(np.maximum(x, 0.0) + np.log1p(np.exp(-np.abs(x))))
 
 
@@ -144,7 +144,7 @@ class BinomialLikelihood:
     def terms(self, eta: Floats, log_dispersion: float) -> Floats:
         """y r - n log(1 + share (exp(r) - 1)); -n log(1 + exp(+-eta)) where there are no or only successes."""
         # most rows of hardly compressed cells are one trial: the costly form is for the others alone
-        found = -self.size * softplus(self._towards * eta)
+        found = -self.size * _softplus(self._towards * eta)
         inner, share, rest = self._inner
         if len(inner):
             up, down = self.outcome[inner], self.size[inner] - self.outcome[inner]

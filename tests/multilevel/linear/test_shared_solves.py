@@ -29,7 +29,7 @@ def joint() -> NormalJoint:
 
 
 def of_categories() -> SharedRows:
-    """Each category over mixes of all members, beside the intercept and its own effect."""
+    """One row per category: the intercept, the category's own effect, and a mix of all members."""
     rng = np.random.default_rng(6)
     own = np.zeros((CATEGORIES, N_COEFFICIENTS))
     own[:, 0] = 1.0
