@@ -53,6 +53,9 @@ MOST_FOR_BOUNDS, VALUES_FOR_BOUNDS = 4_000, 40_000_000
 """Points, and points times coefficients and effects, up to which more are made for the bounds of variance components, where so many are
 expected to do at first."""
 
+SPARE = 1.5
+"""Points over those that the first estimate of the error asks for."""
+
 OF_POINTS = 0.8
 """Rough fraction of the work that is complete when the points are made."""
 
@@ -215,10 +218,12 @@ def known_bounds(
     An interval of the standard deviation of five levels ends far in a long tail, where few of the points that know its mean are.
     """
     population, most = refined(theta, rng), most_for_bounds(size)
-    # errors fall with the root of the number of points
-    if theta.chains is not None or len(theta.thetas) * _missed(population, layout, interval) ** 2 > most:
+    missed = 0.0 if theta.chains is not None else _missed(population, layout, interval)
+    # errors fall with the root of the number; rounds that ended at a small estimate of the error would make it look too small
+    if missed <= 1.0 or len(theta.thetas) * missed**2 > most:
         return theta, population
-    while len(theta.thetas) < most and _missed(population, layout, interval) > 1.0:
+    wanted = min(most, SPARE * len(theta.thetas) * missed**2)
+    while len(theta.thetas) < wanted:
         tell(f"{len(theta.thetas):,} points, more for bounds", OF_POINTS)
         theta = further_points(theta, density, rng)
         population = refined(theta, rng)
