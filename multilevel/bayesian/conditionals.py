@@ -17,12 +17,16 @@ from multilevel.bayesian.parameters import Layout
 from multilevel.fit.theta_points import in_order
 from multilevel.linear.dense_part import dense_bytes, dense_part, whole
 from multilevel.linear.factorise import BlockedFactor, BlockedSystem
-from multilevel.linear.joint_normal import NormalJoint
+from multilevel.linear.joint_normal import FEW_DIGITS, NormalJoint
 from multilevel.linear.small_blocks import diagonals
 
 KEPT_BYTES = 1_500_000_000
-"""Of factorisations up to which those of all points are kept; beyond, each is made again where it is asked for, from its dense part where
-those fit."""
+"""Of the dense parts of factorisations, or of a generalised model's whole ones, up to which those of all points are kept; beyond, each is
+made again where it is asked for."""
+
+KEPT_WHOLE = 300_000_000
+"""The same for factorisations with their levels, which take several times as much once they have answered, and milliseconds to make again
+from the dense part."""
 
 DENSE_COPIES = 3
 """Square matrices of the rest's size that a factorisation keeps once it has answered."""
@@ -107,7 +111,7 @@ class Conditionals(KeptConditionals):
     @property
     def are_kept(self) -> bool:
         """See ``KeptConditionals``."""
-        return len(self.thetas) * factor_bytes(self._system) <= KEPT_BYTES
+        return len(self.thetas) * factor_bytes(self._system) <= KEPT_WHOLE
 
     @cached_property
     def _dense_parts(self) -> dict[int, BlockedFactor]:
@@ -146,6 +150,28 @@ class LevelMoments:
     plain_shrinkage: tuple[Floats, ...]
 
 
+def given_beta(joint: NormalJoint, blocks: Sequence[Floats]) -> tuple[Floats, ...]:
+    """Per block (L, k, k) Var(b | y, theta, beta) / sigma^2 from ``blocks``, Var(b | y, theta) / sigma^2: less what beta's variance brings.
+
+    Where that leaves few digits they are found by themselves.
+    """
+    system = joint.factor.system
+    values, vectors = np.linalg.eigh(joint.factor.population_covariance)
+    moved = joint.sensitivity[system.n_population :] @ (vectors * np.sqrt(np.maximum(values, 0.0)))
+    found, start = [], 0
+    for (levels, k), block in zip(system.sizes, blocks, strict=True):
+        own = moved[start : start + levels * k].reshape(levels, k, -1)
+        found.append(block - own @ own.transpose(0, 2, 1))
+        start += levels * k
+        if np.any(_diagonal(found[-1]) < FEW_DIGITS * _diagonal(block)):
+            return joint.factor.conditional_blocks()
+    return tuple(found)
+
+
+def _diagonal(blocks: Floats) -> Floats:
+    return np.diagonal(blocks, axis1=1, axis2=2)
+
+
 def level_moments(
     conditionals: PointConditionals, weights: Floats, maps: Sequence[Floats], *, is_identity: bool, threads: int, tell: Tell = nobody
 ) -> LevelMoments:
@@ -156,9 +182,9 @@ def level_moments(
 
     def at_point(point: int) -> tuple[Floats, Floats, list[tuple[Floats, ...]]]:
         joint = conditionals(point)
-        of_beta, of_effects = joint.factor.variance()
-        sds = joint.sigma * np.sqrt(np.concatenate([of_beta, *(own.ravel() for own in of_effects)]))
-        blocks = [joint.sigma**2 * own for own in joint.factor.conditional_blocks()]
+        of_beta, of_effects = np.diagonal(joint.factor.population_covariance), joint.factor.effect_blocks(joint.factor.rest_covariance)
+        sds = joint.sigma * np.sqrt(np.concatenate([of_beta, *(own.ravel() for own in diagonals(of_effects, eyes))]))
+        blocks = [joint.sigma**2 * own for own in given_beta(joint, of_effects)]
         return joint.mean, sds, [diagonals(blocks, each) for each in asked]
 
     shapes = conditionals.sizes

@@ -10,7 +10,7 @@ import numpy as np
 from multilevel.bayesian.bookkeeping import one_blas_thread
 from multilevel.bayesian.collapsed import Collapsed
 from multilevel.bayesian.collapsed_fit import starting_point
-from multilevel.bayesian.conditionals import KEPT_BYTES, factor_bytes
+from multilevel.bayesian.conditionals import KEPT_BYTES, KEPT_WHOLE, factor_bytes
 from multilevel.bayesian.coordinates import build_coordinates
 from multilevel.bayesian.durations import USUAL_STEPS, duration, nuts_seconds, seconds_of, speed
 from multilevel.bayesian.laplace_collapsed import LaplaceCollapsed
@@ -29,6 +29,7 @@ from multilevel.design.reduction import ReducedRows, outcome_of, reduce_design
 from multilevel.design.unit_free import unit_free
 from multilevel.generalised.search import problem_of
 from multilevel.linear.assemble import linear_system
+from multilevel.linear.dense_part import dense_bytes
 from multilevel.linear.footprint import likelihood_bytes, surrounding_bytes, surrounding_seconds
 
 COMPILE_SECONDS = 12.0
@@ -118,8 +119,10 @@ def _by_points(design: Design, rows: ReducedRows, priors: ResolvedPriors, sampli
         sampling.threads
     )
     kept = level_points * factor_bytes(system)
-    if kept > KEPT_BYTES:
-        evaluations += TABLE_PASSES * PASS * level_points / speed(sampling.threads)
+    if kept > KEPT_WHOLE:
+        kept = level_points * dense_bytes(system)
+        if kept > KEPT_BYTES:
+            evaluations += TABLE_PASSES * PASS * level_points / speed(sampling.threads)
     answers = LEVEL_ANSWERS * level_points * design.n_effects / speed(sampling.threads)
     memory = likelihood_bytes(design) + min(kept, KEPT_BYTES)
     memory += 8 * POINT_COPIES * level_points * (len(design.population) + design.n_effects)

@@ -204,4 +204,4 @@ def _merge(blocks: Sequence[ReducedBlock], merged: list[int]) -> ReducedBlock:
 
 
 def _nothing_eliminated() -> tuple[Floats, CrossProducts]:
-    return np.zeros((0, 0, 0)), CrossProducts(np.zeros(1, np.int64), np.zeros(0, np.int64), np.zeros((0, 0)))
+    return np.zeros((0, 0, 0)), CrossProducts(np.zeros(1, np.int64), np.zeros(0, np.int32), np.zeros((0, 0)))

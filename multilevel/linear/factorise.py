@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from scipy.sparse import csr_array
 
-from multilevel.arrays import Floats
+from multilevel.arrays import Floats, Integers
 from multilevel.errors import FitError
 from multilevel.linear.arrow_matrices import level_rows
 from multilevel.linear.chain import (
@@ -26,7 +26,8 @@ from multilevel.linear.chain import (
 from multilevel.linear.elimination import add_products, conditional_blocks, conditional_roots, schur_complement
 from multilevel.linear.presummed import Presummed, presum, unsummed
 from multilevel.linear.products import CrossProducts, mirror
-from multilevel.linear.small_blocks import column_slices, diagonal_blocks, diagonals, matrix_roots, side_by_side
+from multilevel.linear.row_variances import coefficient_places
+from multilevel.linear.small_blocks import column_slices, diagonal_blocks, diagonals, matrix_roots, scale_block, side_by_side
 from multilevel.linear.triangular import solve_upper, upper_inverse, upper_root
 
 type OfBlocks = tuple[tuple[int, ...], Floats]
@@ -85,7 +86,7 @@ class BlockedSystem:
         q, p = self.rest_starts[-1], self.n_population
         work = schur.copy()
         for index, start in zip(self.rest, self.rest_starts, strict=False):
-            _scale(work, lambdas[index], start, self.sizes[index])
+            scale_block(work, lambdas[index], start, self.sizes[index])
         work[np.arange(q), np.arange(q)] += 1.0
         extra = 0.0
         if beta_precision is not None:
@@ -114,6 +115,11 @@ class BlockedSystem:
     def leaf_rows(self) -> csr_array:
         """(L k, q_r + p) sparse Z_e'[Z_r Q] of the eliminated factor, the same at every theta."""
         return level_rows(self.cross, len(self.gram))
+
+    @cached_property
+    def coefficient_places(self) -> Integers:
+        """See ``row_variances.coefficient_places``."""
+        return coefficient_places(self)
 
     @cached_property
     def distinct_own(self) -> tuple[Floats, Floats]:
@@ -177,19 +183,6 @@ class BlockedSystem:
 def _inverse(values: Floats) -> Floats:
     """1 / values, 0 where they are."""
     return np.divide(1.0, values, out=np.zeros_like(values), where=values > 0)
-
-
-def _scale(work: Floats, factor: Floats, start: int, size: tuple[int, int]) -> None:
-    """work <- D' work D for the block's columns, D repeating ``factor`` for each level."""
-    levels, k = size
-    here = slice(start, start + levels * k)
-    m = len(work)
-    if k == 1:
-        work[:, here] *= factor[0, 0]
-        work[here, :] *= factor[0, 0]
-        return
-    work[:, here] = (work[:, here].reshape(m, levels, k) @ factor).reshape(m, levels * k)
-    work[here, :] = np.einsum("ba,lbm->lam", factor, work[here, :].reshape(levels, k, m)).reshape(levels * k, m)
 
 
 @dataclass(frozen=True)
@@ -358,7 +351,7 @@ class BlockedFactor:
     def to_effects(self, inverse: Floats) -> Floats:
         """The covariance of u as that of b, in place: D inverse D'."""
         for index, start in zip(self.system.rest, self.system.rest_starts, strict=False):
-            _scale(inverse, self.lambdas[index].T, start, self.system.sizes[index])
+            scale_block(inverse, self.lambdas[index].T, start, self.system.sizes[index])
         return inverse
 
     def selected(self, covariance: Floats) -> list[SelectedCovariance]:
@@ -371,20 +364,25 @@ class BlockedFactor:
 
     def conditional_blocks(self) -> tuple[Floats, ...]:
         """Per block (L, k, k): Var(b | y, theta, beta) / sigma^2 of every level."""
-        return self._effect_blocks(self.rest_given_beta.effects)
+        return self.effect_blocks(self.rest_given_beta.effects)
 
     def variance(self) -> tuple[Floats, tuple[Floats, ...]]:
         """(p,) and per block (L, k): the diagonal of Var(beta, b | y, theta) / sigma^2."""
+        own = np.diagonal(self.population_covariance)
+        return np.asarray(own), diagonals(self.effect_blocks(self.rest_covariance), [np.eye(k) for _, k in self.system.sizes])
+
+    @property
+    def population_covariance(self) -> Floats:
+        """(p, p) Var(beta | y, theta) / sigma^2."""
         inverse = self.system.inverse_triangle
-        own = np.sum((inverse @ self.rest_covariance[self._q :, self._q :]) * inverse, axis=1)
-        return np.asarray(own), diagonals(self._effect_blocks(self.rest_covariance), [np.eye(k) for _, k in self.system.sizes])
+        return np.asarray(inverse @ self.rest_covariance[self._q :, self._q :] @ inverse.T)
 
     @cached_property
     def rest_covariance(self) -> Floats:
         """(q_r + p, q_r + p) Var of the coefficients of [Z_r Q] over sigma^2."""
         return self.to_effects(self.unit_inverse(len(self.root)))
 
-    def _effect_blocks(self, covariance: Floats) -> tuple[Floats, ...]:
+    def effect_blocks(self, covariance: Floats) -> tuple[Floats, ...]:
         """Per block (L, k, k), from the ``covariance`` (w, w) of the rest's first columns."""
         system = self.system
         result: list[Floats] = [np.zeros((levels, k, k)) for levels, k in system.sizes]

@@ -24,6 +24,7 @@ from multilevel.linear.arrow_matrices import EliminatedMatrices, block_diagonal,
 from multilevel.linear.elimination import spreads
 from multilevel.linear.factorise import BlockedFactor
 from multilevel.linear.products import CrossProducts
+from multilevel.linear.row_variances import SPARSE_ROWS, goes_row_by_row, row_by_row
 from multilevel.linear.shared_solves import LARGEST_CHUNK, is_worth_sharing, shared_covariance, shared_variance
 from multilevel.linear.triangular import inverse_root, solve_upper
 from multilevel.threads import piece_by_piece
@@ -35,9 +36,6 @@ LEAVES_AND_PARENTS = 2
 
 FEW_DIGITS = 1e-5
 """Share of a variance below which a difference of variances is not relied on: ten digits are left."""
-
-SPARSE_ROWS = 4
-"""Rows with fewer than one entry in so many go through the covariance entry by entry, the others through its root."""
 
 
 @dataclass(frozen=True)
@@ -265,6 +263,8 @@ class NormalJoint:
 
     def _through_rest(self, rows: csr_array) -> Floats:
         """(m,) variances over sigma^2 without ``extra``."""
+        if goes_row_by_row(self.factor, rows):
+            return row_by_row(self.factor, rows)
         on_rest, on_own = self._split(rows)
         if rows.shape[0] > len(self.factor.root) and on_rest.nnz * SPARSE_ROWS < rows.shape[0] * len(self.factor.root):
             total = quadratic_forms(on_rest, self.factor.rest_covariance)
@@ -349,7 +349,7 @@ def quadratic_forms(rows: csr_array, covariance: Floats) -> Floats:
     """(m,) x'Cx for every sparse row x (m, w) and symmetric C (w, w)."""
     if rows.shape[0] * rows.shape[1] <= FEW_NUMBERS:
         return np.asarray(rows.multiply(rows @ covariance).sum(axis=1)).ravel()
-    cross = CrossProducts(rows.indptr.astype(np.int64), rows.indices.astype(np.int64), rows.data[:, None])
+    cross = CrossProducts(rows.indptr.astype(np.int64), rows.indices.astype(np.int32), rows.data[:, None])
     return spreads(cross, covariance, np.arange(rows.shape[0]))[:, 0, 0]
 
 

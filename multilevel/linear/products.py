@@ -55,7 +55,7 @@ class CrossProducts:
     """
 
     starts: Integers
-    columns: Integers
+    columns: Codes
     values: Floats
     is_full: bool = False
 
@@ -148,7 +148,7 @@ def eliminated_products(block: ReducedBlock, rest: RestColumns, share: float = F
     counts = level_loops.count_columns(order, row_starts, rest.columns, rest.values, rest.dense.shape[1], rest.n_sparse)
     starts = np.concatenate([[0], np.cumsum(counts)])
     k = block.values.shape[1]
-    columns, values = np.empty(starts[-1], np.int64), np.zeros((starts[-1], k))
+    columns, values = np.empty(starts[-1], np.int32), np.zeros((starts[-1], k))
     own = np.zeros((block.n_levels, k, k))
     level_loops.fill_columns(order, row_starts, rest.columns, rest.values, rest.dense.shape[1], starts, columns, rest.n_sparse)
     own_values = np.ascontiguousarray(block.values)
@@ -185,7 +185,7 @@ def _full_products(block: ReducedBlock, rest: RestColumns) -> tuple[Floats, Cros
             values[:, :, i] += np.bincount(place, value * rest.values[:, a], levels * width).reshape(levels, width)
         for c in range(rest.dense.shape[1]):
             values[:, rest.n_sparse + c, i] = np.bincount(codes, value * rest.dense[:, c], levels)
-    columns = np.tile(np.arange(width), levels)
+    columns = np.tile(np.arange(width, dtype=np.int32), levels)
     return own, CrossProducts(width * np.arange(levels + 1), columns, values.reshape(-1, k), is_full=True)
 
 

@@ -44,3 +44,16 @@ def column_slices(sizes: Sequence[tuple[int, int]], blocks: Sequence[int]) -> li
     """Per block its columns among those of ``blocks`` side by side."""
     ends = np.cumsum([sizes[index][1] for index in blocks])
     return [(index, slice(int(end) - sizes[index][1], int(end))) for index, end in zip(blocks, ends, strict=True)]
+
+
+def scale_block(work: Floats, factor: Floats, start: int, size: tuple[int, int]) -> None:
+    """work <- D' work D for the block's columns, D repeating ``factor`` for each level."""
+    levels, k = size
+    here = slice(start, start + levels * k)
+    m = len(work)
+    if k == 1:
+        work[:, here] *= factor[0, 0]
+        work[here, :] *= factor[0, 0]
+        return
+    work[:, here] = (work[:, here].reshape(m, levels, k) @ factor).reshape(m, levels * k)
+    work[here, :] = np.einsum("ba,lbm->lam", factor, work[here, :].reshape(levels, k, m)).reshape(levels * k, m)

@@ -4,8 +4,9 @@ The prior precision of the factor's effects becomes blockdiag(0, Sigma_ss^-1), S
 variances, the residual sd and the dispersion are held, and all coefficients are solved again. The difference between an average and the
 same average here is therefore pooling alone (Gelman and Hill 2007, section 12.2, with the rest of the model kept).
 
-A free intercept is normal about the fitted one with the variance ``FREE``. Population columns that the free intercepts already span (the
-intercept, predictors that are constant within every level) are held at their fitted coefficients; the intercepts make up for them.
+A free intercept is normal with the variance ``FREE``, about zero or, in a generalised model, about the fitted one. Population columns that
+the free intercepts already span (the intercept, predictors that are constant within every level) are held at their fitted coefficients; the
+intercepts make up for them.
 
 Another term is freed in the same way: its row and column of Sigma go, the other terms keep their covariance, at the mean of the numeric
 predictors, where every fit is made. So an intercept that is pooled beside a free slope is that of an average row, wherever x = 0 may lie.
@@ -35,6 +36,8 @@ from multilevel.fit.shared_rows import Rows, as_csr, averaged, mapped
 from multilevel.generalised.pirls import find_mode
 from multilevel.generalised.reweighting import reweighting
 from multilevel.linear.assemble import linear_system
+from multilevel.linear.factorise import BlockedSystem
+from multilevel.linear.fewer_columns import fewer_columns
 from multilevel.linear.joint_normal import NormalJoint, inside_range, square_root, wald
 from multilevel.pooling.levels import independent_common, level_basis, level_gram
 
@@ -126,20 +129,37 @@ class AroundJoint:
         return np.asarray((self.maps @ inner).T)
 
 
-def free_intercepts(fit: Fit, name: str) -> FreeIntercepts | None:
+@dataclass(frozen=True)
+class Prepared:
+    """What every factor's no pooling starts from: the reduced rows of a fit, and of a linear model the cross-products."""
+
+    rows: ReducedRows
+    system: BlockedSystem | None
+
+    @classmethod
+    def of(cls, fit: Fit) -> Prepared:
+        """Made from the fit's design."""
+        assert fit.unit_free is not None
+        design = fit.unit_free.form.design
+        rows = reduce_design(design)
+        return cls(rows, linear_system(rows) if design.cells.has_moments else None)
+
+
+def free_intercepts(fit: Fit, name: str, prepared: Prepared | None = None) -> FreeIntercepts | None:
     """The fit with the intercepts of factor ``name`` free; None where the factor has no intercept.
 
-    Indicators of a categorical predictor that sum to one in every cell count as the intercept.
+    Indicators of a categorical predictor that sum to one in every cell count as the intercept. ``prepared`` : that of the fit, for callers
+    that ask several times.
 
     Raises
     ------
     FitError : no finite mode is reached.
     """
     parts = _intercepts(fit.design, name)
-    return _freed(fit, parts) if parts else None
+    return _freed(fit, parts, prepared or Prepared.of(fit)) if parts else None
 
 
-def free_term(fit: Fit, name: str, term: str) -> FreeIntercepts:
+def free_term(fit: Fit, name: str, term: str, prepared: Prepared | None = None) -> FreeIntercepts:
     """The fit with the effects of one ``term`` of factor ``name`` free and its other terms pooled as they are.
 
     A level's rows determine the term where its column differs, in them, from what the terms make that are part of it (a slope: from a
@@ -150,8 +170,9 @@ def free_term(fit: Fit, name: str, term: str) -> FreeIntercepts:
     FitError : no finite mode is reached. KeyError : the factor has no such term.
     """
     index, place = terms_of(fit.design, name)[term]
-    found = _freed(fit, {index: [place]})
-    return replace(found, determined=found.determined & _varies_beside_its_margin(fit, name, index, place))
+    prepared = prepared or Prepared.of(fit)
+    found = _freed(fit, {index: [place]}, prepared)
+    return replace(found, determined=found.determined & _varies_beside_its_margin(fit.design, prepared.rows, name, index, place))
 
 
 def coefficients_of_term(free: FreeIntercepts, fit: Fit, term: str, lineage: Mapping[str, Integers]) -> TermByTerm:
@@ -161,12 +182,11 @@ def coefficients_of_term(free: FreeIntercepts, fit: Fit, term: str, lineage: Map
     return TermByTerm(np.where(usable, found.estimate, np.nan), np.where(usable, found.std_error, np.nan))
 
 
-def _freed(fit: Fit, parts: dict[int, list[int]]) -> FreeIntercepts:
+def _freed(fit: Fit, parts: dict[int, list[int]], prepared: Prepared) -> FreeIntercepts:
     """With the columns ``parts`` (by block of one factor) free."""
     assert fit.unit_free is not None
     form = fit.unit_free.form
-    design = form.design
-    rows = reduce_design(design)
+    design, rows = form.design, prepared.rows
     first = next(iter(parts))
     free = ReducedBlock(
         rows.blocks[first].codes,
@@ -174,16 +194,14 @@ def _freed(fit: Fit, parts: dict[int, list[int]]) -> FreeIntercepts:
         rows.blocks[first].n_levels,
     )
     kept = independent_common(replace(rows, blocks=(free,)))
-    around = _around(fit, design, parts, kept)
     embed = _embedding(design, kept)
-    p = len(design.population)
-    shift = rows.X[:, ~kept] @ around[:p][~kept]
-    for index, places in parts.items():
-        effects = _effects_of(around, design, index)
-        shift = shift + np.einsum("rk,rk->r", rows.blocks[index].values[:, places], effects[rows.blocks[index].codes][:, places])
     sigma = _scale(fit)
     lambdas = [_root(fit.unit_free.covariances[index] / sigma**2, parts.get(index, [])) for index in range(len(design.blocks))]
-    joint = _solved(fit, design, replace(rows, X=rows.X[:, kept]), shift, lambdas, sigma)
+    around = _around(fit, design, {} if prepared.system is not None else parts, kept)
+    if prepared.system is not None:
+        joint = NormalJoint(fewer_columns(prepared.system, kept, around[: len(kept)]).factorise(lambdas), sigma)
+    else:
+        joint = _at_the_mode(fit, design, rows, kept, around, parts, lambdas)
     conditional = joint.factor.conditional_variance()
     left = np.max([conditional[index][:, places].max(axis=1) for index, places in parts.items()], axis=0)
     around_joint = AroundJoint(joint, form.maps.matrix, embed, around)
@@ -212,10 +230,8 @@ def _intercepts(design: Design, name: str) -> dict[int, list[int]]:
     return {}
 
 
-def _varies_beside_its_margin(fit: Fit, name: str, index: int, place: int) -> Flags:
+def _varies_beside_its_margin(design: Design, rows: ReducedRows, name: str, index: int, place: int) -> Flags:
     """(L,) whether a term's column lies outside the span, in a level's rows, of the factor's terms that are part of it (Nelder 1977)."""
-    assert fit.unit_free is not None
-    design = fit.unit_free.form.design
     own = design.blocks[index].columns[place]
     margin = [
         (at, column)
@@ -224,7 +240,6 @@ def _varies_beside_its_margin(fit: Fit, name: str, index: int, place: int) -> Fl
         for column, other in enumerate(block.columns)
         if _is_part(other, own)
     ]
-    rows = reduce_design(design)
     values = np.column_stack([rows.blocks[at].values[:, column] for at, column in [*margin, (index, place)]])
     gram = level_gram(replace(rows.blocks[index], values=values), np.ones(len(values)))
     solution = level_basis(gram).solve(gram)
@@ -279,15 +294,18 @@ def _root(covariance: Floats, free: Sequence[int]) -> Floats:
     return root
 
 
-def _solved(fit: Fit, design: Design, rows: ReducedRows, shift: Floats, lambdas: Sequence[Floats], sigma: float) -> NormalJoint:
-    """The joint distribution of what is solved for, beside the known ``shift`` (R,) of the predictor."""
-    if design.cells.has_moments:
-        rows = replace(rows, outcome=rows.outcome - shift)
-        return NormalJoint(linear_system(rows).factorise(lambdas), sigma)
-    rows = replace(rows, offset=rows.offset + shift)
+def _at_the_mode(
+    fit: Fit, design: Design, rows: ReducedRows, kept: Flags, around: Floats, parts: dict[int, list[int]], lambdas: Sequence[Floats]
+) -> NormalJoint:
+    """The joint distribution of what is solved for of a generalised model, beside what is held and about the fitted free effects."""
+    shift = rows.X[:, ~kept] @ around[: len(kept)][~kept]
+    for index, places in parts.items():
+        effects = _effects_of(around, design, index)
+        shift = shift + np.einsum("rk,rk->r", rows.blocks[index].values[:, places], effects[rows.blocks[index].codes][:, places])
+    rows = replace(rows, X=rows.X[:, kept], offset=rows.offset + shift)
     layout = reweighting(rows)
     likelihood = likelihood_of(outcome_of(design.cells, rows, design.cells.family))
     log_dispersion = 0.0 if fit.dispersion is None else math.log(fit.dispersion)
     mode = find_mode(layout, likelihood, lambdas, log_dispersion, layout.zero(), with_basis=True)
-    effects = [part.ravel() for part in layout.by_block(mode.effects)]
-    return NormalJoint(mode.factor, 1.0, None, np.concatenate([layout.beta(mode.effects), *effects]))
+    modes = [part.ravel() for part in layout.by_block(mode.effects)]
+    return NormalJoint(mode.factor, 1.0, None, np.concatenate([layout.beta(mode.effects), *modes]))

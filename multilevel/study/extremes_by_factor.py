@@ -15,7 +15,7 @@ from multilevel.errors import FitError
 from multilevel.fit.coefficients import Coefficients, coefficients_of
 from multilevel.fit.container import Check, Fit, fact
 from multilevel.pooling.extremes import NoPoolingFit, fit_complete, fit_no_pooling
-from multilevel.pooling.free_intercepts import FreeIntercepts, TermByTerm, coefficients_of_term, free_intercepts, free_term
+from multilevel.pooling.free_intercepts import FreeIntercepts, Prepared, TermByTerm, coefficients_of_term, free_intercepts, free_term
 from multilevel.study.options import FitOptions
 
 
@@ -49,15 +49,24 @@ def fit_pooling(design: Design, tree: Nesting, options: FitOptions, partial: Fit
     """Fit the extremes beside ``partial``; what cannot be estimated is left null and said in ``diagnostics``."""
     checks: list[Check] = []
     complete = _complete(design, options, checks)
-    free = {name: own for name in tree.factors if (own := _free(partial, name, checks)) is not None}
-    wanted = [(name, term) for name in tree.factors for term in terms_of(design, name)]
-    terms = {key: found for key in wanted if (found := _term(partial, tree, *key, free, checks)) is not None}
+    free, terms = _with_parts_free(design, tree, partial, checks) if tree.factors else ({}, {})
     separate = {name: fit for name in tree.factors if (fit := _separate(design, name, options, checks)) is not None}
     coefficients = [] if complete is None else [coefficients_of(complete, "complete")]
     finest = max(separate, key=lambda name: tree.factors[name].n_levels, default=None)
     if finest is not None and separate[finest].fit.design.population:
         coefficients.append(coefficients_of(separate[finest].fit, "none"))
     return Pooling(complete, free, terms, separate, coefficients, checks)
+
+
+def _with_parts_free(
+    design: Design, tree: Nesting, partial: Fit, checks: list[Check]
+) -> tuple[dict[str, FreeIntercepts], dict[tuple[str, str], TermByTerm]]:
+    """By factor its intercepts free, and by factor and term that term."""
+    prepared = Prepared.of(partial)
+    free = {name: own for name in tree.factors if (own := _free(partial, name, prepared, checks)) is not None}
+    wanted = [(name, term) for name in tree.factors for term in terms_of(design, name)]
+    terms = {key: found for key in wanted if (found := _term(partial, tree, *key, free, prepared, checks)) is not None}
+    return free, terms
 
 
 def _complete(design: Design, options: FitOptions, checks: list[Check]) -> Fit | None:
@@ -68,9 +77,9 @@ def _complete(design: Design, options: FitOptions, checks: list[Check]) -> Fit |
         return None
 
 
-def _free(partial: Fit, name: str, checks: list[Check]) -> FreeIntercepts | None:
+def _free(partial: Fit, name: str, prepared: Prepared, checks: list[Check]) -> FreeIntercepts | None:
     try:
-        found = free_intercepts(partial, name)
+        found = free_intercepts(partial, name, prepared)
     except FitError as error:
         checks.append(fact(f"no_pooling_averages[{name}]", None, f"not estimable: {error}"))
         return None
@@ -85,10 +94,12 @@ def _free(partial: Fit, name: str, checks: list[Check]) -> FreeIntercepts | None
     return found
 
 
-def _term(partial: Fit, tree: Nesting, name: str, term: str, free: Mapping[str, FreeIntercepts], checks: list[Check]) -> TermByTerm | None:
+def _term(
+    partial: Fit, tree: Nesting, name: str, term: str, free: Mapping[str, FreeIntercepts], prepared: Prepared, checks: list[Check]
+) -> TermByTerm | None:
     label = f"no_pooling_coefficients[{name}, {term}]"
     try:
-        own = free[name] if term == "Intercept" and name in free else free_term(partial, name, term)
+        own = free[name] if term == "Intercept" and name in free else free_term(partial, name, term, prepared)
     except FitError as error:
         checks.append(fact(label, None, f"not estimable: {error}"))
         return None

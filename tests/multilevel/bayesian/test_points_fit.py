@@ -166,6 +166,7 @@ def test_a_table_goes_over_the_points_a_few_times_however_many_factors(monkeypat
     monkeypatch.setattr(points_fit, "ROOT_VALUES", 0)
     monkeypatch.setattr(points_fit, "DENSE_EFFECTS", 0)
     monkeypatch.setattr(conditionals, "KEPT_BYTES", 0)
+    monkeypatch.setattr(conditionals, "KEPT_WHOLE", 0)
     fit = by_points(CROSSED)
     assert isinstance(fit.theta, ThetaPoints)
     made: list[int] = []
@@ -190,6 +191,7 @@ def test_the_dense_part_of_a_point_is_factorised_once(monkeypatch: pytest.Monkey
     assert isinstance(own, Conditionals)
     again = Conditionals(own.density, own.thetas)
     monkeypatch.setattr(conditionals, "KEPT_BYTES", len(own.thetas) * dense_bytes(own.density.system))
+    monkeypatch.setattr(conditionals, "KEPT_WHOLE", 0)
     assert not again.are_kept
     made: list[int] = []
     factorise = Collapsed.factorise

@@ -41,7 +41,7 @@ def study() -> StudyFit:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(points_fit, "ROOT_VALUES", 0)
         patch.setattr(points_fit, "DENSE_EFFECTS", 0)
-        patch.setattr(conditionals, "KEPT_BYTES", 10**9)
+        patch.setattr(conditionals, "KEPT_WHOLE", 10**9)
         options = fit_options("s", date(2026, 1, 31), "r", "bayesian", sampling={"form": "importance", "cores": 1})
         return fit_study(parsed, cells_from_frame(parsed, frame, "gaussian"), options)
 
