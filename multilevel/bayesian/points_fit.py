@@ -163,7 +163,7 @@ def build_points_fit(
         n_parameters=len(design.population) + layout.size,
         checks=(*found.checks, *errors),
         record={**found.record, "seconds": {**_seconds(found.record), **clock.seconds}},
-        unit_free=UnitFreeFit(priors.form, inner, shrinkage=moments.plain_shrinkage),
+        unit_free=UnitFreeFit(priors.form, inner, shrinkage=moments.plain_shrinkage, system=_system(found.conditionals)),
         theta=joint.spread,
     )
 
@@ -344,6 +344,10 @@ def _spread(found: PointsPosterior, moments: LevelMoments, threads: int) -> Thet
 def _covariances(layout: Layout, thetas: Floats, block: int) -> Floats:
     factor = layout.factor(thetas, block)
     return np.asarray(np.einsum("sij,skj->sik", factor, factor))
+
+
+def _system(conditionals: PointConditionals) -> object | None:
+    return conditionals.density.system if isinstance(conditionals, Conditionals) else None
 
 
 def _seconds(record: dict[str, object]) -> dict[str, float]:

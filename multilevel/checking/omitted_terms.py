@@ -70,9 +70,8 @@ def _crossed(design: Design, tree: Nesting) -> Iterator[tuple[Factor, Factor]]:
     for (first, one), (second, other) in combinations(tree.factors.items(), 2):
         if first in tree.ancestors[second] or second in tree.ancestors[first]:
             continue
-        n_pairs = len(distinct(_pairs(one, other))[0])
-        levels = (factor.n_levels for name, factor in tree.factors.items() if {first, second} <= set(tree.ancestors[name]))
-        if n_pairs not in levels:
+        levels = [factor.n_levels for name, factor in tree.factors.items() if {first, second} <= set(tree.ancestors[name])]
+        if not levels or len(distinct(_pairs(one, other))[0]) not in levels:
             yield one, other
 
 
@@ -176,7 +175,7 @@ def _ones(scores: Scores) -> Floats:
 def _by_level(scores: Scores, codes: Integers, values: Floats) -> csr_array:
     """(R, L) with ``values`` (R,) in the column of each row's level, of ``codes`` (C,)."""
     n_rows = len(values)
-    return csr_array((values, (np.arange(n_rows), codes[scores.rows.cell])), shape=(n_rows, int(codes.max()) + 1))
+    return csr_array((values, codes[scores.rows.cell], np.arange(n_rows + 1)), shape=(n_rows, int(codes.max()) + 1))
 
 
 def _check(name: str, excess: Excess | None, what: str, advice: str, n_tests: int) -> Check:

@@ -46,9 +46,10 @@ def predictive_checks(fit: Fit, seed: int = 0, omitted: Sequence[Check] = ()) ->
         return ()
     if not fit.has_draws and len(rows.outcome) > MOST_CELLS:
         rows = take_rows(rows, np.sort(np.random.default_rng(seed).choice(len(rows.outcome), MOST_CELLS, replace=False)))
+    width = len(fit.design.population) + fit.design.n_effects
+    if width * CHECK_DRAWS > MOST_VALUES:
+        return (_nothing("predictive_dispersion", f"draws of {width:,} coefficients are too many to hold"),)
     matrix = coefficient_matrix(rows)
-    if matrix.shape[1] * CHECK_DRAWS > MOST_VALUES:
-        return (_nothing("predictive_dispersion", f"draws of {matrix.shape[1]:,} coefficients are too many to hold"),)
     simulation = _Simulation(fit, rows, matrix, fit.joint.draws(CHECK_DRAWS, seed if fit.has_draws else seed + 1))
     checks = (_dispersion(simulation, np.random.default_rng(seed)), predictive_zeros(fit, rows, matrix, simulation.predictors(), omitted))
     return tuple(check for check in checks if check is not None)

@@ -26,7 +26,7 @@ from scipy.sparse import coo_array, csr_array
 from scipy.special import chdtrc, chdtri
 
 from multilevel.arrays import Floats, Integers, distinct
-from multilevel.design.reduction import ReducedRows, coefficient_matrix, outcome_of, reduce_design
+from multilevel.design.reduction import ReducedRows, left_times, outcome_of, reduce_design, right_times
 from multilevel.errors import FitError
 from multilevel.families.registry import family_named
 from multilevel.fit.container import Fit
@@ -101,11 +101,10 @@ class Excess:
 @dataclass(frozen=True)
 class Scores:
     """Of R reduced rows: derivative of the log-likelihood in the linear predictor, its variance, and its fourth cumulant where it was
-    simulated (at ``sampled``, a share of the rows); ``matrix`` (R, p + q) is [X Z]."""
+    simulated (at ``sampled``, a share of the rows)."""
 
     fit: Fit
     rows: ReducedRows
-    matrix: csr_array
     score: Floats
     weight: Floats
     sampled: Floats
@@ -115,7 +114,7 @@ class Scores:
         """The test of effects with design ``effects`` (R, L), ``clusters`` (R,) what is independent; None where the rows cannot tell."""
         spread: Floats = np.asarray(effects.power(2).T @ self.weight)
         kept = np.flatnonzero(spread > 0)
-        if self.fit.design.cells.has_moments and self.rows.n_rows - self.matrix.shape[1] - len(kept) < FEWEST_FREE:
+        if self.fit.design.cells.has_moments and self.rows.n_rows - len(self.fit.joint.mean) - len(kept) < FEWEST_FREE:
             return None
         if len(kept) > MOST_EFFECTS:
             kept = np.sort(kept[np.argsort(-spread[kept], kind="stable")[:MOST_EFFECTS]])
@@ -124,8 +123,7 @@ class Scores:
         used, own = csr_array(effects[:, kept]), spread[kept]
         scores = np.asarray(used.T @ self.score)
         weighted = csr_array(used.multiply(self.weight[:, None]))
-        # by rows, so that no copy of the matrix is made
-        fitted = csr_array(weighted.T.tocsr() @ self.matrix)
+        fitted = left_times(csr_array(weighted.T.tocsr()), self.rows)
         taken = self.fit.joint.covariance_about(fitted, csr_array((1, fitted.shape[1])))
         left = np.asarray((weighted.T @ used).todense()) - taken
         if np.trace(left / own[:, None]) < LEFT * len(kept):
@@ -139,12 +137,11 @@ class Scores:
         left to tell, none where there are too few."""
         entries = coo_array(effects)
         row, level = entries.row.astype(np.int64), entries.col.astype(np.int64)
-        pairs, pair = distinct(clusters[row] * len(d) + level)
-        of_level = pairs % len(d)
+        pair, of_level = _clusters_of_levels(clusters[row], level, len(d))
         own = np.bincount(pair, entries.data**2 * self.weight[row])
         score = np.bincount(pair, entries.data * self.score[row])
         weight, total = np.bincount(of_level, own, len(d)), np.bincount(of_level, score, len(d))
-        spare = float(len(pairs) - len(d))
+        spare = float(len(of_level) - len(d))
         expected = float(d @ (weight - np.bincount(of_level, own**2, len(d)) / weight))
         if spare < FEWEST_FREE or expected <= 0:
             return 1.0, np.inf
@@ -159,7 +156,7 @@ class Scores:
         # fourth cumulants of independent rows add up
         fourth = np.asarray(effects[self.sampled.astype(np.int64)].power(4).T @ self.fourth) if len(self.fourth) else np.zeros(len(d))
         longer = max(0.0, dispersion**2 * float(d**2 @ fourth)) * len(self.score) / max(len(self.fourth), 1)
-        free = self.rows.n_rows - self.matrix.shape[1]
+        free = self.rows.n_rows - len(self.fit.joint.mean)
         scale = 0.0 if self.fit.design.cells.known_sigma or not self._has_scale else 2.0 * mean**2 / max(free, 1)
         variance = normal + longer + scale + 2.0 * mean**2 / spare
         third = 8.0 * float(np.sum(square * turned)) * (variance / normal) ** 2
@@ -169,6 +166,17 @@ class Scores:
     @property
     def _has_scale(self) -> bool:
         return family_named(self.fit.family).scale is not None
+
+
+def _clusters_of_levels(clusters: Integers, level: Integers, n_levels: int) -> tuple[Integers, Integers]:
+    """(R,) which pair of a cluster and a level each row belongs to, and (P,) the level of each pair, in the order of both."""
+    holder = np.zeros(int(clusters.max()) + 1, dtype=np.int64)
+    holder[clusters] = level
+    if np.array_equal(holder[clusters], level):  # every cluster within one level, as cells are
+        found, pair = distinct(clusters)
+        return pair, holder[found]
+    pairs, pair = distinct(clusters * n_levels + level)
+    return pair, pairs % n_levels
 
 
 def scores_of(fit: Fit, seed: int = 0) -> Scores | None:
@@ -182,15 +190,14 @@ def scores_of(fit: Fit, seed: int = 0) -> Scores | None:
     except FitError:
         return None
     rows = reduce_design(fit.design)
-    matrix = coefficient_matrix(rows)
-    eta = np.asarray(rows.offset + matrix @ fit.joint.mean)
+    eta = rows.offset + right_times(rows, fit.joint.mean)
     scale = fit.sigma if fit.sigma is not None else fit.dispersion
     outcome = outcome_of(fit.design.cells, rows, fit.family)
     weight, score = outcome.working(eta, 1.0 if scale is None else scale)
     if not np.isfinite(weight).all() or not np.isfinite(score).all():
         return None
     sampled, fourth = _fourth_cumulants(fit, rows, eta, 1.0 if scale is None else scale, np.random.default_rng(seed))
-    return Scores(fit, rows, matrix, score, weight, sampled, fourth)
+    return Scores(fit, rows, score, weight, sampled, fourth)
 
 
 def _fourth_cumulants(fit: Fit, rows: ReducedRows, eta: Floats, scale: float, rng: np.random.Generator) -> tuple[Floats, Floats]:

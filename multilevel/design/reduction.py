@@ -197,6 +197,22 @@ def coefficient_matrix(rows: ReducedRows) -> csr_array:
     return csr_array(hstack([csr_array(rows.X), *(_indicator(block) for block in rows.blocks)], format="csr"))
 
 
+def left_times(left: csr_array, rows: ReducedRows) -> csr_array:
+    """(n, p + q) ``left`` (n, R) times [X Z], whose blocks are made one at a time."""
+    return csr_array(hstack([csr_array(left @ rows.X), *(csr_array(left @ _indicator(block)) for block in rows.blocks)], format="csr"))
+
+
+def right_times(rows: ReducedRows, coefficients: Floats) -> Floats:
+    """(R,) [X Z] times ``coefficients`` (p + q,)."""
+    at = rows.X.shape[1]
+    total = np.asarray(rows.X @ coefficients[:at])
+    for block in rows.blocks:
+        size = block.n_levels * block.values.shape[1]
+        total += np.einsum("rk,rk->r", block.values, coefficients[at : at + size].reshape(block.n_levels, -1)[block.codes])
+        at += size
+    return total
+
+
 def _indicator(block: ReducedBlock) -> csr_array:
     n_rows, k = block.values.shape
     columns = (block.codes.astype(np.int64)[:, None] * k + np.arange(k)).ravel()

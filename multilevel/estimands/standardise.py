@@ -10,7 +10,7 @@ identity link this is linear and exact; otherwise ``binning`` says how cells are
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.sparse import coo_array, csr_array
@@ -24,10 +24,13 @@ from multilevel.estimands.expected_outcome import Chunk, ExpectedOutcome, PartRo
 from multilevel.estimands.level_variance import LevelVariance
 from multilevel.estimands.mix_parts import Sides, averaging, scales, shared_pair_rows, split_sides
 from multilevel.fit.container import Summary
-from multilevel.fit.shared_rows import SharedRows
+from multilevel.fit.shared_rows import SharedRows, n_entries
 from multilevel.fit.theta_points import in_turn
 
 _CHUNK_ENTRIES = 3_000_000
+
+_MOST_KEPT = 10_000_000
+"""Entries of all rows of one factor up to which they are kept: 120 MB."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +61,31 @@ class Standardisation:
     n_levels: int
     own_weight: Floats
     integrated: frozenset[int] = frozenset()
+    _made: list[Chunk] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def chunks(self) -> Iterator[Chunk]:
-        """Rows and weights of consecutive levels: ``weights`` (levels, m) averages what is expected at ``rows`` (m, p + q)."""
+        """Rows and weights of consecutive levels: ``weights`` (levels, m) averages what is expected at ``rows`` (m, p + q).
+
+        They are made once where they have few entries, however many cells they were made of.
+        """
+        if self._made:
+            yield from self._made
+            return
+        made, entries = [], 0
         for pairs in self.pairs():
-            yield integrated(self.outcome.parts, pairs.rows, pairs.weights, pairs.spread, self.unseen(pairs.averages))
+            chunk = integrated(self.outcome.parts, pairs.rows, pairs.weights, pairs.spread, self.unseen(pairs.averages))
+            entries += chunk[1].nnz + sum(n_entries(rows) for rows in chunk[0])
+            if entries <= _MOST_KEPT:
+                made.append(chunk)
+            yield chunk
+        if entries <= _MOST_KEPT and not self._made:
+            self._made.extend(made)
+
+    def under(self, outcome: ExpectedOutcome) -> Standardisation:
+        """The same averages under other fits of the same columns, of an outcome that is linear: bins and rows are the same."""
+        other = replace(self, outcome=outcome)
+        other._made.extend(self._made)
+        return other
 
     @property
     def most_rows(self) -> int:

@@ -35,15 +35,17 @@ def complete_pooling(standard: Standardisation, fits: Sequence[Fit] | None) -> F
 
 
 def no_pooling(
-    outcome: ExpectedOutcome, free: Sequence[FreeIntercepts], nesting: Nesting, name: str, variance: LevelVariance | None
+    standard: Standardisation, free: Sequence[FreeIntercepts], nesting: Nesting, name: str, variance: LevelVariance | None
 ) -> tuple[Floats, Floats]:
-    """(L,) averages and their standard errors with the intercepts of factor ``name`` free in every part, over the mix of the estimates.
+    """(L,) averages and their standard errors with the intercepts of factor ``name`` free in every part, over the mix of ``standard``.
 
     NaN where a level's intercept is not determined in some part: no rows, or outcomes all alike. Under ``log y`` the log-variances are
     those of partial pooling.
     """
+    freed = free_outcome(standard.outcome, free)
     with np.errstate(over="ignore", invalid="ignore"):
-        found = standardise(free_outcome(outcome, free), nesting, name, variance).respond()
+        under = standard.under(freed) if freed.is_linear else standardise(freed, nesting, name, variance)
+        found = under.respond()
     usable = np.isfinite(found.estimate) & np.isfinite(found.std_error)
     for own in free:
         usable &= own.determined

@@ -147,7 +147,8 @@ class UnitFreeFit:
 
     form : the design and the maps back. covariances, covariance_draws : as in ``Fit``. joint : the likelihood engine's, else None.
     lambdas : the likelihood engine's relative covariance factors, else empty. shrinkage : as in ``Fit``; None where nothing adds it up.
-    parameters : theta, and log sigma or log dispersion last, of the likelihood engine's fits.
+    parameters : theta, and log sigma or log dispersion last, of the likelihood engine's fits. system : the cross-products of a linear
+    model's form (``linear.assemble.system_of``), where the fit keeps them.
     """
 
     form: UnitFree
@@ -157,6 +158,7 @@ class UnitFreeFit:
     lambdas: tuple[Floats, ...] = ()
     shrinkage: tuple[Floats, ...] | None = None
     parameters: VarianceParameters | None = None
+    system: object | None = None
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,11 @@ def as_csr(rows: Rows) -> csr_array:
     return rows.csr() if isinstance(rows, SharedRows) else rows
 
 
+def n_entries(rows: Rows) -> int:
+    """How many entries are kept."""
+    return rows.own.nnz + rows.weights.nnz + rows.shared.nnz if isinstance(rows, SharedRows) else rows.nnz
+
+
 def largest_entry(rows: Rows) -> float:
     """The largest coefficient's size, an upper bound where rows are shared."""
     if not isinstance(rows, SharedRows):

@@ -21,6 +21,9 @@ PER_COORDINATE = 3
 
 FEWEST_POINTS = 24
 
+MANY_POINTS, PER_COORDINATE_OF_FEW, FEWEST_OF_FEW = 64, 2, 12
+"""The same of fewer points than so many: those of models with so many levels that theta is narrow, and logarithms are close to linear."""
+
 WORTH = 1.5
 """Points over those of the surface, from which a surface is worth fitting."""
 
@@ -63,7 +66,10 @@ def variance_surface(covariances: Sequence[Floats], scales: Floats | None, weigh
     """
     standard = _standardised(covariances, scales, weights)
     design = np.column_stack([np.ones(len(weights)), standard])
-    size = max(FEWEST_POINTS, PER_COORDINATE * design.shape[1])
+    if len(weights) < MANY_POINTS:
+        size = max(FEWEST_OF_FEW, PER_COORDINATE_OF_FEW * design.shape[1])
+    else:
+        size = max(FEWEST_POINTS, PER_COORDINATE * design.shape[1])
     if WORTH * size > len(weights):
         return None
 

@@ -13,11 +13,10 @@ from dataclasses import replace
 import numpy as np
 
 from multilevel.arrays import Floats
-from multilevel.design.reduction import reduce_design
 from multilevel.fit.container import Fit
 from multilevel.intervals.theta_coordinates import Coordinates
 from multilevel.intervals.theta_models import LaplaceTheta, LinearTheta
-from multilevel.linear.assemble import linear_system
+from multilevel.linear.assemble import system_of
 from multilevel.linear.mapped_joint import mapped_joint
 
 MOST_DRAWS = 500
@@ -37,7 +36,7 @@ def at_median_theta(fit: Fit) -> Fit:
         return fit
     if fit.design.cells.has_moments:
         scale = 1.0 if fit.sigma is None else fit.sigma
-        linear = LinearTheta.of_system(fit, linear_system(reduce_design(plain.form.design)), scale)
+        linear = LinearTheta.of_system(fit, system_of(fit), scale)
         joint = linear.joint(_median(fit, linear.coordinates, scale))
     else:
         laplace = LaplaceTheta(fit, 1)

@@ -10,8 +10,9 @@ from scipy.linalg import qr
 
 from multilevel.arrays import Floats, Integers
 from multilevel.design.model import Design
-from multilevel.design.reduction import ReducedBlock, ReducedRows
+from multilevel.design.reduction import ReducedBlock, ReducedRows, reduce_design
 from multilevel.errors import FitError
+from multilevel.fit.container import Fit
 from multilevel.linear.chain import NOT_JOINED, Stage, Upward, places_in
 from multilevel.linear.factorise import BlockedSystem
 from multilevel.linear.products import STAGE_SHARE, CrossProducts, RestColumns, eliminated_products, rest_columns, rest_gram
@@ -68,6 +69,13 @@ def linear_system(
         chain=chain,
         up=up,
     )
+
+
+def system_of(fit: Fit) -> BlockedSystem:
+    """The cross-products of a linear model's unit-free design, from its rows where the fit does not keep them."""
+    assert fit.unit_free is not None
+    kept = fit.unit_free.system
+    return kept if isinstance(kept, BlockedSystem) else linear_system(reduce_design(fit.unit_free.form.design))
 
 
 def _inside(block: ReducedBlock, own: Floats, dense: Floats) -> Floats | None:

@@ -109,7 +109,7 @@ def _fit(design: Design, method: Literal["reml", "ml"], interval: float, seed: i
         singular=singular,
         checks=_checks(optimum, singular=singular),
         record=_record(optimum, layout.flat(written_lambdas(factor.lambdas, maps)), system, time.perf_counter() - began),
-        unit_free=UnitFreeFit(form, inner, joint=joint, lambdas=factor.lambdas, parameters=parameters),
+        unit_free=UnitFreeFit(form, inner, joint=joint, lambdas=factor.lambdas, parameters=parameters, system=system),
     )
 
 

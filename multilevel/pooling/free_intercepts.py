@@ -35,7 +35,7 @@ from multilevel.fit.container import Fit, Summary
 from multilevel.fit.shared_rows import Rows, as_csr, averaged, mapped
 from multilevel.generalised.pirls import find_mode
 from multilevel.generalised.reweighting import reweighting
-from multilevel.linear.assemble import linear_system
+from multilevel.linear.assemble import system_of
 from multilevel.linear.factorise import BlockedSystem
 from multilevel.linear.fewer_columns import fewer_columns
 from multilevel.linear.joint_normal import NormalJoint, inside_range, square_root, wald
@@ -142,7 +142,7 @@ class Prepared:
         assert fit.unit_free is not None
         design = fit.unit_free.form.design
         rows = reduce_design(design)
-        return cls(rows, linear_system(rows) if design.cells.has_moments else None)
+        return cls(rows, system_of(fit) if design.cells.has_moments else None)
 
 
 def free_intercepts(fit: Fit, name: str, prepared: Prepared | None = None) -> FreeIntercepts | None:

@@ -196,8 +196,7 @@ def _of_factor(
     is_positive = not outcome.parts[-1].response.is_linear
     if len(levels) > DENSE_LEVELS:
         rows = _rows(standard)
-        errors = [std_errors(part.fit, own) for part, own in zip(outcome.parts, rows, strict=True)]
-        linear = np.sqrt(np.sum(np.square(errors), axis=0))
+        linear = std_error if _is_of_coefficients_alone(standard) else _linear_errors(standard, rows)
         shrunk, own = _apart(linear, std_error)
         kept = tuple(as_shared(scaled(each, shrunk)) for each in rows)
         return AverageRows(name, of, levels, parents, estimate, std_error, kept, own, has_draws, is_positive, outcome.interval)
@@ -208,6 +207,17 @@ def _of_factor(
     few = _at_points(models[0], gradients[0], shrunk) if len(models) == 1 and len(levels) <= FEW_LEVELS else None
     interval = outcome.interval
     return SavedAverages(name, of, levels, parents, estimate, std_error, kept_spread, own, has_draws, is_positive, interval, at_points=few)
+
+
+def _is_of_coefficients_alone(standard: Standardisation) -> bool:
+    """Whether published errors are those of linear combinations of the coefficients."""
+    return standard.outcome.is_linear and len(standard.outcome.parts) == 1 and not standard.integrated
+
+
+def _linear_errors(standard: Standardisation, rows: Sequence[Rows]) -> Floats:
+    """(L,) sd of the averages, linear about the estimates."""
+    errors = [std_errors(part.fit, own) for part, own in zip(standard.outcome.parts, rows, strict=True)]
+    return np.asarray(np.sqrt(np.sum(np.square(errors), axis=0)))
 
 
 def _spread(model: SavedModel, rows: SharedRows) -> Floats:

@@ -47,7 +47,17 @@ def test_what_is_not_linear_is_seen(thetas: tuple[np.ndarray, np.ndarray, np.nda
 
 def test_few_points_have_no_surface(thetas: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     covariance, scales, weights = thetas
-    assert variance_surface([covariance[:30]], scales[:30], weights[:30] / weights[:30].sum()) is None
+    assert variance_surface([covariance[:17]], scales[:17], weights[:17] / weights[:17].sum()) is None
+
+
+def test_the_few_points_of_very_many_levels_have_a_small_one(thetas: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+    covariance, scales, weights = thetas
+    covariance, scales, weights = covariance[:36], scales[:36], weights[:36] / weights[:36].sum()
+    surface = variance_surface([covariance], scales, weights)
+    assert surface is not None
+    assert len(surface.places) <= 12
+    variance = np.stack([covariance[:, 0, 0] * 3.0, covariance[:, 1, 1] ** 0.5 * scales])
+    np.testing.assert_allclose(surface.everywhere(variance[:, surface.places]), variance, rtol=1e-9)
 
 
 def test_parameters_that_do_not_vary_are_left_out(thetas: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
