@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from multilevel.arrays import Floats
 from multilevel.bayesian.collapsed import Collapsed
 from multilevel.bayesian.importance_points import Tell, nobody
 from multilevel.bayesian.parameters import Layout
 from multilevel.fit.theta_points import in_order
+from multilevel.fit.variance_surface import MOST_MISS, VarianceSurface
 from multilevel.linear.dense_part import dense_bytes, dense_part, whole
 from multilevel.linear.factorise import BlockedFactor, BlockedSystem
 from multilevel.linear.joint_normal import FEW_DIGITS, NormalJoint
-from multilevel.linear.small_blocks import diagonals
+from multilevel.linear.small_blocks import diagonal_blocks, diagonals
+
+COLUMNS_AT_ONCE = 50_000
+"""Coefficients and effects whose moments at all points are worked on together."""
 
 KEPT_BYTES = 1_500_000_000
 """Of the dense parts of factorisations, or of a generalised model's whole ones, up to which those of all points are kept; beyond, each is
@@ -173,36 +178,78 @@ def _diagonal(blocks: Floats) -> Floats:
 
 
 def level_moments(
-    conditionals: PointConditionals, weights: Floats, maps: Sequence[Floats], *, is_identity: bool, threads: int, tell: Tell = nobody
+    conditionals: PointConditionals,
+    weights: Floats,
+    maps: Sequence[Floats],
+    *,
+    is_identity: bool,
+    threads: int,
+    tell: Tell = nobody,
+    surface: VarianceSurface | None = None,
 ) -> LevelMoments:
-    """One factorisation a point, ``threads`` at a time; ``maps`` A (k, k) of each block, ``is_identity`` if all are the identity."""
+    """One factorisation a point, ``threads`` at a time; ``maps`` A (k, k) of each block, ``is_identity`` if all are the identity.
+
+    ``surface`` : over the points, where variances are to be made at some of them and read off at the others; averages given theta and beta
+    are then over those points, which stand for all, but for factors that are not eliminated: the few levels of such a factor may leave its
+    variance so uncertain that some points do not.
+    """
     layout = conditionals.layout
+    within = weights if surface is None else np.bincount(surface.places, minlength=len(weights)) / len(surface.places)
     eyes = [np.eye(k) for k in layout.widths]
     asked = [maps] if is_identity else [maps, eyes]
 
-    def at_point(point: int) -> tuple[Floats, Floats, list[tuple[Floats, ...]]]:
+    def at_point(point: int) -> tuple[Floats, Floats | None, list[tuple[int, float, Floats]]]:
         joint = conditionals(point)
-        of_beta, of_effects = np.diagonal(joint.factor.population_covariance), joint.factor.effect_blocks(joint.factor.rest_covariance)
+        factor, system, sigma2 = joint.factor, joint.factor.system, joint.sigma**2
+        if within[point] == 0.0:
+            rest, starts = factor.rest_given_beta.effects, zip(system.rest, system.rest_starts, strict=False)
+            of_rest = [(block, diagonal_blocks(rest, start, system.sizes[block])) for block, start in starts]
+            return joint.mean, None, [(block, weights[point], sigma2 * own) for block, own in of_rest]
+        of_beta, of_effects = np.diagonal(factor.population_covariance), factor.effect_blocks(factor.rest_covariance)
         sds = joint.sigma * np.sqrt(np.concatenate([of_beta, *(own.ravel() for own in diagonals(of_effects, eyes))]))
-        blocks = [joint.sigma**2 * own for own in given_beta(joint, of_effects)]
-        return joint.mean, sds, [diagonals(blocks, each) for each in asked]
+        given = enumerate(given_beta(joint, of_effects))
+        return joint.mean, sds, [(block, (weights if block in system.rest else within)[point], sigma2 * own) for block, own in given]
 
     shapes = conditionals.sizes
-    means, sds, variance = np.zeros((0, 0)), np.zeros((0, 0)), np.zeros(0)
+    means, sds = np.zeros((0, 0)), np.zeros((0, 0))
     conditional = [np.zeros(shape) for shape in shapes]
     shares = [[np.zeros(shape) for shape in shapes] for _ in asked]
-    for point, (mean, sd, of_blocks) in enumerate(in_order(at_point, len(weights), threads)):
+    for point, (mean, sd, given) in enumerate(in_order(at_point, len(weights), threads)):
         tell(f"levels at {point + 1} of {len(weights)} points", (point + 1) / len(weights))
         if point == 0:
             means, sds = (np.empty((len(weights), len(mean)), order="F") for _ in range(2))
-            variance = np.zeros(len(mean))
-        means[point], sds[point] = mean, sd
-        variance += weights[point] * sd**2
-        roots = [layout.factor(conditionals.thetas[point], block) for block in range(len(shapes))]
-        for block, own in enumerate(of_blocks[0]):
-            conditional[block] += weights[point] * own
-        for each, found, share in zip(asked, of_blocks, shares, strict=True):
-            for block, own in enumerate(found):
-                share[block] += weights[point] * own / np.sum((each[block] @ roots[block]) ** 2, axis=1)
+        means[point] = mean
+        if sd is not None:
+            sds[point] = sd
+        for block, weight, covariances in given:
+            root = layout.factor(conditionals.thetas[point], block)
+            for place, (each, share) in enumerate(zip(asked, shares, strict=True)):
+                [own] = diagonals([covariances], [each[block]])
+                share[block] += weight * own / np.sum((each[block] @ root) ** 2, axis=1)
+                if place == 0:
+                    conditional[block] += weight * own
+    if surface is not None:
+        _read_off(sds, surface, conditionals)
+    variance = np.concatenate([weights @ sds[:, here] ** 2 for here in _some(sds.shape[1])])
     clipped = [tuple(np.clip(own, 0.0, 1.0) for own in share) for share in shares]
     return LevelMoments(means, sds, variance, tuple(conditional), clipped[0], clipped[-1])
+
+
+def _read_off(sds: Floats, surface: VarianceSurface, conditionals: PointConditionals) -> None:
+    """Fill in ``sds`` (K, m) at the points that were not asked, in place; those of which the surface tells too little are made there."""
+    rough = []
+    for here in _some(sds.shape[1]):
+        own = sds.T[here]
+        variances = own[:, surface.places] ** 2
+        own[:] = np.sqrt(surface.everywhere(variances))
+        rough.append(here.start + np.flatnonzero(surface.misses(variances) > MOST_MISS))
+    left = np.concatenate(rough)
+    if len(left):
+        rows = csr_array((np.ones(len(left)), left, np.arange(len(left) + 1)), shape=(len(left), sds.shape[1]))
+        for point in surface.others:
+            sds[point, left] = np.sqrt(conditionals(int(point)).variance(rows))
+
+
+def _some(width: int) -> Iterator[slice]:
+    """All columns, some at a time."""
+    return (slice(at, min(at + COLUMNS_AT_ONCE, width)) for at in range(0, width, COLUMNS_AT_ONCE))

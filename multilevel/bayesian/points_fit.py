@@ -37,6 +37,7 @@ from multilevel.families.registry import family_named
 from multilevel.fit.container import Check, Fit, UnitFreeFit
 from multilevel.fit.theta_points import ThetaPoints
 from multilevel.fit.theta_spread import ThetaMixture
+from multilevel.fit.variance_surface import VarianceSurface, variance_surface
 from multilevel.linear.assemble import linear_system
 
 MOST_ERROR = 0.05
@@ -55,6 +56,9 @@ expected to do at first."""
 
 SPARE = 1.5
 """Points over those that the first estimate of the error asks for."""
+
+MANY_COEFFICIENTS = 50_000
+"""Coefficients and effects above which their conditional variances are made at some of the points and read off at the others."""
 
 OF_POINTS = 0.8
 """Rough fraction of the work that is complete when the points are made."""
@@ -118,6 +122,7 @@ def build_points_fit(
     """Summaries, Monte Carlo errors and checks of a posterior kept as points."""
     maps = priors.form.maps
     written = None if maps.is_identity else maps.blocks
+    n_coefficients = len(design.population) + design.n_effects
     clock = Clock()
 
     def told(doing: str, share: float) -> None:
@@ -125,7 +130,15 @@ def build_points_fit(
 
     def of_levels(found: PointsPosterior) -> tuple[LevelMoments, LevelErrors]:
         levels, identity = found.levels, maps.is_identity
-        moments = level_moments(found.conditionals, levels.weights, maps.blocks, is_identity=identity, threads=sampling.threads, tell=told)
+        moments = level_moments(
+            found.conditionals,
+            levels.weights,
+            maps.blocks,
+            is_identity=identity,
+            threads=sampling.threads,
+            tell=told,
+            surface=_surface(found) if n_coefficients > MANY_COEFFICIENTS else None,
+        )
         return moments, LevelErrors(*bound_errors(levels, moments.means, moments.sds, interval))
 
     tell("levels", OF_POINTS)
@@ -329,6 +342,12 @@ def error_checks(levels: LevelErrors, components: WeightedSummary, names: Sequen
         message = f"The largest Monte Carlo standard error {over}: {names[worst]}'s {what}; half are below {np.median(values):.2g}."
         found.append(Check(name, value, most, value <= most, message))
     return found[0], found[1]
+
+
+def _surface(found: PointsPosterior) -> VarianceSurface | None:
+    layout, thetas = found.layout, found.conditionals.thetas
+    covariances = [_covariances(layout, thetas, block) for block in range(len(layout.widths))]
+    return variance_surface(covariances, layout.scale(thetas), found.levels.weights)
 
 
 def _spread(found: PointsPosterior, moments: LevelMoments, threads: int) -> ThetaPoints | ThetaMixture:

@@ -128,7 +128,7 @@ def scores(starts, columns, values, coefficients, levels, result):  # type: igno
                 result[at, i] += values[a, i] * coefficients[columns[a]]
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def by_level(codes, n_levels):  # type: ignore[no-untyped-def]
     """(R,) rows ordered by level, and (L + 1,) where each level begins among them."""
     starts = np.zeros(n_levels + 1, np.int64)
@@ -161,9 +161,9 @@ def accumulate_gram(columns, values, dense, gram):  # type: ignore[no-untyped-de
                 gram[q + c, i] += value * dense[r, c]
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def count_columns(order, row_starts, columns, values, n_dense, q):  # type: ignore[no-untyped-def]
-    """(L,) columns of [Z_r Q r] that each level touches."""
+    """(L,) columns of [Z_r Q r] that each level touches, of the levels whose ``row_starts`` (L + 1,) are given."""
     n_levels = len(row_starts) - 1
     counts = np.full(n_levels, n_dense, np.int64)
     seen = np.full(q, -1, np.int64)
@@ -177,7 +177,7 @@ def count_columns(order, row_starts, columns, values, n_dense, q):  # type: igno
     return counts
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def fill_columns(order, row_starts, columns, values, n_dense, starts, out_columns, q):  # type: ignore[no-untyped-def]
     """Put the columns that each level touches into ``out_columns`` (nnz,), sorted."""
     seen = np.full(q, -1, np.int64)
@@ -196,7 +196,7 @@ def fill_columns(order, row_starts, columns, values, n_dense, starts, out_column
             out_columns[last + c] = q + c
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def fill_values(order, row_starts, own_values, columns, values, dense, starts, out_columns, out_values, own, q):  # type: ignore[no-untyped-def]
     """Add every row's products to ``out_values`` (nnz, k) and ``own`` (L, k, k)."""
     k, d = own.shape[1], dense.shape[1]

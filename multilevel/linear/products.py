@@ -7,13 +7,15 @@ problems and sparse ones go through compiled loops, which are loaded only then.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
+from itertools import pairwise
 
 import numpy as np
 from scipy.sparse import csr_array
 
 from multilevel.arrays import Codes, Flags, Floats, Integers
 from multilevel.design.reduction import ReducedBlock
+from multilevel.threads import at_once
 
 FEW_PRODUCTS = 5_000_000
 """Up to so many products of a row's entries, plain arrays are quicker than loading compiled loops."""
@@ -37,6 +39,9 @@ LARGEST_HEAVY = 2_000_000
 """Numbers that such rows may hold."""
 
 MIRROR_BLOCK = 256
+
+MANY_ROWS = 100_000
+"""Rows above which two threads share the levels."""
 
 
 @dataclass(frozen=True)
@@ -145,17 +150,32 @@ def eliminated_products(block: ReducedBlock, rest: RestColumns, share: float = F
 
     codes = block.codes.astype(np.int64)
     order, row_starts = level_loops.by_level(codes, block.n_levels)
-    counts = level_loops.count_columns(order, row_starts, rest.columns, rest.values, rest.dense.shape[1], rest.n_sparse)
+    k, d, q = block.values.shape[1], rest.dense.shape[1], rest.n_sparse
+    counts, own, own_values = np.empty(block.n_levels, np.int64), np.zeros((block.n_levels, k, k)), np.ascontiguousarray(block.values)
+
+    def count(some: slice, ends: slice) -> None:
+        counts[some] = level_loops.count_columns(order, row_starts[ends], rest.columns, rest.values, d, q)
+
+    def fill(some: slice, ends: slice) -> None:
+        level_loops.fill_columns(order, row_starts[ends], rest.columns, rest.values, d, starts[ends], columns, q)
+        level_loops.fill_values(
+            order, row_starts[ends], own_values, rest.columns, rest.values, rest.dense, starts[ends], columns, values, own[some], q
+        )
+
+    shares = _shares(row_starts)
+    at_once([partial(count, *share) for share in shares])
     starts = np.concatenate([[0], np.cumsum(counts)])
-    k = block.values.shape[1]
     columns, values = np.empty(starts[-1], np.int32), np.zeros((starts[-1], k))
-    own = np.zeros((block.n_levels, k, k))
-    level_loops.fill_columns(order, row_starts, rest.columns, rest.values, rest.dense.shape[1], starts, columns, rest.n_sparse)
-    own_values = np.ascontiguousarray(block.values)
-    level_loops.fill_values(
-        order, row_starts, own_values, rest.columns, rest.values, rest.dense, starts, columns, values, own, rest.n_sparse
-    )
+    at_once([partial(fill, *share) for share in shares])
     return own, CrossProducts(starts, columns, values)
+
+
+def _shares(row_starts: Integers) -> list[tuple[slice, slice]]:
+    """The levels in two runs of about as many rows, with the places where levels begin and end; few rows in one."""
+    n_levels, n_rows = len(row_starts) - 1, int(row_starts[-1])
+    middle = int(np.searchsorted(row_starts, n_rows // 2)) if n_rows > MANY_ROWS else n_levels
+    ends = [0, n_levels] if middle in (0, n_levels) else [0, middle, n_levels]
+    return [(slice(a, b), slice(a, b + 1)) for a, b in pairwise(ends)]
 
 
 def _is_full(block: ReducedBlock, rest: RestColumns, share: float) -> bool:

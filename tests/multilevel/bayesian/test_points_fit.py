@@ -162,6 +162,27 @@ def test_few_points_tell_what_levels_vary_by_at_all(text: str, monkeypatch: pyte
     np.testing.assert_allclose(few[1], spread_about(every, rows, centre), rtol=0.02)
 
 
+@pytest.mark.parametrize("every_level_is_rough", [False, True])
+def test_moments_of_very_many_levels_are_read_off_where_points_tell_them(
+    every_level_is_rough: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(points_fit, "ROOT_VALUES", 0)
+    monkeypatch.setattr(points_fit, "DENSE_EFFECTS", 0)
+    exact = by_points(HOUSEHOLDS)
+    monkeypatch.setattr(points_fit, "MANY_COEFFICIENTS", 0)
+    if every_level_is_rough:
+        monkeypatch.setattr(conditionals, "MOST_MISS", -1.0)
+    read_off = by_points(HOUSEHOLDS)
+    assert isinstance(read_off.theta, ThetaPoints)
+    np.testing.assert_allclose(read_off.theta.variance, exact.theta.variance, rtol=1e-12 if every_level_is_rough else 0.04)
+    for own, other in zip(read_off.shrinkage + read_off.conditional_variance, exact.shrinkage + exact.conditional_variance, strict=True):
+        np.testing.assert_allclose(own, other, rtol=0.05, atol=0.005)
+    [found], [expected] = (
+        [check.value for check in fit.checks if check.check == "monte_carlo_error_of_bounds"] for fit in (read_off, exact)
+    )
+    assert found == pytest.approx(expected, rel=0.02)
+
+
 def test_a_table_goes_over_the_points_a_few_times_however_many_factors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(points_fit, "ROOT_VALUES", 0)
     monkeypatch.setattr(points_fit, "DENSE_EFFECTS", 0)

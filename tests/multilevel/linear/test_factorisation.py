@@ -24,6 +24,7 @@ def looped(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, limit in (
         (products, "FEW_PRODUCTS"),
         (products, "LARGEST_FULL"),
+        (products, "MANY_ROWS"),
         (elimination, "FEW_LEVELS"),
         (joint_normal, "FEW_NUMBERS"),
     ):
