@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 SYSTEM = Path("/")
+
+ARENA_MAX, ARENAS = -8, 2
+"""glibc's name for the largest number of arenas (mallopt(3)), and how many a fit has use for: those of the main thread and of one other."""
 
 
 def memory_bytes(system: Path = SYSTEM) -> int:
@@ -31,6 +35,15 @@ def processors(system: Path = SYSTEM) -> int:
     own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quotas = [quota for folder in _folders(system, "cpu") if (quota := _quota(folder)) is not None]
     return max(1, min([own, *quotas]))
+
+
+def few_arenas() -> bool:
+    """Have glibc share few arenas between threads: each keeps what was freed in it, which with one a thread is a tenth of a large fit.
+
+    Returns whether the C library knows of arenas; others are left as they are.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    return mallopt is not None and bool(mallopt(ARENA_MAX, ARENAS))
 
 
 def _folders(system: Path, controller: str) -> Iterator[Path]:

@@ -34,8 +34,10 @@ def fit(run: RunFolder, progress: StepProgress | None = None) -> StudyFit:
     from groupwise.compression.mix_query import mixed_cells
     from multilevel.cells.files import read_cells, read_units
     from multilevel.linear.neighbour import Neighbour
+    from multilevel.machine import few_arenas
     from multilevel.study.fit_study import fit_study
 
+    few_arenas()
     study, relation = run.study(), run.relation()
     files = run.path / "cells.parquet", run.path / "cells.json"
     cells, source = mixed_cells(study, read_cells(*files), run.path)

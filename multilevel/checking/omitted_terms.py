@@ -111,10 +111,11 @@ def _slopes(scores: Scores, tree: Nesting) -> list[Check]:
 
 
 def _combinations(tree: Nesting) -> Integers:
-    """(C,) which combination of the levels of all factors each cell belongs to."""
+    """(C,) which combination of the levels of all factors each cell belongs to; a level has its ancestors already."""
     found = np.zeros(1, dtype=np.int64)
-    for factor in tree.factors.values():
-        _, found = distinct(found * factor.n_levels + factor.codes)
+    for name, factor in tree.factors.items():
+        if not any(name in above for above in tree.ancestors.values()):
+            _, found = distinct(found * factor.n_levels + factor.codes)
     return found
 
 

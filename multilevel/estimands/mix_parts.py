@@ -183,6 +183,15 @@ def _effect_piece(sides: Sides, averages: Sequence[csr_array], block: int, colum
 def _by_level(design: Design, block: int, average: csr_array, part: Floats) -> csr_array:
     """(B, L) what ``average`` (B, C) of ``part`` (C,) has of every level of a block's factor; costs what the bins' own cells do."""
     factor, n = design.blocks[block].factor, average.shape[1]
+    spans, codes = np.diff(average.indptr), factor.codes[average.indices]
+    if len(codes) and spans.all():
+        first = codes[average.indptr[:-1]]
+        if np.array_equal(np.repeat(first, spans), codes):  # every bin within one level
+            return csr_array((np.asarray(average @ part), first, np.arange(len(first) + 1)), (len(first), factor.n_levels))
+    if average.shape[0] * factor.n_levels <= len(codes):
+        place = np.repeat(np.arange(len(spans)), spans) * factor.n_levels + codes
+        sums = np.bincount(place, average.data * part[average.indices], average.shape[0] * factor.n_levels)
+        return csr_array(sums.reshape(average.shape[0], factor.n_levels))
     # a product with indicators of the levels adds up without sorting
     levels = csr_array(
         (part, factor.codes.astype(average.indices.dtype), np.arange(n + 1, dtype=average.indptr.dtype)), (n, factor.n_levels)

@@ -4,7 +4,8 @@ A point answers from its factorisation. With many levels the factorisations of a
 again, and that costs more than most answers. What a table asks for one factor does not depend on another factor. So ``together`` runs the
 factors as tasks: each runs until it asks, and once every task waits for an answer, one pass answers all of them.
 
-Each task is a thread, so that the code that asks is the same inside a task and outside. Only one task runs at a time.
+Each task is a thread, so that the code that asks is the same inside a task and outside. One task runs at a time, or as many as the caller
+says: what they need in memory adds up.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import batched
 from threading import Event, Thread, local
 from typing import Any
 
@@ -53,16 +56,18 @@ class _Task:
     error: BaseException | None = None
 
     def start(self) -> None:
-        """Start the thread; return once the task waits for an answer or has ended."""
+        """Start the thread."""
         # the caller's context variables hold in the task too, such as numpy's error handling
         Thread(target=copy_context().run, args=(self._run,), name="one pass", daemon=True).start()
-        self.stopped.wait()
 
     def turn(self, refused: Exception | None) -> None:
-        """Continue with the answers, or raise ``refused`` in the task; return once it waits again or has ended."""
+        """Continue with the answers, or raise ``refused`` in the task."""
         self.questions, self.refused = [], refused
         self.stopped.clear()
         self.resume.set()
+
+    def wait(self) -> None:
+        """Return once the task waits for an answer or has ended."""
         self.stopped.wait()
 
     def ask(self, questions: list[Asked]) -> None:
@@ -89,8 +94,8 @@ def asked(points: object, answer: Pass, question: Question) -> None:
     _put([(points, answer, question)])
 
 
-def together[T](tasks: Sequence[Callable[[], T]]) -> list[T]:
-    """Run the tasks and return their results, in order; questions to the same points share a pass.
+def together[T](tasks: Sequence[Callable[[], T]], at_once: int = 1) -> list[T]:
+    """Run the tasks, ``at_once`` at a time, and return their results, in order; questions to the same points share a pass.
 
     Tasks must not depend on one another; they may call ``together`` themselves. If a task fails, the others still end before its error is
     raised. If a pass fails, its error is raised in every task that asked.
@@ -98,20 +103,31 @@ def together[T](tasks: Sequence[Callable[[], T]]) -> list[T]:
     if len(tasks) < 2:
         return [task() for task in tasks]
     running = [_Task(work) for work in tasks]
-    for task in running:
-        task.start()
+    _in_batches(running, at_once, lambda task: task.start())
     while waiting := [task for task in running if task.questions]:
         refused = None
         try:
             _put([question for task in waiting for question in task.questions])
         except Exception as error:  # noqa: BLE001 - raised in every task that asked, which may know what to do
             refused = error
-        for task in waiting:
-            task.turn(refused)
+        _in_batches(waiting, at_once, partial(_turn, refused))
     for task in running:
         if task.error is not None:
             raise task.error
     return [task.result for task in running]
+
+
+def _turn(refused: Exception | None, task: _Task) -> None:
+    task.turn(refused)
+
+
+def _in_batches(tasks: Sequence[_Task], at_once: int, go: Callable[[_Task], None]) -> None:
+    """Let the tasks run until each waits or has ended."""
+    for some in batched(tasks, at_once):
+        for task in some:
+            go(task)
+        for task in some:
+            task.wait()
 
 
 def _put(questions: list[Asked]) -> None:

@@ -26,10 +26,12 @@ from multilevel.estimands.unpooled import complete_pooling, no_pooling
 from multilevel.fit.container import Fit, Summary
 from multilevel.fit.interval_estimates import variance_uncertainty
 from multilevel.fit.one_pass import together
+from multilevel.fit.theta_points import ThetaPoints
 from multilevel.pooling.free_intercepts import FreeIntercepts
 from multilevel.tables.group_coefficients import conditional_sd, level_counts
 from multilevel.tables.group_rows import new_rows, seen_rows
 from multilevel.tables.population_rows import population_columns, population_of_levels
+from multilevel.threads import PIECES
 
 
 def group_estimates(
@@ -72,7 +74,10 @@ def group_estimates(
         of_none = new_rows(name, factor, n, new, new_group_estimates(standard, nesting, name, new, seed), pooled)
         return [rows | population_columns(of_new, factor.n_levels), of_none | population_columns(None, len(new))]
 
-    found = together([partial(of_factor, name, factor) for name, factor in nesting.factors.items()])
+    are_points = any(isinstance(part.fit.theta, ThetaPoints) for part in outcome.parts)
+    # between the passes over the points one factor has one thread; of other fits its rows are shared out already
+    at_once = PIECES if are_points else 1
+    found = together([partial(of_factor, name, factor) for name, factor in nesting.factors.items()], at_once)
     pieces = [piece for of_one in found for piece in of_one]
     return published_table(
         "group_estimates", heading, stack(pieces), variance_uncertainty=variance_uncertainty([part.fit for part in outcome.parts])

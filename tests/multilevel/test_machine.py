@@ -111,3 +111,32 @@ def test_a_limit_of_the_kernel(group: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, str(group / "cgroup.procs")], capture_output=True, text=True, check=True)
     assert int(done.stdout) == 400 * 2**20
+
+
+def test_arenas_are_few_where_the_c_library_is_glibc() -> None:
+    has_glibc = "CS_GNU_LIBC_VERSION" in getattr(os, "confstr_names", {})
+    counted = (
+        "import ctypes, threading, numpy as np\n"
+        "from multilevel.machine import few_arenas\n"
+        "told = few_arenas()\n"
+        "here = threading.Barrier(8)\n"
+        "def work():\n"
+        "    kept = [np.ones(1000) for _ in range(100)]\n"
+        "    here.wait()\n"
+        "threads = [threading.Thread(target=work) for _ in range(7)]\n"
+        "[thread.start() for thread in threads]\n"
+        "here.wait()\n"
+        "libc = ctypes.CDLL(None)\n"
+        "libc.fopen.restype = ctypes.c_void_p\n"
+        "if told:\n"
+        "    file = libc.fopen(b'/dev/stdout', b'w')\n"
+        "    libc.malloc_info(0, ctypes.c_void_p(file))\n"
+        "    libc.fflush(ctypes.c_void_p(file))\n"
+        "else:\n"
+        "    print('other')\n"
+    )
+    out = subprocess.run([sys.executable, "-c", counted], capture_output=True, text=True, check=True).stdout
+    if has_glibc:
+        assert 1 <= out.count("<heap nr=") <= 2
+    else:
+        assert out.strip() == "other"
