@@ -169,7 +169,7 @@ def compress_rows(
             with_outcomes = done.with_outcomes
         query = compile_cells(plan, schema, study_sql, with_outcomes=with_outcomes, with_key=bool(units))
         sql = query.sql if done is None else done.sql if units else f"select * exclude ({CELL}) from ({done.sql}) as cells"
-        cells = write_query(connection, sql, folder / "cells.parquet")
+        cells = write_query(connection, by_key(sql, plan), folder / "cells.parquet")
         n_cells, n_rows = check_cells(connection, cells, plan)
         if done is not None and n_cells > max_cells and not is_linear(plan.family) and plan.keys:
             cells.unlink()
@@ -179,17 +179,27 @@ def compress_rows(
         two_passes = is_linear(plan.family) and not plan.has_weights and has_lost_digits(connection, cells)
         if two_passes and done is not None:
             again = second_pass_sql(plan, schema, study_sql, done.anchored)
-            write_query(connection, again if units else f"select * exclude ({CELL}) from ({again}) as cells", cells)
+            write_query(connection, by_key(again if units else f"select * exclude ({CELL}) from ({again}) as cells", plan), cells)
             two_passes = has_lost_digits(connection, cells)
         if two_passes:
             query = compile_cells(plan, schema, study_sql, two_passes=True, with_key=bool(units))
-            cells = write_query(connection, query.sql, cells)
+            cells = write_query(connection, by_key(query.sql, plan), cells)
         n_units = _unit_sums(connection, study_sql, plan, schema, cells, units, rough, done, two_passes=two_passes)
         counts = histogram(connection, plan, schema, study_sql) if done is None else done.histogram
     spec_path = folder / "cells.json"
     spec = cells_spec(formula, plan, schema, query, n_rows=n_rows, n_cells=n_cells, counts=counts)
     write_cells_spec(replace(spec, levels=orders_by_label(plan, orders or {}), units=n_units), spec_path)
     return CompressedStudy(cells, spec_path, n_cells, n_rows, n_rows / n_cells, query.sql)
+
+
+def by_key(sql: str, plan: CellPlan) -> str:
+    """The cells of ``sql`` in the order of their keys: threads hand them over in any order, on which last digits and simulations depend.
+    Levels whose cells are side by side are gone through faster, too."""
+    names = [f"g.{name}" for name in plan.groups]
+    names += [f"c.{expression_label(expression)}" for expression in plan.labels]
+    names += [f"x.{expression_label(expression)}" for expression in plan.numbers]
+    keys = ", ".join(quote(name) for name in names)
+    return f"select * from (\n{sql}\n) as cells order by {keys}" if keys else sql
 
 
 def _unit_sums(

@@ -10,7 +10,7 @@ import duckdb
 
 from groupwise.compression.cell_checks import check_cells
 from groupwise.compression.cell_query import compile_cells, subquery
-from groupwise.compression.compress import CompressedStudy, cells_spec, has_few_outcomes, orders_by_label, too_many_cells
+from groupwise.compression.compress import CompressedStudy, by_key, cells_spec, has_few_outcomes, orders_by_label, too_many_cells
 from groupwise.compression.sql_expressions import TABLE
 from groupwise.compression.unit_query import unit_counts, write_unit_sums
 from groupwise.compression.unit_table import NUMBER
@@ -20,7 +20,7 @@ from groupwise.source.time_limit import close
 from groupwise.source.user_sql.statement import run
 from groupwise.statistics.job import Job
 from groupwise.statistics.partition_cells import EVERYONE, HISTOGRAM, PAIRS, UNITS, cells_name, job_plan, sampled_columns
-from groupwise.statistics.sums import OUTCOMES, cell_sums_sql, files_sql, key_order, sum_sql
+from groupwise.statistics.sums import OUTCOMES, cell_sums_sql, files_sql, sum_sql
 from groupwise.validation.missing_values import level_orders
 from multilevel.cells.cell_plan import MOST_OUTCOMES, CellPlan
 from multilevel.cells.column_facts import Schema
@@ -78,7 +78,7 @@ def merge(job: Job, study_sql: str, paths: Paths, connection: duckdb.DuckDBPyCon
     if n_cells > study.max_cells and not is_linear(plan.family) and plan.keys:
         path.unlink()
         raise too_many_cells(plan, n_cells, n_rows, study.max_cells)
-    _leave_out(window, path, n_cells, with_key=bool(units))
+    _leave_out(window, path, with_key=bool(units))
     spec = cells_spec(formula, plan, window.schema, query, n_rows=n_rows, n_cells=n_cells, counts=_counts(window))
     of_units = {column: _merge_units(window, place, column, units_path(path, place)) for place, column in enumerate(units)}
     write_cells_spec(replace(spec, levels=orders_by_label(plan, level_orders(study)), units=of_units), folder / "cells.json")
@@ -92,18 +92,16 @@ def _refuse_one_key_for_two(window: _Window, path: Path, n_cells: int) -> None:
         raise DataError("Two different cells of the partitions have one key, so that they cannot be told apart; compress the study whole.")
 
 
-def _leave_out(window: _Window, path: Path, n_cells: int, *, with_key: bool) -> None:
+def _leave_out(window: _Window, path: Path, *, with_key: bool) -> None:
     """Write the cells again without what is not needed of the window: keys, and single rows' outcomes where they are too many.
 
-    In the order of one scan of the window: simulations go from cell to cell.
+    In the order of their keys, as one scan of the window leaves them.
     """
     left_out = [] if with_key else [CELL]
     if OUTCOMES in window.connection.sql(f"select * from {files_sql([path])}").columns:
         left_out += [] if has_few_outcomes(window.connection, path, MOST_OUTCOMES) else [OUTCOMES]
-    order = key_order(n_cells)
-    if left_out or order:
-        kept = f"* exclude ({', '.join(left_out)})" if left_out else "*"
-        write_query(window.connection, f"select {kept} from {files_sql([path])}{order}", path)
+    kept = f"* exclude ({', '.join(left_out)})" if left_out else "*"
+    write_query(window.connection, by_key(f"select {kept} from {files_sql([path])}", window.plan), path)
 
 
 def _counts(window: _Window) -> list[list[float]]:

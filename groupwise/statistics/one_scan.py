@@ -31,7 +31,7 @@ from groupwise.statistics.first_look import LOOK, FirstLook, is_discrete, look_a
 from groupwise.statistics.needs_of_cells import NeedsOfCells
 from groupwise.statistics.scan_flags import MOST_FLAGS, flagged_rows, level_flags, packed_sql, scan_conditions
 from groupwise.statistics.scan_query import ALIKE, CELLS, EVERYONE, HISTOGRAM, LARGEST, OUTCOMES, PART, SCAN, SIZE, UNITS, VALUE, WindowScan
-from groupwise.statistics.sums import files_sql, key_order
+from groupwise.statistics.sums import files_sql
 from groupwise.study.study import Study
 from groupwise.validation.missing_values import column_means, refuse_literal_level
 from groupwise.validation.row_scan import FLAGS, RowScan, flag
@@ -324,10 +324,7 @@ def _written(found: _Scan, plan: CellPlan, schema: Schema, folder: Path) -> dict
     if with_outcomes:
         maps = found.window.outcomes_sql(cell_parts(plan, schema))
         cells = f"select cells.*, maps.outcomes from ({cells}) as cells left join ({maps}) as maps on cells.{CELL} = maps.{CELL}"
-    # no more than the scan has, by flags and by the finest key
-    counted = (f"select count(*) from {SCAN} where {PART} = '{CELLS}'", f"select count(*) from ({cells}) as cells")
-    order = next(filter(None, (key_order(found.first(sql)) for sql in counted)), "")
-    path = write_query(found.connection, f"select * from ({cells}) as cells{order}", folder / FILE)
+    path = write_query(found.connection, f"select * from ({cells}) as cells", folder / FILE)
     n_cells = found.first(f"select count(*) from {files_sql([path])}")
     if found.first(f"select count(distinct {CELL}) from {files_sql([path])}") != n_cells:
         return None

@@ -19,8 +19,7 @@ ANCHOR, AWAY = "anchor.", "away."
 """Begin the names of a cell's mean in one partition, and of what another's differs from it."""
 KEYS = ("g.", "c.", "x.", "key_")
 """Begin the names of what cells have in common; ``key_`` before it is written as text."""
-MOST_SORTED = 200_000
-"""Cells up to which their order is that of their keys, however many threads have made them."""
+
 SIMPLE = {
     HISTOGRAM: "select outcome, cast(sum(n) as bigint) as n from {files} group by outcome",
     EVERYONE: f"select distinct {NUMBER} from {{files}}",
@@ -60,11 +59,6 @@ def cell_sums_sql(paths: Sequence[Path]) -> str:
     counts = f"select {CELL}, entry.key as outcome, sum(entry.value) as n from ({entries}) as entries group by all"
     maps = f"select {CELL}, map(list(outcome), list(cast(n as bigint))) as {OUTCOMES} from ({counts}) as counts group by {CELL}"
     return f"select cells.*, maps.{OUTCOMES} from (\n{sql}\n) as cells inner join ({maps}) as maps using ({CELL})"
-
-
-def key_order(n_cells: int) -> str:
-    """SQL that ends a query for so many cells with ``CELL``: threads hand them over in any order, on which last digits depend."""
-    return f" order by {CELL}" if n_cells <= MOST_SORTED else ""
 
 
 def added_sql(cells: str, names: Sequence[str]) -> str:

@@ -309,6 +309,20 @@ def test_many_cells_in_several_row_groups_are_read_back(tmp_path: Path) -> None:
     assert list(cells.groups["customer"].values[:3]) == ["0", "1", "2"]
 
 
+def test_cells_are_in_the_order_of_their_keys_whatever_that_of_the_rows(rows: pd.DataFrame, tmp_path: Path) -> None:
+    files = []
+    for seed in range(2):
+        shuffled, connection = rows.sample(frac=1.0, random_state=seed), duckdb.connect()
+        connection.register("shuffled", shuffled)
+        formula = parse_formula("spend ~ 1 + size + (1 | store) + (1 | category)")
+        compress_rows(connection, "select * from shuffled", formula, "gaussian", tmp_path / str(seed))
+        files.append(pd.read_parquet(tmp_path / str(seed) / "cells.parquet"))
+    keys = [name for name in files[0].columns if name.startswith(("g.", "c.", "x."))]
+    assert len(files[0]) > 10
+    pd.testing.assert_frame_equal(files[0], files[1])
+    pd.testing.assert_frame_equal(files[0][keys], files[0][keys].sort_values(keys, ignore_index=True))
+
+
 def test_any_column_may_group(tmp_path: Path) -> None:
     con = duckdb.connect()
     sql = """select [i % 2] as list, {'a': i % 3} as struct, (i % 4)::decimal(4, 1) as money, date '2026-01-01' + (i % 2)::int as day,
