@@ -62,6 +62,9 @@ KEPT_PASS = 0.3
 LEVEL_ANSWERS = 1.2e-5
 """Seconds per level and point of theta for everything that the tables ask."""
 
+ONE_FACTOR_ANSWERS = 2.2e-6
+"""The same where one factor is eliminated: its levels are asked in compiled loops."""
+
 POINT_COPIES = 5
 """Copies of every level's numbers at every point: means, sds, and three that the tables work on."""
 
@@ -104,7 +107,10 @@ def sampling_cost(design: Design, family: str, priors: ResolvedPriors, sampling:
             found = _collapsed(rows, priors, sampling, n_coefficients)
         else:
             found = _nuts(design, rows, family, priors, sampling)
-    around = surrounding_seconds(design) + (0.0 if by_points else draws_seconds(n_coefficients, sampling))
+    around = surrounding_seconds(design)
+    if by_points:  # what is around is in the memory of a likelihood fit already
+        return replace(found, seconds=found.seconds + around)
+    around += draws_seconds(n_coefficients, sampling)
     return replace(found, seconds=found.seconds + around, memory=found.memory + surrounding_bytes(design))
 
 
@@ -123,7 +129,8 @@ def _by_points(design: Design, rows: ReducedRows, priors: ResolvedPriors, sampli
         kept = level_points * dense_bytes(system)
         if kept > KEPT_BYTES:
             evaluations += TABLE_PASSES * PASS * level_points / speed(sampling.threads)
-    answers = LEVEL_ANSWERS * level_points * design.n_effects / speed(sampling.threads)
+    each = LEVEL_ANSWERS if system.chain else ONE_FACTOR_ANSWERS
+    answers = each * level_points * design.n_effects / speed(sampling.threads)
     memory = likelihood_bytes(design) + min(kept, KEPT_BYTES)
     memory += 8 * POINT_COPIES * level_points * (len(design.population) + design.n_effects)
     return Cost("importance", evaluation * evaluations + answers, memory)

@@ -24,7 +24,7 @@ LEVEL_BYTES = 1_000
 """Of a level and group term in the tables and on the way there: its labels, some thirty columns of numbers, rows of coefficients for its
 averages, what is kept of the joint distribution (with two terms a million levels took 1.7 GB at the peak, without cells, with four 5)."""
 
-ROW_SECONDS, LEVEL_SECONDS = 16e-6, 5e-6
+ROW_SECONDS, LEVEL_SECONDS = 12e-6, 5e-6
 """Of a reduced row, and of a level and pair of group terms, in everything around the search for the maximum: checks, no pooling, tables,
 the joint distribution. Each level's averages go through all terms, and there is a fit for each. Solved for from whole runs of lme4's issue
 635, of one and of ten million rows, and of a million pairs in customers; rough, and not scaled to the machine."""
