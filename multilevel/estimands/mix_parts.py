@@ -57,6 +57,12 @@ def averaging(codes: Integers, n_bins: int, weights: Floats) -> csr_array:
     return csr_array((weights / totals[codes], codes.astype(np.int32), np.arange(len(codes) + 1)), shape=(len(codes), n_bins)).T.tocsr()
 
 
+def bin_means(codes: Integers, n_bins: int, weights: Floats, values: Floats) -> Floats:
+    """(B,) means of ``values`` (C,) in each bin, as ``averaging`` gives them; 0 of a bin without weight."""
+    totals = np.bincount(codes, weights, n_bins)
+    return np.asarray(np.bincount(codes, weights * values, n_bins) / np.where(totals > 0.0, totals, 1.0))
+
+
 def pair_rows(sides: Sides, averages: Sequence[csr_array], leave_out: frozenset[int] = frozenset()) -> csr_array:
     """Rows of coefficients for every pairing of bins: first own side slowest, common side fastest.
 

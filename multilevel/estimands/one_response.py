@@ -100,6 +100,8 @@ class OneResponse:
         predictor = reference_predictor(sides, self._mean, side) if are_binned else np.zeros(len(n))
         if are_binned:
             codes = quantile_bins(level, predictor, n, max(1, min(MOST_BINS, 2 * most_leaves // n_levels)))
+        if self.is_linear:
+            return level_bins(codes, level, n, _nothing_to_correct(int(codes.max()) + 1))
         average = averaging(codes, int(codes.max()) + 1, n)
         return level_bins(codes, level, n, corrections(average, predictor, np.zeros(len(n)), self.response))
 
@@ -119,16 +121,19 @@ class OneResponse:
     def bins_of(self, sides: Sides, codes: Integers, *, own_part: Floats, common_part: Floats) -> CommonBins:
         """Bins whose cells are given, corrected for what differs within them."""
         n, mix = self.design.cells.line_items, self.design.cells.common_weight
+        n_bins = int(codes.max()) + 1
+        weight = np.bincount(codes, mix, n_bins) / mix.sum()
+        if self.is_linear:
+            return CommonBins(codes, weight, *_nothing_to_correct(n_bins))
         predictor = reference_predictor(sides, self._mean, sides.n_sides)
         sigma2 = np.average(own_part, weights=n)
         spread = predictor_variance(self.design, self._mean) + sigma2 * common_part
-        n_bins = int(codes.max()) + 1
         average = averaging(codes, n_bins, mix)
         ratio, within = corrections(average, predictor, spread, self.response)
         if self.response.is_multiplicative:
             # the shared part of sigma^2 returns with each pair of bins, as a level has its own sigma
             ratio = ratio / np.exp(sigma2 * np.asarray(average @ common_part) / 2.0)
-        return CommonBins(codes, np.bincount(codes, mix, n_bins) / mix.sum(), ratio, within)
+        return CommonBins(codes, weight, ratio, within)
 
     @property
     def _mean(self) -> Floats:
@@ -170,3 +175,8 @@ class OneResponse:
         """The unknown effect added on the link scale, about the average that is expected without it."""
         [variance] = variances
         return with_unknown_effect(self.response, known, variance, self.interval)
+
+
+def _nothing_to_correct(n_bins: int) -> tuple[Floats, Floats]:
+    """Ratio and spread of bins under the identity link."""
+    return np.ones(n_bins), np.zeros(n_bins)

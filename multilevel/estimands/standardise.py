@@ -22,7 +22,7 @@ from multilevel.estimands.bins import distinct_rows
 from multilevel.estimands.crossings import crossings, unseen_share
 from multilevel.estimands.expected_outcome import Chunk, ExpectedOutcome, PartRows, integrated
 from multilevel.estimands.level_variance import LevelVariance
-from multilevel.estimands.mix_parts import Sides, averaging, scales, shared_pair_rows, split_sides
+from multilevel.estimands.mix_parts import Sides, averaging, bin_means, scales, shared_pair_rows, split_sides
 from multilevel.fit.container import Summary
 from multilevel.fit.shared_rows import SharedRows, n_entries
 from multilevel.fit.theta_points import in_turn
@@ -192,8 +192,8 @@ def averages_of_levels(
         sides,
         own,
         common,
-        np.asarray(averaging(own.codes, own.n_bins, own_weight) @ own_part),
-        np.asarray(averaging(common.codes, common.n_bins, cells.common_weight) @ common_part),
+        bin_means(own.codes, own.n_bins, own_weight, own_part),
+        bin_means(common.codes, common.n_bins, cells.common_weight, common_part),
         int(level.max()) + 1,
         own_weight,
         integrated,

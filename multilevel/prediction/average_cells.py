@@ -26,7 +26,7 @@ from multilevel.estimands.binning import level_bins
 from multilevel.estimands.bins import distinct_rows
 from multilevel.estimands.expected_outcome import ExpectedOutcome, PartRows
 from multilevel.estimands.level_variance import LevelVariance
-from multilevel.estimands.mix_parts import Sides, averaging, pair_values
+from multilevel.estimands.mix_parts import Sides, averaging, bin_means, pair_values
 from multilevel.estimands.population import population, units_of
 from multilevel.estimands.standardise import Standardisation, standardise, variance_parts
 from multilevel.prediction.saved_averages import published_estimates
@@ -165,15 +165,20 @@ def _bounded(
     level: Integers, own: list[_Column], mix: list[_Column], is_additive: bool
 ) -> tuple[tuple[list[_Column], Integers], tuple[list[_Column], Integers]]:
     """Columns of both sides with the cells (C,) that they tell apart, within the bounds."""
-    own_codes, mix_codes = _cells([level], own), _cells([], mix, len(level))
-    while own and _count(own_codes) > MOST_CELLS:
-        own = _without_widest(own)
-        own_codes = _cells([level], own)
+    own, own_codes = _at_most(MOST_CELLS, [level], own, len(level))
     most = MOST_CELLS if is_additive else min(MOST_CELLS, max(1, MOST_PAIRS // _count(own_codes)))
-    while mix and _count(mix_codes) > most:
-        mix = _without_widest(mix)
-        mix_codes = _cells([], mix, len(level))
-    return (own, own_codes), (mix, mix_codes)
+    return (own, own_codes), _at_most(most, [], mix, len(level))
+
+
+def _at_most(most: int, first: list[Integers], columns: list[_Column], n_cells: int) -> tuple[list[_Column], Integers]:
+    """The columns, less the widest ones, that tell at most so many cells apart, with the cells (C,)."""
+    while True:
+        # there are as many cells as labels at least
+        if not columns or max(len(column.labels) for column in columns) <= most:
+            codes = _cells(first, columns, n_cells)
+            if not columns or _count(codes) <= most:
+                return columns, codes
+        columns = _without_widest(columns)
 
 
 def _cells(first: list[Integers], columns: list[_Column], n_cells: int | None = None) -> Integers:
@@ -215,8 +220,8 @@ def _detailed(
     own_part, common_part = variance_parts(variance, tree, tree.own_tree(name), design.cells.n_cells, without=integrated)
     own = level_bins(own_codes, level, standard.own_weight, (np.ones(n_own), np.zeros(n_own)))
     common = standard.outcome.bins_of(standard.sides, mix_codes, own_part=own_part, common_part=common_part)
-    own_variance = np.asarray(averaging(own_codes, n_own, standard.own_weight) @ own_part)
-    common_variance = np.asarray(averaging(mix_codes, n_mix, design.cells.common_weight) @ common_part)
+    own_variance = bin_means(own_codes, n_own, standard.own_weight, own_part)
+    common_variance = bin_means(mix_codes, n_mix, design.cells.common_weight, common_part)
     return replace(standard, own=own, common=common, own_variance=own_variance, common_variance=common_variance)
 
 
