@@ -117,7 +117,8 @@ class Scores:
         if self.fit.design.cells.has_moments and self.rows.n_rows - len(self.fit.joint.mean) - len(kept) < FEWEST_FREE:
             return None
         if len(kept) > MOST_EFFECTS:
-            kept = np.sort(kept[np.argsort(-spread[kept], kind="stable")[:MOST_EFFECTS]])
+            # in single precision: levels with equal rows differ by rounding, which is not the same in every run
+            kept = np.sort(kept[np.argsort(-spread[kept].astype(np.float32), kind="stable")[:MOST_EFFECTS]])
         if len(kept) < 2:
             return None
         used, own = csr_array(effects[:, kept]), spread[kept]

@@ -26,7 +26,7 @@ def _add_coefficient(on_rest, last_row, touched, n, first, row, moved, value):  
 
 @njit(cache=True, nogil=True)
 def _add_level(on_rest, last_row, touched, n, row, moved, first, last, columns, values):  # type: ignore[no-untyped-def]
-    """Take -H'K x_e from ``moved`` K x_e (k,): a level's conditional mean is on the rest."""
+    """Add -H'K x_e, what a level's conditional mean brings to the rest; ``moved`` (k,) is K x_e. Returns how many are ``touched``."""
     for at in range(first, last):
         place = columns[at]
         if place >= len(on_rest):
@@ -60,7 +60,8 @@ def variances(indptr, indices, data, places, inverse, starts, columns, values, k
     places : (p + q,) of every effect, its column of the rest, or behind those its place among the eliminated ones, level-major; those of
     the p coefficients are not looked at. inverse : (p, p) from coefficients to the basis. covariance : (w, w) of the rest over sigma^2.
 
-    An eliminated effect is its conditional mean, which the rest gets, and noise of its own with variance K.
+    Given the rest, an eliminated effect has a mean that is linear in the rest, and variance K. So its part of a row goes to the columns of
+    the rest, and adds x_e'K x_e.
     """
     p, width, k = len(inverse), len(covariance), values.shape[1]
     basis = width - p

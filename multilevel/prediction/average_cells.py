@@ -173,7 +173,7 @@ def _bounded(
 def _at_most(most: int, first: list[Integers], columns: list[_Column], n_cells: int) -> tuple[list[_Column], Integers]:
     """The columns, less the widest ones, that tell at most so many cells apart, with the cells (C,)."""
     while True:
-        # there are as many cells as labels at least
+        # each label occurs in a cell, so there are at least as many cells as labels
         if not columns or max(len(column.labels) for column in columns) <= most:
             codes = _cells(first, columns, n_cells)
             if not columns or _count(codes) <= most:

@@ -28,6 +28,7 @@ from multilevel.bayesian.weighted_summaries import summarise_weighted
 
 LAYOUT, FEW = Layout((1, 1, 1), False), 10
 SAMPLES = 200
+DEGREES = (3, 5, 9)
 INTERVAL = 0.95
 LEAN = 0.3
 
@@ -93,7 +94,7 @@ def _page(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.mark.calibration
 @pytest.mark.timeout(3_600)
 @pytest.mark.parametrize("rule", ["set beforehand", "until small"])
-@pytest.mark.parametrize("degrees", [3, 5, 9])
+@pytest.mark.parametrize("degrees", DEGREES)
 def test_bounds_are_known_as_well_as_they_say(degrees: int, rule: str, figures: Path) -> None:
     told, density = provenance(), FewLevels(float(degrees))
     samples = int(os.environ.get("CALIBRATION_SHOPS", SAMPLES))
@@ -110,6 +111,9 @@ def test_bounds_are_known_as_well_as_they_say(degrees: int, rule: str, figures: 
         **told,
     }
     (figures / f"known-bounds-{degrees}-{rule.replace(' ', '-')}.json").write_text(json.dumps(row, indent=1))
+    # the root mean square of 200 normal errors is known to 5 %, with a longer tail to about 10 %
     if rule == "set beforehand":
-        # a root mean square of 200 is good to 1 / sqrt(400), of half as long tails to a tenth
         assert row["true"] < 1.3 * row["claimed"]
+    elif degrees == min(DEGREES):
+        # the reason why fits do not use this rule: where the tail is longest it claims too little
+        assert row["true"] > 1.2 * row["claimed"]
