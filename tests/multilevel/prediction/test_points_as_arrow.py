@@ -11,9 +11,11 @@ from scipy.sparse import csr_array, eye_array
 from multilevel.bayesian import conditionals, points_fit
 from multilevel.cells.from_rows import cells_from_frame
 from multilevel.estimands.fitted_part import expected_outcome
+from multilevel.estimands.standardise import standardise
 from multilevel.fit.theta_points import ThetaPoints
 from multilevel.formula.parse import parse_formula
 from multilevel.prediction import save_model as saving
+from multilevel.prediction import saved_averages as averages_module
 from multilevel.prediction.average_contrast import average_contrasts
 from multilevel.prediction.points_as_arrow import points_as_arrow
 from multilevel.prediction.prediction_rows import At
@@ -108,3 +110,14 @@ def test_contrasts_and_predictions_agree_with_the_tables(study: StudyFit, tmp_pa
     texts = {"region": np.array(["4"], dtype=object), "customer": np.array(["4"], dtype=object), "category": np.array(["3"], dtype=object)}
     summary, _ = predict(folder.at_rows({name: list(values) for name, values in texts.items()}), At(1, texts, {"x": np.array([20.0])}))
     assert summary.lower[0] < summary.estimate[0] < summary.upper[0]
+
+
+@pytest.mark.parametrize("factor", ["region", "region:customer", "category"])
+def test_published_errors_of_a_linear_model_are_those_of_its_coefficients(study: StudyFit, factor: str) -> None:
+    assert study.tree is not None
+    standard = standardise(expected_outcome(study.parts), study.tree, factor, None)
+    assert averages_module._is_of_coefficients_alone(standard)
+    labels = averages_module._labels(study.tree, factor)
+    _, published = averages_module._of_table(factor, *labels, study.tables["group_estimates"], "members")
+    found = averages_module._linear_errors(standard, averages_module._rows(standard))
+    np.testing.assert_allclose(found, published, rtol=1e-9)
