@@ -27,11 +27,11 @@ class MixtureJoint:
     @cached_property
     def mean(self) -> Floats:
         """(p + q,) posterior mean."""
-        return np.asarray(self.spread.weights @ self.spread.locations)
+        return self.spread.mean
 
     def combine(self, rows: Rows, interval: float) -> Summary:
         """Posterior mean, sd and quantiles of ``rows @ (beta, b)``."""
-        found = Moments(np.asarray(rows @ self.spread.locations.T), self.spread.variances(rows), self.spread.weights)
+        found = Moments(self.spread.predictors(rows), self.spread.variances(rows), self.spread.weights)
         return summary_of(np.asarray(rows @ self.mean), found, interval)
 
     def respond(

@@ -117,8 +117,10 @@ class CellStatistics:
 
         Rows without a trial count next to nothing, so that a level that has no others still has an average.
         """
-        counts_trials = statistics_of(self.family).size == "trials"
-        return np.maximum(self.size, NEXT_TO_NOTHING) if counts_trials else self.n.astype(np.float64)
+        kept = statistics_of(self.family).size
+        if kept == "rows":
+            return self.size
+        return np.maximum(self.size, NEXT_TO_NOTHING) if kept == "trials" else self.n.astype(np.float64)
 
     @property
     def common_weight(self) -> Floats:

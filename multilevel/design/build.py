@@ -9,7 +9,7 @@ from multilevel.design.aliasing import independent_columns
 from multilevel.design.coding import code_terms
 from multilevel.design.factors import build_factors
 from multilevel.design.limits import refuse_extreme_sizes, refuse_too_many_columns
-from multilevel.design.model import Design, GroupBlock
+from multilevel.design.model import Design, GroupBlock, with_shared_columns
 from multilevel.design.predictor_kinds import interpret, reader_of
 from multilevel.errors import FitError
 from multilevel.formula.tree import Formula
@@ -48,9 +48,10 @@ def build_design(formula: Formula, cells: CellStatistics) -> Design:
         GroupBlock(factors[group.columns], tuple(interpret(column, reader) for column in code_terms(group.terms, cells, ones)))
         for group in formula.groups
     )
-    return Design(
+    found = Design(
         cells=cells,
         population=tuple(interpret(column, reader) for column, keep in zip(coded, kept, strict=True) if keep),
         blocks=blocks,
         aliased=tuple(column.label for column, keep in zip(coded, kept, strict=True) if not keep),
     )
+    return with_shared_columns(found)

@@ -6,7 +6,7 @@ group-level predictors), the feature is a continuous row-level predictor kept th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -108,3 +108,26 @@ class Design:
     def n_effects(self) -> int:
         """q, the length of b."""
         return sum(block.n_effects for block in self.blocks)
+
+
+SAMPLE = 1_000
+"""Cells that are compared before all are."""
+
+
+def with_shared_columns(design: Design) -> Design:
+    """The same with columns of equal multipliers, or equal to a numeric predictor of the cells, kept in one array."""
+    kept = list(design.cells.numbers.values())
+
+    def shared(column: DesignColumn) -> DesignColumn:
+        own = column.multiplier
+        for other in kept:
+            if own is other:
+                return column
+            if np.array_equal(own[:SAMPLE], other[:SAMPLE]) and np.array_equal(own, other):
+                return replace(column, multiplier=other)
+        kept.append(own)
+        return column
+
+    population = tuple(map(shared, design.population))
+    blocks = tuple(replace(block, columns=tuple(map(shared, block.columns))) for block in design.blocks)
+    return replace(design, population=population, blocks=blocks)

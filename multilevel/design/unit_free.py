@@ -25,7 +25,7 @@ from scipy.sparse import block_array, csr_array, kron
 from multilevel.arrays import Floats
 from multilevel.cells.statistics import CellStatistics
 from multilevel.design.coding import CodedColumn
-from multilevel.design.model import Design, DesignColumn, GroupBlock
+from multilevel.design.model import Design, DesignColumn, GroupBlock, with_shared_columns
 
 type Unit = tuple[float, float]
 """Mean and standard deviation of a numeric part over the rows."""
@@ -119,7 +119,7 @@ def unit_free(design: Design, *, units: Units | None = None, free_levels: bool =
         (onto,) if beside else tuple(None for _ in changed),
     )
     blocks = tuple(GroupBlock(block.factor, columns) for block, (columns, _, _) in zip(design.blocks, changed, strict=True))
-    return UnitFree(replace(design, population=population, blocks=blocks), units, maps)
+    return UnitFree(with_shared_columns(replace(design, population=population, blocks=blocks)), units, maps)
 
 
 def unit_free_columns(columns: Sequence[CodedColumn], cells: CellStatistics) -> list[CodedColumn]:

@@ -41,8 +41,9 @@ class Sides:
 
 def split_sides(design: Design, owned: Sequence[frozenset[str]], crossed: tuple[Crossing, ...] = ()) -> Sides:
     """Assign every part of every column; ``owned`` names the grouping factors of each own side, ``crossed`` the interactions."""
-    population = tuple(_split(design, column, owned) for column in design.population)
-    effects = tuple(tuple(_split(design, column, owned) for column in block.columns) for block in design.blocks)
+    ones = np.ones(design.cells.n_cells)
+    population = tuple(_split(design, column, owned, ones) for column in design.population)
+    effects = tuple(tuple(_split(design, column, owned, ones) for column in block.columns) for block in design.blocks)
     joint = {crossing.block for crossing in crossed}
     home = tuple(-1 if index in joint else _home(block.factor.name, owned) for index, block in enumerate(design.blocks))
     return Sides(design, population, effects, home, len(owned), crossed)
@@ -53,8 +54,11 @@ def averaging(codes: Integers, n_bins: int, weights: Floats) -> csr_array:
     totals = np.bincount(codes, weights=weights, minlength=n_bins)
     totals = np.where(totals > 0.0, totals, 1.0)
     if n_bins == 1:
-        return csr_array((weights / totals[0], np.arange(len(codes), dtype=np.int32), np.array([0, len(codes)])), shape=(1, len(codes)))
-    return csr_array((weights / totals[codes], codes.astype(np.int32), np.arange(len(codes) + 1)), shape=(len(codes), n_bins)).T.tocsr()
+        return csr_array(
+            (weights / totals[0], np.arange(len(codes), dtype=np.int32), np.array([0, len(codes)], np.int32)), shape=(1, len(codes))
+        )
+    starts = np.arange(len(codes) + 1, dtype=np.int32)
+    return csr_array((weights / totals[codes], codes.astype(np.int32), starts), shape=(len(codes), n_bins)).T.tocsr()
 
 
 def bin_means(codes: Integers, n_bins: int, weights: Floats, values: Floats) -> Floats:
@@ -224,8 +228,7 @@ def _home(name: str, owned: Sequence[frozenset[str]]) -> int:
     return holders[0] if holders else len(owned)
 
 
-def _split(design: Design, column: DesignColumn, owned: Sequence[frozenset[str]]) -> tuple[Floats, ...]:
-    ones = np.ones(design.cells.n_cells)
+def _split(design: Design, column: DesignColumn, owned: Sequence[frozenset[str]], ones: Floats) -> tuple[Floats, ...]:
     whole = column_values(design, column)
     result = [ones] * (len(owned) + 1)
     side = _side(design, _constant_within(design, column), owned)

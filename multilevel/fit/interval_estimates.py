@@ -74,7 +74,7 @@ class Moments:
 
 def point_weights(spread: ThetaSpread) -> Floats:
     """(K,) of the conditional distributions: those of theta's points, or the one."""
-    return spread.weights if len(spread.locations) > 1 else ONE
+    return spread.weights if spread.n_points > 1 else ONE
 
 
 def spread_of(fit: Fit) -> ThetaSpread | None:
@@ -97,7 +97,7 @@ def moments(fit: Fit, rows: Rows) -> Moments:
     if spread is None:
         found = fit.joint.combine(rows, fit.interval)
         return Moments(found.estimate[:, None], found.std_error[:, None] ** 2, ONE)
-    return Moments(np.asarray(rows @ spread.locations.T), spread.variances(rows), point_weights(spread))
+    return Moments(spread.predictors(rows), spread.variances(rows), point_weights(spread))
 
 
 def combined(fit: Fit, rows: Rows, interval: float | None = None) -> Summary:

@@ -58,10 +58,25 @@ class ThetaPoints:
     method: ThetaMethod = "posterior"
     threads: int = 1
 
+    @property
+    def n_points(self) -> int:
+        """K."""
+        return len(self.means)
+
+    @cached_property
+    def mean(self) -> Floats:
+        """(p + q,)."""
+        inner = self.weights @ self.means
+        return np.asarray(inner if self.matrix is None else self.matrix @ inner)
+
     @cached_property
     def locations(self) -> Floats:
-        """(K, p + q)."""
+        """(K, p + q), as large as ``means`` again."""
         return self.means if self.matrix is None else np.asarray((self.matrix @ self.means.T).T)
+
+    def predictors(self, rows: Rows) -> Floats:
+        """(m, K)."""
+        return np.asarray(self._inner(rows) @ self.means.T)
 
     def variances(self, rows: Rows) -> Floats:
         """(m, K)."""

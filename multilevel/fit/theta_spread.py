@@ -66,8 +66,19 @@ class ThetaSpread(Protocol):
         """(T,)."""
 
     @property
+    def n_points(self) -> int:
+        """K."""
+
+    @property
+    def mean(self) -> Floats:
+        """(p + q,) over all points."""
+
+    @property
     def locations(self) -> Floats:
         """(K, p + q) means of (beta, b) at each point."""
+
+    def predictors(self, rows: Rows) -> Floats:
+        """(m, K) means of ``rows @ (beta, b)`` at each point."""
 
     def variances(self, rows: Rows) -> Floats:
         """(m, K) variances of ``rows @ (beta, b)`` at each point."""
@@ -107,10 +118,24 @@ class ThetaMixture:
     method: ThetaMethod = "integration"
     scales: Floats | None = None
 
+    @property
+    def n_points(self) -> int:
+        """K."""
+        return len(self.means)
+
+    @property
+    def mean(self) -> Floats:
+        """(p + q,)."""
+        return np.asarray(self.weights @ self.locations)
+
     @cached_property
     def locations(self) -> Floats:
         """(K, p + q)."""
         return self.means if self.matrix is None else np.asarray((self.matrix @ self.means.T).T)
+
+    def predictors(self, rows: Rows) -> Floats:
+        """(m, K)."""
+        return np.asarray(rows @ self.locations.T)
 
     def variances(self, rows: Rows) -> Floats:
         """(m, K)."""
@@ -188,10 +213,24 @@ class ThetaExpansion:
     method: ThetaMethod = "expansion"
     matrix: csr_array | None = None
 
+    @property
+    def n_points(self) -> int:
+        """1."""
+        return 1
+
+    @property
+    def mean(self) -> Floats:
+        """(p + q,)."""
+        return self.locations[0]
+
     @cached_property
     def locations(self) -> Floats:
         """(1, p + q)."""
         return (self.centre if self.matrix is None else np.asarray(self.matrix @ self.centre))[None, :]
+
+    def predictors(self, rows: Rows) -> Floats:
+        """(m, 1)."""
+        return np.asarray(rows @ self.locations.T)
 
     def variances(self, rows: Rows) -> Floats:
         """(m, 1)."""

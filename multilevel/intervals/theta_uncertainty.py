@@ -75,7 +75,7 @@ def with_theta(fit: Fit, *, quadrature_points: int = 1, seed: int = 0) -> Fit:
 
 def _said(spread: ThetaSpread, found: Estimated) -> Check:
     if spread.method == "integration":
-        return fact("theta_uncertainty", float(len(spread.locations)), "points of the variances that intervals are integrated over")
+        return fact("theta_uncertainty", float(spread.n_points), "points of the variances that intervals are integrated over")
     held = int(np.sum(~np.isfinite(found.errors)))
     message = "intervals are expanded to second order in the variance parameters"
     return fact("theta_uncertainty", float(held), f"{message}; {held} at their boundary are held" if held else message)

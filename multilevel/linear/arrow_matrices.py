@@ -9,32 +9,47 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from multilevel.arrays import Floats, Integers
+from multilevel.fit.row_products import product, times
 from multilevel.linear.chain import Upward
 from multilevel.linear.products import CrossProducts
 
 
 @dataclass(frozen=True)
 class EliminatedMatrices:
-    """An eliminated factor in sparse matrices: places (L k, p + q) of its effects; kernels (L k, L k); cross (L k, q_r + p) with [Z_r Q];
-    links (L k, Lt kt) with every factor eliminated after it."""
+    """An eliminated factor in sparse matrices: places (L k, p + q) of its effects; kernels (L k, L k); cross (L k, q_r + p + 1) with
+    [Z_r Q r]; links (L k, Lt kt) with every factor eliminated after it."""
 
     places: csr_array
     kernels: csr_array
     cross: csr_array
     links: tuple[csr_array, ...]
 
+    def on_rest(self, moved: csr_array) -> csr_array:
+        """(n, q_r + p) ``moved`` (n, L k) times the cross-products with [Z_r Q]."""
+        return csr_array(times(narrowed(moved), self.cross)[:, :-1])
+
+    def from_rest(self, rest: Floats) -> Floats:
+        """(L k, n) the cross-products with [Z_r Q] times ``rest`` (q_r + p, n)."""
+        return product(self.cross, np.vstack([rest, np.zeros((1, rest.shape[1]))]))
+
+
+def narrowed(matrix: csr_array) -> csr_array:
+    """The same with indices of 32 bits where they fit: a product copies the indices of the narrower of two matrices."""
+    most = np.iinfo(np.int32).max
+    if max(*matrix.shape, matrix.nnz) > most:
+        return matrix
+    return csr_array((matrix.data, matrix.indices.astype(np.int32), matrix.indptr.astype(np.int32)), shape=matrix.shape)
+
 
 def level_rows(cross: CrossProducts, width: int) -> csr_array:
-    """(L * k, width - 1) sparse Z_e'[Z_r Q], level-major."""
+    """(L * k, width) sparse Z_e'[Z_r Q r], level-major: of one column a level the cross-products themselves, not a copy."""
     k, levels = cross.values.shape[1], len(cross.starts) - 1
-    if k == 1:
-        # columns that a level does not touch, and the last one, are left out
-        kept = (cross.values[:, 0] != 0.0) & (cross.columns < width - 1)
-        starts = np.concatenate([[0], np.cumsum(kept)])[cross.starts]
-        return csr_array((cross.values[kept, 0], cross.columns[kept], starts), shape=(levels, width - 1))
+    if k == 1 and not cross.is_full:
+        [own] = cross.matrices(width)
+        return own
     level = np.repeat(np.arange(levels), np.diff(cross.starts))
     rows = (level[:, None] * k + np.arange(k)).ravel()
-    found = csr_array((cross.values.ravel(), (rows, np.repeat(cross.columns, k))), shape=(levels * k, width))[:, : width - 1]
+    found = csr_array((cross.values.ravel(), (rows, np.repeat(cross.columns, k))), shape=(levels * k, width))
     if cross.is_full:  # columns that a level does not touch
         found.eliminate_zeros()
     return found

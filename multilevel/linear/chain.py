@@ -65,6 +65,14 @@ class StageFactor:
 
 
 @dataclass(frozen=True)
+class RestCovariance:
+    """Of the factors that stay: diagonals per block (L, k, k), of u; effects (q_r, q_r), of b."""
+
+    diagonals: tuple[Floats, ...]
+    effects: Floats
+
+
+@dataclass(frozen=True)
 class SelectedCovariance:
     """Covariances of a stage's levels over sigma^2: own (L, k, k); links (L, k, kt) with each ancestor; cross (nnz, k) with the columns of
     the rest on the stage's pattern, zero for those that have none. spread : (L, k, k) as from ``spreads_above``."""

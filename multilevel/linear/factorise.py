@@ -14,6 +14,7 @@ from multilevel.errors import FitError
 from multilevel.linear.arrow_matrices import level_rows
 from multilevel.linear.chain import (
     NOT_JOINED,
+    RestCovariance,
     SelectedCovariance,
     Stage,
     StageFactor,
@@ -23,7 +24,14 @@ from multilevel.linear.chain import (
     selected_covariances,
     spreads_above,
 )
-from multilevel.linear.elimination import add_products, conditional_blocks, conditional_roots, schur_complement
+from multilevel.linear.elimination import (
+    add_products,
+    between_levels,
+    conditional_blocks,
+    conditional_roots,
+    schur_complement,
+    schur_in_one_pass,
+)
 from multilevel.linear.presummed import Presummed, presum, unsummed
 from multilevel.linear.products import CrossProducts, mirror
 from multilevel.linear.row_variances import coefficient_places
@@ -43,6 +51,7 @@ class BlockedSystem:
     own : (L, k, k) Z_e'Z_e by level; cross : Z_e'[Z_r Q r] by level; gram : (m, m) [Z_r Q r]'[Z_r Q r] with X = Q T, r = y - Q location.
     inside : (p + 1, p + 1) cross-products of what a scalar Z_e leaves of [Q r] within its levels, from rows; None where Z_e is not scalar
     or the rows are weighted, since weights over a hundred orders of size leave the differences of the other columns no meaning beside it.
+    is_for_once : factorised at one theta alone, so that nothing is worth being summed beforehand.
     """
 
     sizes: tuple[tuple[int, int], ...]
@@ -56,6 +65,7 @@ class BlockedSystem:
     residual_ss: float
     n_rows: int
     inside: Floats | None = None
+    is_for_once: bool = False
     chain: tuple[Stage, ...] = ()
     up: Upward = NOT_JOINED
 
@@ -113,7 +123,7 @@ class BlockedSystem:
 
     @cached_property
     def leaf_rows(self) -> csr_array:
-        """(L k, q_r + p) sparse Z_e'[Z_r Q] of the eliminated factor, the same at every theta."""
+        """(L k, q_r + p + 1) sparse Z_e'[Z_r Q r] of the eliminated factor, the same at every theta."""
         return level_rows(self.cross, len(self.gram))
 
     @cached_property
@@ -134,21 +144,24 @@ class BlockedSystem:
 
     def _eliminate(self, own_lambda: Floats, kernels: Floats) -> Floats:
         """(m, m) Schur complement gram - sum_j H_j' K_j H_j."""
-        if self.inside is not None:
-            return self._within_levels + self._between_levels(own_lambda[0, 0] ** 2)
-        return schur_complement(self.gram, self.cross, kernels)
+        if self.inside is None:
+            return schur_complement(self.gram, self.cross, kernels)
+        scale = own_lambda[0, 0] ** 2
+        if self.is_for_once:
+            return schur_in_one_pass(self.gram, self.cross, kernels, self.inside, between_levels(self.own, scale))
+        return self._within_levels + self._between_levels(scale)
 
     def chain_left(self, own_lambda: Floats, kernels: Floats) -> list[Stage]:
         """The chain's cross-products with the first factor eliminated."""
         if not self.chain or self.inside is None:
             return fold_up(self.chain, kernels, self.cross, self.up)
-        between = _inverse(self.own * (1.0 + own_lambda[0, 0] ** 2 * self.own))
+        between = between_levels(self.own, own_lambda[0, 0] ** 2)
         return fold_up(self._chain_within, between, self.cross, self.up, sign=1.0)
 
     @cached_property
     def _chain_within(self) -> list[Stage]:
         """As ``_within_levels``, of the chain."""
-        return fold_up(self.chain, _inverse(self.own), self.cross, self.up)
+        return fold_up(self.chain, between_levels(self.own, 0.0), self.cross, self.up)
 
     def _between_levels(self, scale: float) -> Floats:
         """(m, m) sum over levels of v v' / (g + scale g^2): what theta^2 = ``scale`` leaves of the differences between levels.
@@ -156,8 +169,8 @@ class BlockedSystem:
         A sum of squares, where gram - sum_j K_j v v' would lose all digits to the difference once theta^2 g is large.
         """
         summed = self.presummed
-        total = summed.total(_inverse(summed.own * (1.0 + scale * summed.own)), len(self.gram))
-        add_products(total, self.cross, _inverse(self.own * (1.0 + scale * self.own)), summed.singles)
+        total = summed.total(between_levels(summed.own, scale), len(self.gram))
+        add_products(total, self.cross, between_levels(self.own, scale), summed.singles)
         mirror(total)
         return total
 
@@ -178,19 +191,6 @@ class BlockedSystem:
         work[q : q + p, -1] += pull
         work[-1, q : q + p] += pull
         return float(centre @ pull)
-
-
-def _inverse(values: Floats) -> Floats:
-    """1 / values, 0 where they are."""
-    return np.divide(1.0, values, out=np.zeros_like(values), where=values > 0)
-
-
-@dataclass(frozen=True)
-class RestCovariance:
-    """Of the factors that stay: diagonals per block (L, k, k), of u; effects (q_r, q_r), of b."""
-
-    diagonals: tuple[Floats, ...]
-    effects: Floats
 
 
 @dataclass(frozen=True)

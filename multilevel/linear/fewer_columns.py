@@ -13,7 +13,7 @@ from multilevel.linear.products import CrossProducts
 
 
 def fewer_columns(system: BlockedSystem, kept: Flags, held: Floats) -> BlockedSystem:
-    """The system of the columns of X that are ``kept`` (p,), and of the outcome less X ``held`` (p,).
+    """The system of the columns of X that are ``kept`` (p,), and of the outcome less X ``held`` (p,), for one factorisation.
 
     With X = Q T and y = Q l + r, the kept columns are Q W S, W S the QR factors of theirs in T, and what they leave of y - X held is
     r + Q (I - W W') (l - T held): all cross-products with these are linear in those there are.
@@ -36,6 +36,7 @@ def fewer_columns(system: BlockedSystem, kept: Flags, held: Floats) -> BlockedSy
         triangle=triangle,
         location=inside,
         inside=None if system.inside is None else turn.T @ system.inside @ turn,
+        is_for_once=True,
         chain=tuple(Stage(stage.blocks, stage.own, own, up) for (stage, own), up in zip(stages, ups[1:], strict=True)),
         up=ups[0],
     )

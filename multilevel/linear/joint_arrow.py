@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.linalg import solve_triangular
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, vstack
 
 from multilevel.fit.arrow_form import ArrowForm, Step, scalar_steps
+from multilevel.linear.arrow_matrices import narrowed
 from multilevel.linear.joint_normal import NormalJoint
 
 
@@ -27,13 +28,15 @@ def arrow_form(joint: NormalJoint) -> ArrowForm:
     if joint.extra is not None:
         moved = joint.sensitivity[core]
         covariance += moved @ joint.extra @ moved.T
-    onto = csr_array((np.ones(q), (np.arange(q), core[:q])), shape=(q, total))
+    picked = csr_array((np.ones(q), (np.arange(q), core[:q])), shape=(q, total))
+    # the outcome's row is one of zeros
     on_beta = csr_array(np.hstack([system.triangle, np.zeros((p, total - p))]))
+    onto = narrowed(csr_array(vstack([picked, on_beta, csr_array((1, total))])))
     kernels = [joint.factor.kernels, *(one.kernels for one in joint.factor.chain)]
     steps: list[Step] = []
     for at, (one, own) in enumerate(zip(joint.eliminated, kernels, strict=False)):
-        given = one.cross[:, :q] @ onto + one.cross[:, q:] @ on_beta
+        given = one.cross @ onto
         for link, above in zip(one.links, joint.eliminated[at + 1 :], strict=True):
             given = given + link @ above.places
-        steps += scalar_steps(one.places.indices.astype(np.int64), csr_array(-(one.kernels @ given)), sigma**2 * own)
+        steps += scalar_steps(one.places.indices.astype(np.int64), csr_array(-one.kernels @ given), sigma**2 * own)
     return ArrowForm(total, tuple(steps), core, (covariance + covariance.T) / 2.0)

@@ -109,7 +109,7 @@ class NormalJoint:
             moved = csr_array(on_own[at] @ one.kernels)
             for above, link in enumerate(one.links):
                 on_own[at + 1 + above] = csr_array(on_own[at + 1 + above] - times(moved, link))
-            on_rest = csr_array(on_rest - times(moved, one.cross))
+            on_rest = csr_array(on_rest - one.on_rest(moved))
         return on_rest, tuple(on_own)
 
     def _noise(self, on_own: Sequence[csr_array]) -> list[csr_array]:
@@ -136,7 +136,7 @@ class NormalJoint:
         result[:p] = solve_triangular(system.triangle, solved[q:]) if p else 0.0
         found: list[Floats] = []
         for one, own in zip(reversed(self.eliminated), reversed(on_own), strict=True):
-            gap = np.asarray(own.todense()).T - one.cross @ solved
+            gap = np.asarray(own.todense()).T - one.from_rest(solved)
             for link, above in zip(one.links, found, strict=True):
                 gap -= link @ above
             found.insert(0, np.asarray(one.kernels @ gap))
@@ -237,7 +237,7 @@ class NormalJoint:
         else:
             # a parent's row of the cross-products touches what any of its leaves does: mostly all of the columns
             parents = self.eliminated[1]
-            with_rest = -np.asarray(parents.kernels @ product(parents.cross, self.factor.rest_covariance))
+            with_rest = -np.asarray(parents.kernels @ parents.from_rest(self.factor.rest_covariance))
         return with_rest, block_diagonal(found.own)
 
     def _by_parents(self, rows: csr_array) -> Floats:

@@ -87,7 +87,13 @@ class CrossProducts:
     def matrices(self, width: int) -> list[csr_array]:
         """Per column of the eliminated factor, (L, m) sparse Z_e'[Z_r Q r]; ``width`` is m."""
         shape = (len(self.starts) - 1, width)
-        return [csr_array((values, self.columns, self.starts), shape=shape) for values in self.values.T]
+        return [csr_array((values, self.columns, self.pointers), shape=shape) for values in self.values.T]
+
+    @cached_property
+    def pointers(self) -> Codes | Integers:
+        """``starts`` in the type of ``columns``, where they fit: sparse matrices copy whichever of the two is narrower."""
+        fit = int(self.starts[-1]) <= np.iinfo(self.columns.dtype).max
+        return self.starts.astype(self.columns.dtype) if fit else self.starts
 
 
 @dataclass(frozen=True)

@@ -52,10 +52,16 @@ UNDETERMINED = 1e-6
 @dataclass(frozen=True)
 class FreeIntercepts:
     """``fit``: with one factor's intercepts free (of ``free_term`` a term), its joint distribution normal. ``determined``: (L,) whether the
-    rows determine them."""
+    rows determine them. ``again`` : makes it again where that is quick, and this one, as large as the fit itself, need not be kept."""
 
     fit: Fit
     determined: Flags
+    again: Callable[[], FreeIntercepts] | None = None
+
+    @property
+    def kept(self) -> Callable[[], FreeIntercepts]:
+        """What to keep until it is needed once more."""
+        return self.again or (lambda: self)
 
 
 @dataclass(frozen=True)
@@ -198,15 +204,22 @@ def _freed(fit: Fit, parts: dict[int, list[int]], prepared: Prepared) -> FreeInt
     sigma = _scale(fit)
     lambdas = [_root(fit.unit_free.covariances[index] / sigma**2, parts.get(index, [])) for index in range(len(design.blocks))]
     around = _around(fit, design, {} if prepared.system is not None else parts, kept)
-    if prepared.system is not None:
-        joint = NormalJoint(fewer_columns(prepared.system, kept, around[: len(kept)]).factorise(lambdas), sigma)
-    else:
-        joint = _at_the_mode(fit, design, rows, kept, around, parts, lambdas)
-    conditional = joint.factor.conditional_variance()
-    left = np.max([conditional[index][:, places].max(axis=1) for index, places in parts.items()], axis=0)
-    around_joint = AroundJoint(joint, form.maps.matrix, embed, around)
-    free_fit = replace(fit, joint=around_joint, covariance_draws=None, sigma_draws=None, dispersion_draws=None, theta=None)
-    return FreeIntercepts(free_fit, np.asarray(left < UNDETERMINED * FREE))
+
+    def finished(joint: NormalJoint, again: Callable[[], FreeIntercepts] | None = None) -> FreeIntercepts:
+        conditional = joint.factor.conditional_variance()
+        left = np.max([conditional[index][:, places].max(axis=1) for index, places in parts.items()], axis=0)
+        around_joint = AroundJoint(joint, form.maps.matrix, embed, around)
+        free_fit = replace(fit, joint=around_joint, covariance_draws=None, sigma_draws=None, dispersion_draws=None, theta=None)
+        return FreeIntercepts(free_fit, np.asarray(left < UNDETERMINED * FREE), again)
+
+    system = prepared.system
+    if system is None:
+        return finished(_at_the_mode(fit, design, rows, kept, around, parts, lambdas))
+
+    def solved() -> FreeIntercepts:
+        return finished(NormalJoint(fewer_columns(system, kept, around[: len(kept)]).factorise(lambdas), sigma), solved)
+
+    return solved()
 
 
 def _intercepts(design: Design, name: str) -> dict[int, list[int]]:

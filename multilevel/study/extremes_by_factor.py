@@ -3,7 +3,7 @@ fixed effects."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -23,12 +23,12 @@ from multilevel.study.options import FitOptions
 class Pooling:
     """Complete pooling (None where it cannot be estimated), no pooling by factor, and the rows that both add to the tables.
 
-    free : the factor's intercepts free, for averages. terms : by factor and term the coefficients with that term free. separate : all its
-    terms free and the other factors' left out, for the common coefficients.
+    free : makes the fit with the factor's intercepts free, for averages. terms : by factor and term the coefficients with that term free.
+    separate : all its terms free and the other factors' left out, for the common coefficients.
     """
 
     complete: Fit | None = None
-    free: dict[str, FreeIntercepts] = field(default_factory=dict)
+    free: dict[str, Callable[[], FreeIntercepts]] = field(default_factory=dict)
     terms: dict[tuple[str, str], TermByTerm] = field(default_factory=dict)
     separate: dict[str, NoPoolingFit] = field(default_factory=dict)
     coefficients: list[Coefficients] = field(default_factory=list)
@@ -60,12 +60,18 @@ def fit_pooling(design: Design, tree: Nesting, options: FitOptions, partial: Fit
 
 def _with_parts_free(
     design: Design, tree: Nesting, partial: Fit, checks: list[Check]
-) -> tuple[dict[str, FreeIntercepts], dict[tuple[str, str], TermByTerm]]:
-    """By factor its intercepts free, and by factor and term that term."""
+) -> tuple[dict[str, Callable[[], FreeIntercepts]], dict[tuple[str, str], TermByTerm]]:
+    """By factor its intercepts free, and by factor and term that term; one factor's systems are let go before the next one's are made."""
     prepared = Prepared.of(partial)
-    free = {name: own for name in tree.factors if (own := _free(partial, name, prepared, checks)) is not None}
-    wanted = [(name, term) for name in tree.factors for term in terms_of(design, name)]
-    terms = {key: found for key in wanted if (found := _term(partial, tree, *key, free, prepared, checks)) is not None}
+    free, terms = {}, {}
+    for name in tree.factors:
+        own = _free(partial, name, prepared, checks)
+        if own is not None:
+            free[name] = own.kept
+        for term in terms_of(design, name):
+            found = _term(partial, tree, name, term, own, prepared, checks)
+            if found is not None:
+                terms[name, term] = found
     return free, terms
 
 
@@ -95,11 +101,11 @@ def _free(partial: Fit, name: str, prepared: Prepared, checks: list[Check]) -> F
 
 
 def _term(
-    partial: Fit, tree: Nesting, name: str, term: str, free: Mapping[str, FreeIntercepts], prepared: Prepared, checks: list[Check]
+    partial: Fit, tree: Nesting, name: str, term: str, free: FreeIntercepts | None, prepared: Prepared, checks: list[Check]
 ) -> TermByTerm | None:
     label = f"no_pooling_coefficients[{name}, {term}]"
     try:
-        own = free[name] if term == "Intercept" and name in free else free_term(partial, name, term, prepared)
+        own = free if term == "Intercept" and free is not None else free_term(partial, name, term, prepared)
     except FitError as error:
         checks.append(fact(label, None, f"not estimable: {error}"))
         return None

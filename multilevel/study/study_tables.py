@@ -95,8 +95,8 @@ def _complete(results: Sequence[PartResults]) -> list[Fit] | None:
     return found if len(found) == len(results) else None
 
 
-def _free(results: Sequence[PartResults]) -> dict[str, list[FreeIntercepts]]:
-    """No pooling of every part, by the factors that all of them have it of."""
+def _free(results: Sequence[PartResults]) -> dict[str, list[Callable[[], FreeIntercepts]]]:
+    """What makes no pooling of every part, by the factors that all of them have it of."""
     first = results[0].pooling.free
     return {
         name: [result.pooling.free[name] for result in results] for name in first if all(name in result.pooling.free for result in results)

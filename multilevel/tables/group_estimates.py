@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -40,7 +40,7 @@ def group_estimates(
     heading: Heading,
     *,
     complete: Sequence[Fit] | None = None,
-    free: Mapping[str, Sequence[FreeIntercepts]] | None = None,
+    free: Mapping[str, Sequence[Callable[[], FreeIntercepts]]] | None = None,
     variance: LevelVariance | None = None,
     named: Sequence[NewLevel] = (),
     sampled: Sequence[str] = (),
@@ -51,8 +51,8 @@ def group_estimates(
 
     Parameters
     ----------
-    outcome : of one response, or of the product of two. complete : the fits without group terms, one a part. free : per factor the
-        fits with its intercepts free, one a part.
+    outcome : of one response, or of the product of two. complete : the fits without group terms, one a part. free : per factor what
+        makes the fits with its intercepts free, one a part; they are let go with the factor's rows.
     variance : the log-variances of a ``log y`` outcome. named : the levels of ``predict_for``. sampled : columns
         whose levels are a sample: levels of the factors above them speak of new members too, and are ranked by that. units : sums
         of those that the formula leaves out, for errors of plain means.
@@ -63,8 +63,10 @@ def group_estimates(
         n = level_counts(outcome.design, nesting, name)
         pooled = complete_pooling(standard, complete)
         summary = with_variance_error(standard.respond(), standard, variance, nesting, name)
-        unpooled = None if free is None or name not in free else no_pooling(standard, free[name], nesting, name, variance)
-        of_new = population_of_levels(outcome, nesting, name, variance, sampled, None if free is None else free.get(name))
+        freed = None if free is None or name not in free else [make() for make in free[name]]
+        unpooled = None if freed is None else no_pooling(standard, freed, nesting, name, variance)
+        of_new = population_of_levels(outcome, nesting, name, variance, sampled, freed)
+        del freed
         ranked, told = (standard, summary) if of_new is None else (of_new.standard, of_new.summary)
         error = variance_error(ranked, variance, nesting, name)
         compared = compare_levels(ranked, told, error, partial(_spread, ranked, nesting, name, told, error), factor.parents, seed)

@@ -46,3 +46,16 @@ def test_chains_are_joined_as_the_rows_would_join_them(lambdas_of, rows_of, monk
     np.testing.assert_allclose(found.effects, expected.effects, rtol=1e-9, atol=1e-10)
     for own, beside in zip(found.variance()[1], expected.variance()[1], strict=True):
         np.testing.assert_allclose(own, beside, rtol=1e-9)
+
+
+@pytest.mark.parametrize("sd", [1e-6, 1.0, 1e5])
+def test_one_pass_gives_what_two_do(sd, rows_of, lambdas_of) -> None:
+    rows = rows_of((60, 9), (1, 2), n=300)
+    rows = replace(rows, X=np.column_stack([np.ones(300), np.arange(300.0)]), outcome=rows.outcome + 1000.0)
+    lambdas = [np.array([[sd]]), lambdas_of((1, 2))[1]]
+    system = linear_system(rows)
+    assert system.inside is not None
+    two, one = system.factorise(lambdas), replace(system, is_for_once=True).factorise(lambdas)
+    np.testing.assert_allclose(one.beta, two.beta, rtol=1e-9)
+    np.testing.assert_allclose(one.effects, two.effects, rtol=1e-8, atol=1e-8)
+    assert one.penalised_rss == pytest.approx(two.penalised_rss, rel=1e-9)

@@ -216,7 +216,7 @@ def test_without_pooling_it_is_the_conditional_mode_at_the_posterior_means_of_th
         outcome = expected_outcome([replace(plain, fit=fit)])
         own = free_intercepts(fit, "band")
         assert own is not None
-        free = {"band": [own]}
+        free = {"band": [own.kept]}
         table = group_estimates(outcome, tree, HEADING, free=free, sampled=("household",))
         found.append(bands(table))
     for column in ("population_no_pooling_estimate", "population_no_pooling_std_error"):
