@@ -14,10 +14,9 @@ from functools import partial
 from itertools import batched, combinations
 
 import numpy as np
-from scipy.sparse import csr_array, hstack
 
-from multilevel.arrays import Floats, Integers, distinct
-from multilevel.checking.score_test import Excess, Scores, scores_of
+from multilevel.arrays import Codes, Floats, Integers, distinct
+from multilevel.checking.score_test import Excess, NewEffects, Scores, scores_of
 from multilevel.design.model import Design, DesignColumn, Factor
 from multilevel.design.nesting import Nesting
 from multilevel.fit.container import Check, Fit
@@ -51,8 +50,7 @@ def _interactions(scores: Scores, tree: Nesting) -> list[Check]:
     def of_pair(first: Factor, second: Factor) -> Check:
         name = f"omitted_interaction[{first.name}, {second.name}]"
         term = ":".join(dict.fromkeys((*first.columns, *second.columns)))
-        _, codes = distinct(_pairs(first, second))
-        excess = scores.excess(_by_level(scores, codes, _ones(scores)), scores.rows.cell.astype(np.int64))
+        excess = scores.excess(_of_pairs(scores, first, second), scores.rows.cell)
         what = f"residuals by combination of {first.name} and {second.name}"
         advice = f"combinations of {first.name} and {second.name} differ by more than both add up to, by {{sd:.2g}} (sd, linear predictor)"
         return _check(name, excess, what, f"{advice}; add (1 | {term})", len(pairs))
@@ -96,12 +94,11 @@ def _slopes(scores: Scores, tree: Nesting) -> list[Check]:
         for factor in tree.factors.values()
         if not _has_slope(scores.fit.design, factor, columns) and not _is_constant(scores, predictor, factor)
     ]
-    combined = _combinations(tree)[scores.rows.cell]
+    combined = _of_rows(scores, _combinations(tree))
 
     def of_slope(predictor: _Predictor, factor: Factor) -> Check:
-        codes = factor.codes.astype(np.int64)
-        effects = csr_array(hstack([_by_level(scores, codes, column) for column in predictor.values.T], format="csr"))
-        clusters = combined if combined.max() >= 2 * factor.n_levels else scores.rows.cell.astype(np.int64)
+        effects = NewEffects(_of_rows(scores, factor.codes), tuple(np.ascontiguousarray(predictor.values.T)), factor.n_levels)
+        clusters = combined if combined.max() >= 2 * factor.n_levels else scores.rows.cell
         what = f"slopes of {predictor.label} by {factor.name}"
         advice = f"the effect of {predictor.label} differs between levels of {factor.name}, by {{sd:.2g}} (sd, at a predictor of sd 1)"
         name, term = f"omitted_slope[{predictor.label}, {factor.name}]", _with_slope(scores.fit.design, factor, predictor.label)
@@ -110,13 +107,13 @@ def _slopes(scores: Scores, tree: Nesting) -> list[Check]:
     return _some_together([partial(of_slope, predictor, factor) for predictor, factor in asked])
 
 
-def _combinations(tree: Nesting) -> Integers:
+def _combinations(tree: Nesting) -> Codes:
     """(C,) which combination of the levels of all factors each cell belongs to; a level has its ancestors already."""
     found = np.zeros(1, dtype=np.int64)
     for name, factor in tree.factors.items():
         if not any(name in above for above in tree.ancestors.values()):
             _, found = distinct(found * factor.n_levels + factor.codes)
-    return found
+    return found.astype(np.int32)
 
 
 def _predictors(design: Design) -> dict[str, list[int]]:
@@ -173,10 +170,15 @@ def _ones(scores: Scores) -> Floats:
     return np.concatenate([np.sqrt(cells.weight), np.zeros(len(scores.score) - cells.n_cells)])
 
 
-def _by_level(scores: Scores, codes: Integers, values: Floats) -> csr_array:
-    """(R, L) with ``values`` (R,) in the column of each row's level, of ``codes`` (C,)."""
-    n_rows = len(values)
-    return csr_array((values, codes[scores.rows.cell], np.arange(n_rows + 1)), shape=(n_rows, int(codes.max()) + 1))
+def _of_pairs(scores: Scores, first: Factor, second: Factor) -> NewEffects:
+    """An effect of each combination of two factors that there is."""
+    found, codes = distinct(_pairs(first, second))
+    return NewEffects(_of_rows(scores, codes.astype(np.int32)), (_ones(scores),), len(found))
+
+
+def _of_rows(scores: Scores, codes: Codes) -> Codes:
+    """(R,) of ``codes`` (C,)."""
+    return codes if len(scores.rows.cell) == len(codes) else codes[scores.rows.cell]
 
 
 def _check(name: str, excess: Excess | None, what: str, advice: str, n_tests: int) -> Check:

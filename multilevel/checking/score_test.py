@@ -19,13 +19,15 @@ factors), M is multiplied by how much more than W those vary about the level's o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations_with_replacement
 
 import numpy as np
-from scipy.sparse import coo_array, csr_array
+from scipy.sparse import csr_array, vstack
 from scipy.special import chdtrc, chdtri
 
-from multilevel.arrays import Floats, Integers, distinct
+from multilevel.arrays import Codes, Flags, Floats, Integers, distinct
 from multilevel.design.reduction import ReducedRows, left_times, outcome_of, reduce_design, right_times
 from multilevel.errors import FitError
 from multilevel.families.registry import family_named
@@ -99,6 +101,27 @@ class Excess:
 
 
 @dataclass(frozen=True)
+class NewEffects:
+    """Effects that the model may lack: of every level of ``codes`` (R,), L of them, one for each of ``columns`` (R,) that multiply them."""
+
+    codes: Codes | Integers
+    columns: tuple[Floats, ...]
+    n_levels: int
+
+    def of(self, column: int, effects: Flags) -> csr_array:
+        """Those of one column that are marked in ``effects`` (L,), as a matrix (R, marked): a row has one entry, or none."""
+        rank = (np.cumsum(effects) - 1).astype(np.int32)
+        if effects.all():
+            values, places = self.columns[column], self.codes.astype(np.int32, copy=False)
+            starts = np.arange(len(values) + 1, dtype=np.int32)
+            return csr_array((values, places, starts), shape=(len(values), self.n_levels))
+        is_there = effects[self.codes]
+        starts = np.zeros(len(is_there) + 1, dtype=np.int32)
+        np.cumsum(is_there, out=starts[1:])
+        return csr_array((self.columns[column][is_there], rank[self.codes[is_there]], starts), shape=(len(is_there), int(effects.sum())))
+
+
+@dataclass(frozen=True)
 class Scores:
     """Of R reduced rows: derivative of the log-likelihood in the linear predictor, its variance, and its fourth cumulant where it was
     simulated (at ``sampled``, a share of the rows)."""
@@ -110,9 +133,9 @@ class Scores:
     sampled: Floats
     fourth: Floats
 
-    def excess(self, effects: csr_array, clusters: Integers) -> Excess | None:
-        """The test of effects with design ``effects`` (R, L), ``clusters`` (R,) what is independent; None where the rows cannot tell."""
-        spread: Floats = np.asarray(effects.power(2).T @ self.weight)
+    def excess(self, effects: NewEffects, clusters: Codes | Integers) -> Excess | None:
+        """The test of ``effects``, ``clusters`` (R,) what is independent; None where the rows cannot tell."""
+        spread: Floats = np.concatenate([np.bincount(effects.codes, v**2 * self.weight, effects.n_levels) for v in effects.columns])
         kept = np.flatnonzero(spread > 0)
         if self.fit.design.cells.has_moments and self.rows.n_rows - len(self.fit.joint.mean) - len(kept) < FEWEST_FREE:
             return None
@@ -121,41 +144,55 @@ class Scores:
             kept = np.sort(kept[np.argsort(-spread[kept].astype(np.float32), kind="stable")[:MOST_EFFECTS]])
         if len(kept) < 2:
             return None
-        used, own = csr_array(effects[:, kept]), spread[kept]
-        scores = np.asarray(used.T @ self.score)
-        weighted = csr_array(used.multiply(self.weight[:, None]))
-        fitted = left_times(csr_array(weighted.T.tocsr()), self.rows)
-        taken = self.fit.joint.covariance_about(fitted, csr_array((1, fitted.shape[1])))
-        left = np.asarray((weighted.T @ used).todense()) - taken
+        own = spread[kept]
+        d = 1.0 / (1.0 + own / np.median(own))
+        marked = np.zeros(len(spread), dtype=np.bool_)
+        marked[kept] = True
+        # one column after the other, and none of their long arrays beside the covariance
+        parts = [self._part(effects.of(at, own), clusters) for at, own in enumerate(np.split(marked, len(effects.columns)))]
+        scores, fitted = np.concatenate([part.scores for part in parts]), csr_array(vstack([part.fitted for part in parts], format="csr"))
+        left = self._shared(effects, np.split(marked, len(effects.columns))) - self.fit.joint.covariance_about(
+            fitted, csr_array((1, fitted.shape[1]))
+        )
         if np.trace(left / own[:, None]) < LEFT * len(kept):
             return None
-        d = 1.0 / (1.0 + own / np.median(own))
-        dispersion, spare = self._dispersion(used, clusters, d)
-        return self._compared(float(d @ scores**2), left, d, used, dispersion, spare)
+        dispersion, spare = _dispersion(parts, d)
+        return self._compared(float(d @ scores**2), left, d, np.concatenate([part.fourth for part in parts]), dispersion, spare)
 
-    def _dispersion(self, effects: csr_array, clusters: Integers, d: Floats) -> tuple[float, float]:
-        """How many times as much clusters vary about their level's own effect as independent rows would, at least 1; and how many are
-        left to tell, none where there are too few."""
-        entries = coo_array(effects)
-        row, level = entries.row.astype(np.int64), entries.col.astype(np.int64)
-        pair, of_level = _clusters_of_levels(clusters[row], level, len(d))
-        own = np.bincount(pair, entries.data**2 * self.weight[row])
-        score = np.bincount(pair, entries.data * self.score[row])
-        weight, total = np.bincount(of_level, own, len(d)), np.bincount(of_level, score, len(d))
-        spare = float(len(of_level) - len(d))
-        expected = float(d @ (weight - np.bincount(of_level, own**2, len(d)) / weight))
-        if spare < FEWEST_FREE or expected <= 0:
-            return 1.0, np.inf
-        about = score - own * (total / weight)[of_level]
-        return max(1.0, float(d[of_level] @ about**2) / expected), spare
+    def _part(self, effects: csr_array, clusters: Codes | Integers) -> _Part:
+        """What the test needs of some effects, ``effects`` (R, l) one column's."""
+        row = None if effects.nnz == effects.shape[0] else np.flatnonzero(np.diff(effects.indptr))
+        weight, score = (own if row is None else own[row] for own in (self.weight, self.score))
+        weighted = csr_array((effects.data * weight, effects.indices, effects.indptr), shape=effects.shape)
+        n_levels = effects.shape[1]
+        pair, of_level = _clusters_of_levels(clusters if row is None else clusters[row], effects.indices, n_levels)
+        fourth = effects[self.sampled.astype(np.int64)].power(4).T @ self.fourth if len(self.fourth) else np.zeros(n_levels)
+        return _Part(
+            np.bincount(effects.indices, effects.data * score, n_levels),
+            left_times(csr_array(weighted.T.tocsr()), self.rows),
+            np.asarray(fourth),
+            of_level,
+            np.bincount(pair, effects.data * weighted.data, len(of_level)),
+            np.bincount(pair, effects.data * score, len(of_level)),
+        )
 
-    def _compared(self, statistic: float, left: Floats, d: Floats, effects: csr_array, dispersion: float, spare: float) -> Excess:
+    def _shared(self, effects: NewEffects, marked: Sequence[Flags]) -> Floats:
+        """(n, n) K'W K of the marked effects: two columns share what their levels do."""
+        starts = np.cumsum([0, *(int(own.sum()) for own in marked)])
+        total = np.zeros((starts[-1], starts[-1]))
+        for (i, first), (j, second) in combinations_with_replacement(enumerate(marked), 2):
+            values = np.bincount(effects.codes, effects.columns[i] * effects.columns[j] * self.weight, effects.n_levels)
+            both = np.flatnonzero(first & second)
+            here = starts[i] + (np.cumsum(first) - 1)[both], starts[j] + (np.cumsum(second) - 1)[both]
+            total[here] = total[here[::-1]] = values[both]
+        return total
+
+    def _compared(self, statistic: float, left: Floats, d: Floats, fourth: Floats, dispersion: float, spare: float) -> Excess:
         root = np.sqrt(d * dispersion)
         turned = left * root[:, None] * root[None, :]
         square = turned @ turned
         mean, normal = float(np.trace(turned)), 2.0 * float(np.trace(square))
         # fourth cumulants of independent rows add up
-        fourth = np.asarray(effects[self.sampled.astype(np.int64)].power(4).T @ self.fourth) if len(self.fourth) else np.zeros(len(d))
         longer = max(0.0, dispersion**2 * float(d**2 @ fourth)) * len(self.score) / max(len(self.fourth), 1)
         free = self.rows.n_rows - len(self.fit.joint.mean)
         scale = 0.0 if self.fit.design.cells.known_sigma or not self._has_scale else 2.0 * mean**2 / max(free, 1)
@@ -169,14 +206,44 @@ class Scores:
         return family_named(self.fit.family).scale is not None
 
 
-def _clusters_of_levels(clusters: Integers, level: Integers, n_levels: int) -> tuple[Integers, Integers]:
+@dataclass(frozen=True)
+class _Part:
+    """Of the effects of one column: scores (l,), W K in the coefficients (l, p + q), fourth cumulants (l,); and of P clusters their level
+    (P,), information (P,) and score (P,)."""
+
+    scores: Floats
+    fitted: csr_array
+    fourth: Floats
+    of_level: Codes | Integers
+    own: Floats
+    score: Floats
+
+
+def _dispersion(parts: Sequence[_Part], d: Floats) -> tuple[float, float]:
+    """How many times as much clusters vary about their level's own effect as independent rows would, at least 1; and how many are
+    left to tell, none where there are too few."""
+    expected = found = spare = 0.0
+    for part, own_d in zip(parts, np.split(d, np.cumsum([len(part.scores) for part in parts])[:-1]), strict=True):
+        weight = np.bincount(part.of_level, part.own, len(own_d))
+        spare += float(len(part.of_level) - len(own_d))
+        expected += float(own_d @ (weight - np.bincount(part.of_level, part.own**2, len(own_d)) / weight))
+        about = part.score - part.own * (part.scores / weight)[part.of_level]
+        found += float(own_d[part.of_level] @ about**2)
+    if spare < FEWEST_FREE or expected <= 0:
+        return 1.0, np.inf
+    return max(1.0, found / expected), spare
+
+
+def _clusters_of_levels(clusters: Codes | Integers, level: Codes | Integers, n_levels: int) -> tuple[Codes | Integers, Codes | Integers]:
     """(R,) which pair of a cluster and a level each row belongs to, and (P,) the level of each pair, in the order of both."""
+    if len(clusters) == int(clusters.max()) + 1 and np.all(clusters[1:] > clusters[:-1]):  # every row is a cluster
+        return clusters, level
     holder = np.zeros(int(clusters.max()) + 1, dtype=np.int64)
     holder[clusters] = level
     if np.array_equal(holder[clusters], level):  # every cluster within one level, as cells are
         found, pair = distinct(clusters)
         return pair, holder[found]
-    pairs, pair = distinct(clusters * n_levels + level)
+    pairs, pair = distinct(clusters.astype(np.int64) * n_levels + level)
     return pair, pairs % n_levels
 
 

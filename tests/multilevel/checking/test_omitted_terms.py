@@ -5,14 +5,13 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.sparse import csr_array
 from scipy.stats import chi2
 
 from multilevel.bayesian.bayesian_engine import fit_bayesian
 from multilevel.cells.from_rows import cells_from_frame
 from multilevel.checking.model_comparison import fit_by_likelihood
 from multilevel.checking.omitted_terms import omitted_terms
-from multilevel.checking.score_test import Chance, scores_of
+from multilevel.checking.score_test import Chance, NewEffects, scores_of
 from multilevel.design.build import build_design
 from multilevel.design.nesting import nesting
 from multilevel.fit.container import Check, Fit
@@ -82,7 +81,7 @@ def test_what_the_fit_leaves_of_residuals_is_their_exact_covariance() -> None:
     assert scores is not None
     rows = len(scores.score)
     cells = fit.design.cells
-    effects = csr_array((np.sqrt(cells.weight), (np.arange(rows), np.arange(rows))), shape=(rows, rows))
+    effects = NewEffects(np.arange(rows), (np.sqrt(cells.weight),), rows)
     excess = scores.excess(effects, np.arange(rows))
     assert excess is not None
     assert excess.chance.mean == pytest.approx(float(d @ np.diag(by_hand)), rel=1e-8)
@@ -169,3 +168,21 @@ def test_a_posterior_of_counts_is_read_where_its_residuals_balance() -> None:
     assert likelihood.value is not None
     assert posterior.value == pytest.approx(likelihood.value, rel=0.2)
     assert posterior.passed
+
+
+def test_effects_of_two_columns_share_what_their_levels_do() -> None:
+    rng = np.random.default_rng(5)
+    frame = pd.DataFrame({"g": rng.integers(0, 30, 900).astype(str), "x": rng.normal(size=900), "w": rng.normal(size=900)})
+    frame["y"] = rng.normal(size=900) + rng.normal(size=30)[frame.g.astype(int)]
+    scores = scores_of(fit_of("y ~ 1 + x + w + (1 | g)", "gaussian", frame))
+    assert scores is not None
+    codes, n = scores.fit.design.blocks[0].factor.codes[scores.rows.cell], scores.fit.design.blocks[0].factor.n_levels
+    columns = tuple(np.ascontiguousarray(scores.rows.X[:, 1:].T))
+    effects, marked = NewEffects(codes, columns, n), [np.arange(n) % 2 == 0, np.arange(n) % 3 == 0]
+    dense = [np.zeros((len(codes), n)) for _ in columns]
+    for own, column in zip(dense, columns, strict=True):
+        own[np.arange(len(codes)), codes] = column
+    K = np.hstack([own[:, mine] for own, mine in zip(dense, marked, strict=True)])
+    found = np.hstack([effects.of(at, mine).toarray() for at, mine in enumerate(marked)])
+    np.testing.assert_array_equal(found, K)
+    np.testing.assert_allclose(scores._shared(effects, marked), K.T @ (scores.weight[:, None] * K), atol=1e-12)
