@@ -16,6 +16,9 @@ DENSE_SHARE = 0.1
 FULL_ENOUGH = 4
 """A matrix with more than one entry in so many non-zero is multiplied as a dense one."""
 
+NARROW = 2_000
+"""Columns of a matrix up to which it does not matter that some are empty."""
+
 VALUES_AT_ONCE = 4_000_000
 """Doubles of a dense piece: 32 MB."""
 
@@ -25,6 +28,10 @@ def times(rows: csr_array, matrix: csr_array) -> csr_array:
     m, n = rows.shape
     if not _is_dense(rows) or m == 0:
         return csr_array(rows @ matrix)
+    if matrix.shape[1] <= NARROW:
+        step = max(1, VALUES_AT_ONCE // max(n, 1))
+        pieces = [(matrix.T @ rows[at : at + step].T.toarray()).T for at in range(0, m, step)]
+        return csr_array(np.concatenate(pieces))
     # most columns of a wide matrix may be empty: the dense product has the others only
     is_used = np.zeros(matrix.shape[1], dtype=np.bool_)
     is_used[matrix.indices] = True

@@ -88,7 +88,11 @@ class ThetaPoints:
         inner, middle = self._inner(rows), as_csr(self._inner(centre))
         total = np.asarray(self._away(inner, middle) ** 2 @ self.weights)
         if few:
-            within = few_for_all(self.covariances, self.scales, self.weights, WITHIN_POINTS)
+            surface = self._surface
+            if surface is not None and len(surface.places) <= WITHIN_POINTS:
+                within = surface.places  # they stand for all too, and have been asked before
+            else:
+                within = few_for_all(self.covariances, self.scales, self.weights, WITHIN_POINTS)
             total += self._at(inner, _variance_about(middle), within.tolist()).mean(axis=1)
         else:
             total += self._everywhere(inner, _variance_about(middle)) @ self.weights

@@ -141,12 +141,6 @@ def schur_complement(gram: Floats, cross: CrossProducts, kernels: Floats) -> Flo
     return result
 
 
-def between_levels(own: Floats, scale: float) -> Floats:
-    """1 / (g + ``scale`` g^2) for scalar Z_e'Z_e g, 0 where they are: what is left of the differences between levels."""
-    values = own * (1.0 + scale * own)
-    return np.divide(1.0, values, out=np.zeros_like(values), where=values > 0)
-
-
 def schur_in_one_pass(gram: Floats, cross: CrossProducts, kernels: Floats, inside: Floats, between: Floats) -> Floats:
     """As ``schur_complement``, of scalar levels; the block of the last d columns from what is ``inside`` levels (d, d) and, weighted with
     ``between`` (L, 1, 1), between them."""

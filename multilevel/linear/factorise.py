@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -24,15 +24,8 @@ from multilevel.linear.chain import (
     selected_covariances,
     spreads_above,
 )
-from multilevel.linear.elimination import (
-    add_products,
-    between_levels,
-    conditional_blocks,
-    conditional_roots,
-    schur_complement,
-    schur_in_one_pass,
-)
-from multilevel.linear.presummed import Presummed, presum, unsummed
+from multilevel.linear.elimination import add_products, conditional_blocks, conditional_roots, schur_complement, schur_in_one_pass
+from multilevel.linear.presummed import Presummed, between_levels, presum, unsummed
 from multilevel.linear.products import CrossProducts, mirror
 from multilevel.linear.row_variances import coefficient_places
 from multilevel.linear.small_blocks import column_slices, diagonal_blocks, diagonals, matrix_roots, scale_block, side_by_side
@@ -198,6 +191,7 @@ class BlockedFactor:
     """M(theta) factorised; the coordinates of the rest are (u_r, gamma) with T beta = gamma + location.
 
     kernels : (L, k, k) Var(b_j | everything else) / sigma^2 of the eliminated factor; chain : the factors eliminated after it.
+    answered : what was asked before and is asked again, shared with the dense part.
     """
 
     system: BlockedSystem
@@ -210,6 +204,7 @@ class BlockedFactor:
     right: Floats
     rss: float
     chain: tuple[StageFactor, ...] = ()
+    answered: dict[str, Floats] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def _q(self) -> int:
@@ -381,6 +376,11 @@ class BlockedFactor:
     def rest_covariance(self) -> Floats:
         """(q_r + p, q_r + p) Var of the coefficients of [Z_r Q] over sigma^2."""
         return self.to_effects(self.unit_inverse(len(self.root)))
+
+    @property
+    def level_spreads(self) -> Floats:
+        """(L,) see ``row_loops.variances``."""
+        return self.answered.setdefault("level_spreads", np.full(len(self.system.own), np.nan))
 
     def effect_blocks(self, covariance: Floats) -> tuple[Floats, ...]:
         """Per block (L, k, k), from the ``covariance`` (w, w) of the rest's first columns."""

@@ -93,3 +93,9 @@ def _unpack(triangle: Floats, matrix: Floats) -> None:
     for i in range(len(matrix)):
         matrix[i, : i + 1] = triangle[at : at + i + 1]
         at += i + 1
+
+
+def between_levels(own: Floats, scale: float) -> Floats:
+    """1 / (g + ``scale`` g^2) for scalar Z_e'Z_e g, 0 where they are: what is left of the differences between levels."""
+    values = own * (1.0 + scale * own)
+    return np.divide(1.0, values, out=np.zeros_like(values), where=values > 0)

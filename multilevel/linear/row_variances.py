@@ -53,5 +53,5 @@ def row_by_row(factor: BlockedFactor, rows: csr_array) -> Floats:
     cross, inverse = system.cross, np.ascontiguousarray(system.inverse_triangle)
     entries, products = (rows.indptr, rows.indices, rows.data), (cross.starts, cross.columns, cross.values)
     covariance = np.ascontiguousarray(factor.rest_covariance)
-    variances(*entries, system.coefficient_places, inverse, *products, factor.kernels, covariance, found)
+    variances(*entries, system.coefficient_places, inverse, *products, factor.kernels, covariance, factor.level_spreads, found)
     return found

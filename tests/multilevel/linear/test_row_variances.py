@@ -66,3 +66,19 @@ def test_two_blocks_of_the_eliminated_factor_are_side_by_side(rows_of, lambdas_o
     wanted = rng.standard_normal((50, len(covariance))) * (rng.random((50, len(covariance))) < 0.1)
     expected = np.einsum("ij,jk,ik->i", wanted, covariance, wanted)
     np.testing.assert_allclose(row_by_row(factor, csr_array(wanted)), expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("sd", [0.7, 1e4])
+def test_rows_of_one_level_and_a_few_others_are_those_of_the_covariance(sd, rows_of, lambdas_of, written_out) -> None:
+    """Also where the level's own mean takes away nearly all that the others bring."""
+    rows, lambdas = rows_of((100, 30, 12), (1, 2, 1), n=300), lambdas_of((1, 2, 1))
+    lambdas = [lambdas[0] * sd, *lambdas[1:]]
+    factor, covariance = linear_system(rows).factorise(lambdas), written_out(rows, lambdas).covariance()
+    p, rng = factor.system.n_population, np.random.default_rng(6)
+    wanted = np.zeros((300, len(covariance)))
+    wanted[np.arange(300), p + np.tile(np.arange(100), 3)] = 1.0
+    wanted[100:, 0] = 1.0
+    wanted[200:, p + 100 :] = rng.random((100, len(covariance) - p - 100)) < 0.04
+    assert goes_row_by_row(factor, csr_array(wanted))
+    expected = np.einsum("ij,jk,ik->i", wanted, covariance, wanted)
+    np.testing.assert_allclose(row_by_row(factor, csr_array(wanted)), expected, rtol=1e-7)
