@@ -22,9 +22,12 @@ WIDEST = 4
 def distinct[T: np.generic](values: NDArray[T]) -> tuple[NDArray[T], Integers]:
     """The V distinct values, sorted, and the place (C,) of each of ``values`` (C,) among them: ``numpy.unique`` without sorting all.
 
-    Long columns have few distinct values: integers of a small range are marked off, others are hashed. NaN counts as one value, the last.
+    Long columns are sorted already, or have few distinct values: integers of a small range are marked off, others are hashed. NaN counts
+    as one value, the last.
     """
     if len(values) > FEW_VALUES:
+        if np.all(np.greater_equal(values[1:], values[:-1])):
+            return _sorted(values)
         if np.issubdtype(values.dtype, np.integer):
             lowest, highest = int(values.min()), int(values.max())
             if highest - lowest < WIDEST * len(values):
@@ -32,6 +35,11 @@ def distinct[T: np.generic](values: NDArray[T]) -> tuple[NDArray[T], Integers]:
         return _hashed(values)
     found, places = np.unique(values, return_inverse=True)
     return found, np.asarray(places, dtype=np.int64)
+
+
+def _sorted(values: NDArray[Any]) -> tuple[NDArray[Any], Integers]:
+    is_new = np.r_[True, values[1:] > values[:-1]]
+    return values[is_new], np.cumsum(is_new) - 1
 
 
 def _marked_off(values: NDArray[Any], lowest: int, highest: int) -> tuple[NDArray[Any], Integers]:

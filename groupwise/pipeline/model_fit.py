@@ -73,18 +73,26 @@ def _keep(run: RunFolder, study: Study, fitted: StudyFit) -> None:
     from multilevel.prediction.saved_averages import saved_averages
     from multilevel.prediction.saved_cells import cells_table
     from multilevel.prediction.write_joint import write_joint
+    from multilevel.threads import at_once
 
     moments = {label: (mean, sd) for label, (mean, sd) in read_cells_spec(run.path / "cells.json").moments.items()}
     fills = run.read_json("validation").get("filled_in", {})
-    models = [save_model(part, study.formula, moments=moments, fills=fills) for part in fitted.parts]
-    kept = [model for model in models if model is not None]
-    if fitted.tree is None:
+    tree = fitted.tree
+    if tree is None:
         return
     outcome, variance, table = expected_outcome(fitted.parts), fitted.parts[-1].variance, fitted.tables["group_estimates"]
-    cells = average_cells(outcome, fitted.tree, variance, table, study.sampled)
-    pq.write_table(cells_table(cells), run.average_cells, compression="zstd")
-    if len(kept) == len(models):
-        write_joint(kept, run.joint, saved_averages(outcome, fitted.tree, variance, kept, table, study.sampled))
+
+    def keep_cells() -> None:
+        cells = average_cells(outcome, tree, variance, table, study.sampled)
+        pq.write_table(cells_table(cells), run.average_cells, compression="zstd")
+
+    def keep_joint() -> None:
+        models = [save_model(part, study.formula, moments=moments, fills=fills) for part in fitted.parts]
+        kept = [model for model in models if model is not None]
+        if len(kept) == len(models):
+            write_joint(kept, run.joint, saved_averages(outcome, tree, variance, kept, table, study.sampled))
+
+    at_once([keep_joint, keep_cells])
 
 
 def _posterior_unkept(study: Study) -> tuple[Any, ...]:

@@ -26,7 +26,7 @@ class Observed:
     def of_outcome(cls, mean: Floats, square: Floats) -> Observed:
         """Where every row counts as one."""
         nothing = np.zeros(len(mean))
-        return cls(mean, square, np.ones(len(mean)), nothing, nothing)
+        return cls(mean, square, np.broadcast_to(1.0, len(mean)), nothing, nothing)
 
     def restricted(self, kept: Integers | NDArray[np.bool_]) -> Observed:
         """Those of the kept cells."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import csr_array, hstack
 
 from multilevel.arrays import Codes, Floats, Integers
@@ -66,24 +67,29 @@ def reduce_design(design: Design) -> ReducedRows:
     used = sorted({c.feature for columns in _column_sets(design) for c in columns if c.feature})
     first = _mean_rows(cells, used)
     extra, residual_ss = _centred_rows(cells, used)
-    cell = np.concatenate([np.arange(cells.n_cells), extra.cell]).astype(np.int32)
-    features = np.concatenate([first.features, extra.features])
+    are_cells = not len(extra.cell)  # rows and cells are the same
+    cell = np.arange(cells.n_cells, dtype=np.int32) if are_cells else np.concatenate([first.cell, extra.cell]).astype(np.int32)
+    features = first.features if are_cells else np.concatenate([first.features, extra.features])
     position = {0: 0} | {feature: index + 1 for index, feature in enumerate(used)}
     n_rows = len(cell)
+
+    def of_rows[T: np.generic](values: NDArray[T]) -> NDArray[T]:
+        return values if are_cells else values[cell]
 
     def matrix(columns: tuple[DesignColumn, ...]) -> Floats:
         values = np.empty((n_rows, len(columns)))
         for j, column in enumerate(columns):
-            values[:, j] = column.multiplier[cell] * (features[:, position[column.feature]] - column.shift * features[:, 0])
+            own = features[:, position[column.feature]]
+            np.multiply(of_rows(column.multiplier), own - column.shift * features[:, 0] if column.shift else own, out=values[:, j])
         return values
 
     return ReducedRows(
         X=matrix(design.population),
-        blocks=tuple(ReducedBlock(b.factor.codes[cell], matrix(b.columns), b.factor.n_levels, b.factor.name) for b in design.blocks),
-        outcome=np.concatenate([first.outcome, extra.outcome]),
+        blocks=tuple(ReducedBlock(of_rows(b.factor.codes), matrix(b.columns), b.factor.n_levels, b.factor.name) for b in design.blocks),
+        outcome=first.outcome if are_cells else np.concatenate([first.outcome, extra.outcome]),
         size=np.ones(n_rows),
         offset=np.zeros(n_rows),
-        n=np.concatenate([cells.n.astype(np.float64), np.zeros(len(extra.cell))]),
+        n=cells.line_items if are_cells else np.concatenate([cells.line_items, np.zeros(len(extra.cell))]),
         cell=cell,
         n_rows=cells.n_rows,
         residual_ss=residual_ss,
@@ -158,7 +164,8 @@ def _mean_rows(cells: CellStatistics, used: list[int]) -> _Rows:
     """One row per cell: sqrt(weight) * (1, mean features, mean outcome)."""
     root = np.sqrt(cells.weight)
     columns = [root] + [root * cells.mean[:, feature - 1] for feature in used]
-    return _Rows(np.arange(cells.n_cells), np.column_stack(columns), root * cells.mean[:, -1])
+    features = np.column_stack(columns) if used else root[:, None]
+    return _Rows(np.arange(cells.n_cells), features, root * cells.mean[:, -1])
 
 
 def _centred_rows(cells: CellStatistics, used: list[int]) -> tuple[_Rows, float]:
@@ -215,5 +222,7 @@ def right_times(rows: ReducedRows, coefficients: Floats) -> Floats:
 
 def _indicator(block: ReducedBlock) -> csr_array:
     n_rows, k = block.values.shape
-    columns = (block.codes.astype(np.int64)[:, None] * k + np.arange(k)).ravel()
-    return csr_array((block.values.ravel(), columns, np.arange(0, n_rows * k + 1, k)), shape=(n_rows, block.n_levels * k))
+    width = block.n_levels * k
+    of_places = np.dtype(np.int32 if max(n_rows * k, width) <= np.iinfo(np.int32).max else np.int64)
+    columns = np.multiply(block.codes[:, None], k, dtype=of_places) + np.arange(k, dtype=of_places)
+    return csr_array((block.values.ravel(), columns.ravel(), np.arange(0, n_rows * k + 1, k, dtype=of_places)), shape=(n_rows, width))

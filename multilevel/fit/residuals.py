@@ -9,6 +9,7 @@ from multilevel.arrays import Floats
 from multilevel.design.effect_rows import effect_places
 from multilevel.design.model import Design
 from multilevel.fit.container import Joint
+from multilevel.threads import piece_by_piece
 
 _EXCESS_DRAWS, _EXCESS_VALUES = (10, 200), 20_000_000
 """Fewest and most draws for what fitting uses up of a cell's sum of squares, and the cells and coefficients worked on in all."""
@@ -61,13 +62,17 @@ def expected_residual_ss(design: Design, joint: Joint) -> Floats:
     cells, mean = design.cells, joint.mean
     total = np.zeros(cells.n_cells)
     size = int(np.clip(_EXCESS_VALUES // (cells.n_cells + len(mean)), *_EXCESS_DRAWS))
-    for drawn in joint.draws(size, 0):
+
+    def of_draw(drawn: Floats) -> Floats:
         deviation = feature_coefficients(design, drawn - mean)
-        level = deviation[:, 0].copy()
-        if deviation.shape[1] > 1:
-            level += np.einsum("ci,ci->c", deviation[:, 1:], cells.mean[:, :-1])
-            total += np.einsum("ci,cij,cj->c", deviation[:, 1:], cells.cross[:, :-1, :-1], deviation[:, 1:])
-        total += cells.weight * level**2
+        if deviation.shape[1] == 1:
+            return np.asarray(cells.weight * deviation[:, 0] ** 2)
+        level = deviation[:, 0] + np.einsum("ci,ci->c", deviation[:, 1:], cells.mean[:, :-1])
+        within = np.einsum("ci,cij,cj->c", deviation[:, 1:], cells.cross[:, :-1, :-1], deviation[:, 1:])
+        return np.asarray(within + cells.weight * level**2)
+
+    for square in piece_by_piece(of_draw, joint.draws(size, 0)):
+        total += square
     return cell_residual_ss(design, mean) + total / size
 
 

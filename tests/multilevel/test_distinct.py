@@ -20,8 +20,20 @@ N = 2 * FEW_VALUES
         np.random.default_rng(5).standard_normal(N),
         np.random.default_rng(6).choice([np.nan, 2.0, -1.0], N),
         np.arange(5)[::-1],
+        np.sort(np.random.default_rng(7).integers(0, 10**12, N) // 10**9 * 10**9),
+        np.r_[np.sort(np.random.default_rng(8).standard_normal(N)), np.nan, np.nan],
     ],
-    ids=["small range", "far apart", "narrow type", "few numbers", "all different", "not a number", "short"],
+    ids=[
+        "small range",
+        "far apart",
+        "narrow type",
+        "few numbers",
+        "all different",
+        "not a number",
+        "short",
+        "sorted",
+        "sorted but for what is no number",
+    ],
 )
 def test_as_sorting_finds_them(values):
     expected, places = np.unique(values, return_inverse=True)
