@@ -46,6 +46,14 @@ def few_arenas() -> bool:
     return mallopt is not None and bool(mallopt(ARENA_MAX, ARENAS))
 
 
+def give_back() -> bool:
+    """Have glibc return what was freed to the system (malloc_trim(3)): pieces of middling size stay in the heap else, a quarter of a large
+    fit. Returns whether the C library can.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    return trim is not None and bool(trim(0))
+
+
 def _folders(system: Path, controller: str) -> Iterator[Path]:
     """Folders of this process's control group and of those above it, for one controller, in both versions."""
     mounts = _lines(system / "proc/self/mountinfo")

@@ -89,7 +89,8 @@ def _keep(run: RunFolder, study: Study, fitted: StudyFit) -> None:
     def keep_joint() -> None:
         models = [save_model(part, study.formula, moments=moments, fills=fills) for part in fitted.parts]
         kept = [model for model in models if model is not None]
-        if len(kept) == len(models):
+        del models
+        if len(kept) == len(fitted.parts):
             write_joint(kept, run.joint, saved_averages(outcome, tree, variance, kept, table, study.sampled))
 
     at_once([keep_joint, keep_cells])

@@ -116,7 +116,7 @@ def scalar_steps(places: Integers, given: csr_array, noise: Floats) -> tuple[Ste
     steps = []
     for term in reversed(range(k)):
         mine = np.arange(levels) * k + term
-        weights = csr_array(given[mine])
+        weights = given if k == 1 else csr_array(given[mine])
         for other in range(term):
             above = np.arange(levels) * k + other
             weights = csr_array(weights + _times(csr_array(given[above]), inverse[:, term, other], by_row=True))
@@ -174,6 +174,8 @@ def rows_of(steps: Sequence[Step]) -> tuple[Integers, csr_array, Floats]:
     """places (n,), given (n, w) and variance (n,) of all steps together."""
     if not steps:
         return np.zeros(0, np.int64), csr_array((0, 0)), np.zeros(0)
+    if len(steps) == 1:
+        return steps[0].places, steps[0].given, steps[0].variance
     return (
         np.concatenate([step.places for step in steps]),
         stacked([step.given for step in steps]),

@@ -100,7 +100,9 @@ def largest_entry(rows: Rows) -> float:
 def stacked(parts: list[csr_array]) -> csr_array:
     """Rows on top of each other, without a column index being copied twice."""
     starts = np.cumsum([0, *(part.nnz for part in parts)])
+    widest = np.result_type(*(part.indices.dtype for part in parts)) if starts[-1] <= np.iinfo(np.int32).max else np.dtype(np.int64)
     pointers = np.concatenate([[0], *(part.indptr[1:].astype(np.int64) + start for part, start in zip(parts, starts, strict=False))])
+    pointers = pointers.astype(widest)
     data, indices = np.concatenate([part.data for part in parts]), np.concatenate([part.indices for part in parts])
     return csr_array((data, indices, pointers), shape=(sum(part.shape[0] for part in parts), parts[0].shape[1]))
 

@@ -38,5 +38,5 @@ def arrow_form(joint: NormalJoint) -> ArrowForm:
         given = one.cross @ onto
         for link, above in zip(one.links, joint.eliminated[at + 1 :], strict=True):
             given = given + link @ above.places
-        steps += scalar_steps(one.places.indices.astype(np.int64), csr_array(-one.kernels @ given), sigma**2 * own)
+        steps += scalar_steps(one.places.indices.astype(np.int64), csr_array(narrowed(-one.kernels) @ given), sigma**2 * own)
     return ArrowForm(total, tuple(steps), core, (covariance + covariance.T) / 2.0)

@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from scipy.sparse import csr_array, diags_array
+from scipy.sparse import csr_array
 
-from multilevel.arrays import Floats
+from multilevel.arrays import Floats, Integers
 from multilevel.errors import FitError
 from multilevel.fit.arrow_form import ArrowForm
 from multilevel.fit.theta_points import ThetaPoints
@@ -43,6 +43,7 @@ def points_as_arrow(spread: ThetaPoints, matrix: csr_array) -> KeptArrow:
     away = np.sqrt(spread.weights)[:, None] * (spread.means - mean)
     between = np.sum(away**2, axis=0)
     directions = _directions(away, np.sqrt(spread.variance + between))
+    del away  # as large as the means
     left = spread.variance + np.maximum(between - np.sum(directions**2, axis=1), 0.0)
     stretch = np.sqrt(np.divide(left, at_centre, out=np.ones_like(left), where=at_centre > 0))
     return KeptArrow(stretched(arrow_form(joint), stretch), mean, directions, matrix)
@@ -50,14 +51,14 @@ def points_as_arrow(spread: ThetaPoints, matrix: csr_array) -> KeptArrow:
 
 def stretched(form: ArrowForm, by: Floats) -> ArrowForm:
     """The distribution in which every coordinate's deviation is multiplied by its entry of ``by`` (w,); 0 makes a coordinate constant."""
-    back = csr_array(diags_array(np.divide(1.0, by, out=np.zeros_like(by), where=by > 0)))
+    back = np.divide(1.0, by, out=np.zeros_like(by), where=by > 0)
+
+    def of_rows(given: csr_array, places: Integers) -> csr_array:
+        weights = given.data * back[given.indices] * np.repeat(by[places], np.diff(given.indptr))
+        return csr_array((weights, given.indices, given.indptr), shape=given.shape)
+
     steps = tuple(
-        replace(
-            step,
-            given=csr_array(csr_array(diags_array(by[step.places])) @ step.given @ back),
-            variance=step.variance * by[step.places] ** 2,
-        )
-        for step in form.steps
+        replace(step, given=of_rows(step.given, step.places), variance=step.variance * by[step.places] ** 2) for step in form.steps
     )
     return replace(form, steps=steps, covariance=form.covariance * np.outer(by[form.core], by[form.core]))
 

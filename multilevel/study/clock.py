@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
 
+from multilevel.machine import give_back
+
 
 @dataclass
 class Clock:
@@ -31,5 +33,6 @@ class Clock:
 
         told("", 0.0)
         yield None if self.progress is None else told
+        give_back()  # the next step has others in memory
         self.seconds[name] = perf_counter() - start
         told("", 1.0)
