@@ -39,6 +39,7 @@ from multilevel.fit.theta_points import ThetaPoints
 from multilevel.fit.theta_spread import ThetaMixture
 from multilevel.fit.variance_surface import VarianceSurface, variance_surface
 from multilevel.linear.assemble import linear_system
+from multilevel.linear.factorise import BlockedSystem
 
 MOST_ERROR = 0.05
 """Monte Carlo standard error of a mean, over the posterior standard deviation, above which it is called uncertain: that of 400 draws."""
@@ -113,7 +114,11 @@ def fit_points(
     """Fit a gaussian model; see ``bayesian_engine.fit_bayesian``."""
     tell = progress or nobody
     found = sample_points(reduce_design(priors.form.design), priors.inner, sampling, seed, tell, interval)
-    return build_points_fit(found, design, priors, sampling, interval, tell)
+    fit = build_points_fit(found, design, priors, sampling, interval, tell)
+    system = _system(found.conditionals)
+    if system is not None:
+        system.let_go()
+    return fit
 
 
 def build_points_fit(
@@ -365,8 +370,9 @@ def _covariances(layout: Layout, thetas: Floats, block: int) -> Floats:
     return np.asarray(np.einsum("sij,skj->sik", factor, factor))
 
 
-def _system(conditionals: PointConditionals) -> object | None:
-    return conditionals.density.system if isinstance(conditionals, Conditionals) else None
+def _system(conditionals: PointConditionals) -> BlockedSystem | None:
+    system = conditionals.density.system if isinstance(conditionals, Conditionals) else None
+    return system if isinstance(system, BlockedSystem) else None
 
 
 def _seconds(record: dict[str, object]) -> dict[str, float]:

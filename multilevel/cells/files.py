@@ -213,7 +213,7 @@ def _observed(file: _Columns, mean: Floats, cross: Floats) -> Observed:
     return Observed(
         file.floats("observed.mean", None if plain is None else plain.mean),
         file.floats("observed.square", None if plain is None else plain.square),
-        file.floats("observed.size", np.ones(len(mean))),
+        file.floats("observed.size", np.broadcast_to(1.0, len(mean))),
         file.floats("observed.size_square", nothing),
         file.floats("observed.product", nothing),
     )

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from multilevel.arrays import Floats, Integers, distinct
+from multilevel.arrays import Codes, Floats, Integers, distinct
 from multilevel.estimands.mix_parts import Sides
 
 MOST_BINS = 32
@@ -20,7 +20,7 @@ MOST_CROSSED = 2_000
 """Patterns where own levels meet levels of the common side in an interaction: each of those is a pattern of its own."""
 
 
-def distinct_rows(columns: Sequence[Floats | Integers], n_cells: int) -> Integers:
+def distinct_rows(columns: Sequence[Floats | Codes | Integers], n_cells: int) -> Integers:
     """(C,) code of each cell's combination of values."""
     codes = np.zeros(n_cells, dtype=np.int64)
     for column in columns:

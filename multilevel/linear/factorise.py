@@ -91,9 +91,7 @@ class BlockedSystem:
         for index, start in zip(self.rest, self.rest_starts, strict=False):
             scale_block(work, lambdas[index], start, self.sizes[index])
         work[np.arange(q), np.arange(q)] += 1.0
-        extra = 0.0
-        if beta_precision is not None:
-            extra = self._add_prior(work, q, p, beta_precision, beta_location)
+        extra = 0.0 if beta_precision is None else self._add_prior(work, q, p, beta_precision, beta_location)
         try:
             root = upper_root(work[: q + p, : q + p])
         except np.linalg.LinAlgError as error:
@@ -113,6 +111,10 @@ class BlockedSystem:
             # levels that pass something on to their ancestors are gone through one by one in any case, and weighted ones share no weight
             return unsummed(self.own, len(self.gram))
         return presum(self.own, self.cross, len(self.gram))
+
+    def let_go(self) -> None:
+        """Let go of what is summed beforehand for many factorisations: the few that follow go through the levels one by one."""
+        self.__dict__["presummed"] = unsummed(self.own, len(self.gram))
 
     @cached_property
     def leaf_rows(self) -> csr_array:

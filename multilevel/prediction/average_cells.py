@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from scipy.sparse import csr_array
 
-from multilevel.arrays import Floats, Integers, distinct
+from multilevel.arrays import Codes, Floats, Integers, distinct
 from multilevel.cells.statistics import Labels
 from multilevel.design.model import Design
 from multilevel.design.nesting import Nesting, is_constant_within
@@ -44,7 +44,7 @@ class _Column:
     """What tells cells apart: ``codes`` (C,) into ``labels``."""
 
     name: str
-    codes: Integers
+    codes: Codes | Integers
     labels: Sequence[str]
     is_number: bool = False
 
@@ -88,7 +88,7 @@ def _of_factor(
     is_additive = standard.outcome.is_linear and _is_additive(standard.sides)
     own_columns = _own_columns(design, tree, name, integrated, standard.sides if of == "population" else None)
     mix_columns = _mix_columns(design, tree, name)
-    own, mix = _bounded(factor.codes.astype(np.int64), own_columns, mix_columns, is_additive)
+    own, mix = _bounded(factor.codes, own_columns, mix_columns, is_additive)
     detailed = _detailed(standard, tree, name, variance, integrated, own[1], mix[1])
     found = (_additive if is_additive else _joint)(detailed)
     own_weight = detailed.own.weight
@@ -147,7 +147,7 @@ def _is_own(values: Floats, tree: Nesting, owned: frozenset[str]) -> bool:
 
 
 def _labelled(name: str, labels: Labels) -> _Column:
-    return _Column(name, labels.codes.astype(np.int64), [str(value) for value in labels.values])
+    return _Column(name, labels.codes, [str(value) for value in labels.values])
 
 
 def _numbered(name: str, values: Floats) -> _Column:
@@ -162,7 +162,7 @@ def _numbered(name: str, values: Floats) -> _Column:
 
 
 def _bounded(
-    level: Integers, own: list[_Column], mix: list[_Column], is_additive: bool
+    level: Codes, own: list[_Column], mix: list[_Column], is_additive: bool
 ) -> tuple[tuple[list[_Column], Integers], tuple[list[_Column], Integers]]:
     """Columns of both sides with the cells (C,) that they tell apart, within the bounds."""
     own, own_codes = _at_most(MOST_CELLS, [level], own, len(level))
@@ -170,7 +170,7 @@ def _bounded(
     return (own, own_codes), _at_most(most, [], mix, len(level))
 
 
-def _at_most(most: int, first: list[Integers], columns: list[_Column], n_cells: int) -> tuple[list[_Column], Integers]:
+def _at_most(most: int, first: Sequence[Codes | Integers], columns: list[_Column], n_cells: int) -> tuple[list[_Column], Integers]:
     """The columns, less the widest ones, that tell at most so many cells apart, with the cells (C,)."""
     while True:
         # each label occurs in a cell, so there are at least as many cells as labels
@@ -181,7 +181,7 @@ def _at_most(most: int, first: list[Integers], columns: list[_Column], n_cells: 
         columns = _without_widest(columns)
 
 
-def _cells(first: list[Integers], columns: list[_Column], n_cells: int | None = None) -> Integers:
+def _cells(first: Sequence[Codes | Integers], columns: list[_Column], n_cells: int | None = None) -> Integers:
     return distinct_rows([*first, *(column.codes for column in columns)], len(first[0]) if n_cells is None else n_cells)
 
 

@@ -12,6 +12,7 @@ from multilevel.design.nesting import Nesting
 from multilevel.estimands.expected_outcome import ExpectedOutcome
 from multilevel.fit.coefficients import coefficients_of
 from multilevel.fit.container import Fit
+from multilevel.machine import give_back
 from multilevel.pooling.free_intercepts import FreeIntercepts
 from multilevel.study.fitted_parts import PartResults
 from multilevel.study.options import FitOptions
@@ -38,6 +39,7 @@ def study_tables(
     """
 
     def tell(table: str, share: float) -> None:
+        give_back()
         if progress is not None:
             progress(table, share)
 
