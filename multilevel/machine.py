@@ -13,11 +13,6 @@ ARENA_MAX, ARENAS = -8, 2
 """glibc's name for the largest number of arenas (mallopt(3)), and how many a fit has use for: those of the main thread and of one other."""
 
 
-MMAP_THRESHOLD, OWN_PIECE = -3, 4 * 1024 * 1024
-"""glibc's name for the size from which a piece is mapped by itself, and goes back to the system as soon as it is freed; left alone, it
-grows to 32 MB."""
-
-
 def memory_bytes(system: Path = SYSTEM) -> int:
     """Memory in bytes: the machine's, or the smallest limit of the control groups that this process is in.
 
@@ -43,13 +38,12 @@ def processors(system: Path = SYSTEM) -> int:
 
 
 def few_arenas() -> bool:
-    """Have glibc share few arenas between threads: each keeps what was freed in it, which with one a thread is a tenth of a large fit; and
-    have it give back large pieces at once.
+    """Have glibc share few arenas between threads: each keeps what was freed in it, which with one a thread is a tenth of a large fit.
 
     Returns whether the C library knows of arenas; others are left as they are.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
-    return mallopt is not None and bool(mallopt(ARENA_MAX, ARENAS)) and bool(mallopt(MMAP_THRESHOLD, OWN_PIECE))
+    return mallopt is not None and bool(mallopt(ARENA_MAX, ARENAS))
 
 
 def give_back() -> bool:

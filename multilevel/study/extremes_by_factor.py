@@ -17,6 +17,7 @@ from multilevel.fit.container import Check, Fit, fact
 from multilevel.pooling.extremes import NoPoolingFit, fit_complete, fit_no_pooling
 from multilevel.pooling.free_intercepts import FreeIntercepts, Prepared, TermByTerm, coefficients_of_term, free_intercepts, free_term
 from multilevel.study.options import FitOptions
+from multilevel.threads import at_once
 
 
 @dataclass(frozen=True)
@@ -47,23 +48,38 @@ class Pooling:
 
 def fit_pooling(design: Design, tree: Nesting, options: FitOptions, partial: Fit) -> Pooling:
     """Fit the extremes beside ``partial``; what cannot be estimated is left null and said in ``diagnostics``."""
-    checks: list[Check] = []
-    complete = _complete(design, options, checks)
-    free, terms = _with_parts_free(design, tree, partial, checks) if tree.factors else ({}, {})
-    separate = {name: fit for name in tree.factors if (fit := _separate(design, name, options, checks)) is not None}
+    # in an order of their own: the two run at the same time
+    of_complete, of_free, of_separate = list[Check](), list[Check](), list[Check]()
+    complete = _complete(design, options, of_complete)
+    free: dict[str, Callable[[], FreeIntercepts]] = {}
+    terms: dict[tuple[str, str], TermByTerm] = {}
+    separate: dict[str, NoPoolingFit] = {}
+
+    def with_parts_free() -> None:
+        if tree.factors:
+            _add_parts_free(design, tree, partial, free, terms, of_free)
+
+    def without_the_others() -> None:
+        separate.update((name, fit) for name in tree.factors if (fit := _separate(design, name, options, of_separate)) is not None)
+
+    at_once([with_parts_free, without_the_others])
     coefficients = [] if complete is None else [coefficients_of(complete, "complete")]
     finest = max(separate, key=lambda name: tree.factors[name].n_levels, default=None)
     if finest is not None and separate[finest].fit.design.population:
         coefficients.append(coefficients_of(separate[finest].fit, "none"))
-    return Pooling(complete, free, terms, separate, coefficients, checks)
+    return Pooling(complete, free, terms, separate, coefficients, [*of_complete, *of_free, *of_separate])
 
 
-def _with_parts_free(
-    design: Design, tree: Nesting, partial: Fit, checks: list[Check]
-) -> tuple[dict[str, Callable[[], FreeIntercepts]], dict[tuple[str, str], TermByTerm]]:
+def _add_parts_free(
+    design: Design,
+    tree: Nesting,
+    partial: Fit,
+    free: dict[str, Callable[[], FreeIntercepts]],
+    terms: dict[tuple[str, str], TermByTerm],
+    checks: list[Check],
+) -> None:
     """By factor its intercepts free, and by factor and term that term; one factor's systems are let go before the next one's are made."""
     prepared = Prepared.of(partial)
-    free, terms = {}, {}
     for name in tree.factors:
         own = _free(partial, name, prepared, checks)
         if own is not None:
@@ -72,7 +88,6 @@ def _with_parts_free(
             found = _term(partial, tree, name, term, own, prepared, checks)
             if found is not None:
                 terms[name, term] = found
-    return free, terms
 
 
 def _complete(design: Design, options: FitOptions, checks: list[Check]) -> Fit | None:
