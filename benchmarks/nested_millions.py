@@ -162,7 +162,7 @@ def _measured(folder: str, name: str, arguments: list[str], limit: float | None 
     if process.returncode:
         print(f"{name} ended with {process.returncode}: {text[-500:]}")
     # of the largest process among the command and all that it waited for
-    return _Took(time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1e6, text)
+    return _Took(time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024 / 1e9, text)
 
 
 def _last(output: str) -> str:

@@ -65,8 +65,8 @@ LEVEL_ANSWERS = 1.2e-5
 ONE_FACTOR_ANSWERS = 2.2e-6
 """The same where one factor is eliminated: its levels are asked in compiled loops."""
 
-POINT_COPIES = 5
-"""Copies of every level's numbers at every point: means, sds, and three that the tables work on."""
+POINT_COPIES = 3
+"""Copies of every level's numbers at every point: means, sds, and what the tables work on."""
 
 
 SAFE_POINTS = 650.0

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_array
 
-from multilevel.arrays import Floats, Integers
+from multilevel.arrays import Codes, Floats, Integers
 from multilevel.design.effect_rows import effect_places
 from multilevel.estimands.mix_parts import Sides
 from multilevel.families.link import Link
@@ -35,7 +35,7 @@ class OwnBins:
     codes : (C,) the bin of each cell. level, weight : (B,) the bin's level and its weight there. ratio, spread : (B,) see ``CommonBins``.
     """
 
-    codes: Integers
+    codes: Codes
     level: Integers
     weight: Floats
     ratio: Floats
@@ -72,7 +72,7 @@ def level_bins(codes: Integers, level: Integers, n: Floats, corrections: tuple[F
     level_of = np.zeros(n_bins, dtype=np.int64)
     level_of[codes] = level
     weight = np.bincount(codes, n, n_bins) / np.bincount(level, n, n_levels)[level_of]
-    return OwnBins(codes, level_of, weight, *corrections)
+    return OwnBins(codes.astype(np.int32), level_of, weight, *corrections)
 
 
 def corrections(average: csr_array, predictor: Floats, spread: Floats, response: Link) -> tuple[Floats, Floats]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import coo_array, csr_array
 
-from multilevel.arrays import Floats, Integers
+from multilevel.arrays import Codes, Floats, Integers
 from multilevel.design.effect_rows import effect_places
 from multilevel.design.model import Design
 from multilevel.design.nesting import Nesting
@@ -62,6 +62,7 @@ def combine(outcome: ExpectedOutcome, nesting: Nesting, pair: CellPair, variance
     parts = _variance_parts(variance, nesting, pair, design.cells.n_cells)
     common = outcome.common(sides, first.n_bins * second.n_bins, own_part=parts[0] * parts[1], common_part=parts[2])
     n, mix = design.cells.line_items, design.cells.common_weight
+    codes: list[tuple[Codes | Integers, int]]
     codes = [(first.codes, first.n_bins), (second.codes, second.n_bins), (common.codes, common.n_bins)]
     averaged = [np.asarray(averaging(*code, weights) @ part) for code, weights, part in zip(codes, (n, n, mix), parts, strict=True)]
     blocks = [index for index, block in enumerate(design.blocks) if block.factor.name in pair.joint - loose]

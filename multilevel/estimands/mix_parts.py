@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import coo_array, csr_array, eye_array, hstack, kron
 
-from multilevel.arrays import Floats, Integers
+from multilevel.arrays import Codes, Floats, Integers
 from multilevel.design.group_predictors import GROUP_KINDS, column_values, part_values, parts
 from multilevel.design.model import Design, DesignColumn
 from multilevel.design.nesting import is_constant_within
@@ -49,7 +49,7 @@ def split_sides(design: Design, owned: Sequence[frozenset[str]], crossed: tuple[
     return Sides(design, population, effects, home, len(owned), crossed)
 
 
-def averaging(codes: Integers, n_bins: int, weights: Floats) -> csr_array:
+def averaging(codes: Codes | Integers, n_bins: int, weights: Floats) -> csr_array:
     """(B, C) averages cells into bins with ``weights`` (C,); a bin without weight is a row of zeros."""
     totals = np.bincount(codes, weights=weights, minlength=n_bins)
     totals = np.where(totals > 0.0, totals, 1.0)
@@ -58,10 +58,10 @@ def averaging(codes: Integers, n_bins: int, weights: Floats) -> csr_array:
             (weights / totals[0], np.arange(len(codes), dtype=np.int32), np.array([0, len(codes)], np.int32)), shape=(1, len(codes))
         )
     starts = np.arange(len(codes) + 1, dtype=np.int32)
-    return csr_array((weights / totals[codes], codes.astype(np.int32), starts), shape=(len(codes), n_bins)).T.tocsr()
+    return csr_array((weights / totals[codes], codes.astype(np.int32, copy=False), starts), shape=(len(codes), n_bins)).T.tocsr()
 
 
-def bin_means(codes: Integers, n_bins: int, weights: Floats, values: Floats) -> Floats:
+def bin_means(codes: Codes | Integers, n_bins: int, weights: Floats, values: Floats) -> Floats:
     """(B,) means of ``values`` (C,) in each bin, as ``averaging`` gives them; 0 of a bin without weight."""
     totals = np.bincount(codes, weights, n_bins)
     return np.asarray(np.bincount(codes, weights * values, n_bins) / np.where(totals > 0.0, totals, 1.0))

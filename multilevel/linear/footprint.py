@@ -7,12 +7,16 @@ from multilevel.errors import FitError
 from multilevel.fit.joint_draws import CHECK_DRAWS, MOST_VALUES
 from multilevel.linear.assemble import dense_effects
 from multilevel.machine import memory_bytes
+from multilevel.threads import PIECES
 
 DENSE_COPIES = 6
 """Square matrices of the dense factor's size at once: cross-products, what is left of them, the root, its inverse, two on the way."""
 
-CELL_COPIES = 3
-"""Of a cell's statistics and columns at once: as read, as the design's columns, as reduced rows."""
+CELL_COPIES = 2
+"""Of a cell's columns at once: as the design's, as reduced rows."""
+
+TOUCHED_BYTES = 12
+"""Of a column that a level of the eliminated factors touches: its number and a cross-product."""
 
 JOINT_DRAWS = 10
 """Of all coefficients, for what fitting takes from cells' sums of squares."""
@@ -61,11 +65,12 @@ def _levels(design: Design) -> int:
 def likelihood_bytes(design: Design) -> int:
     """Bytes at the peak of a likelihood fit with its tables, right to about a factor of two."""
     # every level of the eliminated factors touches the columns that its rows do
-    touched = reduced_rows(design) * (len(design.population) + len(design.blocks) + 1) * 16
+    touched = reduced_rows(design) * (len(design.population) + len(design.blocks) + 1) * TOUCHED_BYTES
     dense = dense_effects(design)
     n_coefficients = len(design.population) + design.n_effects
-    # one fit more for each factor, its intercepts free, is kept for the tables
-    free = len({block.factor.name for block in design.blocks}) * touched
+    # one fit more for each factor, its intercepts free: kept for the tables, or made again for those that are worked on
+    factors = len({block.factor.name for block in design.blocks})
+    free = (min(factors, PIECES) if design.cells.has_moments else factors) * touched
     values = CHECK_DRAWS * n_coefficients
     drawn = 8 * (JOINT_DRAWS * n_coefficients + DRAW_COPIES * values * (values <= MOST_VALUES))
     return PROCESS + surrounding_bytes(design) + touched + free + 8 * DENSE_COPIES * dense**2 + drawn
