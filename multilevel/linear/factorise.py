@@ -118,7 +118,7 @@ class BlockedSystem:
 
     @cached_property
     def leaf_rows(self) -> csr_array:
-        """(L k, q_r + p + 1) sparse Z_e'[Z_r Q r] of the eliminated factor, the same at every theta."""
+        """Sparse Z_e'[Z_r Q] of the eliminated factor, see ``level_rows``; the same at every theta."""
         return level_rows(self.cross, len(self.gram))
 
     @cached_property

@@ -29,13 +29,12 @@ def arrow_form(joint: NormalJoint) -> ArrowForm:
         moved = joint.sensitivity[core]
         covariance += moved @ joint.extra @ moved.T
     picked = csr_array((np.ones(q), (np.arange(q), core[:q])), shape=(q, total))
-    # the outcome's row is one of zeros
     on_beta = csr_array(np.hstack([system.triangle, np.zeros((p, total - p))]))
-    onto = narrowed(csr_array(vstack([picked, on_beta, csr_array((1, total))])))
+    onto = narrowed(csr_array(vstack([picked, on_beta])))
     kernels = [joint.factor.kernels, *(one.kernels for one in joint.factor.chain)]
     steps: list[Step] = []
     for at, (one, own) in enumerate(zip(joint.eliminated, kernels, strict=False)):
-        given = one.cross @ onto
+        given = one.times_rest(onto)
         for link, above in zip(one.links, joint.eliminated[at + 1 :], strict=True):
             given = given + link @ above.places
         steps += scalar_steps(one.places.indices.astype(np.int64), csr_array(narrowed(-one.kernels) @ given), sigma**2 * own)

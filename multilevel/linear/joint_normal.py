@@ -77,7 +77,7 @@ class NormalJoint:
             sizes = [above[1].shape[0] * above[1].shape[1] for above in parts[at + 1 :]]
             places = picker(self.places(blocks), self._total)
             on_rest = level_rows(cross, len(factor.system.gram)) if found else factor.system.leaf_rows
-            found.append(EliminatedMatrices(places, block_diagonal(kernels), on_rest, level_links(up, sizes)))
+            found.append(EliminatedMatrices(places, block_diagonal(kernels), on_rest, level_links(up, sizes), len(factor.root)))
         return tuple(found)
 
     @property
