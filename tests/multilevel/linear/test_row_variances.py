@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
-from multilevel.linear import products, row_variances
+from multilevel.linear import arrow_matrices, products, row_variances
 from multilevel.linear.assemble import linear_system
+from multilevel.linear.joint_arrow import arrow_form
 from multilevel.linear.joint_normal import NormalJoint
 from multilevel.linear.row_variances import coefficient_places, goes_row_by_row, row_by_row
 
@@ -82,3 +83,20 @@ def test_rows_of_one_level_and_a_few_others_are_those_of_the_covariance(sd, rows
     assert goes_row_by_row(factor, csr_array(wanted))
     expected = np.einsum("ij,jk,ik->i", wanted, covariance, wanted)
     np.testing.assert_allclose(row_by_row(factor, csr_array(wanted)), expected, rtol=1e-7)
+
+
+def test_cross_products_that_are_shared_with_the_outcome_answer_as_a_copy_without_it(rows_of, lambdas_of, monkeypatch) -> None:
+    rows, lambdas = rows_of((100, 30, 12), (1, 2, 1), n=300), lambdas_of((1, 2, 1))
+
+    def answers() -> tuple[np.ndarray, ...]:
+        joint = NormalJoint(linear_system(rows).factorise(lambdas), 1.3)
+        asked = csr_array(np.round(np.random.default_rng(9).standard_normal((7, len(joint.mean)))))
+        assert joint.eliminated[0].cross.shape[1] == joint.eliminated[0].width + int(arrow_matrices.MANY_ENTRIES == 0)
+        form = arrow_form(joint)
+        return joint.covariance_times(asked), joint._through_rest(asked), joint.spread_about(asked, asked[[0]]), form.covariance_of(asked)
+
+    copied = answers()
+    monkeypatch.setattr(arrow_matrices, "MANY_ENTRIES", 0)
+    for own, other in zip(answers(), copied, strict=True):
+        np.testing.assert_allclose(own, other, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(np.diagonal(copied[3]), 1.3**2 * copied[1], rtol=1e-9)
