@@ -36,7 +36,7 @@ def write_page(figures: Path) -> None:
             str(own["items"]),
             str(own["shops"]),
             str(own["sent_to_nuts"]),
-            f"{own['smallest_p']:.3f} ({own['of']} of {own['quantities']})",
+            f"{own['smallest_p']:.2g} ({own['of']} of {own['quantities']})",
             f"{0.005 / own['quantities']:.5f}",
             f"{own['below']:.2%}",
             f"{own['above']:.2%}",
