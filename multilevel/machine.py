@@ -47,8 +47,9 @@ def few_arenas() -> bool:
 
 
 def give_back() -> bool:
-    """Have glibc return what was freed to the system (malloc_trim(3)): pieces of middling size stay in the heap else, a quarter of a large
-    fit. Returns whether the C library can.
+    """Have glibc return freed memory to the system (malloc_trim(3)); otherwise pieces below its mapping threshold stay in the heap.
+
+    Returns whether anything was returned; False where the C library cannot.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
     return trim is not None and bool(trim(0))

@@ -171,7 +171,7 @@ def _ones(scores: Scores) -> Floats:
 
 
 def _of_pairs(scores: Scores, first: Factor, second: Factor) -> NewEffects:
-    """An effect of each combination of two factors that there is."""
+    """One effect for each combination of two factors that occurs."""
     found, codes = distinct(_pairs(first, second))
     return NewEffects(_of_rows(scores, codes.astype(np.int32)), (_ones(scores),), len(found))
 

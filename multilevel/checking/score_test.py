@@ -148,7 +148,7 @@ class Scores:
         d = 1.0 / (1.0 + own / np.median(own))
         marked = np.zeros(len(spread), dtype=np.bool_)
         marked[kept] = True
-        # one column after the other, and none of their long arrays beside the covariance
+        # one column at a time: its long arrays are gone before the covariance is made
         parts = [self._part(effects.of(at, own), clusters) for at, own in enumerate(np.split(marked, len(effects.columns)))]
         scores, fitted = np.concatenate([part.scores for part in parts]), csr_array(vstack([part.fitted for part in parts], format="csr"))
         left = self._shared(effects, np.split(marked, len(effects.columns))) - self.fit.joint.covariance_about(

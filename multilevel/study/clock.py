@@ -33,6 +33,6 @@ class Clock:
 
         told("", 0.0)
         yield None if self.progress is None else told
-        give_back()  # the next step has others in memory
+        give_back()  # the next step holds other arrays
         self.seconds[name] = perf_counter() - start
         told("", 1.0)

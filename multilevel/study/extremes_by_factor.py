@@ -48,7 +48,7 @@ class Pooling:
 
 def fit_pooling(design: Design, tree: Nesting, options: FitOptions, partial: Fit) -> Pooling:
     """Fit the extremes beside ``partial``; what cannot be estimated is left null and said in ``diagnostics``."""
-    # in an order of their own: the two run at the same time
+    # the two tasks run at the same time, so each has a list of its own: checks keep their order
     of_complete, of_free, of_separate = list[Check](), list[Check](), list[Check]()
     complete = _complete(design, options, of_complete)
     free: dict[str, Callable[[], FreeIntercepts]] = {}
@@ -78,7 +78,8 @@ def _add_parts_free(
     terms: dict[tuple[str, str], TermByTerm],
     checks: list[Check],
 ) -> None:
-    """By factor its intercepts free, and by factor and term that term; one factor's systems are let go before the next one's are made."""
+    """Add each factor's free intercepts to ``free`` and its free terms to ``terms``; one factor's systems are released before the next
+    one's are made."""
     prepared = Prepared.of(partial)
     for name in tree.factors:
         own = _free(partial, name, prepared, checks)
@@ -88,6 +89,7 @@ def _add_parts_free(
             found = _term(partial, tree, name, term, own, prepared, checks)
             if found is not None:
                 terms[name, term] = found
+        del own
 
 
 def _complete(design: Design, options: FitOptions, checks: list[Check]) -> Fit | None:

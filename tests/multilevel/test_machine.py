@@ -140,3 +140,22 @@ def test_arenas_are_few_where_the_c_library_is_glibc() -> None:
         assert 1 <= out.count("<heap nr=") <= 2
     else:
         assert out.strip() == "other"
+
+
+def test_freed_memory_goes_back_to_the_system_where_the_c_library_is_glibc() -> None:
+    has_glibc = "CS_GNU_LIBC_VERSION" in getattr(os, "confstr_names", {})
+    counted = (
+        "import numpy as np\n"
+        "from multilevel.machine import give_back\n"
+        "def resident():\n"
+        "    return int(open('/proc/self/statm').read().split()[1]) * 4096\n"
+        "pieces = [np.ones(12_000) for _ in range(2_000)]\n"
+        "pieces = pieces[-1:]\n"  # the last piece keeps the heap from shrinking by itself
+        "before = resident()\n"
+        "told = give_back()\n"
+        "print(told, before - resident())\n"
+    )
+    told, freed = subprocess.run([sys.executable, "-c", counted], capture_output=True, text=True, check=True).stdout.split()
+    if has_glibc:
+        assert told == "True"
+        assert int(freed) > 100e6
