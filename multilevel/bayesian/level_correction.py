@@ -51,9 +51,12 @@ RIDGE = 1e-6
 
 @dataclass(frozen=True)
 class LevelCorrection:
-    """The quadratic in features of theta about ``centre`` (d,), each held inside ``lowest`` and ``highest`` (d,), the range that it was
-    fitted to; ``coefficients`` (r,) of one, features and products of two. ``error`` : root mean square of what it misses, each value left
-    out of its fit."""
+    """The quadratic in features of theta about ``centre`` (d,); ``coefficients`` (r,) of one, features and products of two.
+
+    Outside ``lowest`` to ``highest`` (d,), the range of the features that it was fitted to, it goes on along its tangent at the nearest
+    place inside: it has no bends there that no value has shown, and what it corrects does not come back. ``error`` : root mean square of
+    what it misses, each value left out of its fit.
+    """
 
     layout: Layout
     centre: Floats
@@ -64,16 +67,15 @@ class LevelCorrection:
 
     def __call__(self, thetas: Floats) -> Floats:
         """(S,) at (S, d) thetas."""
-        inside = np.clip(features(self.layout, self.centre, thetas), self.lowest, self.highest)
-        return np.asarray(_terms(self._scaled(inside), len(self.coefficients)) @ self.coefficients)
+        z = _between(features(self.layout, self.centre, thetas), self.lowest, self.highest)
+        inside = np.clip(z, -1.0, 1.0)
+        slopes = _slopes(inside, self.coefficients)
+        return np.asarray(_terms(inside, len(self.coefficients)) @ self.coefficients + np.sum(slopes * (z - inside), axis=1))
 
     def slope(self, theta: Floats, step: float = 1e-5) -> Floats:
         """(d,) derivative at theta (d,)."""
         moves = step * np.eye(len(theta))
         return np.asarray((self(theta + moves) - self(theta - moves)) / (2.0 * step))
-
-    def _scaled(self, inside: Floats) -> Floats:
-        return _between(inside, self.lowest, self.highest)
 
 
 def features(layout: Layout, centre: Floats, thetas: Floats) -> Floats:
@@ -96,6 +98,16 @@ def _terms(z: Floats, most: int) -> Floats:
     i, j = np.triu_indices(d, 1)
     found = np.hstack([np.ones((len(z), 1)), z, z**2])
     return found if found.shape[1] + len(i) > most else np.hstack([found, z[:, i] * z[:, j]])
+
+
+def _slopes(z: Floats, coefficients: Floats) -> Floats:
+    """(S, d) derivatives at z (S, d) of ``_terms`` times ``coefficients`` (r,)."""
+    d = z.shape[1]
+    linear, square, products = coefficients[1 : 1 + d], coefficients[1 + d : 1 + 2 * d], coefficients[1 + 2 * d :]
+    mixed = np.zeros((d, d))
+    if len(products):
+        mixed[np.triu_indices(d, 1)] = products
+    return np.asarray(linear + z @ (2.0 * np.diag(square) + mixed + mixed.T))
 
 
 def quadratic(layout: Layout, centre: Floats, thetas: Floats, values: Floats, weights: Floats) -> LevelCorrection:

@@ -133,12 +133,14 @@ def quadrature(k: int, nodes: Mapping[int, int]) -> tuple[Floats, Floats]:
 @dataclass(frozen=True)
 class LevelMoments:
     """Every level's exact distribution, everything else held. log_integrals (L,) of its likelihood, less the likelihood's constant, over
-    the effects' prior; of x, means (L, k), covariances (L, k, k) and skewnesses (L, k) along each axis: 0, I and 0 where it is normal."""
+    the effects' prior; of x, means (L, k), covariances (L, k, k) and skewnesses (L, k) along each axis: 0, I and 0 where it is normal.
+    shares (L, S) of the probability at the points of the quadrature."""
 
     log_integrals: Floats
     means: Floats
     covariances: Floats
     skewness: Floats
+    shares: Floats
 
 
 def exact_moments(normals: LevelNormals, likelihood: Likelihood, log_dispersion: float) -> LevelMoments:
@@ -154,7 +156,17 @@ def exact_moments(normals: LevelNormals, likelihood: Likelihood, log_dispersion:
     covariances = np.einsum("ls,lsi,lsj->lij", shares, away, away, optimize=True)
     variances = np.diagonal(covariances, axis1=1, axis2=2)
     third = np.einsum("ls,lsi->li", shares, away**3)
-    return LevelMoments(log_integrals, means, covariances, third / np.maximum(variances, 1e-12) ** 1.5)
+    return LevelMoments(log_integrals, means, covariances, third / np.maximum(variances, 1e-12) ** 1.5, shares)
+
+
+def score_gains(normals: LevelNormals, moments: LevelMoments, likelihood: Likelihood, log_dispersion: float) -> Floats:
+    """(R,) each row's expected score under its level's exact distribution, less that under the normal one, everything else held."""
+    points, weights = quadrature(normals.rows.shape[1], NODES)
+    gains = np.zeros_like(normals.eta)
+    for x, weight, share in zip(points, weights, moments.shares.T, strict=True):
+        score = likelihood.curvature(normals.eta + normals.rows @ x, log_dispersion).score
+        gains += (share - weight)[normals.factor.codes] * score
+    return gains
 
 
 def weight_scales(normals: LevelNormals, moments: LevelMoments) -> Floats:
