@@ -30,7 +30,7 @@ from multilevel.families.likelihood_parts import likelihood_of
 from multilevel.families.outcome import Outcome
 from multilevel.generalised.basis_prior import BasisPrior
 from multilevel.generalised.pirls import Mode, find_mode, quick_mode
-from multilevel.generalised.reweighting import Coordinates, Reweighting, reweighting, solve
+from multilevel.generalised.reweighting import Coordinates, Reweighting, reweighting, solve, undone
 from multilevel.linear.effects_gradient import volume_gradient
 from multilevel.linear.touched_covariances import TouchedCovariances
 
@@ -161,7 +161,7 @@ class LaplaceCollapsed:
     def spherical(self, theta: Floats, effects: Coordinates) -> Coordinates:
         """(u, gamma) of (b, gamma)."""
         rows = self.coordinates
-        parts = [np.linalg.solve(root, own.T).T for root, own in zip(self.lambdas(theta), rows.by_block(effects), strict=True)]
+        parts = [undone(root, own) for root, own in zip(self.lambdas(theta), rows.by_block(effects), strict=True)]
         return rows.from_blocks(parts, effects.basis)
 
     def __call__(self, theta: Floats) -> float:

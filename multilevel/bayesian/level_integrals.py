@@ -68,7 +68,12 @@ class LevelNormals:
     @property
     def log_det_precision(self) -> float:
         """Sum over the levels of log |C C'|."""
-        return -2.0 * float(np.sum(np.log(np.abs(np.linalg.det(self.roots)))))
+        return -2.0 * float(np.sum(self.log_volumes))
+
+    @property
+    def log_volumes(self) -> Floats:
+        """(L,) log |C^-T|, which is triangular."""
+        return np.asarray(np.log(np.diagonal(self.roots, axis1=1, axis2=2)).sum(axis=1))
 
     def log_ratios(self, likelihood: Likelihood, log_dispersion: float, points: Floats) -> Iterator[Floats]:
         """Per point x (k,) of ``points`` (S, k): (L,) log exact density over the normal one, less the same at the centre."""
@@ -147,15 +152,19 @@ def exact_moments(normals: LevelNormals, likelihood: Likelihood, log_dispersion:
     """By quadrature about the normal distributions."""
     points, weights = quadrature(normals.rows.shape[1], NODES)
     logs = np.stack(list(normals.log_ratios(likelihood, log_dispersion, points)), axis=1) + np.log(weights)
-    total = logsumexp(logs, axis=1)
+    most = logs.max(axis=1)
+    shares = np.exp(logs - most[:, None], out=logs)
+    sums = shares.sum(axis=1)
+    shares /= sums[:, None]
     at_centre = normals.factor.rows_of(likelihood.terms(normals.eta, log_dispersion)) - 0.5 * np.sum(normals.centre**2, axis=1)
-    log_integrals = at_centre + total + np.log(np.abs(np.linalg.det(normals.roots)))
-    shares = np.exp(logs - total[:, None])
-    means = shares @ points
-    away = points[None] - means[:, None]
-    covariances = np.einsum("ls,lsi,lsj->lij", shares, away, away, optimize=True)
+    log_integrals = at_centre + most + np.log(sums) + normals.log_volumes
+    k = points.shape[1]
+    products = (points[:, :, None] * points[:, None, :]).reshape(len(points), k * k)
+    means, squares, cubes = np.split(shares @ np.hstack([points, products, points**3]), [k, k + k * k], axis=1)
+    squares = squares.reshape(-1, k, k)
+    covariances = squares - means[:, :, None] * means[:, None, :]
+    third = cubes - 3.0 * means * np.diagonal(squares, axis1=1, axis2=2) + 2.0 * means**3
     variances = np.diagonal(covariances, axis1=1, axis2=2)
-    third = np.einsum("ls,lsi->li", shares, away**3)
     return LevelMoments(log_integrals, means, covariances, third / np.maximum(variances, 1e-12) ** 1.5, shares)
 
 
@@ -177,10 +186,13 @@ def weight_scales(normals: LevelNormals, moments: LevelMoments) -> Floats:
     """
     covariances = moments.covariances
     k = covariances.shape[1]
-    inverse = 1.0 / normals.roots if k == 1 else np.linalg.inv(normals.roots)
-    precision = np.swapaxes(inverse, 1, 2) @ inverse
-    exact = np.swapaxes(inverse, 1, 2) @ np.linalg.inv(covariances) @ inverse
-    of_rows, of_exact = (np.trace(own, axis1=1, axis2=2) - k for own in (precision, exact))
+    if k == 1:
+        precision = normals.roots[:, 0, 0] ** -2.0
+        of_rows, of_exact = precision - 1.0, precision / covariances[:, 0, 0] - 1.0
+    else:
+        inverse = np.linalg.inv(normals.roots)
+        whole = np.swapaxes(inverse, 1, 2) @ np.stack([np.broadcast_to(np.eye(k), covariances.shape), np.linalg.inv(covariances)]) @ inverse
+        of_rows, of_exact = np.trace(whole, axis1=2, axis2=3) - k
     found = np.divide(of_exact, of_rows, out=np.ones_like(of_rows), where=of_rows > 1e-9)
     return np.clip(found, *SCALES)
 

@@ -16,7 +16,7 @@ from multilevel.bayesian.laplace_collapsed import LaplaceCollapsed
 from multilevel.errors import FitError
 from multilevel.families.likelihood import Likelihood
 from multilevel.generalised.pirls import Mode
-from multilevel.generalised.reweighting import Coordinates, solve
+from multilevel.generalised.reweighting import Coordinates, solve, undone
 from multilevel.linear.factorise import BlockedFactor
 from multilevel.linear.touched_covariances import TouchedCovariances
 
@@ -85,7 +85,7 @@ def variational_normal(density: LaplaceCollapsed, theta: Floats, mode: Mode) -> 
 def pull(density: LaplaceCollapsed, lambdas: list[Floats], effects: Coordinates) -> Coordinates:
     """Half the derivative of the prior's penalty: Sigma^-1 b, and R (gamma - c)."""
     rows = density.coordinates
-    parts = [np.linalg.solve(root @ root.T, own.T).T for root, own in zip(lambdas, rows.by_block(effects), strict=True)]
+    parts = [undone(root @ root.T, own) for root, own in zip(lambdas, rows.by_block(effects), strict=True)]
     return rows.from_blocks(parts, density.prior.pull(effects.basis))
 
 

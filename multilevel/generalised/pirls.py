@@ -16,7 +16,7 @@ from multilevel.errors import FitError
 from multilevel.families.likelihood import EPSILON, Curvature, Likelihood
 from multilevel.families.likelihood_parts import rounding_of_newton, value_and_rounding
 from multilevel.generalised.basis_prior import BasisPrior
-from multilevel.generalised.reweighting import Coordinates, Reweighting, solve, solve_spherical
+from multilevel.generalised.reweighting import Coordinates, Reweighting, solve, solve_spherical, undone
 from multilevel.linear.factorise import BlockedFactor
 
 STEPS = 100
@@ -212,13 +212,13 @@ class _Search:
 
 def _turned(layout: Reweighting, lambdas: Sequence[Floats], effects: Coordinates) -> Coordinates:
     """u = Lambda^-1 b."""
-    parts = [np.linalg.solve(part, own.T).T for part, own in zip(lambdas, layout.by_block(effects), strict=True)]
+    parts = [undone(part, own) for part, own in zip(lambdas, layout.by_block(effects), strict=True)]
     return layout.from_blocks(parts, effects.basis)
 
 
 def _pull(layout: Reweighting, lambdas: Sequence[Floats], spherical: Coordinates) -> Coordinates:
     """Lambda'^-1 u."""
-    parts = [np.linalg.solve(part.T, own.T).T for part, own in zip(lambdas, layout.by_block(spherical), strict=True)]
+    parts = [undone(part.T, own) for part, own in zip(lambdas, layout.by_block(spherical), strict=True)]
     return layout.from_blocks(parts, spherical.basis)
 
 

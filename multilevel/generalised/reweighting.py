@@ -242,6 +242,11 @@ class Reweighting:
         return columns, np.hstack([self.rest_values, self.basis])
 
 
+def undone(root: Floats, effects: Floats) -> Floats:
+    """(L, k) the inverse of ``root`` (k, k) times each row of ``effects``."""
+    return effects / root[0, 0] if len(root) == 1 else np.linalg.solve(root, effects.T).T
+
+
 def _stages(system: BlockedSystem) -> tuple[Stage, ...]:
     """Every eliminated factor, from the leaves up."""
     return (Stage(system.merged, system.own, system.cross, system.up), *system.chain) if system.merged else ()
