@@ -51,11 +51,11 @@ ROOT_VALUES, MOST_ROOTS = 4_000_000, 500
 """Doubles of all roots together: 32 MB, and few enough to be kept with the tables; and how many roots at most."""
 
 
-MOST_FOR_BOUNDS, VALUES_FOR_BOUNDS = 4_000, 40_000_000
+MOST_FOR_BOUNDS, VALUES_FOR_BOUNDS = 8_000, 40_000_000
 """Points, and points times coefficients and effects, up to which more are made for the bounds of variance components, where so many are
 expected to do at first."""
 
-SPARE = 1.5
+SPARE = 2.0
 """Points over those that the first estimate of the error asks for."""
 
 MANY_COEFFICIENTS = 50_000
