@@ -16,7 +16,7 @@ from multilevel.bayesian.durations import USUAL_STEPS, duration, nuts_seconds, s
 from multilevel.bayesian.laplace_collapsed import LaplaceCollapsed
 from multilevel.bayesian.laplace_conditionals import kept_bytes, reweighted_bytes
 from multilevel.bayesian.laplace_points import CORRECTED
-from multilevel.bayesian.level_points import number_of_points, points_to_begin_with
+from multilevel.bayesian.level_points import points_to_begin_reweighted, points_to_begin_with
 from multilevel.bayesian.memory import draws_bytes, draws_seconds, is_by_points
 from multilevel.bayesian.nuts_fit import FEW_COEFFICIENTS, MANY_EFFECTS, starting_covariances, starting_dispersion
 from multilevel.bayesian.parameters import Layout
@@ -151,7 +151,8 @@ def _by_laplace_points(design: Design, rows: ReducedRows, family: str, priors: R
         began = time.perf_counter()
         density.value_and_gradient(theta + step)
         gradient = time.perf_counter() - began
-    points, level_points = _points(design, SAFE_POINTS), number_of_points(layout.size)
+    points = _points(design, SAFE_POINTS)
+    level_points = points_to_begin_reweighted(layout.size, len(design.population) + design.n_effects)
     template = density.coordinates.template
     kept = level_points * reweighted_bytes(template)
     passes = TABLE_PASSES * PASS * FACTORISATION * (KEPT_PASS if kept <= kept_bytes() else 1.0)

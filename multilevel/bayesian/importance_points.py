@@ -63,6 +63,9 @@ SMALLEST_DECREMENT = 1e-2
 
 SMALLEST_STEP = 1e-9
 
+NEAR_GRADIENT = 0.05
+"""Of a log density, in its standard deviations, where its mode is taken to be found for the time being."""
+
 HESSIAN_STEP = 1e-3
 
 
@@ -203,7 +206,12 @@ def largest_pareto_k(size: int) -> float:
 
 
 def find_mode(gradient: Gradient, start: Floats, units: Floats) -> tuple[Floats, Floats]:
-    """The mode (d,) and the curvature's covariance (d, d) there, by quasi-Newton steps in ``units`` and Newton's at the end.
+    """The mode (d,) and the curvature's covariance (d, d) there; raises as ``search_mode``."""
+    return settled(gradient, search_mode(gradient, start, units))
+
+
+def search_mode(gradient: Gradient, start: Floats, units: Floats) -> Floats:
+    """About the mode (d,), by quasi-Newton steps in ``units``.
 
     Raises
     ------
@@ -218,7 +226,23 @@ def find_mode(gradient: Gradient, start: Floats, units: Floats) -> tuple[Floats,
         return -max(value, IMPOSSIBLE), -units * slope
 
     found = minimize(negative, np.zeros(len(start)), jac=True, method="BFGS", options={"gtol": 1e-2})
-    mode = start + units * np.asarray(found.x)
+    return start + units * np.asarray(found.x)
+
+
+def near_mode(gradient: Gradient, start: Floats, covariance: Floats) -> tuple[Floats, Floats]:
+    """About the mode (d,), and about the curvature's ``covariance`` (d, d) there, by quasi-Newton steps from those of a density like it."""
+    root = np.linalg.cholesky(covariance)
+
+    def negative(scaled: Floats) -> tuple[float, Floats]:
+        value, slope = gradient(start + root @ scaled)
+        return -max(value, IMPOSSIBLE), -root.T @ slope
+
+    found = minimize(negative, np.zeros(len(start)), jac=True, method="BFGS", options={"gtol": NEAR_GRADIENT})
+    return start + root @ np.asarray(found.x), np.asarray(root @ found.hess_inv @ root.T)
+
+
+def settled(gradient: Gradient, mode: Floats) -> tuple[Floats, Floats]:
+    """Newton's steps from very near the mode, and the curvature's covariance there."""
     value, slope = gradient(mode)
     covariance = curvature(gradient, mode)
     for _ in range(NEWTON_STEPS):  # line searches give up where millions of rows leave the density few digits near its peak

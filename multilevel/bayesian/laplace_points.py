@@ -15,13 +15,23 @@ import numpy as np
 from multilevel.arrays import Floats
 from multilevel.bayesian.bookkeeping import Clock, one_blas_thread
 from multilevel.bayesian.collapsed_fit import starting_point
-from multilevel.bayesian.importance_points import MAX_PARETO_K, Tell, ThetaPosterior, find_mode, first_proposal, nobody, points_about
+from multilevel.bayesian.conditionals import PointConditionals
+from multilevel.bayesian.importance_points import (
+    MAX_PARETO_K,
+    Tell,
+    ThetaPosterior,
+    first_proposal,
+    near_mode,
+    nobody,
+    points_about,
+    settled,
+)
 from multilevel.bayesian.independence import importance
 from multilevel.bayesian.laplace_collapsed import LaplaceCollapsed
 from multilevel.bayesian.laplace_conditionals import laplace_conditionals
 from multilevel.bayesian.level_correction import LevelCorrection, corrections, first_points, normals_about, quadratic, worth_correcting
 from multilevel.bayesian.level_integrals import MOST_EFFECTS, TAIL, LevelFactor, LevelShapes, largest, level_factors, level_shapes
-from multilevel.bayesian.level_points import choose_points, number_of_points
+from multilevel.bayesian.level_points import LevelPoints, choose_points, number_of_points, points_to_begin_reweighted
 from multilevel.bayesian.parameters import Layout
 from multilevel.bayesian.points_fit import (
     OF_POINTS,
@@ -35,6 +45,7 @@ from multilevel.bayesian.points_fit import (
 )
 from multilevel.bayesian.priors import ResolvedPriors
 from multilevel.bayesian.sampling import Sampling
+from multilevel.bayesian.some_levels import laplace_mode
 from multilevel.bayesian.unit_free_priors import ModelPriors
 from multilevel.bayesian.variational_normal import LevelsNotNormalError, variational_normal
 from multilevel.design.model import Design
@@ -43,14 +54,11 @@ from multilevel.families.outcome import Outcome
 from multilevel.fit.container import Check, Fit, fact
 
 ROUNDS = 12
-"""Most fits of the correction, each where the one before has put the mode."""
+"""Most fits of the correction, each where the one before has put the mode: with very many levels Laplace's is many standard deviations
+away."""
 
-WIDEST = 8.0
-"""Most that the points of such a fit are farther apart than the posterior is wide: with very many levels Laplace's mode is many standard
-deviations away."""
-
-NEAR = 1.0
-"""Standard deviations that the mode may be from where the correction was fitted."""
+NEAR = 1.5
+"""Standard deviations that the mode may be from where the correction was fitted: inside the points that it was fitted to."""
 
 CORRECTED = 40
 """Points at which the correction is calculated again once the posterior is known, at least."""
@@ -85,23 +93,19 @@ class CorrectedDensity:
 
 
 def corrected_mode(
-    density: LaplaceCollapsed, factors: tuple[LevelFactor, ...], start: Floats, units: Floats, threads: int
+    density: LaplaceCollapsed, factors: tuple[LevelFactor, ...], mode: Floats, covariance: Floats, threads: int
 ) -> tuple[CorrectedDensity, Floats, Floats]:
-    """The corrected density with its mode (d,) and the curvature's covariance (d, d)."""
-    mode, covariance = find_mode(density.value_and_gradient, start, units)
-    width = 1.0
+    """The corrected density with its mode (d,) and the curvature's covariance (d, d), from those of Laplace's approximation."""
     for _ in range(ROUNDS):
         density.follow(mode, covariance)
         worth = worth_correcting(density, factors, mode)
-        thetas, weights = first_points(first_proposal(lambda points: density.many(points, threads), mode, covariance), width)
+        thetas, weights = first_points(first_proposal(lambda points: density.many(points, threads), mode, covariance))
         values = corrections(density, worth, thetas, threads)
         found = CorrectedDensity(density, worth, quadratic(density.layout, mode, thetas, values, weights))
         before, axes = mode, np.linalg.cholesky(covariance)
-        mode, covariance = find_mode(found.value_and_gradient, mode, units)
-        is_near = np.linalg.norm(np.linalg.solve(axes, mode - before)) < NEAR
-        if is_near and width == 1.0:
-            return found, mode, covariance
-        width = 1.0 if is_near else min(2.0 * width, WIDEST)
+        mode, covariance = near_mode(found.value_and_gradient, mode, covariance)
+        if np.linalg.norm(np.linalg.solve(axes, mode - before)) < NEAR:
+            return found, *settled(found.value_and_gradient, mode)
     raise LevelsNotNormalError(
         "The search for the mode of the variance parameters does not settle: levels have too few line items for Laplace's approximation. "
         "Write sampling: {form: nuts}."
@@ -157,7 +161,8 @@ def sample_laplace_points(
     density = LaplaceCollapsed(rows, outcome, layout, priors)
     clock.lap("cross_products")
     tell("mode of the variance parameters", 0.0)
-    corrected, mode, covariance = corrected_mode(density, factors, starting_point(layout, priors), parameter_units(layout, rows), threads)
+    of_laplace = laplace_mode(density, rows, outcome, largest(factors), starting_point(layout, priors), parameter_units(layout, rows))
+    corrected, mode, covariance = corrected_mode(density, factors, *of_laplace, threads)
     clock.lap("mode")
     shapes = shapes_at(density, factors, mode)
     of_levels = level_checks(shapes, largest(factors))
@@ -185,15 +190,22 @@ def sample_laplace_points(
     missed = max(correction.error, missed_at_fresh_points(theta, final, threads, rng))
     clock.lap("level_integrals")
     tell("nearest normal distributions", OF_POINTS)
-    levels = choose_points(theta, population, max(number_of_points(layout.size), most_roots(size)), rng)
-    conditionals = laplace_conditionals(density, largest(factors), theta.thetas[levels.places], threads)
+
+    def chosen(points: int) -> tuple[LevelPoints, PointConditionals]:
+        levels = choose_points(theta, population, points, rng)
+        return levels, laplace_conditionals(density, largest(factors), theta.thetas[levels.places], threads)
+
+    most = number_of_points(layout.size)
+    first = max(points_to_begin_reweighted(layout.size, size), most_roots(size))
+    levels, conditionals = chosen(first)
     clock.lap("conditionals")
     record = points_record(theta, population, levels, seed) | {
         "correction_sd": _weighted_sd(correction(theta.thetas), theta.weights),
         "seconds": clock.seconds,
     }
     checks = (*points_checks(theta), *of_levels, correction_check(missed))
-    return PointsPosterior(layout, theta, population, levels, conditionals, checks, record)
+    more = (lambda: chosen(most)) if first < most else None
+    return PointsPosterior(layout, theta, population, levels, conditionals, checks, record, more)
 
 
 def level_checks(shapes: Sequence[LevelShapes], leaves: LevelFactor) -> tuple[Check, Check, Check]:

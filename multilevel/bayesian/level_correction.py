@@ -191,11 +191,11 @@ def corrections(density: LaplaceCollapsed, factors: tuple[LevelFactor, ...], the
     return np.array(list(in_order(at_point, len(thetas), threads)))
 
 
-def first_points(proposal: SplitT, width: float) -> tuple[Floats, Floats]:
-    """(S, d) points around the centre of ``proposal`` to fit the quadratic to, ``width`` times as far apart, and (S,) weights."""
+def first_points(proposal: SplitT) -> tuple[Floats, Floats]:
+    """(S, d) points around the centre of ``proposal`` to fit the quadratic to, and (S,) weights."""
     d = len(proposal.location)
     size = max(FIRST, math.ceil(PER_TERM * (1 + 2 * d)))
     z = WIDTH * ndtri(qmc.Halton(d, rng=np.random.default_rng(0)).random(size))
     z[0] = 0.0
-    steps = width * z * np.where(z > 0, proposal.above, proposal.below)
+    steps = z * np.where(z > 0, proposal.above, proposal.below)
     return proposal.location + steps @ proposal.axes.T, np.exp(-0.25 * np.sum(z**2, axis=1) / d)

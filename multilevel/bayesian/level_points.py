@@ -32,6 +32,9 @@ FEW_POINTS, FEW_FROM = 32, 250_000
 """Points with which a gaussian model of more coefficients and effects begins: with so many levels the variance parameters are known so well
 that they often do. ``number_of_points`` where the Monte Carlo errors say otherwise."""
 
+FEW_REWEIGHTED_FROM = 50_000
+"""The same of other families, whose points take a search for the nearest normal distribution each."""
+
 PER_MOMENT = 3
 
 CANDIDATES = 500
@@ -92,11 +95,21 @@ def number_of_points(d: int) -> int:
     return max(LEVEL_POINTS, PER_MOMENT * 2 * d)
 
 
+def few_points(d: int) -> int:
+    """The points in d dimensions with which a model of very many levels begins."""
+    return max(FEW_POINTS, PER_MOMENT * 2 * d)
+
+
 def points_to_begin_with(d: int, coefficients: int) -> int:
     """How many points of a gaussian model in d dimensions, with so many coefficients and effects, are tried first."""
     if coefficients > FEW_FROM:
-        return max(FEW_POINTS, PER_MOMENT * 2 * d)
+        return few_points(d)
     return max(number_of_points(d), more_points(coefficients))
+
+
+def points_to_begin_reweighted(d: int, coefficients: int) -> int:
+    """The same of another family than the gaussian."""
+    return few_points(d) if coefficients > FEW_REWEIGHTED_FROM else number_of_points(d)
 
 
 def more_points(coefficients: int) -> int:

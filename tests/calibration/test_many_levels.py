@@ -16,22 +16,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.special import gammaln, ndtr
+from scipy.special import ndtr
 
 from benchmarks._reliability_page import provenance
 from benchmarks.many_levels_page import write_nuts, write_page
 from multilevel.bayesian import points_fit
 from multilevel.bayesian.conditionals import level_moments
-from multilevel.bayesian.distributions import Prior
 from multilevel.bayesian.laplace_points import sample_laplace_points
 from multilevel.bayesian.nuts_fit import sample_nuts
-from multilevel.bayesian.priors import ResolvedPriors
 from multilevel.bayesian.sampling import Sampling
-from multilevel.design.reduction import ReducedBlock, ReducedRows
-from multilevel.families.outcome import Outcome
-from multilevel.families.registry import family_named
 from multilevel.fit.interval_estimates import Moments
-from tests.many_level_shops import BETA_SD, CATEGORIES, REGIONS, SD_SCALE, VARIATION_SCALE, ManyLevelShop, many_level_shop
+from tests.many_level_models import model_of
+from tests.many_level_shops import CATEGORIES, REGIONS, ManyLevelShop, many_level_shop
 from tests.shop_by_shop import shop_by_shop
 
 type Lane = tuple[str, int, int]
@@ -49,24 +45,6 @@ LANES: tuple[Lane, ...] = (
 SHOPS = 200
 RANKED = {"region": 4, "household": 12, "category": 4}
 TAIL = 0.025
-FACTORS = ("region", "region:household", "category")
-
-
-def model_of(shop: ManyLevelShop, family: str) -> tuple[ReducedRows, Outcome, ResolvedPriors]:
-    """What the sampler needs of a shop, with the priors that it was drawn from."""
-    n, one = len(shop.outcome), np.ones(len(shop.outcome))
-    codes = zip(FACTORS, (shop.region, shop.household, shop.category), shop.effects, strict=True)
-    blocks = tuple(ReducedBlock(own.astype(np.int32), one[:, None], len(effects), name) for name, own, effects in codes)
-    X = np.column_stack([one, shop.on_sale])
-    rows = ReducedRows(X, blocks, shop.outcome, one, np.zeros(n), one, np.arange(n, dtype=np.int32), n, 0.0)
-    logs = float(np.log(shop.outcome).sum()) if family == "gamma" else 0.0
-    once = {"log_binomial": 0.0, "log_factorial": float(gammaln(shop.outcome + 1.0).sum()), "sum_log_outcome": logs}
-    histogram = np.column_stack(np.unique(shop.outcome, return_counts=True)).astype(float)
-    outcome = Outcome(family_named(family), shop.outcome, one, one, n, 0.0, once, histogram)
-    half, normal = Prior("half_normal", (SD_SCALE,)), Prior("normal", (0.0, BETA_SD))
-    of_scale = None if shop.scale is None else Prior("half_normal", (VARIATION_SCALE,))
-    priors = ResolvedPriors(np.zeros(2), np.eye(2) / BETA_SD**2, (normal, normal), ((half,),) * 3, (2.0,) * 3, None, of_scale)
-    return rows, outcome, priors
 
 
 def places_of(shop: ManyLevelShop, family: str, seed: int, cores: int = 1) -> dict[str, Any]:

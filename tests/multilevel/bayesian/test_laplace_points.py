@@ -221,6 +221,7 @@ def test_pareto_ks_are_arvizs() -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_is_fitted_by_points_and_keeps_its_gates(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("multilevel.bayesian.points_fit.DENSE_EFFECTS", 0)
+    monkeypatch.setattr("multilevel.bayesian.points_fit.MOST_FOR_BOUNDS", 1_000)  # five regions' would take most of the time
     design = design_of(NESTED, family, shop(family, n=240, households=60))
     told: list[float] = []
     fit = fit_bayesian(design, family, sampling={"form": "importance", "cores": 1}, progress=lambda doing, share: told.append(share))
