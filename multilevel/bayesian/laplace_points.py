@@ -58,7 +58,8 @@ ROUNDS = 12
 away."""
 
 NEAR = 1.5
-"""Standard deviations that the mode may be from where the correction was fitted: inside the points that it was fitted to."""
+"""Standard deviations that the mode may be from where the correction was fitted, by the density there and here: inside the points that it
+was fitted to."""
 
 CORRECTED = 40
 """Points at which the correction is calculated again once the posterior is known, at least."""
@@ -102,14 +103,21 @@ def corrected_mode(
         thetas, weights = first_points(first_proposal(lambda points: density.many(points, threads), mode, covariance))
         values = corrections(density, worth, thetas, threads)
         found = CorrectedDensity(density, worth, quadratic(density.layout, mode, thetas, values, weights))
-        before, axes = mode, np.linalg.cholesky(covariance)
+        before, spread = mode, covariance
         mode, covariance = near_mode(found.value_and_gradient, mode, covariance)
-        if np.linalg.norm(np.linalg.solve(axes, mode - before)) < NEAR:
-            return found, *settled(found.value_and_gradient, mode)
+        if _distance(mode - before, spread) < NEAR:
+            mode, covariance = settled(found.value_and_gradient, mode)
+            if _distance(mode - before, covariance) < NEAR:
+                return found, mode, covariance
     raise LevelsNotNormalError(
         "The search for the mode of the variance parameters does not settle: levels have too few line items for Laplace's approximation. "
         "Write sampling: {form: nuts}."
     )
+
+
+def _distance(move: Floats, covariance: Floats) -> float:
+    """Length of ``move`` (d,) in standard deviations."""
+    return float(np.linalg.norm(np.linalg.solve(np.linalg.cholesky(covariance), move)))
 
 
 def shapes_at(density: LaplaceCollapsed, factors: tuple[LevelFactor, ...], theta: Floats) -> list[LevelShapes]:
@@ -170,19 +178,22 @@ def sample_laplace_points(
         raise LevelsNotNormalError("; ".join(check.message for check in of_levels if check.gate and not check.passed))
     clock.lap("shapes_of_levels")
 
-    def points_of(own: CorrectedDensity, begun: float) -> ThetaPosterior:
+    def points_of(own: CorrectedDensity, mode: Floats, covariance: Floats, begun: float) -> ThetaPosterior:
         return points_about(
             lambda thetas: own.many(thetas, threads), mode, covariance, rng, lambda doing, share: tell(doing, OF_POINTS * max(share, begun))
         )
 
-    theta = points_of(corrected, 0.0)
+    theta = points_of(corrected, mode, covariance, 0.0)
     clock.lap("points")
     tell("integrals of single levels", OF_POINTS)
     were_enough = theta.are_enough
     theta, correction = recorrected(theta, corrected, threads, rng)
     if were_enough and not theta.are_enough:
         # the correction that the points were made with was too far off
-        theta = points_of(CorrectedDensity(density, corrected.factors, correction), 1.0)
+        corrected = CorrectedDensity(density, corrected.factors, correction)
+        mode, covariance = settled(corrected.value_and_gradient, near_mode(corrected.value_and_gradient, mode, covariance)[0])
+        density.follow(mode, covariance)
+        theta, correction = recorrected(points_of(corrected, mode, covariance, 1.0), corrected, threads, rng)
     final = CorrectedDensity(density, corrected.factors, correction)
     template = density.coordinates.template
     size = template.n_population + template.n_effects
