@@ -117,6 +117,7 @@ def test_points_and_draws_are_the_same_posterior(text: str) -> None:
 
 def test_levels_are_asked_of_the_factor_as_of_its_roots(crossed: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(points_fit, "ROOT_VALUES", 0)
+    monkeypatch.setattr(points_fit, "MOST_FOR_BOUNDS", 0)
     monkeypatch.setattr(theta_points, "variance_surface", lambda *of_points: None)
     dense = by_points(CROSSED)
     monkeypatch.setattr(points_fit, "DENSE_EFFECTS", 0)
@@ -188,6 +189,7 @@ def test_a_table_goes_over_the_points_a_few_times_however_many_factors(monkeypat
     monkeypatch.setattr(points_fit, "DENSE_EFFECTS", 0)
     monkeypatch.setattr(conditionals, "KEPT_BYTES", 0)
     monkeypatch.setattr(conditionals, "KEPT_WHOLE", 0)
+    monkeypatch.setattr(points_fit, "MOST_FOR_BOUNDS", 0)
     fit = by_points(CROSSED)
     assert isinstance(fit.theta, ThetaPoints)
     made: list[int] = []
