@@ -30,6 +30,7 @@ from multilevel.design.unit_free import unit_free
 from multilevel.generalised.search import problem_of
 from multilevel.linear.assemble import linear_system
 from multilevel.linear.dense_part import dense_bytes
+from multilevel.linear.factorise import BlockedSystem
 from multilevel.linear.footprint import likelihood_bytes, surrounding_bytes, surrounding_seconds
 
 COMPILE_SECONDS = 12.0
@@ -121,9 +122,8 @@ def _by_points(design: Design, rows: ReducedRows, priors: ResolvedPriors, sampli
     theta = starting_point(layout, priors)
     evaluation = seconds_of(lambda: density(theta))
     level_points = points_to_begin_with(layout.size, len(design.population) + design.n_effects)
-    evaluations = MODE_STEPS * GRADIENT * (layout.size + 1) + (_points(design, USUAL_POINTS) + LEVEL_MOMENTS * level_points) / speed(
-        sampling.threads
-    )
+    shared = _points(design, system, USUAL_POINTS) + LEVEL_MOMENTS * level_points
+    evaluations = MODE_STEPS * GRADIENT * (layout.size + 1) + shared / speed(sampling.threads)
     kept = level_points * factor_bytes(system)
     if kept > KEPT_WHOLE:
         kept = level_points * dense_bytes(system)
@@ -136,10 +136,10 @@ def _by_points(design: Design, rows: ReducedRows, priors: ResolvedPriors, sampli
     return Cost("importance", evaluation * evaluations + answers, memory)
 
 
-def _points(design: Design, usual: float) -> float:
+def _points(design: Design, system: BlockedSystem, usual: float) -> float:
     """Expected number of points of the variance parameters, including those added for the bounds of factors with few levels."""
     fewest = min(block.factor.n_levels for block in design.blocks)
-    most = most_for_bounds(len(design.population) + design.n_effects)
+    most = most_for_bounds(system)
     return max(usual, FOR_FEW * most) if fewest < FEW_LEVELS else usual
 
 
@@ -151,7 +151,7 @@ def _by_laplace_points(design: Design, rows: ReducedRows, family: str, priors: R
         began = time.perf_counter()
         density.value_and_gradient(theta + step)
         gradient = time.perf_counter() - began
-    points = _points(design, SAFE_POINTS)
+    points = _points(design, density.coordinates.template, SAFE_POINTS)
     level_points = points_to_begin_reweighted(layout.size, len(design.population) + design.n_effects)
     template = density.coordinates.template
     kept = level_points * reweighted_bytes(template)

@@ -38,6 +38,7 @@ from multilevel.bayesian.points_fit import (
     PointsPosterior,
     build_points_fit,
     known_bounds,
+    most_for_bounds,
     most_roots,
     parameter_units,
     points_checks,
@@ -197,7 +198,8 @@ def sample_laplace_points(
     final = CorrectedDensity(density, corrected.factors, correction)
     template = density.coordinates.template
     size = template.n_population + template.n_effects
-    theta, population = known_bounds(theta, lambda thetas: final.many(thetas, threads), layout, size, interval, rng, tell)
+    most = most_for_bounds(template)
+    theta, population = known_bounds(theta, lambda thetas: final.many(thetas, threads), layout, most, interval, rng, tell)
     missed = max(correction.error, missed_at_fresh_points(theta, final, threads, rng))
     clock.lap("level_integrals")
     tell("nearest normal distributions", OF_POINTS)
@@ -206,7 +208,7 @@ def sample_laplace_points(
         levels = choose_points(theta, population, points, rng)
         return levels, laplace_conditionals(density, largest(factors), theta.thetas[levels.places], threads)
 
-    most = number_of_points(layout.size)
+    many = number_of_points(layout.size)
     first = max(points_to_begin_reweighted(layout.size, size), most_roots(size))
     levels, conditionals = chosen(first)
     clock.lap("conditionals")
@@ -215,7 +217,7 @@ def sample_laplace_points(
         "seconds": clock.seconds,
     }
     checks = (*points_checks(theta), *of_levels, correction_check(missed))
-    more = (lambda: chosen(most)) if first < most else None
+    more = (lambda: chosen(many)) if first < many else None
     return PointsPosterior(layout, theta, population, levels, conditionals, checks, record, more)
 
 

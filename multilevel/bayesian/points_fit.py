@@ -51,9 +51,9 @@ ROOT_VALUES, MOST_ROOTS = 4_000_000, 500
 """Doubles of all roots together: 32 MB, and few enough to be kept with the tables; and how many roots at most."""
 
 
-MOST_FOR_BOUNDS, VALUES_FOR_BOUNDS = 8_000, 40_000_000
-"""Points, and points times coefficients and effects, up to which more are made for the bounds of variance components, where so many are
-expected to do at first."""
+MOST_FOR_BOUNDS, VALUES_FOR_BOUNDS, DENSE_FOR_BOUNDS = 8_000, 40_000_000, 800_000_000
+"""Points, points times coefficients and effects, and points times the square of the columns that stay dense, up to which more are made for
+the bounds of variance components, where so many are expected to do at first."""
 
 SPARE = 2.0
 """Points over those that the first estimate of the error asks for."""
@@ -193,7 +193,8 @@ def sample_points(
     """Points of the posterior of reduced gaussian rows, and the few that stand for them; ``tell`` : see ``fit_bayesian``."""
     clock = Clock()
     layout = Layout(tuple(block.values.shape[1] for block in rows.blocks), priors.sigma is not None)
-    density = Collapsed(linear_system(rows), layout, priors)
+    system = linear_system(rows)
+    density = Collapsed(system, layout, priors)
     rng = np.random.default_rng(seed)
     clock.lap("cross_products")
     theta = importance_points(
@@ -209,33 +210,33 @@ def sample_points(
     if failed is not None:
         tell("points failed their gates: chains of the variance parameters", OF_POINTS)
         theta, checks = chains_in_theta(density, sampling, rng)
-    size = density.system.n_population + density.system.n_effects
-    theta, population = known_bounds(theta, lambda thetas: density.many(thetas, sampling.threads), layout, size, interval, rng, tell)
+    size, most = system.n_population + system.n_effects, most_for_bounds(system)
+    theta, population = known_bounds(theta, lambda thetas: density.many(thetas, sampling.threads), layout, most, interval, rng, tell)
     clock.lap("points")
 
     def chosen(points: int) -> tuple[LevelPoints, PointConditionals]:
         levels = choose_points(theta, population, points, rng)
         return levels, Conditionals(density, theta.thetas[levels.places])
 
-    first, most = max(points_to_begin_with(layout.size, size), most_roots(size)), number_of_points(layout.size)
+    first, many = max(points_to_begin_with(layout.size, size), most_roots(size)), number_of_points(layout.size)
     levels, conditionals = chosen(first)
     record = points_record(theta, population, levels, seed) | {"seconds": clock.seconds}
     if failed is not None:
         record["importance_points_failed"] = failed
-    more = (lambda: chosen(most)) if first < most else None
+    more = (lambda: chosen(many)) if first < many else None
     return PointsPosterior(layout, theta, population, levels, conditionals, checks, record, more)
 
 
 def known_bounds(
-    theta: ThetaPosterior, density: Density, layout: Layout, size: int, interval: float, rng: np.random.Generator, tell: Tell
+    theta: ThetaPosterior, density: Density, layout: Layout, most: int, interval: float, rng: np.random.Generator, tell: Tell
 ) -> tuple[ThetaPosterior, WeightedPoints]:
-    """Add points while a bound of a variance component has too large a Monte Carlo error, if few enough are expected to do.
+    """Add points while a bound of a variance component has too large a Monte Carlo error, if no more than ``most`` are expected to do.
 
-    Returns all points, and the same with less noise. ``size`` : number of coefficients and effects.
+    Returns all points, and the same with less noise.
 
     An interval of the standard deviation of five levels ends far in a long tail, where few of the points that know its mean are.
     """
-    population, most = refined(theta, rng), most_for_bounds(size)
+    population = refined(theta, rng)
     missed = 0.0 if theta.chains is not None else _missed(population, layout, interval)
     # errors fall with the root of the number; rounds that ended at a small estimate of the error would make it look too small
     if missed <= 1.0 or len(theta.thetas) * missed**2 > most:
@@ -248,9 +249,10 @@ def known_bounds(
     return theta, population
 
 
-def most_for_bounds(size: int) -> int:
-    """The most points that may be made for the bounds of a model with ``size`` coefficients and effects."""
-    return min(MOST_FOR_BOUNDS, VALUES_FOR_BOUNDS // max(size, 1))
+def most_for_bounds(system: BlockedSystem) -> int:
+    """The most points that may be made for the bounds of a model with these cross-products."""
+    size, dense = system.n_population + system.n_effects, system.rest_starts[-1] + system.n_population
+    return min(MOST_FOR_BOUNDS, VALUES_FOR_BOUNDS // max(size, 1), DENSE_FOR_BOUNDS // max(dense, 1) ** 2)
 
 
 def _missed(population: WeightedPoints, layout: Layout, interval: float) -> float:

@@ -26,7 +26,7 @@ from multilevel.bayesian.points_fit import MOST_FOR_BOUNDS, known_bounds, most_e
 from multilevel.bayesian.refined_points import WeightedPoints, refined
 from multilevel.bayesian.weighted_summaries import summarise_weighted
 
-LAYOUT, FEW = Layout((1, 1, 1), False), 10
+LAYOUT = Layout((1, 1, 1), False)
 SAMPLES = 200
 DEGREES = (3, 5, 9)
 INTERVAL = 0.95
@@ -80,7 +80,7 @@ def sample(density: FewLevels, rule: str, seed: int) -> tuple[int, float, float,
     if rule == "until small":
         theta, population = until_small(theta, density, rng)
     else:
-        theta, population = known_bounds(theta, density.many, LAYOUT, FEW, INTERVAL, rng, lambda doing, share: None)
+        theta, population = known_bounds(theta, density.many, LAYOUT, MOST_FOR_BOUNDS, INTERVAL, rng, lambda doing, share: None)
     return len(theta.thetas), *bound_of(population)
 
 
