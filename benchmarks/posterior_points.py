@@ -1,7 +1,8 @@
 """Posteriors of many levels without draws: the shop's households, and the price level that each household has in each category.
 
-Run: ``python -m benchmarks.posterior_points [seeds]``; ``groupwise load-shop`` comes before. Each fit runs in a separate process, so that
-processor time and peak memory are measured fit by fit. Writes the table of docs/decisions/0015-importance-points.md.
+Run: ``python -m benchmarks posterior_points [seeds [model]]``; ``groupwise load-shop`` comes before. Each fit runs in a separate process,
+so that processor time and peak memory are measured fit by fit. Rows are kept in ``.groupwise/benchmarks``, so that a model (1 or 2) can be
+measured again by itself. Writes the table of docs/decisions/0015-importance-points.md.
 """
 
 from __future__ import annotations
@@ -49,14 +50,22 @@ COLUMNS = (
 )
 
 
-def main(seeds: int = SEEDS) -> None:
-    """All fits, and the page."""
+MODELS = (("line_spend without price levels of households", ""), ("line_spend", PRICE_LEVELS))
+KEPT = Path(".groupwise") / "benchmarks"
+
+
+def main(seeds: int = SEEDS, model: int = 0) -> None:
+    """All fits, or those of one ``model``, and the page."""
+    KEPT.mkdir(parents=True, exist_ok=True)
+    told = provenance()
     with tempfile.TemporaryDirectory(prefix="groupwise-bench-") as place:
         cells = _compressed(Path(place))
-        models = (("line_spend without price levels of households", ""), ("line_spend", PRICE_LEVELS))
-        found = [(name, seed, _measured(cells, own, seed)) for name, own in models for seed in range(seeds)]
-    rows = [(name, str(seed), *_told(own)) for name, seed, own in found]
-    block = f"{markdown(COLUMNS, rows)}\n{provenance_line([provenance()])}"
+        for at, (name, own) in enumerate(MODELS, 1):
+            if model in (0, at):
+                rows = [(name, str(seed), *_told(_measured(cells, own, seed))) for seed in range(seeds)]
+                (KEPT / f"posterior-points-{at}.json").write_text(json.dumps({"rows": rows, **told}, indent=1), encoding="utf-8")
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(KEPT.glob("posterior-points-*.json"))]
+    block = f"{markdown(COLUMNS, [row for each in found for row in each['rows']])}\n{provenance_line(found)}"
     print(block)
     PAGE.write_text(replace_block(PAGE.read_text(encoding="utf-8"), "posterior-points", block), encoding="utf-8")
 
