@@ -1,8 +1,8 @@
 """Posteriors of many levels without draws: the shop's households, and the price level that each household has in each category.
 
 Run: ``python -m benchmarks posterior_points [seeds [model]]``; ``groupwise load-shop`` comes before. Each fit runs in a separate process,
-so that processor time and peak memory are measured fit by fit. Rows are kept in ``.groupwise/benchmarks``, so that a model (1 or 2) can be
-measured again by itself. Writes the table of docs/decisions/0015-importance-points.md.
+so that processor time and peak memory are measured fit by fit. Rows are kept in ``.groupwise/benchmarks``, so that a model (1 or 2), or
+REML of both (3), can be measured again by itself. Writes the table of docs/decisions/0015-importance-points.md.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from groupwise.validation.validate import validate
 from multilevel.bayesian.bayesian_engine import fit_bayesian
 from multilevel.cells.files import read_cells
 from multilevel.formula.parse import parse_formula
+from multilevel.linear.linear_engine import fit_linear
 from multilevel.study.designs import study_parts
 
 STUDY = "studies/line_spend.yaml"
@@ -51,6 +52,7 @@ COLUMNS = (
 
 
 MODELS = (("line_spend without price levels of households", ""), ("line_spend", PRICE_LEVELS))
+REML = len(MODELS) + 1
 KEPT = Path(".groupwise") / "benchmarks"
 
 
@@ -64,6 +66,9 @@ def main(seeds: int = SEEDS, model: int = 0) -> None:
             if model in (0, at):
                 rows = [(name, str(seed), *_told(_measured(cells, own, seed))) for seed in range(seeds)]
                 (KEPT / f"posterior-points-{at}.json").write_text(json.dumps({"rows": rows, **told}, indent=1), encoding="utf-8")
+        if model in (0, REML):
+            rows = [(name, "REML", *_told_of_reml(_measured(cells, own, "reml"))) for name, own in MODELS]
+            (KEPT / f"posterior-points-{REML}.json").write_text(json.dumps({"rows": rows, **told}, indent=1), encoding="utf-8")
     found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(KEPT.glob("posterior-points-*.json"))]
     block = f"{markdown(COLUMNS, [row for each in found for row in each['rows']])}\n{provenance_line(found)}"
     print(block)
@@ -71,26 +76,26 @@ def main(seeds: int = SEEDS, model: int = 0) -> None:
 
 
 def one_fit() -> None:
-    """Print the figures of the fit that the command line names: folder of the cells, terms to add, seed."""
+    """Print the figures of the fit that the command line names: folder of the cells, terms to add, seed or ``reml``."""
     cells, extra, seed = sys.argv[1:]
-    print(json.dumps(figures(Path(cells), extra, int(seed))))
+    print(json.dumps(figures(Path(cells), extra, None if seed == "reml" else int(seed))))
 
 
-def figures(cells: Path, extra: str, seed: int) -> dict[str, Any]:
-    """One fit of the study's formula, ``PRICE_LEVELS`` of it only where they are the ``extra`` term."""
+def figures(cells: Path, extra: str, seed: int | None) -> dict[str, Any]:
+    """One fit of the study's formula, ``PRICE_LEVELS`` of it only where they are the ``extra`` term; by REML without a seed."""
     whole = json.loads((cells / "formula.json").read_text(encoding="utf-8"))
     if not whole.endswith(PRICE_LEVELS):
         raise SystemExit(f"{STUDY}: the formula does not end with {PRICE_LEVELS!r}, which this benchmark adds and leaves out")
     study_formula = whole.removesuffix(PRICE_LEVELS)
     design = study_parts(parse_formula(study_formula + extra), read_cells(cells / "cells.parquet", cells / "cells.json"))[0].design
     wall, processor = time.perf_counter(), time.process_time()
-    fit = fit_bayesian(design, "gaussian", sampling={"form": "importance"}, seed=seed)
+    fit = fit_linear(design) if seed is None else fit_bayesian(design, "gaussian", sampling={"form": "importance"}, seed=seed)
     checks = {check.check: check.value for check in fit.checks}
     household = next(c for c in fit.components if c.grouping_factor == "income_group:customer_id")
     return {
         "effects": len(fit.joint.mean),
-        "points": fit.record["points"],
-        "refined_ess": fit.record["refined_ess"],
+        "points": fit.record.get("points"),
+        "refined_ess": fit.record.get("refined_ess"),
         "sd": household.estimate,
         "sd_error": household.std_error,
         "seconds": time.perf_counter() - wall,
@@ -116,7 +121,12 @@ def _told(own: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _measured(cells: Path, extra: str, seed: int) -> dict[str, Any]:
+def _told_of_reml(own: dict[str, Any]) -> tuple[str, ...]:
+    known = (f"{own['sd']:.4f}", f"{own['seconds']:.1f}", f"{own['processor']:.1f}", f"{own['memory']:.1f}")
+    return (f"{own['effects']:,}", "", "", "", "", "", *known)
+
+
+def _measured(cells: Path, extra: str, seed: int | str) -> dict[str, Any]:
     command = [sys.executable, "-c", "from benchmarks.posterior_points import one_fit; one_fit()", str(cells), extra, str(seed)]
     found: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
     return found
