@@ -87,7 +87,7 @@ def with_exact_leaves(
     weights = found.weights * weight_scales(normals, moments)[leaves.codes]
     root = block_diag(*(lambdas[at] for at in leaves.blocks))
     moved = np.einsum("lij,lj->li", normals.roots, moments.means) @ root.T
-    parts = [np.zeros_like(own) for own in rows.by_block(rows.zero())]
+    parts = rows.by_block(rows.zero())
     for at, here in column_slices(rows.template.sizes, leaves.blocks):
         parts[at] = moved[:, here]
     shift = rows.from_blocks(parts, np.zeros(rows.basis.shape[1]))

@@ -3,14 +3,15 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.special import expit
+from scipy.linalg import block_diag
+from scipy.special import expit, softmax
 from scipy.stats import halfnorm, norm
 
 from multilevel.bayesian.laplace_collapsed import LaplaceCollapsed
 from multilevel.bayesian.laplace_conditionals import with_exact_leaves
 from multilevel.bayesian.laplace_points import CorrectedDensity, missed_at_fresh_points, sample_laplace_points
 from multilevel.bayesian.level_correction import LevelCorrection, features, quadratic
-from multilevel.bayesian.level_integrals import level_factors
+from multilevel.bayesian.level_integrals import LevelFactor, level_factors
 from multilevel.bayesian.parameters import Layout
 from multilevel.bayesian.points_fit import PointsPosterior
 from multilevel.bayesian.priors import read_priors
@@ -22,6 +23,7 @@ from multilevel.design.build import build_design
 from multilevel.design.model import Design
 from multilevel.design.reduction import ReducedRows, outcome_of, reduce_design
 from multilevel.formula.parse import parse_formula
+from multilevel.generalised.reweighting import Coordinates
 
 HOUSEHOLDS, ITEMS, SD = 2_500, 4, 1.2
 PRIORS = {"coefficients": {"Intercept": "normal(0, 1.5)"}, "sds": {"household": "half_normal(1)"}}
@@ -117,6 +119,35 @@ def test_the_rest_is_where_levels_exact_distributions_have_it() -> None:
     means, sds = coefficients_on_a_grid(frame, SD, np.linspace(-1.2, -0.8, 161), np.linspace(-1.7, -1.3, 161))
     assert np.abs((before - means) / sds).max() > 0.15
     np.testing.assert_allclose((after - means) / sds, 0.0, atol=0.03)
+
+
+def slope_of_integrated(density: LaplaceCollapsed, leaves: LevelFactor, theta: np.ndarray, effects: Coordinates) -> np.ndarray:
+    """Of the log likelihood with the leaves integrated, and the prior, in the coefficients: expected scores by another quadrature."""
+    rows, nodes = density.coordinates, np.polynomial.hermite_e.hermegauss(25)
+    lambdas = density.lambdas(theta)
+    root = block_diag(*(lambdas[at] for at in leaves.blocks))
+    others = rows.offset + rows.linear(rows.from_blocks([0.0 * own for own in rows.by_block(effects)], effects.basis))
+    turned, k = leaves.values @ root, leaves.values.shape[1]
+    grid, shares = (np.stack([own.ravel() for own in np.meshgrid(*([along] * k), indexing="ij")], axis=1) for along in nodes)
+    logs, scores = [], []
+    for u, weight in zip(grid, np.prod(shares, axis=1), strict=True):
+        eta = others + turned @ u
+        logs.append(leaves.rows_of(density.likelihood.terms(eta, 0.0)) + np.log(weight))
+        scores.append(density.likelihood.curvature(eta, 0.0).score)
+    expected = np.einsum("sr,sr->r", softmax(np.array(logs), axis=0)[:, leaves.codes], np.array(scores))
+    return np.asarray(rows.basis.T @ expected - density.prior.pull(effects.basis))
+
+
+@pytest.mark.parametrize("text", ["y ~ 1 + on_sale + (1 | household)", "y ~ 1 + on_sale + (1 + on_sale | household)"])
+def test_coefficients_are_at_the_top_of_the_integrated_likelihood(text: str) -> None:
+    design, rows, priors = prepared(households(6_000, SD, -1.5), text)
+    widths = tuple(len(block.columns) for block in design.blocks)
+    density = LaplaceCollapsed(rows, outcome_of(design.cells, rows, "binomial"), Layout(widths, with_scale=False), priors.inner)
+    theta, leaves = np.zeros(density.layout.size), level_factors(rows)[0]
+    nearest = variational_normal(density, theta, density.mode(theta))
+    effects, _ = with_exact_leaves(density, leaves, theta, nearest)
+    before, after = (np.linalg.norm(slope_of_integrated(density, leaves, theta, own)) for own in (nearest.effects, effects))
+    assert after < 0.3 * before
 
 
 def fitted_to(values: np.ndarray, thetas: np.ndarray, layout: Layout) -> LevelCorrection:
