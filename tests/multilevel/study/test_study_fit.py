@@ -231,7 +231,8 @@ def test_cbpp_is_lme4_s_laplace_fit() -> None:
     assert first.conditional_sd == pytest.approx(0.34826505591386, rel=1e-4)
 
 
-def test_a_posterior_without_draws_has_the_same_tables() -> None:
+def test_a_posterior_without_draws_has_the_same_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("multilevel.bayesian.points_fit.MOST_FOR_BOUNDS", 1_000)
     options = {"sampling": {"form": "importance", "cores": 1}, "cells_pair": ("half", "county"), "draws": 20}
     points = study("y ~ floor + (1 | county) + (1 | half)", radon(), "bayesian", **options)
     assert {name: check_table(name, points.tables[name]) for name in TABLES} == {name: [] for name in TABLES}
@@ -253,6 +254,7 @@ def test_a_posterior_without_draws_has_the_same_tables() -> None:
 
 def test_a_posterior_of_counts_without_draws_has_the_same_tables_with_its_dispersion(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("multilevel.bayesian.points_fit.DENSE_EFFECTS", 0)
+    monkeypatch.setattr("multilevel.bayesian.points_fit.MOST_FOR_BOUNDS", 1_000)  # two halves' bounds would take thousands
     data = radon().assign(y=lambda own: np.exp(own.y).round().clip(upper=20.0))
     options = {"sampling": {"form": "importance", "cores": 1}, "cells_pair": ("half", "county"), "draws": 20}
     points = study("y ~ floor + (1 | county) + (1 | half)", data, "bayesian", family="negative_binomial", **options)
