@@ -1,14 +1,16 @@
 """Nested factors of very many levels, whole commands: what ``plan`` says of time and memory beside what ``estimate`` takes.
 
-Run: ``python -m benchmarks nested_millions [rows]``, on a quiet machine (ten million rows by default). Five cases: lme4's
+Run: ``python -m benchmarks nested_millions [rows [case]]``, on a quiet machine (ten million rows by default). Five cases: lme4's
 issue 635 (subjects in areas, a slope), and a tenth of it beside lme4; customers in regions crossed with categories, with an effect for each
 pair of customer and category; a binomial outcome of customers in regions crossed with categories; customers in regions crossed with
 categories and their slopes, by the Bayesian engine, whose intervals are held against the effects in the rows. GPBoost fits the binomial one
-from rows in memory, without standard errors, and is stopped after ten minutes of CPU. Writes its table into docs/benchmarks.md.
+from rows in memory, without standard errors, and is stopped after ten minutes of CPU. Writes its table into docs/benchmarks.md; lines
+are kept in ``.groupwise/benchmarks``, so that a case can be measured again by itself.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -25,6 +27,7 @@ from benchmarks._lme4 import NOT_INSTALLED, run_lme4
 from benchmarks._reliability_page import provenance, provenance_line, replace_block
 
 PAGE = Path("docs") / "benchmarks.md"
+KEPT = Path(".groupwise") / "benchmarks"
 
 PEER_SECONDS = 600.0
 """Of CPU until a peer is stopped."""
@@ -101,34 +104,43 @@ CASES = {
 }
 
 
-def main(rows: int = 10_000_000) -> None:
-    """Run every case, and write the table."""
-    load, lines = os.getloadavg()[0], []
-    for name, case in CASES.items():
-        with tempfile.TemporaryDirectory(prefix="groupwise-bench-") as folder:
-            n = int(rows * case.share)
-            duckdb.sql("select setseed(0.5)")
-            made = case.query.format(rows=n, customers=max(n // 10, 100))
-            duckdb.sql(f"copy ({made}) to '{folder}/rows.parquet' (format parquet)")
-            study = f"name: s\nformula: {case.formula}\nfamily: {case.family}\nsource: {{parquet: rows.parquet}}\nengine: {case.engine}\n"
-            Path(folder, "s.yaml").write_text(study, encoding="utf-8")
-            said = next((line for line in _run(folder, "plan").output.splitlines() if "GB" in line), "no cost").strip()
-            took = _run(folder, "estimate")
-            peer = "not run"
-            if name == BESIDE_LME4:
-                peer = _beside_lme4(folder, case.formula)
-            if case.family == "binomial":
-                peer = _beside_gpboost(folder)
-            if case.truth is not None:
-                peer = _against_truth(Path(folder), *case.truth)
-            print(f"{name}, {n:,} rows: {took.sentence}. plan: {said}. {peer}", flush=True)
-            formula = case.formula.replace("|", "\\|")
-            lines.append([f"{name}: `{formula}`", f"{n:,}", f"{took.wall:.1f}", f"{took.cpu:.1f}", f"{took.memory:.2f}", said, peer])
+def main(rows: int = 10_000_000, case: int = 0) -> None:
+    """Run every case, or one by its number, and write the table."""
+    KEPT.mkdir(parents=True, exist_ok=True)
+    told = provenance() | {"load": f"{os.getloadavg()[0]:.1f}"}
+    for at, name in enumerate(CASES, 1):
+        if case in (0, at):
+            line = _line(name, rows)
+            (KEPT / f"nested-millions-{at}.json").write_text(json.dumps({"line": line, **told}, indent=1), encoding="utf-8")
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(KEPT.glob("nested-millions-*.json"))]
     heads = ["whole command", "rows", "seconds", "processor seconds", "peak memory (GB)", "plan says", "peer, or truth"]
-    block = (
-        f"{markdown(heads, lines)}\n{provenance_line([provenance()])}Load of the machine before: {load:.1f} on {os.cpu_count()} cores.\n"
-    )
+    loads = ", ".join(each["load"] for each in found)
+    table = markdown(heads, [each["line"] for each in found])
+    block = f"{table}\n{provenance_line(found)}Load of the {os.cpu_count()} cores before: {loads}.\n"
     PAGE.write_text(replace_block(PAGE.read_text(encoding="utf-8"), "nested-millions", block), encoding="utf-8")
+
+
+def _line(name: str, rows: int) -> list[str]:
+    case = CASES[name]
+    with tempfile.TemporaryDirectory(prefix="groupwise-bench-") as folder:
+        n = int(rows * case.share)
+        duckdb.sql("select setseed(0.5)")
+        made = case.query.format(rows=n, customers=max(n // 10, 100))
+        duckdb.sql(f"copy ({made}) to '{folder}/rows.parquet' (format parquet)")
+        study = f"name: s\nformula: {case.formula}\nfamily: {case.family}\nsource: {{parquet: rows.parquet}}\nengine: {case.engine}\n"
+        Path(folder, "s.yaml").write_text(study, encoding="utf-8")
+        said = next((line for line in _run(folder, "plan").output.splitlines() if "GB" in line), "no cost").strip()
+        took = _run(folder, "estimate")
+        peer = "not run"
+        if name == BESIDE_LME4:
+            peer = _beside_lme4(folder, case.formula)
+        if case.family == "binomial":
+            peer = _beside_gpboost(folder)
+        if case.truth is not None:
+            peer = _against_truth(Path(folder), *case.truth)
+    print(f"{name}, {n:,} rows: {took.sentence}. plan: {said}. {peer}", flush=True)
+    formula = case.formula.replace("|", "\\|")
+    return [f"{name}: `{formula}`", f"{n:,}", f"{took.wall:.1f}", f"{took.cpu:.1f}", f"{took.memory:.2f}", said, peer]
 
 
 @dataclass(frozen=True)
