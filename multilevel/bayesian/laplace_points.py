@@ -58,6 +58,11 @@ ROUNDS = 12
 """Most fits of the correction, each where the one before has put the mode: with very many levels Laplace's is many standard deviations
 away."""
 
+NOT_SETTLED = (
+    "The search for the mode of the variance parameters does not settle: levels have too few line items for Laplace's approximation. "
+    "Write sampling: {form: nuts}."
+)
+
 NEAR = 1.5
 """Standard deviations that the mode may be from where the correction was fitted, by the density there and here: inside the points that it
 was fitted to."""
@@ -110,10 +115,7 @@ def corrected_mode(
             mode, covariance = settled(found.value_and_gradient, mode)
             if _distance(mode - before, covariance) < NEAR:
                 return found, mode, covariance
-    raise LevelsNotNormalError(
-        "The search for the mode of the variance parameters does not settle: levels have too few line items for Laplace's approximation. "
-        "Write sampling: {form: nuts}."
-    )
+    raise LevelsNotNormalError(NOT_SETTLED)
 
 
 def _distance(move: Floats, covariance: Floats) -> float:
@@ -171,7 +173,10 @@ def sample_laplace_points(
     clock.lap("cross_products")
     tell("mode of the variance parameters", 0.0)
     of_laplace = laplace_mode(density, rows, outcome, largest(factors), starting_point(layout, priors), parameter_units(layout, rows))
-    corrected, mode, covariance = corrected_mode(density, factors, *of_laplace, threads)
+    try:
+        corrected, mode, covariance = corrected_mode(density, factors, *of_laplace, threads)
+    except np.linalg.LinAlgError as error:
+        raise LevelsNotNormalError(NOT_SETTLED) from error
     clock.lap("mode")
     shapes = shapes_at(density, factors, mode)
     of_levels = level_checks(shapes, largest(factors))
