@@ -66,9 +66,6 @@ SMALLEST_STEP = 1e-9
 NEAR_GRADIENT = 0.05
 """Of a log density, in its standard deviations, where its mode is taken to be found for the time being."""
 
-FARTHEST_NEAR = 8.0
-"""Standard deviations that such a search may go at once."""
-
 HESSIAN_STEP = 1e-3
 
 
@@ -232,10 +229,10 @@ def search_mode(gradient: Gradient, start: Floats, units: Floats) -> Floats:
     return start + units * np.asarray(found.x)
 
 
-def near_mode(gradient: Gradient, start: Floats, covariance: Floats) -> tuple[Floats, Floats]:
+def near_mode(gradient: Gradient, start: Floats, covariance: Floats, farthest: float = math.inf) -> tuple[Floats, Floats]:
     """About the mode (d,), and about the curvature's ``covariance`` (d, d) there, by quasi-Newton steps from those of a density like it.
 
-    No farther than ``FARTHEST_NEAR`` standard deviations, with the covariance as it was: what is known of the density ends there.
+    Where the mode is more than ``farthest`` standard deviations away: the place that far on the way to it, and the covariance as it was.
     """
     root = np.linalg.cholesky(covariance)
 
@@ -244,11 +241,10 @@ def near_mode(gradient: Gradient, start: Floats, covariance: Floats) -> tuple[Fl
         return -max(value, IMPOSSIBLE), -root.T @ slope
 
     found = minimize(negative, np.zeros(len(start)), jac=True, method="BFGS", options={"gtol": NEAR_GRADIENT})
-    move = np.nan_to_num(np.asarray(found.x), nan=0.0, posinf=FARTHEST_NEAR, neginf=-FARTHEST_NEAR)
-    length = float(np.linalg.norm(move))
-    if length > FARTHEST_NEAR:
-        return start + root @ move * (FARTHEST_NEAR / length), covariance
-    return start + root @ move, np.asarray(root @ found.hess_inv @ root.T)
+    length = float(np.linalg.norm(found.x))
+    if length > farthest:
+        return start + root @ found.x * (farthest / length), covariance
+    return start + root @ found.x, np.asarray(root @ found.hess_inv @ root.T)
 
 
 def settled(gradient: Gradient, mode: Floats) -> tuple[Floats, Floats]:

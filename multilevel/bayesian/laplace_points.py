@@ -67,6 +67,15 @@ NEAR = 1.5
 """Standard deviations that the mode may be from where the correction was fitted, by the density there and here: inside the points that it
 was fitted to."""
 
+FARTHEST = 8.0
+"""Standard deviations that a search by the correction may go at once: beyond, nothing is known of it."""
+
+MOST_MISSED = 0.5
+"""Of a log density: a quadratic that misses more where it was fitted says nothing of where the mode is."""
+
+NARROWER = 0.5
+"""Width of the next points over that of those which the quadratic missed."""
+
 CORRECTED = 40
 """Points at which the correction is calculated again once the posterior is known, at least."""
 
@@ -109,8 +118,13 @@ def corrected_mode(
         thetas, weights = first_points(first_proposal(lambda points: density.many(points, threads), mode, covariance))
         values = corrections(density, worth, thetas, threads)
         found = CorrectedDensity(density, worth, quadratic(density.layout, mode, thetas, values, weights))
+        if found.correction.error > MOST_MISSED:
+            # Laplace's mode at a standard deviation of about zero, where the density has hardly any curvature: the points are too wide
+            best = int(np.nanargmax(density.many(thetas, threads) + values))
+            mode, covariance = thetas[best], covariance * NARROWER**2
+            continue
         before, spread = mode, covariance
-        mode, covariance = near_mode(found.value_and_gradient, mode, covariance)
+        mode, covariance = near_mode(found.value_and_gradient, mode, covariance, FARTHEST)
         if _distance(mode - before, spread) < NEAR:
             mode, covariance = settled(found.value_and_gradient, mode)
             if _distance(mode - before, covariance) < NEAR:
@@ -197,7 +211,7 @@ def sample_laplace_points(
     if were_enough and not theta.are_enough:
         # the correction that the points were made with was too far off
         corrected = CorrectedDensity(density, corrected.factors, correction)
-        mode, covariance = settled(corrected.value_and_gradient, near_mode(corrected.value_and_gradient, mode, covariance)[0])
+        mode, covariance = settled(corrected.value_and_gradient, near_mode(corrected.value_and_gradient, mode, covariance, FARTHEST)[0])
         density.follow(mode, covariance)
         theta, correction = recorrected(points_of(corrected, mode, covariance, 1.0), corrected, threads, rng)
     final = CorrectedDensity(density, corrected.factors, correction)
