@@ -170,16 +170,17 @@ def _pooling(subject: Subject) -> str:
     table = subject.seen_estimates
     factors = [factor for factor in subject.factors if not subject.is_sampled(factor)]
     is_told = pc.is_in(table.column("grouping_factor"), value_set=pa.array(factors, pa.string()))
-    table = table.filter(pc.and_(is_told, pc.is_valid(table.column("no_pooling_estimate"))))
-    if table.num_rows == 0:
-        return ""
     distance = pc.abs(pc.subtract(table.column("no_pooling_estimate"), table.column("estimate")))
-    moved = table.append_column("distance", distance).sort_by([("distance", "descending")]).slice(0, 1).to_pylist()[0]
+    told = pc.if_else(is_told, distance, pa.scalar(None, pa.float64()))
+    n_told = len(told) - told.null_count
+    if n_told == 0:
+        return ""
+    moved = table.slice(pc.index(told, pc.max(told)).as_py(), 1).to_pylist()[0]
     members = subject.members_of(moved["grouping_factor"])
     behind = counted(moved["n"], "line item")
     behind = behind if members is None or moved["n_sampled"] is None else f"{counted(moved['n_sampled'], members)}, {behind}"
     return (
-        f"Of {table.num_rows:,} group estimates pooling moved one furthest: {moved['level']} "
+        f"Of {n_told:,} group estimates pooling moved one furthest: {moved['level']} "
         f"({subject.factor_words(moved['grouping_factor'])}; {behind}) "
         f"from {subject.outcome(moved['no_pooling_estimate'])} by itself to {subject.outcome(moved['estimate'])}."
     )

@@ -21,6 +21,9 @@ from multilevel.linear.theta import Theta
 FIRST_STEP = 0.2
 """Of a standard deviation's natural scale, where Wald's standard error says nothing."""
 
+CLOSE = 1e-3
+"""Of the same scale, where the deviance's slope tells how far that first step should go: with very many levels not nearly as far."""
+
 PARALLEL = 1e-3
 """Sine of the angle between two terms, in unit-free coordinates, below which their correlation is 1 or -1 whatever the variances are."""
 
@@ -102,10 +105,17 @@ def _sd_limits(model: Profiled, place: int, found: VarianceComponent, length: fl
     scale = max(centre, FIRST_STEP * float(model.units[place]))
     error = math.inf if found.std_error is None else found.std_error / length
     optimum = np.where(np.arange(len(model.optimum)) == place, centre, model.optimum)
-    path = coordinate(model.deviance, optimum, model.units, place, guess=error if error < scale else scale, lowest=0.0)
+    guess = error if error < scale else min(scale, _flat_distance(model, optimum, place, CLOSE * scale))
+    path = coordinate(model.deviance, optimum, model.units, place, guess=guess, lowest=0.0)
     limits = profile_limits(path, model.best, interval)
     lower, upper = (None if limit is None else length * limit for limit in (limits.lower, limits.upper))
     return replace(limits, lower=lower, upper=upper)
+
+
+def _flat_distance(model: Profiled, optimum: Floats, place: int, distance: float) -> float:
+    """How far the parameter at ``place`` moves for a rise of one, by the slope a small ``distance`` from ``optimum`` (n,)."""
+    slope = float(model.deviance(np.where(np.arange(len(optimum)) == place, optimum + distance, optimum))[1][place])
+    return math.sqrt(2.0 * distance / slope) if 0.0 < slope < math.inf else math.inf
 
 
 def _correlation(model: Profiled, start: int, k: int, found: VarianceComponent) -> Path | None:

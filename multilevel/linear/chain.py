@@ -34,6 +34,13 @@ class Upward:
     links: tuple[Floats, ...] = ()
     places: tuple[Integers, ...] = ()
 
+    def part(self, levels: slice, starts: Integers) -> Upward:
+        """Of a run of levels, whose columns begin at ``starts`` (L + 1,); shares their numbers."""
+        here = slice(int(starts[levels.start]), int(starts[levels.stop]))
+        return Upward(
+            tuple(own[levels] for own in self.ancestors), tuple(own[levels] for own in self.links), tuple(own[here] for own in self.places)
+        )
+
 
 NOT_JOINED = Upward()
 """Of a factor above which nothing else is eliminated."""

@@ -9,6 +9,7 @@ P = A - A D M^-1 D' A. Eliminated factors follow from their own Schur complement
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -19,9 +20,13 @@ from multilevel.linear.factorise import BlockedFactor
 from multilevel.linear.products import CrossProducts
 from multilevel.linear.small_blocks import column_slices, diagonal_blocks
 from multilevel.linear.touched_covariances import TouchedCovariances
+from multilevel.threads import at_once
 
 WELL_CONDITIONED = 1e-2
 """Smallest information-scaled singular value of a Lambda for which I - M^-1 keeps enough digits to be divided by it."""
+
+MANY_LEVELS = 100_000
+"""Levels of the eliminated factor that two threads share."""
 
 
 def criterion_gradient(factor: BlockedFactor, sigma2: float | None, *, reml: bool) -> tuple[Floats, ...]:
@@ -93,9 +98,21 @@ def _own_gradient(factor: BlockedFactor, above: Sequence[SelectedCovariance], co
     system = factor.system
     if system.own.shape[1] == 1 and not factor.chain:
         return _scalar_gradient(factor, covariance, residual, pull)
-    spread = spreads_above(system.cross, system.up, above, covariance)
-    score = scores_above(system.cross, system.up, factor.chain_effects, residual)
-    return _eliminated_gradient(system.own, factor.kernels, factor.own_lambda, spread, score, pull)
+    found: list[Floats] = []
+
+    def add(levels: slice) -> None:
+        cross, up = system.cross.part(levels), system.up.part(levels, system.cross.starts)
+        spread = spreads_above(cross, up, above, covariance)
+        score = scores_above(cross, up, factor.chain_effects, residual)
+        found.append(_eliminated_gradient(system.own[levels], factor.kernels[levels], factor.own_lambda, spread, score, pull))
+
+    at_once([partial(add, levels) for levels in _halves(len(system.own))])
+    return np.asarray(sum(found))
+
+
+def _halves(count: int) -> list[slice]:
+    """Two runs of levels where there are many, whatever the machine has; the order of two numbers does not change their sum."""
+    return [slice(0, count // 2), slice(count // 2, count)] if count >= MANY_LEVELS else [slice(0, count)]
 
 
 def _stage_gradient(one: StageFactor, spread: Floats, effects: Sequence[Floats], residual: Floats, pull: float) -> Floats:

@@ -44,8 +44,11 @@ SAME_VALUE, ARRIVED = 1e-9, 100.0
 within the second of the tolerance."""
 
 FAR, SCORED_STEPS, LONGEST_STEP, SHORTEST_SHARE = 0.01, 20, 1.0, 1e-3
-"""Expected decrease of the criterion above which a search goes where its curvature says: at most so many steps, none longer, none cut to
-less than that share."""
+"""Expected decrease of the criterion above which a search goes where its curvature says: at most so many steps, none longer than its
+parameter is large, none cut to less than that share."""
+
+STEEP = 0.25
+"""Share of a step's slope left at its end from which the step is doubled: its curvature was too large, and costs more than a look."""
 
 type Evaluate = Callable[[Floats], tuple[float, Floats]]
 
@@ -108,7 +111,11 @@ def minimise(
         if best.converged and not is_singular(best.theta * units):
             break
         starts += 1
-        other = _search(counter, start(size) / units + 0.1 * size * rng.standard_normal(len(units)), best if best.converged else None)
+        begin = start(size) / units + 0.1 * size * rng.standard_normal(len(units))
+        if starts > 2 and curvature is not None and best.converged:
+            # one search from elsewhere altogether has been made: what has not vanished need not be found from afar again
+            begin = np.where(np.abs(best.theta) < OFF_ZERO, begin, best.theta)
+        other = _search(counter, begin, best if best.converged else None)
         if (other.converged, -other.value) > (best.converged, -best.value) or other.value < best.value - 1e-8:
             best = other
     if not best.converged:
@@ -211,6 +218,10 @@ def _descend(function: _Counter, start: Floats, known: _Local | None = None, gue
         guess = np.diag(FIRST_STEP / np.maximum(slope, 1e-3 * max(float(slope.max()), 1.0)))
     # closer than this the criterion's rounding defeats a line search; Newton's steps do the rest
     goal = GRADIENT_TOLERANCE * (1.0 + abs(value)) ** 0.5
+    if known is None and function.has_curvature:
+        theta, value, gradient = _newton(function, start, guess)
+        if (norm := float(np.max(np.abs(gradient)))) < goal:
+            return _Local(theta, value, norm, True)
 
     def arrived(theta: Floats) -> bool:
         """Whether the search has come down to the minimum that is known: towards a variance of zero the last digits take it longest."""
@@ -241,7 +252,7 @@ def _scored(function: _Counter, start: Floats) -> tuple[Floats, Floats | None]:
         if inverse is None:
             break
         step = -inverse @ gradient
-        step *= min(1.0, LONGEST_STEP / max(float(np.max(np.abs(step))), 1e-300))
+        step *= min(1.0, LONGEST_STEP / max(float(np.max(np.abs(step) / np.maximum(1.0, np.abs(at)))), 1e-300))
         slope = float(gradient @ step)
         if -slope < FAR:
             break
@@ -253,9 +264,25 @@ def _scored(function: _Counter, start: Floats) -> tuple[Floats, Floats | None]:
             share *= 0.3
         if moved is None:
             break
-        at, value, gradient = moved
+        at, value, gradient = _further(function, at, step, slope, moved) if share == 0.3 else moved
         inverse = function.inverse_curvature(at)
     return at, inverse
+
+
+type Place = tuple[Floats, float, Floats]
+"""A point (n,), the criterion there and its gradient (n,)."""
+
+
+def _further(function: _Counter, start: Floats, step: Floats, slope: float, found: Place) -> Place:
+    """The step from ``start`` to ``found``, doubled as long as the criterion goes on falling about as steeply."""
+    share = 1.0
+    while float(found[2] @ step) < STEEP * slope:
+        share *= 2.0
+        value, gradient = function(start + share * step)
+        if not value < found[1]:
+            break
+        found = start + share * step, value, gradient
+    return found
 
 
 def _newton(function: _Counter, theta: Floats, inverse: Floats) -> tuple[Floats, float, Floats]:

@@ -84,6 +84,14 @@ class CrossProducts:
         rows[of_entry[entries], self.columns[entries]] = self.values[entries, 0]
         return HeavyLevels(place, rows)
 
+    def part(self, levels: slice) -> CrossProducts:
+        """Of a run of levels; shares their numbers."""
+        if levels == slice(0, len(self.starts) - 1):
+            return self
+        starts = self.starts[levels.start : levels.stop + 1]
+        here = slice(int(starts[0]), int(starts[-1]))
+        return CrossProducts(starts - starts[0], self.columns[here], self.values[here], self.is_full)
+
     def matrices(self, width: int) -> list[csr_array]:
         """Per column of the eliminated factor, (L, m) sparse Z_e'[Z_r Q r]; ``width`` is m."""
         shape = (len(self.starts) - 1, width)

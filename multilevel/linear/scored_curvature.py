@@ -9,6 +9,7 @@ search goes next; nothing of it is published.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from multilevel.linear.chain import Stage
 from multilevel.linear.criterion import Criterion
 from multilevel.linear.factorise import BlockedFactor, BlockedSystem
 from multilevel.linear.small_blocks import column_slices
+from multilevel.threads import shared_out
 
 LARGE_DENSE, LARGE_EFFECTS = 400, 20_000
 """Columns outside the eliminated factors, or effects, from which a factorisation costs far more than the solves."""
@@ -41,8 +43,14 @@ def scored_curvature(criterion: Criterion, factor: BlockedFactor, theta: Floats,
         parts = [part @ (turn + turn.T) for part, turn in zip(score, turns, strict=True)]
         pulls[index] = sum(float(np.vdot(part, move)) for part, move in zip(score, parts, strict=True))
         moves.append(_from_blocks(system, stages, parts, np.zeros(system.n_population)))
-    images = [_cross_products_times(system, stages, move) for move in moves]
-    follows = [solve(factor, image, with_basis=True)[0] for image in images]
+    solved: list[tuple[Coordinates, Coordinates] | None] = [None] * layout.n
+
+    def of_parameter(index: int) -> None:
+        image = _cross_products_times(system, stages, moves[index])
+        solved[index] = image, solve(factor, image, with_basis=True)[0]
+
+    shared_out([partial(of_parameter, index) for index in range(layout.n)])
+    images, follows = zip(*filter(None, solved), strict=True)
     average = np.zeros((layout.n, layout.n))
     for row, (move, image) in enumerate(zip(moves, images, strict=True)):
         average[row] = [move.dot(other) - image.dot(follow) for other, follow in zip(images, follows, strict=True)]

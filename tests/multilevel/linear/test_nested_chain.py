@@ -9,7 +9,7 @@ import pytest
 from scipy.sparse import csr_array
 
 from multilevel.design.reduction import ReducedBlock, ReducedRows
-from multilevel.linear import assemble
+from multilevel.linear import assemble, effects_gradient
 from multilevel.linear.assemble import linear_system
 from multilevel.linear.dense_part import dense_part, whole
 from multilevel.linear.effects_gradient import criterion_gradient
@@ -81,6 +81,15 @@ def test_numbers_are_those_of_the_dense_factor(slopes: bool, size: float, leaf: 
             np.testing.assert_allclose(own, other, rtol=1e-7, atol=max(10.0 * digits, 1e-7))
     for own, other in zip(apart.conditional_variance(), dense.conditional_variance(), strict=True):
         np.testing.assert_allclose(own, other, rtol=1e-7, atol=1e-12)
+
+
+@pytest.mark.parametrize("slopes", [False, True], ids=["intercepts", "slopes"])
+def test_two_threads_that_share_the_levels_find_the_same_gradient(slopes: bool, worth: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    apart, _ = both_ways(slopes, worth, factors(slopes))
+    alone = criterion_gradient(apart, None, reml=True)
+    monkeypatch.setattr(effects_gradient, "MANY_LEVELS", 2)
+    for own, other in zip(criterion_gradient(apart, None, reml=True), alone, strict=True):
+        np.testing.assert_allclose(own, other, rtol=1e-12, atol=1e-9)
 
 
 @pytest.mark.parametrize("slopes", [False, True], ids=["intercepts", "slopes"])

