@@ -45,7 +45,8 @@ def replace_block(text: str, name: str, block: str) -> str:
 def provenance() -> dict[str, str]:
     """When, at which commit and on what machine a lane ran."""
     commit = _git("rev-parse", "--short", "HEAD")
-    changed = "" if _git("status", "--porcelain", "--untracked-files=no") == "" else " with changes"
+    # the pages that lanes write are no code: a lane after another would measure a changed tree
+    changed = "" if _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs") == "" else " with changes"
     machine = f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()} {platform.release()}, Python {platform.python_version()}"
     return {"date": f"{datetime.now(UTC):%Y-%m-%d}", "commit": f"{commit}{changed}", "machine": machine}
 
