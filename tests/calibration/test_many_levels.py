@@ -42,6 +42,15 @@ LANES: tuple[Lane, ...] = (
     ("binomial", 10_000, 4),
     ("binomial", 100_000, 4),
 )
+SOURCES = (
+    "multilevel",
+    "requirements.lock",
+    "tests/many_level_shops.py",
+    "tests/many_level_models.py",
+    "tests/calibration/test_many_levels.py",
+)
+"""What a shop's numbers depend on."""
+
 SHOPS = 200
 RANKED = {"region": 4, "household": 12, "category": 4}
 TAIL = 0.025
@@ -77,7 +86,7 @@ def places_of(shop: ManyLevelShop, family: str, seed: int, cores: int = 1) -> di
 def measured(lane: Lane, shops: int, kept: Path) -> list[dict[str, Any]]:
     """``places_of`` every shop of a lane."""
     family, households, items = lane
-    return shop_by_shop(kept, shops, lambda seed: places_of(many_level_shop(family, households, items, seed), family, seed))
+    return shop_by_shop(kept, shops, lambda seed: places_of(many_level_shop(family, households, items, seed), family, seed), SOURCES)
 
 
 @pytest.mark.calibration
