@@ -126,11 +126,11 @@ class LaplaceCollapsed:
             )
             if found is None:
                 return None
-            before = self.likelihood.curvature(rows.offset + rows.linear(start), log_dispersion).weight
-            moved = float(trail.variance @ (found.curvature.weight - before))
+            mode, before = found
+            moved = float(trail.variance @ (mode.curvature.weight - before))
             if abs(moved) <= FARTHEST_WEIGHTS:
-                return NearMode(**{field.name: getattr(found, field.name) for field in fields(Mode)}, log_det_moved=moved)
-            start = found.effects
+                return NearMode(**{field.name: getattr(mode, field.name) for field in fields(Mode)}, log_det_moved=moved)
+            start = mode.effects
         return None
 
     def _mode(self, theta: Floats, near: Mode | None, start: Coordinates, tolerance: float) -> Mode:

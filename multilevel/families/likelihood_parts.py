@@ -106,12 +106,19 @@ class LikelihoodInParts:
         return found
 
 
-def value_and_rounding(likelihood: Likelihood, eta: Floats, log_dispersion: float) -> tuple[float, float]:
-    """The log-likelihood less its constant, and what rounding may move it by; infinite or not a number where they overflow."""
+def value_of(likelihood: Likelihood, eta: Floats, log_dispersion: float) -> float:
+    """The log-likelihood less its constant; infinite or not a number where it overflows."""
     if isinstance(likelihood, LikelihoodInParts):
-        value = likelihood.total(lambda part, here: float(np.sum(part.terms(eta[here], log_dispersion))))
+        return likelihood.total(lambda part, here: float(np.sum(part.terms(eta[here], log_dispersion))))
+    return float(np.sum(likelihood.terms(eta, log_dispersion)))
+
+
+def value_and_rounding(likelihood: Likelihood, eta: Floats, log_dispersion: float) -> tuple[float, float]:
+    """``value_of``, and what rounding may move it by; infinite or not a number where they overflow."""
+    value = value_of(likelihood, eta, log_dispersion)
+    if isinstance(likelihood, LikelihoodInParts):
         return value, likelihood.total(lambda part, here: rounding_of_value(part, eta[here], log_dispersion))
-    return float(np.sum(likelihood.terms(eta, log_dispersion))), rounding_of_value(likelihood, eta, log_dispersion)
+    return value, rounding_of_value(likelihood, eta, log_dispersion)
 
 
 def rounding_of_newton(likelihood: Likelihood, eta: Floats, log_dispersion: float, weight: Floats) -> float:

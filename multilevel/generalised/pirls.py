@@ -14,7 +14,7 @@ import numpy as np
 from multilevel.arrays import Floats
 from multilevel.errors import FitError
 from multilevel.families.likelihood import EPSILON, Curvature, Likelihood
-from multilevel.families.likelihood_parts import rounding_of_newton, value_and_rounding
+from multilevel.families.likelihood_parts import rounding_of_newton, value_and_rounding, value_of
 from multilevel.generalised.basis_prior import BasisPrior
 from multilevel.generalised.reweighting import Coordinates, Reweighting, solve, solve_spherical, undone
 from multilevel.linear.factorise import BlockedFactor
@@ -92,11 +92,19 @@ class _Search:
         eta = self._layout.offset + self._layout.linear(effects)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             value, rounding = value_and_rounding(self._likelihood, eta, self._log_dispersion)
-        penalty = spherical.effects_dot(spherical) + (0.0 if self._prior is None else self._prior.penalty(spherical.basis))
+        penalty = self._penalty(spherical)
         value, rounding = penalty - 2.0 * value, 2.0 * rounding + EPSILON * penalty
         if not (np.isfinite(value) and np.isfinite(rounding)):
             return _Point(effects, spherical, eta, np.inf, 0.0)
         return _Point(effects, spherical, eta, value, rounding)
+
+    def value(self, eta: Floats, spherical: Coordinates) -> float:
+        """The value of ``evaluate`` at a predictor that is known, whatever rounding may move it by."""
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            return self._penalty(spherical) - 2.0 * value_of(self._likelihood, eta, self._log_dispersion)
+
+    def _penalty(self, spherical: Coordinates) -> float:
+        return spherical.effects_dot(spherical) + (0.0 if self._prior is None else self._prior.penalty(spherical.basis))
 
     def curvature(self, eta: Floats) -> Curvature | None:
         """Derivatives at ``eta``, None where they overflow."""
@@ -294,28 +302,30 @@ def quick_mode(
     *,
     prior: BasisPrior,
     tolerance: float,
-) -> Mode | None:
-    """The joint mode from a ``start`` so near that one factor does, that of the weights there; None where it is not as near.
+) -> tuple[Mode, Floats] | None:
+    """The joint mode from a ``start`` so near that one factor does, that of the weights (R,) there; None where it is not as near.
 
-    The factor of the mode that is returned is of the weights at ``start``, its curvature of those at the mode.
+    The factor of the mode that is returned is of those weights, which are returned too; its curvature is of those at the mode.
     """
     search = _Search(layout, likelihood, lambdas, log_dispersion, with_basis=True, prior=prior, least=tolerance)
-    point = search.evaluate(start, _turned(layout, lambdas, start))
-    first = search.curvature(point.eta) if np.isfinite(point.value) else None
+    effects, spherical = start, _turned(layout, lambdas, start)
+    first = curvature = search.curvature(layout.offset + layout.linear(effects))
     factor = None if first is None else search.factorise(first)
     if first is None or factor is None:
         return None
-    curvature = first
     for steps in range(1, BORROWED):
-        step, step_u, decrement = search.borrowed_step(factor, curvature.score, point.spherical)
+        assert curvature is not None
+        step, step_u, decrement = search.borrowed_step(factor, curvature.score, spherical)
         if not 0.0 <= decrement < NEARBY:
             return None
-        point = search.evaluate(point.effects + step, point.spherical + step_u)
-        found = search.curvature(point.eta) if np.isfinite(point.value) else None
-        if found is None:
+        effects, spherical = effects + step, spherical + step_u
+        eta = layout.offset + layout.linear(effects)
+        curvature = search.curvature(eta)
+        if curvature is None:
             return None
-        curvature = found
         # the next decrement is about the square of this one, and no smaller than it times what the weights are off by
         if decrement * min(decrement, 1.0) * QUICK <= tolerance:
-            return Mode(point.effects, point.spherical, point.eta, curvature, factor, point.value + search.constant, steps)
+            value = search.value(eta, spherical)
+            found = Mode(effects, spherical, eta, curvature, factor, value + search.constant, steps)
+            return (found, first.weight) if np.isfinite(value) else None
     return None
