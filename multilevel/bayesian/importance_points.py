@@ -63,6 +63,9 @@ SMALLEST_DECREMENT = 1e-2
 
 SMALLEST_STEP = 1e-9
 
+SEARCHES, STEEP = 5, 0.1
+"""How often a search for the mode begins again where it ended, if twice the expected gain in log density is larger there."""
+
 NEAR_GRADIENT = 0.05
 """Of a log density, in its standard deviations, where its mode is taken to be found for the time being."""
 
@@ -225,8 +228,14 @@ def search_mode(gradient: Gradient, start: Floats, units: Floats) -> Floats:
         value, slope = gradient(start + units * scaled)
         return -max(value, IMPOSSIBLE), -units * slope
 
-    found = minimize(negative, np.zeros(len(start)), jac=True, method="BFGS", options={"gtol": 1e-2})
-    return start + units * np.asarray(found.x)
+    at = np.zeros(len(start))
+    for _ in range(SEARCHES):
+        # a line search that meets a plateau without a density gives up, however steep it is here
+        found = minimize(negative, at, jac=True, method="BFGS", options={"gtol": 1e-2})
+        at, gain = np.asarray(found.x), float(found.jac @ found.hess_inv @ found.jac)
+        if not gain > STEEP:
+            break
+    return start + units * at
 
 
 def near_mode(gradient: Gradient, start: Floats, covariance: Floats, farthest: float = math.inf) -> tuple[Floats, Floats]:

@@ -1,8 +1,9 @@
-"""The search for the corrected mode where Laplace's approximation has its own at a standard deviation of about zero."""
+"""The search for the mode: a plateau on its way, and a Laplace approximation with its own mode at a standard deviation of about zero."""
 
 import numpy as np
 
 from multilevel.bayesian.collapsed_fit import starting_point
+from multilevel.bayesian.importance_points import curvature, search_mode
 from multilevel.bayesian.laplace_collapsed import LaplaceCollapsed
 from multilevel.bayesian.laplace_points import corrected_mode
 from multilevel.bayesian.level_integrals import largest, level_factors
@@ -29,3 +30,14 @@ def test_the_search_ends_where_one_from_about_the_mode_does() -> None:
     assert mode[1] > -2.5
     np.testing.assert_allclose((mode - expected) / sds, 0.0, atol=0.2)
     np.testing.assert_allclose(np.sqrt(np.diag(same)), sds, rtol=0.25)
+
+
+def test_a_search_that_meets_a_plateau_goes_on() -> None:
+    """Its line search tries standard deviations of e^50, where there is no density and no slope, and gives up a thousand units too low."""
+    rows, outcome, priors = model_of(many_level_shop("binomial", 10_000, 4, 36), "binomial")
+    layout = Layout((1, 1, 1), with_scale=False)
+    density = LaplaceCollapsed(rows, outcome, layout, priors)
+    mode = search_mode(density.value_and_gradient, starting_point(layout, priors), parameter_units(layout, rows))
+    _, slope = density.value_and_gradient(mode)
+    assert slope @ curvature(density.value_and_gradient, mode) @ slope < 0.1
+    np.testing.assert_allclose(mode[1:], [0.721, -0.632], atol=0.05)
