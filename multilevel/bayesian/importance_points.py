@@ -232,8 +232,8 @@ def search_mode(gradient: Gradient, start: Floats, units: Floats) -> Floats:
     for _ in range(SEARCHES):
         # a line search that meets a plateau without a density gives up, however steep it is here
         found = minimize(negative, at, jac=True, method="BFGS", options={"gtol": 1e-2})
-        at, gain = np.asarray(found.x), float(found.jac @ found.hess_inv @ found.jac)
-        if not gain > STEEP:
+        at, slope = np.asarray(found.x), np.asarray(found.jac)
+        if not float(slope @ np.asarray(found.hess_inv) @ slope) > STEEP:
             break
     return start + units * at
 
