@@ -22,6 +22,7 @@ COLUMNS = (
     "households below their interval",
     "above",
     "processor s of a shop (median)",
+    "commit",
 )
 
 
@@ -41,6 +42,7 @@ def write_page(figures: Path) -> None:
             f"{own['below']:.2%}",
             f"{own['above']:.2%}",
             f"{own['seconds']:.1f}",
+            own["commit"],
         )
         for own in entries
     ]
