@@ -10,7 +10,7 @@ from multilevel.linear import assemble, linear_engine
 from multilevel.linear.assemble import linear_system
 from multilevel.linear.criterion import Criterion
 from multilevel.linear.linear_engine import column_scales, optimise
-from multilevel.linear.optimise import difference_hessian
+from multilevel.linear.optimise import Optimum, difference_hessian
 from multilevel.linear.scored_curvature import scored_curvature
 from multilevel.linear.theta import Theta
 
@@ -57,15 +57,21 @@ def test_it_is_that_of_differences_within_what_chance_leaves(
     np.testing.assert_allclose(np.diagonal(found)[1], np.diagonal(exact)[1], rtol=0.02)
 
 
+def both_searches(rows: ReducedRows, monkeypatch: pytest.MonkeyPatch) -> tuple[Optimum, Optimum]:
+    """By REML, without the curvature and with it."""
+    layout = Theta(tuple(block.values.shape[1] for block in rows.blocks))
+    criterion, found = Criterion(linear_system(rows), layout, True), []
+    for worthwhile in (False, True):
+        monkeypatch.setattr(linear_engine, "is_worthwhile", lambda system, own=worthwhile: own)
+        found.append(optimise(criterion, column_scales(rows), 0))
+    plain, scored = found
+    return plain, scored
+
+
 def test_a_search_that_asks_for_it_finds_the_same_optimum_in_half_of_the_evaluations(
     shop: ReducedRows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    layout = Theta(tuple(block.values.shape[1] for block in shop.blocks))
-    criterion, found = Criterion(linear_system(shop), layout, True), []
-    for worthwhile in (False, True):
-        monkeypatch.setattr(linear_engine, "is_worthwhile", lambda system, own=worthwhile: own)
-        found.append(optimise(criterion, column_scales(shop), 0))
-    plain, scored = found
+    plain, scored = both_searches(shop, monkeypatch)
     assert scored.evaluations <= 0.5 * plain.evaluations
     assert scored.converged
     assert scored.value == pytest.approx(plain.value, abs=1e-8)
@@ -82,11 +88,7 @@ def test_a_search_ends_where_a_variance_is_zero_too(monkeypatch: pytest.MonkeyPa
     y -= (np.bincount(h, y, 8) / np.bincount(h, minlength=8))[h]
     one = np.ones(n)
     rows = ReducedRows(np.ones((n, 1)), blocks, y, one, np.zeros(n), one, np.arange(n, dtype=np.int32), n, 0.0)
-    criterion, found = Criterion(linear_system(rows), Theta((1, 1)), True), []
-    for worthwhile in (False, True):
-        monkeypatch.setattr(linear_engine, "is_worthwhile", lambda system, own=worthwhile: own)
-        found.append(optimise(criterion, column_scales(rows), 0))
-    plain, scored = found
+    plain, scored = both_searches(rows, monkeypatch)
     assert scored.converged
     assert scored.value == pytest.approx(plain.value, abs=1e-6)
     assert abs(scored.theta[1]) < 1e-3
@@ -101,11 +103,7 @@ def test_few_evaluations_find_a_variance_far_from_the_start_and_another_at_zero(
     blocks = (ReducedBlock(area.astype(np.int32), np.ones((n, 1)), 50), ReducedBlock(subject.astype(np.int32), np.ones((n, 1)), 2_000))
     y, one = rng.normal(0, 10.0, 50)[area] + rng.normal(size=n), np.ones(n)
     rows = ReducedRows(np.ones((n, 1)), blocks, y, one, np.zeros(n), one, np.arange(n, dtype=np.int32), n, 0.0)
-    criterion, found = Criterion(linear_system(rows), Theta((1, 1)), True), []
-    for worthwhile in (False, True):
-        monkeypatch.setattr(linear_engine, "is_worthwhile", lambda system, own=worthwhile: own)
-        found.append(optimise(criterion, column_scales(rows), 0))
-    plain, scored = found
+    plain, scored = both_searches(rows, monkeypatch)
     assert (scored.starts, scored.converged) == (4, True)
     assert scored.evaluations < 45
     assert scored.value == pytest.approx(plain.value, abs=1e-6)
